@@ -1,0 +1,141 @@
+"""Generates ``crds/`` from the types: ``python -m agentspec.crd`` writes, ``--check`` fails when the file is stale.
+
+Kubernetes wants a *structural* schema: no ``$ref``, no unions, a type at every level.
+Source: Kubernetes documentation, "Extend the Kubernetes API with CustomResourceDefinitions", section "Specifying a
+structural schema".
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgentSpec, AvatarAgentStatus
+
+CRD_PATH = Path(__file__).resolve().parent.parent / "crds" / f"{API_GROUP}_{PLURAL}.yaml"
+
+_COLUMNS: list[tuple[str, str, str, str]] = [
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "A call would be answered."),
+    ("Agent", "string", ".status.agentName", "Name the workers register under."),
+    ("Workers", "integer", ".status.workers.registered", "Workers registered with LiveKit."),
+    ("Calls", "integer", ".status.calls.active", "Calls on workers."),
+    ("Slots", "integer", ".status.slots.total", "Calls that the registered workers can hold."),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not."),
+    ("Age", "date", ".metadata.creationTimestamp", "Time since it was created."),
+]
+
+_DROPPED = {"title", "$defs", "additionalProperties"}
+
+
+def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Turn one pydantic JSON schema node into a structural one."""
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[1]]
+        return structural({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
+    if "anyOf" in node:  # pydantic's ``T | None``: the field is simply optional
+        (choice,) = [option for option in node["anyOf"] if option.get("type") != "null"]
+        outer = {key: value for key, value in node.items() if key != "anyOf" and value is not None}
+        return structural({**choice, **outer}, definitions)
+    result = {key: value for key, value in node.items() if key not in _DROPPED}
+    if "properties" in node:
+        required = node.get("required", [])
+        result["properties"] = {
+            name: _defaulted(structural(child, definitions), name in required)
+            for name, child in node["properties"].items()
+        }
+    if "items" in node:
+        result["items"] = structural(node["items"], definitions)
+    values = node.get("additionalProperties")
+    if isinstance(values, dict):
+        result["additionalProperties"] = structural(values, definitions)
+    return result
+
+
+def _defaulted(schema: dict[str, Any], required: bool) -> dict[str, Any]:
+    """Give an object that may be left out an empty default, so that the API server fills in the defaults below it."""
+    if schema.get("type") == "object" and "properties" in schema and not required and not schema.get("required"):
+        return {**schema, "default": {}}
+    return schema
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _schema(model: type[AvatarAgentSpec] | type[AvatarAgentStatus]) -> dict[str, Any]:
+    schema = model.model_json_schema(by_alias=True)
+    return structural(schema, schema.get("$defs", {}))
+
+
+def crd() -> dict[str, Any]:
+    """The CustomResourceDefinition as a document."""
+    version = {
+        "name": API_VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            {"name": name, "type": kind, "jsonPath": path, "description": text} for name, kind, path, text in _COLUMNS
+        ],
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "description": "A LiveKit voice agent with an avatar's face.",
+                "required": ["spec"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"type": "object"},
+                    "spec": _schema(AvatarAgentSpec),
+                    "status": _status_schema(),
+                },
+            }
+        },
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{API_GROUP}"},
+        "spec": {
+            "group": API_GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["ava"],
+                "categories": ["all"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def _status_schema() -> dict[str, Any]:
+    schema = _schema(AvatarAgentStatus)
+    schema["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    return schema
+
+
+def render() -> str:
+    """The committed file's text."""
+    head = "# Generated from agentspec/ by `make generate`. Do not edit.\n"
+    return head + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def main() -> int:
+    if "--check" in sys.argv:
+        if CRD_PATH.read_text() != render():
+            print(f"{CRD_PATH.name} is stale: run `make generate` and commit the result", file=sys.stderr)
+            return 1
+        return 0
+    CRD_PATH.parent.mkdir(exist_ok=True)
+    CRD_PATH.write_text(render())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

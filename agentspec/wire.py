@@ -1,0 +1,49 @@
+"""What workers, controller and gateways tell each other about slots and calls."""
+
+from pydantic import Field
+
+from agentspec.model import Model
+
+
+class WorkerStatus(Model):
+    """One worker's state: ``GET /status`` of a worker pod."""
+
+    agent_name: str = Field(description="The name it registered under; empty for automatic dispatch.")
+    worker_id: str = Field(default="", description="LiveKit's id of the worker; empty before the first registration.")
+    registered: bool = Field(description="Registered with LiveKit, right now.")
+    draining: bool = Field(description="Takes no more calls and leaves when its calls have ended.")
+    slots: int = Field(ge=0, description="Calls that it can hold.")
+    calls: int = Field(ge=0, description="Calls that it holds, those being started included.")
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that a dispatch could take now."""
+        return max(0, self.slots - self.calls) if self.registered and not self.draining else 0
+
+
+class Demand(Model):
+    """What one gateway waits for: the body of ``POST /v1/demand`` at the controller."""
+
+    gateway: str = Field(min_length=1, max_length=253, description="The gateway pod's name.")
+    pending: dict[str, int] = Field(
+        default_factory=dict, description="Calls waiting for a slot, by agent key ``namespace/name``."
+    )
+
+
+class AgentSupply(Model):
+    """What the controller knows of one agent's workers."""
+
+    free_slots: int = Field(ge=0, description="Free slots on registered workers that are not draining.")
+    slots: int = Field(ge=0, description="All slots of those workers.")
+    max_slots: int = Field(ge=0, description="Slots when scaled to maxWorkers.")
+
+
+class Supply(Model):
+    """The controller's answer to a demand, by agent key ``namespace/name``."""
+
+    agents: dict[str, AgentSupply] = Field(default_factory=dict)
+
+
+def agent_key(namespace: str, name: str) -> str:
+    """The key of an agent in demands and supplies."""
+    return f"{namespace}/{name}"
