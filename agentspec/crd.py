@@ -60,7 +60,7 @@ def _defaulted(schema: dict[str, Any], required: bool) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
