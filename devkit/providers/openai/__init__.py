@@ -1,0 +1,1 @@
+"""A simulated OpenAI: transcriptions, chat completions, speech and models, as OpenAI's API reference describes them."""

@@ -1,0 +1,183 @@
+"""The simulated OpenAI's web application: routes, and the work behind them in threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from aiohttp import web
+from aiohttp.multipart import BodyPartReader
+
+from devkit.providers import synthesis
+from devkit.providers.openai import audio, chat, errors, models
+from devkit.providers.openai.encoding import ENCODERS
+from devkit.providers.recognition import Recogniser, RecognitionError
+from devkit.providers.simulator import HTTP_FAULTS, Provider, Settings, application
+
+_CHUNK_SAMPLES = synthesis.SAMPLE_RATE // 10
+_ENDPOINTS = {
+    "/v1/audio/transcriptions": "transcriptions",
+    "/v1/audio/speech": "speech",
+    "/v1/chat/completions": "chat",
+    "/v1/models": "models",
+}
+
+
+class OpenAI(Provider):
+    """OpenAI's bearer key and error bodies."""
+
+    name = "openai"
+    endpoints = frozenset(_ENDPOINTS.values())
+    fault_kinds = HTTP_FAULTS
+
+    def endpoint_of(self, request: web.Request) -> str | None:
+        """Return the endpoint by the path; everything under /v1 needs the key."""
+        path = request.path.rstrip("/")
+        if path in _ENDPOINTS:
+            return _ENDPOINTS[path]
+        return "models" if path.startswith("/v1/models/") else None
+
+    def key_in(self, request: web.Request) -> str | None:
+        """Return the bearer token."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+    def refusal(self, status: int, sent_key: str | None) -> errors.Body:
+        """Return OpenAI's own body."""
+        return errors.refusal(status, sent_key)
+
+
+def make_app(
+    api_key: str, settings: Settings | None = None, *, recogniser: Callable[[], Recogniser] = Recogniser
+) -> web.Application:
+    """Return the application; `recogniser` makes the recogniser, which is loaded before the first request is served."""
+    app = application(OpenAI(api_key, settings), max_body_bytes=audio.MAX_UPLOAD_BYTES + 1024 * 1024)
+    endpoints = _Endpoints(recogniser)
+    app.cleanup_ctx.append(endpoints.lifetime)
+    app.add_routes(
+        [
+            web.post("/v1/audio/transcriptions", endpoints.transcribe),
+            web.post("/v1/audio/speech", endpoints.speak),
+            web.post("/v1/chat/completions", endpoints.chat),
+            web.get("/v1/models", endpoints.list_models),
+            web.get("/v1/models/{model}", endpoints.show_model),
+        ]
+    )
+    return app
+
+
+class _Endpoints:
+    def __init__(self, make_recogniser: Callable[[], Recogniser]) -> None:
+        self._make_recogniser = make_recogniser
+        # Listening has one thread: the model uses every core by itself, and a queue is fair. Speaking is short and
+        # must not wait behind it.
+        self._listening = ThreadPoolExecutor(max_workers=1, thread_name_prefix="listen")
+        self._speaking = ThreadPoolExecutor(max_workers=2, thread_name_prefix="speak")
+        self._recogniser: Recogniser | None = None
+
+    async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        self._recogniser = await loop.run_in_executor(self._listening, self._make_recogniser)
+        yield
+        self._listening.shutdown(wait=False, cancel_futures=True)
+        self._speaking.shutdown(wait=False, cancel_futures=True)
+
+    async def list_models(self, _: web.Request) -> web.Response:
+        return web.json_response(models.list_all())
+
+    async def show_model(self, request: web.Request) -> web.Response:
+        model = request.match_info["model"]
+        if not any(model in names for names in models.MODELS.values()):
+            errors.reject(f"The model '{model}' does not exist", param="model", code="model_not_found", status=404)
+        return web.json_response(models.describe(model))
+
+    async def transcribe(self, request: web.Request) -> web.Response:
+        assert self._recogniser is not None
+        fields, content = await _form(request)
+        wanted = audio.parse_transcription(fields, content, self._recogniser.languages)
+        loop = asyncio.get_running_loop()
+        try:
+            said = await loop.run_in_executor(
+                self._listening, self._recogniser.transcribe_file, wanted.content, wanted.language
+            )
+        except RecognitionError:
+            errors.reject("The audio file could not be decoded or its format is not supported.", param="file")
+        if wanted.format == "text":
+            return web.Response(text=said.text + "\n")
+        return web.json_response(audio.transcription(said, wanted.format), headers=_request_id())
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        wanted = chat.parse(await _json(request))
+        said = chat.answer(wanted.messages)
+        identifier, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        if not wanted.stream:
+            return web.json_response(chat.completion(wanted, said, identifier, created), headers=_request_id())
+        response = _streamed("text/event-stream; charset=utf-8")
+        await response.prepare(request)
+        for event in chat.events(wanted, said, identifier, created):
+            await response.write(event)
+        await response.write_eof()
+        return response
+
+    async def speak(self, request: web.Request) -> web.StreamResponse:
+        wanted = audio.parse_speech(await _json(request))
+        encoder = ENCODERS[wanted.format]()
+        response = _streamed("text/event-stream" if wanted.as_events else encoder.content_type)
+
+        async def send(piece: bytes) -> None:
+            if piece:
+                await response.write(audio.speech_delta(piece) if wanted.as_events else piece)
+
+        loop = asyncio.get_running_loop()
+        for sentence in synthesis.sentences(wanted.text):
+            samples = await loop.run_in_executor(self._speaking, synthesis.speak, sentence, wanted.voice, wanted.speed)
+            # Only now: a sentence that cannot be spoken is a 500, not a broken stream.
+            if not response.prepared:
+                await response.prepare(request)
+            for start in range(0, len(samples), _CHUNK_SAMPLES):
+                await send(encoder.encode(samples[start : start + _CHUNK_SAMPLES]))
+        await send(encoder.finish())
+        if wanted.as_events:
+            await response.write(audio.speech_done(wanted.text))
+        await response.write_eof()
+        return response
+
+
+async def _json(request: web.Request) -> object:
+    try:
+        return json.loads(await request.read())
+    except ValueError:
+        errors.reject("We could not parse the JSON body of your request.")
+
+
+async def _form(request: web.Request) -> tuple[dict[str, str], bytes | None]:
+    """Return the text fields and the file of a multipart form."""
+    if not request.content_type.startswith("multipart/"):
+        errors.reject("The request must be multipart/form-data.")
+    fields: dict[str, str] = {}
+    content: bytes | None = None
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader) or part.name is None:
+            continue
+        if part.name != "file":
+            fields[part.name] = await part.text()
+            continue
+        content = bytes(await part.read())
+        if len(content) > audio.MAX_UPLOAD_BYTES:
+            errors.reject(f"Maximum content size limit ({audio.MAX_UPLOAD_BYTES}) exceeded.", param="file")
+    return fields, content
+
+
+def _streamed(content_type: str) -> web.StreamResponse:
+    headers = {"Content-Type": content_type, "Cache-Control": "no-cache", **_request_id()}
+    response = web.StreamResponse(headers=headers)
+    response.enable_chunked_encoding()
+    return response
+
+
+def _request_id() -> dict[str, str]:
+    return {"x-request-id": f"req_{uuid.uuid4().hex}"}

@@ -1,0 +1,62 @@
+"""The command line that the simulated providers share, and serving until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from devkit.providers.simulator import Settings, SettingsError, parse_settings, read_key
+
+_SHUTDOWN_SECONDS = 5.0
+
+
+def arguments(name: str, port: int) -> argparse.ArgumentParser:
+    """Return a parser with the options of every provider; `name` is the module's, `port` the usual one."""
+    parser = argparse.ArgumentParser(prog=f"python -m devkit.providers.{name}")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--api-key-file", type=Path, required=True, help="file holding the key that callers must send")
+    parser.add_argument(
+        "--settings",
+        default="{}",
+        metavar="JSON",
+        help='first latency and faults, as PUT /_simulator takes them: {"latency_ms": 50, "faults": [{"kind": "429"}]}',
+    )
+    return parser
+
+
+def run(options: argparse.Namespace, make_app: Callable[[str, Settings], web.Application]) -> int:
+    """Serve until SIGINT or SIGTERM and return the exit status; 2 and a message when the options make no sense."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        app = make_app(read_key(options.api_key_file), parse_settings(options.settings))
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_serve(app, options.host, options.port))
+    except OSError as error:
+        print(f"error: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(app: web.Application, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        logging.getLogger(__name__).info("listening on %s:%d", host, port)
+        await stop.wait()
+    finally:
+        await runner.cleanup()

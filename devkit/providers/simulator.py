@@ -1,0 +1,238 @@
+"""What every simulated provider has: its key, latency and faults that can be set while it runs, and request counters.
+
+`GET /_simulator` and `PUT /_simulator` read and replace the settings as JSON; they need no key, because the address is
+reachable only from this machine and its cluster. `GET /healthz` answers once the provider can serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+logger = logging.getLogger(__name__)
+
+STALL_SECONDS = 600.0
+"""How long a stalled request is held before the connection is closed without an answer."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class FaultKind(StrEnum):
+    """What goes wrong. NEVER_JOINS is for avatars: the conversation is created and nobody comes."""
+
+    UNAUTHORIZED = "401"
+    RATE_LIMITED = "429"
+    SERVER_ERROR = "500"
+    STALL = "stall"
+    NEVER_JOINS = "never_joins"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fault(_Strict):
+    """One thing that goes wrong on some endpoints (all of them when `endpoints` is empty), `times` times or always."""
+
+    kind: FaultKind
+    endpoints: tuple[str, ...] = ()
+    times: int | None = Field(default=None, ge=1, le=1_000_000)
+    retry_after_seconds: int = Field(default=1, ge=0, le=3600)
+
+
+class Settings(_Strict):
+    """How the provider behaves: a delay before every answer, in milliseconds, and its faults, first match first."""
+
+    latency_ms: int = Field(default=0, ge=0, le=60_000)
+    faults: tuple[Fault, ...] = ()
+
+
+class SettingsError(ValueError):
+    """The settings make no sense; the message says why."""
+
+
+class Provider(ABC):
+    """A simulated provider: the endpoints it has, how it tells its callers what is wrong, and its own routes.
+
+    An endpoint is named by what it does ("speech", "conversations"), and that name is used in faults and counters.
+    """
+
+    name: str
+    endpoints: frozenset[str]
+    fault_kinds: frozenset[FaultKind]
+
+    def __init__(self, api_key: str, settings: Settings | None = None) -> None:
+        self._api_key = api_key
+        self._left: list[int | None] = []
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.settings = Settings()
+        self.configure(settings or Settings())
+
+    @abstractmethod
+    def endpoint_of(self, request: web.Request) -> str | None:
+        """Return the name of the endpoint that `request` is for; None when it needs neither key nor counting."""
+
+    @abstractmethod
+    def key_in(self, request: web.Request) -> str | None:
+        """Return the key that came with `request`."""
+
+    @abstractmethod
+    def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
+        """Return the JSON body that the real provider sends with a 401, 429 or 500."""
+
+    def state(self) -> Mapping[str, object]:
+        """Return what else `GET /_simulator` shows."""
+        return {}
+
+    def configure(self, settings: Settings) -> None:
+        """Replace the settings. Raises `SettingsError` for a fault or an endpoint that this provider does not have."""
+        for fault in settings.faults:
+            if fault.kind not in self.fault_kinds:
+                raise SettingsError(f"{self.name} has no fault {fault.kind.value!r}: use {_either(self.fault_kinds)}")
+            if unknown := set(fault.endpoints) - self.endpoints:
+                raise SettingsError(f"{self.name} has no endpoint {_either(unknown)}: use {_either(self.endpoints)}")
+        self.settings = settings
+        self._left = [fault.times for fault in settings.faults]
+
+    def take_fault(self, endpoint: str, kinds: frozenset[FaultKind]) -> Fault | None:
+        """Return the fault of one of `kinds` that is due on `endpoint`, if any, and count it as having happened."""
+        for position, fault in enumerate(self.settings.faults):
+            left = self._left[position]
+            if fault.kind in kinds and left != 0 and (not fault.endpoints or endpoint in fault.endpoints):
+                self._left[position] = None if left is None else left - 1
+                return fault
+        return None
+
+    def accepts(self, key: str | None) -> bool:
+        """Say whether `key` is the provider's key."""
+        return key is not None and hmac.compare_digest(key.encode(), self._api_key.encode())
+
+
+HTTP_FAULTS = frozenset(
+    {FaultKind.UNAUTHORIZED, FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.STALL},
+)
+
+
+def application(provider: Provider, *, max_body_bytes: int = 1024 * 1024) -> web.Application:
+    """Return the web application of `provider`, with the simulator's own routes; the caller adds the provider's."""
+    app = web.Application(middlewares=[_gate(provider)], client_max_size=max_body_bytes)
+    app.add_routes(
+        [
+            web.get("/healthz", _healthz),
+            web.get("/_simulator", _show(provider)),
+            web.put("/_simulator", _change(provider)),
+        ]
+    )
+    return app
+
+
+def parse_settings(document: bytes | str) -> Settings:
+    """Return the settings in a JSON document. Raises `SettingsError` saying which field is wrong."""
+    try:
+        return Settings.model_validate_json(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def read_key(path: Path) -> str:
+    """Return the API key in the file. Raises `SettingsError` when there is none."""
+    try:
+        key = path.read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"cannot read the API key file {path}: {error.strerror}") from error
+    if not key:
+        raise SettingsError(f"the API key file {path} is empty")
+    return key
+
+
+def _gate(provider: Provider) -> Middleware:
+    """Return the middleware that counts a request, checks its key and lets faults and latency happen first."""
+
+    @web.middleware
+    async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        endpoint = provider.endpoint_of(request)
+        if endpoint is None:
+            return await handler(request)
+        try:
+            response = await _refused(provider, request, endpoint) or await handler(request)
+        except web.HTTPException as error:
+            provider.requests[endpoint, error.status] += 1
+            raise
+        provider.requests[endpoint, response.status] += 1
+        return response
+
+    return gate
+
+
+async def _refused(provider: Provider, request: web.Request, endpoint: str) -> web.Response | None:
+    settings = provider.settings
+    if settings.latency_ms:
+        await asyncio.sleep(settings.latency_ms / 1000)
+    key = provider.key_in(request)
+    if not provider.accepts(key):
+        return web.json_response(provider.refusal(401, key), status=401)
+    fault = provider.take_fault(endpoint, HTTP_FAULTS)
+    if fault is None:
+        return None
+    logger.info("fault", extra={"endpoint": endpoint, "fault": fault.kind.value})
+    if fault.kind is FaultKind.STALL:
+        await asyncio.sleep(STALL_SECONDS)
+        if request.transport is not None:
+            request.transport.close()
+        return web.Response(status=504)
+    status = int(fault.kind.value)
+    headers = {"Retry-After": str(fault.retry_after_seconds)} if status == 429 else None
+    return web.json_response(provider.refusal(status, key), status=status, headers=headers)
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+def _show(provider: Provider) -> Handler:
+    async def show(_: web.Request) -> web.Response:
+        return web.json_response(_document(provider))
+
+    return show
+
+
+def _change(provider: Provider) -> Handler:
+    async def change(request: web.Request) -> web.Response:
+        try:
+            provider.configure(parse_settings(await request.read()))
+        except SettingsError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        logger.info("settings changed", extra={"settings": provider.settings.model_dump(mode="json")})
+        return web.json_response(_document(provider))
+
+    return change
+
+
+def _document(provider: Provider) -> dict[str, object]:
+    requests: dict[str, dict[str, int]] = {endpoint: {"total": 0} for endpoint in sorted(provider.endpoints)}
+    for (endpoint, status), count in sorted(provider.requests.items()):
+        requests[endpoint][str(status)] = count
+        requests[endpoint]["total"] += count
+    return {
+        "provider": provider.name,
+        "settings": json.loads(provider.settings.model_dump_json()),
+        "requests": requests,
+        **provider.state(),
+    }
+
+
+def _either(names: set[str] | frozenset[str] | frozenset[FaultKind]) -> str:
+    return ", ".join(sorted(str(name) for name in names))
