@@ -13,7 +13,9 @@ import yaml
 
 from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgentSpec, AvatarAgentStatus
 
-CRD_PATH = Path(__file__).resolve().parent.parent / "crds" / f"{API_GROUP}_{PLURAL}.yaml"
+_ROOT = Path(__file__).resolve().parent.parent
+CRD_PATHS = [_ROOT / "crds" / f"{API_GROUP}_{PLURAL}.yaml", _ROOT / "charts/avatar-agent/files" / f"{PLURAL}.yaml"]
+"""The file for ``kubectl apply``, and its copy in the chart: Helm reads nothing outside a chart."""
 
 _COLUMNS: list[tuple[str, str, str, str]] = [
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "A call would be answered."),
@@ -127,14 +129,15 @@ def render() -> str:
 
 
 def main() -> int:
-    if "--check" in sys.argv:
-        if CRD_PATH.read_text() != render():
-            print(f"{CRD_PATH.name} is stale: run `make generate` and commit the result", file=sys.stderr)
-            return 1
+    stale = [path for path in CRD_PATHS if not path.exists() or path.read_text() != render()]
+    if "--check" not in sys.argv:
+        for path in stale:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(render())
         return 0
-    CRD_PATH.parent.mkdir(exist_ok=True)
-    CRD_PATH.write_text(render())
-    return 0
+    for path in stale:
+        print(f"{path.relative_to(_ROOT)} is stale: run `make generate` and commit the result", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

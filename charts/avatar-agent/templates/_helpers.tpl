@@ -1,0 +1,36 @@
+{{- define "avatar-agent.labels" -}}
+app.kubernetes.io/name: avatar-agent
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{- define "avatar-agent.selector" -}}
+app.kubernetes.io/name: avatar-agent
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "avatar-agent.fullname" -}}
+{{ printf "%s-%s" .root.Release.Name .component | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "avatar-agent.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "avatar-agent.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Role or ClusterRole, by whether one namespace or all are served. */}}
+{{- define "avatar-agent.scope" -}}
+{{ if .Values.watchNamespace }}Role{{ else }}ClusterRole{{ end }}
+{{- end }}
