@@ -1,0 +1,210 @@
+"""A caller: asks the gateway for a call, joins the room with a real LiveKit client, listens, speaks and watches.
+
+Used by the demo, the end-to-end tests and the benches. Times are seconds of `time.monotonic`, as the caller met them.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiohttp
+import numpy as np
+from livekit import rtc
+from numpy.typing import NDArray
+
+from devkit.demo.ear import Ear, Samples, Utterance
+
+RATE = 24_000
+FRAME_SAMPLES = RATE // 50
+_KEPT_PICTURES = 12
+_PICTURE_INTERVAL = 0.3
+
+Picture = NDArray[np.uint8]
+T = TypeVar("T")
+
+
+class CallError(Exception):
+    """The call did not do what it should have within its time; the message says which step."""
+
+
+@dataclass
+class Moments:
+    """When the steps of a call were seen (0.0: not yet)."""
+
+    requested: float = 0.0
+    dispatched: float = 0.0
+    connected: float = 0.0
+    joined: float = 0.0
+    first_word: float = 0.0
+    first_picture: float = 0.0
+
+
+@dataclass
+class Caller:
+    """One person's side of a room. Use as an async context manager: leaving it leaves the room."""
+
+    name: str
+    url: str
+    token: str
+    moments: Moments
+    language: str = "ar"
+    room: rtc.Room = field(default_factory=rtc.Room)
+    pictures: list[Picture] = field(default_factory=list)
+    agents: set[str] = field(default_factory=set)
+    _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
+    _sounding: asyncio.Event = field(default_factory=asyncio.Event)
+    _agent_joined: asyncio.Event = field(default_factory=asyncio.Event)
+    _to_say: "asyncio.Queue[Samples]" = field(default_factory=asyncio.Queue)
+    _said: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def __aenter__(self) -> Self:
+        self.room.on("track_subscribed", self._on_track)
+        self.room.on("participant_connected", self._on_participant)
+        await asyncio.wait_for(self.room.connect(self.url, self.token), timeout=15)
+        self.moments.connected = time.monotonic()
+        for participant in self.room.remote_participants.values():
+            self._on_participant(participant)
+        source = rtc.AudioSource(RATE, 1)
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        await asyncio.wait_for(self.room.local_participant.publish_track(track, options), timeout=15)
+        self._start(self._microphone(source))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait_for(self.room.disconnect(), timeout=10)
+
+    async def agent_joined(self, seconds: float) -> None:
+        """Wait until an agent that is not an avatar is in the room."""
+        await self._bounded(self._agent_joined.wait(), seconds, "no agent joined the room")
+
+    async def first_word(self, seconds: float) -> None:
+        """Wait for the first audible sound from the room."""
+        await self._bounded(self._sounding.wait(), seconds, "nothing was heard")
+
+    async def hear(self, seconds: float) -> Utterance:
+        """The next utterance as a whole, which must have ended within `seconds`."""
+        return await self._bounded(self._utterances.get(), seconds, "no complete utterance was heard")
+
+    async def say(self, samples: Samples) -> None:
+        """Speak into the microphone; returns when the last sample is on its way."""
+        self._said.clear()
+        await self._to_say.put(samples)
+        await self._bounded(self._said.wait(), len(samples) / RATE + 10, "the microphone is stuck")
+
+    async def see(self, pictures: int, seconds: float) -> list[Picture]:
+        """Wait for this many pictures, taken some tenths of a second apart."""
+        deadline = time.monotonic() + seconds
+        while len(self.pictures) < pictures:
+            if time.monotonic() > deadline:
+                raise CallError(f"{self.name}: {len(self.pictures)} of {pictures} pictures within {seconds:.0f} s")
+            await asyncio.sleep(0.05)
+        return list(self.pictures)
+
+    async def _bounded(self, wait: Awaitable[T], seconds: float, failure: str) -> T:
+        try:
+            return await asyncio.wait_for(wait, seconds)
+        except TimeoutError:
+            raise CallError(f"{self.name}: {failure} within {seconds:.0f} s") from None
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        is_agent = participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+        if is_agent and "lk.publish_on_behalf" not in participant.attributes:
+            self.agents.add(participant.identity)
+            self.moments.joined = self.moments.joined or time.monotonic()
+            self._agent_joined.set()
+
+    def _on_track(
+        self, track: rtc.Track, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
+    ) -> None:
+        if track.kind == rtc.TrackKind.KIND_AUDIO:
+            self._start(self._listen(track))
+        elif track.kind == rtc.TrackKind.KIND_VIDEO:
+            self._start(self._watch(track))
+
+    async def _listen(self, track: rtc.Track) -> None:
+        ear = Ear(RATE)
+        stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
+        try:
+            async for event in stream:
+                utterance = ear.listen(np.frombuffer(event.frame.data, dtype=np.int16).copy(), time.monotonic())
+                if ear.hearing and not self._sounding.is_set():
+                    self.moments.first_word = ear.started
+                    self._sounding.set()
+                if utterance is not None:
+                    await self._utterances.put(utterance)
+            if (last := ear.finish()) is not None:
+                await self._utterances.put(last)
+        finally:
+            await stream.aclose()
+
+    async def _watch(self, track: rtc.Track) -> None:
+        stream = rtc.VideoStream(track, format=rtc.VideoBufferType.RGB24)
+        taken = 0.0
+        try:
+            async for event in stream:
+                now = time.monotonic()
+                self.moments.first_picture = self.moments.first_picture or now
+                if now - taken >= _PICTURE_INTERVAL:
+                    taken = now
+                    frame = event.frame
+                    picture = np.frombuffer(frame.data, dtype=np.uint8).reshape(frame.height, frame.width, 3)
+                    self.pictures = [*self.pictures[-_KEPT_PICTURES + 1 :], picture.copy()]
+        finally:
+            await stream.aclose()
+
+    async def _microphone(self, source: rtc.AudioSource) -> None:
+        """An open microphone: silence when nothing is said, as a telephone or a browser sends it."""
+        silence = np.zeros(FRAME_SAMPLES, dtype=np.int16)
+        while True:
+            if self._to_say.empty():
+                await source.capture_frame(_frame(silence))
+                continue
+            samples = self._to_say.get_nowait()
+            padded = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
+            for chunk in padded.reshape(-1, FRAME_SAMPLES):
+                await source.capture_frame(_frame(chunk))
+            self._said.set()
+
+
+def _frame(samples: Samples) -> rtc.AudioFrame:
+    return rtc.AudioFrame(samples.tobytes(), RATE, 1, len(samples))
+
+
+async def request_call(
+    gateway: str, agent: str, name: str, *, language: str = "ar", headers: dict[str, str] | None = None
+) -> tuple[dict[str, Any], Moments]:
+    """`POST /v1/calls`: the gateway's answer, and the moments of the request so far."""
+    moments = Moments(requested=time.monotonic())
+    body = {"agent": agent, "name": name, "language": language}
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.post(f"{gateway}/v1/calls", json=body, headers={"Origin": gateway, **(headers or {})}) as response,
+    ):
+        answer: dict[str, Any] = await response.json()
+        if response.status not in (200, 201):
+            error = answer.get("error", answer)
+            raise CallError(f"{name}: the gateway refused the call ({response.status}): {error}")
+    moments.dispatched = time.monotonic()
+    return answer, moments
+
+
+async def call(gateway: str, agent: str, name: str, *, language: str = "ar") -> Caller:
+    """Ask the gateway for a call; enter the returned caller to join its room."""
+    answer, moments = await request_call(gateway, agent, name, language=language)
+    return Caller(name=name, url=answer["url"], token=answer["token"], moments=moments, language=language)
