@@ -16,7 +16,7 @@ from agentspec.resource import (
     DispatchMode,
     OnAvatarFailure,
 )
-from agentspec.wire import AgentSupply, Demand, Supply, WorkerStatus
+from agentspec.wire import AgentSupply, CallMetadata, Demand, Supply, WorkerStatus
 from agentspec.workerconfig import KnowledgeDocument, WorkerConfig
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "AvatarAgentSpec",
     "AvatarAgentStatus",
     "AvatarProvider",
+    "CallMetadata",
     "Condition",
     "ConditionStatus",
     "ConditionType",

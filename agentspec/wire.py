@@ -1,5 +1,7 @@
 """What workers, controller and gateways tell each other about slots and calls."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from agentspec.model import Model
@@ -47,3 +49,15 @@ class Supply(Model):
 def agent_key(namespace: str, name: str) -> str:
     """The key of an agent in demands and supplies."""
     return f"{namespace}/{name}"
+
+
+class CallMetadata(Model):
+    """What a gateway tells the worker about a call, as the dispatch's JSON metadata. Data, never instructions."""
+
+    call_id: str = Field(max_length=128, description="The gateway's id of the call.")
+    caller_identity: str = Field(default="", max_length=256, description="LiveKit identity the caller joins with.")
+    user_id: str = Field(default="", max_length=256, description="The website's own id of the person, if it gave one.")
+    language: str = Field(default="", max_length=35, description="Language the page was shown in, BCP 47.")
+    capabilities: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list, max_length=16, description="What the caller's client can do: `video`, `captions`."
+    )
