@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -62,7 +63,10 @@ class SettingsError(ValueError):
     """The settings make no sense; the message says why."""
 
 
-class Provider(ABC):
+S = TypeVar("S", bound=Settings)
+
+
+class Provider(ABC, Generic[S]):
     """A simulated provider: the endpoints it has, how it tells its callers what is wrong, and its own routes.
 
     An endpoint is named by what it does ("speech", "conversations"), and that name is used in faults and counters.
@@ -71,13 +75,13 @@ class Provider(ABC):
     name: str
     endpoints: frozenset[str]
     fault_kinds: frozenset[FaultKind]
+    settings_type: type[S]
 
-    def __init__(self, api_key: str, settings: Settings | None = None) -> None:
+    def __init__(self, api_key: str, settings: S) -> None:
         self._api_key = api_key
         self._left: list[int | None] = []
         self.requests: Counter[tuple[str, int]] = Counter()
-        self.settings = Settings()
-        self.configure(settings or Settings())
+        self.configure(settings)
 
     @abstractmethod
     def endpoint_of(self, request: web.Request) -> str | None:
@@ -95,7 +99,7 @@ class Provider(ABC):
         """Return what else `GET /_simulator` shows."""
         return {}
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, settings: S) -> None:
         """Replace the settings. Raises `SettingsError` for a fault or an endpoint that this provider does not have."""
         for fault in settings.faults:
             if fault.kind not in self.fault_kinds:
@@ -124,7 +128,7 @@ HTTP_FAULTS = frozenset(
 )
 
 
-def application(provider: Provider, *, max_body_bytes: int = 1024 * 1024) -> web.Application:
+def application(provider: Provider[S], *, max_body_bytes: int = 1024 * 1024) -> web.Application:
     """Return the web application of `provider`, with the simulator's own routes; the caller adds the provider's."""
     app = web.Application(middlewares=[_gate(provider)], client_max_size=max_body_bytes)
     app.add_routes(
@@ -137,10 +141,10 @@ def application(provider: Provider, *, max_body_bytes: int = 1024 * 1024) -> web
     return app
 
 
-def parse_settings(document: bytes | str) -> Settings:
-    """Return the settings in a JSON document. Raises `SettingsError` saying which field is wrong."""
+def parse_settings(document: bytes | str, kind: type[S]) -> S:
+    """Return the settings of `kind` in a JSON document. Raises `SettingsError` saying which field is wrong."""
     try:
-        return Settings.model_validate_json(document)
+        return kind.model_validate_json(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -158,7 +162,7 @@ def read_key(path: Path) -> str:
     return key
 
 
-def _gate(provider: Provider) -> Middleware:
+def _gate(provider: Provider[S]) -> Middleware:
     """Return the middleware that counts a request, checks its key and lets faults and latency happen first."""
 
     @web.middleware
@@ -177,7 +181,7 @@ def _gate(provider: Provider) -> Middleware:
     return gate
 
 
-async def _refused(provider: Provider, request: web.Request, endpoint: str) -> web.Response | None:
+async def _refused(provider: Provider[S], request: web.Request, endpoint: str) -> web.Response | None:
     settings = provider.settings
     if settings.latency_ms:
         await asyncio.sleep(settings.latency_ms / 1000)
@@ -202,17 +206,17 @@ async def _healthz(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
-def _show(provider: Provider) -> Handler:
+def _show(provider: Provider[S]) -> Handler:
     async def show(_: web.Request) -> web.Response:
         return web.json_response(_document(provider))
 
     return show
 
 
-def _change(provider: Provider) -> Handler:
+def _change(provider: Provider[S]) -> Handler:
     async def change(request: web.Request) -> web.Response:
         try:
-            provider.configure(parse_settings(await request.read()))
+            provider.configure(parse_settings(await request.read(), provider.settings_type))
         except SettingsError as error:
             return web.json_response({"error": str(error)}, status=400)
         logger.info("settings changed", extra={"settings": provider.settings.model_dump(mode="json")})
@@ -221,7 +225,7 @@ def _change(provider: Provider) -> Handler:
     return change
 
 
-def _document(provider: Provider) -> dict[str, object]:
+def _document(provider: Provider[S]) -> dict[str, object]:
     requests: dict[str, dict[str, int]] = {endpoint: {"total": 0} for endpoint in sorted(provider.endpoints)}
     for (endpoint, status), count in sorted(provider.requests.items()):
         requests[endpoint][str(status)] = count

@@ -8,6 +8,7 @@ import sys
 from devkit.providers.openai.app import make_app
 from devkit.providers.recognition import Recogniser
 from devkit.providers.serve import arguments, run
+from devkit.providers.simulator import Settings
 
 
 def main() -> int:
@@ -19,7 +20,9 @@ def main() -> int:
         help="speech recognition model: base (offline) or any model name or folder that faster-whisper takes",
     )
     options = parser.parse_args()
-    return run(options, functools.partial(make_app, recogniser=functools.partial(Recogniser, options.whisper_model)))
+    return run(
+        options, Settings, functools.partial(make_app, recogniser=functools.partial(Recogniser, options.whisper_model))
+    )
 
 
 if __name__ == "__main__":

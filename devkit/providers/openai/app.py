@@ -27,12 +27,13 @@ _ENDPOINTS = {
 }
 
 
-class OpenAI(Provider):
+class OpenAI(Provider[Settings]):
     """OpenAI's bearer key and error bodies."""
 
     name = "openai"
     endpoints = frozenset(_ENDPOINTS.values())
     fault_kinds = HTTP_FAULTS
+    settings_type = Settings
 
     def endpoint_of(self, request: web.Request) -> str | None:
         """Return the endpoint by the path; everything under /v1 needs the key."""
@@ -51,9 +52,7 @@ class OpenAI(Provider):
         return errors.refusal(status, sent_key)
 
 
-def make_app(
-    api_key: str, settings: Settings | None = None, *, recogniser: Callable[[], Recogniser] = Recogniser
-) -> web.Application:
+def make_app(api_key: str, settings: Settings, *, recogniser: Callable[[], Recogniser] = Recogniser) -> web.Application:
     """Return the application; `recogniser` makes the recogniser, which is loaded before the first request is served."""
     app = application(OpenAI(api_key, settings), max_body_bytes=audio.MAX_UPLOAD_BYTES + 1024 * 1024)
     endpoints = _Endpoints(recogniser)

@@ -1,0 +1,126 @@
+"""The simulated Tavus' web application: `/v2/conversations`, its key and its error bodies.
+
+Source: Tavus' API reference (create, get, list, end and delete conversation) and livekit-plugins-tavus' api.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+
+from aiohttp import web
+from pydantic import Field
+
+from devkit.providers.simulator import HTTP_FAULTS, FaultKind, Provider, Settings, application
+from devkit.providers.tavus.conversations import Conversation, Conversations, NoSeat, parse
+
+logger = logging.getLogger(__name__)
+
+_MESSAGES = {
+    401: "Invalid access token",
+    429: "Too many requests. Please try again later.",
+    500: "Internal Server Error",
+}
+
+
+class TavusSettings(Settings):
+    """Latency and faults, and how many conversations may be active at once; None is no limit."""
+
+    seats: int | None = Field(default=None, ge=0, le=10_000)
+
+
+class Tavus(Provider[TavusSettings]):
+    """Tavus' x-api-key and error bodies, and its conversations."""
+
+    name = "tavus"
+    endpoints = frozenset({"conversations"})
+    fault_kinds = HTTP_FAULTS | {FaultKind.NEVER_JOINS}
+    settings_type = TavusSettings
+
+    def __init__(self, api_key: str, settings: TavusSettings) -> None:
+        super().__init__(api_key, settings)
+        self.conversations = Conversations()
+
+    def endpoint_of(self, request: web.Request) -> str | None:
+        """Everything under /v2 needs the key."""
+        return "conversations" if request.path.startswith("/v2/conversations") else None
+
+    def key_in(self, request: web.Request) -> str | None:
+        """Return the x-api-key header."""
+        return request.headers.get("x-api-key")
+
+    def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
+        """Return Tavus' own body."""
+        return {"message": _MESSAGES[status]}
+
+    def state(self) -> Mapping[str, object]:
+        """Return what has become of the conversations."""
+        return {"conversations": [conversation.report() for conversation in self.conversations.all()]}
+
+
+def make_app(api_key: str, settings: TavusSettings) -> web.Application:
+    """Return the application."""
+    provider = Tavus(api_key, settings)
+    app = application(provider)
+    endpoints = _Endpoints(provider)
+    app.cleanup_ctx.append(endpoints.lifetime)
+    app.add_routes(
+        [
+            web.post("/v2/conversations", endpoints.create),
+            web.get("/v2/conversations", endpoints.show_all),
+            web.get("/v2/conversations/{id}", endpoints.show),
+            web.post("/v2/conversations/{id}/end", endpoints.end),
+            web.delete("/v2/conversations/{id}", endpoints.delete),
+        ]
+    )
+    return app
+
+
+class _Endpoints:
+    def __init__(self, provider: Tavus) -> None:
+        self._provider = provider
+        self._conversations = provider.conversations
+
+    async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
+        yield
+        await self._conversations.end_all("the provider stopped")
+
+    async def create(self, request: web.Request) -> web.Response:
+        try:
+            wanted = parse(json.loads(await request.read()))
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        settings = self._provider.settings
+        absent = self._provider.take_fault("conversations", frozenset({FaultKind.NEVER_JOINS}))
+        try:
+            conversation = self._conversations.create(wanted, seats=settings.seats, joins=absent is None)
+        except NoSeat:
+            # The words as livekit-plugins-tavus' users report them.
+            return web.json_response({"message": "User has reached maximum concurrent conversations"}, status=400)
+        logger.info("conversation created: conversation=%s joins=%s", conversation.id, absent is None)
+        return web.json_response(conversation.document())
+
+    async def show_all(self, _: web.Request) -> web.Response:
+        documents = [conversation.document() for conversation in self._conversations.all()]
+        return web.json_response({"data": documents, "total_count": len(documents)})
+
+    async def show(self, request: web.Request) -> web.Response:
+        return web.json_response(self._named(request).document())
+
+    async def end(self, request: web.Request) -> web.Response:
+        await self._named(request).end("ended by request")
+        return web.Response()
+
+    async def delete(self, request: web.Request) -> web.Response:
+        conversation = self._named(request)
+        await conversation.end("deleted by request")
+        self._conversations.forget(conversation)
+        return web.Response(status=204)
+
+    def _named(self, request: web.Request) -> Conversation:
+        conversation = self._conversations.get(request.match_info["id"])
+        if conversation is None:
+            body = json.dumps({"error": "Invalid conversation_id"})
+            raise web.HTTPBadRequest(text=body, content_type="application/json")
+        return conversation
