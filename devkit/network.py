@@ -1,0 +1,133 @@
+"""An instance's network: a namespace of its own, one veth pair to the host, one /16 cut into subnets.
+
+Every daemon runs inside the namespace, so ports never clash with the machine or with another instance, and the
+firewall rules of kube-proxy go away with it.
+"""
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from devkit.commands import run, succeeds
+from devkit.errors import DevkitError
+
+POD_BRIDGE = "pods"
+_UPLINK = "uplink"
+# 10.100.0.0/16 for the first instance, 10.101.0.0/16 for the second, ...
+_FIRST, _COUNT = 100, 64
+
+
+@dataclass(frozen=True)
+class Subnets:
+    """Every address of an instance, out of its own /16."""
+
+    whole: IPv4Network
+
+    @property
+    def pods(self) -> IPv4Network:
+        return ipaddress.IPv4Network((self.whole.network_address, 20))
+
+    @property
+    def node(self) -> IPv4Address:
+        """The pod bridge's own address: node IP, API server, LiveKit."""
+        return self.pods[1]
+
+    @property
+    def first_pod(self) -> IPv4Address:
+        return self.pods[16]
+
+    @property
+    def services(self) -> IPv4Network:
+        return ipaddress.IPv4Network((self.whole[128 * 256], 20))
+
+    @property
+    def first_service(self) -> IPv4Address:
+        """Always given to `kubernetes.default`."""
+        return self.services[1]
+
+    @property
+    def dns(self) -> IPv4Address:
+        return self.services[10]
+
+    @property
+    def host_end(self) -> IPv4Address:
+        return self.whole[255 * 256 + 1]
+
+    @property
+    def node_end(self) -> IPv4Address:
+        return self.whole[255 * 256 + 2]
+
+
+def choose_subnets(taken: Iterable[IPv4Network]) -> Subnets:
+    """The first /16 that overlaps nothing in `taken` (routes of the machine, other instances)."""
+    used = list(taken)
+    for second in range(_FIRST, _FIRST + _COUNT):
+        candidate = IPv4Network(f"10.{second}.0.0/16")
+        if not any(candidate.overlaps(other) for other in used):
+            return Subnets(candidate)
+    raise DevkitError(
+        f"no free subnet between 10.{_FIRST}.0.0/16 and 10.{_FIRST + _COUNT - 1}.0.0/16: "
+        "take instances down with `python -m devkit down --name NAME`, or look at `ip route`"
+    )
+
+
+def parse_routes(text: str) -> list[IPv4Network]:
+    """Destinations out of `ip -json route show table all`; the default route and IPv6 are left out."""
+    found = []
+    for route in json.loads(text or "[]"):
+        destination = str(route["dst"])
+        if destination != "default" and ":" not in destination:
+            found.append(IPv4Network(destination, strict=False))
+    return found
+
+
+def host_routes() -> list[IPv4Network]:
+    """Every IPv4 destination this machine already routes."""
+    return parse_routes(run(["ip", "-4", "-json", "route", "show", "table", "all"]))
+
+
+def netns_name(name: str) -> str:
+    return f"avatar-agent-{name}"
+
+
+def host_link(name: str) -> str:
+    """Name of the host's end of the veth pair; the kernel allows 15 characters."""
+    return f"ava-{name}"
+
+
+def create(name: str, subnets: Subnets) -> None:
+    """Make the namespace, the veth pair, the bridge and the host's route into it."""
+    netns, link = netns_name(name), host_link(name)
+    if succeeds(["ip", "link", "show", "dev", link]):
+        raise DevkitError(f"the network link {link} exists already and is not ours: `ip link delete {link}`")
+    run(["ip", "netns", "add", netns])
+    inside = ["ip", "-n", netns]
+    run(["ip", "link", "add", link, "type", "veth", "peer", "name", _UPLINK, "netns", netns])
+    run(["ip", "addr", "add", f"{subnets.host_end}/30", "dev", link])
+    run(["ip", "link", "set", link, "up"])
+    run([*inside, "link", "set", "lo", "up"])
+    run([*inside, "addr", "add", f"{subnets.node_end}/30", "dev", _UPLINK])
+    run([*inside, "link", "set", _UPLINK, "up"])
+    run([*inside, "route", "add", "default", "via", str(subnets.host_end)])
+    # The bridge has to exist before the kubelet and LiveKit start: its address is theirs.
+    run([*inside, "link", "add", POD_BRIDGE, "type", "bridge"])
+    run([*inside, "addr", "add", f"{subnets.node}/{subnets.pods.prefixlen}", "dev", POD_BRIDGE])
+    run([*inside, "link", "set", POD_BRIDGE, "up"])
+    for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"):
+        run(["nsenter", f"--net=/run/netns/{netns}", "--", "sysctl", "-q", "-w", setting])
+    run(["ip", "route", "add", str(subnets.whole), "via", str(subnets.node_end), "dev", link])
+
+
+def delete(name: str) -> None:
+    """Remove the link (its route and its peer go with it) and the namespace; what is not there is no error."""
+    if succeeds(["ip", "link", "show", "dev", host_link(name)]):
+        run(["ip", "link", "delete", host_link(name)])
+    if exists(name):
+        run(["ip", "netns", "delete", netns_name(name)])
+
+
+def exists(name: str) -> bool:
+    """Whether the namespace of that instance exists."""
+    return any(line.split()[:1] == [netns_name(name)] for line in run(["ip", "netns", "list"]).splitlines())

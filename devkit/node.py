@@ -1,0 +1,219 @@
+"""The node: containerd, kubelet, kube-proxy and the pod network's configuration."""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from devkit import cgroups, network
+from devkit.binaries import Binaries
+from devkit.commands import run, succeeds
+from devkit.errors import DevkitError
+from devkit.instance import Layout, Record
+from devkit.kubernetes import ControlPlane, Kubectl
+from devkit.processes import Process
+
+PAUSE_IMAGE = "localhost/avatar-agent-pause:1"
+# containerd's own namespace for Kubernetes.
+_NAMESPACE = "k8s.io"
+_CONTAINERD_BOUND = 30.0
+_READY_BOUND = 90.0
+_CNI_PLUGINS = Path("/usr/lib/cni")
+
+
+def start_containerd(layout: Layout, record: Record) -> Process:
+    """Start containerd over the content that earlier runs left, unless they left containers in it too.
+
+    `down` removes every container before it marks the content as clean; content without the mark comes from a run that
+    was killed, and its containers would come back to life in the new cluster's books.
+    """
+    clean = layout.containerd_content / "clean"
+    if not clean.exists() and layout.containerd_content.exists():
+        shutil.rmtree(layout.containerd_content)
+    layout.containerd_content.mkdir(parents=True, exist_ok=True)
+    clean.unlink(missing_ok=True)
+    layout.run.mkdir(parents=True, exist_ok=True, mode=0o711)
+    layout.cni.mkdir(parents=True, exist_ok=True)
+    (layout.cni / "10-pods.conflist").write_text(json.dumps(_cni(layout, record), indent=2))
+    config = layout.config / "containerd.toml"
+    config.write_text(_containerd(layout))
+    process = layout.processes.start(
+        "containerd", ["containerd", f"--config={config}"], netns=network.netns_name(record.name)
+    )
+    layout.processes.wait("a container runtime", lambda: Ctr(layout).answers(), _CONTAINERD_BOUND, process)
+    return process
+
+
+def start(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlane) -> None:
+    """Start kubelet and kube-proxy on a running containerd and return when the node is Ready."""
+    cgroups.create(record.name)
+    netns, table = network.netns_name(record.name), layout.processes
+    proxy_config = plane.kubeconfig("kube-proxy", plane.authority.client("system:kube-proxy"))
+    user = plane.authority.client(f"system:node:{record.name}", "system:nodes")
+    kubelet_config = plane.kubeconfig("kubelet", user)
+    proxy = table.start("kube-proxy", _proxy(layout, record, binaries, proxy_config), netns=netns)
+    kubelet = table.start("kubelet", _kubelet(layout, record, binaries, plane, kubelet_config), netns=netns)
+    kubectl = Kubectl(layout.kubeconfig)
+    ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    table.wait(
+        "a Ready node",
+        lambda: kubectl.get("node", record.name, "--ignore-not-found", f"--output={ready}") == "True",
+        _READY_BOUND,
+        kubelet,
+        proxy,
+    )
+
+
+def _cni(layout: Layout, record: Record) -> dict[str, object]:
+    """Pod network on the instance's own bridge; addresses above the node's own, kept in the state folder."""
+    subnets = record.subnets
+    pod_range = {
+        "subnet": str(subnets.pods),
+        "rangeStart": str(subnets.first_pod),
+        "gateway": str(subnets.node),
+    }
+    bridge = {
+        "type": "bridge",
+        "bridge": network.POD_BRIDGE,
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(layout.cni / "addresses"),
+            "ranges": [[pod_range]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": f"avatar-agent-{record.name}", "plugins": [bridge, portmap]}
+
+
+def _containerd(layout: Layout) -> str:
+    """Its own folders and socket; pods' namespaces are mounted below /run too, where `down` finds them.
+
+    restrict_oom_score_adj: without CAP_SYS_RESOURCE (as in many virtual machines) runc may not lower the score.
+    """
+    return f"""version = 2
+root = "{layout.containerd_content}/root"
+state = "{layout.run}/containerd"
+
+[grpc]
+  address = "{layout.containerd_socket}"
+
+[ttrpc]
+  address = "{layout.containerd_socket}.ttrpc"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{layout.run}/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE_IMAGE}"
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{_CNI_PLUGINS}"
+  conf_dir = "{layout.cni}"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def _kubelet(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlane, kubeconfig: Path) -> list[str]:
+    subnets = record.subnets
+    serving = plane.authority.server("kubelet-serving", [record.name, str(subnets.node)])
+    config = layout.config / "kubelet.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                "kind": "KubeletConfiguration",
+                "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
+                "authentication": {
+                    "anonymous": {"enabled": False},
+                    "webhook": {"enabled": True},
+                    "x509": {"clientCAFile": str(plane.authority.files.certificate)},
+                },
+                "authorization": {"mode": "Webhook"},
+                "tlsCertFile": str(serving.certificate),
+                "tlsPrivateKeyFile": str(serving.key),
+                "address": str(subnets.node),
+                "healthzBindAddress": "127.0.0.1",
+                "clusterDNS": [str(subnets.dns)],
+                "clusterDomain": "cluster.local",
+                "podLogsDir": str(layout.pod_logs),
+                # Debian 12 and many virtual machines still run cgroup v1.
+                "failCgroupV1": False,
+                "cgroupDriver": "cgroupfs",
+                "cgroupRoot": cgroups.cgroup_root(record.name),
+                "enforceNodeAllocatable": [],
+                "failSwapOn": False,
+                # A developer's disk is often nearly full: evicting the cluster's pods would help nobody.
+                "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+                # Images come from this machine only: a collected one could not be pulled again.
+                "imageGCHighThresholdPercent": 100,
+                "maxPods": 200,
+            }
+        )
+    )
+    return [
+        binaries["kubelet"],
+        f"--config={config}",
+        f"--kubeconfig={kubeconfig}",
+        f"--root-dir={layout.kubelet}",
+        f"--cert-dir={layout.kubelet}/pki",
+        f"--hostname-override={record.name}",
+        f"--node-ip={subnets.node}",
+    ]
+
+
+def _proxy(layout: Layout, record: Record, binaries: Binaries, kubeconfig: Path) -> list[str]:
+    config = layout.config / "kube-proxy.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                "kind": "KubeProxyConfiguration",
+                "clientConnection": {"kubeconfig": str(kubeconfig)},
+                "mode": "iptables",
+                "clusterCIDR": str(record.subnets.pods),
+                "hostnameOverride": record.name,
+                "healthzBindAddress": "127.0.0.1:10256",
+                "metricsBindAddress": "127.0.0.1:10249",
+                # The connection table's size belongs to the whole machine: leave it alone.
+                "conntrack": {"maxPerCore": 0, "min": 0},
+            }
+        )
+    )
+    return [binaries["kube-proxy"], f"--config={config}"]
+
+
+class Ctr:
+    """containerd's own client on an instance's socket."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._base = ["ctr", f"--address={layout.containerd_socket}", f"--namespace={_NAMESPACE}"]
+
+    def answers(self) -> bool:
+        return succeeds([*self._base, "--connect-timeout=1s", "--timeout=2s", "version"], seconds=5)
+
+    def images(self) -> set[str]:
+        """References of all imported images."""
+        return set(run([*self._base, "images", "list", "--quiet"]).split())
+
+    def import_image(self, archive: Path) -> None:
+        run([*self._base, "images", "import", str(archive)], seconds=600)
+
+    def remove_containers(self) -> None:
+        """Forget every container; their processes are dead already."""
+        for task in run([*self._base, "tasks", "list", "--quiet"]).split():
+            # A task may be collected by containerd itself in the same moment; a container that stays is seen below.
+            succeeds([*self._base, "tasks", "delete", "--force", task])
+        containers = run([*self._base, "containers", "list", "--quiet"]).split()
+        if containers:
+            succeeds([*self._base, "containers", "delete", *containers])
+        left = run([*self._base, "containers", "list", "--quiet"]).split()
+        if left:
+            raise DevkitError(f"containerd does not let go of the containers {left}")

@@ -1,0 +1,126 @@
+"""How long work tells what it is doing: steps with a title, a changing detail and a duration."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import Progress as RichBar
+from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+log = logging.getLogger("devkit")
+
+# Without a terminal (CI logs) a running step repeats itself this often, in seconds.
+_HEARTBEAT = 15.0
+
+
+class Step(Protocol):
+    """One running step."""
+
+    def update(self, detail: str) -> None:
+        """Say how far the step has come."""
+
+
+class Progress(Protocol):
+    """Receives the steps of `up`, `down` and the builds; steps may run side by side in threads."""
+
+    def step(self, title: str) -> AbstractContextManager[Step]:
+        """Open a step; leaving the context ends it, an exception marks it as failed."""
+        ...
+
+
+class LoggedStep:
+    """A step whose detail is kept for the log."""
+
+    def __init__(self) -> None:
+        self.detail = ""
+
+    def update(self, detail: str) -> None:
+        self.detail = detail
+
+
+class LogProgress:
+    """Steps as log records, for tests and other callers without a console."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        started = time.monotonic()
+        yield LoggedStep()
+        log.info("step done", extra={"step": title, "seconds": round(time.monotonic() - started, 1)})
+
+
+class LineProgress:
+    """Steps as plain lines, for a console that is not a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def _line(self, mark: str, title: str, detail: str, started: float) -> None:
+        tail = f" - {detail}" if detail else ""
+        self._console.print(f"{mark} {title}{tail} ({_seconds(time.monotonic() - started)})", highlight=False)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        step, started, ended = LoggedStep(), time.monotonic(), threading.Event()
+
+        def heartbeat() -> None:
+            while not ended.wait(_HEARTBEAT):
+                self._line("..", title, step.detail, started)
+
+        beat = threading.Thread(target=heartbeat, daemon=True)
+        beat.start()
+        mark = "failed"
+        try:
+            yield step
+            mark = "ok"
+        finally:
+            ended.set()
+            beat.join()
+            self._line(mark, title, step.detail, started)
+
+
+class _BarStep:
+    def __init__(self, bar: RichBar, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def update(self, detail: str) -> None:
+        self._bar.update(self._task, detail=detail)
+
+
+class TerminalProgress:
+    """Steps as live lines with a spinner, for a terminal. Use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = RichBar(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            TextColumn("[dim]{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> "TerminalProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        task = self._bar.add_task(title, total=1, detail="")
+        try:
+            yield _BarStep(self._bar, task)
+        except BaseException:
+            self._bar.update(task, description=f"[red]{title}: failed")
+            self._bar.stop_task(task)
+            raise
+        self._bar.update(task, completed=1)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 60 else f"{int(value) // 60} min {int(value) % 60:02d} s"

@@ -1,0 +1,61 @@
+"""Programs from Debian's packages: what the platform needs, and installing what is missing."""
+
+import os
+import shutil
+from pathlib import Path
+
+from devkit.commands import follow
+from devkit.errors import DevkitError
+from devkit.progress import Progress
+
+# Something that only the package brings, to the package's name.
+_NETWORK = {"ip": "iproute2", "nsenter": "util-linux", "sysctl": "procps"}
+_NODE = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "mount": "mount",
+    "umount": "mount",
+}
+_IMAGES = {
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "gcc": "gcc",
+    "/usr/include/stdlib.h": "libc6-dev",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}
+# A slow mirror may take this long, in seconds.
+_APT_BOUND = 1200.0
+_SEARCH = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
+
+def missing_packages(needed: dict[str, str]) -> list[str]:
+    """Packages whose mark (a program's name or a file's path) is not on this machine."""
+    absent = {
+        package
+        for mark, package in needed.items()
+        if not (Path(mark).exists() if mark.startswith("/") else shutil.which(mark, path=_SEARCH))
+    }
+    return sorted(absent)
+
+
+def ensure(progress: Progress, *, api_only: bool) -> None:
+    """Check that this machine can carry an instance, and install the Debian packages that are missing."""
+    if os.geteuid() != 0:
+        raise DevkitError("the devkit makes network namespaces, mounts and cgroups: run it as root")
+    missing = missing_packages(_NETWORK if api_only else {**_NETWORK, **_NODE, **_IMAGES})
+    if not missing:
+        return
+    apt = shutil.which("apt-get")
+    if apt is None:
+        raise DevkitError(f"missing: {', '.join(missing)}; this machine has no apt-get, so install them yourself")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with progress.step(f"Install {', '.join(missing)}") as step:
+        follow([apt, "update"], step.update, seconds=_APT_BOUND, env=env)
+        install = [apt, "install", "-y", "--no-install-recommends", *missing]
+        follow(install, step.update, seconds=_APT_BOUND, env=env)
+    still = missing_packages({**_NETWORK, **({} if api_only else {**_NODE, **_IMAGES})})
+    if still:
+        raise DevkitError(f"still missing after apt-get install: {', '.join(still)}")

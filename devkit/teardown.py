@@ -1,0 +1,122 @@
+"""Undo an instance: every process, mount, cgroup, link and folder that `up` made, whole or half made.
+
+Everything is found by the instance's own name and records, in an order in which each part lets go of the next:
+the kubelet before the pods (it would restart them), the pods before containerd, daemons before the network.
+"""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from devkit import cgroups, network
+from devkit.commands import run
+from devkit.errors import DevkitError
+from devkit.instance import Layout
+from devkit.node import Ctr
+from devkit.processes import Process, is_alive, start_time
+
+# Where the kubelet and the CNI library keep links and results whatever their configuration says.
+_CONTAINER_LOGS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_SHIM_BOUND = 10.0
+_UNMOUNT_TRIES = 50
+
+
+def leftovers(name: str) -> bool:
+    """Whether anything of an instance is on this machine."""
+    layout = Layout(name)
+    return layout.root.exists() or layout.run.exists() or network.exists(name)
+
+
+def remove(name: str) -> None:
+    """Remove an instance. May be repeated after an interruption."""
+    layout = Layout(name)
+    table = layout.processes
+    recorded = table.all()
+    daemons = {process.name: process for process in recorded}
+    pods = [daemons[key] for key in ("kubelet", "kube-proxy") if key in daemons]
+    spawned = [process.name for process in recorded if process.name != "containerd"]
+    table.stop_all([process.name for process in pods])
+    cgroups.kill(name)
+    clean = "containerd" in daemons and _empty_containerd(layout, daemons["containerd"])
+    table.stop_all([other for other in spawned if other in {process.name for process in table.all()}])
+    table.stop_all(["containerd"])
+    _kill_shims(layout)
+    _unmount(layout)
+    cgroups.delete(name)
+    network.delete(name)
+    _remove_traces(layout)
+    if clean:
+        (layout.containerd_content / "clean").touch()
+    for folder in (layout.run, layout.root):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _empty_containerd(layout: Layout, containerd: Process) -> bool:
+    """Let containerd forget its containers, so that its content can serve the next run. False when it is dead."""
+    if not is_alive(containerd):
+        return False
+    try:
+        Ctr(layout).remove_containers()
+    except DevkitError:
+        return False  # The content is thrown away on the next `up`; what matters now is to get everything stopped.
+    return True
+
+
+def shims(layout: Layout) -> list[int]:
+    """containerd's helpers of this instance: they carry the path of its socket, which is nobody else's."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"shim" in words[0] and str(layout.containerd_socket).encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
+def _kill_shims(layout: Layout) -> None:
+    deadline = time.monotonic() + _SHIM_BOUND
+    while pids := [pid for pid in shims(layout) if start_time(pid) is not None]:
+        if time.monotonic() > deadline:
+            raise DevkitError(f"containerd's helpers {pids} do not end")
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+
+
+def mounts_below(folders: list[Path], mountinfo: str) -> list[str]:
+    """Mount points under any of the folders, the last mounted first; proc(5) escapes blanks as \\040."""
+    points = [line.split()[4].replace("\\040", " ") for line in mountinfo.splitlines()]
+    below = [point for point in points if any(point.startswith(f"{folder}/") for folder in folders)]
+    return below[::-1]
+
+
+def _unmount(layout: Layout) -> None:
+    """Unmount volumes, root file systems and network namespaces of pods; one may be stacked on another."""
+    folders = [layout.root, layout.run, layout.containerd_content]
+    for _ in range(_UNMOUNT_TRIES):
+        points = mounts_below(folders, Path("/proc/self/mountinfo").read_text())
+        if not points:
+            return
+        for point in points:
+            run(["umount", "--lazy", point])
+    raise DevkitError(f"something keeps mounting below {layout.root} or {layout.run}")
+
+
+def _remove_traces(layout: Layout) -> None:
+    """Links and results that name this instance, in folders that other clusters on the machine may share."""
+    if _CONTAINER_LOGS.is_dir():
+        for link in _CONTAINER_LOGS.iterdir():
+            if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
+                link.unlink()
+    if _CNI_RESULTS.is_dir():
+        for result in _CNI_RESULTS.glob(f"avatar-agent-{layout.name}-*"):
+            result.unlink()
