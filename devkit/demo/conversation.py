@@ -1,13 +1,14 @@
 """The demo's conversation: a caller hears the greeting, asks aloud, hears the answer and sees a moving face."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from devkit.demo.caller import CallError, Caller, Moments, Picture, call
+from devkit.demo.caller import Caller, CallError, Moments, Picture, call
 from devkit.demo.ear import Utterance
 from devkit.providers.speech import Recogniser, Transcript, similarity, speak
 
@@ -96,7 +97,7 @@ def check_pictures(pictures: list[Picture]) -> None:
         raise CallError("the avatar's picture is blank")
     moved = [
         float(np.mean(np.abs(a.astype(np.int16) - b.astype(np.int16)) > 24))
-        for a, b in zip(pictures, pictures[1:], strict=False)
+        for a, b in itertools.pairwise(pictures)
         if a.shape == b.shape
     ]
     if not moved or max(moved) < 0.001:

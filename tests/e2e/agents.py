@@ -1,0 +1,67 @@
+"""Agents for tests: the example with what a test wants different, declared and taken away again."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from devkit.demo import manifests
+from devkit.demo.manifests import Targets
+from devkit.demo.product import AGENTS_NAMESPACE, Product
+from devkit.demo.run import EXAMPLES
+
+AGENT_LABEL = "avataragents.io/agent"
+READY_SECONDS = 90
+
+
+def manifest(targets: Targets, name: str, *, avatar: bool = False, **spec: Any) -> dict[str, Any]:
+    """The example agent under another name, by voice only unless asked; `spec` replaces whole fields."""
+    documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
+    agent = copy.deepcopy(next(d for d in documents if d["kind"] == "AvatarAgent"))
+    agent["metadata"] = {"name": name}
+    agent["spec"]["agentName"] = f"{name}-agent"
+    agent["spec"]["dispatch"]["roomNamePattern"] = f"^{name}-"
+    if not avatar:
+        agent["spec"]["avatar"] = {"provider": "None"}
+    agent["spec"] |= spec
+    return agent
+
+
+@contextmanager
+def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> Iterator[str]:
+    """Apply an agent, wait until it is Ready, and delete it with its workers afterwards. Yields its name."""
+    name = agent["metadata"]["name"]
+    product.apply([agent])
+    try:
+        if ready:
+            product.wait_ready(name, READY_SECONDS)
+        yield name
+    finally:
+        product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
+        # A worker may drain for as long as a call may last; a test's calls are over.
+        pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
+        eventually(lambda: not workers(product, name) or product.kubectl_run("-n", AGENTS_NAMESPACE, *pods) is None, 60)
+
+
+def workers(product: Product, name: str) -> list[dict[str, Any]]:
+    """The agent's worker pods."""
+    return product.items("pods", f"{AGENT_LABEL}={name}")
+
+
+def serving(product: Product, name: str) -> list[str]:
+    """Names of the worker pods that are ready and not being taken away."""
+    return [
+        pod["metadata"]["name"]
+        for pod in workers(product, name)
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+    ]
+
+
+def eventually(fact: Callable[[], object], seconds: float, what: str = "") -> None:
+    """Wait until a statement about the world is true; an assertion error that says which when it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, f"not so within {seconds:.0f} s: {what or fact}"
+        time.sleep(0.3)

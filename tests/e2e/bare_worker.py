@@ -1,0 +1,45 @@
+"""A worker written by hand with livekit-agents alone: the peer of the benches, and a bystander in dispatch tests.
+
+It registers under BARE_AGENT_NAME (empty is automatic dispatch), appends every room it is offered to BARE_JOBS_FILE, and
+says BARE_GREETING to whoever comes.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobExecutorType, JobRequest, cli
+from livekit.plugins import openai
+
+NAME = os.environ["BARE_AGENT_NAME"]
+GREETING = os.environ.get("BARE_GREETING", "")
+server = AgentServer(job_executor_type=JobExecutorType.PROCESS, num_idle_processes=1, port=0)
+
+
+async def on_request(request: JobRequest) -> None:
+    _note(request.room.name)
+    await request.accept()
+
+
+def _note(room: str) -> None:
+    with Path(os.environ["BARE_JOBS_FILE"]).open("a") as jobs:
+        jobs.write(f"{room}\n")
+
+
+@server.rtc_session(agent_name=NAME, on_request=on_request)
+async def entrypoint(context: JobContext) -> None:
+    await context.connect()
+    session: AgentSession[None] = AgentSession(
+        stt=openai.STT(model="whisper-1", language="ar"),
+        llm=openai.LLM(model="gpt-4o-mini"),
+        tts=openai.TTS(model="tts-1", voice="onyx"),
+    )
+    await session.start(agent=Agent(instructions="You are a voice assistant."), room=context.room)
+    await context.wait_for_participant()
+    if GREETING:
+        session.say(GREETING)
+
+
+if __name__ == "__main__":
+    sys.argv = [sys.argv[0], "start"]
+    cli.run_app(server)

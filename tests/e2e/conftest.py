@@ -1,0 +1,52 @@
+"""A real node, LiveKit, the chart and the simulated providers, shared by the tests; agents are declared by each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from devkit import cluster as clusters
+from devkit.cluster import Cluster
+from devkit.demo import manifests
+from devkit.demo.manifests import Targets
+from devkit.demo.product import Product
+from devkit.demo.run import EXAMPLES
+from devkit.demo.targets import local_targets
+from devkit.progress import LogProgress
+from devkit.providers.speech import Recogniser
+
+NAME = "e2e"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a test needs to declare agents and call them."""
+
+    cluster: Cluster
+    product: Product
+    targets: Targets
+    gateway: str
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    progress = LogProgress()
+    cluster = clusters.up(NAME, progress=progress)
+    try:
+        images = cluster.load_images(progress=progress)
+        product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
+        targets = local_targets(cluster, {})
+        product.make_namespace()
+        product.install()
+        # The Secrets and the knowledge are every test's; the agents are their own.
+        documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
+        product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
+        yield Platform(cluster, product, targets, product.gateway_address())
+    finally:
+        clusters.down(NAME)
+
+
+@pytest.fixture(scope="session")
+def recogniser() -> Recogniser:
+    """Listens independently of the worker."""
+    return Recogniser()

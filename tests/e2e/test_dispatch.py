@@ -1,0 +1,113 @@
+"""Only the declared agent answers, only in its rooms, and once however often it is asked."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from livekit import api
+
+from devkit.demo.caller import Caller, call, request_call
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+
+BARE_WORKER = Path(__file__).with_name("bare_worker.py")
+
+
+@contextmanager
+def bystander(platform: Platform, name: str, jobs: Path) -> Iterator[None]:
+    """A worker of another name on the same server, registered; `jobs` receives what it was offered."""
+    log = jobs.with_suffix(".log")
+    environment = os.environ | {
+        "LIVEKIT_URL": platform.targets.livekit_url,
+        "LIVEKIT_API_KEY": platform.targets.livekit_key,
+        "LIVEKIT_API_SECRET": platform.targets.livekit_secret,
+        "OPENAI_API_KEY": "unused",
+        "BARE_AGENT_NAME": name,
+        "BARE_JOBS_FILE": str(jobs),
+    }
+    jobs.touch()
+    with log.open("w") as output:
+        process = subprocess.Popen([sys.executable, str(BARE_WORKER)], env=environment, stdout=output, stderr=output)
+    try:
+        agents.eventually(lambda: "registered worker" in log.read_text(), 60, "the bystander registered")
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platform: Platform, tmp_path: Path) -> None:
+    unnamed, other = tmp_path / "unnamed", tmp_path / "other"
+
+    async def one_call(agent: str) -> set[str]:
+        async with await call(platform.gateway, agent, "Caller") as caller:
+            await caller.first_word(30)
+            await caller.hear(30)
+            return caller.agents
+
+    with (
+        bystander(platform, "", unnamed),
+        bystander(platform, "somebody-else", other),
+        agents.declared(platform.product, agents.manifest(platform.targets, "only")) as agent,
+    ):
+        assert len(asyncio.run(one_call(agent))) == 1
+        assert unnamed.read_text() == ""
+        assert other.read_text() == ""
+        # The bystanders do listen: an ordinary room brings the unnamed worker in.
+        asyncio.run(open_room(platform, "bystander-room"))
+        agents.eventually(lambda: "bystander-room" in unnamed.read_text(), 20, "the unnamed worker is alive")
+        assert other.read_text() == ""
+
+
+async def open_room(platform: Platform, room: str, *dispatches: api.RoomAgentDispatch) -> None:
+    async with livekit_api(platform) as livekit:
+        await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=dispatches, empty_timeout=30))
+
+
+def livekit_api(platform: Platform) -> api.LiveKitAPI:
+    aims = platform.targets
+    return api.LiveKitAPI(aims.livekit_url, aims.livekit_key, aims.livekit_secret)
+
+
+def test_a_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -> None:
+    with agents.declared(platform.product, agents.manifest(platform.targets, "picky")) as agent:
+        dispatch = api.RoomAgentDispatch(agent_name="picky-agent")
+        asyncio.run(open_room(platform, "another-room", dispatch))
+        (pod,) = agents.serving(platform.product, agent)
+
+        def declined() -> bool:
+            log = platform.product.kubectl_run("-n", "agents", "logs", pod)
+            return any("declined" in line and "another-room" in line for line in log.splitlines())
+
+        agents.eventually(declined, 20, "the worker logged that it declined the room")
+        assert asyncio.run(participants(platform, "another-room")) == []
+
+
+async def participants(platform: Platform, room: str) -> list[str]:
+    async with livekit_api(platform) as livekit:
+        found = await livekit.room.list_participants(api.ListParticipantsRequest(room=room))
+        return [participant.identity for participant in found.participants]
+
+
+def test_two_requests_for_the_same_call_give_one_agent(platform: Platform) -> None:
+    async def same_call_twice(agent: str) -> None:
+        headers = {"Idempotency-Key": "one-and-the-same"}
+        requests = [request_call(platform.gateway, agent, "Caller", headers=headers) for _ in range(2)]
+        (first, moments), (second, _) = await asyncio.gather(*requests)
+        third, _ = await request_call(platform.gateway, agent, "Caller", headers=headers)
+        assert first["callId"] == second["callId"] == third["callId"]
+        assert first["room"] == second["room"] == third["room"]
+        async with Caller("Caller", first["url"], first["token"], moments) as caller:
+            await caller.first_word(30)
+            await caller.hear(30)
+            assert len(caller.agents) == 1
+        async with livekit_api(platform) as livekit:
+            dispatches = await livekit.agent_dispatch.list_dispatch(first["room"])
+            assert len(dispatches) == 1
+
+    with agents.declared(platform.product, agents.manifest(platform.targets, "once")) as agent:
+        asyncio.run(same_call_twice(agent))
