@@ -60,23 +60,27 @@ class Recogniser:
 
     def transcribe(self, pcm: Samples, rate: int, language: str | None = None) -> Transcript:
         """Return what is said in mono `pcm` of `rate` Hz; `language` is detected when it is None."""
-        return self._listen(resample(pcm, rate, SAMPLE_RATE).astype(np.float32) / 32768.0, language)
+        return self._listen(resample(pcm, rate, SAMPLE_RATE).astype(np.float32) / 32768.0, language, None)
 
-    def transcribe_file(self, content: bytes, language: str | None = None) -> Transcript:
-        """Return what is said in a recording of any common format. Raises `RecognitionError` when it is none."""
+    def transcribe_file(self, content: bytes, language: str | None = None, prompt: str | None = None) -> Transcript:
+        """Return what is said in a recording of any common format; `prompt` is text that may come before it.
+
+        Raises `RecognitionError` when it is no recording.
+        """
         try:
             audio = decode_audio(io.BytesIO(content), sampling_rate=SAMPLE_RATE)
         except Exception as error:
             raise RecognitionError("the recording could not be decoded") from error
-        return self._listen(audio, language)
+        return self._listen(audio, language, prompt)
 
-    def _listen(self, audio: NDArray[np.float32], language: str | None) -> Transcript:
+    def _listen(self, audio: NDArray[np.float32], language: str | None, prompt: str | None) -> Transcript:
         seconds = len(audio) / SAMPLE_RATE
         with self._turn:
             # Without these settings espeak-ng's Arabic sends the decoder into repetitions that take seconds.
             segments, info = self._model.transcribe(
                 audio,
                 language=language,
+                initial_prompt=prompt,
                 beam_size=5,
                 temperature=0,
                 condition_on_previous_text=False,

@@ -41,6 +41,14 @@ _ARABIC_LETTER = re.compile(r"[\u0620-\u064a\u0671-\u06d3]")
 _LATIN_LETTER = re.compile(r"[A-Za-z]")
 
 
+# English words that questions share whatever they ask for. Arabic ones are too often misheard to be told apart.
+_EMPTY_WORDS = frozenset(
+    {"a", "an", "and", "are", "at", "can", "could", "do", "does", "for", "have", "how", "i", "in", "is", "it", "me"}
+    | {"my", "of", "on", "or", "please", "tell", "the", "there", "to", "us", "want", "we", "what", "when", "where"}
+    | {"which", "who", "why", "will", "with", "would", "you", "your"}
+)
+
+
 def language_of(text: str) -> str:
     """Return "ar" or "en", by the script that most letters of `text` are written in; "en" when there is no letter."""
     arabic = len(_ARABIC_LETTER.findall(text))
@@ -52,6 +60,12 @@ def normalise(text: str) -> str:
     decomposed = unicodedata.normalize("NFKC", text).translate(_ARABIC_FORMS)
     bare = "".join(c for c in unicodedata.normalize("NFD", decomposed) if not unicodedata.combining(c))
     return _NOT_WORD.sub(" ", bare.translate(_ARABIC_FORMS)).strip().casefold()
+
+
+def subject(text: str) -> str:
+    """Return the normalised words of `text` that say what it is about; all of them when none does."""
+    words = normalise(text).split()
+    return " ".join([word for word in words if word not in _EMPTY_WORDS] or words)
 
 
 def skeleton(text: str) -> str:

@@ -101,7 +101,7 @@ class _Endpoints:
         loop = asyncio.get_running_loop()
         try:
             said = await loop.run_in_executor(
-                self._listening, self._recogniser.transcribe_file, wanted.content, wanted.language
+                self._listening, self._recogniser.transcribe_file, wanted.content, wanted.language, wanted.prompt
             )
         except RecognitionError:
             errors.reject("The audio file could not be decoded or its format is not supported.", param="file")

@@ -71,10 +71,11 @@ def speech_done(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class TranscriptionRequest:
-    """A recording, the language it is said to be in, and the form of the answer."""
+    """A recording, the language it is said to be in, text that came before, and the form of the answer."""
 
     content: bytes
     language: str | None
+    prompt: str | None
     format: str
 
 
@@ -93,7 +94,7 @@ def parse_transcription(
         reject(f"'response_format' must be one of {', '.join(_TRANSCRIPT_FORMATS)} here.", param="response_format")
     if form == "verbose_json" and model != "whisper-1":
         reject(f"response_format 'verbose_json' is not compatible with model '{model}'.", param="response_format")
-    return TranscriptionRequest(content, language, form)
+    return TranscriptionRequest(content, language, fields.get("prompt") or None, form)
 
 
 def transcription(said: Transcript, form: str) -> dict[str, Any]:
