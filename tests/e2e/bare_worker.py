@@ -1,7 +1,7 @@
 """A worker written by hand with livekit-agents alone: the peer of the benches, and a bystander in dispatch tests.
 
-It registers under BARE_AGENT_NAME (empty is automatic dispatch), appends every room it is offered to BARE_JOBS_FILE, and
-says BARE_GREETING to whoever comes.
+It registers under BARE_AGENT_NAME (empty is automatic dispatch), appends every room it is offered to BARE_JOBS_FILE,
+and says BARE_GREETING to whoever comes.
 """
 
 import os
@@ -37,7 +37,7 @@ async def entrypoint(context: JobContext) -> None:
     await session.start(agent=Agent(instructions="You are a voice assistant."), room=context.room)
     await context.wait_for_participant()
     if GREETING:
-        session.say(GREETING)
+        await session.say(GREETING)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def platform() -> Iterator[Platform]:
     progress = LogProgress()
     cluster = clusters.up(NAME, progress=progress)
     try:
-        images = cluster.load_images(progress=progress)
+        images = cluster.load_images()
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
         targets = local_targets(cluster, {})
         product.make_namespace()
