@@ -16,9 +16,9 @@ _USER = "devkit:coredns"
 
 
 def corefile(record: Record, kubeconfig: Path) -> str:
-    """Cluster names from the API server; anything else does not exist, at once, because the node has no way out."""
+    """Cluster names from the API server; any other name does not exist, at once, because the node has no way out."""
     node = record.subnets.node
-    return f""".:{_PORT} {{
+    return f"""cluster.local:{_PORT} in-addr.arpa:{_PORT} {{
     bind {node}
     errors
     ready {node}:{_READY_PORT}
@@ -27,6 +27,9 @@ def corefile(record: Record, kubeconfig: Path) -> str:
         pods insecure
         ttl 5
     }}
+}}
+.:{_PORT} {{
+    bind {node}
     template ANY ANY {{
         rcode NXDOMAIN
     }}

@@ -117,6 +117,8 @@ def _remove_traces(layout: Layout) -> None:
         for link in _CONTAINER_LOGS.iterdir():
             if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
                 link.unlink()
-    if _CNI_RESULTS.is_dir():
-        for result in _CNI_RESULTS.glob(f"avatar-agent-{layout.name}-*"):
-            result.unlink()
+    network_name = f"avatar-agent-{layout.name}"
+    for result in _CNI_RESULTS.glob(f"{network_name}-*-eth0"):
+        container = result.name.removeprefix(f"{network_name}-").removesuffix("-eth0")
+        for path in (result, *_CNI_RESULTS.glob(f"*-{container}-lo")):
+            path.unlink()

@@ -1,0 +1,143 @@
+"""Command line of the platform: up, down, status, build, logs."""
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from devkit import binaries, cluster, images, kubernetes, livekit, system
+from devkit.errors import DevkitError
+from devkit.instance import Layout, Record, check_name, load, names
+from devkit.logs import follow_log, last_lines
+from devkit.processes import is_alive
+from devkit.progress import LineProgress, Progress, TerminalProgress
+
+console = Console()
+
+
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    """Progress on this console; an error of ours becomes its message and exit code 1."""
+    try:
+        if console.is_terminal:
+            with TerminalProgress(console) as progress:
+                yield progress
+        else:
+            yield LineProgress(console)
+    except DevkitError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _name_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--name", default="dev", show_default=True, help="The instance; several run side by side.")(
+        command
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """This machine as a Kubernetes platform with a LiveKit server."""
+
+
+@main.command()
+@_name_option
+@click.option("--api-only", is_flag=True, help="Only an API server: no node, DNS or LiveKit.")
+def up(name: str, api_only: bool) -> None:
+    """Start an instance; one that runs already is left as it is."""
+    with _shown() as progress:
+        made = cluster.up(name, progress, api_only=api_only)
+    console.print(f"export KUBECONFIG={made.kubeconfig}", highlight=False, soft_wrap=True)
+    if not api_only:
+        console.print(f"LiveKit: {made.livekit_url}", highlight=False)
+
+
+@main.command()
+@_name_option
+def down(name: str) -> None:
+    """Stop an instance and remove everything it made; built programs and images stay cached."""
+    with _shown() as progress:
+        cluster.down(name, progress)
+
+
+@main.command()
+@_name_option
+def build(name: str) -> None:
+    """Build all programs and images; load the images when the instance runs."""
+    with _shown() as progress:
+        system.ensure(progress, api_only=False)
+        # The compiler fills the processors, the package downloads of the images the network: side by side they
+        # take little longer than the slower of the two.
+        with ThreadPoolExecutor(2) as pool:
+            programs = pool.submit(binaries.ensure, progress)
+            made = pool.submit(images.build_all, progress)
+            programs.result()
+            built = made.result()
+        record = load(check_name(name))
+        if record is not None and not record.api_only and cluster.is_whole(record):
+            images.load(Layout(name), [built.controller, built.worker], progress)
+    for image in (built.controller, built.worker):
+        console.print(image, highlight=False)
+
+
+@main.command()
+@_name_option
+def status(name: str) -> None:
+    """Show an instance's processes and whether it answers; exit code 1 when it is not whole."""
+    with _shown():
+        record = load(check_name(name))
+        if record is None:
+            others = ", ".join(names()) or "none"
+            raise DevkitError(
+                f"no instance is called {name} (there are: {others}); start it with `python -m devkit up`"
+            )
+        whole = _print_status(record)
+    sys.exit(0 if whole else 1)
+
+
+def _print_status(record: Record) -> bool:
+    layout = Layout(record.name)
+    table = Table("process", "pid", "state", "log")
+    for process in layout.processes.all():
+        state = "[green]running[/green]" if is_alive(process) else "[red]ended[/red]"
+        table.add_row(process.name, str(process.pid), state, str(layout.processes.log_file(process.name)))
+    console.print(table)
+    console.print(f"network     {record.subnet}, node {record.subnets.node}", highlight=False)
+    console.print(f"API server  {_word(kubernetes.answers(layout, record))}")
+    if not record.api_only:
+        console.print(f"LiveKit     {_word(livekit.answers(record))} at {livekit.url(record)}", highlight=False)
+    console.print(f"kubeconfig  {layout.kubeconfig}", highlight=False, soft_wrap=True)
+    return cluster.is_whole(record)
+
+
+def _word(answers: bool) -> str:
+    return "[green]answers[/green]" if answers else "[red]does not answer[/red]"
+
+
+@main.command()
+@_name_option
+@click.argument("process", required=False)
+@click.option("--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
+def logs(name: str, process: str | None, lines: int, follow: bool) -> None:
+    """Print the log of one of an instance's processes, or name those that have one."""
+    with _shown():
+        folder = Layout(check_name(name)).logs
+        available = sorted(path.stem for path in folder.glob("*.log"))
+        if process is None:
+            click.echo("\n".join(available) or f"{name} has no logs")
+            return
+        if process not in available:
+            raise DevkitError(f"{name} has no log of {process}; it has: {', '.join(available) or 'none'}")
+        path = folder / f"{process}.log"
+        for line in last_lines(path, lines):
+            click.echo(line)
+    if follow:
+        for line in follow_log(path):
+            click.echo(line)
