@@ -37,7 +37,7 @@ async def entrypoint(context: JobContext) -> None:
     await session.start(agent=Agent(instructions="You are a voice assistant."), room=context.room)
     await context.wait_for_participant()
     if GREETING:
-        await session.say(GREETING)
+        await session.say(GREETING).wait_for_playout()
 
 
 if __name__ == "__main__":
