@@ -1,0 +1,101 @@
+"""Request to joined and to first audible word: the product beside a bare livekit-agents worker, in turn, in one run.
+
+The peer is what a team writes by hand: a worker with the same providers and greeting, a room created with its dispatch
+through LiveKit's own API, and a token. Both speak the same greeting with the same simulated synthesiser, by voice only.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from livekit import api
+
+from devkit.demo.caller import Caller, Moments, call
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+from tests.e2e.test_dispatch import BARE_WORKER
+
+CALLS = 10
+PEER = "bare-agent"
+
+
+@contextmanager
+def bare_worker(platform: Platform, greeting: str, folder: Path) -> Iterator[None]:
+    log = folder / "bare.log"
+    aims = platform.targets
+    environment = os.environ | {
+        "LIVEKIT_URL": aims.livekit_url,
+        "LIVEKIT_API_KEY": aims.livekit_key,
+        "LIVEKIT_API_SECRET": aims.livekit_secret,
+        "OPENAI_BASE_URL": aims.openai_url,
+        "OPENAI_API_KEY": aims.openai_key,
+        "BARE_AGENT_NAME": PEER,
+        "BARE_GREETING": greeting,
+        "BARE_JOBS_FILE": str(folder / "jobs"),
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen([sys.executable, str(BARE_WORKER)], env=environment, stdout=output, stderr=output)
+    try:
+        agents.eventually(lambda: "registered worker" in log.read_text(), 60, "the bare worker registered")
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def bare_call(platform: Platform) -> Caller:
+    """What a hand-written back end does: a room with its one dispatch, then a token."""
+    aims, room = platform.targets, f"bare-{uuid.uuid4().hex[:8]}"
+    moments = Moments(requested=monotonic())
+    async with api.LiveKitAPI(aims.livekit_url, aims.livekit_key, aims.livekit_secret) as livekit:
+        dispatch = api.RoomAgentDispatch(agent_name=PEER)
+        await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch], empty_timeout=30))
+    grants = api.VideoGrants(room_join=True, room=room)
+    token = api.AccessToken(aims.livekit_key, aims.livekit_secret).with_identity("caller").with_grants(grants).to_jwt()
+    moments.dispatched = monotonic()
+    return Caller("Caller", aims.livekit_url, token, moments)
+
+
+async def measure(caller: Caller) -> tuple[float, float]:
+    """Seconds from the request to joined and to the first audible word."""
+    async with caller:
+        await caller.agent_joined(30)
+        await caller.first_word(30)
+        await caller.hear(30)
+        return caller.moments.joined - caller.moments.requested, caller.moments.first_word - caller.moments.requested
+
+
+async def in_turn(platform: Platform, agent: str) -> dict[str, list[tuple[float, float]]]:
+    taken: dict[str, list[tuple[float, float]]] = {"product": [], "bare": []}
+    for _ in range(CALLS):
+        taken["product"].append(await measure(await call(platform.gateway, agent, "Caller")))
+        taken["bare"].append(await measure(await bare_call(platform)))
+    return taken
+
+
+@pytest.mark.timeout(600)
+def test_the_first_word_comes_no_later_than_from_a_bare_worker(platform: Platform, tmp_path: Path) -> None:
+    worker = {"callsPerWorker": 4, "maxCallMinutes": 5}
+    scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
+    declaration = agents.manifest(platform.targets, "bench", worker=worker, scaling=scaling)
+    greeting = declaration["spec"]["persona"]["greeting"]
+    with agents.declared(platform.product, declaration) as agent, bare_worker(platform, greeting, tmp_path):
+        taken = asyncio.run(in_turn(platform, agent))
+    medians = {
+        side: [statistics.median(call[step] for call in calls) for step in (0, 1)] for side, calls in taken.items()
+    }
+    print(f"\n{CALLS} calls each, in turn; medians of seconds from the request")
+    print(f"{'':24}{'product':>10}{'bare':>10}{'ratio':>10}")
+    for step, what in enumerate(("joined", "first audible word")):
+        product, bare = medians["product"][step], medians["bare"][step]
+        print(f"{what:24}{product:10.2f}{bare:10.2f}{product / bare:10.2f}")
+    ratio = medians["product"][1] / medians["bare"][1]
+    assert ratio < 1.25, "the product makes a caller wait longer for the first word than a worker written by hand"
