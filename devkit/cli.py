@@ -17,12 +17,13 @@ from devkit.instance import Layout, Record, check_name, load, names
 from devkit.logs import follow_log, last_lines
 from devkit.processes import is_alive
 from devkit.progress import LineProgress, Progress, TerminalProgress
+from devkit.tools import API_TOOLS
 
 console = Console()
 
 
 @contextmanager
-def _shown() -> Iterator[Progress]:
+def shown() -> Iterator[Progress]:
     """Progress on this console; an error of ours becomes its message and exit code 1."""
     try:
         if console.is_terminal:
@@ -51,7 +52,7 @@ def main() -> None:
 @click.option("--api-only", is_flag=True, help="Only an API server: no node, DNS or LiveKit.")
 def up(name: str, api_only: bool) -> None:
     """Start an instance; one that runs already is left as it is."""
-    with _shown() as progress:
+    with shown() as progress:
         made = cluster.up(name, progress, api_only=api_only)
     console.print(f"export KUBECONFIG={made.kubeconfig}", highlight=False, soft_wrap=True)
     if not api_only:
@@ -60,37 +61,48 @@ def up(name: str, api_only: bool) -> None:
 
 @main.command()
 @_name_option
-def down(name: str) -> None:
+@click.option("--all", "every", is_flag=True, help="Every instance on this machine, also half made ones.")
+def down(name: str, every: bool) -> None:
     """Stop an instance and remove everything it made; built programs and images stay cached."""
-    with _shown() as progress:
-        cluster.down(name, progress)
+    with shown() as progress:
+        for one in names() if every else [name]:
+            cluster.down(one, progress)
 
 
 @main.command()
 @_name_option
-def build(name: str) -> None:
+@click.option("--api-only", is_flag=True, help="Only what `up --api-only` needs.")
+def build(name: str, api_only: bool) -> None:
     """Build all programs and images; load the images when the instance runs."""
-    with _shown() as progress:
-        system.ensure(progress, api_only=False)
-        # The compiler fills the processors, the package downloads of the images the network: side by side they
-        # take little longer than the slower of the two.
-        with ThreadPoolExecutor(2) as pool:
-            programs = pool.submit(binaries.ensure, progress)
-            made = pool.submit(images.build_all, progress)
-            programs.result()
-            built = made.result()
-        record = load(check_name(name))
-        if record is not None and not record.api_only and cluster.is_whole(record):
-            images.load(Layout(name), [built.controller, built.worker], progress)
+    with shown() as progress:
+        if api_only:
+            system.ensure(progress, api_only=True)
+            binaries.ensure(progress, API_TOOLS)
+        else:
+            _build_all(name, progress)
+
+
+def _build_all(name: str, progress: Progress) -> None:
+    system.ensure(progress, api_only=False)
+    # The compiler fills the processors, the package downloads of the images the network: side by side they
+    # take little longer than the slower of the two.
+    with ThreadPoolExecutor(2) as pool:
+        programs = pool.submit(binaries.ensure, progress)
+        made = pool.submit(images.build_all, progress)
+        programs.result()
+        built = made.result()
+    record = load(check_name(name))
+    if record is not None and not record.api_only and cluster.is_whole(record):
+        images.load(Layout(name), [built.controller, built.worker], progress)
     for image in (built.controller, built.worker):
-        console.print(image, highlight=False)
+    console.print(image, highlight=False)
 
 
 @main.command()
 @_name_option
 def status(name: str) -> None:
     """Show an instance's processes and whether it answers; exit code 1 when it is not whole."""
-    with _shown():
+    with shown():
         record = load(check_name(name))
         if record is None:
             others = ", ".join(names()) or "none"
@@ -127,7 +139,7 @@ def _word(answers: bool) -> str:
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
 def logs(name: str, process: str | None, lines: int, follow: bool) -> None:
     """Print the log of one of an instance's processes, or name those that have one."""
-    with _shown():
+    with shown():
         folder = Layout(check_name(name)).logs
         available = sorted(path.stem for path in folder.glob("*.log"))
         if process is None:

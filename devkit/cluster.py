@@ -11,8 +11,10 @@ from devkit.images import Images
 from devkit.instance import Layout, Record, check_name, load, lock, mark_ready, new_record
 from devkit.processes import is_alive
 from devkit.progress import LogProgress, Progress
-from devkit.tools import ETCD, HELM, KUBERNETES, TOOLS
+from devkit.tools import API_TOOLS, TOOLS
 
+API_TOOLS = (ETCD, HELM, KUBERNETES)
+"""What an instance without a node needs."""
 _API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
 _NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
 
@@ -65,8 +67,7 @@ def up(name: str = "dev", progress: Progress | None = None, *, api_only: bool = 
     check_name(name)
     shown = progress or LogProgress()
     system.ensure(shown, api_only=api_only)
-    tools = (ETCD, HELM, KUBERNETES) if api_only else TOOLS
-    programs = binaries.ensure(shown, tools)
+    programs = binaries.ensure(shown, API_TOOLS if api_only else TOOLS)
     with lock(name):
         record = load(name)
         if record is not None and is_whole(record) and (api_only or not record.api_only):

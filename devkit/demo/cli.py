@@ -1,0 +1,32 @@
+"""`python -m devkit demo`."""
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from devkit.cli import console, shown
+from devkit.demo.caller import CallError
+from devkit.demo.run import OwnCluster, run_demo
+
+
+@click.command()
+@click.option("--name", default="demo", show_default=True, help="The instance to use or start.")
+@click.option("--kubeconfig", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A cluster of yours.")
+@click.option(
+    "--controller-image", default="", help="With --kubeconfig: the controller's image, where it can be pulled."
+)
+@click.option("--worker-image", default="", help="With --kubeconfig: the worker's image, where it can be pulled.")
+def demo(name: str, kubeconfig: Path | None, controller_image: str, worker_image: str) -> None:
+    """Set everything up and hold a call; exit code 1 when any step did not happen."""
+    own = OwnCluster(kubeconfig, controller_image, worker_image) if kubeconfig else None
+    if own and not (controller_image and worker_image):
+        raise click.UsageError("--kubeconfig needs --controller-image and --worker-image: that cluster pulls them")
+    try:
+        with shown() as progress:
+            run_demo(name, own, console, progress)
+    except CallError as error:
+        Console(stderr=True).print(f"[red]the call failed:[/red] {escape(str(error))}", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,89 @@
+"""The product on a cluster, as a user puts it there: the chart by helm, the manifests by kubectl."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devkit.commands import run
+from devkit.errors import DevkitError
+from devkit.paths import REPOSITORY
+
+SYSTEM_NAMESPACE = "avatar-agent-system"
+AGENTS_NAMESPACE = "agents"
+RELEASE = "avatar-agent"
+CHART = REPOSITORY / "charts" / "avatar-agent"
+_INSTALL_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product on one cluster: which cluster, with which tools, from which images."""
+
+    kubeconfig: Path
+    kubectl: Path
+    helm: Path
+    controller_image: str
+    worker_image: str
+
+    def kubectl_run(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
+        """Standard output of kubectl."""
+        argv = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *arguments]
+        return run(argv, stdin=stdin, seconds=seconds)
+
+    def get(self, kind: str, name: str, namespace: str = AGENTS_NAMESPACE) -> dict[str, Any]:
+        """One object as a document."""
+        document: dict[str, Any] = json.loads(self.kubectl_run("-n", namespace, "get", kind, name, "-o", "json"))
+        return document
+
+    def items(self, kind: str, selector: str = "", namespace: str = AGENTS_NAMESPACE) -> list[dict[str, Any]]:
+        """Every object of a kind that a label selector picks."""
+        answer = self.kubectl_run("-n", namespace, "get", kind, "-l", selector, "-o", "json")
+        found: list[dict[str, Any]] = json.loads(answer)["items"]
+        return found
+
+    def install(self, *settings: str) -> None:
+        """`helm upgrade --install`, waiting until controller and gateway are ready; `settings` are `key=value`."""
+        values = [
+            f"images.controller={self.controller_image}",
+            f"images.worker={self.worker_image}",
+            f"gateway.defaultNamespace={AGENTS_NAMESPACE}",
+            *settings,
+        ]
+        argv = [str(self.helm), f"--kubeconfig={self.kubeconfig}", "upgrade", "--install", RELEASE, str(CHART)]
+        argv += ["-n", SYSTEM_NAMESPACE, "--create-namespace", "--wait", f"--timeout={_INSTALL_SECONDS}s"]
+        argv += [part for value in values for part in ("--set", value)]
+        run(argv, seconds=_INSTALL_SECONDS + 20)
+
+    def make_namespace(self, namespace: str = AGENTS_NAMESPACE) -> None:
+        """A namespace that admits only pods of the restricted profile."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}], "")
+
+    def apply(self, documents: list[dict[str, Any]], namespace: str = AGENTS_NAMESPACE) -> None:
+        """`kubectl apply` in a namespace; an empty one is left to the documents."""
+        where = ["-n", namespace] if namespace else []
+        self.kubectl_run(*where, "apply", "-f", "-", stdin=yaml.safe_dump_all(documents, allow_unicode=True))
+
+    def wait_ready(self, agent: str, seconds: float, namespace: str = AGENTS_NAMESPACE) -> None:
+        """Wait until an AvatarAgent is Ready. Raises DevkitError with its conditions when it is not in time."""
+        deadline = time.monotonic() + seconds
+        conditions: list[dict[str, Any]] = []
+        while time.monotonic() < deadline:
+            agent_now = self.get("avataragent", agent, namespace)
+            status = agent_now.get("status", {})
+            conditions = status.get("conditions", [])
+            current = status.get("observedGeneration") == agent_now["metadata"]["generation"]
+            if current and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+                return
+            time.sleep(0.3)
+        told = "\n".join(f"  {c['type']}={c['status']} {c['reason']}: {c['message']}" for c in conditions)
+        raise DevkitError(f"AvatarAgent {agent} is not Ready after {seconds:.0f} s:\n{told or '  no conditions yet'}")
+
+    def gateway_address(self) -> str:
+        """URL of the gateway's Service, for callers that reach the cluster's service network."""
+        service = self.get("service", f"{RELEASE}-gateway", SYSTEM_NAMESPACE)
+        return f"http://{service['spec']['clusterIP']}"

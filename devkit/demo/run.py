@@ -1,0 +1,124 @@
+"""`make demo`: cluster, chart, agent, an answered call, and a page where a person can call too."""
+
+import asyncio
+import os
+import socket
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from devkit import cluster as clusters
+from devkit.commands import program
+from devkit.demo import conversation, manifests, targets
+from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, SYSTEM_NAMESPACE, Product
+from devkit.errors import DevkitError
+from devkit.instance import Layout
+from devkit.paths import REPOSITORY
+from devkit.progress import Progress
+from devkit.providers.speech import Recogniser
+
+EXAMPLES = REPOSITORY / "examples"
+AGENT = "ornina"
+QUESTION = 1
+"""Which entry of the Arabic knowledge the caller asks about: the price of a consultation."""
+PAGE_PORT = 8088
+
+
+@dataclass(frozen=True)
+class OwnCluster:
+    """A cluster that the user has: its kubeconfig and images that it can pull."""
+
+    kubeconfig: Path
+    controller_image: str
+    worker_image: str
+
+
+def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Progress) -> None:
+    """Run every step. Raises DevkitError or CallError naming the first that did not happen."""
+    started = time.monotonic()
+    if own is None:
+        cluster = clusters.up(name, progress=progress)
+        images = cluster.load_images()
+        product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
+        with progress.step("simulated providers"):
+            aims = targets.local_targets(cluster, os.environ)
+    else:
+        aims = targets.external_targets(os.environ)
+        tools = Path(program("kubectl")), Path(program("helm"))
+        product = Product(own.kubeconfig, *tools, own.controller_image, own.worker_image)
+    with progress.step(f"helm install {RELEASE} {CHART.relative_to(REPOSITORY)}"):
+        product.install()
+    documents, changes = manifests.point(manifests.load(EXAMPLES), aims)
+    with progress.step(f"kubectl apply -f {EXAMPLES.relative_to(REPOSITORY)}/, pointed at what the demo has"):
+        product.make_namespace()
+        product.apply(documents)
+    for change in changes:
+        console.print(f"     {change.where} = {change.value}", highlight=False, markup=False)
+    with progress.step(f"AvatarAgent {AGENT} Ready"):
+        product.wait_ready(AGENT, 180)
+    console.print(product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"), highlight=False, markup=False)
+    with progress.step("call page"):
+        page = forward_page(name, product)
+    hold_call(page, documents, console, progress)
+    console.print(
+        f"\nAnswered {time.monotonic() - started:.0f} s after the start. Call it yourself, until `make down`:"
+    )
+    console.print(f"  {page}/?agent={AGENT}", highlight=False, markup=False)
+    console.print(f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A", highlight=False, markup=False)
+
+
+def hold_call(page: str, documents: list[dict[str, Any]], console: Console, progress: Progress) -> None:
+    """Call the agent, check what came of it and print the timeline."""
+    spec = next(d["spec"] for d in documents if d["kind"] == "AvatarAgent" and d["metadata"]["name"] == AGENT)
+    knowledge = next(d["data"] for d in documents if d["kind"] == "ConfigMap")
+    facts = conversation.entries(knowledge["ar.md"])
+    recogniser = Recogniser()
+    with progress.step(f"a caller talks to {spec['agentName']}") as step:
+        talk = conversation.converse(
+            page, AGENT, facts[QUESTION].heading, recogniser, video="tavus" in spec["avatar"], note=step.update
+        )
+        result = asyncio.run(talk)
+        conversation.check_greeting(result.greeting, spec["persona"]["greeting"])
+        conversation.check_answer(result.answer, facts[QUESTION], facts)
+        conversation.check_pictures(result.pictures)
+    console.print(f"  greeting heard as  {result.greeting.text}", highlight=False, markup=False)
+    console.print(f"  asked              {facts[QUESTION].heading}", highlight=False, markup=False)
+    console.print(f"  answer heard as    {result.answer.text}", highlight=False, markup=False)
+    table = Table("seconds", "what happened", box=None, padding=(0, 2))
+    for step_name, seconds in conversation.timeline(result):
+        table.add_row(f"{seconds:7.2f}", step_name)
+    console.print(table)
+
+
+def forward_page(name: str, product: Product) -> str:
+    """Keep the gateway at an address on localhost, where browsers allow a microphone. Returns the address."""
+    processes = Layout(name).processes
+    if (earlier := processes.get("call-page")) is not None:
+        processes.stop(earlier)
+    port = _free_port(PAGE_PORT)
+    argv = [str(product.kubectl), f"--kubeconfig={product.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
+    argv += ["--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
+    processes.start("call-page", argv)
+    address = f"http://localhost:{port}"
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=2):
+                return address
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise DevkitError(f"the call page does not answer at {address}: {error}") from error
+            time.sleep(0.2)
+
+
+def _free_port(wanted: int) -> int:
+    for port in range(wanted, wanted + 20):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise DevkitError(f"no free port on localhost between {wanted} and {wanted + 19}: end what listens there")
