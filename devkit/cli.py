@@ -95,7 +95,7 @@ def _build_all(name: str, progress: Progress) -> None:
     if record is not None and not record.api_only and cluster.is_whole(record):
         images.load(Layout(name), [built.controller, built.worker], progress)
     for image in (built.controller, built.worker):
-    console.print(image, highlight=False)
+        console.print(image, highlight=False)
 
 
 @main.command()

@@ -13,8 +13,6 @@ from devkit.processes import is_alive
 from devkit.progress import LogProgress, Progress
 from devkit.tools import API_TOOLS, TOOLS
 
-API_TOOLS = (ETCD, HELM, KUBERNETES)
-"""What an instance without a node needs."""
 _API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
 _NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
 

@@ -55,3 +55,5 @@ HELM = Tool(
 )
 # Small ones first: what is needed soonest, and what fails soonest.
 TOOLS = (ETCD, HELM, COREDNS, LIVEKIT, KUBERNETES)
+# What an instance without a node runs and offers.
+API_TOOLS = (ETCD, HELM, KUBERNETES)
