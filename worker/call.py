@@ -1,0 +1,200 @@
+"""One call: join the room at once, wait for the caller, greet, converse, end with a reason.
+
+The job starts before the caller arrives: the room, the session and the avatar are made ready meanwhile, and the
+greeting's audio is made beforehand, so that the first word follows the caller's arrival at once.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine
+from typing import Final
+
+from livekit import rtc
+from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
+from livekit.agents.voice import AgentStateChangedEvent, CloseEvent, ConversationItemAddedEvent, ErrorEvent
+from livekit.agents.voice.events import CloseReason
+from livekit.agents.voice.room_io import RoomOptions
+
+from agentspec.workerconfig import WorkerConfig
+from worker import callmetrics, greeting, persona, voice
+from worker.admission import read_metadata
+from worker.caller import Caller
+from worker.callmetrics import Outcome
+
+logger = logging.getLogger(__name__)
+
+CALLER_SECONDS: Final = 60.0
+"""How long the agent waits in the room for its caller."""
+HEARABLE_SECONDS: Final = 10.0
+"""How long the greeting waits for the caller's client to take the agent's audio."""
+_GREETING_SECONDS: Final = 3.0
+_DELETE_SECONDS: Final = 5.0
+
+_ROOM_GONE: Final = "room disconnected"
+"""The SDK's reason when the room's connection ended for good (ipc/job_proc_lazy_main.py)."""
+
+
+class Call:
+    """A job's call, from the assignment to the end."""
+
+    def __init__(self, context: JobContext, config: WorkerConfig) -> None:
+        self._context = context
+        self._config = config
+        self._key = os.environ["OPENAI_API_KEY"]
+        self._session = voice.make_session(config.voice, config.language, self._key)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcome: Outcome | None = None
+        self._started = time.monotonic()
+        self._caller_arrived: float | None = None
+        self._answered = False
+        metadata, ignored = read_metadata(context.job.metadata)
+        context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
+        if metadata is not None:
+            context.log_context_fields["call"] = metadata.call_id
+        if ignored:
+            logger.warning("job metadata ignored", extra={"reason": ignored})
+        self._caller = Caller(
+            context.room,
+            metadata.caller_identity if metadata else "",
+            on_left=lambda: self.end(Outcome.CALLER_LEFT, "the caller left the room"),
+        )
+
+    async def start(self) -> None:
+        """Join the room and make ready; the conversation goes on in the background."""
+        self._context.add_shutdown_callback(self._on_shutdown)
+        await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        callmetrics.STARTED.inc()
+        if self._context._info.received_at:
+            callmetrics.JOIN_SECONDS.observe(time.time() - self._context._info.received_at)
+        self._caller.watch()
+        self._session.on("error", self._on_error)
+        self._session.on("close", self._on_close)
+        self._session.on("agent_state_changed", self._on_agent_state)
+        self._session.on("conversation_item_added", self._on_item)
+        await self._session.start(
+            Agent(instructions=persona.instructions(self._config)),
+            room=self._context.room,
+            room_options=RoomOptions(
+                text_input=False,
+                participant_kinds=list(Caller.KINDS),
+                close_on_disconnect=False,
+                participant_identity=self._caller.identity or NOT_GIVEN,
+            ),
+            session_host=False,
+            record=False,
+        )
+        self._spawn(self._converse(), "converse")
+        self._spawn(self._enforce_length(), "enforce_length")
+
+    async def _converse(self) -> None:
+        prepared = asyncio.create_task(greeting.audio(self._config, self._key)) if self._config.greeting else None
+        try:
+            await asyncio.wait_for(self._caller.arrived(), CALLER_SECONDS)
+        except TimeoutError:
+            self.end(Outcome.CALLER_ABSENT, f"no caller within {CALLER_SECONDS:g} s")
+            return
+        self._caller_arrived = time.monotonic()
+        logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
+        if prepared is not None:
+            await self._until_heard()
+            await self._greet(prepared)
+
+    async def _until_heard(self) -> None:
+        subscribed = self._session.room_io.subscribed_fut
+        assert subscribed is not None
+        try:
+            await asyncio.wait_for(asyncio.shield(subscribed), HEARABLE_SECONDS)
+        except TimeoutError:
+            logger.warning("caller does not take the agent's audio", extra={"seconds": HEARABLE_SECONDS})
+
+    async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame]) -> None:
+        await asyncio.wait({prepared}, timeout=_GREETING_SECONDS)
+        if prepared.done() and prepared.exception() is None:
+            greeted = self._session.say(self._config.greeting, audio=greeting.frames(prepared.result()))
+            await greeted.wait_for_playout()
+            return
+        reason = str(prepared.exception()) if prepared.done() else "synthesis takes too long"
+        prepared.cancel()
+        logger.warning("greeting's audio was not ready", extra={"reason": reason})
+        await self._session.say(self._config.greeting).wait_for_playout()
+
+    async def _enforce_length(self) -> None:
+        await asyncio.sleep(self._config.max_call_minutes * 60)
+        self.end(Outcome.MAX_LENGTH, f"the call reached maxCallMinutes ({self._config.max_call_minutes})")
+
+    def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
+        if event.new_state != "speaking" or self._answered or self._caller_arrived is None:
+            return
+        self._answered = True
+        seconds = time.monotonic() - self._caller_arrived
+        callmetrics.ANSWER_SECONDS.observe(seconds)
+        logger.info("answered", extra={"seconds": round(seconds, 3)})
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        latency = event.item.metrics.get("e2e_latency") if event.item.type == "message" else None
+        if latency is not None:
+            callmetrics.TURN_SECONDS.observe(latency)
+
+    def _on_error(self, event: ErrorEvent) -> None:
+        error = event.error
+        if getattr(error, "recoverable", True):
+            return
+        stage = str(error.type).removesuffix("_error")
+        callmetrics.PROVIDER_ERRORS.labels(stage).inc()
+        cause = error.error
+        logger.error(
+            "provider failed",
+            extra={
+                "stage": stage,
+                "error": type(cause).__name__,
+                "status": getattr(cause, "status_code", None),
+                "url": self._config.voice.openai.base_url,
+            },
+        )
+        if stage in ("stt", "llm") and self._session.current_speech is None:
+            _ = self._session.say(persona.apology(self._config.language), add_to_chat_ctx=False)
+
+    def _on_close(self, event: CloseEvent) -> None:
+        if event.reason is CloseReason.ERROR:
+            self.end(Outcome.PROVIDER_FAILED, "hearing, thinking or speaking failed again and again")
+
+    def end(self, outcome: Outcome, reason: str) -> None:
+        """End the call; the first reason counts."""
+        if self._outcome is None:
+            self._outcome = outcome
+            logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
+            self._spawn(self._finish(outcome), "finish")
+
+    async def _finish(self, outcome: Outcome) -> None:
+        if not self._caller.others_present():
+            try:
+                await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
+            except TimeoutError:
+                logger.warning("room not deleted in time", extra={"seconds": _DELETE_SECONDS})
+        self._context.shutdown(outcome)
+
+    async def _on_shutdown(self, reason: str) -> None:
+        if self._outcome is None:
+            self._outcome = {_ROOM_GONE: Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}.get(
+                reason, Outcome.STOPPED
+            )
+        self._caller.unwatch()
+        for task in self._tasks:
+            task.cancel()
+        callmetrics.ENDED.labels(self._outcome).inc()
+        logger.info(
+            "call ended", extra={"outcome": self._outcome, "seconds": round(time.monotonic() - self._started, 1)}
+        )
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("call task failed", extra={"task": task.get_name()}, exc_info=task.exception())
+            self.end(Outcome.CRASHED, f"internal error in {task.get_name()}")

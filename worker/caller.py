@@ -1,0 +1,95 @@
+"""Who the caller is among the room's participants, when they came, and whether they have left for good."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from livekit import rtc
+from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
+
+logger = logging.getLogger(__name__)
+
+REJOIN_SECONDS: Final = 8.0
+"""How long a caller who left may take to come back: a reloaded page, a lost network."""
+
+
+class Caller:
+    """The person the agent talks to: the one that the job's metadata names, else the first to come."""
+
+    KINDS: Final = (
+        rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD,
+        rtc.ParticipantKind.PARTICIPANT_KIND_SIP,
+    )
+
+    def __init__(self, room: rtc.Room, identity: str, on_left: Callable[[], None]) -> None:
+        self._room = room
+        self._identity = identity
+        self._on_left = on_left
+        self._arrived = asyncio.Event()
+        self._leaving: asyncio.TimerHandle | None = None
+
+    @property
+    def identity(self) -> str:
+        """The caller's LiveKit identity; empty while anyone may be the caller."""
+        return self._identity
+
+    def watch(self) -> None:
+        """Follow the room from now on; it must be connected."""
+        self._room.on("participant_connected", self._on_connected)
+        self._room.on("participant_disconnected", self._on_disconnected)
+        self._room.on("track_published", self._on_published)
+        for participant in self._room.remote_participants.values():
+            self._on_connected(participant)
+            for publication in participant.track_publications.values():
+                self._on_published(publication, participant)
+
+    def unwatch(self) -> None:
+        """Stop following, and forget a pending departure."""
+        self._room.off("participant_connected", self._on_connected)
+        self._room.off("participant_disconnected", self._on_disconnected)
+        self._room.off("track_published", self._on_published)
+        self._cancel_departure()
+
+    async def arrived(self) -> None:
+        """Wait for the caller to be in the room."""
+        await self._arrived.wait()
+
+    def others_present(self) -> bool:
+        """Whether people other than the caller are in the room: then it is not the agent's to close."""
+        return any(
+            self._is_person(participant) and participant.identity != self._identity
+            for participant in self._room.remote_participants.values()
+        )
+
+    def _is_person(self, participant: rtc.RemoteParticipant) -> bool:
+        return participant.kind in self.KINDS and ATTRIBUTE_PUBLISH_ON_BEHALF not in participant.attributes
+
+    def _is_caller(self, participant: rtc.RemoteParticipant) -> bool:
+        return self._is_person(participant) and self._identity in ("", participant.identity)
+
+    def _on_connected(self, participant: rtc.RemoteParticipant) -> None:
+        if not self._is_caller(participant):
+            return
+        self._identity = participant.identity
+        if self._leaving is not None:
+            logger.info("caller came back")
+            self._cancel_departure()
+        self._arrived.set()
+
+    def _on_published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
+        """Take the caller's audio and nothing else: the avatar's own audio and video are for the caller."""
+        if self._is_caller(participant) and publication.kind == rtc.TrackKind.KIND_AUDIO:
+            publication.set_subscribed(True)
+
+    def _on_disconnected(self, participant: rtc.RemoteParticipant) -> None:
+        if not self._arrived.is_set() or participant.identity != self._identity:
+            return
+        logger.info("caller left", extra={"rejoin_seconds": REJOIN_SECONDS})
+        self._cancel_departure()
+        self._leaving = asyncio.get_running_loop().call_later(REJOIN_SECONDS, self._on_left)
+
+    def _cancel_departure(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None

@@ -1,0 +1,56 @@
+"""One JSON object a line on standard output, the SDK's lines included; never a credential or what was said.
+
+Call processes send their records to the worker's main process (livekit-agents, ipc/log_queue.py), so what is set up
+here holds for all of them.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_SAID: Final = frozenset({"lk.pii.user_input", "user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
+"""Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
+_REDACTED: Final = "[redacted]"
+_QUIET: Final = ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access", "livekit")
+
+
+class JsonFormatter(logging.Formatter):
+    """Renders a record; the values of `secrets` never appear in the result."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._secrets = [secret for secret in secrets if len(secret) >= 6]
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD and name not in _SAID}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            line["exception"] = record.exc_text
+        text = json.dumps(line, default=str, ensure_ascii=False)
+        for secret in self._secrets:
+            text = text.replace(secret, _REDACTED)
+        return text
+
+
+def set_up(secrets: Iterable[str]) -> None:
+    """Log to standard output from now on; call once, in the main process, before the SDK starts."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter(secrets))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("livekit.agents").setLevel(logging.INFO)
+    logging.getLogger("livekit.plugins").setLevel(logging.INFO)
