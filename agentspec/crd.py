@@ -55,9 +55,11 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
 
 
 def _defaulted(schema: dict[str, Any], required: bool) -> dict[str, Any]:
-    """Give an object that may be left out an empty default, so that the API server fills in the defaults below it."""
+    """Give an object that may be left out its default. It spells out the defaults below it: the API server checks a
+    schema's defaults against the rules (CEL) beside them without filling anything in first."""
     if schema.get("type") == "object" and "properties" in schema and not required and not schema.get("required"):
-        return {**schema, "default": {}}
+        children = {name: child["default"] for name, child in schema["properties"].items() if "default" in child}
+        return {**schema, "default": children}
     return schema
 
 

@@ -51,9 +51,10 @@ def test_every_declared_field_is_described_and_every_string_and_list_is_bounded(
             assert "maxItems" in node, path
 
 
-def test_objects_that_may_be_left_out_default_to_empty_so_that_their_own_defaults_apply() -> None:
+def test_objects_that_may_be_left_out_default_to_their_own_defaults_because_rules_are_checked_on_them() -> None:
     spec = root()["properties"]["spec"]["properties"]
-    assert spec["scaling"]["default"] == {}
+    assert spec["scaling"]["default"]["minWorkers"] == 1
+    assert spec["avatar"]["default"]["provider"] == "None"
     assert spec["dispatch"]["properties"]["joinTimeoutSeconds"]["default"] == 10
     assert "default" not in spec["livekit"], "required fields below it"
 
