@@ -61,3 +61,6 @@ class CallMetadata(Model):
     capabilities: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list, max_length=16, description="What the caller's client can do: `video`, `captions`."
     )
+    metadata: dict[str, Annotated[str, Field(max_length=256)] | bool | int | float] = Field(
+        default_factory=dict, max_length=16, description="Flat facts that the website sent along with its request."
+    )

@@ -1,0 +1,86 @@
+"""``python -m gateway``: serves the gateway until SIGTERM."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import aiohttp
+import uvicorn
+from kubernetes.aio import client
+
+from gateway.adoption import keep_house
+from gateway.app import create_app
+from gateway.assembly import assemble
+from gateway.connections import SecretConnections
+from gateway.kube import KubernetesAgents, KubernetesSecrets, load_configuration
+from gateway.livekit import REQUEST_TIMEOUT
+from gateway.logs import configure_logging
+from gateway.settings import Settings, SettingsError, read_settings
+
+SHUTDOWN_SECONDS = 5
+"""For requests in progress at SIGTERM; questions held open are let go after it."""
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Run every part until the server is told to stop; a background part that fails stops the gateway."""
+    await load_configuration()
+    async with client.ApiClient() as api, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
+        agents = KubernetesAgents(api, settings.watch_namespace)
+        connections = SecretConnections(KubernetesSecrets(api), session)
+        gateway, supply = assemble(settings, agents, connections, session)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(gateway),
+                host="0.0.0.0",
+                port=settings.port,
+                proxy_headers=False,
+                server_header=False,
+                access_log=False,
+                log_config=None,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            )
+        )
+        background = (
+            agents.run(),
+            supply.run(gateway.dispatcher.wake_waiting),
+            keep_house(agents, connections, gateway.desk, gateway.ledger),
+        )
+        await _serve_beside(server, background)
+        await gateway.dispatcher.stop()
+
+
+async def _serve_beside(server: uvicorn.Server, background: tuple[Coroutine[Any, Any, None], ...]) -> None:
+    tasks = [asyncio.create_task(part) for part in background]
+
+    def failed(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("a part of the gateway failed", exc_info=task.exception())
+            server.should_exit = True
+
+    for task in tasks:
+        task.add_done_callback(failed)
+    await server.serve()
+    for task in tasks:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    if any(isinstance(outcome, Exception) for outcome in outcomes):
+        raise SystemExit(1)
+
+
+def main() -> int:
+    configure_logging()
+    try:
+        settings = read_settings()
+    except SettingsError as problem:
+        log.critical("settings refused", extra={"problem": str(problem)})
+        return 2
+    asyncio.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Puts a gateway together from its parts."""
+
+import logging
+
+import aiohttp
+
+from gateway.access import Access, ApiKeys, RateLimit
+from gateway.agents import AgentDirectory
+from gateway.connections import Connections
+from gateway.context import Gateway
+from gateway.desk import Desk
+from gateway.dispatcher import Dispatcher
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.pages import Pages
+from gateway.settings import Settings
+from gateway.supply import SupplyExchange
+
+log = logging.getLogger(__name__)
+
+
+def assemble(
+    settings: Settings, agents: AgentDirectory, connections: Connections, session: aiohttp.ClientSession
+) -> tuple[Gateway, SupplyExchange]:
+    """The parts of a gateway, connected and not yet running."""
+    metrics, ledger = Metrics(), Ledger()
+    supply = SupplyExchange(settings, session, ledger, metrics)
+    dispatcher = Dispatcher(connections, ledger, supply, metrics)
+    gateway = Gateway(
+        settings=settings,
+        agents=agents,
+        connections=connections,
+        access=Access(
+            ApiKeys(settings.api_keys_dir), RateLimit(settings.public_calls_per_minute), settings.trusted_proxy_hops
+        ),
+        ledger=ledger,
+        dispatcher=dispatcher,
+        desk=Desk(connections, ledger, dispatcher, settings.max_pending_per_agent),
+        metrics=metrics,
+        pages=Pages(settings.livekit_client_dir),
+    )
+    for path in gateway.pages.missing():
+        log.error("file of the call page is missing", extra={"path": path})
+    return gateway, supply

@@ -1,0 +1,271 @@
+"""A call and what may become of it. Pure: no client, no clock; times are Unix seconds handed in.
+
+```
+waiting -> dispatched -> joined -> ended
+   ^------------'  ^--------'          (each state can also end in failed or ended)
+```
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from gateway.agents import Agent
+
+WAIT_SECONDS = 120.0
+"""Longest time a call waits for an agent altogether."""
+OFFER_SECONDS = 4.0
+"""LiveKit has offered a job to every worker within 3 s; a dispatch without a job after this was taken by none."""
+NEVER_CAME_SECONDS = 60.0
+"""A caller that was handed a token and did not connect for so long will not come."""
+CALLER_GRACE_SECONDS = 10.0
+"""A waiting caller may be away for so long, to load the page again, before the call is given up."""
+CALLER_GONE_SECONDS = 30.0
+"""The same for a caller who was already talking to the agent."""
+AGENT_GRACE_SECONDS = 5.0
+"""An agent that vanished for so long, while its caller stays, was lost; a reconnection is quicker."""
+OVERTIME_SECONDS = 60.0
+"""The worker ends a call at maxCallMinutes, politely; so much later the room is closed."""
+RETRY_PAUSE_SECONDS = 1.0
+
+
+class CallState(StrEnum):
+    WAITING = "waiting"
+    """For a free slot."""
+    DISPATCHED = "dispatched"
+    """The agent was called into the room and has not joined yet."""
+    JOINED = "joined"
+    """The agent is in the room, by LiveKit's own record."""
+    FAILED = "failed"
+    """The caller got no agent, or lost it; the reason says why."""
+    ENDED = "ended"
+    """Over: hung up, or the caller left."""
+
+
+class CallReason(StrEnum):
+    """Why a call failed or ended."""
+
+    NONE = ""
+    NO_FREE_SLOT = "NoFreeSlot"
+    NOT_ANSWERED = "NotAnswered"
+    AGENT_DID_NOT_JOIN = "AgentDidNotJoin"
+    AGENT_LOST = "AgentLost"
+    LIVEKIT_UNREACHABLE = "LiveKitUnreachable"
+    HUNG_UP = "HungUp"
+    FINISHED = "Finished"
+    CALLER_LEFT = "CallerLeft"
+    CALLER_NEVER_CAME = "CallerNeverCame"
+    TOO_LONG = "TooLong"
+
+
+class Cause(StrEnum):
+    """Why the agent is dispatched to a call; each cause but the first counts once."""
+
+    FIRST = "First"
+    NOT_TAKEN = "NotTaken"
+    """No worker accepted the job."""
+    JOB_DIED = "JobDied"
+    """A worker accepted it and did not join."""
+    AGENT_LOST = "AgentLost"
+    """It had joined and vanished."""
+
+
+MESSAGES = {
+    CallReason.NO_FREE_SLOT: "All agents are busy. Please call again later; more calls at once need a higher "
+    "scaling.maxWorkers or worker.callsPerWorker.",
+    CallReason.NOT_ANSWERED: "Workers with free slots did not accept the call. The workers' logs say why; most often "
+    "roomNamePattern differs from the one the workers started with.",
+    CallReason.AGENT_DID_NOT_JOIN: "A worker accepted the call twice and did not join in time. See the workers' logs.",
+    CallReason.AGENT_LOST: "The agent left the call unexpectedly, and its replacement too. See the workers' logs.",
+    CallReason.LIVEKIT_UNREACHABLE: "The LiveKit server does not answer. Please call again in a moment.",
+    CallReason.HUNG_UP: "The call was hung up.",
+    CallReason.FINISHED: "The call is over.",
+    CallReason.CALLER_LEFT: "The caller left.",
+    CallReason.CALLER_NEVER_CAME: "The caller did not connect in time.",
+    CallReason.TOO_LONG: "The call reached its longest duration, worker.maxCallMinutes.",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One person in one room with one agent."""
+
+    id: str
+    agent: Agent = field(repr=False)
+    room: str
+    identity: str
+    request_hash: str
+    dispatch_metadata: str = field(repr=False)
+    state: CallState
+    created_at: float
+    asked_at: float
+    """When the search for an agent began: at creation, and again when the agent was lost."""
+    since: float
+    """When the state began."""
+    slot_known: bool = False
+    """A slot was known to be free when it was dispatched last."""
+    declined: int = 0
+    """Times that no worker took it although a slot was known to be free."""
+    caller_seen_at: float | None = None
+    agent_seen_at: float | None = None
+    not_before: float = 0.0
+    """Earliest time of the next dispatch from waiting."""
+    causes: tuple[Cause, ...] = ()
+    """Why it was dispatched, again and again."""
+    reason: CallReason = CallReason.NONE
+
+    @property
+    def live(self) -> bool:
+        return self.state not in (CallState.FAILED, CallState.ENDED)
+
+    @property
+    def message(self) -> str:
+        return MESSAGES.get(self.reason, "")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """LiveKit's own record of a call's room at one moment."""
+
+    room: bool
+    caller: bool
+    agent: bool
+    taken: bool
+    """A worker accepted the dispatch; only looked up once it matters."""
+
+
+class Turn(StrEnum):
+    """Whether a waiting call may be dispatched."""
+
+    WAIT = "wait"
+    GO = "go"
+    """A slot is free for it."""
+    GO_BLIND = "go-blind"
+    """Nobody knows of free slots: LiveKit is asked."""
+
+
+class Effect(StrEnum):
+    """What has to be done to the room so that the new state is true."""
+
+    NONE = "none"
+    DISPATCH = "dispatch"
+    """Call the agent in, after withdrawing every earlier dispatch."""
+    HOLD = "hold"
+    """Withdraw every dispatch; the call waits again."""
+    HANG_UP = "hang-up"
+    """Close the room."""
+
+
+@dataclass(frozen=True)
+class Step:
+    call: Call
+    effect: Effect = Effect.NONE
+
+
+def finish(call: Call, state: CallState, reason: CallReason, now: float) -> Step:
+    """End a call; its room is closed, so that nothing later enters an empty one."""
+    return Step(replace(call, state=state, reason=reason, since=now), Effect.HANG_UP)
+
+
+def step(call: Call, seen: Seen | None, turn: Turn, now: float) -> Step:
+    """What follows from one look at the room; ``seen`` is None when LiveKit did not answer."""
+    if not call.live:
+        return Step(call)
+    if seen is None:
+        return _without_livekit(call, now)
+    if not seen.room:
+        return finish(call, CallState.ENDED, _why_room_is_gone(call), now)
+    call = replace(
+        call,
+        caller_seen_at=now if seen.caller else call.caller_seen_at,
+        agent_seen_at=now if seen.agent else call.agent_seen_at,
+    )
+    if reason := _caller_gone(call, now):
+        return finish(call, CallState.ENDED, reason, now)
+    match call.state:
+        case CallState.WAITING:
+            return _waiting(call, seen, turn, now)
+        case CallState.DISPATCHED:
+            return _dispatched(call, seen, turn, now)
+        case _:
+            return _joined(call, seen, turn, now)
+
+
+def _without_livekit(call: Call, now: float) -> Step:
+    """A call in progress may go on while LiveKit's API is away; one that has not begun gives up in the end."""
+    if call.state is not CallState.JOINED and now - call.asked_at > WAIT_SECONDS:
+        return finish(call, CallState.FAILED, CallReason.LIVEKIT_UNREACHABLE, now)
+    return Step(call)
+
+
+def _why_room_is_gone(call: Call) -> CallReason:
+    if call.caller_seen_at is None:
+        return CallReason.CALLER_NEVER_CAME
+    return CallReason.FINISHED if call.state is CallState.JOINED else CallReason.CALLER_LEFT
+
+
+def _caller_gone(call: Call, now: float) -> CallReason:
+    if call.caller_seen_at is None:
+        return CallReason.CALLER_NEVER_CAME if now - call.created_at > NEVER_CAME_SECONDS else CallReason.NONE
+    patience = CALLER_GONE_SECONDS if call.state is CallState.JOINED else CALLER_GRACE_SECONDS
+    return CallReason.CALLER_LEFT if now - call.caller_seen_at > patience else CallReason.NONE
+
+
+def _waiting(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
+    if now - call.asked_at > WAIT_SECONDS:
+        return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
+    if turn is Turn.WAIT or now < call.not_before or not seen.caller:
+        return Step(call)
+    return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, turn, now)
+
+
+def _dispatched(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
+    if seen.agent:
+        return Step(replace(call, state=CallState.JOINED, since=now))
+    waited = now - call.since
+    if not seen.taken and waited >= offer_seconds(call):
+        return _not_taken(call, now)
+    if waited < call.agent.spec.dispatch.join_timeout_seconds:
+        return Step(call)
+    if Cause.JOB_DIED in call.causes:
+        return finish(call, CallState.FAILED, CallReason.AGENT_DID_NOT_JOIN, now)
+    return _dispatch(call, Cause.JOB_DIED, turn, now)
+
+
+def offer_seconds(call: Call) -> float:
+    """How long after the dispatch it is clear that no worker takes it."""
+    return min(OFFER_SECONDS, call.agent.spec.dispatch.join_timeout_seconds)
+
+
+def _not_taken(call: Call, now: float) -> Step:
+    """Wait in line again; but workers that decline twice with a slot free will decline for ever."""
+    declined = call.declined + (1 if call.slot_known else 0)
+    if declined > 1:
+        return finish(call, CallState.FAILED, CallReason.NOT_ANSWERED, now)
+    if now - call.asked_at > WAIT_SECONDS:
+        return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
+    pause = now + RETRY_PAUSE_SECONDS
+    return Step(replace(call, state=CallState.WAITING, since=now, declined=declined, not_before=pause), Effect.HOLD)
+
+
+def _joined(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
+    if now - call.since > call.agent.spec.worker.max_call_minutes * 60 + OVERTIME_SECONDS:
+        return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
+    agent_seen_at = call.since if call.agent_seen_at is None else call.agent_seen_at
+    if now - agent_seen_at <= AGENT_GRACE_SECONDS or not seen.caller:
+        return Step(call)
+    if Cause.AGENT_LOST in call.causes:
+        return finish(call, CallState.FAILED, CallReason.AGENT_LOST, now)
+    return _dispatch(replace(call, asked_at=now), Cause.AGENT_LOST, turn, now)
+
+
+def _dispatch(call: Call, cause: Cause, turn: Turn, now: float) -> Step:
+    return Step(
+        replace(
+            call,
+            state=CallState.DISPATCHED,
+            since=now,
+            causes=(*call.causes, cause),
+            slot_known=turn is Turn.GO,
+        ),
+        Effect.DISPATCH,
+    )

@@ -1,0 +1,28 @@
+"""What every request handler works with."""
+
+from dataclasses import dataclass
+
+from gateway.access import Access
+from gateway.agents import AgentDirectory
+from gateway.connections import Connections
+from gateway.desk import Desk
+from gateway.dispatcher import Dispatcher
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.pages import Pages
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts of a running gateway, put together by `gateway.__main__` and by tests."""
+
+    settings: Settings
+    agents: AgentDirectory
+    connections: Connections
+    access: Access
+    ledger: Ledger
+    dispatcher: Dispatcher
+    desk: Desk
+    metrics: Metrics
+    pages: Pages

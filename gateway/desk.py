@@ -1,0 +1,195 @@
+"""Takes requests for calls: the same request is the same call, and a room is made with exactly one dispatch."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
+
+from gateway.agents import Agent
+from gateway.callrequest import CallRequest
+from gateway.calls import Call, CallState, Cause, Turn
+from gateway.connections import Connection, Connections, SecretProblem
+from gateway.dispatcher import Dispatcher, look
+from gateway.errors import ErrorReason, RequestError
+from gateway.ledger import Ledger
+from gateway.livekit import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
+from gateway.rooms import RoomPatternError, RoomRecord, call_id_for, new_call_id, parse_record, render_record, room_name
+
+RETRY_SECONDS = 5
+"""Suggested to callers when all that helps is time."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The answer to a request: the call, how to reach its room, and whether this request made it."""
+
+    call: Call
+    connection: Connection
+    created: bool
+
+
+class Desk:
+    """Opens calls, and finds those that an earlier gateway opened."""
+
+    def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, max_pending: int) -> None:
+        self._connections = connections
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._max_pending = max_pending
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def connect(self, agent: Agent) -> Connection:
+        """The agent's LiveKit server.
+
+        Raises:
+            RequestError: 503, its credentials are missing.
+        """
+        try:
+            return await self._connections.open(agent)
+        except SecretProblem as problem:
+            log.warning("credentials missing", extra={"agent": agent.key, "problem": str(problem)})
+            raise RequestError(
+                503,
+                ErrorReason.CREDENTIALS_MISSING,
+                f"The agent {agent.name} has no LiveKit credentials yet; `kubectl describe ava {agent.name}` says why.",
+                retry_after_seconds=RETRY_SECONDS,
+            ) from problem
+
+    async def open(self, agent: Agent, request: CallRequest, caller: str, idempotency_key: str | None) -> Opened:
+        """The call for a request, opened now or before.
+
+        Raises:
+            RequestError: no call can be opened; the message says why and what to do.
+        """
+        call_id = call_id_for(agent.key, caller, idempotency_key) if idempotency_key else new_call_id()
+        lock = self._locks.setdefault(call_id, asyncio.Lock())
+        try:
+            async with lock:  # of two equal requests at once, the second finds the call of the first
+                return await self._open(agent, request, call_id, repeatable=idempotency_key is not None)
+        except LiveKitRefused as error:
+            log.error("LiveKit refused", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
+            message = (
+                f"LiveKit refuses this agent's credentials or request; `kubectl describe ava {agent.name}` says why."
+            )
+            raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
+        except LiveKitError as error:
+            log.error("LiveKit unreachable", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
+            message = "The LiveKit server does not answer: try again with the same Idempotency-Key."
+            raise RequestError(
+                503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_SECONDS
+            ) from error
+
+    async def _open(self, agent: Agent, request: CallRequest, call_id: str, *, repeatable: bool) -> Opened:
+        room = self._room(agent, call_id)
+        connection = await self.connect(agent)
+        existing = self._ledger.get(call_id)
+        if existing is None and repeatable:
+            existing = await self._recall(agent, connection, room)
+        if existing is not None:
+            if existing.request_hash != request.digest():
+                message = "This Idempotency-Key was used for a different request: use a new key for a new call."
+                raise RequestError(409, ErrorReason.IDEMPOTENCY_KEY_REUSED, message)
+            if not existing.live:
+                message = f"The call of this Idempotency-Key is over ({existing.reason}): use a new key for a new call."
+                raise RequestError(409, ErrorReason.CALL_OVER, message)
+            return Opened(existing, connection, created=False)
+        call = self._new_call(agent, request, call_id, room)
+        self._ledger.put(call)  # before LiveKit is asked: the slot is spoken for from here on
+        try:
+            await self._create_room(connection, call)
+        except BaseException:
+            self._ledger.remove(call.id)
+            raise
+        self._dispatcher.begin(call)
+        return Opened(call, connection, created=True)
+
+    def _room(self, agent: Agent, call_id: str) -> str:
+        try:
+            return room_name(agent.spec.dispatch.room_name_pattern, call_id)
+        except RoomPatternError as problem:
+            raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, f"The agent {agent.name}: {problem}.") from problem
+
+    def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str) -> Call:
+        turn = self._dispatcher.turn(agent.key)
+        if turn is Turn.WAIT and len(self._ledger.waiting(agent.key)) >= self._max_pending:
+            message = f"{self._max_pending} calls wait for the agent {agent.name} already: call again later."
+            raise RequestError(429, ErrorReason.TOO_MANY_PENDING, message, retry_after_seconds=RETRY_SECONDS)
+        now = time.time()
+        identity = f"caller-{call_id}"
+        return Call(
+            id=call_id,
+            agent=agent,
+            room=room,
+            identity=identity,
+            request_hash=request.digest(),
+            dispatch_metadata=request.dispatch_metadata(call_id, identity, agent.spec.language),
+            state=CallState.WAITING if turn is Turn.WAIT else CallState.DISPATCHED,
+            created_at=now,
+            asked_at=now,
+            since=now,
+            slot_known=turn is Turn.GO,
+            causes=() if turn is Turn.WAIT else (Cause.FIRST,),
+        )
+
+    async def _create_room(self, connection: Connection, call: Call) -> None:
+        record = RoomRecord(
+            call_id=call.id,
+            agent=call.agent.key,
+            identity=call.identity,
+            created_at=call.created_at,
+            request_hash=call.request_hash,
+        )
+        waits = call.state is CallState.WAITING
+        agent_name = WAITING_AGENT_NAME if waits else call.agent.agent_name
+        await connection.livekit.create_room(call.room, render_record(record), agent_name, call.dispatch_metadata)
+
+    async def _recall(self, agent: Agent, connection: Connection, room: str) -> Call | None:
+        """A call that is in LiveKit's record, though not in ours."""
+        for found in await connection.livekit.rooms([room]):
+            record = parse_record(found.metadata)
+            if record is not None and record.agent == agent.key:
+                return await self.adopt(agent, connection, found.name, record)
+        return None
+
+    async def adopt(self, agent: Agent, connection: Connection, room: str, record: RoomRecord) -> Call | None:
+        """Take over a call by LiveKit's record of its room; None when it is over.
+
+        Raises:
+            LiveKitError: LiveKit did not tell.
+        """
+        if (known := self._ledger.get(record.call_id)) is not None:
+            return known
+        now = time.time()
+        try:
+            dispatches = await connection.livekit.dispatches(room)
+        except RoomMissing:
+            return None
+        dispatched = any(found.agent_name == agent.agent_name for found in dispatches)
+        call = Call(
+            id=record.call_id,
+            agent=agent,
+            room=room,
+            identity=record.identity,
+            request_hash=record.request_hash,
+            dispatch_metadata=next((found.metadata for found in dispatches if found.metadata), ""),
+            state=CallState.DISPATCHED if dispatched else CallState.WAITING,
+            created_at=record.created_at,
+            asked_at=now,
+            since=now,
+            caller_seen_at=now,
+            causes=(Cause.FIRST,) if dispatched else (),
+        )
+        seen = await look(connection.livekit, call, now)
+        if seen.agent:
+            call = replace(call, state=CallState.JOINED, since=record.created_at, agent_seen_at=now)
+        if (known := self._ledger.get(record.call_id)) is not None:
+            return known  # taken over meanwhile by a request with its idempotency key
+        self._ledger.put(call)
+        self._dispatcher.conduct(call)
+        log.info(
+            "call taken over", extra={"call": call.id, "room": room, "agent": agent.key, "state": call.state.value}
+        )
+        return call

@@ -1,0 +1,211 @@
+"""Carries calls from request to end: looks at their rooms, and does what `calls.step` decides."""
+
+import asyncio
+import logging
+import time
+
+from gateway.calls import Call, CallReason, CallState, Effect, Seen, Step, Turn, finish, offer_seconds, step
+from gateway.connections import Connection, Connections, SecretProblem
+from gateway.ledger import Ledger
+from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, RoomMissing
+from gateway.metrics import Metrics
+from gateway.supply import SupplyExchange
+
+PACE_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
+"""How often a call's room is looked at."""
+CLOSE_ATTEMPTS = 5
+"""A room that cannot be closed after so many attempts is left to LiveKit's own timeouts."""
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """One task for each live call."""
+
+    def __init__(self, connections: Connections, ledger: Ledger, supply: SupplyExchange, metrics: Metrics) -> None:
+        self._connections = connections
+        self._ledger = ledger
+        self._supply = supply
+        self._metrics = metrics
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def turn(self, agent_key: str, call: Call | None = None) -> Turn:
+        """Whether a call may be dispatched now."""
+        return self._ledger.turn(agent_key, self._supply.free_slots(agent_key), time.time(), call)
+
+    def begin(self, call: Call) -> None:
+        """Carry a new call, whose room has just been made, to its end."""
+        for cause in call.causes:
+            self._metrics.dispatches.labels(call.agent.key, cause.value).inc()
+        log.info("call " + call.state.value, extra=_facts(call))
+        self.conduct(call)
+
+    def conduct(self, call: Call) -> None:
+        """Carry a call that is in the ledger, and whose room exists, to its end."""
+        self._wakes[call.id] = asyncio.Event()
+        self._locks[call.id] = asyncio.Lock()
+        self._tasks[call.id] = asyncio.create_task(self._conduct(call.id), name=f"call {call.id}")
+        self._pending_changed(call.agent.key)
+
+    def _pending_changed(self, agent_key: str) -> None:
+        self._metrics.pending.labels(agent_key).set(len(self._ledger.waiting(agent_key)))
+        self._supply.nudge()
+
+    def wake_waiting(self) -> None:
+        """Free slots may have changed: look at the waiting calls whose turn it is."""
+        for call in self._ledger:
+            wake = self._wakes.get(call.id)
+            if wake and call.state is CallState.WAITING and self.turn(call.agent.key, call) is not Turn.WAIT:
+                wake.set()
+
+    async def hang_up(self, call: Call) -> None:
+        """End a call because somebody asked for it.
+
+        Raises:
+            LiveKitError, SecretProblem: the room could not be closed; the call goes on.
+        """
+        lock, wake = self._locks.get(call.id), self._wakes.get(call.id)
+        if lock is None or wake is None:
+            return
+        async with lock:
+            current = self._ledger.get(call.id)
+            if current is None or not current.live:
+                return
+            await _close((await self._connections.open(call.agent)).livekit, call.room)
+            self._record(current, finish(current, CallState.ENDED, CallReason.HUNG_UP, time.time()).call)
+        wake.set()
+
+    async def stop(self) -> None:
+        """Let go of all calls; their rooms stay, and the next gateway finds them there."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _conduct(self, call_id: str) -> None:
+        try:
+            while (call := self._ledger.get(call_id)) is not None and call.live:
+                try:
+                    async with self._locks[call_id]:
+                        await self._advance(call_id)
+                except Exception:
+                    log.exception("call step failed", extra=_facts(call))
+                await self._pause(call_id)
+        finally:
+            for registry in (self._wakes, self._locks, self._tasks):
+                registry.pop(call_id, None)
+
+    async def _pause(self, call_id: str) -> None:
+        call = self._ledger.get(call_id)
+        if call is None or not call.live:
+            return
+        wake = self._wakes[call_id]
+        try:
+            async with asyncio.timeout(PACE_SECONDS[call.state]):
+                await wake.wait()
+        except TimeoutError:
+            return
+        wake.clear()
+
+    async def _advance(self, call_id: str) -> None:
+        """One look at the room and what follows from it."""
+        call = self._ledger.get(call_id)
+        if call is None or not call.live:
+            return
+        connection, seen = await self._look(call)
+        now = time.time()
+        taken = step(call, seen, self.turn(call.agent.key, call), now)
+        self._record(call, taken.call)
+        if taken.effect is Effect.NONE or connection is None:
+            return
+        for attempt in range(1, CLOSE_ATTEMPTS + 1):
+            try:
+                return await _perform(connection.livekit, taken)
+            except LiveKitError as error:
+                self._livekit_failed(taken.call, error)
+            if taken.effect is not Effect.HANG_UP or attempt == CLOSE_ATTEMPTS:
+                return  # a dispatch that went wrong is noticed by its missing join, and repeated
+            await asyncio.sleep(attempt)
+
+    async def _look(self, call: Call) -> tuple[Connection | None, Seen | None]:
+        try:
+            connection = await self._connections.open(call.agent)
+        except SecretProblem as problem:
+            log.warning("credentials missing", extra={**_facts(call), "problem": str(problem)})
+            return None, None
+        try:
+            return connection, await look(connection.livekit, call, time.time())
+        except LiveKitError as error:
+            self._livekit_failed(call, error)
+            return connection, None
+
+    def _livekit_failed(self, call: Call, error: LiveKitError) -> None:
+        self._metrics.livekit_errors.labels(type(error).__name__).inc()
+        log.warning("LiveKit request failed", extra={**_facts(call), "problem": str(error)})
+
+    def _record(self, before: Call, after: Call) -> None:
+        """Store a step; log and count it when the state changed."""
+        self._ledger.put(after)
+        if after.state is before.state and after.causes == before.causes:
+            return
+        agent = after.agent.key
+        if after.causes != before.causes:
+            self._metrics.dispatches.labels(agent, after.causes[-1].value).inc()
+        if after.state is CallState.JOINED:
+            self._metrics.join_seconds.labels(agent).observe(after.since - after.asked_at)
+            self._metrics.calls.labels(agent, "joined", "").inc()
+        elif not after.live:
+            self._metrics.calls.labels(agent, after.state.value, after.reason.value).inc()
+        if CallState.WAITING in (before.state, after.state):
+            self._pending_changed(agent)
+        log.info("call " + after.state.value, extra=_facts(after))
+
+
+def _facts(call: Call) -> dict[str, object]:
+    return {
+        "call": call.id,
+        "room": call.room,
+        "agent": call.agent.key,
+        "reason": call.reason.value,
+        "causes": [cause.value for cause in call.causes],
+        "age_seconds": round(call.since - call.created_at, 3),
+    }
+
+
+async def look(livekit: LiveKit, call: Call, now: float) -> Seen:
+    """LiveKit's own record of a call's room."""
+    participants = await livekit.participants(call.room)
+    agent = any(found.agent_name == call.agent.agent_name for found in participants)
+    caller = any(found.identity == call.identity for found in participants)
+    room = bool(participants) or bool(await livekit.rooms([call.room]))
+    taken = False
+    if room and call.state is CallState.DISPATCHED and not agent and now - call.since >= offer_seconds(call):
+        dispatches = await livekit.dispatches(call.room)
+        taken = any(found.taken for found in dispatches if found.agent_name == call.agent.agent_name)
+    return Seen(room=room, caller=caller, agent=agent, taken=taken)
+
+
+async def _perform(livekit: LiveKit, taken: Step) -> None:
+    call = taken.call
+    match taken.effect:
+        case Effect.DISPATCH:
+            await redispatch(livekit, call, call.agent.agent_name)
+        case Effect.HOLD:
+            await redispatch(livekit, call, WAITING_AGENT_NAME)
+        case Effect.HANG_UP:
+            await _close(livekit, call.room)
+
+
+async def redispatch(livekit: LiveKit, call: Call, agent_name: str) -> None:
+    """Leave exactly one dispatch in an existing room, a new one: the old ones go first, so that no two agents come."""
+    for found in await livekit.dispatches(call.room):
+        await livekit.delete_dispatch(call.room, found.id)
+    await livekit.create_dispatch(call.room, agent_name, call.dispatch_metadata)
+
+
+async def _close(livekit: LiveKit, room: str) -> None:
+    try:
+        await livekit.delete_room(room)
+    except RoomMissing:
+        return

@@ -1,0 +1,83 @@
+"""The calls of this gateway, in memory. LiveKit's rooms are the durable record behind it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+from gateway.calls import Call, CallState, Turn
+
+KEEP_FINISHED_SECONDS = 600.0
+"""How long the outcome of a call can be asked for."""
+SETTLED_SECONDS = 2.0
+"""So long after the join the controller's count of free slots knows of it."""
+
+
+class Ledger:
+    """Calls by id. Every method is atomic: none waits, except `changed`."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Call] = {}
+        self._changes: dict[str, asyncio.Event] = {}
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(list(self._calls.values()))
+
+    def get(self, call_id: str) -> Call | None:
+        return self._calls.get(call_id)
+
+    def put(self, call: Call) -> None:
+        """Store a call, new or changed, and wake whoever waits for it."""
+        self._calls[call.id] = call
+        self._changes.pop(call.id, asyncio.Event()).set()
+
+    def remove(self, call_id: str) -> None:
+        self._calls.pop(call_id, None)
+        self._changes.pop(call_id, asyncio.Event()).set()
+
+    async def changed(self, call_id: str, known: CallState, seconds: float) -> None:
+        """Wait until a call is in another state than the known one, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while (call := self.get(call_id)) is not None and call.live and call.state is known:
+                    await self._changes.setdefault(call_id, asyncio.Event()).wait()
+        except TimeoutError:
+            return
+
+    def waiting(self, agent_key: str) -> list[Call]:
+        """An agent's waiting calls in the order in which they will be dispatched."""
+        calls = [call for call in self if call.agent.key == agent_key and call.state is CallState.WAITING]
+        return sorted(calls, key=lambda call: (call.created_at, call.id))
+
+    def position(self, call: Call) -> int | None:
+        """Place in line, counted from 1; None for a call that does not wait."""
+        ids = [waiting.id for waiting in self.waiting(call.agent.key)]
+        return ids.index(call.id) + 1 if call.id in ids else None
+
+    def pending(self) -> dict[str, int]:
+        """Waiting calls by agent key: what the controller is told."""
+        return dict(Counter(call.agent.key for call in self if call.state is CallState.WAITING))
+
+    def in_flight(self, agent_key: str, now: float) -> int:
+        """Dispatches that the controller's count of free slots may not know of yet."""
+        return sum(1 for call in self if call.agent.key == agent_key and _in_flight(call, now))
+
+    def turn(self, agent_key: str, free_slots: int | None, now: float, call: Call | None = None) -> Turn:
+        """Whether a waiting call, or a new one behind all that wait, may be dispatched now."""
+        if free_slots is None:
+            return Turn.GO_BLIND
+        ahead = len(self.waiting(agent_key))
+        if call is not None and (position := self.position(call)) is not None:
+            ahead = position - 1
+        return Turn.GO if ahead < free_slots - self.in_flight(agent_key, now) else Turn.WAIT
+
+    def forget_finished(self, now: float) -> None:
+        """Drop calls that were over long ago."""
+        for call in self:
+            if not call.live and now - call.since > KEEP_FINISHED_SECONDS:
+                self.remove(call.id)
+
+
+def _in_flight(call: Call, now: float) -> bool:
+    if call.state is CallState.JOINED:
+        return now - call.since < SETTLED_SECONDS
+    return call.state is CallState.DISPATCHED

@@ -1,0 +1,180 @@
+"""LiveKit's server API, as much of it as calls need.
+
+Facts this file rests on, read in livekit-server 1.13.5 (pkg/service, pkg/rtc/room.go):
+
+- ``CreateRoom`` on a room that exists changes nothing and launches nothing, so it may be repeated.
+- A room created without agents gets a dispatch of the empty name, which every unnamed worker answers. A room that has
+  to wait is therefore created with a dispatch of `WAITING_AGENT_NAME`, a name that no worker can carry.
+- ``CreateDispatch`` on a missing room creates the room, and that empty dispatch with it.
+- ``ListDispatch`` lists a job for ever in the state it was assigned in; that it has a participant identity says that a
+  worker accepted it, and nothing says that the worker still lives.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+from livekit import api
+
+from gateway.tokens import Credentials
+
+WAITING_AGENT_NAME = "avatar-agent:waiting"
+"""Holds a waiting call's dispatch metadata. The resource's schema allows no colon in an agent name."""
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=6)
+"""Longer than the 3 s after which LiveKit itself gives up on a room's node."""
+EMPTY_ROOM_SECONDS = 90
+"""LiveKit closes a room that no caller entered after this long: what remains if the gateway is gone."""
+DEPARTURE_SECONDS = 30
+"""LiveKit closes a room this long after its caller left, which leaves time for a page to be loaded again."""
+MAX_PARTICIPANTS = 4
+
+ATTRIBUTE_AGENT_NAME = "lk.agent.name"
+"""Set by the server from the worker's registration: livekit-server pkg/agent/worker.go, AssignJob."""
+ATTRIBUTE_ON_BEHALF = "lk.publish_on_behalf"
+"""Carried by avatars, which are of kind agent too: livekit-agents types.py."""
+
+
+class LiveKitError(Exception):
+    """LiveKit did not do what was asked."""
+
+
+class LiveKitUnreachable(LiveKitError):
+    """It did not answer, or with a fault of its own: trying again may help."""
+
+
+class LiveKitRefused(LiveKitError):
+    """It does not accept the credentials or the request: only a person can help."""
+
+
+class RoomMissing(LiveKitError):
+    """The room, or the dispatch in it, does not exist."""
+
+
+@dataclass(frozen=True)
+class Room:
+    name: str
+    metadata: str
+
+
+@dataclass(frozen=True)
+class Participant:
+    """Someone in a room, connected far enough to be heard."""
+
+    identity: str
+    is_agent: bool
+    agent_name: str
+    """Name of the agent that it joined as; empty for anyone else, an avatar included."""
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    id: str
+    agent_name: str
+    metadata: str
+    taken: bool
+    """A worker accepted it, whatever became of that worker."""
+
+
+class LiveKit(Protocol):
+    """One LiveKit server with one agent's credentials. Every method may raise `LiveKitError`."""
+
+    async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None: ...
+
+    async def rooms(self, names: Sequence[str] = ()) -> list[Room]: ...
+
+    async def participants(self, room: str) -> list[Participant]: ...
+
+    async def dispatches(self, room: str) -> list[Dispatch]: ...
+
+    async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None: ...
+
+    async def delete_dispatch(self, room: str, dispatch_id: str) -> None: ...
+
+    async def delete_room(self, room: str) -> None: ...
+
+
+class LiveKitServer:
+    """`LiveKit` over the network."""
+
+    def __init__(self, url: str, credentials: Credentials, session: aiohttp.ClientSession) -> None:
+        self._api = api.LiveKitAPI(url, credentials.api_key, credentials.api_secret, session=session)
+
+    async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None:
+        request = api.CreateRoomRequest(
+            name=name,
+            metadata=metadata,
+            empty_timeout=EMPTY_ROOM_SECONDS,
+            departure_timeout=DEPARTURE_SECONDS,
+            max_participants=MAX_PARTICIPANTS,
+            agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=dispatch_metadata)],
+        )
+        with _translated():
+            await self._api.room.create_room(request)
+
+    async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
+        with _translated():
+            answer = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
+        return [Room(name=room.name, metadata=room.metadata) for room in answer.rooms]
+
+    async def participants(self, room: str) -> list[Participant]:
+        with _translated():
+            answer = await self._api.room.list_participants(api.ListParticipantsRequest(room=room))
+        return [_participant(info) for info in answer.participants if info.state == api.ParticipantInfo.State.ACTIVE]
+
+    async def dispatches(self, room: str) -> list[Dispatch]:
+        with _translated():
+            answer = await self._api.agent_dispatch.list_dispatch(room)
+        return [_dispatch(found) for found in answer]
+
+    async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None:
+        request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
+        with _translated():
+            await self._api.agent_dispatch.create_dispatch(request)
+
+    async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
+        with _translated():
+            await self._api.agent_dispatch.delete_dispatch(dispatch_id, room)
+
+    async def delete_room(self, room: str) -> None:
+        with _translated():
+            await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
+
+
+def _participant(info: api.ParticipantInfo) -> Participant:
+    is_agent = info.kind == api.ParticipantInfo.Kind.AGENT
+    speaks_for_itself = is_agent and ATTRIBUTE_ON_BEHALF not in info.attributes
+    name = info.attributes.get(ATTRIBUTE_AGENT_NAME, "") if speaks_for_itself else ""
+    return Participant(identity=info.identity, is_agent=is_agent, agent_name=name)
+
+
+def _dispatch(found: api.AgentDispatch) -> Dispatch:
+    return Dispatch(
+        id=found.id,
+        agent_name=found.agent_name,
+        metadata=found.metadata,
+        taken=any(job.state.participant_identity for job in found.state.jobs),
+    )
+
+
+class _translated:
+    """Maps the client library's errors to ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, api.TwirpError):
+            raise _translation(error) from error
+        if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
+            raise LiveKitUnreachable(f"LiveKit did not answer: {type(error).__name__}") from error
+
+
+def _translation(error: api.TwirpError) -> LiveKitError:
+    text = f"LiveKit answered {error.status} {error.code}: {error.message}"
+    if error.code == api.TwirpErrorCode.NOT_FOUND:
+        return RoomMissing(text)
+    if 400 <= error.status < 500 and error.status != 429:
+        return LiveKitRefused(text)
+    return LiveKitUnreachable(text)

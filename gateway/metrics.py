@@ -1,0 +1,52 @@
+"""The gateway's metrics, all named ``avatar_agent_gateway_…``."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_JOIN_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0, 120.0)
+
+
+class Metrics:
+    """One gateway's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Counter(
+            "avatar_agent_gateway_calls",
+            "Calls by outcome and reason: joined (the agent came), failed (it did not, or was lost), ended (over).",
+            ["agent", "outcome", "reason"],
+            registry=self.registry,
+        )
+        self.join_seconds = Histogram(
+            "avatar_agent_gateway_join_seconds",
+            "Seconds from the request for a call to the agent in its room, waiting included.",
+            ["agent"],
+            buckets=_JOIN_BUCKETS,
+            registry=self.registry,
+        )
+        self.pending = Gauge(
+            "avatar_agent_gateway_pending_calls", "Calls waiting for a free slot.", ["agent"], registry=self.registry
+        )
+        self.dispatches = Counter(
+            "avatar_agent_gateway_dispatches",
+            "Dispatches by cause: First, NotTaken (no worker accepted the one before), JobDied (a worker accepted it "
+            "and did not join), AgentLost (it had joined and vanished).",
+            ["agent", "cause"],
+            registry=self.registry,
+        )
+        self.requests_refused = Counter(
+            "avatar_agent_gateway.callrequest_refused",
+            "Requests answered with an error, by its reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.controller_reachable = Gauge(
+            "avatar_agent_gateway_controller_reachable",
+            "1 while the controller answers; otherwise calls are dispatched without knowing of free slots.",
+            registry=self.registry,
+        )
+        self.livekit_errors = Counter(
+            "avatar_agent_gateway_livekit_errors",
+            "Requests that LiveKit did not serve, by kind of error.",
+            ["kind"],
+            registry=self.registry,
+        )

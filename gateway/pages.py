@@ -1,0 +1,87 @@
+"""The call page and its headers: nothing inline, nothing from elsewhere, one LiveKit server to talk to."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.responses import FileResponse, Response
+
+from gateway.agents import Agent
+from gateway.errors import ErrorReason, RequestError
+from gateway.settings import WEB_DIR
+
+_ASSETS = {
+    "app.js": "text/javascript",
+    "call.js": "text/javascript",
+    "texts.js": "text/javascript",
+    "style.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+LIVEKIT_CLIENT = "livekit-client.esm.mjs"
+
+
+class Pages:
+    """Serves the page's few files by name; nothing else of the folder can be reached."""
+
+    def __init__(self, livekit_client_dir: Path) -> None:
+        self._files = {name: (WEB_DIR / name, kind) for name, kind in _ASSETS.items()}
+        self._files[LIVEKIT_CLIENT] = (livekit_client_dir / LIVEKIT_CLIENT, "text/javascript")
+
+    def missing(self) -> list[str]:
+        """Files that should be there and are not: the call page would not work."""
+        return [str(path) for path, _ in self._files.values() if not path.is_file()]
+
+    def asset(self, name: str) -> Response:
+        """A file of the page.
+
+        Raises:
+            RequestError: 404.
+        """
+        path, kind = self._files.get(name, (None, ""))
+        if path is None or not path.is_file():
+            raise RequestError(404, ErrorReason.NOT_FOUND, "There is no such file.")
+        return FileResponse(path, media_type=kind, headers=_headers("default-src 'none'"))
+
+    def page(self, agent: Agent | None) -> Response:
+        """The call page, allowed to reach the agent's LiveKit server."""
+        servers = livekit_sources(agent.spec.livekit.url) if agent else []
+        return FileResponse(
+            WEB_DIR / "index.html", media_type="text/html", headers=_headers(content_security_policy(servers))
+        )
+
+
+def livekit_sources(url: str) -> list[str]:
+    """Where livekit-client connects for a server: its WebSocket, the same over HTTP, and Cloud's regional hosts."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    socket, plain = ("wss", "https") if secure else ("ws", "http")
+    sources = [f"{socket}://{parts.netloc}", f"{plain}://{parts.netloc}"]
+    if parts.hostname and parts.hostname.endswith(".livekit.cloud"):
+        sources += ["wss://*.livekit.cloud", "https://*.livekit.cloud"]
+    return sources
+
+
+def content_security_policy(connect: list[str]) -> str:
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self'",
+            "media-src 'self' blob:",
+            " ".join(["connect-src 'self'", *connect]),
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def _headers(policy: str) -> dict[str, str]:
+    return {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cache-Control": "no-cache",
+    }

@@ -1,0 +1,101 @@
+"""The exchange with the controller: what waits here against what is free there."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import aiohttp
+from pydantic import ValidationError
+
+from agentspec import Demand, Supply
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+
+EXCHANGE_SECONDS = 0.5
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
+STALE_SECONDS = 3.0
+"""An answer older than this says nothing about free slots."""
+
+log = logging.getLogger(__name__)
+
+
+class SupplyExchange:
+    """Tells the controller of pending calls and remembers its answer."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, ledger: Ledger, metrics: Metrics) -> None:
+        self._settings = settings
+        self._session = session
+        self._ledger = ledger
+        self._metrics = metrics
+        self._supply = Supply()
+        self._received_at: float | None = None
+        self._reachable: bool | None = None
+        self._nudge = asyncio.Event()
+
+    def free_slots(self, agent_key: str) -> int | None:
+        """Free slots of an agent; None when the controller has not said so lately."""
+        if self._received_at is None or time.monotonic() - self._received_at > STALE_SECONDS:
+            return None
+        found = self._supply.agents.get(agent_key)
+        return found.free_slots if found else 0
+
+    def nudge(self) -> None:
+        """Exchange at once: the pending calls have changed."""
+        self._nudge.set()
+
+    async def run(self, on_answer: Callable[[], None]) -> None:
+        """Exchange for ever; ``on_answer`` is called after every answer."""
+        if not self._settings.controller_url:
+            log.warning("no controller configured, calls are dispatched without knowing of free slots")
+            return
+        while True:
+            if await self._exchange():
+                on_answer()
+            try:
+                async with asyncio.timeout(EXCHANGE_SECONDS):
+                    await self._nudge.wait()
+            except TimeoutError:
+                pass
+            self._nudge.clear()
+
+    async def _exchange(self) -> bool:
+        demand = Demand(gateway=self._settings.gateway_name, pending=self._ledger.pending())
+        try:
+            headers = {"Content-Type": "application/json"} | await self._authorization()
+            async with self._session.post(
+                f"{self._settings.controller_url}/v1/demand",
+                data=demand.model_dump_json(by_alias=True),
+                headers=headers,
+                timeout=REQUEST_TIMEOUT,
+            ) as answer:
+                text = await answer.text()
+                if answer.status != 200:
+                    raise ValueError(f"the controller answered {answer.status}")
+                self._supply = Supply.model_validate_json(text)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
+            self._report(False, str(error) or type(error).__name__)
+            return False
+        self._received_at = time.monotonic()
+        self._report(True, "")
+        return True
+
+    async def _authorization(self) -> dict[str, str]:
+        path = self._settings.controller_token_file
+        if path is None:
+            return {}
+        return {"Authorization": f"Bearer {(await asyncio.to_thread(path.read_text)).strip()}"}
+
+    def _report(self, reachable: bool, problem: str) -> None:
+        self._metrics.controller_reachable.set(1 if reachable else 0)
+        if reachable == self._reachable:
+            return
+        self._reachable = reachable
+        if reachable:
+            log.info("controller reached", extra={"url": self._settings.controller_url})
+        else:
+            log.warning(
+                "controller unreachable, calls are dispatched without knowing of free slots",
+                extra={"url": self._settings.controller_url, "problem": problem},
+            )
