@@ -1,0 +1,48 @@
+"""The workers' configuration: one immutable ConfigMap, named by the hash of what it holds.
+
+Another configuration is another name, so it rolls new workers in while the old ones finish their calls with the
+configuration they started with.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from agentspec import AvatarAgentSpec, KnowledgeDocument, WorkerConfig
+from agentspec.workerconfig import CONFIG_PATH
+from controller.desired.identity import Owner, metadata
+
+CONFIG_FILE = PurePosixPath(CONFIG_PATH).name
+_HASH_LENGTH = 10
+
+
+def worker_config(owner: Owner, spec: AvatarAgentSpec, knowledge: Sequence[KnowledgeDocument]) -> WorkerConfig:
+    """What a worker of this agent needs to know."""
+    return WorkerConfig(
+        namespace=owner.namespace,
+        name=owner.name,
+        agent_name=spec.registered_name(owner.name),
+        dispatch_mode=spec.dispatch.mode,
+        room_name_pattern=spec.dispatch.room_name_pattern,
+        language=spec.language,
+        instructions=spec.persona.instructions,
+        greeting=spec.persona.greeting,
+        voice=spec.voice,
+        knowledge=list(knowledge),
+        avatar=spec.avatar,
+        livekit_url=spec.livekit.url,
+        calls_per_worker=spec.worker.calls_per_worker,
+        max_call_minutes=spec.worker.max_call_minutes,
+    )
+
+
+def config_map(owner: Owner, config: WorkerConfig) -> dict[str, Any]:
+    """The ConfigMap that holds it."""
+    text = config.model_dump_json(by_alias=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
+    return {
+        "metadata": metadata(owner, f"{owner.worker_name}-{digest}"),
+        "immutable": True,
+        "data": {CONFIG_FILE: text},
+    }

@@ -1,0 +1,43 @@
+"""What every child carries: its name, its labels and who owns it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from agentspec import API_GROUP, API_VERSION, KIND
+from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The AvatarAgent that children belong to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def worker_name(self) -> str:
+        """Name of its worker Deployment and of the ServiceAccount those run as."""
+        return f"{self.name}-worker"
+
+
+def labels(owner: Owner) -> dict[str, str]:
+    """Labels of every child, and the selector of worker pods."""
+    return {
+        AGENT_LABEL: owner.name,
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: WORKER_COMPONENT,
+    }
+
+
+def metadata(owner: Owner, name: str) -> dict[str, Any]:
+    """Metadata of a child: Kubernetes' garbage collection removes it with its owner."""
+    reference = {
+        "apiVersion": f"{API_GROUP}/{API_VERSION}",
+        "kind": KIND,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    return {"namespace": owner.namespace, "name": name, "labels": labels(owner), "ownerReferences": [reference]}

@@ -1,0 +1,190 @@
+"""What the controller remembers between reconciles: workers' states, gateways' demands, and recent needs.
+
+Everything here is lost at a restart and comes back within seconds: pods are listed, workers asked, gateways report.
+Times are seconds of one monotonic clock, passed in.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agentspec import AgentSupply, AvatarAgentSpec, Demand, DispatchMode, WorkerStatus
+from agentspec.resource import CallCounts, SlotCounts, WorkerCounts
+from controller.observation import Key, PodSeen, WorkerSeen
+from controller.policy.scale import Decision, History, Load, decide
+from controller.policy.workers import is_registered
+
+WORKER_MEMORY_SECONDS = 30.0
+"""How long a worker that stopped answering counts with what it said last."""
+GATEWAY_MEMORY_SECONDS = 10.0
+"""How long a gateway that stopped reporting is believed to have its calls waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker said, and when."""
+
+    status: WorkerStatus
+    at: float
+
+
+@dataclass(slots=True)
+class AgentFleet:
+    """The workers of one AvatarAgent."""
+
+    spec: AvatarAgentSpec
+    registered_name: str
+    replicas: int | None = None
+    """Workers asked for in its Deployment; None: there is none."""
+    pods: dict[str, PodSeen] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
+    history: History = ()
+
+    def workers(self, now: float) -> list[WorkerSeen]:
+        """Its worker pods, each with what it said lately."""
+        return [WorkerSeen(pod, self._lately(pod.name, now)) for _, pod in sorted(self.pods.items())]
+
+    def _lately(self, pod: str, now: float) -> WorkerStatus | None:
+        report = self.reports.get(pod)
+        return report.status if report is not None and now - report.at <= WORKER_MEMORY_SECONDS else None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The numbers that the status reports."""
+
+    workers: WorkerCounts
+    slots: SlotCounts
+    calls: CallCounts
+
+
+class Fleet:
+    """All agents' workers and all gateways' demands."""
+
+    def __init__(self) -> None:
+        self.agents: dict[Key, AgentFleet] = {}
+        self._demands: dict[str, tuple[float, Mapping[str, int]]] = {}
+
+    def declare(self, key: Key, spec: AvatarAgentSpec) -> AgentFleet:
+        """The agent's record, under its present spec."""
+        name = spec.registered_name(key.name) if spec.dispatch.mode is DispatchMode.EXPLICIT else ""
+        agent = self.agents.setdefault(key, AgentFleet(spec, name))
+        agent.spec, agent.registered_name = spec, name
+        return agent
+
+    def forget(self, key: Key) -> None:
+        """The AvatarAgent is gone."""
+        self.agents.pop(key, None)
+
+    def see_pods(self, key: Key, pods: Iterable[PodSeen]) -> None:
+        """These are all of the agent's pods."""
+        agent = self.agents[key]
+        agent.pods = {pod.name: pod for pod in pods}
+        agent.reports = {name: report for name, report in agent.reports.items() if name in agent.pods}
+
+    def hear_worker(self, key: Key, pod: str, status: WorkerStatus, now: float) -> bool:
+        """A worker answered; true when it said something new."""
+        agent = self.agents.get(key)
+        if agent is None or pod not in agent.pods:
+            return False
+        before = agent._lately(pod, now)
+        agent.reports[pod] = Report(status, now)
+        return before != status
+
+    def hear_gateway(self, demand: Demand, now: float) -> set[Key]:
+        """A gateway reported; returns the agents whose waiting calls changed."""
+        _, before = self._demands.get(demand.gateway, (now, {}))
+        self._demands[demand.gateway] = (now, demand.pending)
+        names = {name for name in {*before, *demand.pending} if before.get(name, 0) != demand.pending.get(name, 0)}
+        return {key for key in self.agents if str(key) in names}
+
+    def pending(self, key: Key, now: float) -> int:
+        """Calls waiting for a slot of this agent, at all gateways heard lately."""
+        name = str(key)
+        return sum(max(0, waiting.get(name, 0)) for at, waiting in self._lately_heard(now))
+
+    def _lately_heard(self, now: float) -> list[tuple[float, Mapping[str, int]]]:
+        self._demands = {
+            gateway: demand for gateway, demand in self._demands.items() if now - demand[0] <= GATEWAY_MEMORY_SECONDS
+        }
+        return list(self._demands.values())
+
+    def load(self, key: Key, now: float) -> Load:
+        """What the workers that stay have to carry."""
+        staying = [worker for worker in self.agents[key].workers(now) if not worker.pod.terminating]
+        busy = [worker for worker in staying if _busy(worker)]
+        return Load(
+            calls=sum(worker.status.calls for worker in staying if worker.status),
+            pending=self.pending(key, now),
+            busy=len(busy),
+            busy_unready=any(not worker.pod.ready for worker in busy),
+        )
+
+    def decide(self, key: Key, now: float) -> Decision:
+        """How many workers the agent should have, remembering what it needed."""
+        agent = self.agents[key]
+        spec = agent.spec
+        decision = decide(
+            spec.scaling,
+            spec.worker.calls_per_worker,
+            self.load(key, now),
+            current=agent.replicas,
+            history=agent.history,
+            now=now,
+        )
+        agent.history = decision.history
+        return decision
+
+    def counts(self, key: Key, wanted: int, now: float) -> Counts:
+        """The numbers to report."""
+        agent = self.agents[key]
+        workers = agent.workers(now)
+        serving = [worker for worker in workers if is_registered(worker, agent.registered_name)]
+        draining = [
+            worker for worker in workers if worker.pod.terminating or (worker.status and worker.status.draining)
+        ]
+        return Counts(
+            workers=WorkerCounts(
+                desired=wanted,
+                ready=sum(worker.pod.ready and not worker.pod.terminating for worker in workers),
+                registered=len(serving),
+                draining=len(draining),
+            ),
+            slots=SlotCounts(
+                total=sum(worker.status.slots for worker in serving if worker.status),
+                free=sum(worker.status.free_slots for worker in serving if worker.status),
+            ),
+            calls=CallCounts(
+                active=sum(worker.status.calls for worker in workers if worker.status),
+                pending=self.pending(key, now),
+            ),
+        )
+
+    def supply(self, now: float) -> dict[str, AgentSupply]:
+        """Slots of every agent, by agent key."""
+        return {str(key): self._supply(key, agent, now) for key, agent in self.agents.items()}
+
+    def _supply(self, key: Key, agent: AgentFleet, now: float) -> AgentSupply:
+        slots = self.counts(key, 0, now).slots
+        most = agent.spec.scaling.max_workers * agent.spec.worker.calls_per_worker
+        return AgentSupply(free_slots=slots.free, slots=slots.total, max_slots=most)
+
+
+def _draining(worker: WorkerSeen) -> bool:
+    return worker.pod.terminating or (worker.status is not None and worker.status.draining)
+
+
+def _busy(worker: WorkerSeen) -> bool:
+    """Has calls; a worker that is ready but whose calls are not known may have some."""
+    return worker.status.calls > 0 if worker.status is not None else worker.pod.ready
+
+
+def deletion_costs(workers: Iterable[WorkerSeen]) -> dict[str, str]:
+    """The pod-deletion-cost that pods should get so that idle workers leave first; only those that need a change."""
+    costs: dict[str, str] = {}
+    for worker in workers:
+        if worker.pod.terminating:
+            continue
+        calls = worker.status.calls if worker.status is not None else int(worker.pod.ready)
+        if (worker.pod.deletion_cost or "0") != str(calls):
+            costs[worker.pod.name] = str(calls)
+    return costs

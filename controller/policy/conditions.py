@@ -1,0 +1,49 @@
+"""Puts verdicts together: the summary, and conditions whose transition times move only with their status."""
+
+from collections.abc import Mapping, Sequence
+
+from agentspec import Condition, ConditionStatus, ConditionType, Reason
+from controller.policy.verdict import Verdict, true
+
+_SUMMARISED = (
+    ConditionType.CREDENTIALS_VALID,
+    ConditionType.KNOWLEDGE_LOADED,
+    ConditionType.WORKERS_REGISTERED,
+)
+"""In the order in which a person should mend them."""
+
+
+def ready(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
+    """The summary: the first failing verdict, else the first unknown one, else true."""
+    ordered = [verdicts[kind] for kind in _SUMMARISED]
+    for status in (ConditionStatus.FALSE, ConditionStatus.UNKNOWN):
+        for verdict in ordered:
+            if verdict.status is status:
+                return verdict
+    return true(Reason.ALL_CHECKS_PASSED, verdicts[ConditionType.WORKERS_REGISTERED].message)
+
+
+def assemble(
+    previous: Sequence[Condition], verdicts: Mapping[ConditionType, Verdict], *, generation: int, now: str
+) -> list[Condition]:
+    """The conditions to report; those without a new verdict stay as they are. `now` is RFC 3339."""
+    before = {condition.type: condition for condition in previous}
+    after = dict(before)
+    for kind, verdict in verdicts.items():
+        old = before.get(kind)
+        same = old is not None and old.status is verdict.status and old.last_transition_time is not None
+        after[kind] = Condition(
+            type=kind,
+            status=verdict.status,
+            reason=verdict.reason,
+            message=verdict.message,
+            observed_generation=generation,
+            last_transition_time=old.last_transition_time if same and old is not None else now,
+        )
+    return [after[kind] for kind in ConditionType if kind in after]
+
+
+def changed(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
+    """The conditions whose status or reason is another than before: what is worth an event."""
+    before = {condition.type: (condition.status, condition.reason) for condition in previous}
+    return [condition for condition in current if before.get(condition.type) != (condition.status, condition.reason)]

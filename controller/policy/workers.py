@@ -1,0 +1,74 @@
+"""Decides WorkersRegistered: workers are registered with LiveKit under exactly the declared name."""
+
+from collections.abc import Sequence
+
+from agentspec import Reason
+from controller.observation import WorkerSeen
+from controller.policy.verdict import Verdict, false, true
+
+_NAMED_PODS = 3
+"""Pods that a message names at most."""
+
+
+def is_registered(worker: WorkerSeen, registered_name: str) -> bool:
+    """Whether calls to this name can reach the worker."""
+    status = worker.status
+    return (
+        not worker.pod.terminating
+        and status is not None
+        and status.registered
+        and not status.draining
+        and status.agent_name == registered_name
+    )
+
+
+def workers(
+    *, registered_name: str, livekit_url: str, wanted: int, seen: Sequence[WorkerSeen], deployment_trouble: str
+) -> Verdict:
+    """Whether a call could find a worker. `registered_name` is empty when dispatch is automatic."""
+    staying = [worker for worker in seen if not worker.pod.terminating]
+    registered = [worker for worker in staying if is_registered(worker, registered_name)]
+    trouble = _trouble(staying, deployment_trouble)
+    if registered:
+        message = f"{len(registered)} of {wanted} workers are registered {_as(registered_name)}."
+        return true(Reason.REGISTERED, f"{message} {trouble}".strip())
+    if wanted == 0 and not staying:
+        return true(Reason.NO_WORKERS_WANTED, "No worker is wanted now; the first waiting call starts one.")
+    strangers = [
+        worker
+        for worker in staying
+        if worker.status and worker.status.registered and worker.status.agent_name != registered_name
+    ]
+    if strangers:
+        named = ", ".join(f"{worker.pod.name} {_as(_reported(worker))}" for worker in strangers[:_NAMED_PODS])
+        return false(
+            Reason.NAME_MISMATCH,
+            f"Workers should be registered {_as(registered_name)}, but are: {named}. Workers of an earlier manifest "
+            "are replaced by themselves; otherwise look for LIVEKIT_AGENT_NAME_OVERRIDE in the worker image.",
+        )
+    if trouble:
+        return false(Reason.NOT_REGISTERED, trouble)
+    deaf = [worker.pod.name for worker in staying if worker.pod.running and worker.status is not None]
+    if deaf:
+        return false(
+            Reason.NOT_REGISTERED,
+            f"Pods run but are not registered with LiveKit at {livekit_url}: {', '.join(deaf[:_NAMED_PODS])}. "
+            f"See why: kubectl logs {deaf[0]}",
+        )
+    return false(Reason.WORKERS_STARTING, f"{len(staying)} of {wanted} worker pods exist; none is registered yet.")
+
+
+def _reported(worker: WorkerSeen) -> str:
+    return worker.status.agent_name if worker.status else ""
+
+
+def _as(name: str) -> str:
+    return f"as {name!r}" if name else "without a name (automatic dispatch)"
+
+
+def _trouble(staying: Sequence[WorkerSeen], deployment_trouble: str) -> str:
+    troubled = [worker.pod for worker in staying if worker.pod.trouble]
+    if troubled:
+        named = "; ".join(f"pod {pod.name}: {pod.trouble}" for pod in troubled[:_NAMED_PODS])
+        return f"Workers cannot start: {named}"
+    return f"Workers cannot start: {deployment_trouble}" if deployment_trouble else ""
