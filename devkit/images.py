@@ -23,8 +23,15 @@ _BASE_LEFT_OUT = ("./dev/*", "./proc/*", "./sys/*", "./var/cache/*", "./var/lib/
                   "./usr/share/man/*", "./usr/share/locale/*")  # fmt: skip
 _BUILD_BOUND = 3600.0
 # Settings of the machine's package index that a build needs as arguments (the Dockerfiles name them with ARG).
-_PASSED_ON = ("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
-_MOUNTED = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/uv")
+_PASSED_ON = (
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "NPM_CONFIG_REGISTRY",
+)
+_MOUNTED = ("/etc/ssl/certs", "/etc/pip.conf")
 
 _PAUSE_SOURCE = """\
 #include <signal.h>
@@ -147,7 +154,6 @@ def load(layout: Layout, images: Iterable[str], progress: Progress) -> None:
             continue
         with progress.step(f"Load {image}"), tempfile.TemporaryDirectory(dir=_scratch()) as folder:
             archive = Path(folder) / "image.tar"
-            # Uncompressed: it is read once, from this disk.
-            push = _buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{archive}:{image}")
-            run(push, seconds=600)
+            # Docker's format keeps layers uncompressed; for an OCI archive buildah would spend most of the time on gzip.
+            run(_buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}"), seconds=600)
             ctr.import_image(archive)

@@ -60,7 +60,12 @@ class LineProgress:
 
     def _line(self, mark: str, title: str, detail: str, started: float) -> None:
         tail = f" - {detail}" if detail else ""
-        self._console.print(f"{mark} {title}{tail} ({_seconds(time.monotonic() - started)})", highlight=False)
+        self._console.print(
+            f"{mark} {title}{tail} ({_seconds(time.monotonic() - started)})",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
