@@ -22,6 +22,7 @@ from worker import callmetrics, greeting, persona, voice
 from worker.admission import read_metadata
 from worker.caller import Caller
 from worker.callmetrics import Outcome
+from worker.face import Face
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,13 @@ class Call:
             metadata.caller_identity if metadata else "",
             on_left=lambda: self.end(Outcome.CALLER_LEFT, "the caller left the room"),
         )
+        self._face = Face(
+            self._session,
+            context.room,
+            config,
+            end_call=lambda reason: self.end(Outcome.AVATAR_FAILED, reason),
+            say_again=self._say_again,
+        )
 
     async def start(self) -> None:
         """Join the room and make ready; the conversation goes on in the background."""
@@ -85,6 +93,7 @@ class Call:
             session_host=False,
             record=False,
         )
+        self._spawn(self._face.run(), "face")
         self._spawn(self._converse(), "converse")
         self._spawn(self._enforce_length(), "enforce_length")
 
@@ -99,6 +108,7 @@ class Call:
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
         if prepared is not None:
             await self._until_heard()
+            await self._face.settled()
             await self._greet(prepared)
 
     async def _until_heard(self) -> None:
@@ -109,16 +119,21 @@ class Call:
         except TimeoutError:
             logger.warning("caller does not take the agent's audio", extra={"seconds": HEARABLE_SECONDS})
 
-    async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame]) -> None:
+    async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame | None]) -> None:
         await asyncio.wait({prepared}, timeout=_GREETING_SECONDS)
-        if prepared.done() and prepared.exception() is None:
-            greeted = self._session.say(self._config.greeting, audio=greeting.frames(prepared.result()))
-            await greeted.wait_for_playout()
-            return
-        reason = str(prepared.exception()) if prepared.done() else "synthesis takes too long"
-        prepared.cancel()
-        logger.warning("greeting's audio was not ready", extra={"reason": reason})
-        await self._session.say(self._config.greeting).wait_for_playout()
+        audio = prepared.result() if prepared.done() else None
+        if audio is None:
+            prepared.cancel()
+            logger.warning("greeting synthesised late: its audio was not ready")
+        speech = self._session.say(self._config.greeting, audio=greeting.frames(audio) if audio else NOT_GIVEN)
+        await speech.wait_for_playout()
+
+    def _say_again(self) -> None:
+        """By voice what the avatar swallowed."""
+        if any(item.type == "message" and item.role == "user" for item in self._session.history.items):
+            _ = self._session.generate_reply()
+        elif self._config.greeting:
+            _ = self._session.say(self._config.greeting)
 
     async def _enforce_length(self) -> None:
         await asyncio.sleep(self._config.max_call_minutes * 60)
@@ -183,6 +198,7 @@ class Call:
         self._caller.unwatch()
         for task in self._tasks:
             task.cancel()
+        await self._face.close()
         callmetrics.ENDED.labels(self._outcome).inc()
         logger.info(
             "call ended", extra={"outcome": self._outcome, "seconds": round(time.monotonic() - self._started, 1)}

@@ -44,10 +44,16 @@ async def prepare(config: WorkerConfig, key: str) -> None:
             await asyncio.sleep(pause)
 
 
-async def audio(config: WorkerConfig, key: str) -> rtc.AudioFrame:
-    """The greeting's samples, from the file or from the provider; raises what the provider's client raises."""
+async def audio(config: WorkerConfig, key: str) -> rtc.AudioFrame | None:
+    """The greeting's samples, from the file or from the provider; None, and a log line, when neither has them."""
     kept = await asyncio.to_thread(_read, _path(config))
-    return kept if kept is not None else await synthesise(config, key)
+    if kept is not None:
+        return kept
+    try:
+        return await synthesise(config, key)
+    except Exception as error:
+        logger.warning("greeting's audio not made", extra={"error": type(error).__name__})
+        return None
 
 
 async def synthesise(config: WorkerConfig, key: str) -> rtc.AudioFrame:

@@ -54,7 +54,7 @@ class Worker(AgentServer):
             job_memory_warn_mb=CALL_MEMORY_WARNING_MB,
             drain_timeout=config.max_call_minutes * 60 + CLOSING_SECONDS,
             max_retry=sys.maxsize,
-            preload_modules=["worker.job"],
+            preload_modules=["worker.preload", "worker.job"],
             host="127.0.0.1",
             port=0,
         )

@@ -78,6 +78,7 @@ def make_session(voice: VoiceSpec, language: str, key: str) -> AgentSession[None
             "turn_detection": inference.TurnDetector(version="v1-mini") if code in LOCAL_LANGUAGES else "vad",
             "interruption": {"mode": "vad"},
         },
+        session_close_transcript_timeout=0.2,
         conn_options=SessionConnectOptions(
             stt_conn_options=_HEARING,
             llm_conn_options=_THINKING,

@@ -1,0 +1,98 @@
+"""What a call does about its avatar: shows it when it comes, goes on by voice or ends when it does not."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from livekit import rtc
+from livekit.agents import AgentSession
+
+from agentspec import AvatarProvider, OnAvatarFailure
+from agentspec.workerconfig import WorkerConfig
+from worker import callmetrics
+from worker.avatar import Avatar, AvatarError
+from worker.callmetrics import AvatarOutcome
+
+logger = logging.getLogger(__name__)
+
+SEEN_SECONDS: Final = 3.0
+"""How long the greeting waits for the avatar once the caller can hear: voice first."""
+
+
+class Face:
+    """The avatar of one call, or none."""
+
+    def __init__(
+        self,
+        session: AgentSession[None],
+        room: rtc.Room,
+        config: WorkerConfig,
+        *,
+        end_call: Callable[[str], None],
+        say_again: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._policy = config.avatar.on_failure
+        self._end_call = end_call
+        self._say_again = say_again
+        self._settled = asyncio.Event()
+        self._lost: asyncio.Task[None] | None = None
+        self._avatar: Avatar | None = None
+        if config.avatar.provider is AvatarProvider.TAVUS and config.avatar.tavus is not None:
+            self._avatar = Avatar(
+                session,
+                room,
+                config.avatar.tavus,
+                key=os.environ["TAVUS_API_KEY"],
+                livekit_url=config.livekit_url,
+                on_lost=self._on_lost,
+            )
+
+    async def run(self) -> None:
+        """Bring the avatar and show it; without one, nothing."""
+        if self._avatar is None:
+            return
+        started = time.monotonic()
+        try:
+            await self._avatar.bring()
+        except AvatarError as error:
+            self._settled.set()
+            await self._do_without(self._avatar, error.outcome, str(error))
+            return
+        await self._avatar.show()
+        self._settled.set()
+        callmetrics.AVATARS.labels(AvatarOutcome.JOINED).inc()
+        logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
+
+    async def settled(self) -> None:
+        """Wait until the avatar is shown or known not to come, but only shortly."""
+        if self._avatar is None:
+            return
+        try:
+            await asyncio.wait_for(self._settled.wait(), SEEN_SECONDS)
+        except TimeoutError:
+            logger.info("greeting by voice: the avatar is not there yet", extra={"seconds": SEEN_SECONDS})
+
+    async def close(self) -> None:
+        """End the avatar with the call. Bounded."""
+        if self._avatar is not None:
+            await self._avatar.close()
+
+    def _on_lost(self, outcome: AvatarOutcome, reason: str) -> None:
+        if self._avatar is None or self._lost is not None:
+            return
+        speaking = self._session.agent_state == "speaking"
+        unheard = self._avatar.hide() and speaking
+        self._lost = asyncio.create_task(self._do_without(self._avatar, outcome, reason), name="avatar_lost")
+        if unheard and self._policy is OnAvatarFailure.VOICE_ONLY:
+            self._say_again()
+
+    async def _do_without(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
+        callmetrics.AVATARS.labels(outcome).inc()
+        logger.warning("avatar failed", extra={"outcome": outcome, "reason": reason, "on_failure": self._policy})
+        if self._policy is OnAvatarFailure.END_CALL:
+            self._end_call(f"{reason}, and avatar.onFailure is EndCall")
+        await avatar.close()
