@@ -8,7 +8,7 @@ from devkit import binaries, dns, images, kubernetes, livekit, network, node, sy
 from devkit.binaries import Binaries
 from devkit.errors import DevkitError
 from devkit.images import Images
-from devkit.instance import Layout, Record, check_name, load, lock, mark_ready, new_record
+from devkit.instance import Layout, Record, check_name, instance_lock, load, mark_ready, new_record
 from devkit.processes import is_alive
 from devkit.progress import LogProgress, Progress
 from devkit.tools import API_TOOLS, TOOLS
@@ -51,7 +51,7 @@ class Cluster:
         if record is None or record.api_only:
             raise DevkitError(f"the instance {self.name} has no node to load images into")
         built = images.build_all(self.progress)
-        with lock(self.name):
+        with instance_lock(self.name):
             images.load(Layout(self.name), [built.controller, built.worker], self.progress)
         return built
 
@@ -66,7 +66,7 @@ def up(name: str = "dev", progress: Progress | None = None, *, api_only: bool = 
     shown = progress or LogProgress()
     system.ensure(shown, api_only=api_only)
     programs = binaries.ensure(shown, API_TOOLS if api_only else TOOLS)
-    with lock(name):
+    with instance_lock(name):
         record = load(name)
         if record is not None and is_whole(record) and (api_only or not record.api_only):
             return _cluster(record, programs, shown)
@@ -79,7 +79,7 @@ def up(name: str = "dev", progress: Progress | None = None, *, api_only: bool = 
 def down(name: str = "dev", progress: Progress | None = None) -> None:
     """Stop everything that `up` started under that name and remove what it made; nothing there is no error."""
     check_name(name)
-    with (progress or LogProgress()).step(f"Take {name} down"), lock(name):
+    with (progress or LogProgress()).step(f"Take {name} down"), instance_lock(name):
         teardown.remove(name)
 
 

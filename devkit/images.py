@@ -154,6 +154,6 @@ def load(layout: Layout, images: Iterable[str], progress: Progress) -> None:
             continue
         with progress.step(f"Load {image}"), tempfile.TemporaryDirectory(dir=_scratch()) as folder:
             archive = Path(folder) / "image.tar"
-            # Docker's format keeps layers uncompressed; for an OCI archive buildah would spend most of the time on gzip.
+            # Docker's format keeps layers uncompressed: into an OCI archive, gzip would take most of the time.
             run(_buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}"), seconds=600)
             ctr.import_image(archive)

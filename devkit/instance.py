@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -166,6 +166,11 @@ def names() -> list[str]:
 def records() -> list[Record]:
     """The readable records of all instances."""
     return [record for name in names() if (record := load(name)) is not None]
+
+
+def instance_lock(name: str) -> AbstractContextManager[None]:
+    """Held while an instance is being changed."""
+    return lock(f"instance-{name}")
 
 
 @contextmanager
