@@ -1,5 +1,6 @@
 """Daemons of an instance: started with a log file, recorded by pid and start time, stopped by that record only."""
 
+import contextlib
 import json
 import os
 import signal
@@ -52,6 +53,11 @@ def is_alive(process: Process) -> bool:
     """Whether exactly this process still runs."""
     _reap(process.pid)
     return process.boot_id == boot_id() and start_time(process.pid) == process.started
+
+
+def _send(process: Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # It ended by itself in this moment.
+        os.kill(process.pid, number)
 
 
 def _reap(pid: int) -> None:
@@ -124,7 +130,7 @@ class ProcessTable:
         for number, bound in ((signal.SIGTERM, grace), (signal.SIGKILL, STOP_GRACE)):
             if not is_alive(process):
                 break
-            os.kill(process.pid, number)
+            _send(process, number)
             deadline = time.monotonic() + bound
             while is_alive(process) and time.monotonic() < deadline:
                 time.sleep(_POLL)
@@ -137,7 +143,7 @@ class ProcessTable:
         chosen = [process for process in self.all() if process.name in names]
         for process in chosen:
             if is_alive(process):
-                os.kill(process.pid, signal.SIGTERM)
+                _send(process, signal.SIGTERM)
         for process in chosen:
             self.stop(process, grace)
 

@@ -15,12 +15,13 @@ from devkit.commands import run
 from devkit.errors import DevkitError
 from devkit.instance import Layout
 from devkit.node import Ctr
-from devkit.processes import Process, is_alive, start_time
+from devkit.processes import is_alive, start_time
 
 # Where the kubelet and the CNI library keep links and results whatever their configuration says.
 _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _SHIM_BOUND = 10.0
+_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "coredns"}
 _UNMOUNT_TRIES = 50
 
 
@@ -34,31 +35,29 @@ def remove(name: str) -> None:
     """Remove an instance. May be repeated after an interruption."""
     layout = Layout(name)
     table = layout.processes
-    recorded = table.all()
-    daemons = {process.name: process for process in recorded}
-    pods = [daemons[key] for key in ("kubelet", "kube-proxy") if key in daemons]
-    spawned = [process.name for process in recorded if process.name != "containerd"]
-    table.stop_all([process.name for process in pods])
+    table.stop_all(["kubelet", "kube-proxy"], grace=0)
     cgroups.kill(name)
-    clean = "containerd" in daemons and _empty_containerd(layout, daemons["containerd"])
-    table.stop_all([other for other in spawned if other in {process.name for process in table.all()}])
+    containerd = table.get("containerd")
+    clean = containerd is not None and is_alive(containerd) and _empty_containerd(layout)
+    spawned = [process.name for process in table.all() if process.name not in _DAEMONS]
+    table.stop_all(spawned)
     table.stop_all(["containerd"])
+    if clean:
+        (layout.containerd_content / "clean").touch()
+    # What the control plane would save on its way out is deleted below: it need not take its time.
+    table.stop_all([process.name for process in table.all()], grace=0)
     _kill_shims(layout)
     _unmount(layout)
     cgroups.delete(name)
     network.delete(name)
     _remove_traces(layout)
-    if clean:
-        (layout.containerd_content / "clean").touch()
     for folder in (layout.run, layout.root):
         if folder.exists():
             shutil.rmtree(folder)
 
 
-def _empty_containerd(layout: Layout, containerd: Process) -> bool:
-    """Let containerd forget its containers, so that its content can serve the next run. False when it is dead."""
-    if not is_alive(containerd):
-        return False
+def _empty_containerd(layout: Layout) -> bool:
+    """Let containerd forget its containers, so that its content can serve the next run; False when it will not."""
     try:
         Ctr(layout).remove_containers()
     except DevkitError:
