@@ -6,7 +6,6 @@ greeting's audio is made beforehand, so that the first word follows the caller's
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Coroutine
 from typing import Final
@@ -16,6 +15,7 @@ from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
 from livekit.agents.voice import AgentStateChangedEvent, CloseEvent, ConversationItemAddedEvent, ErrorEvent
 from livekit.agents.voice.events import CloseReason
 from livekit.agents.voice.room_io import RoomOptions
+from openai import AsyncOpenAI
 
 from agentspec.workerconfig import WorkerConfig
 from worker import callmetrics, greeting, persona, voice
@@ -23,6 +23,7 @@ from worker.admission import read_metadata
 from worker.caller import Caller
 from worker.callmetrics import Outcome
 from worker.face import Face
+from worker.ownvoice import OwnVoice
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ _ROOM_GONE: Final = "room disconnected"
 class Call:
     """A job's call, from the assignment to the end."""
 
-    def __init__(self, context: JobContext, config: WorkerConfig) -> None:
+    def __init__(self, context: JobContext, config: WorkerConfig, client: AsyncOpenAI) -> None:
         self._context = context
         self._config = config
-        self._key = os.environ["OPENAI_API_KEY"]
-        self._session = voice.make_session(config.voice, config.language, self._key)
+        self._client = client
+        self._session = voice.make_session(config.voice, config.language, client)
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: Outcome | None = None
         self._started = time.monotonic()
@@ -61,6 +62,7 @@ class Call:
             metadata.caller_identity if metadata else "",
             on_left=lambda: self.end(Outcome.CALLER_LEFT, "the caller left the room"),
         )
+        self._own_voice = OwnVoice(context.room)
         self._face = Face(
             self._session,
             context.room,
@@ -81,11 +83,14 @@ class Call:
         self._session.on("close", self._on_close)
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
+        self._spawn(self._own_voice.publish(), "publish_voice")
+        self._session.output.audio = self._own_voice.output
         await self._session.start(
             Agent(instructions=persona.instructions(self._config)),
             room=self._context.room,
             room_options=RoomOptions(
                 text_input=False,
+                audio_output=False,
                 participant_kinds=list(Caller.KINDS),
                 close_on_disconnect=False,
                 participant_identity=self._caller.identity or NOT_GIVEN,
@@ -98,7 +103,7 @@ class Call:
         self._spawn(self._enforce_length(), "enforce_length")
 
     async def _converse(self) -> None:
-        prepared = asyncio.create_task(greeting.audio(self._config, self._key)) if self._config.greeting else None
+        prepared = asyncio.create_task(greeting.audio(self._config, self._client)) if self._config.greeting else None
         try:
             await asyncio.wait_for(self._caller.arrived(), CALLER_SECONDS)
         except TimeoutError:
@@ -112,10 +117,10 @@ class Call:
             await self._greet(prepared)
 
     async def _until_heard(self) -> None:
-        subscribed = self._session.room_io.subscribed_fut
-        assert subscribed is not None
         try:
-            await asyncio.wait_for(asyncio.shield(subscribed), HEARABLE_SECONDS)
+            async with asyncio.timeout(HEARABLE_SECONDS):
+                await self._caller.connected()
+                await self._own_voice.subscribed()
         except TimeoutError:
             logger.warning("caller does not take the agent's audio", extra={"seconds": HEARABLE_SECONDS})
 
@@ -198,7 +203,7 @@ class Call:
         self._caller.unwatch()
         for task in self._tasks:
             task.cancel()
-        await self._face.close()
+        await asyncio.gather(self._face.close(), self._own_voice.close())
         callmetrics.ENDED.labels(self._outcome).inc()
         logger.info(
             "call ended", extra={"outcome": self._outcome, "seconds": round(time.monotonic() - self._started, 1)}

@@ -27,6 +27,7 @@ class Caller:
         self._identity = identity
         self._on_left = on_left
         self._arrived = asyncio.Event()
+        self._connected = asyncio.Event()
         self._leaving: asyncio.TimerHandle | None = None
 
     @property
@@ -37,6 +38,7 @@ class Caller:
     def watch(self) -> None:
         """Follow the room from now on; it must be connected."""
         self._room.on("participant_connected", self._on_connected)
+        self._room.on("participant_active", self._on_active)
         self._room.on("participant_disconnected", self._on_disconnected)
         self._room.on("track_published", self._on_published)
         for participant in self._room.remote_participants.values():
@@ -47,6 +49,7 @@ class Caller:
     def unwatch(self) -> None:
         """Stop following, and forget a pending departure."""
         self._room.off("participant_connected", self._on_connected)
+        self._room.off("participant_active", self._on_active)
         self._room.off("participant_disconnected", self._on_disconnected)
         self._room.off("track_published", self._on_published)
         self._cancel_departure()
@@ -54,6 +57,10 @@ class Caller:
     async def arrived(self) -> None:
         """Wait for the caller to be in the room."""
         await self._arrived.wait()
+
+    async def connected(self) -> None:
+        """Wait until the caller's media connection stands: audio sent before is lost."""
+        await self._connected.wait()
 
     def others_present(self) -> bool:
         """Whether people other than the caller are in the room: then it is not the agent's to close."""
@@ -76,6 +83,12 @@ class Caller:
             logger.info("caller came back")
             self._cancel_departure()
         self._arrived.set()
+        if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
+            self._connected.set()
+
+    def _on_active(self, participant: rtc.RemoteParticipant) -> None:
+        if self._is_caller(participant):
+            self._connected.set()
 
     def _on_published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
         """Take the caller's audio and nothing else: the avatar's own audio and video are for the caller."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from livekit import rtc
+from openai import AsyncOpenAI
 
 from agentspec.workerconfig import WorkerConfig
 from worker import voice
@@ -27,13 +28,13 @@ _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 60.0)
 _SAMPLE_BYTES: Final = 2
 
 
-async def prepare(config: WorkerConfig, key: str) -> None:
+async def prepare(config: WorkerConfig, client: AsyncOpenAI) -> None:
     """Keep the greeting's audio in the file; tries a few times, and only logs when it cannot."""
     if not config.greeting:
         return
     for pause in (*_RETRY_SECONDS, None):
         try:
-            audio = await synthesise(config, key)
+            audio = await synthesise(config, client)
             await asyncio.to_thread(_write, _path(config), audio)
         except Exception as error:
             logger.warning("greeting not prepared", extra={"error": type(error).__name__, "reason": str(error)})
@@ -44,26 +45,23 @@ async def prepare(config: WorkerConfig, key: str) -> None:
             await asyncio.sleep(pause)
 
 
-async def audio(config: WorkerConfig, key: str) -> rtc.AudioFrame | None:
+async def audio(config: WorkerConfig, client: AsyncOpenAI) -> rtc.AudioFrame | None:
     """The greeting's samples, from the file or from the provider; None, and a log line, when neither has them."""
     kept = await asyncio.to_thread(_read, _path(config))
     if kept is not None:
         return kept
     try:
-        return await synthesise(config, key)
+        return await synthesise(config, client)
     except Exception as error:
         logger.warning("greeting's audio not made", extra={"error": type(error).__name__})
         return None
 
 
-async def synthesise(config: WorkerConfig, key: str) -> rtc.AudioFrame:
+async def synthesise(config: WorkerConfig, client: AsyncOpenAI) -> rtc.AudioFrame:
     """The greeting, spoken by the provider."""
-    speaker = voice.make_tts(config.voice, key)
-    try:
-        async with asyncio.timeout(_SYNTHESIS_SECONDS):
-            return await speaker.synthesize(config.greeting, conn_options=voice.SPEAKING).collect()
-    finally:
-        await speaker.aclose()
+    async with asyncio.timeout(_SYNTHESIS_SECONDS):
+        speaker = voice.make_tts(config.voice, client)
+        return await speaker.synthesize(config.greeting, conn_options=voice.SPEAKING).collect()
 
 
 async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:

@@ -17,7 +17,7 @@ from livekit.agents import AgentServer, JobRequest
 from livekit.agents._exceptions import AssignmentTimeoutError
 
 from agentspec import AvatarProvider, WorkerStatus
-from worker import admission, endpoints, greeting, job, metrics
+from worker import admission, endpoints, greeting, job, metrics, voice
 from worker.config import Settings
 from worker.slots import Slots, load
 
@@ -204,7 +204,8 @@ async def _main(settings: Settings) -> int:
     )
     if config.avatar.provider is AvatarProvider.NONE:
         logger.info("no avatar declared: calls are voice only")
-    preparing = asyncio.create_task(greeting.prepare(config, settings.openai_key), name="prepare_greeting")
+    client = voice.make_client(config.voice, settings.openai_key)
+    preparing = asyncio.create_task(greeting.prepare(config, client), name="prepare_greeting")
     async with endpoints.serve(worker, settings.port):
         status = await worker.serve()
     preparing.cancel()

@@ -13,6 +13,7 @@ from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
 from livekit.agents.voice import AgentSession
 from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.plugins import openai
+from openai import AsyncOpenAI, Timeout
 
 from agentspec.resource import VoiceSpec
 from worker.persona import primary
@@ -54,26 +55,29 @@ class Hearing(openai.STT):
             raise APITimeoutError(f"no transcription within {HEARING_SECONDS:g} s") from None
 
 
-def make_tts(voice: VoiceSpec, key: str) -> openai.TTS:
-    """The agent's voice, as raw samples: no codec between the provider and the room."""
-    return openai.TTS(
-        model=voice.tts.model,
-        voice=voice.tts.voice,
+def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
+    """One client for all three stages: one pool of connections, and its TLS set-up paid once, before the call."""
+    return AsyncOpenAI(
         base_url=voice.openai.base_url,
         api_key=key,
-        response_format="pcm",
+        max_retries=0,
+        timeout=Timeout(connect=5.0, read=8.0, write=5.0, pool=5.0),
     )
 
 
-def make_session(voice: VoiceSpec, language: str, key: str) -> AgentSession[None]:
+def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
+    """The agent's voice, as raw samples: no codec between the provider and the room."""
+    return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
+
+
+def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
     """A session that hears, thinks and speaks as declared."""
     code = primary(language)
-    base_url = voice.openai.base_url
     return AgentSession(
         vad=inference.VAD(),
-        stt=Hearing(model=voice.stt.model, language=code, base_url=base_url, api_key=key, use_realtime=False),
-        llm=openai.LLM(model=voice.llm.model, base_url=base_url, api_key=key, max_completion_tokens=400),
-        tts=make_tts(voice, key),
+        stt=Hearing(model=voice.stt.model, language=code, client=client, use_realtime=False),
+        llm=openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400),
+        tts=make_tts(voice, client),
         turn_handling={
             "turn_detection": inference.TurnDetector(version="v1-mini") if code in LOCAL_LANGUAGES else "vad",
             "interruption": {"mode": "vad"},
