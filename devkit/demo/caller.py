@@ -54,6 +54,8 @@ class Caller:
     room: rtc.Room = field(default_factory=rtc.Room)
     pictures: list[Picture] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
+    captions: list[str] = field(default_factory=list)
+    """What the agent says, as it says so itself in the room's transcription stream."""
     _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
     _sounding: asyncio.Event = field(default_factory=asyncio.Event)
     _agent_joined: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,6 +66,7 @@ class Caller:
     async def __aenter__(self) -> Self:
         self.room.on("track_subscribed", self._on_track)
         self.room.on("participant_connected", self._on_participant)
+        self.room.register_text_stream_handler("lk.transcription", self._on_transcription)
         await asyncio.wait_for(self.room.connect(self.url, self.token), timeout=15)
         self.moments.connected = time.monotonic()
         for participant in self.room.remote_participants.values():
@@ -136,6 +139,18 @@ class Caller:
         elif track.kind == rtc.TrackKind.KIND_VIDEO:
             self._start(self._watch(track))
 
+    def _on_transcription(self, reader: rtc.TextStreamReader, speaker: str) -> None:
+        if speaker == self.room.local_participant.identity:
+            reader.close()
+        else:
+            self._start(self._read_caption(reader))
+
+    async def _read_caption(self, reader: rtc.TextStreamReader) -> None:
+        position = len(self.captions)
+        self.captions.append("")
+        async for chunk in reader:
+            self.captions[position] += chunk
+
     async def _listen(self, track: rtc.Track) -> None:
         ear = Ear(RATE)
         stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
@@ -153,7 +168,7 @@ class Caller:
             await stream.aclose()
 
     async def _watch(self, track: rtc.Track) -> None:
-        stream = rtc.VideoStream(track, format=rtc.VideoBufferType.RGB24)
+        stream = rtc.VideoStream(track, capacity=1, format=rtc.VideoBufferType.RGB24)
         taken = 0.0
         try:
             async for event in stream:

@@ -15,9 +15,7 @@ from devkit.demo.run import OwnCluster, run_demo
 @click.command()
 @click.option("--name", default="demo", show_default=True, help="The instance to use or start.")
 @click.option("--kubeconfig", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A cluster of yours.")
-@click.option(
-    "--controller-image", default="", help="With --kubeconfig: the controller's image to pull."
-)
+@click.option("--controller-image", default="", help="With --kubeconfig: the controller's image to pull.")
 @click.option("--worker-image", default="", help="With --kubeconfig: the worker's image to pull.")
 def demo(name: str, kubeconfig: Path | None, controller_image: str, worker_image: str) -> None:
     """Set everything up and hold a call; exit code 1 when any step did not happen."""

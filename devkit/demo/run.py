@@ -84,10 +84,11 @@ def hold_call(page: str, documents: list[dict[str, Any]], console: Console, prog
         )
         result = asyncio.run(talk)
         conversation.check_greeting(result.greeting, spec["persona"]["greeting"])
-        conversation.check_answer(result.answer, facts[QUESTION], facts)
+        conversation.check_answer(result.answer, result.caption, facts[QUESTION], facts)
         conversation.check_pictures(result.pictures)
     console.print(f"  greeting heard as  {result.greeting.text}", highlight=False, markup=False)
     console.print(f"  asked              {facts[QUESTION].heading}", highlight=False, markup=False)
+    console.print(f"  answered           {result.caption}", highlight=False, markup=False)
     console.print(f"  answer heard as    {result.answer.text}", highlight=False, markup=False)
     table = Table("seconds", "what happened", box=None, padding=(0, 2))
     for step_name, seconds in conversation.timeline(result):

@@ -22,7 +22,7 @@ def test_a_caller_is_greeted_in_arabic_answered_from_the_knowledge_and_sees_a_mo
             )
         )
     conversation.check_greeting(result.greeting, agent["spec"]["persona"]["greeting"])
-    conversation.check_answer(result.answer, facts[QUESTION], facts)
+    conversation.check_answer(result.answer, result.caption, facts[QUESTION], facts)
     conversation.check_pictures(result.pictures)
     order = [step for step, _ in conversation.timeline(result)]
     assert order.index("agent joined") < order.index("first audible word") < order.index("answer begins")
