@@ -91,8 +91,8 @@ def check_greeting(heard: Transcript, greeting: str) -> None:
 def check_answer(heard: Transcript, caption: str, asked: Entry, knowledge: list[Entry]) -> None:
     """The agent said the fact asked for, by its own word and by what was heard.
 
-    Whisper *base* hears a synthesiser's Arabic badly: it need only have heard something more like this fact than like any
-    other in the knowledge base.
+    Whisper *base* hears a synthesiser's Arabic badly: it need only have heard something more like this fact than like
+    any other in the knowledge base.
     """
     if (told := _nearest(caption, knowledge)) != asked or similarity(caption, asked.text) < 0.5:
         raise CallError(f"the agent did not give the fact asked for but {caption!r}, most like {told.heading!r}")
