@@ -50,10 +50,11 @@ def main() -> None:
 @main.command()
 @_name_option
 @click.option("--api-only", is_flag=True, help="Only an API server: no node, DNS or LiveKit.")
-def up(name: str, api_only: bool) -> None:
+@click.option("--internet", is_flag=True, help="Let pods reach the internet, for real providers.")
+def up(name: str, api_only: bool, internet: bool) -> None:
     """Start an instance; one that runs already is left as it is."""
     with shown() as progress:
-        made = cluster.up(name, progress, api_only=api_only)
+        made = cluster.up(name, progress, api_only=api_only, internet=internet)
     console.print(f"export KUBECONFIG={made.kubeconfig}", highlight=False, soft_wrap=True)
     if not api_only:
         console.print(f"LiveKit: {made.livekit_url}", highlight=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devkit import binaries, dns, images, kubernetes, livekit, network, node, system, teardown
+from devkit import internet as internet_access
 from devkit.binaries import Binaries
 from devkit.errors import DevkitError
 from devkit.images import Images
@@ -56,24 +57,28 @@ class Cluster:
         return built
 
 
-def up(name: str = "dev", progress: Progress | None = None, *, api_only: bool = False) -> Cluster:
-    """A running instance of that name: the one that runs already when it is whole, else a new one.
+def up(
+    name: str = "dev", progress: Progress | None = None, *, api_only: bool = False, internet: bool = False
+) -> Cluster:
+    """A running instance of that name: the one that runs when it is whole and has what is asked, else a new one.
 
-    `api_only` leaves out the node, DNS and LiveKit: an API server with its controllers in a few seconds. What an
-    interrupted, killed or otherwise broken run left behind is removed first.
+    `api_only` leaves out the node, DNS and LiveKit: an API server with its controllers in a few seconds. `internet`
+    lets pods reach real providers; without it every address outside fails at once. What an interrupted, killed or
+    otherwise broken run left behind is removed first.
     """
     check_name(name)
     shown = progress or LogProgress()
-    system.ensure(shown, api_only=api_only)
+    system.ensure(shown, api_only=api_only, internet=internet)
     programs = binaries.ensure(shown, API_TOOLS if api_only else TOOLS)
     with instance_lock(name):
         record = load(name)
-        if record is not None and is_whole(record) and (api_only or not record.api_only):
+        if record is not None and is_whole(record) and _has(record, api_only=api_only, internet=internet):
             return _cluster(record, programs, shown)
         if teardown.leftovers(name):
             with shown.step(f"Remove what an earlier {name} left"):
                 teardown.remove(name)
-        return _cluster(_start(name, api_only, programs, shown), programs, shown)
+        record = new_record(name, api_only=api_only, internet=internet)
+        return _cluster(_start(record, programs, shown), programs, shown)
 
 
 def down(name: str = "dev", progress: Progress | None = None) -> None:
@@ -86,17 +91,24 @@ def down(name: str = "dev", progress: Progress | None = None) -> None:
 def is_whole(record: Record) -> bool:
     """Whether an instance came up to its end and all its daemons still run and answer."""
     layout = Layout(record.name)
-    needed = _API_DAEMONS if record.api_only else _API_DAEMONS | _NODE_DAEMONS
+    needed = _API_DAEMONS | (set() if record.api_only else _NODE_DAEMONS) | ({"internet"} if record.internet else set())
     running = {process.name for process in layout.processes.all() if is_alive(process)}
     return record.ready and needed <= running and kubernetes.answers(layout, record)
 
 
-def _start(name: str, api_only: bool, programs: Binaries, progress: Progress) -> Record:
-    record, layout = new_record(name, api_only), Layout(name)
+def _has(record: Record, *, api_only: bool, internet: bool) -> bool:
+    """Whether an instance has the parts that are asked for; more parts do no harm."""
+    return (api_only or not record.api_only) and (record.internet or not internet)
+
+
+def _start(record: Record, programs: Binaries, progress: Progress) -> Record:
+    layout = Layout(record.name)
     for folder in (layout.pki, layout.config, layout.logs):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    network.create(name, record.subnets)
-    if api_only:
+    network.create(record.name, record.subnets)
+    if record.internet:
+        internet_access.start(layout, record)
+    if record.api_only:
         with progress.step("Start the API server"):
             kubernetes.start(layout, record, programs)
         return mark_ready(record)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from devkit import probe
+from devkit import internet, probe
 from devkit.binaries import Binaries
 from devkit.instance import Layout, Record
 from devkit.kubernetes import ControlPlane, Kubectl
@@ -16,8 +16,13 @@ _USER = "devkit:coredns"
 
 
 def corefile(record: Record, kubeconfig: Path) -> str:
-    """Cluster names from the API server; any other name does not exist, at once, because the node has no way out."""
+    """Cluster names from the API server; any other name from the internet, or not at all when there is no way there."""
     node = record.subnets.node
+    elsewhere = (
+        f"forward . {internet.resolver(record)}"
+        if record.internet
+        else "template ANY ANY {\n        rcode NXDOMAIN\n    }"
+    )
     return f"""cluster.local:{_PORT} in-addr.arpa:{_PORT} {{
     bind {node}
     errors
@@ -30,9 +35,7 @@ def corefile(record: Record, kubeconfig: Path) -> str:
 }}
 .:{_PORT} {{
     bind {node}
-    template ANY ANY {{
-        rcode NXDOMAIN
-    }}
+    {elsewhere}
 }}
 """
 

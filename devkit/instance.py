@@ -100,6 +100,7 @@ class Record:
     name: str
     subnet: str
     api_only: bool
+    internet: bool
     livekit_api_key: str
     livekit_api_secret: str
     boot_id: str
@@ -111,7 +112,7 @@ class Record:
         return Subnets(ipaddress.IPv4Network(self.subnet))
 
 
-def new_record(name: str, api_only: bool) -> Record:
+def new_record(name: str, *, api_only: bool, internet: bool) -> Record:
     """Choose a free subnet and fresh LiveKit keys for an instance, and write both down.
 
     Subnets are chosen under a lock, with the other instances' records beside the machine's routes: an instance that
@@ -123,6 +124,7 @@ def new_record(name: str, api_only: bool) -> Record:
             name=name,
             subnet=str(choose_subnets([*host_routes(), *others]).whole),
             api_only=api_only,
+            internet=internet,
             livekit_api_key=f"devkit-{name}",
             livekit_api_secret=secrets.token_urlsafe(32),
             boot_id=boot_id(),

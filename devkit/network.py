@@ -15,6 +15,7 @@ from devkit.errors import DevkitError
 
 POD_BRIDGE = "pods"
 _UPLINK = "uplink"
+_LINK_PREFIX = "ava-"
 # 10.100.0.0/16 for the first instance, 10.101.0.0/16 for the second, ...
 _FIRST, _COUNT = 100, 64
 
@@ -50,6 +51,11 @@ class Subnets:
     @property
     def dns(self) -> IPv4Address:
         return self.services[10]
+
+    @property
+    def internet(self) -> IPv4Network:
+        """Between the namespace and slirp4netns, only for an instance with a way out."""
+        return ipaddress.IPv4Network((self.whole[254 * 256], 24))
 
     @property
     def host_end(self) -> IPv4Address:
@@ -88,13 +94,24 @@ def host_routes() -> list[IPv4Network]:
     return parse_routes(run(["ip", "-4", "-json", "route", "show", "table", "all"]))
 
 
+def _host_addresses() -> list[str]:
+    """This machine's own IPv4 addresses, apart from loopback and its ends of other instances' links."""
+    links = json.loads(run(["ip", "-4", "-json", "address", "show", "scope", "global"]))
+    return [
+        str(address["local"])
+        for link in links
+        if not str(link["ifname"]).startswith(_LINK_PREFIX)
+        for address in link["addr_info"]
+    ]
+
+
 def netns_name(name: str) -> str:
     return f"avatar-agent-{name}"
 
 
 def host_link(name: str) -> str:
     """Name of the host's end of the veth pair; the kernel allows 15 characters."""
-    return f"ava-{name}"
+    return f"{_LINK_PREFIX}{name}"
 
 
 def create(name: str, subnets: Subnets) -> None:
@@ -110,7 +127,10 @@ def create(name: str, subnets: Subnets) -> None:
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "addr", "add", f"{subnets.node_end}/30", "dev", _UPLINK])
     run([*inside, "link", "set", _UPLINK, "up"])
-    run([*inside, "route", "add", "default", "via", str(subnets.host_end)])
+    # Replies to whichever of its addresses this machine speaks from; anything else fails at once, not after minutes.
+    for address in _host_addresses():
+        run([*inside, "route", "replace", address, "via", str(subnets.host_end)])
+    run([*inside, "route", "add", "unreachable", "default"])
     # The bridge has to exist before the kubelet and LiveKit start: its address is theirs.
     run([*inside, "link", "add", POD_BRIDGE, "type", "bridge"])
     run([*inside, "addr", "add", f"{subnets.node}/{subnets.pods.prefixlen}", "dev", POD_BRIDGE])

@@ -16,7 +16,7 @@ from devkit.processes import Process
 
 PAUSE_IMAGE = "localhost/avatar-agent-pause:1"
 # containerd's own namespace for Kubernetes.
-_NAMESPACE = "k8s.io"
+CONTAINERD_NAMESPACE = "k8s.io"
 _CONTAINERD_BOUND = 30.0
 _READY_BOUND = 90.0
 _CNI_PLUGINS = Path("/usr/lib/cni")
@@ -194,7 +194,7 @@ class Ctr:
     """containerd's own client on an instance's socket."""
 
     def __init__(self, layout: Layout) -> None:
-        self._base = ["ctr", f"--address={layout.containerd_socket}", f"--namespace={_NAMESPACE}"]
+        self._base = ["ctr", f"--address={layout.containerd_socket}", f"--namespace={CONTAINERD_NAMESPACE}"]
 
     def answers(self) -> bool:
         return succeeds([*self._base, "--connect-timeout=1s", "--timeout=2s", "version"], seconds=5)

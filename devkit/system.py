@@ -19,6 +19,7 @@ _NODE = {
     "mount": "mount",
     "umount": "mount",
 }
+_INTERNET = {"slirp4netns": "slirp4netns"}
 _IMAGES = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
@@ -41,11 +42,12 @@ def missing_packages(needed: dict[str, str]) -> list[str]:
     return sorted(absent)
 
 
-def ensure(progress: Progress, *, api_only: bool) -> None:
+def ensure(progress: Progress, *, api_only: bool, internet: bool = False) -> None:
     """Check that this machine can carry an instance, and install the Debian packages that are missing."""
     if os.geteuid() != 0:
         raise DevkitError("the devkit makes network namespaces, mounts and cgroups: run it as root")
-    missing = missing_packages(_NETWORK if api_only else {**_NETWORK, **_NODE, **_IMAGES})
+    needed = {**_NETWORK, **({} if api_only else {**_NODE, **_IMAGES}), **(_INTERNET if internet else {})}
+    missing = missing_packages(needed)
     if not missing:
         return
     apt = shutil.which("apt-get")
@@ -56,6 +58,5 @@ def ensure(progress: Progress, *, api_only: bool) -> None:
         follow([apt, "update"], step.update, seconds=_APT_BOUND, env=env)
         install = [apt, "install", "-y", "--no-install-recommends", *missing]
         follow(install, step.update, seconds=_APT_BOUND, env=env)
-    still = missing_packages({**_NETWORK, **({} if api_only else {**_NODE, **_IMAGES})})
-    if still:
+    if still := missing_packages(needed):
         raise DevkitError(f"still missing after apt-get install: {', '.join(still)}")

@@ -4,6 +4,7 @@ Everything is found by the instance's own name and records, in an order in which
 the kubelet before the pods (it would restart them), the pods before containerd, daemons before the network.
 """
 
+import hashlib
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from devkit import cgroups, network
 from devkit.commands import run
 from devkit.errors import DevkitError
 from devkit.instance import Layout
-from devkit.node import Ctr
+from devkit.node import CONTAINERD_NAMESPACE, Ctr
 from devkit.processes import is_alive, start_time
 
 # Where the kubelet and the CNI library keep links and results whatever their configuration says.
@@ -78,6 +79,12 @@ def shims(layout: Layout) -> list[int]:
     return found
 
 
+def shim_socket(layout: Layout, container: str) -> Path:
+    """Where a helper listened: containerd's runtime/v2/shim SocketAddress hashes its address, namespace and the id."""
+    digest = hashlib.sha256(f"{layout.containerd_socket}/{CONTAINERD_NAMESPACE}/{container}".encode())
+    return Path("/run/containerd/s") / digest.hexdigest()
+
+
 def _kill_shims(layout: Layout) -> None:
     deadline = time.monotonic() + _SHIM_BOUND
     while pids := [pid for pid in shims(layout) if start_time(pid) is not None]:
@@ -119,5 +126,5 @@ def _remove_traces(layout: Layout) -> None:
     network_name = f"avatar-agent-{layout.name}"
     for result in _CNI_RESULTS.glob(f"{network_name}-*-eth0"):
         container = result.name.removeprefix(f"{network_name}-").removesuffix("-eth0")
-        for path in (result, *_CNI_RESULTS.glob(f"*-{container}-lo")):
-            path.unlink()
+        for path in (result, *_CNI_RESULTS.glob(f"*-{container}-lo"), shim_socket(layout, container)):
+            path.unlink(missing_ok=True)
