@@ -6,6 +6,7 @@ import unicodedata
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from agentspec import CallMetadata
@@ -34,7 +35,7 @@ class AgentRef(Model):
 class CallRequest(Model):
     """What a caller may say about a call. It is data for the agent, never part of its instructions."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(alias_generator=to_camel, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     agent: _Name | AgentRef = Field(description="Name of the AvatarAgent, in the gateway's namespace or with its own.")
     name: str = Field(min_length=1, max_length=64, description="The caller's name, as shown in the room.")
@@ -44,9 +45,7 @@ class CallRequest(Model):
         pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
         description="Language the caller prefers, BCP 47; the agent's own without it.",
     )
-    user_id: str | None = Field(
-        default=None, alias="userId", min_length=1, max_length=128, description="Your own id of the caller."
-    )
+    user_id: str | None = Field(default=None, min_length=1, max_length=128, description="Your own id of the caller.")
     capabilities: list[_Capability] = Field(
         default_factory=list, max_length=16, description="What the caller's page can do, for the agent to know."
     )

@@ -13,8 +13,8 @@ from gateway.agents import Agent
 
 WAIT_SECONDS = 120.0
 """Longest time a call waits for an agent altogether."""
-OFFER_SECONDS = 4.0
-"""LiveKit has offered a job to every worker within 3 s; a dispatch without a job after this was taken by none."""
+OFFER_SECONDS = 2.5
+"""A worker accepts within 0.5 s; a dispatch that none accepted after this is withdrawn, with a job that comes late."""
 NEVER_CAME_SECONDS = 60.0
 """A caller that was handed a token and did not connect for so long will not come."""
 CALLER_GRACE_SECONDS = 10.0

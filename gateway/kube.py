@@ -13,10 +13,8 @@ from agentspec import API_GROUP, API_VERSION, PLURAL
 from gateway.agents import Agent, InvalidAgent, parse_agent
 from gateway.connections import SecretProblem, SecretsUnavailable
 
-WATCH_SECONDS = 240
+WATCH_SECONDS = 120
 """The API server ends a watch after so long, and everything is listed again: a stalled watch heals itself."""
-SILENCE_SECONDS = 90.0
-"""Bookmarks come about once a minute; a watch silent for longer has stalled."""
 REQUEST_SECONDS = 10.0
 PAUSE_SECONDS = 2.0
 PAGE_SIZE = 500
@@ -98,20 +96,13 @@ class KubernetesAgents:
                 request,
                 **where,
                 resource_version=version,
-                allow_watch_bookmarks=True,
                 timeout_seconds=WATCH_SECONDS,
                 _request_timeout=WATCH_SECONDS + REQUEST_SECONDS,
             )
-            while True:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    event = await anext(stream, None)
-                if event is None:
-                    return
+            async for event in stream:
                 self._apply(event["type"], event["raw_object"])
 
     def _apply(self, kind: str, resource: dict[str, Any]) -> None:
-        if kind == "BOOKMARK":
-            return
         agent = parse_agent(resource)
         if kind == "DELETED":
             self._agents.pop((agent.namespace, agent.name), None)

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import aiohttp
 from pydantic import ValidationError
@@ -18,7 +19,33 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
 STALE_SECONDS = 3.0
 """An answer older than this says nothing about free slots."""
 
+SETTLE_SECONDS = 0.6
+"""A slot counts as free once it has been so for this long: LiveKit hears of a worker's load every 0.5 s, and refuses a
+dispatch to a worker whose slot it does not know to be free again."""
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the controller said, and when (monotonic seconds)."""
+
+    at: float
+    supply: Supply
+
+
+def recent(answers: Sequence[Answer], now: float) -> list[Answer]:
+    """The answers of the settling time, and the one before them, which says how it began."""
+    older = [answer for answer in answers if now - answer.at > SETTLE_SECONDS]
+    return [*older[-1:], *(answer for answer in answers if now - answer.at <= SETTLE_SECONDS)]
+
+
+def settled_free_slots(answers: Sequence[Answer], agent_key: str, now: float) -> int | None:
+    """The fewest free slots of the settling time; None when the last answer is stale, or there is none."""
+    if not answers or now - answers[-1].at > STALE_SECONDS:
+        return None
+    counts = [answer.supply.agents.get(agent_key) for answer in recent(answers, now)]
+    return min(count.free_slots if count else 0 for count in counts)
 
 
 class SupplyExchange:
@@ -29,17 +56,13 @@ class SupplyExchange:
         self._session = session
         self._ledger = ledger
         self._metrics = metrics
-        self._supply = Supply()
-        self._received_at: float | None = None
+        self._answers: list[Answer] = []
         self._reachable: bool | None = None
         self._nudge = asyncio.Event()
 
     def free_slots(self, agent_key: str) -> int | None:
         """Free slots of an agent; None when the controller has not said so lately."""
-        if self._received_at is None or time.monotonic() - self._received_at > STALE_SECONDS:
-            return None
-        found = self._supply.agents.get(agent_key)
-        return found.free_slots if found else 0
+        return settled_free_slots(self._answers, agent_key, time.monotonic())
 
     def nudge(self) -> None:
         """Exchange at once: the pending calls have changed."""
@@ -73,11 +96,12 @@ class SupplyExchange:
                 text = await answer.text()
                 if answer.status != 200:
                     raise ValueError(f"the controller answered {answer.status}")
-                self._supply = Supply.model_validate_json(text)
+                supply = Supply.model_validate_json(text)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
             self._report(False, str(error) or type(error).__name__)
             return False
-        self._received_at = time.monotonic()
+        now = time.monotonic()
+        self._answers = [*recent(self._answers, now), Answer(now, supply)]
         self._report(True, "")
         return True
 

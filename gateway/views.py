@@ -1,6 +1,7 @@
 """What the API answers."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from agentspec import DispatchAccess
 from agentspec.model import Model
@@ -10,16 +11,22 @@ from gateway.connections import Connection
 from gateway.tokens import call_token, join_token
 
 
-class AgentIdentity(Model):
+class View(Model):
+    """A document of the HTTP API, whose field names are plain camelCase: ``callId``."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class AgentIdentity(View):
     namespace: str
     name: str
     agent_name: str = Field(description="Name that its workers register under at LiveKit.")
 
 
-class CallView(Model):
+class CallView(View):
     """A call as it stands."""
 
-    call_id: str = Field(alias="callId")
+    call_id: str
     room: str
     identity: str = Field(description="Identity of the caller in the room.")
     agent: AgentIdentity
@@ -38,7 +45,7 @@ class OpenedCallView(CallView):
     call_token: str = Field(description="Bearer token for GET and DELETE of this call.")
 
 
-class AgentView(Model):
+class AgentView(View):
     """What a page may know of a Public agent before the call."""
 
     namespace: str

@@ -1,0 +1,192 @@
+// The page: shows a call and lets a person start it, mute it and hang up, in Arabic and English.
+
+import { Call } from "/assets/call.js";
+import { directions, supported, texts } from "/assets/texts.js";
+
+const SOUND_LEVEL = 0.02; // of full scale; above it something can be heard
+const root = document.documentElement;
+const byId = (id) => document.getElementById(id);
+const query = new URLSearchParams(location.search);
+const agent = query.get("agent") ?? "";
+
+let language = supported(query.get("lang")) ?? supported(navigator.language) ?? "en";
+let chosen = supported(query.get("lang")) !== undefined;
+let call = null;
+let shown = { state: "idle" };
+let agentState = "";
+let muted = false;
+let meter = null;
+
+const reasonText = (reason) => texts[language].reasons[reason] ?? texts[language].reasons.Other;
+
+function speak(next) {
+  language = next;
+  root.lang = next;
+  root.dir = directions[next];
+  document.title = `${texts[next].title} · ${agentTitle()}`;
+  for (const element of document.querySelectorAll("[data-text]")) element.textContent = texts[next][element.dataset.text];
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", texts[next][element.dataset.label]);
+  for (const button of document.querySelectorAll("[data-language]")) button.setAttribute("aria-pressed", String(button.dataset.language === next));
+  show(shown);
+}
+
+const agentTitle = () => agent.split("/").pop() || "?";
+
+/** Show where the call is. Tests wait for `data-call-state`. */
+function show(next) {
+  shown = next;
+  const { state, position, reason } = next;
+  const over = state === "failed" || state === "ended";
+  const calling = state !== "idle" && !over;
+  root.dataset.callState = state;
+  root.dataset.callReason = reason ?? "";
+  byId("status").textContent = statusText(state, position);
+  byId("start").hidden = state !== "idle";
+  byId("controls").hidden = !calling;
+  byId("over").hidden = !over;
+  byId("over-message").textContent = over ? reasonText(reason || (state === "ended" ? "Finished" : "Other")) : "";
+  byId("mute").textContent = muted ? texts[language].unmute : texts[language].mute;
+}
+
+function statusText(state, position) {
+  const words = texts[language];
+  if (state === "waiting" && position) return words.waitingAt(position);
+  if (state === "connected" && agentState in words.agentStates) return words.agentStates[agentState];
+  return words.states[state] ?? "";
+}
+
+function startCall(name) {
+  call = new Call();
+  muted = false;
+  agentState = "";
+  byId("lines").replaceChildren();
+  byId("captions").hidden = true;
+  call.addEventListener("state", ({ detail }) => onState(detail));
+  call.addEventListener("video", ({ detail }) => onVideo(detail));
+  call.addEventListener("audio", ({ detail }) => watchLevel(detail));
+  call.addEventListener("caption", ({ detail }) => onCaption(detail));
+  call.addEventListener("microphone", () => (byId("mute").disabled = false));
+  call.addEventListener("sound", ({ detail }) => (byId("sound").hidden = detail));
+  call.addEventListener("agentstate", ({ detail }) => {
+    agentState = detail;
+    root.dataset.agentState = detail;
+    show(shown);
+  });
+  call.start({ agent, name, language });
+  byId("hang-up").focus();
+}
+
+function onState(detail) {
+  const before = shown.state;
+  show(detail);
+  if ((detail.state === "failed" || detail.state === "ended") && before !== detail.state) {
+    onVideo(null);
+    stopLevel();
+    byId("mute").disabled = true;
+    byId("mute").setAttribute("aria-pressed", "false");
+    byId("sound").hidden = true;
+    byId("again").focus();
+  }
+}
+
+function onVideo(track) {
+  const video = byId("video");
+  if (track) track.attach(video);
+  else video.srcObject = null;
+  video.hidden = !track;
+  root.dataset.video = track ? "on" : "off";
+}
+
+function onCaption({ id, mine, text, final }) {
+  if (!text.trim()) return;
+  const lines = byId("lines");
+  let line = [...lines.children].find((element) => element.dataset.segment === id);
+  if (!line) {
+    line = document.createElement("li");
+    line.dataset.segment = id;
+    line.className = mine ? "mine" : "theirs";
+    const who = document.createElement("span");
+    who.className = "who";
+    who.textContent = mine ? texts[language].you : texts[language].agent;
+    const words = document.createElement("bdi");
+    words.className = "words";
+    line.append(who, words);
+    lines.append(line);
+  }
+  line.querySelector(".words").textContent = text;
+  line.classList.toggle("final", final);
+  byId("captions").hidden = false;
+  byId("captions").scrollTop = byId("captions").scrollHeight;
+}
+
+/** Let the indicator breathe with the agent's voice, and note the first sound. */
+function watchLevel(track) {
+  stopLevel();
+  const context = new AudioContext();
+  const analyser = context.createAnalyser();
+  analyser.fftSize = 512;
+  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  const timer = setInterval(() => {
+    analyser.getFloatTimeDomainData(samples);
+    const level = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
+    if (level > SOUND_LEVEL) root.dataset.agentSound = "heard";
+    byId("orb").style.setProperty("--level", Math.min(1, level * 5).toFixed(3));
+  }, 60);
+  meter = () => {
+    clearInterval(timer);
+    context.close();
+    byId("orb").style.setProperty("--level", "0");
+  };
+}
+
+function stopLevel() {
+  meter?.();
+  meter = null;
+}
+
+async function learnAboutAgent() {
+  byId("agent-name").textContent = agentTitle();
+  if (!agent) return show({ state: "failed", reason: "AgentMissing" });
+  const answer = await fetch(`/v1/agents/${agent.split("/").map(encodeURIComponent).join("/")}`).catch(() => null);
+  if (!answer) return;
+  const document_ = await answer.json().catch(() => ({}));
+  if (!answer.ok) return show({ state: "failed", reason: document_.error?.reason ?? "Other" });
+  if (!chosen && shown.state === "idle") speak(supported(document_.language) ?? language);
+}
+
+byId("start").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = byId("name").value.trim();
+  byId("name-problem").textContent = name ? "" : texts[language].nameMissing;
+  byId("name").setAttribute("aria-invalid", String(!name));
+  if (name) startCall(name);
+  else byId("name").focus();
+});
+
+byId("mute").addEventListener("click", async () => {
+  muted = !muted;
+  byId("mute").setAttribute("aria-pressed", String(muted));
+  show(shown);
+  await call.mute(muted);
+});
+
+byId("hang-up").addEventListener("click", () => call.hangUp());
+byId("sound").addEventListener("click", () => call.enableSound());
+byId("again").addEventListener("click", () => {
+  show({ state: "idle" });
+  byId("captions").hidden = true;
+  byId("name").focus();
+});
+
+for (const button of document.querySelectorAll("[data-language]")) {
+  button.addEventListener("click", () => {
+    chosen = true;
+    query.set("lang", button.dataset.language);
+    history.replaceState(null, "", `?${query}`);
+    speak(button.dataset.language);
+  });
+}
+
+speak(language);
+await learnAboutAgent();

@@ -1,0 +1,226 @@
+// One call: asks the gateway for it, joins its room, and follows it to its end. Knows nothing of the page.
+
+import { ConnectionState, Room, RoomEvent, Track, createLocalAudioTrack } from "/assets/livekit-client.esm.mjs";
+
+const TRANSCRIPTION_TOPIC = "lk.transcription"; // livekit-agents, types.py: TOPIC_TRANSCRIPTION
+const AGENT_STATE = "lk.agent.state";
+const REQUEST_ATTEMPTS = 4;
+const FINAL = new Set(["failed", "ended"]);
+
+/** Why a call could not be made or went wrong: `reason` is one of the constants in texts.js. */
+export class CallError extends Error {
+  constructor(reason, detail = "") {
+    super(detail || reason);
+    this.reason = reason;
+  }
+}
+
+/**
+ * Events: `state` {state, position, reason}, `video` (a MediaStreamTrack or null), `audio` (a MediaStreamTrack),
+ * `caption` {id, mine, text, final}, `agentstate` (a word), `sound` (whether the browser lets sound through).
+ */
+export class Call extends EventTarget {
+  #room = new Room({ adaptiveStream: true, disconnectOnPageLeave: true });
+  #opened = null;
+  #server = { state: "connecting", position: null, reason: "" };
+  #over = false;
+  #microphone = null;
+
+  /** Make the call. Resolves when the caller is in the room; everything else comes as events. */
+  async start({ agent, name, language }) {
+    this.#listen();
+    this.#emit("state", { state: "connecting" });
+    try {
+      if (!window.isSecureContext || !navigator.mediaDevices) throw new CallError("InsecureContext");
+      const opening = openCall({ agent, name, language });
+      const microphone = openMicrophone();
+      microphone.catch(() => {}); // looked at below; until then a refusal is no unhandled one
+      this.#opened = await opening;
+      if (this.#over) return void this.#release();
+      this.#follow();
+      await this.#connect();
+      this.#microphone = await microphone;
+      if (this.#over) return this.#microphone.stop();
+      await this.#room.localParticipant.publishTrack(this.#microphone, { source: Track.Source.Microphone });
+      this.#emit("microphone", true);
+    } catch (error) {
+      this.#fail(error instanceof CallError ? error.reason : "Other", error);
+    }
+  }
+
+  async mute(muted) {
+    if (muted) await this.#microphone?.mute();
+    else await this.#microphone?.unmute();
+  }
+
+  enableSound() {
+    return this.#room.startAudio();
+  }
+
+  /** End the call, here and for the agent. */
+  hangUp() {
+    if (this.#over) return;
+    this.#finish("ended", "HungUp");
+  }
+
+  async #connect() {
+    try {
+      await this.#room.connect(this.#opened.url, this.#opened.token);
+    } catch (error) {
+      if (!this.#over) throw new CallError("ConnectionLost", String(error));
+    }
+    this.#update();
+  }
+
+  /** Ask the gateway how the call stands, until it is over. */
+  async #follow() {
+    this.#server = this.#opened;
+    this.#update();
+    while (!this.#over && !FINAL.has(this.#server.state)) {
+      const waits = this.#server.state === "waiting";
+      try {
+        this.#server = await this.#ask(waits ? 4 : 25);
+      } catch {
+        await pause(1500); // the gateway restarts, or the network is away: the call itself goes on
+      }
+      if (!this.#over) this.#update();
+    }
+  }
+
+  async #ask(seconds) {
+    const query = new URLSearchParams({ state: this.#server.state, waitSeconds: String(seconds) });
+    const answer = await fetch(`/v1/calls/${this.#opened.callId}?${query}`, { headers: this.#authorization() });
+    if (!answer.ok) throw new Error(`the gateway answered ${answer.status}`);
+    return answer.json();
+  }
+
+  #authorization() {
+    return { Authorization: `Bearer ${this.#opened.callToken}` };
+  }
+
+  #update() {
+    const { state, position, reason } = this.#server;
+    if (FINAL.has(state)) return this.#finish(state, reason);
+    if (state === "waiting") return this.#emit("state", { state, position });
+    if (state === "dispatched") return this.#emit("state", { state: "joining" });
+    const inRoom = this.#room.state === ConnectionState.Connected;
+    this.#emit("state", { state: state === "joined" && inRoom ? "connected" : "connecting" });
+  }
+
+  #listen() {
+    const room = this.#room;
+    room.on(RoomEvent.TrackSubscribed, (track) => this.#onTrack(track));
+    room.on(RoomEvent.TrackUnsubscribed, (track) => {
+      track.detach().forEach((element) => element.remove());
+      if (track.kind === Track.Kind.Video) this.#emit("video", null);
+    });
+    room.on(RoomEvent.ParticipantAttributesChanged, (changed, participant) => {
+      if (participant.isAgent && changed[AGENT_STATE]) this.#emit("agentstate", changed[AGENT_STATE]);
+    });
+    room.on(RoomEvent.AudioPlaybackStatusChanged, () => this.#emit("sound", room.canPlaybackAudio));
+    room.on(RoomEvent.Reconnecting, () => this.#emit("state", { state: "reconnecting" }));
+    room.on(RoomEvent.Reconnected, () => this.#update());
+    room.on(RoomEvent.Disconnected, () => this.#onDisconnected());
+    room.registerTextStreamHandler(TRANSCRIPTION_TOPIC, (reader, { identity }) => this.#onCaption(reader, identity));
+    addEventListener("pagehide", () => this.hangUp(), { once: true });
+  }
+
+  #onTrack(track) {
+    if (track.kind === Track.Kind.Audio) {
+      const element = track.attach();
+      element.hidden = true;
+      document.body.append(element);
+      this.#emit("audio", track.mediaStreamTrack);
+    } else if (track.kind === Track.Kind.Video) {
+      this.#emit("video", track);
+    }
+  }
+
+  async #onCaption(reader, identity) {
+    const attributes = reader.info.attributes ?? {};
+    const id = attributes["lk.segment_id"] ?? reader.info.id;
+    const mine = identity === this.#room.localParticipant.identity;
+    const final = attributes["lk.transcription_final"] === "true";
+    let text = "";
+    for await (const chunk of reader) {
+      text += chunk;
+      this.#emit("caption", { id, mine, text, final: false });
+    }
+    this.#emit("caption", { id, mine, text, final });
+  }
+
+  /** The room is gone for this browser; the gateway knows whether the call is over or was lost. */
+  async #onDisconnected() {
+    if (this.#over || !this.#opened) return;
+    await pause(300);
+    try {
+      this.#server = await this.#ask(3);
+    } catch {
+      this.#server = { state: "unknown", position: null, reason: "" };
+    }
+    if (!this.#over) this.#finish(...(FINAL.has(this.#server.state) ? [this.#server.state, this.#server.reason] : ["failed", "ConnectionLost"]));
+  }
+
+  #fail(reason, error) {
+    if (this.#over) return;
+    console.error(error);
+    this.#finish("failed", reason);
+  }
+
+  #finish(state, reason) {
+    if (this.#over) return;
+    this.#over = true;
+    this.#release();
+    this.#emit("state", { state, reason });
+  }
+
+  #release() {
+    this.#microphone?.stop();
+    this.#room.disconnect();
+    if (!this.#opened) return;
+    const options = { method: "DELETE", headers: this.#authorization(), keepalive: true };
+    fetch(`/v1/calls/${this.#opened.callId}`, options).catch(() => {});
+  }
+
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+/** The same idempotency key every time, so that a request that was lost on its way makes no second call. */
+async function openCall({ agent, name, language }) {
+  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const body = JSON.stringify({ agent: reference(agent), name, language, capabilities: ["video", "captions"] });
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
+  for (let attempt = 1; ; attempt += 1) {
+    let answer = null;
+    try {
+      answer = await fetch("/v1/calls", { method: "POST", headers, body });
+      if (answer.ok) return await answer.json();
+    } catch (error) {
+      if (attempt === REQUEST_ATTEMPTS) throw new CallError("Other", String(error));
+    }
+    if (answer && (answer.status < 500 || attempt === REQUEST_ATTEMPTS)) {
+      const { error } = await answer.json().catch(() => ({ error: {} }));
+      throw new CallError(error.reason ?? "Other", error.message);
+    }
+    await pause(700 * attempt);
+  }
+}
+
+function reference(agent) {
+  const [namespace, name] = agent.includes("/") ? agent.split("/", 2) : [null, agent];
+  return namespace ? { namespace, name } : name;
+}
+
+async function openMicrophone() {
+  try {
+    return await createLocalAudioTrack({ echoCancellation: true, noiseSuppression: true, autoGainControl: true });
+  } catch (error) {
+    throw new CallError(error?.name === "NotFoundError" ? "MicrophoneMissing" : "MicrophoneRefused", String(error));
+  }
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
