@@ -140,6 +140,9 @@ class Avatar:
             self._starting.cancel()
         if self._tavus.conversation_id is not None:
             await self._end_conversation(self._tavus.conversation_id)
+        waiting = getattr(self._stage.sink, "_start_atask", None)
+        if waiting is not None:  # the plugin's output waits for the avatar until the process ends
+            waiting.cancel()
         try:
             await asyncio.wait_for(self._tavus.aclose(), _CLOSE_SECONDS)
         except Exception as error:

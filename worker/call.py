@@ -34,8 +34,8 @@ HEARABLE_SECONDS: Final = 10.0
 _GREETING_SECONDS: Final = 3.0
 _DELETE_SECONDS: Final = 5.0
 
-_ROOM_GONE: Final = "room disconnected"
-"""The SDK's reason when the room's connection ended for good (ipc/job_proc_lazy_main.py)."""
+_FOREIGN_ENDS: Final = {"room disconnected": Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}
+"""The SDK's reasons for ending a job that this module did not end (ipc/job_proc_lazy_main.py)."""
 
 
 class Call:
@@ -48,6 +48,8 @@ class Call:
         self._session = voice.make_session(config.voice, config.language, client)
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: Outcome | None = None
+        self._room_is_ours = False
+        """The call was ended here, with nobody but the caller in the room: the room goes with it."""
         self._started = time.monotonic()
         self._caller_arrived: float | None = None
         self._answered = False
@@ -184,30 +186,28 @@ class Call:
         """End the call; the first reason counts."""
         if self._outcome is None:
             self._outcome = outcome
+            self._room_is_ours = not self._caller.others_present()
             logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
-            self._spawn(self._finish(outcome), "finish")
-
-    async def _finish(self, outcome: Outcome) -> None:
-        if not self._caller.others_present():
-            try:
-                await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
-            except TimeoutError:
-                logger.warning("room not deleted in time", extra={"seconds": _DELETE_SECONDS})
-        self._context.shutdown(outcome)
+            self._context.shutdown(outcome)
 
     async def _on_shutdown(self, reason: str) -> None:
-        if self._outcome is None:
-            self._outcome = {_ROOM_GONE: Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}.get(
-                reason, Outcome.STOPPED
-            )
+        """The agent has left the room: end what belongs to the call. Runs whoever ended the job."""
+        outcome = self._outcome or _FOREIGN_ENDS.get(reason, Outcome.STOPPED)
+        self._outcome = outcome
         self._caller.unwatch()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(self._face.close(), self._own_voice.close())
-        callmetrics.ENDED.labels(self._outcome).inc()
-        logger.info(
-            "call ended", extra={"outcome": self._outcome, "seconds": round(time.monotonic() - self._started, 1)}
-        )
+        if self._room_is_ours:
+            await self._delete_room()
+        callmetrics.ENDED.labels(outcome).inc()
+        logger.info("call ended", extra={"outcome": outcome, "seconds": round(time.monotonic() - self._started, 1)})
+
+    async def _delete_room(self) -> None:
+        try:
+            await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
+        except TimeoutError:
+            logger.warning("room not deleted in time", extra={"seconds": _DELETE_SECONDS})
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

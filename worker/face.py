@@ -18,7 +18,7 @@ from worker.callmetrics import AvatarOutcome
 
 logger = logging.getLogger(__name__)
 
-SEEN_SECONDS: Final = 3.0
+SEEN_SECONDS: Final = 2.0
 """How long the greeting waits for the avatar once the caller can hear: voice first."""
 
 

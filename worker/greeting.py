@@ -65,7 +65,7 @@ async def synthesise(config: WorkerConfig, client: AsyncOpenAI) -> rtc.AudioFram
 
 
 async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
-    """The samples in pieces that an output takes one by one."""
+    """The samples in pieces that an output takes one by one, with air for the event loop between them."""
     step = int(whole.sample_rate * _FRAME_SECONDS) * whole.num_channels
     samples = whole.data
     for start in range(0, len(samples), step):
@@ -76,6 +76,7 @@ async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
             num_channels=whole.num_channels,
             samples_per_channel=len(piece) // whole.num_channels,
         )
+        await asyncio.sleep(0)
 
 
 def _path(config: WorkerConfig) -> Path:

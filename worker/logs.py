@@ -15,7 +15,7 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 _SAID: Final = frozenset({"lk.pii.user_input", "user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
 """Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
 _REDACTED: Final = "[redacted]"
-_QUIET: Final = ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access", "livekit")
+_QUIET: Final = ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access")
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,5 +52,6 @@ def set_up(secrets: Iterable[str]) -> None:
     root.setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("livekit").setLevel(logging.ERROR)  # the native library warns about its own shutdown
     logging.getLogger("livekit.agents").setLevel(logging.INFO)
     logging.getLogger("livekit.plugins").setLevel(logging.INFO)
