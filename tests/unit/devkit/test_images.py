@@ -1,0 +1,89 @@
+"""What an image is made of, and where its base comes from."""
+
+from pathlib import Path
+
+import pytest
+
+from devkit.errors import DevkitError
+from devkit.image_inputs import content_tag, copied_sources
+from devkit.images import find_mirror
+
+DOCKERFILE = """\
+FROM base AS packages
+COPY --chown=1:1 lock.txt \\
+     more.txt /tmp/
+FROM base
+COPY --from=packages /opt /opt
+copy ["app", "/app"]
+RUN echo COPY nothing /here
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    (tmp_path / "lock.txt").write_text("package==1\n")
+    (tmp_path / "more.txt").write_text("")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text("print(1)\n")
+    return tmp_path
+
+
+def tag(context: Path, base: str = "base:1") -> str:
+    return content_tag(context / "Dockerfile", context, base)
+
+
+def test_sources_are_read_from_every_copy_out_of_the_context() -> None:
+    assert copied_sources(DOCKERFILE) == ["lock.txt", "more.txt", "app"]
+
+
+def test_the_tag_stays_when_nothing_it_copies_changes(context: Path) -> None:
+    before = tag(context)
+    (context / "unrelated.txt").write_text("new")
+    (context / "app" / "__pycache__").mkdir()
+    (context / "app" / "__pycache__" / "main.pyc").write_bytes(b"compiled")
+    assert tag(context) == before
+
+
+def test_the_tag_changes_with_content_name_mode_dockerfile_and_base(context: Path) -> None:
+    tags = [tag(context), tag(context, base="base:2")]
+    (context / "app" / "main.py").write_text("print(2)\n")
+    tags.append(tag(context))
+    (context / "app" / "main.py").rename(context / "app" / "other.py")
+    tags.append(tag(context))
+    (context / "app" / "other.py").chmod(0o755)
+    tags.append(tag(context))
+    (context / "Dockerfile").write_text(DOCKERFILE + "USER 1\n")
+    tags.append(tag(context))
+    assert len(set(tags)) == len(tags)
+
+
+def test_a_missing_source_or_dockerfile_is_named(context: Path) -> None:
+    (context / "more.txt").unlink()
+    with pytest.raises(DevkitError, match=r"more\.txt"):
+        tag(context)
+    with pytest.raises(DevkitError, match=r"Dockerfile\.worker is missing"):
+        content_tag(context / "Dockerfile.worker", context, "base:1")
+
+
+@pytest.mark.parametrize(
+    ("sources", "mirror"),
+    [
+        pytest.param(["deb http://mirror.test/debian bookworm main"], "http://mirror.test/debian", id="one line"),
+        pytest.param(
+            ["deb [signed-by=/k] http://mirror.test/d bookworm main"], "http://mirror.test/d", id="with options"
+        ),
+        pytest.param(
+            ["Types: deb\nURIs: http://mirror.test/x\nSuites: bookworm bookworm-updates\nComponents: main\n"],
+            "http://mirror.test/x",
+            id="a stanza",
+        ),
+        pytest.param(
+            ["Types: deb\nURIs: http://mirror.test/security\nSuites: bookworm-security\n"], None, id="security only"
+        ),
+        pytest.param(["# deb http://mirror.test/debian bookworm main"], None, id="commented out"),
+        pytest.param([], None, id="none"),
+    ],
+)
+def test_the_mirror_is_the_one_this_machine_uses(sources: list[str], mirror: str | None) -> None:
+    assert find_mirror(sources) == mirror
