@@ -131,6 +131,8 @@ class Seen:
     agent: bool
     taken: bool
     """A worker accepted the dispatch; only looked up once it matters."""
+    surplus: tuple[str, ...] = ()
+    """Agents too many, by identity."""
 
 
 class Turn(StrEnum):

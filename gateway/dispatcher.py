@@ -7,7 +7,7 @@ import time
 from gateway.calls import Call, CallReason, CallState, Effect, Seen, Step, Turn, finish, offer_seconds, step
 from gateway.connections import Connection, Connections, SecretProblem
 from gateway.ledger import Ledger
-from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, RoomMissing
+from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
 from gateway.metrics import Metrics
 from gateway.supply import SupplyExchange
 
@@ -115,6 +115,8 @@ class Dispatcher:
             return
         connection, seen = await self._look(call)
         now = time.time()
+        if connection is not None and seen is not None and seen.surplus:
+            await self._remove(connection.livekit, call, seen.surplus)
         taken = step(call, seen, self.turn(call.agent.key, call), now)
         self._record(call, taken.call)
         if taken.effect is Effect.NONE or connection is None:
@@ -139,6 +141,14 @@ class Dispatcher:
         except LiveKitError as error:
             self._livekit_failed(call, error)
             return connection, None
+
+    async def _remove(self, livekit: LiveKit, call: Call, identities: tuple[str, ...]) -> None:
+        for identity in identities:
+            log.warning("surplus agent removed", extra={**_facts(call), "identity": identity})
+            try:
+                await livekit.remove_participant(call.room, identity)
+            except LiveKitError as error:
+                self._livekit_failed(call, error)
 
     def _livekit_failed(self, call: Call, error: LiveKitError) -> None:
         self._metrics.livekit_errors.labels(type(error).__name__).inc()
@@ -176,14 +186,23 @@ def _facts(call: Call) -> dict[str, object]:
 async def look(livekit: LiveKit, call: Call, now: float) -> Seen:
     """LiveKit's own record of a call's room."""
     participants = await livekit.participants(call.room)
-    agent = any(found.agent_name == call.agent.agent_name for found in participants)
+    agents = [found for found in participants if found.agent_name == call.agent.agent_name]
     caller = any(found.identity == call.identity for found in participants)
     room = bool(participants) or bool(await livekit.rooms([call.room]))
     taken = False
-    if room and call.state is CallState.DISPATCHED and not agent and now - call.since >= offer_seconds(call):
+    if room and call.state is CallState.DISPATCHED and not agents and now - call.since >= offer_seconds(call):
         dispatches = await livekit.dispatches(call.room)
         taken = any(found.taken for found in dispatches if found.agent_name == call.agent.agent_name)
-    return Seen(room=room, caller=caller, agent=agent, taken=taken)
+    return Seen(room=room, caller=caller, agent=bool(agents), taken=taken, surplus=surplus(agents))
+
+
+def surplus(agents: list[Participant]) -> tuple[str, ...]:
+    """Agents beside the one that came first, by identity.
+
+    A worker that was frozen when its dispatch was withdrawn joins all the same when it thaws (seen with livekit-agents
+    1.8.9 and livekit-server 1.13.5).
+    """
+    return tuple(found.identity for found in sorted(agents, key=lambda found: found.joined_at)[1:])
 
 
 async def _perform(livekit: LiveKit, taken: Step) -> None:

@@ -66,6 +66,8 @@ class Participant:
     is_agent: bool
     agent_name: str
     """Name of the agent that it joined as; empty for anyone else, an avatar included."""
+    joined_at: int
+    """Unix milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class LiveKit(Protocol):
     async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None: ...
 
     async def delete_dispatch(self, room: str, dispatch_id: str) -> None: ...
+
+    async def remove_participant(self, room: str, identity: str) -> None: ...
 
     async def delete_room(self, room: str) -> None: ...
 
@@ -137,6 +141,10 @@ class LiveKitServer:
         with _translated():
             await self._api.agent_dispatch.delete_dispatch(dispatch_id, room)
 
+    async def remove_participant(self, room: str, identity: str) -> None:
+        with _translated():
+            await self._api.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
+
     async def delete_room(self, room: str) -> None:
         with _translated():
             await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
@@ -146,7 +154,7 @@ def _participant(info: api.ParticipantInfo) -> Participant:
     is_agent = info.kind == api.ParticipantInfo.Kind.AGENT
     speaks_for_itself = is_agent and ATTRIBUTE_ON_BEHALF not in info.attributes
     name = info.attributes.get(ATTRIBUTE_AGENT_NAME, "") if speaks_for_itself else ""
-    return Participant(identity=info.identity, is_agent=is_agent, agent_name=name)
+    return Participant(identity=info.identity, is_agent=is_agent, agent_name=name, joined_at=info.joined_at_ms)
 
 
 def _dispatch(found: api.AgentDispatch) -> Dispatch:

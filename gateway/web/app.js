@@ -40,7 +40,7 @@ function show(next) {
   const calling = state !== "idle" && !over;
   root.dataset.callState = state;
   root.dataset.callReason = reason ?? "";
-  byId("status").textContent = statusText(state, position);
+  byId("status").textContent = over ? "" : statusText(state, position); // an end is told below, with its reason
   byId("start").hidden = state !== "idle";
   byId("controls").hidden = !calling;
   byId("over").hidden = !over;
@@ -94,7 +94,7 @@ function onVideo(track) {
   if (track) track.attach(video);
   else video.srcObject = null;
   video.hidden = !track;
-  root.dataset.video = track ? "on" : "off";
+  if (!track) root.dataset.video = "off";
 }
 
 function onCaption({ id, mine, text, final }) {
@@ -171,6 +171,7 @@ byId("mute").addEventListener("click", async () => {
   await call.mute(muted);
 });
 
+byId("video").addEventListener("playing", () => (root.dataset.video = "on"));
 byId("hang-up").addEventListener("click", () => call.hangUp());
 byId("sound").addEventListener("click", () => call.enableSound());
 byId("again").addEventListener("click", () => {

@@ -1,6 +1,10 @@
 // One call: asks the gateway for it, joins its room, and follows it to its end. Knows nothing of the page.
 
-import { ConnectionState, Room, RoomEvent, Track, createLocalAudioTrack } from "/assets/livekit-client.esm.mjs";
+import {
+  ConnectionState, LogLevel, Room, RoomEvent, Track, createLocalAudioTrack, setLogLevel,
+} from "/assets/livekit-client.esm.mjs";
+
+setLogLevel(LogLevel.warn);
 
 const TRANSCRIPTION_TOPIC = "lk.transcription"; // livekit-agents, types.py: TOPIC_TRANSCRIPTION
 const AGENT_STATE = "lk.agent.state";
@@ -156,9 +160,11 @@ export class Call extends EventTarget {
     try {
       this.#server = await this.#ask(3);
     } catch {
-      this.#server = { state: "unknown", position: null, reason: "" };
+      return this.#finish("failed", "ConnectionLost");
     }
-    if (!this.#over) this.#finish(...(FINAL.has(this.#server.state) ? [this.#server.state, this.#server.reason] : ["failed", "ConnectionLost"]));
+    const { state, reason } = this.#server;
+    if (FINAL.has(state)) this.#finish(state, reason);
+    else this.#finish("failed", "ConnectionLost");
   }
 
   #fail(reason, error) {
