@@ -1,0 +1,83 @@
+"""Every command in the documentation, run as it stands."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devkit.demo import manifests
+from devkit.demo.run import EXAMPLES
+from devkit.paths import REPOSITORY
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+
+_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# `make test` is what runs this, `make demo` is test_demo.py; all others are run here.
+RUN_ELSEWHERE = {"README.md": ["make demo\n", "make test\n"]}
+RUN_HERE = ["docs/start.md"]
+
+
+def blocks(path: Path) -> list[str]:
+    return _BLOCK.findall(path.read_text())
+
+
+def test_every_document_with_commands_is_run_somewhere() -> None:
+    documents = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    with_commands = {str(path.relative_to(REPOSITORY)): blocks(path) for path in documents if blocks(path)}
+    for name in RUN_HERE:
+        assert with_commands.pop(name)
+    assert with_commands == RUN_ELSEWHERE
+
+
+@pytest.fixture
+def shell(platform: Platform, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment as the reader has it; afterwards the platform is as the other tests need it."""
+    product = platform.product
+    for tool in (product.kubectl, product.helm):
+        (tmp_path / tool.name.split("-")[0]).symlink_to(tool)
+    yield os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "KUBECONFIG": str(product.kubeconfig),
+        "CONTROLLER_IMAGE": product.controller_image,
+        "WORKER_IMAGE": product.worker_image,
+    }
+    product.install()
+    documents, _ = manifests.point(manifests.load(EXAMPLES), platform.targets)
+    product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
+
+
+def test_start_installs_declares_explains_and_takes_away(platform: Platform, shell: dict[str, str]) -> None:
+    said = ""
+    for block in blocks(REPOSITORY / "docs" / "start.md"):
+        if "describe" in block:
+            # A reader looks after a moment, when the controller has looked at the manifest.
+            script, describe = block.rsplit("kubectl -n agents describe", 1)
+            run(script, shell)
+            agents.eventually(lambda: "LiveKitUnreachable" in str(conditions(platform)), 60, "the conditions are told")
+            block = "kubectl -n agents describe" + describe
+        said += run(block, shell)
+    # The example's LiveKit is not there: the reader is told so, and what to do.
+    assert "LiveKitUnreachable" in said
+    assert "wss://ornina.livekit.example" in said
+    assert agents.workers(platform.product, "ornina") == []
+
+
+def conditions(platform: Platform) -> object:
+    return platform.product.get("avataragent", "ornina").get("status", {}).get("conditions")
+
+
+def run(script: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

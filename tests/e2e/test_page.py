@@ -1,0 +1,123 @@
+"""The call page in a real browser: a person types a name, presses Start call, hears the agent and sees it move."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+# What the browser plays and shows, measured beside the page's own script: the loudest of every element that plays
+# sound, and how many of the picture's pixels change between two looks.
+HEARD = """async () => {
+  const streams = [...document.querySelectorAll("audio, video")].map((e) => e.srcObject)
+    .filter((s) => s && s.getAudioTracks().length);
+  let loudest = 0;
+  for (const stream of streams) {
+    const context = new AudioContext();
+    const analyser = context.createAnalyser();
+    context.createMediaStreamSource(stream).connect(analyser);
+    const samples = new Float32Array(analyser.fftSize);
+    for (let look = 0; look < 20; look++) {
+      await new Promise((done) => setTimeout(done, 50));
+      analyser.getFloatTimeDomainData(samples);
+      loudest = Math.max(loudest, ...samples.map(Math.abs));
+    }
+    await context.close();
+  }
+  return loudest;
+}"""
+MOVED = """async () => {
+  const video = document.getElementById("video");
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  if (!canvas.width) return 0;
+  const look = () => {
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(video, 0, 0);
+    return context.getImageData(0, 0, canvas.width, canvas.height).data;
+  };
+  const before = look();
+  await new Promise((done) => setTimeout(done, 700));
+  const after = look();
+  let changed = 0;
+  for (let i = 0; i < before.length; i += 4) changed += Math.abs(before[i] - after[i]) > 24;
+  return changed;
+}"""
+
+
+@contextmanager
+def page_on_localhost(platform: Platform) -> Iterator[str]:
+    """The gateway at an address where browsers allow a microphone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    product = platform.product
+    argv = [str(product.kubectl), f"--kubeconfig={product.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
+    argv += ["--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as forward:
+        try:
+            assert forward.stdout is not None
+            assert "Forwarding" in forward.stdout.readline()
+            yield f"http://localhost:{port}"
+        finally:
+            forward.terminate()
+
+
+@contextmanager
+def browser_page(profile: Path) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(profile), executable_path=CHROMIUM, headless=True, args=FLAGS, permissions=["microphone"]
+        )
+        try:
+            page = context.pages[0]
+            page.set_default_timeout(60_000)
+            yield page
+        finally:
+            context.close()
+
+
+@pytest.mark.parametrize(
+    ("language", "direction", "start", "hang_up"),
+    [("ar", "rtl", "ابدأ المكالمة", "إنهاء المكالمة"), ("en", "ltr", "Start call", "Hang up")],
+    ids=["in Arabic, right to left", "in English"],
+)
+def test_a_person_hears_the_agent_and_sees_it_move(
+    platform: Platform, tmp_path: Path, language: str, direction: str, start: str, hang_up: str
+) -> None:
+    # A greeting long enough to be looked at while it lasts, on a machine that is busy.
+    agent = agents.manifest(platform.targets, f"page-{language}", avatar=True)
+    agent["spec"]["persona"]["greeting"] *= 3
+    with agents.declared(platform.product, agent) as name, page_on_localhost(platform) as address:
+        with browser_page(tmp_path / "profile") as page:
+            said: list[str] = []
+            page.on("console", lambda message: said.append(message.text))
+            page.goto(f"{address}/?agent={name}&lang={language}")
+            root = page.locator("html")
+            expect(root).to_have_attribute("dir", direction)
+            page.get_by_role("textbox").fill("ليلى")
+            page.get_by_role("button", name=start).click()
+            expect(root).to_have_attribute("data-call-state", "connected", timeout=30_000)
+            page.wait_for_function(f"async () => await ({HEARD})() > 0.02", timeout=30_000)
+            page.wait_for_function(f"async () => await ({MOVED})() > 20", timeout=30_000)
+            page.screenshot(path=tmp_path / "call.png")
+            page.get_by_role("button", name=hang_up).click()
+            expect(root).to_have_attribute("data-call-state", "ended", timeout=30_000)
+        assert not [text for text in said if "Security Policy" in text]
