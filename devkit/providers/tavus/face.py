@@ -17,6 +17,8 @@ _LOUD = 5000.0
 _BLINK_EVERY_SECONDS = 3.1
 _BLINK_SECONDS = 0.2
 _SWAY_SECONDS = 4.0
+_ORBIT_SECONDS = 3.0
+"""The white dot goes round the face once in this time: no two pictures in a row are the same."""
 _SKIN, _DARK, _WHITE = (233, 196, 160), (60, 40, 40), (250, 250, 250)
 
 
@@ -46,6 +48,9 @@ class Face:
         for side in (-30, 30):
             pen.ellipse((x + side - 15, y - 30 - lid, x + side + 15, y - 30 + lid), fill=_WHITE)
             pen.ellipse((x + side - 6, y - 30 - min(lid, 6), x + side + 6, y - 30 + min(lid, 6)), fill=_DARK)
+        turn = 2 * math.pi * at / _ORBIT_SECONDS
+        dot_x, dot_y = WIDTH / 2 + 140 * math.cos(turn), HEIGHT / 2 + 105 * math.sin(turn)
+        pen.ellipse((dot_x - 10, dot_y - 10, dot_x + 10, dot_y + 10), fill=_WHITE)
         gap = 2 + 28 * mouth
         pen.ellipse((x - 32, y + 45 - gap, x + 32, y + 45 + gap), fill=(150, 40, 50))
         return image.tobytes()
