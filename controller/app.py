@@ -38,9 +38,11 @@ class Controller:
         self._client = client
         self._metrics = Metrics()
         self._fleet = Fleet()
-        self._reconciler = Reconciler(settings, client, self._fleet, LiveKitCheck(session), self._metrics)
         self._queue = WorkQueue(self._measured, CONCURRENT_RECONCILES)
         self._polling = WorkerPolling(self._fleet, session, self._queue.add)
+        self._reconciler = Reconciler(
+            settings, client, self._fleet, LiveKitCheck(session), self._metrics, self._polling.ask_new
+        )
         self._resync = Resync(client, settings.watch_namespace, self._fleet, self._queue.add)
         self._server = ControllerServer(
             fleet=self._fleet,

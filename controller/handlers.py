@@ -16,7 +16,7 @@ from agentspec.names import AGENT_LABEL
 from controller.cluster.observe import MANAGED_SELECTOR
 from controller.observation import Key
 
-_CHILDREN = (("", "v1", "pods"), ("", "v1", "configmaps"), ("apps", "v1", "deployments"))
+_CHILDREN = (("", "v1", "pods"), ("apps", "v1", "deployments"))
 
 
 def settings() -> kopf.OperatorSettings:

@@ -41,6 +41,12 @@ class WorkerPolling:
             self.last_pass = time.monotonic()
             await asyncio.sleep(max(0.0, PERIOD_SECONDS - (self.last_pass - started)))
 
+    async def ask_new(self, key: Key) -> None:
+        """Ask the agent's workers that have never been heard: a restarted controller must not take them for silent."""
+        agent = self._fleet.agents[key]
+        unheard = [pod for pod in agent.pods.values() if pod.running and pod.ip and pod.name not in agent.reports]
+        await asyncio.gather(*(self._ask(key, pod) for pod in unheard))
+
     async def ask_all(self) -> None:
         """One pass over all workers."""
         questions = [

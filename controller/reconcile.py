@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType
@@ -64,13 +64,20 @@ class Reconciler:
     """Reconciles AvatarAgents; the caller sees to it that one key is never reconciled twice at once."""
 
     def __init__(
-        self, settings: Settings, client: KubeClient, fleet: Fleet, livekit: LiveKitCheck, metrics: Metrics
+        self,
+        settings: Settings,
+        client: KubeClient,
+        fleet: Fleet,
+        livekit: LiveKitCheck,
+        metrics: Metrics,
+        ask_new_workers: Callable[[Key], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._client = client
         self._fleet = fleet
         self._livekit = livekit
         self._metrics = metrics
+        self._ask_new_workers = ask_new_workers
         self._reporter = Reporter(client)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -86,6 +93,7 @@ class Reconciler:
         owner = Owner(key.namespace, key.name, document["metadata"]["uid"])
         inputs, children = await asyncio.gather(self._inputs(key, spec), self._children(key, owner))
         self._remember(key, spec, children)
+        await self._ask_new_workers(key)
         decision = await self._act(key, owner, spec, inputs, children)
         verdicts = self._verdicts(key, spec, inputs, children, decision)
         again_in = await self._report(key, document, verdicts, decision)

@@ -65,7 +65,12 @@ class Reporter:
                 return early
         metadata = document["metadata"]
         identity = {"namespace": key.namespace, "name": key.name, "uid": metadata["uid"]}
-        await self._client.apply(AVATAR_AGENT, {"metadata": identity, "status": after}, "status")
+        try:
+            await self._client.apply(AVATAR_AGENT, {"metadata": identity, "status": after}, "status")
+        except ApiError as error:
+            if error.status == 404:
+                return None  # deleted meanwhile
+            raise
         self._written[key] = time.monotonic()
         await self._tell(Owner(key.namespace, key.name, metadata["uid"]), conditions.changed(previous, current))
         return None

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from controller.cluster.client import ApiError
 from controller.observation import Key
 
 logger = logging.getLogger(__name__)
@@ -84,11 +85,20 @@ class WorkQueue:
         try:
             async with asyncio.timeout(HANDLING_TIMEOUT_SECONDS):
                 again_in = await self._handle(key)
+        except (ApiError, TimeoutError) as error:
+            delay = self._failed(key)
+            facts = {"error": str(error) or type(error).__name__, "retry_seconds": delay}
+            logger.warning("reconcile put off", extra={"agent": str(key), **facts})
+            return delay
         except Exception:
-            failures = self._failures.get(key, 0)
-            self._failures[key] = failures + 1
-            delay = float(min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures, 10)))
+            delay = self._failed(key)
             logger.exception("reconcile failed", extra={"agent": str(key), "retry_seconds": delay})
             return delay
         self._failures.pop(key, None)
         return again_in
+
+    def _failed(self, key: Key) -> float:
+        """Count a failure; seconds until the next try."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        return float(min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures, 10)))

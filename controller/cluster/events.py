@@ -7,31 +7,31 @@ from controller.cluster.client import FIELD_MANAGER, KubeClient
 from controller.cluster.kinds import EVENT
 from controller.desired.identity import Owner
 
-_NOTE_LENGTH = 1024
-"""The API server's bound on an Event's note."""
+_MESSAGE_LENGTH = 1024
+"""The API server's bound on an Event's message."""
 
 
 async def post_transition(client: KubeClient, owner: Owner, condition: Condition, instance: str) -> None:
     """Tell that a condition changed. `instance`: which controller process tells it."""
-    moment = datetime.now(UTC)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     await client.create(
         EVENT,
         owner.namespace,
         {
             "metadata": {"namespace": owner.namespace, "generateName": f"{owner.name[:200]}-"},
-            "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": FIELD_MANAGER,
-            "reportingInstance": instance,
-            "regarding": {
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": FIELD_MANAGER, "host": instance},
+            "involvedObject": {
                 "apiVersion": f"{API_GROUP}/{API_VERSION}",
                 "kind": KIND,
                 "namespace": owner.namespace,
                 "name": owner.name,
                 "uid": owner.uid,
             },
-            "action": condition.type.value,
             "reason": condition.reason.value,
             "type": "Warning" if condition.status is ConditionStatus.FALSE else "Normal",
-            "note": condition.message[:_NOTE_LENGTH],
+            "message": condition.message[:_MESSAGE_LENGTH],
         },
     )

@@ -1,0 +1,95 @@
+"""The controller as a process of its own."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+WORKER_IMAGE = "worker.example/image:of-the-release"
+GATEWAY_NAMESPACE = "avatar-agent-system"
+GATEWAY_NAME = "avatar-agent-gateway"
+
+
+@dataclass
+class RunningController:
+    """A controller that is ready."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log_file: Path
+
+    def log(self) -> list[dict[str, Any]]:
+        """What it logged."""
+        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+
+    async def metric(self, name: str) -> float:
+        """Sum of a metric's samples."""
+        return await asyncio.to_thread(self._metric, name)
+
+    def _metric(self, name: str) -> float:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+    def answers(self, path: str) -> int:
+        """HTTP status of a GET; 0: no answer."""
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+
+@contextmanager
+def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> Iterator[RunningController]:
+    """Start a controller, wait until it is ready, and stop it afterwards."""
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        "WORKER_IMAGE": WORKER_IMAGE,
+        "WATCH_NAMESPACE": namespace,
+        "GATEWAY_SERVICE_ACCOUNT": f"system:serviceaccount:{GATEWAY_NAMESPACE}:{GATEWAY_NAME}",
+        "HTTP_PORT": str(port),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen([python, "-m", "controller"], env=environment, stderr=output)
+    started = RunningController(process, f"http://127.0.0.1:{port}", log)
+    try:
+        _wait_ready(started)
+        yield started
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _wait_ready(started: RunningController) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while started.answers("/readyz") != 200:
+        if started.process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"the controller did not become ready:\n{started.log_file.read_text()}")
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,53 @@
+"""The controller as a process: one namespace only, restarts, and what it needs from its environment."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.process import running
+from tests.cluster.world import World, eventually
+
+
+async def test_a_controller_for_one_namespace_leaves_the_others_alone(
+    world: World, controller_kubeconfig: Path, tmp_path: Path
+) -> None:
+    with running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace=world.namespace):
+        await world.declare("ava")
+        await world.becomes("ava", "True")
+    with running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace="default"):
+        await world.declare("eva")
+        await world.declare("ava", url="ws://127.0.0.1:9")
+        assert (await world.condition("ava"))["status"] == "True"
+        assert await world.condition("eva") == {}
+
+
+async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
+    world: World, controller_kubeconfig: Path, tmp_path: Path
+) -> None:
+    with running(sys.executable, controller_kubeconfig, tmp_path / "log"):
+        scaling = {"minWorkers": 2, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 0}
+        await world.declare("ava", scaling=scaling)
+        await world.becomes("ava", "True")
+        ready = await world.condition("ava")
+        for worker in world.standin.of("ava"):
+            worker.calls = 1
+    await world.declare("ava", scaling={**scaling, "minWorkers": 1})
+    with running(sys.executable, controller_kubeconfig, tmp_path / "log") as second:
+
+        async def counted() -> bool:
+            return await second.metric("avatar_agent_controller_calls") == 2
+
+        await eventually(counted, "both calls are known again")
+        assert len(world.standin.of("ava")) == 2
+        assert (await world.condition("ava"))["lastTransitionTime"] == ready["lastTransitionTime"]
+
+
+def test_a_controller_without_a_worker_image_says_what_to_set() -> None:
+    ended = subprocess.run([sys.executable, "-m", "controller"], env={}, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2
+    assert "WORKER_IMAGE is not set" in ended.stderr
+
+
+pytestmark = pytest.mark.timeout(180)

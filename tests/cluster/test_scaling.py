@@ -1,0 +1,147 @@
+"""Workers follow calls: demand brings them, idle ones leave, busy ones stay."""
+
+import asyncio
+import subprocess
+from typing import Any
+
+import aiohttp
+
+from agentspec import Demand, Supply
+from agentspec.names import DEMAND_AUDIENCE
+from controller.cluster.kinds import SERVICE_ACCOUNT
+from tests.cluster.process import GATEWAY_NAME, GATEWAY_NAMESPACE, RunningController
+from tests.cluster.world import World, eventually
+
+
+def token(world: World, account: str, audience: str) -> str:
+    command = [str(world.cluster.kubectl), "--kubeconfig", str(world.cluster.kubeconfig), "-n", GATEWAY_NAMESPACE]
+    command += ["create", "token", account, f"--audience={audience}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+async def post(controller: RunningController, bearer: str, body: Demand | bytes) -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    data = body if isinstance(body, bytes) else body.model_dump_json(by_alias=True).encode()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{controller.url}/v1/demand", data=data, headers=headers) as response,
+    ):
+        return response.status, await response.json()
+
+
+class Gateway:
+    """Reports demand as the gateway does, every second until told otherwise."""
+
+    def __init__(self, world: World, controller: RunningController) -> None:
+        self._controller = controller
+        self._token = token(world, GATEWAY_NAME, DEMAND_AUDIENCE)
+
+    async def waits(self, **pending: int) -> Supply:
+        demand = Demand(gateway="gateway-0", pending={key.replace("__", "/"): calls for key, calls in pending.items()})
+        status, answer = await post(self._controller, self._token, demand)
+        assert status == 200, answer
+        return Supply.model_validate(answer)
+
+
+async def workers(world: World, number: int) -> bool:
+    staying = world.standin.of("ava")
+    counts = (await world.agent("ava")).get("status", {}).get("workers", {})
+    return len(staying) == number and counts.get("desired") == number and counts.get("registered") == number
+
+
+async def test_calls_that_wait_bring_workers_up_to_the_most(world: World, controller: RunningController) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    gateway = Gateway(world, controller)
+    key = f"{world.namespace}__ava"
+
+    async def scaled() -> bool:
+        supply = await gateway.waits(**{key: 5})
+        assert supply.agents[f"{world.namespace}/ava"].max_slots == 3
+        return await workers(world, 3)
+
+    await eventually(scaled, "three workers, and not five")
+    supply = (await gateway.waits(**{key: 0})).agents[f"{world.namespace}/ava"]
+    assert (supply.slots, supply.free_slots) == (3, 3)
+    await eventually(lambda: workers(world, 1), "back to one when nobody waits")
+
+
+async def test_demand_reaches_the_deployment_within_a_second(world: World, controller: RunningController) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    gateway = Gateway(world, controller)
+    await gateway.waits(**{f"{world.namespace}__ava": 2})
+
+    async def asked_for() -> bool:
+        deployment = await world.deployment("ava")
+        return deployment is not None and deployment["spec"]["replicas"] == 2
+
+    await eventually(asked_for, "two replicas", 1.0)
+
+
+async def test_idle_workers_leave_and_busy_ones_stay(world: World, controller: RunningController) -> None:
+    await world.declare("ava", scaling={"minWorkers": 3, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 1})
+    await eventually(lambda: workers(world, 3), "three workers")
+    # Kubernetes takes the youngest first when nothing tells pods apart: the busy one is made the youngest.
+    youngest = max(await world.pods("ava"), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    busy = world.standin.workers[youngest["metadata"]["name"]]
+    busy.calls = 1
+    await eventually(lambda: _calls(world, 1), "the call is counted")
+    await world.declare("ava", scaling={"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 1})
+    await eventually(lambda: workers(world, 1), "the idle ones left")
+    assert world.standin.of("ava") == [busy]
+
+
+async def _calls(world: World, number: int) -> bool:
+    return bool((await world.agent("ava"))["status"]["calls"]["active"] == number)
+
+
+async def test_busy_workers_are_never_fewer_than_those_with_calls(world: World, controller: RunningController) -> None:
+    roomy = {"callsPerWorker": 4}
+    three = {"minWorkers": 3, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 0}
+    await world.declare("ava", worker=roomy, scaling=three)
+    await eventually(lambda: workers(world, 3), "three workers")
+    first, second, _ = world.standin.of("ava")
+    first.calls = second.calls = 1
+    await eventually(lambda: _calls(world, 2), "the calls are counted")
+    await world.declare("ava", worker=roomy, scaling={**three, "minWorkers": 1})
+    await eventually(lambda: workers(world, 2), "one call's room is enough for both, but both workers have one")
+    await asyncio.sleep(3.0)
+    assert {worker.pod for worker in world.standin.of("ava")} == {first.pod, second.pod}
+    second.calls = 0
+    await eventually(lambda: workers(world, 1), "the one that has become idle leaves")
+    assert world.standin.of("ava") == [first]
+
+
+async def test_an_agent_may_have_no_worker_until_somebody_calls(world: World, controller: RunningController) -> None:
+    await world.declare("ava", scaling={"minWorkers": 0, "maxWorkers": 2, "freeSlots": 0, "scaleDownDelaySeconds": 1})
+    await world.becomes("ava", "True")
+    assert world.standin.of("ava") == []
+    await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 1})
+    await eventually(lambda: workers(world, 1), "one worker")
+
+
+async def test_only_the_gateway_may_report_demand(world: World, controller: RunningController) -> None:
+    demand = Demand(gateway="gateway-0", pending={})
+    assert (await post(controller, "", demand))[0] == 401
+    assert (await post(controller, "not-a-token", demand))[0] == 401
+    wrong_audience = token(world, GATEWAY_NAME, "somebody-else")
+    assert (await post(controller, wrong_audience, demand))[0] == 401
+    account = {"metadata": {"namespace": GATEWAY_NAMESPACE, "name": "stranger"}}
+    await world.put(SERVICE_ACCOUNT, account)
+    stranger = token(world, "stranger", DEMAND_AUDIENCE)
+    status, answer = await post(controller, stranger, demand)
+    assert (status, answer["reason"]) == (401, "Unauthenticated")
+
+
+async def test_a_demand_that_is_none_is_refused_with_a_reason(world: World, controller: RunningController) -> None:
+    bearer = token(world, GATEWAY_NAME, DEMAND_AUDIENCE)
+    assert await _refused(controller, bearer, b"{") == (400, "InvalidDemand")
+    assert await _refused(controller, bearer, b'{"gateway": "", "pending": {}}') == (400, "InvalidDemand")
+    assert await _refused(controller, bearer, b"[]") == (400, "InvalidDemand")
+    assert await _refused(controller, bearer, b" " * 300_000) == (413, "TooLarge")
+
+
+async def _refused(controller: RunningController, bearer: str, body: bytes) -> tuple[int, str]:
+    status, answer = await post(controller, bearer, body)
+    return status, answer["reason"]

@@ -1,0 +1,148 @@
+"""Inputs that are wrong: a condition says what and how to mend it, and mending is enough."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from agentspec import ConditionType
+from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET
+from tests.cluster import manifests
+from tests.cluster.world import World, eventually
+
+pytestmark = pytest.mark.usefixtures("controller")
+
+MENDED_SECONDS = 15.0
+"""What is named is not watched, but looked at every 10 s."""
+
+
+async def test_a_missing_secret_is_named_and_once_made_the_agent_becomes_ready(world: World) -> None:
+    await world.remove(SECRET, "openai")
+    await world.declare("ava")
+    seen = await world.becomes("ava", "False", "SecretNotFound")
+    assert "'openai'" in seen["message"]
+    assert f"kubectl -n {world.namespace} create secret generic openai --from-literal=apiKey=" in seen["message"]
+    assert await world.deployment("ava") is None, "workers that cannot work are not started"
+    await world.put_secrets()
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) -> None:
+    await world.remove(SECRET, "openai")
+    await world.put(SECRET, manifests.secret(world.namespace, "openai", OPENAI_API_KEY="key"))
+    await world.declare("ava")
+    seen = await world.becomes("ava", "False", "SecretKeyMissing", ConditionType.CREDENTIALS_VALID)
+    assert "no value under apiKey" in seen["message"]
+    assert "OPENAI_API_KEY" in seen["message"]
+    await world.put_secrets()
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_an_unreachable_livekit_is_told_with_its_address(world: World) -> None:
+    url = f"ws://127.0.0.1:{_closed_port()}"
+    await world.declare("ava", url=url)
+    seen = await world.becomes("ava", "False", "LiveKitUnreachable")
+    assert url in seen["message"]
+    await world.declare("ava")
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_credentials_that_livekit_refuses_are_told_as_such(world: World) -> None:
+    key = world.cluster.livekit_api_key
+    wrong = "of-some-other-server-and-long-enough"
+    await world.put(SECRET, manifests.secret(world.namespace, "livekit", apiKey=key, apiSecret=wrong))
+    await world.declare("ava")
+    seen = await world.becomes("ava", "False", "CredentialsRejected")
+    assert wrong not in str(await world.agent("ava"))
+    assert "'livekit'" in seen["message"]
+    await world.put_secrets()
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        pytest.param(None, "ConfigMapNotFound", id="no such ConfigMap"),
+        pytest.param({}, "KnowledgeEmpty", id="a ConfigMap without keys"),
+        pytest.param({"a.md": " \n"}, "KnowledgeEmpty", id="a ConfigMap whose texts are blank"),
+        pytest.param({"a.md": "x" * 200_000, "b.md": "y" * 100_000}, "KnowledgeTooLarge", id="more than 256 KiB"),
+    ],
+)
+async def test_knowledge_that_cannot_be_used_is_named(world: World, texts: dict[str, str] | None, reason: str) -> None:
+    if texts is not None:
+        await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **texts))
+    await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
+    seen = await world.becomes("ava", "False", reason, ConditionType.KNOWLEDGE_LOADED)
+    assert "facts" in seen["message"]
+    await world.remove(CONFIG_MAP, "facts")
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **{"a.md": "An hour is 500."}))
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_what_works_is_not_touched_while_an_input_is_broken(world: World) -> None:
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 500."))
+    await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
+    await world.becomes("ava", "True")
+    (worker,) = world.standin.of("ava")
+    await world.remove(CONFIG_MAP, "facts")
+    await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}], persona={"greeting": "Ahoy"})
+    await world.becomes("ava", "False", "ConfigMapNotFound")
+    assert world.standin.of("ava") == [worker]
+    registered = await world.condition("ava", ConditionType.WORKERS_REGISTERED)
+    assert registered["status"] == "True", "it still takes calls"
+
+
+async def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(world: World) -> None:
+    await world.declare("ava", dispatch={"roomNamePattern": "^calls-("})
+    seen = await world.becomes("ava", "False", "InvalidSpec")
+    assert "spec.dispatch.roomNamePattern" in seen["message"]
+    await world.declare("ava", dispatch={"roomNamePattern": "^calls-"})
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_workers_that_register_under_another_name_do_not_count(world: World) -> None:
+    world.standin.registered_name["ava"] = "somebody-else"
+    await world.declare("ava")
+    seen = await world.becomes("ava", "False", "NameMismatch")
+    assert "'somebody-else'" in seen["message"]
+    assert (await world.agent("ava"))["status"]["workers"]["registered"] == 0
+
+
+async def test_a_worker_that_loses_livekit_is_told(world: World) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    (worker,) = world.standin.of("ava")
+    worker.registered = False
+    seen = await world.becomes("ava", "False", "NotRegistered", seconds=5)
+    assert f"kubectl logs {worker.pod}" in seen["message"]
+    worker.registered = True
+    await world.becomes("ava", "True", seconds=5)
+
+
+async def test_pods_that_cannot_start_are_told_in_the_words_of_kubernetes(world: World) -> None:
+    world.standin.waiting["ava"] = "ImagePullBackOff"
+    await world.declare("ava", worker={"image": "nowhere.example/none:1"})
+    seen = await world.becomes("ava", "False", "NotRegistered", ConditionType.WORKERS_REGISTERED)
+    assert "ImagePullBackOff: Back-off pulling image" in seen["message"]
+
+
+async def test_transitions_are_events(world: World) -> None:
+    await world.remove(SECRET, "openai")
+    await world.declare("ava")
+    await world.becomes("ava", "False", "SecretNotFound")
+    await world.put_secrets()
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+    async def told() -> list[dict[str, Any]]:
+        events = await world.client.list(EVENT, world.namespace)
+        own = [event for event in events if event["involvedObject"]["kind"] == "AvatarAgent"]
+        reasons = {(event["type"], event["reason"]) for event in own}
+        return own if {("Warning", "SecretNotFound"), ("Normal", "AllChecksPassed")} <= reasons else []
+
+    assert len(await eventually(told, "both transitions are told")) < 8
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
