@@ -113,7 +113,8 @@ def _build(tool: Tool, step: Step) -> dict[str, Path]:
 
 def _go_build(go: Path, tool: Tool, output: Path, step: Step) -> None:
     """Download the modules, count the packages, compile them; each message of Go moves the step on."""
-    env = {**os.environ, **_BUILD_ENV, "PATH": f"{go.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    # A workspace file or another toolchain of this machine's user is not part of these builds.
+    env = {**os.environ, **_BUILD_ENV, "GOWORK": "off", "GOTOOLCHAIN": "local"}
     packages = list(tool.packages.values())
     # With several packages Go names each binary after its package's folder, which is what we want for Kubernetes.
     target = f"{output}/" if len(packages) > 1 else str(output / next(iter(tool.packages)))

@@ -105,6 +105,8 @@ def status(name: str) -> None:
     """Show an instance's processes and whether it answers; exit code 1 when it is not whole."""
     with shown():
         record = load(check_name(name))
+        if record is None and name in names():
+            raise DevkitError(f"{name} is half made or from another version: `up` replaces it, `down` removes it")
         if record is None:
             others = ", ".join(names()) or "none"
             raise DevkitError(

