@@ -34,7 +34,7 @@ class Metrics:
             registry=self.registry,
         )
         self.requests_refused = Counter(
-            "avatar_agent_gateway.callrequest_refused",
+            "avatar_agent_gateway_requests_refused",
             "Requests answered with an error, by its reason.",
             ["reason"],
             registry=self.registry,
