@@ -12,13 +12,18 @@ from typing import Final
 
 from livekit import rtc
 from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
-from livekit.agents.voice import AgentStateChangedEvent, CloseEvent, ConversationItemAddedEvent, ErrorEvent
+from livekit.agents.voice import (
+    AgentStateChangedEvent,
+    CloseEvent,
+    ConversationItemAddedEvent,
+    ErrorEvent,
+)
 from livekit.agents.voice.events import CloseReason
 from livekit.agents.voice.room_io import RoomOptions
 from openai import AsyncOpenAI
 
 from agentspec.workerconfig import WorkerConfig
-from worker import callmetrics, greeting, persona, voice
+from worker import callmetrics, persona, phrases, voice
 from worker.admission import read_metadata
 from worker.caller import Caller
 from worker.callmetrics import Outcome
@@ -53,6 +58,7 @@ class Call:
         self._started = time.monotonic()
         self._caller_arrived: float | None = None
         self._answered = False
+        self._apologising = False
         metadata, ignored = read_metadata(context.job.metadata)
         context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
         if metadata is not None:
@@ -105,7 +111,8 @@ class Call:
         self._spawn(self._enforce_length(), "enforce_length")
 
     async def _converse(self) -> None:
-        prepared = asyncio.create_task(greeting.audio(self._config, self._client)) if self._config.greeting else None
+        text = self._config.greeting
+        prepared = asyncio.create_task(phrases.audio(text, self._config.voice, self._client)) if text else None
         try:
             await asyncio.wait_for(self._caller.arrived(), CALLER_SECONDS)
         except TimeoutError:
@@ -132,7 +139,7 @@ class Call:
         if audio is None:
             prepared.cancel()
             logger.warning("greeting synthesised late: its audio was not ready")
-        speech = self._session.say(self._config.greeting, audio=greeting.frames(audio) if audio else NOT_GIVEN)
+        speech = self._session.say(self._config.greeting, audio=phrases.frames(audio) if audio else NOT_GIVEN)
         await speech.wait_for_playout()
 
     def _say_again(self) -> None:
@@ -175,8 +182,20 @@ class Call:
                 "url": self._config.voice.openai.base_url,
             },
         )
-        if stage in ("stt", "llm") and self._session.current_speech is None:
-            _ = self._session.say(persona.apology(self._config.language), add_to_chat_ctx=False)
+        if not self._apologising:
+            self._apologising = True
+            self._spawn(self._apologise(), "apologise")
+
+    async def _apologise(self) -> None:
+        """Say that something went wrong: silence would leave the caller wondering."""
+        text = persona.apology(self._config.language)
+        audio = await phrases.audio(text, self._config.voice, self._client)
+        if audio is not None:
+            speech = self._session.say(
+                text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False
+            )
+            await speech.wait_for_playout()
+        self._apologising = False
 
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
@@ -188,6 +207,7 @@ class Call:
             self._outcome = outcome
             self._room_is_ours = not self._caller.others_present()
             logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
+            self._cancel_tasks()
             self._context.shutdown(outcome)
 
     async def _on_shutdown(self, reason: str) -> None:
@@ -195,8 +215,7 @@ class Call:
         outcome = self._outcome or _FOREIGN_ENDS.get(reason, Outcome.STOPPED)
         self._outcome = outcome
         self._caller.unwatch()
-        for task in self._tasks:
-            task.cancel()
+        self._cancel_tasks()
         await asyncio.gather(self._face.close(), self._own_voice.close())
         if self._room_is_ours:
             await self._delete_room()
@@ -208,6 +227,10 @@ class Call:
             await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
         except TimeoutError:
             logger.warning("room not deleted in time", extra={"seconds": _DELETE_SECONDS})
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -17,7 +17,7 @@ from livekit.agents import AgentServer, JobRequest
 from livekit.agents._exceptions import AssignmentTimeoutError
 
 from agentspec import AvatarProvider, WorkerStatus
-from worker import admission, endpoints, greeting, job, metrics, voice
+from worker import admission, endpoints, job, metrics, phrases, voice
 from worker.config import Settings
 from worker.slots import Slots, load
 
@@ -205,7 +205,7 @@ async def _main(settings: Settings) -> int:
     if config.avatar.provider is AvatarProvider.NONE:
         logger.info("no avatar declared: calls are voice only")
     client = voice.make_client(config.voice, settings.openai_key)
-    preparing = asyncio.create_task(greeting.prepare(config, client), name="prepare_greeting")
+    preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
     async with endpoints.serve(worker, settings.port):
         status = await worker.serve()
     preparing.cancel()

@@ -1,7 +1,8 @@
-"""The greeting's audio, made before the caller comes: it is the same text in every call.
+"""Sentences known beforehand, spoken beforehand: the greeting and the apology are the same in every call.
 
-The worker's main process asks the provider once, after start, and keeps the samples in a file; a call process reads
-the file, or asks the provider itself while it waits for its caller.
+The worker's main process asks the provider for each once, after start, and keeps the samples in files. A call process
+reads the file; where it is missing it asks the provider itself. So the first word needs no request, and the apology
+can be heard when the provider is what failed.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ from typing import Final
 from livekit import rtc
 from openai import AsyncOpenAI
 
+from agentspec.resource import VoiceSpec
 from agentspec.workerconfig import WorkerConfig
-from worker import voice
+from worker import persona, voice
 
 logger = logging.getLogger(__name__)
 
@@ -29,39 +31,46 @@ _SAMPLE_BYTES: Final = 2
 
 
 async def prepare(config: WorkerConfig, client: AsyncOpenAI) -> None:
-    """Keep the greeting's audio in the file; tries a few times, and only logs when it cannot."""
-    if not config.greeting:
-        return
+    """Keep the greeting's and the apology's audio in files; tries a few times, and only logs when it cannot."""
+    for text in (config.greeting, persona.apology(config.language)):
+        if text:
+            await _prepare(text, config.voice, client)
+
+
+async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> None:
     for pause in (*_RETRY_SECONDS, None):
         try:
-            audio = await synthesise(config, client)
-            await asyncio.to_thread(_write, _path(config), audio)
+            audio = await _synthesise(text, declared, client)
+            await asyncio.to_thread(_write, _path(text, declared), audio)
         except Exception as error:
-            logger.warning("greeting not prepared", extra={"error": type(error).__name__, "reason": str(error)})
+            logger.warning("phrase not prepared", extra=_reason(error))
         else:
-            logger.info("greeting prepared", extra={"seconds": round(audio.duration, 2)})
+            logger.info("phrase prepared", extra={"seconds": round(audio.duration, 2)})
             return
         if pause is not None:
             await asyncio.sleep(pause)
 
 
-async def audio(config: WorkerConfig, client: AsyncOpenAI) -> rtc.AudioFrame | None:
-    """The greeting's samples, from the file or from the provider; None, and a log line, when neither has them."""
-    kept = await asyncio.to_thread(_read, _path(config))
+async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame | None:
+    """The text's samples, from the file or from the provider; None, and a log line, when neither has them."""
+    kept = await asyncio.to_thread(_read, _path(text, declared))
     if kept is not None:
         return kept
     try:
-        return await synthesise(config, client)
+        return await _synthesise(text, declared, client)
     except Exception as error:
-        logger.warning("greeting's audio not made", extra={"error": type(error).__name__})
+        logger.warning("phrase not spoken", extra=_reason(error))
         return None
 
 
-async def synthesise(config: WorkerConfig, client: AsyncOpenAI) -> rtc.AudioFrame:
-    """The greeting, spoken by the provider."""
+async def _synthesise(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame:
     async with asyncio.timeout(_SYNTHESIS_SECONDS):
-        speaker = voice.make_tts(config.voice, client)
-        return await speaker.synthesize(config.greeting, conn_options=voice.SPEAKING).collect()
+        return await voice.make_tts(declared, client).synthesize(text, conn_options=voice.SPEAKING).collect()
+
+
+def _reason(error: Exception) -> dict[str, object]:
+    """What failed, without the provider's answer: it may quote the text."""
+    return {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
 
 
 async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
@@ -79,10 +88,10 @@ async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
         await asyncio.sleep(0)
 
 
-def _path(config: WorkerConfig) -> Path:
-    spoken = "\0".join((config.voice.openai.base_url, config.voice.tts.model, config.voice.tts.voice, config.greeting))
+def _path(text: str, declared: VoiceSpec) -> Path:
+    spoken = "\0".join((declared.openai.base_url, declared.tts.model, declared.tts.voice, text))
     digest = hashlib.sha256(spoken.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"avatar-agent-greeting-{os.getuid()}-{digest}.wav"
+    return Path(tempfile.gettempdir()) / f"avatar-agent-phrase-{os.getuid()}-{digest}.wav"
 
 
 def _read(path: Path) -> rtc.AudioFrame | None:
