@@ -117,6 +117,7 @@ def _start(record: Record, programs: Binaries, progress: Progress) -> Record:
         node.start_containerd(layout, record)
         plane = kubernetes.start(layout, record, programs)
     images.load(layout, [node.PAUSE_IMAGE], progress)
+    images.forget_outdated(layout)
     with progress.step("Start LiveKit"):
         livekit.start(layout, record, programs)
     with progress.step("Start the node"):

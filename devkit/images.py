@@ -1,9 +1,10 @@
 """Images without a public registry: a base from Debian's packages, ours from their Dockerfiles, into the node."""
 
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 # What a program in a container never reads.
 _BASE_LEFT_OUT = ("./dev/*", "./proc/*", "./sys/*", "./var/cache/*", "./var/lib/apt/lists/*", "./usr/share/doc/*",
                   "./usr/share/man/*", "./usr/share/locale/*")  # fmt: skip
+_PRODUCT = ("localhost/avatar-agent-controller", "localhost/avatar-agent-worker")
+# How many builds of each are kept: the current one, and a way back.
+_KEPT = 3
 _BUILD_BOUND = 3600.0
 # Settings of the machine's package index that a build needs as arguments (the Dockerfiles name them with ARG).
 _PASSED_ON = (
@@ -66,7 +70,50 @@ def build_all(progress: Progress) -> Images:
     with lock("images", seconds=_BUILD_BOUND):
         ensure_pause(progress)
         ensure_base(progress)
-        return Images(_build("controller", progress), _build("worker", progress))
+        built = Images(_build("controller", progress), _build("worker", progress))
+        for image in outdated(_listed()):
+            # A layer that another image is made of stays; one that is in use by somebody is left for next time.
+            succeeds(_buildah("rmi", image))
+        return built
+
+
+def _listed() -> list[str]:
+    """Every image with a name, the newest first."""
+    listed = json.loads(run(_buildah("images", "--json")))
+    newest_first = sorted(listed, key=lambda image: int(image["created"]), reverse=True)
+    return [str(name) for image in newest_first for name in image["names"] or []]
+
+
+def outdated(newest_first: Iterable[str]) -> list[str]:
+    """The product's images that are not among the newest few of their kind; others are not ours to judge."""
+    kept: dict[str, int] = {}
+    found = []
+    for image in newest_first:
+        kind = image.rpartition(":")[0]
+        if kind in _PRODUCT:
+            kept[kind] = kept.get(kind, 0) + 1
+            if kept[kind] > _KEPT:
+                found.append(image)
+    return found
+
+
+def forget_outdated(layout: Layout) -> None:
+    """Drop the product's images from the node that are no longer among those that were built last."""
+    ctr = Ctr(layout)
+    if unwanted := forgettable(ctr.images(), _listed()):
+        ctr.remove_images(unwanted)
+
+
+def forgettable(imported: Mapping[str, str], built: Iterable[str]) -> list[str]:
+    """Product images in the node (reference to digest) that are not built any more, with their nameless twins.
+
+    The kubelet's side of containerd adds a reference `sha256:...` to each image, which would keep its content.
+    """
+    kept_names = set(built)
+    old = [name for name in imported if name.rpartition(":")[0] in _PRODUCT and name not in kept_names]
+    kept_digests = {digest for name, digest in imported.items() if not name.startswith("sha256:") and name not in old}
+    twins = [name for name, digest in imported.items() if name.startswith("sha256:") and digest not in kept_digests]
+    return [*old, *twins]
 
 
 def ensure_pause(progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -199,12 +200,16 @@ class Ctr:
     def answers(self) -> bool:
         return succeeds([*self._base, "--connect-timeout=1s", "--timeout=2s", "version"], seconds=5)
 
-    def images(self) -> set[str]:
-        """References of all imported images."""
-        return set(run([*self._base, "images", "list", "--quiet"]).split())
+    def images(self) -> dict[str, str]:
+        """References of all imported images, each with the digest of what it stands for."""
+        rows = [line.split() for line in run([*self._base, "images", "list"]).splitlines()[1:]]
+        return {row[0]: row[2] for row in rows}
 
     def import_image(self, archive: Path) -> None:
         run([*self._base, "images", "import", str(archive)], seconds=600)
+
+    def remove_images(self, images: Sequence[str]) -> None:
+        run([*self._base, "images", "remove", *images])
 
     def remove_containers(self) -> None:
         """Forget every container; their processes are dead already."""

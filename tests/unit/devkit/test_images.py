@@ -6,7 +6,7 @@ import pytest
 
 from devkit.errors import DevkitError
 from devkit.image_inputs import content_tag, copied_sources
-from devkit.images import find_mirror
+from devkit.images import find_mirror, forgettable, outdated
 
 DOCKERFILE = """\
 FROM base AS packages
@@ -87,3 +87,24 @@ def test_a_missing_source_or_dockerfile_is_named(context: Path) -> None:
 )
 def test_the_mirror_is_the_one_this_machine_uses(sources: list[str], mirror: str | None) -> None:
     assert find_mirror(sources) == mirror
+
+
+def test_only_the_product_images_beyond_the_newest_three_are_outdated() -> None:
+    worker = [f"localhost/avatar-agent-worker:{number}" for number in range(5)]
+    others = ["localhost/avatar-agent-base:bookworm-1", *(f"localhost/somebody:{number}" for number in range(9))]
+    assert outdated([*others, *worker, "localhost/avatar-agent-controller:0"]) == worker[3:]
+
+
+def test_an_image_that_is_not_built_any_more_leaves_the_node_with_its_nameless_twin() -> None:
+    imported = {
+        "localhost/avatar-agent-worker:old": "sha256:a",
+        "localhost/avatar-agent-worker:new": "sha256:b",
+        "localhost/avatar-agent-pause:1": "sha256:c",
+        "sha256:1": "sha256:a",
+        "sha256:2": "sha256:b",
+        "sha256:3": "sha256:c",
+    }
+    assert forgettable(imported, ["localhost/avatar-agent-worker:new"]) == [
+        "localhost/avatar-agent-worker:old",
+        "sha256:1",
+    ]
