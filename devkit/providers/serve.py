@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from devkit.providers.redaction import TokenFilter
 from devkit.providers.simulator import S, SettingsError, parse_settings, read_key
 
 _SHUTDOWN_SECONDS = 5.0
@@ -35,6 +36,8 @@ def arguments(name: str, port: int) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace, settings: type[S], make_app: Callable[[str, S], web.Application]) -> int:
     """Serve until SIGINT or SIGTERM and return the exit status; 2 and a message when the options make no sense."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(TokenFilter())
     try:
         app = make_app(read_key(options.api_key_file), parse_settings(options.settings, settings))
     except SettingsError as error:

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 STALL_SECONDS = 600.0
 """How long a stalled request is held before the connection is closed without an answer."""
 
+CLIENT_GONE = 499
+"""What a request counts as when its sender hung up before the answer; nginx' number for it."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -175,6 +178,12 @@ def _gate(provider: Provider[S]) -> Middleware:
         except web.HTTPException as error:
             provider.requests[endpoint, error.status] += 1
             raise
+        except (asyncio.CancelledError, ConnectionError):
+            provider.requests[endpoint, CLIENT_GONE] += 1
+            raise
+        except Exception:
+            logger.exception("request failed: endpoint=%s", endpoint)
+            response = web.json_response(provider.refusal(500, None), status=500)
         provider.requests[endpoint, response.status] += 1
         return response
 
@@ -191,7 +200,7 @@ async def _refused(provider: Provider[S], request: web.Request, endpoint: str) -
     fault = provider.take_fault(endpoint, HTTP_FAULTS)
     if fault is None:
         return None
-    logger.info("fault", extra={"endpoint": endpoint, "fault": fault.kind.value})
+    logger.info("fault: endpoint=%s kind=%s", endpoint, fault.kind.value)
     if fault.kind is FaultKind.STALL:
         await asyncio.sleep(STALL_SECONDS)
         if request.transport is not None:
@@ -219,7 +228,7 @@ def _change(provider: Provider[S]) -> Handler:
             provider.configure(parse_settings(await request.read(), provider.settings_type))
         except SettingsError as error:
             return web.json_response({"error": str(error)}, status=400)
-        logger.info("settings changed", extra={"settings": provider.settings.model_dump(mode="json")})
+        logger.info("settings changed: %s", provider.settings.model_dump_json())
         return web.json_response(_document(provider))
 
     return change

@@ -36,7 +36,7 @@ _ARABIC_SOUNDS = str.maketrans(
 )
 _ARABIC_LONG_VOWELS = re.compile("[اوي]")
 _LATIN_VOWELS = re.compile("[aeiou]")
-_NOT_WORD = re.compile(r"[^\w]+|_+")
+_NOT_WORD = re.compile(r"[\W_]+")
 _ARABIC_LETTER = re.compile(r"[\u0620-\u064a\u0671-\u06d3]")
 _LATIN_LETTER = re.compile(r"[A-Za-z]")
 
@@ -57,9 +57,9 @@ def language_of(text: str) -> str:
 
 def normalise(text: str) -> str:
     """Return `text` in lower case, without vowel marks, tatweel and punctuation, letter forms unified."""
-    decomposed = unicodedata.normalize("NFKC", text).translate(_ARABIC_FORMS)
-    bare = "".join(c for c in unicodedata.normalize("NFD", decomposed) if not unicodedata.combining(c))
-    return _NOT_WORD.sub(" ", bare.translate(_ARABIC_FORMS)).strip().casefold()
+    folded = unicodedata.normalize("NFKC", text).casefold().translate(_ARABIC_FORMS)
+    bare = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
+    return _NOT_WORD.sub(" ", bare.translate(_ARABIC_FORMS)).strip()
 
 
 def subject(text: str) -> str:

@@ -20,6 +20,7 @@ from livekit.agents.voice.avatar import (
 )
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
+from devkit.providers.redaction import without_tokens
 from devkit.providers.tavus.face import HEIGHT, WIDTH, Face, loudness
 
 SAMPLE_RATE = 24_000
@@ -108,7 +109,7 @@ class Avatar:
         except TimeoutError as error:
             raise AvatarError(f"did not join {url} within {within_seconds:g} s, or no agent was there") from error
         except (rtc.ConnectError, RuntimeError) as error:
-            raise AvatarError(f"could not join {url}: {error}") from error
+            raise AvatarError(without_tokens(f"could not join {url}: {error}")) from None
 
     async def stay(self, at_most_seconds: float) -> str:
         """Stay until the room ends, the agent leaves or the time is up, and say which it was."""
@@ -139,7 +140,7 @@ class Avatar:
         agent = self._room.local_participant.attributes.get(ATTRIBUTE_PUBLISH_ON_BEHALF)
         self._room.on("participant_disconnected", lambda who: self._on_left(who, agent))
         self._room.on("disconnected", self._on_disconnected)
-        self._runner = AvatarRunner(
+        runner = AvatarRunner(
             self._room,
             audio_recv=SpeechReceiver(self._room, sender_identity=agent, frame_size_ms=FRAME_MILLISECONDS),
             video_gen=self._generator,
@@ -151,7 +152,13 @@ class Avatar:
                 audio_channels=1,
             ),
         )
-        await self._runner.start()
+        try:
+            await runner.start()
+        except BaseException:
+            # A runner that has not started cannot be closed; only its synchroniser runs already.
+            await runner.av_sync.aclose()
+            raise
+        self._runner = runner
 
     def _on_left(self, participant: rtc.RemoteParticipant, agent: str | None) -> None:
         if participant.identity == agent:

@@ -134,8 +134,15 @@ class Conversation:
             why = str(error)
             logger.warning("avatar failed: conversation=%s reason=%s", self.id, why)
         finally:
-            await avatar.leave()
             self._finish(why)
+            await self._leave(avatar)
+
+    async def _leave(self, avatar: Avatar) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await avatar.leave()
+        except Exception:
+            logger.exception("avatar did not leave in order: conversation=%s", self.id)
 
     async def _wait_in_vain(self) -> None:
         await asyncio.sleep(self.request.absent_seconds)

@@ -39,7 +39,7 @@ Client = TestClient[Any, Any]
 @asynccontextmanager
 async def client(settings: str = "{}") -> AsyncIterator[Client]:
     app = make_app(KEY, Settings.model_validate_json(settings), recogniser=Deaf)  # type: ignore[arg-type]
-    async with TestClient(TestServer(app)) as session:
+    async with TestClient(TestServer(app, handler_cancellation=True)) as session:
         yield session
 
 
@@ -100,6 +100,7 @@ async def test_a_stalled_request_gets_no_answer() -> None:
             patience = aiohttp.ClientTimeout(total=0.3)
             await session.post("/v1/chat/completions", headers=AUTH, json=CHAT, timeout=patience)
         assert (await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)).status == 200
+        assert (await simulator(session))["requests"]["chat"] == {"total": 2, "200": 1, "499": 1}
 
 
 async def test_latency_comes_before_the_answer() -> None:
@@ -178,6 +179,18 @@ async def test_speech_is_streamed_sentence_by_sentence(spoken: list[tuple[str, s
         assert (answer.content_type, answer.headers["Transfer-Encoding"]) == ("audio/pcm", "chunked")
         assert await answer.read() == np.repeat(np.array([1, 2], dtype="<i2"), 3000).tobytes()
         assert spoken == [("One.", "nova", 1.5), ("Two.", "nova", 1.5)]
+
+
+async def test_speech_that_fails_is_a_500_in_openais_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise synthesis.SynthesisError("espeak-ng is not installed")
+
+    monkeypatch.setattr(synthesis, "speak", fail)
+    async with client() as session:
+        body = {"model": "tts-1", "voice": "nova", "input": "One."}
+        answer = await session.post("/v1/audio/speech", headers=AUTH, json=body)
+        assert (answer.status, (await answer.json())["error"]["type"]) == (500, "server_error")
+        assert (await simulator(session))["requests"]["speech"] == {"total": 1, "500": 1}
 
 
 async def test_speech_as_events_carries_the_same_audio(spoken: list[tuple[str, str, float]]) -> None:

@@ -16,6 +16,7 @@ from devkit.providers.text import language_of, normalise, similarity, skeleton, 
         ("رئيس مؤسسة", "رييس موسسه"),  # carried hamza
         ("  Opening   HOURS?! ", "opening hours"),
         ("Café", "cafe"),
+        ("0:_0", "0 0"),
     ],
 )
 def test_forms_of_the_same_text_are_equal(written: str, same: str) -> None:

@@ -1,0 +1,17 @@
+"""Tokens stay out of logs."""
+
+import logging
+
+from devkit.providers.redaction import TokenFilter, without_tokens
+
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.cGImmTYF-kiAcpK9_AOwAzv"
+
+
+def test_a_token_is_replaced_and_the_rest_is_kept() -> None:
+    assert without_tokens(f"401 - invalid token: {TOKEN}, error: bad") == "401 - invalid token: <token>, error: bad"
+
+
+def test_tokens_in_arguments_of_a_record_are_replaced_too() -> None:
+    record = logging.LogRecord("livekit", logging.ERROR, __file__, 1, "failed: %s", (TOKEN,), None)
+    assert TokenFilter().filter(record)
+    assert record.getMessage() == "failed: <token>"
