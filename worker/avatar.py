@@ -30,6 +30,7 @@ JOIN_SECONDS: Final = 20.0
 """How long an accepted avatar may take to join the room and show its video."""
 _CLOSE_SECONDS: Final = 4.0
 _END_ATTEMPTS: Final = 2
+_SETTLING_SECONDS: Final = 0.05
 
 
 class AvatarError(Exception):
@@ -112,6 +113,7 @@ class Avatar:
         """Lead the agent's audio through the avatar, once the agent has finished what it is saying."""
         while (speech := self._session.current_speech) is not None:
             await speech.wait_for_playout()
+            await asyncio.sleep(_SETTLING_SECONDS)  # a finished speech stays the current one for a moment
         assert self._stage.sink is not None
         if self._closing is not None:
             return

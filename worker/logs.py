@@ -14,6 +14,8 @@ from typing import Final
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _SAID: Final = frozenset({"lk.pii.user_input", "user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
 """Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
+_NOISE: Final = "closed unexpectedly"
+"""The native library's error for each data channel of a room that was deleted, as every call's is in the end."""
 _REDACTED: Final = "[redacted]"
 _QUIET: Final = ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access")
 
@@ -47,6 +49,7 @@ def set_up(secrets: Iterable[str]) -> None:
     """Log to standard output from now on; call once, in the main process, before the SDK starts."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(secrets))
+    handler.addFilter(lambda record: not (record.name == "livekit" and _NOISE in record.getMessage()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

@@ -206,12 +206,16 @@ async def _main(settings: Settings) -> int:
         logger.info("no avatar declared: calls are voice only")
     client = voice.make_client(config.voice, settings.openai_key)
     preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
-    async with endpoints.serve(worker, settings.port):
-        status = await worker.serve()
-    preparing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await preparing
-    return status
+    try:
+        async with endpoints.serve(worker, settings.port):
+            return await worker.serve()
+    except OSError as error:
+        logger.error("cannot serve HTTP", extra={"port": settings.port, "reason": str(error)})
+        return 1
+    finally:
+        preparing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await preparing
 
 
 def run(settings: Settings) -> int:
