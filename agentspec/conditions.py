@@ -32,6 +32,7 @@ class Reason(StrEnum):
 
     CHECKING = "Checking"
     INVALID_SPEC = "InvalidSpec"
+    APPLY_REFUSED = "ApplyRefused"
     ALL_CHECKS_PASSED = "AllChecksPassed"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_MISSING = "SecretKeyMissing"
