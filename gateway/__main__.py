@@ -29,8 +29,8 @@ async def serve(settings: Settings) -> None:
     """Run every part until the server is told to stop; a background part that fails stops the gateway."""
     await load_configuration()
     async with client.ApiClient() as api, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
-        agents = KubernetesAgents(api, settings.watch_namespace)
-        connections = SecretConnections(KubernetesSecrets(api), session)
+        agents = KubernetesAgents(client.CustomObjectsApi(api), settings.watch_namespace)
+        connections = SecretConnections(KubernetesSecrets(client.CoreV1Api(api)), session)
         gateway, supply = assemble(settings, agents, connections, session)
         server = uvicorn.Server(
             uvicorn.Config(

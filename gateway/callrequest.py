@@ -35,7 +35,9 @@ class AgentRef(Model):
 class CallRequest(Model):
     """What a caller may say about a call. It is data for the agent, never part of its instructions."""
 
-    model_config = ConfigDict(alias_generator=to_camel, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     agent: _Name | AgentRef = Field(description="Name of the AvatarAgent, in the gateway's namespace or with its own.")
     name: str = Field(min_length=1, max_length=64, description="The caller's name, as shown in the room.")

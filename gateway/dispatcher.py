@@ -9,7 +9,7 @@ from gateway.connections import Connection, Connections, SecretProblem
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
 from gateway.metrics import Metrics
-from gateway.supply import SupplyExchange
+from gateway.supply import FreeSlots
 
 PACE_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
 """How often a call's room is looked at."""
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """One task for each live call."""
 
-    def __init__(self, connections: Connections, ledger: Ledger, supply: SupplyExchange, metrics: Metrics) -> None:
+    def __init__(self, connections: Connections, ledger: Ledger, supply: FreeSlots, metrics: Metrics) -> None:
         self._connections = connections
         self._ledger = ledger
         self._supply = supply

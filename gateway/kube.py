@@ -35,8 +35,8 @@ async def load_configuration() -> None:
 class KubernetesAgents:
     """`AgentDirectory` that follows the cluster."""
 
-    def __init__(self, api: client.ApiClient, namespace: str) -> None:
-        self._objects = client.CustomObjectsApi(api)
+    def __init__(self, objects: client.CustomObjectsApi, namespace: str) -> None:
+        self._objects = objects
         self._namespace = namespace
         self._agents: dict[tuple[str, str], Agent | InvalidAgent] = {}
         self._synced = asyncio.Event()
@@ -113,8 +113,8 @@ class KubernetesAgents:
 class KubernetesSecrets:
     """`SecretStore` that reads single Secrets by name."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        self._core = client.CoreV1Api(api)
+    def __init__(self, core: client.CoreV1Api) -> None:
+        self._core = core
 
     async def read(self, namespace: str, name: str) -> dict[str, str]:
         try:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import aiohttp
 from pydantic import ValidationError
@@ -46,6 +47,14 @@ def settled_free_slots(answers: Sequence[Answer], agent_key: str, now: float) ->
         return None
     counts = [answer.supply.agents.get(agent_key) for answer in recent(answers, now)]
     return min(count.free_slots if count else 0 for count in counts)
+
+
+class FreeSlots(Protocol):
+    """What calls need to know of the controller."""
+
+    def free_slots(self, agent_key: str) -> int | None: ...
+
+    def nudge(self) -> None: ...
 
 
 class SupplyExchange:

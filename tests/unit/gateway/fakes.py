@@ -1,0 +1,208 @@
+"""LiveKit, agents, credentials and the controller in memory: the narrow interfaces of the gateway, played for tests."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from agentspec import AvatarAgentSpec
+from gateway.access import Access, ApiKeys, RateLimit
+from gateway.agents import Agent, InvalidAgent
+from gateway.connections import Connection, SecretProblem
+from gateway.context import Gateway
+from gateway.desk import Desk
+from gateway.dispatcher import Dispatcher
+from gateway.ledger import Ledger
+from gateway.livekit import Dispatch, LiveKitError, Participant, Room, RoomMissing
+from gateway.metrics import Metrics
+from gateway.pages import Pages
+from gateway.settings import Settings
+from gateway.tokens import Credentials
+
+CREDENTIALS = Credentials("devkey", "a-secret-of-at-least-thirty-two-characters")
+
+
+def agent(name: str = "ornina", namespace: str = "agents", ready: bool = True, **dispatch: object) -> Agent:
+    """An agent like the example; `dispatch` replaces fields of spec.dispatch, by their names in Python."""
+    spec = AvatarAgentSpec.model_validate(
+        {
+            "agentName": f"{name}-agent",
+            "dispatch": {"room_name_pattern": f"^{name}-", "access": "Public", **dispatch},
+            "livekit": {"url": "wss://livekit.example", "credentialsSecretRef": {"name": "livekit"}},
+            "language": "ar",
+            "voice": {"openai": {"credentialsSecretRef": {"name": "openai"}}},
+        }
+    )
+    return Agent(namespace, name, spec, ready)
+
+
+@dataclass
+class FakeRoom:
+    metadata: str
+    dispatches: list[Dispatch] = field(default_factory=list)
+    participants: list[Participant] = field(default_factory=list)
+
+
+@dataclass
+class FakeLiveKit:
+    """A server whose workers take `slots` dispatches of `agent_name` at once, and join in the same moment."""
+
+    agent_name: str = "ornina-agent"
+    slots: int = 1
+    joins: bool = True
+    """Whether a worker that takes a dispatch joins, or dies."""
+    error: LiveKitError | None = None
+    """Raised by every request."""
+    rooms_by_name: dict[str, FakeRoom] = field(default_factory=dict)
+    launched: list[tuple[str, str]] = field(default_factory=list)
+    """Every dispatch ever made: room and agent name."""
+    _ids: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None:
+        self._check()
+        if name in self.rooms_by_name:
+            return
+        self.rooms_by_name[name] = FakeRoom(metadata)
+        self._dispatch(name, agent_name, dispatch_metadata)
+
+    async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
+        self._check()
+        return [Room(name, room.metadata) for name, room in self.rooms_by_name.items() if not names or name in names]
+
+    async def participants(self, room: str) -> list[Participant]:
+        self._check()
+        return list(self.rooms_by_name[room].participants) if room in self.rooms_by_name else []
+
+    async def dispatches(self, room: str) -> list[Dispatch]:
+        return list(self._room(room).dispatches)
+
+    async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None:
+        self._room(room)
+        self._dispatch(room, agent_name, metadata)
+
+    async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
+        found = self._room(room)
+        found.dispatches = [dispatch for dispatch in found.dispatches if dispatch.id != dispatch_id]
+
+    async def remove_participant(self, room: str, identity: str) -> None:
+        self.leave(room, identity)
+
+    async def delete_room(self, room: str) -> None:
+        self._room(room)
+        del self.rooms_by_name[room]
+
+    def enter(self, room: str, identity: str) -> None:
+        """A caller connects."""
+        joined_at = next(self._ids)
+        self.rooms_by_name[room].participants.append(Participant(identity, False, "", joined_at))
+
+    def leave(self, room: str, identity: str) -> None:
+        found = self.rooms_by_name[room]
+        found.participants = [participant for participant in found.participants if participant.identity != identity]
+
+    def agents_in(self, room: str) -> list[str]:
+        found = self.rooms_by_name.get(room)
+        return [participant.identity for participant in found.participants if participant.is_agent] if found else []
+
+    def join(self, room: str) -> str:
+        """An agent joins, whoever called it; its identity."""
+        identity = f"agent-{next(self._ids)}"
+        self.rooms_by_name[room].participants.append(Participant(identity, True, self.agent_name, next(self._ids)))
+        return identity
+
+    def _room(self, name: str) -> FakeRoom:
+        self._check()
+        if name not in self.rooms_by_name:
+            raise RoomMissing(f"no room {name}")
+        return self.rooms_by_name[name]
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _dispatch(self, room: str, agent_name: str, metadata: str) -> None:
+        self.launched.append((room, agent_name))
+        busy = sum(dispatch.taken for found in self.rooms_by_name.values() for dispatch in found.dispatches)
+        taken = agent_name == self.agent_name and busy < self.slots
+        dispatch = Dispatch(f"AD_{next(self._ids)}", agent_name, metadata, taken)
+        self.rooms_by_name[room].dispatches.append(dispatch)
+        if taken and self.joins:
+            self.join(room)
+
+
+@dataclass
+class FakeAgents:
+    """An `AgentDirectory` of what a test put in."""
+
+    known: list[Agent | InvalidAgent] = field(default_factory=lambda: [agent()])
+    is_synced: bool = True
+
+    @property
+    def synced(self) -> bool:
+        return self.is_synced
+
+    async def wait_synced(self) -> None:
+        assert self.is_synced
+
+    def get(self, namespace: str, name: str) -> Agent | InvalidAgent | None:
+        return next((found for found in self.known if (found.namespace, found.name) == (namespace, name)), None)
+
+    def all(self) -> list[Agent | InvalidAgent]:
+        return list(self.known)
+
+
+@dataclass
+class FakeConnections:
+    livekit: FakeLiveKit
+    problem: SecretProblem | None = None
+
+    async def open(self, agent: Agent) -> Connection:
+        if self.problem is not None:
+            raise self.problem
+        return Connection(self.livekit, CREDENTIALS)
+
+
+@dataclass
+class FakeSupply:
+    """What the controller would say; None: nothing."""
+
+    free: int | None = 1
+    nudges: int = 0
+
+    def free_slots(self, agent_key: str) -> int | None:
+        return self.free
+
+    def nudge(self) -> None:
+        self.nudges += 1
+
+
+@dataclass
+class World:
+    """A gateway among fakes."""
+
+    livekit: FakeLiveKit
+    agents: FakeAgents
+    connections: FakeConnections
+    supply: FakeSupply
+    gateway: Gateway
+
+
+def world(settings: Settings | None = None) -> World:
+    livekit, agents, supply = FakeLiveKit(), FakeAgents(), FakeSupply()
+    connections = FakeConnections(livekit)
+    settings = replace(settings or Settings(), default_namespace="agents")
+    metrics, ledger = Metrics(), Ledger()
+    dispatcher = Dispatcher(connections, ledger, supply, metrics)
+    gateway = Gateway(
+        settings=settings,
+        agents=agents,
+        connections=connections,
+        access=Access(
+            ApiKeys(settings.api_keys_dir), RateLimit(settings.public_calls_per_minute), settings.trusted_proxy_hops
+        ),
+        ledger=ledger,
+        dispatcher=dispatcher,
+        desk=Desk(connections, ledger, dispatcher, settings.max_pending_per_agent),
+        metrics=metrics,
+        pages=Pages(settings.livekit_client_dir),
+    )
+    return World(livekit, agents, connections, supply, gateway)

@@ -1,0 +1,147 @@
+"""What follows from one look at a call's room."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.calls import (
+    MESSAGES,
+    Call,
+    CallReason,
+    CallState,
+    Cause,
+    Effect,
+    Seen,
+    Turn,
+    step,
+)
+from tests.unit.gateway.fakes import agent
+
+NOW = 1000.0
+JOIN_TIMEOUT = 6
+WAITING = Call(
+    id="c1",
+    agent=agent(join_timeout_seconds=JOIN_TIMEOUT),
+    room="ornina-c1",
+    identity="caller-c1",
+    request_hash="h",
+    dispatch_metadata="{}",
+    state=CallState.WAITING,
+    created_at=NOW,
+    asked_at=NOW,
+    since=NOW,
+)
+DISPATCHED = replace(WAITING, state=CallState.DISPATCHED, causes=(Cause.FIRST,), slot_known=True)
+JOINED = replace(DISPATCHED, state=CallState.JOINED, caller_seen_at=NOW, agent_seen_at=NOW)
+
+NOBODY = Seen(room=True, caller=False, agent=False, taken=False)
+CALLER = replace(NOBODY, caller=True)
+TAKEN = replace(CALLER, taken=True)
+BOTH = replace(CALLER, agent=True)
+AGENT = replace(BOTH, caller=False)
+NO_ROOM = replace(NOBODY, room=False)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "call", "seen", "turn", "after", "state", "effect"),
+    [
+        ("waits while no slot is free", WAITING, CALLER, Turn.WAIT, 1, CallState.WAITING, Effect.NONE),
+        ("is dispatched when a slot is free", WAITING, CALLER, Turn.GO, 1, CallState.DISPATCHED, Effect.DISPATCH),
+        ("is dispatched blind", WAITING, CALLER, Turn.GO_BLIND, 1, CallState.DISPATCHED, Effect.DISPATCH),
+        ("never into an empty room", WAITING, NOBODY, Turn.GO, 1, CallState.WAITING, Effect.NONE),
+        ("fails when no slot came", WAITING, CALLER, Turn.WAIT, 121, CallState.FAILED, Effect.HANG_UP),
+        ("ends when nobody came", WAITING, NOBODY, Turn.WAIT, 61, CallState.ENDED, Effect.HANG_UP),
+        ("ends when its room is gone", WAITING, NO_ROOM, Turn.GO, 1, CallState.ENDED, Effect.HANG_UP),
+        ("stays when LiveKit is silent", WAITING, None, Turn.GO, 1, CallState.WAITING, Effect.NONE),
+        ("gives up when LiveKit stays silent", WAITING, None, Turn.GO, 121, CallState.FAILED, Effect.HANG_UP),
+        ("has joined once seen", DISPATCHED, BOTH, Turn.WAIT, 0.4, CallState.JOINED, Effect.NONE),
+        (
+            "joins before its caller",
+            DISPATCHED,
+            replace(BOTH, caller=False),
+            Turn.WAIT,
+            1,
+            CallState.JOINED,
+            Effect.NONE,
+        ),
+        ("gives the workers time", DISPATCHED, CALLER, Turn.GO, 2.4, CallState.DISPATCHED, Effect.NONE),
+        ("waits again when none took it", DISPATCHED, CALLER, Turn.GO, 2.6, CallState.WAITING, Effect.HOLD),
+        ("gives the taker its time", DISPATCHED, TAKEN, Turn.GO, 5.9, CallState.DISPATCHED, Effect.NONE),
+        ("is sent again when the taker died", DISPATCHED, TAKEN, Turn.GO, 6, CallState.DISPATCHED, Effect.DISPATCH),
+        ("stays joined without a caller for a while", JOINED, NOBODY, Turn.WAIT, 29, CallState.JOINED, Effect.NONE),
+        ("ends when its caller has gone", JOINED, NOBODY, Turn.WAIT, 31, CallState.ENDED, Effect.HANG_UP),
+        ("outlives LiveKit's silence", JOINED, None, Turn.WAIT, 3000, CallState.JOINED, Effect.NONE),
+        ("gives a vanished agent time", JOINED, CALLER, Turn.WAIT, 5, CallState.JOINED, Effect.NONE),
+        ("replaces a lost agent", JOINED, CALLER, Turn.WAIT, 5.1, CallState.DISPATCHED, Effect.DISPATCH),
+        ("goes on", JOINED, BOTH, Turn.WAIT, 3600, CallState.JOINED, Effect.NONE),
+        ("ends when it is far too long", JOINED, BOTH, Turn.WAIT, 3661, CallState.ENDED, Effect.HANG_UP),
+        ("is over when its room is gone", JOINED, NO_ROOM, Turn.WAIT, 9, CallState.ENDED, Effect.HANG_UP),
+    ],
+)
+def test_a_call(
+    sentence: str, call: Call, seen: Seen | None, turn: Turn, after: float, state: CallState, effect: Effect
+) -> None:
+    taken = step(call, seen, turn, NOW + after)
+    assert (taken.call.state, taken.effect) == (state, effect), sentence
+    assert taken.call.since == (NOW + after if (state, effect) != (call.state, Effect.NONE) else call.since)
+    assert (taken.call.reason == CallReason.NONE) == taken.call.live, "a reason for every end, and none before"
+
+
+def test_every_reason_has_a_message() -> None:
+    assert set(MESSAGES) == set(CallReason) - {CallReason.NONE}
+
+
+@pytest.mark.parametrize(
+    ("call", "seen", "after", "reason"),
+    [
+        (WAITING, CALLER, 121, CallReason.NO_FREE_SLOT),
+        (WAITING, NOBODY, 61, CallReason.CALLER_NEVER_CAME),
+        (replace(WAITING, caller_seen_at=NOW), NOBODY, 11, CallReason.CALLER_LEFT),
+        (WAITING, NO_ROOM, 1, CallReason.CALLER_NEVER_CAME),
+        (replace(WAITING, caller_seen_at=NOW), NO_ROOM, 1, CallReason.CALLER_LEFT),
+        (replace(DISPATCHED, declined=1), CALLER, 2.6, CallReason.NOT_ANSWERED),
+        (replace(DISPATCHED, causes=(Cause.FIRST, Cause.JOB_DIED)), TAKEN, 6, CallReason.AGENT_DID_NOT_JOIN),
+        (replace(JOINED, causes=(Cause.FIRST, Cause.AGENT_LOST)), CALLER, 6, CallReason.AGENT_LOST),
+        (JOINED, NO_ROOM, 5, CallReason.FINISHED),
+        (JOINED, NOBODY, 31, CallReason.CALLER_LEFT),
+        (JOINED, BOTH, 3661, CallReason.TOO_LONG),
+        (DISPATCHED, None, 121, CallReason.LIVEKIT_UNREACHABLE),
+    ],
+)
+def test_an_end_has_its_reason(call: Call, seen: Seen | None, after: float, reason: CallReason) -> None:
+    assert step(call, seen, Turn.WAIT, NOW + after).call.reason is reason
+
+
+def test_a_declined_call_pauses_and_is_sent_once_more() -> None:
+    back = step(DISPATCHED, CALLER, Turn.GO, NOW + 2.6).call
+    assert step(back, CALLER, Turn.GO, NOW + 3.5).call.state is CallState.WAITING
+    again = step(back, CALLER, Turn.GO, NOW + 3.7).call
+    assert again.causes == (Cause.FIRST, Cause.NOT_TAKEN)
+    assert step(again, CALLER, Turn.GO, NOW + 6.3).call.reason is CallReason.NOT_ANSWERED
+
+
+def test_a_call_sent_blind_is_never_taken_for_declined() -> None:
+    call = replace(DISPATCHED, slot_known=False)
+    now = NOW
+    while call.state is not CallState.FAILED:
+        now += 2.6
+        call = step(call, CALLER, Turn.GO_BLIND, now).call
+        assert now < NOW + 130
+    assert call.reason is CallReason.NO_FREE_SLOT
+    assert now > NOW + 119
+
+
+def test_a_replaced_agent_is_searched_for_as_long_as_a_first_one() -> None:
+    late = NOW + 1800
+    call = replace(JOINED, caller_seen_at=late, agent_seen_at=late)
+    lost = step(call, CALLER, Turn.WAIT, late + 6).call
+    back = step(lost, CALLER, Turn.WAIT, late + 9).call
+    assert back.state is CallState.WAITING
+    assert step(back, CALLER, Turn.WAIT, late + 120).call.state is CallState.WAITING
+    assert step(back, CALLER, Turn.WAIT, late + 127).call.reason is CallReason.NO_FREE_SLOT
+
+
+def test_nothing_follows_the_end() -> None:
+    over = step(WAITING, NO_ROOM, Turn.GO, NOW + 1).call
+    assert step(over, BOTH, Turn.GO, NOW + 2).call == over
+    assert step(over, BOTH, Turn.GO, NOW + 2).effect is Effect.NONE

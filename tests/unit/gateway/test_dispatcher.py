@@ -1,0 +1,201 @@
+"""Calls carried from request to end, with LiveKit played in memory and the waits made short."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway import calls, dispatcher
+from gateway.callrequest import parse_request
+from gateway.calls import Call, CallReason, CallState, Cause
+from gateway.connections import SecretProblem
+from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
+from tests.unit.gateway.fakes import World, agent
+
+REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla"}')
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "PACE_SECONDS", dict.fromkeys(CallState, 0.005))
+    monkeypatch.setattr(calls, "OFFER_SECONDS", 0.03)
+    monkeypatch.setattr(calls, "RETRY_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "AGENT_GRACE_SECONDS", 0.03)
+
+
+async def opened(there: World, *, caller: bool = True) -> Call:
+    """A new call, its caller connected."""
+    call = (await there.gateway.desk.open(agent(), REQUEST, "public", None)).call
+    if caller:
+        there.livekit.enter(call.room, call.identity)
+    return call
+
+
+def now(there: World, call: Call) -> Call:
+    found = there.gateway.ledger.get(call.id)
+    assert found is not None
+    return found
+
+
+async def eventually(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not fact():  # noqa: ASYNC110 - the fakes tell nobody when they change
+            await asyncio.sleep(0.002)
+
+
+async def reaches(there: World, call: Call, state: CallState) -> Call:
+    await eventually(lambda: now(there, call).state is state)
+    return now(there, call)
+
+
+def dispatched_names(there: World, call: Call) -> list[str]:
+    return [found.agent_name for found in there.livekit.rooms_by_name[call.room].dispatches]
+
+
+async def test_a_waiting_call_is_dispatched_when_a_slot_becomes_free(there: World) -> None:
+    there.supply.free = 0
+    first, second = await opened(there), await opened(there)
+    there.supply.free = 1
+    there.gateway.dispatcher.wake_waiting()
+    await reaches(there, first, CallState.JOINED)
+    assert now(there, second).state is CallState.WAITING, "the only slot is spoken for"
+    assert dispatched_names(there, first) == ["ornina-agent"]
+    assert dispatched_names(there, second) == [WAITING_AGENT_NAME]
+    there.supply.free = 0
+    await there.gateway.dispatcher.hang_up(first)
+    there.supply.free = 1
+    await reaches(there, second, CallState.JOINED)
+    assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
+
+
+async def test_no_agent_is_sent_to_a_caller_who_is_not_there(there: World) -> None:
+    there.supply.free = 0
+    call = await opened(there, caller=False)
+    there.supply.free = 1
+    there.gateway.dispatcher.wake_waiting()
+    await asyncio.sleep(0.05)
+    assert now(there, call).state is CallState.WAITING
+    there.livekit.enter(call.room, call.identity)
+    await reaches(there, call, CallState.JOINED)
+
+
+async def test_a_caller_who_leaves_the_line_is_forgotten(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "CALLER_GRACE_SECONDS", 0.02)
+    there.supply.free = 0
+    call = await opened(there)
+    await eventually(lambda: now(there, call).caller_seen_at)
+    there.livekit.leave(call.room, call.identity)
+    over = await reaches(there, call, CallState.ENDED)
+    assert over.reason is CallReason.CALLER_LEFT
+    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+
+
+async def test_blind_dispatches_are_repeated_until_a_worker_takes_one(there: World) -> None:
+    there.supply.free, there.livekit.slots = None, 0
+    call = await opened(there)
+    await eventually(lambda: now(there, call).causes.count(Cause.NOT_TAKEN) >= 2)
+    there.livekit.slots = 1
+    joined = await reaches(there, call, CallState.JOINED)
+    assert joined.causes[0] is Cause.FIRST
+    assert dispatched_names(there, call) == ["ornina-agent"], "every earlier dispatch was withdrawn"
+    assert len(there.livekit.agents_in(call.room)) == 1
+
+
+async def test_workers_that_decline_twice_fail_the_call(there: World) -> None:
+    there.livekit.slots = 0
+    call = await opened(there)
+    over = await reaches(there, call, CallState.FAILED)
+    assert over.reason is CallReason.NOT_ANSWERED
+    assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
+    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+
+
+async def test_a_worker_that_dies_is_replaced_once(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    there.livekit.joins = False
+    call = (await there.gateway.desk.open(agent(join_timeout_seconds=2), REQUEST, "public", None)).call
+    there.livekit.enter(call.room, call.identity)
+    dead = there.livekit.rooms_by_name[call.room].dispatches[0].id
+    await eventually(lambda: Cause.JOB_DIED in now(there, call).causes)
+    await eventually(lambda: dead not in [found.id for found in there.livekit.rooms_by_name[call.room].dispatches])
+    there.livekit.join(call.room)
+    await reaches(there, call, CallState.JOINED)
+
+
+async def test_a_lost_agent_is_replaced_while_its_caller_stays(there: World) -> None:
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+    await eventually(lambda: now(there, call).agent_seen_at)
+    (lost,) = there.livekit.agents_in(call.room)
+    there.livekit.leave(call.room, lost)
+    await eventually(lambda: Cause.AGENT_LOST in now(there, call).causes)
+    await reaches(there, call, CallState.JOINED)
+    assert len(there.livekit.agents_in(call.room)) == 1
+    (lost,) = there.livekit.agents_in(call.room)
+    there.livekit.leave(call.room, lost)
+    assert (await reaches(there, call, CallState.FAILED)).reason is CallReason.AGENT_LOST
+
+
+async def test_the_later_of_two_agents_is_removed(there: World) -> None:
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+    (first,) = there.livekit.agents_in(call.room)
+    there.livekit.join(call.room)
+    await eventually(lambda: there.livekit.agents_in(call.room) == [first])
+    assert now(there, call).state is CallState.JOINED
+
+
+async def test_a_closed_room_ends_the_call(there: World) -> None:
+    call = await opened(there)
+    await eventually(lambda: now(there, call).state is CallState.JOINED and now(there, call).caller_seen_at)
+    await there.livekit.delete_room(call.room)
+    assert (await reaches(there, call, CallState.ENDED)).reason is CallReason.FINISHED
+
+
+async def test_a_call_outlives_livekits_silence_and_missing_secrets(there: World) -> None:
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+    there.livekit.error = LiveKitUnreachable("away")
+    await asyncio.sleep(0.05)
+    there.livekit.error, there.connections.problem = None, SecretProblem("gone")
+    await asyncio.sleep(0.05)
+    there.connections.problem = None
+    assert now(there, call).state is CallState.JOINED
+    assert len(there.livekit.agents_in(call.room)) == 1
+
+
+async def test_a_room_that_could_not_be_closed_is_closed_later(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+    failures = iter([LiveKitUnreachable("away")])
+    close = there.livekit.delete_room
+
+    async def delete_room(room: str) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        await close(room)
+
+    monkeypatch.setattr(there.livekit, "delete_room", delete_room)
+    monkeypatch.setattr(calls, "CALLER_GONE_SECONDS", 0.0)
+    there.livekit.leave(call.room, call.identity)
+    await reaches(there, call, CallState.ENDED)
+    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+
+
+async def test_one_bad_step_does_not_end_a_call(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, failures = dispatcher.look, iter([ValueError("unforeseen")])
+
+    async def stumbling(*arguments: object) -> object:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return await look(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dispatcher, "look", stumbling)
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+
+
+async def test_letting_go_leaves_the_rooms(there: World) -> None:
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+    await there.gateway.dispatcher.stop()
+    assert there.livekit.agents_in(call.room) != []

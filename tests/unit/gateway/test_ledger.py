@@ -1,0 +1,76 @@
+"""Order, positions, slots in flight, and waiting for a change."""
+
+import asyncio
+from dataclasses import replace
+
+from gateway.agents import Agent
+from gateway.calls import Call, CallReason, CallState, Turn
+from gateway.ledger import Ledger
+from tests.unit.gateway.fakes import agent
+from tests.unit.gateway.test_calls import DISPATCHED, JOINED, NOW, WAITING
+
+KEY = WAITING.agent.key
+
+
+def waiting(number: int, of: Agent = WAITING.agent) -> Call:
+    return replace(WAITING, id=f"c{number}", created_at=NOW + number, agent=of)
+
+
+def ledger(*calls: Call) -> Ledger:
+    found = Ledger()
+    for call in calls:
+        found.put(call)
+    return found
+
+
+def test_calls_wait_in_the_order_in_which_they_came() -> None:
+    elsewhere = waiting(3, agent("other"))
+    calls = ledger(waiting(2), waiting(1), elsewhere, replace(DISPATCHED, id="c0"))
+    assert [call.id for call in calls.waiting(KEY)] == ["c1", "c2"]
+    assert [calls.position(call) for call in (waiting(1), waiting(2), elsewhere)] == [1, 2, 1]
+    assert calls.position(replace(DISPATCHED, id="c0")) is None
+    assert calls.pending() == {KEY: 2, "agents/other": 1}
+
+
+def test_as_many_calls_go_as_slots_are_free_and_not_spoken_for() -> None:
+    in_flight = replace(DISPATCHED, id="d")
+    just_joined = replace(JOINED, id="j", since=NOW - 1)
+    long_joined = replace(JOINED, id="l", since=NOW - 3)
+    calls = ledger(waiting(1), waiting(2), in_flight, just_joined, long_joined)
+    assert calls.in_flight(KEY, NOW) == 2
+    assert [calls.turn(KEY, 3, NOW, call) for call in (waiting(1), waiting(2))] == [Turn.GO, Turn.WAIT]
+    assert calls.turn(KEY, 4, NOW) is Turn.WAIT, "a new call stands behind those that wait"
+    assert calls.turn(KEY, 5, NOW) is Turn.GO
+    assert calls.turn("agents/other", 0, NOW) is Turn.WAIT
+
+
+def test_without_knowledge_every_call_goes() -> None:
+    assert ledger(waiting(1)).turn(KEY, None, NOW) is Turn.GO_BLIND
+
+
+async def test_a_change_of_state_wakes_those_who_ask() -> None:
+    calls = ledger(WAITING)
+    asking = asyncio.create_task(calls.changed(WAITING.id, CallState.WAITING, 10))
+    await asyncio.sleep(0)
+    calls.put(replace(WAITING, caller_seen_at=NOW))
+    await asyncio.sleep(0)
+    assert not asking.done(), "the state is the same"
+    calls.put(DISPATCHED)
+    await asyncio.wait_for(asking, 1)
+
+
+async def test_a_question_ends_at_once_when_the_state_is_another_or_the_call_is_over() -> None:
+    over = replace(WAITING, state=CallState.ENDED, reason=CallReason.HUNG_UP)
+    await asyncio.wait_for(ledger(DISPATCHED).changed("c1", CallState.WAITING, 10), 1)
+    await asyncio.wait_for(ledger(over).changed("c1", CallState.ENDED, 10), 1)
+    await asyncio.wait_for(ledger().changed("c1", CallState.WAITING, 10), 1)
+    await asyncio.wait_for(ledger(WAITING).changed("c1", CallState.WAITING, 0.01), 1)
+
+
+def test_old_outcomes_are_forgotten_and_live_calls_never() -> None:
+    over = replace(WAITING, id="over", state=CallState.ENDED, reason=CallReason.HUNG_UP)
+    calls = ledger(over, JOINED)
+    calls.forget_finished(NOW + 599)
+    assert calls.get("over") == over
+    calls.forget_finished(NOW + 601)
+    assert [call.id for call in calls] == [JOINED.id]

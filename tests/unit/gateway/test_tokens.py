@@ -1,0 +1,37 @@
+"""Tokens grant one person the microphone and the speaker in one room, and nothing else."""
+
+import time
+
+import jwt
+
+from gateway.tokens import Credentials, call_token, is_call_token, join_token
+from tests.unit.gateway.fakes import CREDENTIALS
+
+
+def test_a_join_token_grants_no_more_than_a_call_needs() -> None:
+    token = join_token(CREDENTIALS, room="ornina-c1", identity="caller-c1", name="ليلى")
+    claims = jwt.decode(token, CREDENTIALS.api_secret, algorithms=["HS256"])
+    assert claims["video"] == {
+        "roomJoin": True,
+        "room": "ornina-c1",
+        "canPublish": True,
+        "canPublishSources": ["microphone"],
+        "canSubscribe": True,
+        "canPublishData": False,
+        "canUpdateOwnMetadata": False,
+    }
+    assert (claims["iss"], claims["sub"], claims["name"]) == ("devkey", "caller-c1", "ليلى")
+    assert claims["exp"] - time.time() <= 600
+    assert set(claims) == {"iss", "sub", "name", "video", "nbf", "exp"}, "no agent, room or admin grants"
+
+
+def test_a_call_token_is_for_one_call_of_one_server() -> None:
+    token = call_token(CREDENTIALS, "c1")
+    assert is_call_token(CREDENTIALS, "c1", token)
+    assert not is_call_token(CREDENTIALS, "c2", token)
+    assert not is_call_token(Credentials("devkey", "another-secret-of-thirty-two-characters"), "c1", token)
+    assert not is_call_token(CREDENTIALS, "c1", "ключ")
+
+
+def test_a_secret_is_never_shown() -> None:
+    assert CREDENTIALS.api_secret not in repr(CREDENTIALS)
