@@ -12,7 +12,7 @@ from pathlib import Path
 from devkit import golang
 from devkit.commands import follow, run
 from devkit.errors import DevkitError
-from devkit.instance import lock
+from devkit.locks import lock
 from devkit.paths import cache_dir
 from devkit.progress import Progress, Step
 from devkit.tools import TOOLS, Tool
@@ -60,7 +60,7 @@ def ensure(progress: Progress, tools: Sequence[Tool] = TOOLS) -> Binaries:
             paths.update(found)
     for number, tool in enumerate(missing, 1):
         title = f"Build {tool.name} {tool.version} ({number} of {len(missing)})"
-        with progress.step(title) as step, lock(f"build-{tool.name}", seconds=_BUILD_BOUND):
+        with lock(f"build-{tool.name}", _BUILD_BOUND, progress), progress.step(title) as step:
             # Somebody else may have built it while we waited for the lock.
             paths.update(_cached(tool) or _build(tool, step))
     return Binaries(paths)

@@ -29,14 +29,21 @@ def create(name: str) -> None:
     """Make the folder in every hierarchy; v1's cpuset needs its values copied before anything can run in it."""
     for hierarchy in _hierarchies():
         folder = hierarchy / cgroup_root(name).lstrip("/")
-        folder.mkdir(exist_ok=True)
-        for setting in ("cpuset.cpus", "cpuset.mems"):
-            source = hierarchy / setting
-            if source.exists():
-                (folder / setting).write_text(source.read_text())
-        if hierarchy == _ROOT:
-            _delegate(hierarchy)
-            _delegate(folder)
+        try:
+            _create(hierarchy, folder)
+        except OSError as error:
+            raise DevkitError(f"this machine does not let us make the cgroup {folder}: {error.strerror}") from error
+
+
+def _create(hierarchy: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for setting in ("cpuset.cpus", "cpuset.mems"):
+        source = hierarchy / setting
+        if source.exists():
+            (folder / setting).write_text(source.read_text())
+    if hierarchy == _ROOT:
+        _delegate(hierarchy)
+        _delegate(folder)
 
 
 def _delegate(folder: Path) -> None:

@@ -9,7 +9,8 @@ from devkit import internet as internet_access
 from devkit.binaries import Binaries
 from devkit.errors import DevkitError
 from devkit.images import Images
-from devkit.instance import Layout, Record, check_name, instance_lock, load, mark_ready, new_record
+from devkit.instance import Layout, Record, check_name, load, mark_ready, new_record
+from devkit.locks import lock
 from devkit.processes import is_alive
 from devkit.progress import LogProgress, Progress
 from devkit.tools import API_TOOLS, TOOLS
@@ -38,21 +39,13 @@ class Cluster:
         table = Layout(self.name).processes
         return table.start(name, argv, netns=network.netns_name(self.name), env=env).pid
 
-    def stop(self, name: str) -> None:
-        """Stop a program that was spawned under that name; one that has ended is no error."""
-        table = Layout(self.name).processes
-        process = table.get(name)
-        if process is None:
-            raise DevkitError(f"the instance {self.name} has no process named {name}")
-        table.stop(process)
-
     def load_images(self) -> Images:
         """Build the controller's and the worker's image where needed and put them into the node."""
         record = load(self.name)
         if record is None or record.api_only:
             raise DevkitError(f"the instance {self.name} has no node to load images into")
         built = images.build_all(self.progress)
-        with instance_lock(self.name):
+        with lock(f"instance-{self.name}", progress=self.progress):
             images.load(Layout(self.name), [built.controller, built.worker], self.progress)
         return built
 
@@ -70,7 +63,7 @@ def up(
     shown = progress or LogProgress()
     system.ensure(shown, api_only=api_only, internet=internet)
     programs = binaries.ensure(shown, API_TOOLS if api_only else TOOLS)
-    with instance_lock(name):
+    with lock(f"instance-{name}", progress=shown):
         record = load(name)
         if record is not None and is_whole(record) and _has(record, api_only=api_only, internet=internet):
             return _cluster(record, programs, shown)
@@ -84,7 +77,8 @@ def up(
 def down(name: str = "dev", progress: Progress | None = None) -> None:
     """Stop everything that `up` started under that name and remove what it made; nothing there is no error."""
     check_name(name)
-    with (progress or LogProgress()).step(f"Take {name} down"), instance_lock(name):
+    shown = progress or LogProgress()
+    with lock(f"instance-{name}", progress=shown), shown.step(f"Take {name} down"):
         teardown.remove(name)
 
 

@@ -4,13 +4,15 @@ import json
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from devkit.commands import follow, run, succeeds
 from devkit.image_inputs import content_tag
-from devkit.instance import Layout, lock
+from devkit.instance import Layout
+from devkit.locks import lock
 from devkit.node import PAUSE_IMAGE, Ctr
 from devkit.paths import REPOSITORY, cache_dir
 from devkit.progress import Progress, Step
@@ -57,7 +59,8 @@ class Images:
 
 def _buildah(*arguments: str) -> list[str]:
     """buildah on storage of our own, so that nobody else's images are touched and `rm -r` of the cache is enough."""
-    storage = ["--root", str(cache_dir() / "buildah"), "--runroot", "/run/avatar-agent/buildah"]
+    root = cache_dir() / "buildah"
+    storage = ["--root", str(root), "--runroot", f"/run/avatar-agent/buildah-{zlib.crc32(bytes(root)):08x}"]
     return ["buildah", *storage, *arguments]
 
 
@@ -67,7 +70,7 @@ def _have(image: str) -> bool:
 
 def build_all(progress: Progress) -> Images:
     """Build whatever is not built yet: the pause and base images, then the product's own."""
-    with lock("images", seconds=_BUILD_BOUND):
+    with lock("images", _BUILD_BOUND, progress):
         ensure_pause(progress)
         ensure_base(progress)
         built = Images(_build("controller", progress), _build("worker", progress))

@@ -1,25 +1,20 @@
 """One instance's folders and its record: what was made under this name, so that `down` can unmake it."""
 
-import fcntl
 import ipaddress
 import json
 import re
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from devkit.errors import DevkitError
+from devkit.locks import lock
 from devkit.network import Subnets, choose_subnets, host_routes
 from devkit.paths import cache_dir, run_dir, state_dir
-from devkit.processes import ProcessTable, boot_id
+from devkit.processes import ProcessTable
 
 # The name becomes part of a network link's name, which the kernel limits to 15 characters.
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,9}")
-# Another `up` or `down` of the same name may take this long before we give up, in seconds.
-_LOCK_BOUND = 120.0
 
 
 def check_name(name: str) -> str:
@@ -103,7 +98,6 @@ class Record:
     internet: bool
     livekit_api_key: str
     livekit_api_secret: str
-    boot_id: str
     ready: bool = False
     """False until `up` has come to its end: an instance found so was interrupted."""
 
@@ -127,7 +121,6 @@ def new_record(name: str, *, api_only: bool, internet: bool) -> Record:
             internet=internet,
             livekit_api_key=f"devkit-{name}",
             livekit_api_secret=secrets.token_urlsafe(32),
-            boot_id=boot_id(),
         )
         save(record)
     return record
@@ -168,26 +161,3 @@ def names() -> list[str]:
 def records() -> list[Record]:
     """The readable records of all instances."""
     return [record for name in names() if (record := load(name)) is not None]
-
-
-def instance_lock(name: str) -> AbstractContextManager[None]:
-    """Held while an instance is being changed."""
-    return lock(f"instance-{name}")
-
-
-@contextmanager
-def lock(name: str, seconds: float = _LOCK_BOUND) -> Iterator[None]:
-    """Hold the lock of that name across processes; it ends with the process, so no stale lock is left."""
-    folder = cache_dir() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + seconds
-    with (folder / name).open("w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise DevkitError(f"another devkit command has held {name} for {seconds:.0f} s") from None
-                time.sleep(0.1)
-        yield
