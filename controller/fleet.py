@@ -35,6 +35,10 @@ class AgentFleet:
     registered_name: str
     replicas: int | None = None
     """Workers asked for in its Deployment; None: there is none."""
+    wanted: int | None = None
+    """The decision that was acted on last."""
+    reported: "Counts | None" = None
+    """The numbers that were reported last."""
     pods: dict[str, PodSeen] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     history: History = ()

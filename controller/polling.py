@@ -58,7 +58,9 @@ class WorkerPolling:
         news = set(await asyncio.gather(*questions)) - {None}
         now = time.monotonic()
         for key, agent in list(self._fleet.agents.items()):
-            if key in news or self._fleet.decide(key, now).workers != agent.replicas:
+            decision = self._fleet.decide(key, now)
+            differs = agent.reported != self._fleet.counts(key, decision.workers, now)
+            if key in news or differs or decision.workers != agent.wanted:
                 self._changed(key)
 
     async def _ask(self, key: Key, pod: PodSeen) -> Key | None:
@@ -71,10 +73,20 @@ class WorkerPolling:
             ):
                 if response.status != 200:
                     return None
-                status = WorkerStatus.model_validate_json(await response.content.read(_MOST_BYTES))
+                status = WorkerStatus.model_validate_json(await _read(response))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None  # starting, leaving, or out of reach: Kubernetes' own probes judge that
         except ValidationError as error:
             logger.warning("worker status not understood", extra={"pod": pod.name, "faults": error.error_count()})
             return None
         return key if self._fleet.hear_worker(key, pod.name, status, time.monotonic()) else None
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, cut off where it is longer than any status."""
+    body = b""
+    async for chunk in response.content.iter_chunked(_MOST_BYTES):
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            break
+    return body

@@ -6,10 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType
+from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET
 from controller.cluster import observe
-from controller.cluster.client import Document, KubeClient
+from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SERVICE_ACCOUNT
 from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import deployment
@@ -24,7 +24,7 @@ from controller.policy.credentials import credentials, secrets_complete, wanted_
 from controller.policy.knowledge import documents, knowledge
 from controller.policy.scale import Decision
 from controller.policy.specification import read_spec
-from controller.policy.verdict import Verdict
+from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers
 from controller.report import Reporter
 from controller.settings import Settings
@@ -86,7 +86,7 @@ class Reconciler:
         if document is None or "deletionTimestamp" in document["metadata"]:
             self._forget(key)
             return None
-        spec = read_spec(document["spec"])
+        spec = read_spec(key.name, document["spec"])
         if isinstance(spec, Verdict):
             await self._reporter.report(key, document, {ConditionType.READY: spec}, agent_name="", counts=None)
             return NOT_READY_SECONDS
@@ -94,8 +94,11 @@ class Reconciler:
         inputs, children = await asyncio.gather(self._inputs(key, spec), self._children(key, owner))
         self._remember(key, spec, children)
         await self._ask_new_workers(key)
-        decision = await self._act(key, owner, spec, inputs, children)
+        decision = self._fleet.decide(key, time.monotonic())
+        refused = await self._act(key, owner, spec, inputs, children, decision)
         verdicts = self._verdicts(key, spec, inputs, children, decision)
+        if refused is not None:
+            verdicts[ConditionType.READY] = refused
         again_in = await self._report(key, document, verdicts, decision)
         if again_in is not None:
             return again_in
@@ -140,24 +143,35 @@ class Reconciler:
         agent.replicas = None if children.deployment is None else children.deployment["spec"]["replicas"]
         self._fleet.see_pods(key, children.pods)
 
-    async def _act(self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs, children: Children) -> Decision:
+    async def _act(
+        self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs, children: Children, decision: Decision
+    ) -> Verdict | None:
+        """Make it so; returns why Kubernetes does not accept it, if it is the manifest's fault."""
         agent = self._fleet.agents[key]
-        before = agent.replicas
-        decision = self._fleet.decide(key, time.monotonic())
+        before, agent.wanted = agent.replicas, decision.workers
         if before is not None and decision.workers < before:
             await self._let_idle_workers_leave_first(key)
-        if inputs.usable:
-            await self._apply(key, owner, spec, inputs.sources, children, decision.workers)
-        elif before is not None and decision.workers != before:
-            # What runs keeps its configuration until the inputs are mended, but still follows its calls.
-            replicas = {"spec": {"replicas": decision.workers}}
-            await self._client.merge(DEPLOYMENT, key.namespace, owner.worker_name, replicas)
-        else:
-            return decision
+        try:
+            if inputs.usable:
+                await self._apply(key, owner, spec, inputs.sources, children, decision.workers)
+            elif before is not None and decision.workers != before:
+                # What runs keeps its configuration until the inputs are mended, but still follows its calls.
+                replicas = {"spec": {"replicas": decision.workers}}
+                await self._client.merge(DEPLOYMENT, key.namespace, owner.worker_name, replicas)
+            else:
+                return None
+        except ApiError as error:
+            if error.refused:
+                return false(
+                    Reason.APPLY_REFUSED,
+                    f"Kubernetes refuses what the manifest asks for: {error.message}. Correct the manifest, or what "
+                    "forbids it; it is tried again every few seconds.",
+                )
+            raise
         agent.replicas = decision.workers
         if before != decision.workers:
             self._told_scaled(key, before, decision)
-        return decision
+        return None
 
     def _told_scaled(self, key: Key, before: int | None, decision: Decision) -> None:
         self._metrics.scaled(key, decision)
@@ -210,6 +224,7 @@ class Reconciler:
                 wanted=decision.workers,
                 seen=agent.workers(time.monotonic()),
                 deployment_trouble=observe.deployment_trouble(children.deployment),
+                held_back=not inputs.usable,
             ),
         }
         return {ConditionType.READY: conditions.ready(verdicts), **verdicts}
@@ -219,6 +234,7 @@ class Reconciler:
     ) -> float | None:
         agent = self._fleet.agents[key]
         counts = self._fleet.counts(key, decision.workers, time.monotonic())
+        agent.reported = counts
         ready = verdicts[ConditionType.READY].status is ConditionStatus.TRUE
         self._metrics.agent(key, counts, ready=ready, limited=decision.limited)
         name = agent.spec.registered_name(key.name)

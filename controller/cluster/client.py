@@ -29,12 +29,18 @@ Document = dict[str, Any]
 class ApiError(Exception):
     """The API server refused or could not be asked; trying again later may help."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(f"{status} {reason}: {message}")
+    def __init__(self, status: int, reason: str, request: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {request}: {message}")
         self.status = status
         """HTTP status; 0: no answer."""
         self.reason = reason
         self.message = message
+        """The API server's own words."""
+
+    @property
+    def refused(self) -> bool:
+        """The request itself is at fault, or forbidden: it takes a person to change that."""
+        return self.status in (400, 403, 422)
 
 
 class KubeClient:
@@ -127,7 +133,7 @@ class KubeClient:
             response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
             data = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}") from error
+            raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
         if 200 <= response.status < 300:
             document: Document = json.loads(data)
             return document
@@ -139,7 +145,7 @@ def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:
         answer = json.loads(data)
     except ValueError:
         answer = {}
-    return ApiError(status, answer.get("reason", "Refused"), f"{method} {path}: {answer.get('message', '')}")
+    return ApiError(status, answer.get("reason", "Refused"), f"{method} {path}", answer.get("message", ""))
 
 
 @asynccontextmanager

@@ -97,7 +97,9 @@ def _trouble(conditions: Mapping[str, Any], containers: list[Document]) -> str:
     for container in containers:
         waiting = (container.get("state") or {}).get("waiting")
         if waiting and waiting.get("reason") not in _HARMLESS_WAITING:
-            return f"{waiting.get('reason', 'Waiting')}: {waiting.get('message', '')}".rstrip(": ")
+            ended = (container.get("lastState") or {}).get("terminated") or {}
+            last = f" (last exit code {ended['exitCode']}, {ended.get('reason', '')})" if "exitCode" in ended else ""
+            return f"{waiting.get('reason', 'Waiting')}: {waiting.get('message', '')}".rstrip(": ") + last
     return ""
 
 

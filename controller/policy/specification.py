@@ -9,9 +9,18 @@ from pydantic import ValidationError
 from agentspec import AvatarAgentSpec, Reason
 from controller.policy.verdict import Verdict, false
 
+MAX_NAME_LENGTH = 63
+"""A resource's name becomes a label's value."""
 
-def read_spec(raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
-    """The typed spec, or why it cannot be used."""
+
+def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
+    """The typed spec of the resource of that name, or why it cannot be used."""
+    if len(name) > MAX_NAME_LENGTH:
+        return false(
+            Reason.INVALID_SPEC,
+            f"metadata.name has {len(name)} characters; at most {MAX_NAME_LENGTH} can be used. "
+            "Choose a shorter name; spec.agentName may be longer.",
+        )
     try:
         spec = AvatarAgentSpec.model_validate(raw)
     except ValidationError as error:

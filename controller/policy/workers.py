@@ -23,9 +23,18 @@ def is_registered(worker: WorkerSeen, registered_name: str) -> bool:
 
 
 def workers(
-    *, registered_name: str, livekit_url: str, wanted: int, seen: Sequence[WorkerSeen], deployment_trouble: str
+    *,
+    registered_name: str,
+    livekit_url: str,
+    wanted: int,
+    seen: Sequence[WorkerSeen],
+    deployment_trouble: str,
+    held_back: bool,
 ) -> Verdict:
-    """Whether a call could find a worker. `registered_name` is empty when dispatch is automatic."""
+    """Whether a call could find a worker.
+
+    `registered_name` is empty when dispatch is automatic. `held_back`: nothing is started while inputs are broken.
+    """
     staying = [worker for worker in seen if not worker.pod.terminating]
     registered = [worker for worker in staying if is_registered(worker, registered_name)]
     trouble = _trouble(staying, deployment_trouble)
@@ -54,6 +63,10 @@ def workers(
             Reason.NOT_REGISTERED,
             f"Pods run but are not registered with LiveKit at {livekit_url}: {', '.join(deaf[:_NAMED_PODS])}. "
             f"See why: kubectl logs {deaf[0]}",
+        )
+    if held_back and not staying:
+        return false(
+            Reason.NOT_REGISTERED, "No worker is started before CredentialsValid and KnowledgeLoaded are true."
         )
     return false(Reason.WORKERS_STARTING, f"{len(staying)} of {wanted} worker pods exist; none is registered yet.")
 

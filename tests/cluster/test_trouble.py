@@ -100,6 +100,22 @@ async def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(world:
     await world.becomes("ava", "True", seconds=MENDED_SECONDS)
 
 
+async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> None:
+    too_much = {"requests": {"cpu": "4"}, "limits": {"cpu": "2"}}
+    await world.declare("ava", worker={"resources": too_much})
+    seen = await world.becomes("ava", "False", "ApplyRefused")
+    assert "must be less than or equal to cpu limit" in seen["message"]
+    await world.declare("ava")
+    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_a_name_that_no_label_can_hold_is_refused(world: World) -> None:
+    name = "a" * 64
+    await world.declare(name)
+    seen = await world.becomes(name, "False", "InvalidSpec")
+    assert "metadata.name has 64 characters" in seen["message"]
+
+
 async def test_workers_that_register_under_another_name_do_not_count(world: World) -> None:
     world.standin.registered_name["ava"] = "somebody-else"
     await world.declare("ava")

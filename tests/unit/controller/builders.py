@@ -1,0 +1,45 @@
+"""Values for tests, complete but for what a test is about."""
+
+from typing import Any
+
+from agentspec import AvatarAgentSpec, WorkerStatus
+from controller.observation import PodSeen, WorkerSeen
+
+SPEC: dict[str, Any] = {
+    "livekit": {"url": "wss://livekit.example", "credentialsSecretRef": {"name": "livekit"}},
+    "voice": {"openai": {"credentialsSecretRef": {"name": "openai"}}},
+}
+TAVUS: dict[str, Any] = {
+    "provider": "Tavus",
+    "tavus": {"faceID": "face", "palID": "pal", "credentialsSecretRef": {"name": "tavus"}},
+}
+
+
+def spec(**changes: Any) -> AvatarAgentSpec:
+    """The least manifest's spec with whole fields replaced."""
+    return AvatarAgentSpec.model_validate({**SPEC, **changes})
+
+
+def status(**changes: Any) -> WorkerStatus:
+    """A registered worker with four slots and no calls."""
+    known = {"agent_name": "ava", "worker_id": "AW_1", "registered": True, "draining": False, "slots": 4, "calls": 0}
+    return WorkerStatus.model_validate({**known, **changes})
+
+
+def pod(name: str = "pod-1", **changes: Any) -> PodSeen:
+    """A pod that runs and is ready."""
+    known: dict[str, Any] = {
+        "ip": "10.0.0.1",
+        "running": True,
+        "ready": True,
+        "terminating": False,
+        "deletion_cost": None,
+        "trouble": "",
+        "config_map": "ava-worker-1",
+    }
+    return PodSeen(name, **{**known, **changes})
+
+
+def worker(name: str = "pod-1", said: WorkerStatus | None = None, **changes: Any) -> WorkerSeen:
+    """A worker pod and what it said; default: nothing yet."""
+    return WorkerSeen(pod(name, **changes), said)

@@ -1,0 +1,143 @@
+"""The objects that an agent becomes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from agentspec import KnowledgeDocument, WorkerConfig
+from agentspec.resource import WorkerSpec
+from controller.desired.configmap import config_map, worker_config
+from controller.desired.deployment import deployment, grace_seconds
+from controller.desired.identity import Owner
+from controller.desired.serviceaccount import service_account
+from tests.unit.controller.builders import TAVUS, spec
+
+OWNER = Owner("shop", "ava", "uid-1")
+
+
+def build(**changes: Any) -> dict[str, Any]:
+    replicas = changes.pop("replicas", 2)
+    return deployment(
+        OWNER, spec(**changes), default_image="worker:1", config_map_name="ava-worker-1", replicas=replicas
+    )
+
+
+def pod(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["spec"]["template"]["spec"]
+    return found
+
+
+def container(document: dict[str, Any]) -> dict[str, Any]:
+    (found,) = pod(document)["containers"]
+    return dict(found)
+
+
+def environment(document: dict[str, Any]) -> dict[str, Any]:
+    return {variable["name"]: variable for variable in container(document)["env"]}
+
+
+def test_the_same_input_gives_the_same_documents() -> None:
+    assert build() == build()
+    assert json.dumps(build()) == json.dumps(build())
+
+
+def test_every_child_is_labelled_and_owned() -> None:
+    config = config_map(OWNER, worker_config(OWNER, spec(), []))
+    for document in (build(), config, service_account(OWNER)):
+        assert document["metadata"]["namespace"] == "shop"
+        assert document["metadata"]["labels"] == {
+            "avataragents.io/agent": "ava",
+            "app.kubernetes.io/managed-by": "avatar-agent",
+            "app.kubernetes.io/component": "worker",
+        }
+        (owner,) = document["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == (
+            "AvatarAgent",
+            "ava",
+            "uid-1",
+            True,
+        )
+
+
+def test_the_deployment_selects_its_own_pods_and_brings_new_before_old() -> None:
+    document = build()
+    assert document["metadata"]["name"] == "ava-worker"
+    assert document["spec"]["replicas"] == 2
+    assert document["spec"]["selector"]["matchLabels"] == document["spec"]["template"]["metadata"]["labels"]
+    assert document["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def test_pods_have_no_rights_and_no_token() -> None:
+    document = build()
+    security = pod(document)["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(document)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod(document)["automountServiceAccountToken"] is False
+    assert service_account(OWNER)["automountServiceAccountToken"] is False
+
+
+def test_credentials_come_from_the_secrets_named_and_nowhere_else() -> None:
+    found = environment(build(avatar=TAVUS))
+    references = {name: entry["valueFrom"].get("secretKeyRef") for name, entry in found.items() if "valueFrom" in entry}
+    assert references == {
+        "LIVEKIT_API_KEY": {"name": "livekit", "key": "apiKey"},
+        "LIVEKIT_API_SECRET": {"name": "livekit", "key": "apiSecret"},
+        "OPENAI_API_KEY": {"name": "openai", "key": "apiKey"},
+        "TAVUS_API_KEY": {"name": "tavus", "key": "apiKey"},
+        "POD_NAME": None,
+    }
+    assert found["LIVEKIT_URL"]["value"] == "wss://livekit.example"
+
+
+def test_without_an_avatar_there_is_no_key_for_one() -> None:
+    assert "TAVUS_API_KEY" not in environment(build())
+
+
+def test_everything_that_a_worker_writes_to_is_a_volume_of_its_own() -> None:
+    document = build()
+    mounts = {mount["mountPath"]: mount["name"] for mount in container(document)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod(document)["volumes"]}
+    assert volumes[mounts["/tmp"]]["emptyDir"] == {}
+    assert volumes[mounts[environment(document)["PROMETHEUS_MULTIPROC_DIR"]["value"]]]["emptyDir"] == {}
+    assert volumes[mounts["/etc/avatar-agent"]]["configMap"] == {"name": "ava-worker-1"}
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(1, 480), (60, 4020), (720, 43620)])
+def test_the_grace_covers_the_longest_call_and_the_sdks_closing(minutes: int, seconds: int) -> None:
+    assert grace_seconds(WorkerSpec(max_call_minutes=minutes)) == seconds
+    assert pod(build(worker={"maxCallMinutes": minutes}))["terminationGracePeriodSeconds"] == seconds
+
+
+def test_image_and_resources_are_the_manifests_or_the_releases() -> None:
+    assert container(build())["image"] == "worker:1"
+    assert container(build(worker={"image": "mine:2"}))["image"] == "mine:2"
+    resources = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+    assert container(build(worker={"resources": resources}))["resources"] == resources
+
+
+def test_the_configuration_is_what_a_worker_reads() -> None:
+    text = KnowledgeDocument(name="facts/a", text="An hour is 500.")
+    config = worker_config(OWNER, spec(agentName="declared", language="ar", persona={"greeting": "أهلا"}), [text])
+    document = config_map(OWNER, config)
+    assert document["immutable"] is True
+    read = WorkerConfig.model_validate_json(document["data"]["agent.json"])
+    assert read == config
+    assert (read.agent_name, read.greeting, read.livekit_url) == ("declared", "أهلا", "wss://livekit.example")
+    assert read.knowledge == [text]
+
+
+def test_another_configuration_is_another_name_and_the_same_one_is_not() -> None:
+    def name(**changes: Any) -> str:
+        document = config_map(OWNER, worker_config(OWNER, spec(**changes), []))
+        return str(document["metadata"]["name"])
+
+    assert name() == name()
+    assert name() != name(language="ar")
+    assert name() == name(scaling={"maxWorkers": 7}), "what does not concern a worker does not roll workers"
+    assert name().startswith("ava-worker-")

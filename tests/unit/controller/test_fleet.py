@@ -1,0 +1,140 @@
+"""What is remembered of workers and gateways, and what is counted."""
+
+from typing import Any
+
+import pytest
+
+from agentspec import Demand, DispatchMode
+from agentspec.resource import DispatchSpec
+from controller.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet, deletion_costs
+from controller.observation import Key, PodSeen, WorkerSeen
+from controller.policy.scale import Load
+from tests.unit.controller.builders import pod, spec, status, worker
+
+KEY = Key("shop", "ava")
+
+
+def fleet(*pods: PodSeen, **changes: Any) -> Fleet:
+    made = Fleet()
+    made.declare(KEY, spec(worker={"callsPerWorker": 4}, **changes))
+    made.see_pods(KEY, pods)
+    return made
+
+
+def demand(pending: int, gateway: str = "gateway-0", key: Key = KEY) -> Demand:
+    return Demand(gateway=gateway, pending={str(key): pending})
+
+
+def test_calls_of_leaving_workers_are_counted_but_their_slots_are_not() -> None:
+    made = fleet(pod("staying"), pod("leaving", terminating=True))
+    made.hear_worker(KEY, "staying", status(calls=1), 0.0)
+    made.hear_worker(KEY, "leaving", status(calls=2), 0.0)
+    counts = made.counts(KEY, 1, 0.0)
+    assert (counts.calls.active, counts.slots.total, counts.slots.free) == (3, 4, 3)
+    assert (counts.workers.registered, counts.workers.ready, counts.workers.draining) == (1, 1, 1)
+    assert made.load(KEY, 0.0) == Load(calls=1, pending=0, busy=1, busy_unready=False)
+
+
+def test_workers_under_another_name_are_no_supply() -> None:
+    made = fleet(pod())
+    made.hear_worker(KEY, "pod-1", status(agent_name="eva"), 0.0)
+    assert made.supply(0.0)["shop/ava"].slots == 0
+
+
+def test_automatic_dispatch_expects_workers_without_a_name() -> None:
+    made = fleet(pod(), dispatch=DispatchSpec(mode=DispatchMode.AUTOMATIC).model_dump(by_alias=True))
+    made.hear_worker(KEY, "pod-1", status(agent_name=""), 0.0)
+    assert made.counts(KEY, 1, 0.0).workers.registered == 1
+
+
+def test_supply_tells_what_could_be() -> None:
+    made = fleet(pod(), scaling={"maxWorkers": 5})
+    made.hear_worker(KEY, "pod-1", status(calls=1), 0.0)
+    supply = made.supply(0.0)["shop/ava"]
+    assert (supply.slots, supply.free_slots, supply.max_slots) == (4, 3, 20)
+
+
+def test_a_silent_worker_counts_with_its_last_word_for_a_while() -> None:
+    made = fleet(pod())
+    made.hear_worker(KEY, "pod-1", status(calls=2), 0.0)
+    assert made.counts(KEY, 1, WORKER_MEMORY_SECONDS).calls.active == 2
+    assert made.counts(KEY, 1, WORKER_MEMORY_SECONDS + 1).calls.active == 0
+    assert made.load(KEY, WORKER_MEMORY_SECONDS + 1).busy == 1, "it may still have them: it is not taken"
+
+
+def test_only_news_is_news() -> None:
+    made = fleet(pod())
+    assert made.hear_worker(KEY, "pod-1", status(), 0.0)
+    assert not made.hear_worker(KEY, "pod-1", status(), 1.0)
+    assert made.hear_worker(KEY, "pod-1", status(calls=1), 2.0)
+    assert not made.hear_worker(KEY, "gone", status(), 3.0), "a pod that is gone has nothing to say"
+    assert not made.hear_worker(Key("shop", "other"), "pod-1", status(), 3.0)
+
+
+def test_what_a_pod_said_goes_with_the_pod() -> None:
+    made = fleet(pod())
+    made.hear_worker(KEY, "pod-1", status(calls=1), 0.0)
+    made.see_pods(KEY, [])
+    made.see_pods(KEY, [pod()])
+    assert made.counts(KEY, 1, 0.0).calls.active == 0
+
+
+def test_waiting_calls_of_all_gateways_add_up_and_a_silent_gateway_is_forgotten() -> None:
+    made = fleet()
+    made.hear_gateway(demand(2, "gateway-0"), 0.0)
+    made.hear_gateway(demand(3, "gateway-1"), 5.0)
+    assert made.pending(KEY, 5.0) == 5
+    assert made.pending(KEY, GATEWAY_MEMORY_SECONDS + 1) == 3
+    assert made.pending(KEY, GATEWAY_MEMORY_SECONDS + 6) == 0
+
+
+@pytest.mark.parametrize(
+    ("reports", "changed"),
+    [
+        pytest.param([demand(1)], {KEY}, id="calls wait"),
+        pytest.param([demand(1), demand(1)], set(), id="as many as before"),
+        pytest.param([demand(1), Demand(gateway="gateway-0")], {KEY}, id="none waits any more"),
+        pytest.param([demand(0)], set(), id="none waited and none waits"),
+        pytest.param([demand(1, key=Key("shop", "nobody"))], set(), id="an agent that does not exist"),
+    ],
+)
+def test_agents_whose_waiting_calls_changed_are_told(reports: list[Demand], changed: set[Key]) -> None:
+    made = fleet()
+    found: set[Key] = set()
+    for report in reports:
+        found = made.hear_gateway(report, 0.0)
+    assert found == changed
+
+
+def test_a_negative_number_of_waiting_calls_takes_nothing_away() -> None:
+    made = fleet()
+    made.hear_gateway(demand(-5), 0.0)
+    assert made.pending(KEY, 0.0) == 0
+
+
+def test_a_decision_is_remembered_until_the_agent_is_forgotten() -> None:
+    made = fleet(scaling={"minWorkers": 1, "freeSlots": 0, "scaleDownDelaySeconds": 60})
+    made.agents[KEY].replicas = 3
+    assert made.decide(KEY, 0.0).workers == 3
+    assert made.decide(KEY, 59.0).workers == 3
+    assert made.decide(KEY, 60.0).workers == 1
+    made.forget(KEY)
+    assert made.supply(60.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("seen", "costs"),
+    [
+        pytest.param([worker(said=status())], {}, id="an idle worker costs nothing"),
+        pytest.param([worker(said=status(calls=2))], {"pod-1": "2"}, id="a busy one costs its calls"),
+        pytest.param([worker(said=status(calls=2), deletion_cost="2")], {}, id="and is not told so twice"),
+        pytest.param(
+            [worker(said=status(), deletion_cost="2")], {"pod-1": "0"}, id="one that became idle costs no more"
+        ),
+        pytest.param([worker()], {"pod-1": "1"}, id="one whose calls are not known may have some"),
+        pytest.param([worker(ready=False)], {}, id="one that is not up yet has none"),
+        pytest.param([worker(said=status(calls=2), terminating=True)], {}, id="one that leaves needs no price"),
+    ],
+)
+def test_busy_workers_are_dear(seen: list[WorkerSeen], costs: dict[str, str]) -> None:
+    assert deletion_costs(seen) == costs

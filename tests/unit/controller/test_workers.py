@@ -1,0 +1,151 @@
+"""Whether workers are registered under the declared name, and what is said when not."""
+
+import pytest
+
+from agentspec import ConditionStatus, Reason
+from controller.observation import WorkerSeen
+from controller.policy.workers import workers
+from tests.unit.controller.builders import status, worker
+
+TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
+
+
+@pytest.mark.parametrize(
+    ("seen", "wanted", "trouble", "held_back", "expected", "told"),
+    [
+        pytest.param(
+            [worker(said=status())], 1, "", False, (TRUE, Reason.REGISTERED), "1 of 1 workers are registered as 'ava'."
+        ),
+        pytest.param(
+            [worker(said=status()), worker("pod-2", trouble="ErrImagePull: no such image")],
+            2,
+            "",
+            False,
+            (TRUE, Reason.REGISTERED),
+            "1 of 2 workers are registered as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image",
+            id="one is enough, and the other's trouble is told",
+        ),
+        pytest.param([], 0, "", False, (TRUE, Reason.NO_WORKERS_WANTED), "the first waiting call", id="none is wanted"),
+        pytest.param(
+            [], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "0 of 1 worker pods exist", id="none is there yet"
+        ),
+        pytest.param([], 1, "", True, (FALSE, Reason.NOT_REGISTERED), "No worker is started before", id="held back"),
+        pytest.param(
+            [worker(running=False)], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "1 of 1 worker pods", id="starting"
+        ),
+        pytest.param(
+            [worker()], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="not heard yet"
+        ),
+        pytest.param(
+            [worker(said=status(registered=False))],
+            1,
+            "",
+            False,
+            (FALSE, Reason.NOT_REGISTERED),
+            "kubectl logs pod-1",
+            id="runs but is not registered: where to look",
+        ),
+        pytest.param(
+            [worker(said=status(agent_name="eva"))],
+            1,
+            "",
+            False,
+            (FALSE, Reason.NAME_MISMATCH),
+            "should be registered as 'ava', but are: pod-1 as 'eva'",
+            id="another name",
+        ),
+        pytest.param(
+            [worker(said=status(agent_name=""))],
+            1,
+            "",
+            False,
+            (FALSE, Reason.NAME_MISMATCH),
+            "pod-1 without a name (automatic dispatch)",
+            id="no name at all",
+        ),
+        pytest.param(
+            [worker(said=status(agent_name="eva")), worker("pod-2", said=status())],
+            1,
+            "",
+            False,
+            (TRUE, Reason.REGISTERED),
+            "1 of 1",
+            id="a renamed agent: new workers serve while old ones leave",
+        ),
+        pytest.param(
+            [worker(trouble="CrashLoopBackOff: back-off 10s (last exit code 1, Error)")],
+            1,
+            "",
+            False,
+            (FALSE, Reason.NOT_REGISTERED),
+            "pod pod-1: CrashLoopBackOff: back-off 10s (last exit code 1, Error)",
+            id="cannot start: in Kubernetes' words",
+        ),
+        pytest.param(
+            [],
+            1,
+            "FailedCreate: exceeded quota",
+            False,
+            (FALSE, Reason.NOT_REGISTERED),
+            "Workers cannot start: FailedCreate: exceeded quota",
+            id="no pod may be made",
+        ),
+        pytest.param(
+            [worker(said=status(), terminating=True)],
+            1,
+            "",
+            False,
+            (FALSE, Reason.WORKERS_STARTING),
+            "0 of 1",
+            id="one that leaves takes no calls",
+        ),
+        pytest.param(
+            [worker(said=status(draining=True))],
+            1,
+            "",
+            False,
+            (FALSE, Reason.NOT_REGISTERED),
+            "not registered",
+            id="one that drains takes no calls",
+        ),
+    ],
+)
+def test_workers_registered(
+    seen: list[WorkerSeen],
+    wanted: int,
+    trouble: str,
+    held_back: bool,
+    expected: tuple[ConditionStatus, Reason],
+    told: str,
+) -> None:
+    verdict = workers(
+        registered_name="ava",
+        livekit_url="wss://livekit.example",
+        wanted=wanted,
+        seen=seen,
+        deployment_trouble=trouble,
+        held_back=held_back,
+    )
+    assert (verdict.status, verdict.reason) == expected
+    assert told in verdict.message
+
+
+def test_with_automatic_dispatch_workers_have_no_name() -> None:
+    verdict = workers(
+        registered_name="",
+        livekit_url="wss://livekit.example",
+        wanted=1,
+        seen=[worker(said=status(agent_name=""))],
+        deployment_trouble="",
+        held_back=False,
+    )
+    assert verdict.status is TRUE
+    assert "without a name (automatic dispatch)" in verdict.message
+
+
+def test_a_long_list_of_pods_is_cut() -> None:
+    seen = [worker(f"pod-{number}", trouble="ImagePullBackOff") for number in range(9)]
+    verdict = workers(
+        registered_name="ava", livekit_url="", wanted=9, seen=seen, deployment_trouble="", held_back=False
+    )
+    assert verdict.message.count("ImagePullBackOff") == 3

@@ -1,0 +1,133 @@
+"""Keys are handled one at a time each, never lost, and failures come back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from controller import workqueue
+from controller.cluster.client import ApiError
+from controller.observation import Key
+from controller.workqueue import WorkQueue
+
+ONE, TWO = Key("shop", "one"), Key("shop", "two")
+
+
+@asynccontextmanager
+async def working(handle: Callable[[Key], Awaitable[float | None]], workers: int = 4) -> AsyncIterator[WorkQueue]:
+    queue = WorkQueue(handle, workers)
+    task = asyncio.create_task(queue.run())
+    try:
+        yield queue
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_key_added_many_times_is_handled_once() -> None:
+    handled = asyncio.Queue[Key]()
+
+    async def handle(key: Key) -> None:
+        handled.put_nowait(key)
+
+    async with working(handle) as queue:
+        for _ in range(5):
+            queue.add(ONE)
+        queue.add(TWO)
+        assert {await handled.get(), await handled.get()} == {ONE, TWO}
+        await asyncio.sleep(0)
+        assert handled.empty()
+
+
+async def test_one_key_is_never_in_hand_twice_and_what_came_meanwhile_is_taken_up_again() -> None:
+    inside, most, rounds = 0, 0, 0
+    entered, leave = asyncio.Event(), asyncio.Event()
+    done = asyncio.Event()
+
+    async def handle(key: Key) -> None:
+        nonlocal inside, most, rounds
+        inside, rounds = inside + 1, rounds + 1
+        most = max(most, inside)
+        entered.set()
+        await leave.wait()
+        inside -= 1
+        if rounds == 2:
+            done.set()
+
+    async with working(handle) as queue:
+        queue.add(ONE)
+        await entered.wait()
+        queue.add(ONE)
+        queue.add(ONE)
+        leave.set()
+        await asyncio.wait_for(done.wait(), 5)
+        assert (most, rounds) == (1, 2)
+
+
+async def test_a_key_comes_back_when_its_handler_asks_for_it() -> None:
+    times = asyncio.Queue[float]()
+    loop = asyncio.get_running_loop()
+
+    async def handle(key: Key) -> float | None:
+        times.put_nowait(loop.time())
+        return 0.05 if times.qsize() < 2 else None
+
+    async with working(handle) as queue:
+        queue.add(ONE)
+        first = await asyncio.wait_for(times.get(), 5)
+        second = await asyncio.wait_for(times.get(), 5)
+        assert second - first >= 0.05
+
+
+async def test_of_two_dates_the_earlier_one_counts() -> None:
+    handled = asyncio.Event()
+
+    async def handle(key: Key) -> None:
+        handled.set()
+
+    async with working(handle) as queue:
+        queue.add_after(ONE, 0.01)
+        queue.add_after(ONE, 600)
+        await asyncio.wait_for(handled.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    "error", [ApiError(409, "Conflict", "PATCH /x", "again"), RuntimeError("a fault of ours"), TimeoutError()]
+)
+async def test_a_failure_is_tried_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workqueue, "FIRST_RETRY_SECONDS", 0.01)
+    attempts = 0
+    succeeded = asyncio.Event()
+
+    async def handle(key: Key) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise error
+        succeeded.set()
+
+    async with working(handle) as queue:
+        queue.add(ONE)
+        await asyncio.wait_for(succeeded.wait(), 5)
+    delays = [getattr(record, "retry_seconds", None) for record in caplog.records]
+    assert delays == [0.01, 0.02], "each time a longer wait"
+    ours = isinstance(error, RuntimeError)
+    assert {record.levelname for record in caplog.records} == {"ERROR" if ours else "WARNING"}
+
+
+async def test_a_failing_key_does_not_keep_others_waiting() -> None:
+    handled = asyncio.Event()
+
+    async def handle(key: Key) -> None:
+        if key == ONE:
+            raise RuntimeError
+        handled.set()
+
+    async with working(handle, workers=1) as queue:
+        queue.add(ONE)
+        queue.add(TWO)
+        await asyncio.wait_for(handled.wait(), 5)
