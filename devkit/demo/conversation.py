@@ -12,6 +12,8 @@ from devkit.demo.caller import Caller, CallError, Moments, Picture, call
 from devkit.demo.ear import Utterance
 from devkit.providers.speech import Recogniser, Transcript, similarity, speak
 
+VOICE = "onyx"
+"""The caller's voice: of the synthesiser's, one that Whisper *base* understands in Arabic."""
 ANSWER_SECONDS = 40.0
 """Bound of every wait for speech: real providers take 2 to 5 s, recognition on two busy cores longer."""
 
@@ -70,7 +72,7 @@ async def converse(
 
 async def _ask(caller: Caller, question: str) -> float:
     """Say the question; returns when its last sound was spoken."""
-    await caller.say(await asyncio.to_thread(speak, question, "nova"))
+    await caller.say(await asyncio.to_thread(speak, question, VOICE))
     return time.monotonic()
 
 

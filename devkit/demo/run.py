@@ -24,8 +24,8 @@ from devkit.providers.speech import Recogniser
 
 EXAMPLES = REPOSITORY / "examples"
 AGENT = "ornina"
-QUESTION = 1
-"""Which entry of the Arabic knowledge the caller asks about: the price of a consultation."""
+QUESTION = 2
+"""Which entry of the Arabic knowledge the caller asks about: where the office is."""
 PAGE_PORT = 8088
 
 

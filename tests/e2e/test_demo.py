@@ -20,7 +20,7 @@ def test_the_demo_ends_with_an_answered_call_and_an_address(platform: Platform) 
     try:
         assert done.returncode == 0, done.stdout + done.stderr
         timeline = re.findall(r"^ +(\d+\.\d\d) +(\S.*?) *$", done.stdout, re.MULTILINE)
-        assert [what for _, what in timeline][0] == "request sent"
+        assert next(what for _, what in timeline) == "request sent"
         assert {"agent joined", "first audible word", "first video frame", "answer begins"} <= {w for _, w in timeline}
         (address,) = re.findall(r"^ +(http://localhost:\d+/\?agent=\S+)$", done.stdout, re.MULTILINE)
         with urllib.request.urlopen(address, timeout=5) as page:

@@ -5,12 +5,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from devkit.demo.caller import Caller, call
+from devkit.demo.conversation import VOICE
 from devkit.demo.product import AGENTS_NAMESPACE
 from devkit.providers.speech import speak
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
 
-QUESTION = "كَمْ سِعْرُ الاِسْتِشَارَةِ؟"
+QUESTION = "أَيْنَ يَقَعُ مَكْتَبُكُمْ؟"
 
 
 def one_slot(platform: Platform, name: str, **scaling: Any) -> dict[str, Any]:
@@ -32,7 +33,7 @@ async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: s
 
 async def answered(caller: Caller) -> None:
     """The caller asks and hears something back."""
-    await caller.say(await asyncio.to_thread(speak, QUESTION, "nova"))
+    await caller.say(await asyncio.to_thread(speak, QUESTION, VOICE))
     await caller.hear(45)
 
 
