@@ -73,7 +73,7 @@ function startCall(name) {
     show(shown);
   });
   call.start({ agent, name, language });
-  byId("hang-up").focus();
+  byId("stage").focus(); // not a button: Enter pressed twice must not hang up
 }
 
 function onState(detail) {
