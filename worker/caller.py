@@ -10,7 +10,7 @@ from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
 logger = logging.getLogger(__name__)
 
-REJOIN_SECONDS: Final = 8.0
+REJOIN_SECONDS: Final = 10.0
 """How long a caller who left may take to come back: a reloaded page, a lost network."""
 
 
@@ -29,6 +29,7 @@ class Caller:
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
         self._leaving: asyncio.TimerHandle | None = None
+        self._reconnecting = False
 
     @property
     def identity(self) -> str:
@@ -41,6 +42,8 @@ class Caller:
         self._room.on("participant_active", self._on_active)
         self._room.on("participant_disconnected", self._on_disconnected)
         self._room.on("track_published", self._on_published)
+        self._room.on("reconnecting", self._on_reconnecting)
+        self._room.on("reconnected", self._on_reconnected)
         for participant in self._room.remote_participants.values():
             self._on_connected(participant)
             for publication in participant.track_publications.values():
@@ -52,6 +55,8 @@ class Caller:
         self._room.off("participant_active", self._on_active)
         self._room.off("participant_disconnected", self._on_disconnected)
         self._room.off("track_published", self._on_published)
+        self._room.off("reconnecting", self._on_reconnecting)
+        self._room.off("reconnected", self._on_reconnected)
         self._cancel_departure()
 
     async def arrived(self) -> None:
@@ -98,6 +103,20 @@ class Caller:
     def _on_disconnected(self, participant: rtc.RemoteParticipant) -> None:
         if not self._arrived.is_set() or participant.identity != self._identity:
             return
+        if not self._reconnecting:
+            self._await_return()
+
+    def _on_reconnecting(self) -> None:
+        """The agent's own connection is lost: the library drops all participants, and nobody has left."""
+        self._reconnecting = True
+        self._cancel_departure()
+
+    def _on_reconnected(self) -> None:
+        self._reconnecting = False
+        if self._arrived.is_set() and self._identity not in self._room.remote_participants:
+            self._await_return()
+
+    def _await_return(self) -> None:
         logger.info("caller left", extra={"rejoin_seconds": REJOIN_SECONDS})
         self._cancel_departure()
         self._leaving = asyncio.get_running_loop().call_later(REJOIN_SECONDS, self._on_left)

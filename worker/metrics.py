@@ -34,6 +34,7 @@ DECLINED = Counter(
     ["reason"],
     registry=_registry,
 )
+LOST = Counter(PREFIX + "calls_lost", "Calls whose process died: killed, out of memory or hung.", registry=_registry)
 
 
 class CallProcesses(Collector):

@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 from livekit.agents import AgentServer, JobRequest
 from livekit.agents._exceptions import AssignmentTimeoutError
+from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 
 from agentspec import AvatarProvider, WorkerStatus
 from worker import admission, endpoints, job, metrics, phrases, voice
@@ -64,6 +65,7 @@ class Worker(AgentServer):
         self._unstable_connects = 0
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
+        self.on("worker_started", lambda: self._proc_pool.on("process_closed", self._on_process_closed))
         metrics.SLOTS.set(config.calls_per_worker)
         metrics.CALLS.set_function(self.calls)
         metrics.REGISTERED.set_function(lambda: float(self.registered))
@@ -131,6 +133,12 @@ class Worker(AgentServer):
                 "dispatch_mode": self._config.dispatch_mode,
             },
         )
+
+    def _on_process_closed(self, process: JobExecutor) -> None:
+        job = process.running_job
+        if job is not None and process.status is JobStatus.FAILED:
+            metrics.LOST.inc()
+            logger.error("call process died: its call is lost", extra={"room": job.job.room.name, "job_id": job.job.id})
 
     async def _run_ws(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         """The SDK's: runs exactly while the worker is registered."""
