@@ -115,7 +115,7 @@ def test_what_livekit_says_is_passed_on(answer: LiveKitAnswer | None, status: Co
             id="blanks",
         ),
         pytest.param(
-            [KnowledgeSeen("a", {"x": "ا" * (MAX_KNOWLEDGE_BYTES // 2)}), KnowledgeSeen("b", {"y": "z"})],
+            [KnowledgeSeen("a", {"x": "\u0627" * (MAX_KNOWLEDGE_BYTES // 2)}), KnowledgeSeen("b", {"y": "z"})],
             ConditionStatus.FALSE,
             Reason.KNOWLEDGE_TOO_LARGE,
             f"{MAX_KNOWLEDGE_BYTES + 1} bytes",

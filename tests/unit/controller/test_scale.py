@@ -129,7 +129,8 @@ scalings = st.builds(
 def test_whatever_happens_the_promises_hold(
     chosen: ScalingSpec, per_worker: int, happenings: list[tuple[Load, float]]
 ) -> None:
-    now, current, history = 0.0, None, ()
+    now, current = 0.0, None
+    history: History = ()
     needs: list[tuple[float, int]] = []
     for carried, passed in happenings:
         now += passed
