@@ -77,7 +77,7 @@ class Desk:
             raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
         except LiveKitError as error:
             log.error("LiveKit unreachable", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
-            message = "The LiveKit server does not answer: try again with the same Idempotency-Key."
+            message = "The LiveKit server does not answer: try again, with the same Idempotency-Key if you sent one."
             raise RequestError(
                 503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_SECONDS
             ) from error

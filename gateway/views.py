@@ -41,7 +41,7 @@ class OpenedCallView(CallView):
     """The answer to a request for a call: all that is needed to take part in it."""
 
     url: str = Field(description="LiveKit WebSocket URL to connect to.")
-    token: str = Field(description="LiveKit token of the caller, good for connecting within ten minutes.")
+    token: str = Field(description="LiveKit token of the caller; connect within a minute, or the call is given up.")
     call_token: str = Field(description="Bearer token for GET and DELETE of this call.")
 
 
