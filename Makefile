@@ -29,7 +29,7 @@ check: setup ## Lint, types, import rules, generated files
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy agentspec controller gateway worker devkit
-	.venv/bin/lint-imports --no-timings
+	.venv/bin/lint-imports
 	$(PYTHON) -m agentspec.crd --check
 
 unit: setup ## Pure logic, seconds, no network
