@@ -6,6 +6,7 @@ here holds for all of them.
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import Final
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _SAID: Final = frozenset({"lk.pii.user_input", "user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
 """Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
+_QUOTED: Final = re.compile(r"(?<=for text: ).*", re.DOTALL)
+"""The SDK's error when a text gave no audio quotes the text (livekit-agents 1.8.9, tts/tts.py)."""
 _NOISE: Final = "closed unexpectedly"
 """The native library's error for each data channel of a room that was deleted, as every call's is in the end."""
 _REDACTED: Final = "[redacted]"
@@ -32,13 +35,13 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _QUOTED.sub(_REDACTED, record.getMessage()),
         }
         line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD and name not in _SAID}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _QUOTED.sub(_REDACTED, self.formatException(record.exc_info))
         elif record.exc_text:
-            line["exception"] = record.exc_text
+            line["exception"] = _QUOTED.sub(_REDACTED, record.exc_text)
         text = json.dumps(line, default=str, ensure_ascii=False)
         for secret in self._secrets:
             text = text.replace(secret, _REDACTED)

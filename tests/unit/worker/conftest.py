@@ -1,0 +1,34 @@
+"""A configuration as the controller writes it."""
+
+import pytest
+
+from agentspec.workerconfig import WorkerConfig
+
+DOCUMENT = {
+    "namespace": "default",
+    "name": "ornina",
+    "agentName": "ornina-avatar-agent",
+    "dispatchMode": "Explicit",
+    "roomNamePattern": "^ornina-",
+    "language": "ar",
+    "instructions": "You are Ornina's assistant.",
+    "greeting": "مرحباً",
+    "voice": {"openai": {"baseURL": "http://openai.test/v1", "credentialsSecretRef": {"name": "openai"}}},
+    "knowledge": [],
+    "avatar": {"provider": "None"},
+    "livekitURL": "ws://livekit.test:7880",
+    "callsPerWorker": 4,
+    "maxCallMinutes": 60,
+}
+
+
+@pytest.fixture
+def config() -> WorkerConfig:
+    """The configuration of a voice-only agent."""
+    return WorkerConfig.model_validate(DOCUMENT)
+
+
+@pytest.fixture
+def document() -> dict[str, object]:
+    """The same as a document to change."""
+    return dict(DOCUMENT)

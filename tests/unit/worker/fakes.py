@@ -1,0 +1,83 @@
+"""Stand-ins for LiveKit's room and for audio outputs."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from livekit import rtc
+from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities
+
+ACTIVE = rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE
+JOINED = rtc.ParticipantState.PARTICIPANT_STATE_JOINED
+STANDARD = rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD
+SIP = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
+AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+
+
+@dataclass
+class FakePublication:
+    """A track on offer."""
+
+    kind: int = rtc.TrackKind.KIND_AUDIO
+    subscribed: bool = False
+
+    def set_subscribed(self, subscribed: bool) -> None:
+        self.subscribed = subscribed
+
+
+@dataclass
+class FakeParticipant:
+    """Someone in the room."""
+
+    identity: str
+    kind: int = STANDARD
+    state: int = ACTIVE
+    attributes: dict[str, str] = field(default_factory=dict)
+    track_publications: dict[str, FakePublication] = field(default_factory=dict)
+
+
+class FakeRoom(rtc.EventEmitter[Any]):
+    """A room whose participants come and go as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remote_participants: dict[str, FakeParticipant] = {}
+
+    def come(self, participant: FakeParticipant) -> None:
+        self.remote_participants[participant.identity] = participant
+        self.emit("participant_connected", participant)
+
+    def leave(self, identity: str) -> None:
+        self.emit("participant_disconnected", self.remote_participants.pop(identity))
+
+    def as_room(self) -> rtc.Room:
+        return cast(rtc.Room, self)
+
+
+class FakeSink(AudioOutput):
+    """An audio output that plays only when told to."""
+
+    def __init__(self, sample_rate: int = 24000) -> None:
+        super().__init__(label="fake", capabilities=AudioOutputCapabilities(pause=False), sample_rate=sample_rate)
+        self.frames = 0
+        self.flushed = 0
+        self.cleared = 0
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        await super().capture_frame(frame)
+        self.frames += 1
+
+    def flush(self) -> None:
+        super().flush()
+        self.flushed += 1
+
+    def clear_buffer(self) -> None:
+        self.cleared += 1
+
+    def play(self, seconds: float) -> None:
+        self.on_playback_finished(playback_position=seconds, interrupted=False)
+
+
+def silence(seconds: float, sample_rate: int = 24000) -> rtc.AudioFrame:
+    """A frame of nothing."""
+    samples = int(seconds * sample_rate)
+    return rtc.AudioFrame(data=bytes(2 * samples), sample_rate=sample_rate, num_channels=1, samples_per_channel=samples)

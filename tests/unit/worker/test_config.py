@@ -1,0 +1,102 @@
+"""The worker's configuration and credentials: what is read, and what is refused in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from worker.__main__ import main
+from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, ConfigError, load_settings
+
+CREDENTIALS = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "livekit-secret", "OPENAI_API_KEY": "openai-secret"}
+TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
+
+
+def _environment(tmp_path: Path, document: object, **more: str) -> dict[str, str]:
+    path = tmp_path / "agent.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return {CONFIG_VARIABLE: str(path), **CREDENTIALS, **more}
+
+
+def test_settings_are_read(tmp_path: Path, document: dict[str, object]) -> None:
+    settings = load_settings(_environment(tmp_path, document))
+    assert settings.config.registered_name == "ornina-avatar-agent"
+    assert (settings.livekit_key, settings.openai_key, settings.tavus_key) == ("key", "openai-secret", "")
+    assert settings.port == 8080
+
+
+def test_secrets_do_not_show(tmp_path: Path, document: dict[str, object]) -> None:
+    text = repr(load_settings(_environment(tmp_path, document)))
+    assert "livekit-secret" not in text and "openai-secret" not in text
+
+
+@pytest.mark.parametrize("missing", sorted(CREDENTIALS))
+@pytest.mark.parametrize("value", [None, "", "  "], ids=["unset", "empty", "blank"])
+def test_missing_credentials_are_named(
+    tmp_path: Path, document: dict[str, object], missing: str, value: str | None
+) -> None:
+    environment = _environment(tmp_path, document)
+    if value is None:
+        del environment[missing]
+    else:
+        environment[missing] = value
+    with pytest.raises(ConfigError, match=missing):
+        load_settings(environment)
+
+
+def test_tavus_key_is_wanted_only_with_tavus(tmp_path: Path, document: dict[str, object]) -> None:
+    environment = _environment(tmp_path, document | {"avatar": TAVUS})
+    with pytest.raises(ConfigError, match="TAVUS_API_KEY"):
+        load_settings(environment)
+    assert load_settings(environment | {"TAVUS_API_KEY": "t"}).tavus_key == "t"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"roomNamePattern": "^(ornina"}, "roomNamePattern is not a regular expression"),
+        ({"agentName": ""}, "agentName is empty"),
+        ({"avatar": {"provider": "Tavus"}}, "avatar.tavus is missing"),
+        ({"livekitURL": "http://livekit.test"}, "ws://"),
+        ({"callsPerWorker": 0}, "at least 1"),
+        ({"surprise": 1}, "surprise"),
+        ({"language": 7}, "language"),
+    ],
+)
+def test_a_wrong_document_is_refused_in_one_line(
+    tmp_path: Path, document: dict[str, object], change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_settings(_environment(tmp_path, document | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_automatic_dispatch_registers_without_a_name(tmp_path: Path, document: dict[str, object]) -> None:
+    settings = load_settings(_environment(tmp_path, document | {"dispatchMode": "Automatic"}))
+    assert settings.config.registered_name == ""
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\x00"])
+def test_what_is_not_a_document_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="not valid"):
+        load_settings(_environment(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    with pytest.raises(ConfigError, match=f"{path}: No such file"):
+        load_settings({CONFIG_VARIABLE: str(path)})
+
+
+@pytest.mark.parametrize("port", ["x", "0", "65536", "-1"])
+def test_a_wrong_port_is_refused(tmp_path: Path, document: dict[str, object], port: str) -> None:
+    with pytest.raises(ConfigError, match=PORT_VARIABLE):
+        load_settings(_environment(tmp_path, document, **{PORT_VARIABLE: port}))
+
+
+def test_main_prints_one_line_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "none.json"))
+    assert main() == 2
+    assert capsys.readouterr().err.count("\n") == 1
