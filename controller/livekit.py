@@ -5,6 +5,7 @@ import hashlib
 import time
 
 import aiohttp
+from google.protobuf.message import DecodeError
 from livekit import api
 from livekit.protocol.room import ListRoomsRequest
 
@@ -51,6 +52,8 @@ class LiveKitCheck:
             return LiveKitAnswer(LiveKitVerdict.UNREACHABLE, f"HTTP {error.status} {error.message}".strip())
         except TimeoutError:
             return LiveKitAnswer(LiveKitVerdict.UNREACHABLE, f"no answer within {TIMEOUT_SECONDS:.0f} s")
+        except DecodeError:
+            return LiveKitAnswer(LiveKitVerdict.UNREACHABLE, "something answers there, but not as LiveKit does")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return LiveKitAnswer(LiveKitVerdict.UNREACHABLE, str(error) or type(error).__name__)
         return LiveKitAnswer(LiveKitVerdict.ACCEPTED)

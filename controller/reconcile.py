@@ -10,7 +10,7 @@ from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET
 from controller.cluster import observe
 from controller.cluster.client import ApiError, Document, KubeClient
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SERVICE_ACCOUNT
+from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, SERVICE_ACCOUNT
 from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import deployment
 from controller.desired.identity import Owner
@@ -181,8 +181,7 @@ class Reconciler:
     async def _let_idle_workers_leave_first(self, key: Key) -> None:
         seen = self._fleet.agents[key].workers(time.monotonic())
         for pod, cost in deletion_costs(seen).items():
-            annotation = {"metadata": {"annotations": {observe.DELETION_COST: cost}}}
-            await self._client.merge(POD, key.namespace, pod, annotation)
+            await observe.price(self._client, key.namespace, pod, cost)
 
     async def _apply(
         self,

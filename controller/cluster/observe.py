@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
-from controller.cluster.client import Document, KubeClient
+from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.kinds import CONFIG_MAP, POD, REPLICA_SET, SECRET
 from controller.observation import Key, KnowledgeSeen, PodSeen
 
@@ -61,6 +61,15 @@ async def config_maps_of_replica_sets(client: KubeClient, key: Key) -> set[str]:
     found = await client.list(REPLICA_SET, key.namespace, children_selector(key))
     living = [document for document in found if document["spec"].get("replicas") or document["status"].get("replicas")]
     return {_config_map(document["spec"]["template"]["spec"]) for document in living}
+
+
+async def price(client: KubeClient, namespace: str, pod: str, cost: str) -> None:
+    """Say how dear a pod is: of those that could leave, the cheapest go first. One that is gone already is fine."""
+    try:
+        await client.merge(POD, namespace, pod, {"metadata": {"annotations": {DELETION_COST: cost}}})
+    except ApiError as error:
+        if error.status != 404:
+            raise
 
 
 def pod_seen(pod: Document) -> PodSeen:

@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from agentspec import ConditionType
 from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET
@@ -45,6 +46,23 @@ async def test_an_unreachable_livekit_is_told_with_its_address(world: World) -> 
     assert url in seen["message"]
     await world.declare("ava")
     await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+
+
+async def test_a_web_server_that_is_no_livekit_is_told_apart(world: World) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>Welcome</html>", content_type="text/html")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", page)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await world.declare("ava", url=f"ws://127.0.0.1:{runner.addresses[0][1]}")
+        seen = await world.becomes("ava", "False", "LiveKitUnreachable")
+        assert "not as LiveKit does" in seen["message"]
+    finally:
+        await runner.cleanup()
 
 
 async def test_credentials_that_livekit_refuses_are_told_as_such(world: World) -> None:
