@@ -153,15 +153,19 @@ class Worker(AgentServer):
             logger.warning("registration with LiveKit ended")
 
     async def _connection_task(self) -> None:
-        """The SDK's: connects and registers, for ever. It does not pause between registrations that fail at once."""
+        """The SDK's: connects and registers, for ever.
+
+        It pauses between connections that fail, but not when the connection stands and the registration fails or is
+        lost at once: that would ask LiveKit as fast as it answers.
+        """
         assert self._http_session is not None
         connect = self._http_session.ws_connect
 
         async def paced(*args: Any, **options: Any) -> aiohttp.ClientWebSocketResponse:
             if self._unstable_connects:
                 await asyncio.sleep(min(2.0 ** (self._unstable_connects - 1), _LONGEST_PAUSE_SECONDS))
-            self._unstable_connects += 1
             socket: aiohttp.ClientWebSocketResponse = await connect(*args, **options)
+            self._unstable_connects += 1
             return socket
 
         object.__setattr__(self._http_session, "ws_connect", paced)

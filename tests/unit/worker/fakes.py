@@ -77,6 +77,22 @@ class FakeSink(AudioOutput):
         self.on_playback_finished(playback_position=seconds, interrupted=False)
 
 
+class FakeWrapper(AudioOutput):
+    """An output before another, as the SDK's transcript synchroniser stands before the room's."""
+
+    def __init__(self, inner: AudioOutput) -> None:
+        super().__init__(label="wrapper", capabilities=AudioOutputCapabilities(pause=False), next_in_chain=inner)
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        await super().capture_frame(frame)
+
+    def flush(self) -> None:
+        super().flush()
+
+    def clear_buffer(self) -> None:
+        return
+
+
 def silence(seconds: float, sample_rate: int = 24000) -> rtc.AudioFrame:
     """A frame of nothing."""
     samples = int(seconds * sample_rate)

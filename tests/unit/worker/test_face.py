@@ -1,0 +1,135 @@
+"""What a call does about its avatar: the voice first, whatever the avatar does."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agentspec.workerconfig import WorkerConfig
+from tests.unit.worker.fakes import FakeRoom
+from worker import face as module
+from worker.avatar import AvatarError
+from worker.callmetrics import AvatarOutcome
+from worker.face import Face
+
+TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
+
+
+class FakeAvatar:
+    """Comes, or does not."""
+
+    def __init__(self, **options: Any) -> None:
+        self.on_lost = options["on_lost"]
+        self.comes = asyncio.Event()
+        self.error: AvatarError | None = None
+        self.shown = False
+        self.closed = 0
+
+    async def bring(self) -> None:
+        await self.comes.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def show(self) -> None:
+        self.shown = True
+
+    def hide(self) -> bool:
+        was, self.shown = self.shown, False
+        return was
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Scene:
+    """A call's face, and what it asks of the call."""
+
+    def __init__(self, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+        monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
+        monkeypatch.setattr(module, "SEEN_SECONDS", 0.05)
+        monkeypatch.setattr(module, "Avatar", lambda *_, **options: self._make(options))
+        self.ends: list[str] = []
+        self.repeats = 0
+        self.session = SimpleNamespace(agent_state="listening")
+        document = config.model_dump(by_alias=True) | {"avatar": TAVUS | {"onFailure": policy}}
+        self.face = Face(
+            cast(Any, self.session),
+            FakeRoom().as_room(),
+            WorkerConfig.model_validate(document),
+            end_call=self.ends.append,
+            say_again=self._repeat,
+        )
+
+    def _make(self, options: dict[str, Any]) -> FakeAvatar:
+        self.avatar = FakeAvatar(**options)
+        return self.avatar
+
+    def _repeat(self) -> None:
+        self.repeats += 1
+
+
+@pytest.fixture
+async def scene(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(config, monkeypatch, "VoiceOnly")
+
+
+async def test_without_an_avatar_nothing_is_waited_for(config: WorkerConfig) -> None:
+    face = Face(cast(Any, None), FakeRoom().as_room(), config, end_call=print, say_again=print)
+    await asyncio.wait_for(asyncio.gather(face.run(), face.settled(), face.close()), 1)
+
+
+async def test_an_avatar_that_comes_is_shown(scene: Scene) -> None:
+    scene.avatar.comes.set()
+    await scene.face.run()
+    assert scene.avatar.shown
+    await asyncio.wait_for(scene.face.settled(), 0.02)
+
+
+async def test_the_greeting_waits_only_shortly(scene: Scene) -> None:
+    running = asyncio.create_task(scene.face.run())
+    await asyncio.wait_for(scene.face.settled(), 1)
+    assert not scene.avatar.shown
+    running.cancel()
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", 0), ("EndCall", 1)])
+async def test_an_avatar_that_does_not_come_is_ended_and_the_policy_kept(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: int
+) -> None:
+    scene = Scene(config, monkeypatch, policy)
+    scene.avatar.error = AvatarError(AvatarOutcome.REFUSED, "no seat")
+    scene.avatar.comes.set()
+    await scene.face.run()
+    await asyncio.wait_for(scene.face.settled(), 0.02)
+    assert scene.avatar.closed == 1
+    assert len(scene.ends) == ends
+    assert all("no seat" in reason for reason in scene.ends)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown", "repeats"),
+    [("speaking", True, 1), ("listening", True, 0), ("speaking", False, 0)],
+    ids=["what it swallowed is said again", "silence is not", "what the room heard is not"],
+)
+async def test_a_lost_avatar_gives_the_voice_back(scene: Scene, state: str, shown: bool, repeats: int) -> None:
+    scene.avatar.shown = shown
+    scene.session.agent_state = state
+    for _ in range(2):  # it may stall and then leave: one loss
+        scene.avatar.on_lost(AvatarOutcome.STALLED, "it stands still")
+    await asyncio.sleep(0)
+    assert scene.repeats == repeats
+    assert scene.avatar.closed == 1
+    assert scene.ends == []
+
+
+async def test_a_lost_avatar_ends_the_call_where_that_is_declared(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(config, monkeypatch, "EndCall")
+    scene.avatar.shown = True
+    scene.session.agent_state = "speaking"
+    scene.avatar.on_lost(AvatarOutcome.LEFT, "it left")
+    await asyncio.sleep(0)
+    assert len(scene.ends) == 1
+    assert scene.repeats == 0

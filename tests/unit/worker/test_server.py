@@ -1,0 +1,126 @@
+"""The main process: what is registered, which jobs are taken, how it waits between failed registrations."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from livekit.agents import AgentServer
+from livekit.agents._exceptions import AssignmentTimeoutError
+
+from agentspec.workerconfig import WorkerConfig
+from worker.config import Settings
+from worker.server import Worker
+
+
+@pytest.fixture
+async def worker(config: WorkerConfig) -> Worker:
+    return Worker(
+        Settings(config=config, livekit_key="key", livekit_secret="secret", openai_key="o", tavus_key="", port=8080)
+    )
+
+
+class FakeRequest:
+    """A job on offer."""
+
+    def __init__(self, room: str, job: str = "AJ_1") -> None:
+        self.room = SimpleNamespace(name=room)
+        self.id = job
+        self.agent_name = "ornina-avatar-agent"
+        self.rejected = 0
+        self.accepted = 0
+        self.assignment = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def reject(self, *, terminate: bool) -> None:
+        assert not terminate, "another worker may still take it"
+        self.rejected += 1
+
+    async def accept(self, *, name: str) -> None:
+        assert name == self.agent_name
+        self.accepted += 1
+        await self.assignment.wait()
+        if self.error is not None:
+            raise self.error
+
+
+def _offer(worker: Worker, request: FakeRequest) -> asyncio.Task[None]:
+    return asyncio.create_task(worker._on_request(cast(Any, request)))
+
+
+def test_the_sdk_has_what_this_class_reaches_into() -> None:
+    for name in ("_run_ws", "_connection_task", "_answer_availability", "active_jobs", "draining", "drain"):
+        assert hasattr(AgentServer, name)
+
+
+async def test_it_registers_under_the_declared_name(worker: Worker) -> None:
+    assert worker._agent_name == "ornina-avatar-agent"
+    assert worker.status().registered is False
+    assert worker.status().worker_id == ""
+
+
+async def test_a_room_outside_the_pattern_is_declined(worker: Worker) -> None:
+    request = FakeRequest("other-1")
+    await _offer(worker, request)
+    assert (request.rejected, request.accepted) == (1, 0)
+
+
+async def test_offers_made_at_once_never_exceed_the_slots(worker: Worker) -> None:
+    requests = [FakeRequest(f"ornina-{number}", f"AJ_{number}") for number in range(6)]
+    offers = [_offer(worker, request) for request in requests]
+    await asyncio.sleep(0)
+    assert sum(request.accepted for request in requests) == 4
+    assert sum(request.rejected for request in requests) == 2
+    assert worker.calls() == worker.status().calls == 4
+    for request in requests:
+        request.assignment.set()
+    await asyncio.gather(*offers)
+    assert worker.calls() == 0  # no process took them in this test
+
+
+async def test_a_withdrawn_job_frees_its_slot(worker: Worker) -> None:
+    request = FakeRequest("ornina-1")
+    request.error = AssignmentTimeoutError()
+    request.assignment.set()
+    await _offer(worker, request)
+    assert worker.calls() == 0
+
+
+async def test_registered_is_true_exactly_while_the_connection_is_served(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    async def serve(server: Worker, _: object) -> None:
+        seen.append(server.status().registered)
+        raise ConnectionError
+
+    monkeypatch.setattr(AgentServer, "_run_ws", serve)
+    with pytest.raises(ConnectionError):
+        await worker._run_ws(cast(Any, None))
+    assert seen == [True]
+    assert worker.status().registered is False
+
+
+async def test_registrations_that_fail_at_once_are_paced(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    attempts = 0
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def connect(*_: object) -> SimpleNamespace:
+        nonlocal attempts
+        attempts += 1
+        return SimpleNamespace()
+
+    async def keep_connecting(server: Any) -> None:  # noqa: ANN401
+        for _ in range(7):
+            await server._http_session.ws_connect("ws://livekit.test")
+
+    worker._http_session = cast(Any, SimpleNamespace(ws_connect=connect))
+    monkeypatch.setattr(AgentServer, "_connection_task", keep_connecting)
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    await worker._connection_task()
+    assert attempts == 7
+    assert pauses == [1, 2, 4, 8, 10, 10]
