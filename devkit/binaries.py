@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from devkit.locks import lock
 from devkit.paths import cache_dir
 from devkit.progress import Progress, Step
 from devkit.tools import TOOLS, Tool
+from devkit.workplace import workplace
 
 # A Kubernetes build takes 8 minutes on 2 cores; beyond this something is stuck, in seconds.
 _BUILD_BOUND = 3600.0
@@ -103,8 +103,8 @@ def _build(tool: Tool, step: Step) -> dict[str, Path]:
     go = golang.ensure()
     folder = _folder(tool)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as temporary:
-        output = Path(temporary) / "out"
+    with workplace(f"build-{tool.name}") as temporary:
+        output = temporary / "out"
         output.mkdir()
         _go_build(go, tool, output, step)
         output.rename(folder)
@@ -130,4 +130,5 @@ def _go_build(go: Path, tool: Tool, output: Path, step: Step) -> None:
     listing = [str(go), "list", "-deps", *packages]
     building = [str(go), "build", "-v", "-trimpath", "-ldflags", tool.linker_flags, "-o", target, *packages]
     follow(listing, lambda text: count(text, "listed"), seconds=_BUILD_BOUND, cwd=tool.module, env=env)
+    step.update(f"{counts['listed']} packages, less those in Go's cache")
     follow(building, lambda text: count(text, "compiled"), seconds=_BUILD_BOUND, cwd=tool.module, env=env)

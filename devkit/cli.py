@@ -94,7 +94,7 @@ def _build_all(name: str, progress: Progress) -> None:
         built = made.result()
     record = load(check_name(name))
     if record is not None and not record.api_only and cluster.is_whole(record):
-        images.load(Layout(name), [built.controller, built.worker], progress)
+        cluster.load_images(name, built, progress)
     for image in (built.controller, built.worker):
         console.print(image, highlight=False)
 

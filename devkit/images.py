@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from devkit.locks import lock
 from devkit.node import PAUSE_IMAGE, Ctr
 from devkit.paths import REPOSITORY, cache_dir
 from devkit.progress import Progress, Step
+from devkit.workplace import workplace
 
 _SUITE = "bookworm"
 # The last part is ours: raise it when the way the base is made changes.
@@ -71,8 +71,8 @@ def _have(image: str) -> bool:
 def build_all(progress: Progress) -> Images:
     """Build whatever is not built yet: the pause and base images, then the product's own."""
     with lock("images", _BUILD_BOUND, progress):
-        ensure_pause(progress)
-        ensure_base(progress)
+        _build_pause(progress)
+        _build_base(progress)
         built = Images(_build("controller", progress), _build("worker", progress))
         for image in outdated(_listed()):
             # A layer that another image is made of stays; one that is in use by somebody is left for next time.
@@ -120,40 +120,38 @@ def forgettable(imported: Mapping[str, str], built: Iterable[str]) -> list[str]:
 
 
 def ensure_pause(progress: Progress) -> None:
+    """Build the pause image unless it is built; the only one that a node needs to start."""
+    if not _have(PAUSE_IMAGE):
+        with lock("images", _BUILD_BOUND, progress):
+            _build_pause(progress)
+
+
+def _build_pause(progress: Progress) -> None:
     """The image that holds a pod's namespaces: one static program."""
     if _have(PAUSE_IMAGE):
         return
-    with progress.step("Build the pause image"), tempfile.TemporaryDirectory(prefix="avatar-agent-") as folder:
-        context = Path(folder)
+    with progress.step("Build the pause image"), workplace("pause") as context:
         (context / "pause.c").write_text(_PAUSE_SOURCE)
         run(["gcc", "-static", "-Os", "-o", str(context / "pause"), str(context / "pause.c")])
         (context / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nUSER 65535\nENTRYPOINT ["/pause"]\n')
         run(_buildah("bud", "--tag", PAUSE_IMAGE, str(context)), seconds=_BUILD_BOUND)
 
 
-def ensure_base(progress: Progress) -> None:
+def _build_base(progress: Progress) -> None:
     """A Debian with Python, which stands in for python:3.11-slim-bookworm as PYTHON_IMAGE."""
     if _have(BASE_IMAGE):
         return
-    with progress.step("Build the base image") as step, tempfile.TemporaryDirectory(dir=_scratch()) as folder:
-        root = Path(folder) / "root"
+    with progress.step("Build the base image") as step, workplace("base") as folder:
+        root = folder / "root"
         command = ["debootstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _SUITE, str(root)]
         mirror = find_mirror(path.read_text() for path in _apt_sources())
         follow([*command, *([mirror] if mirror else [])], step.update, seconds=_BUILD_BOUND)
         step.update("packing")
         excludes = [f"--exclude={pattern}" for pattern in _BASE_LEFT_OUT]
         run(["tar", "-C", str(root), *excludes, "-cf", f"{folder}/root.tar", "."], seconds=600)
-        (Path(folder) / "Dockerfile").write_text('FROM scratch\nADD root.tar /\nCMD ["python3"]\n')
-        ignore = Path(folder) / ".dockerignore"
-        ignore.write_text("root\n")
-        run(_buildah("bud", "--tag", BASE_IMAGE, folder), seconds=_BUILD_BOUND)
-
-
-def _scratch() -> Path:
-    """Room for large temporary files beside the cache: /tmp may be small, or mounted without devices."""
-    folder = cache_dir() / "scratch"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        (folder / "Dockerfile").write_text('FROM scratch\nADD root.tar /\nCMD ["python3"]\n')
+        (folder / ".dockerignore").write_text("root\n")
+        run(_buildah("bud", "--tag", BASE_IMAGE, str(folder)), seconds=_BUILD_BOUND)
 
 
 def _apt_sources() -> list[Path]:
@@ -202,8 +200,8 @@ def load(layout: Layout, images: Iterable[str], progress: Progress) -> None:
     for image in images:
         if image in present:
             continue
-        with progress.step(f"Load {image}"), tempfile.TemporaryDirectory(dir=_scratch()) as folder:
-            archive = Path(folder) / "image.tar"
+        with progress.step(f"Load {image}"), workplace(f"load-{layout.name}") as folder:
+            archive = folder / "image.tar"
             # Docker's format keeps layers uncompressed: into an OCI archive, gzip would take most of the time.
             run(_buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}"), seconds=600)
             ctr.import_image(archive)

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from devkit import cgroups, network
-from devkit.commands import run
 from devkit.errors import DevkitError
 from devkit.instance import Layout
+from devkit.mounts import unmount_below
 from devkit.node import CONTAINERD_NAMESPACE, Ctr
 from devkit.processes import is_alive, start_time
 
@@ -23,7 +23,6 @@ _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _SHIM_BOUND = 10.0
 _DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "coredns"}
-_UNMOUNT_TRIES = 50
 
 
 def leftovers(name: str) -> bool:
@@ -48,7 +47,7 @@ def remove(name: str) -> None:
     # What the control plane would save on its way out is deleted below: it need not take its time.
     table.stop_all([process.name for process in table.all()], grace=0)
     _kill_shims(layout)
-    _unmount(layout)
+    unmount_below([layout.root, layout.run, layout.containerd_content])
     cgroups.delete(name)
     network.delete(name)
     _remove_traces(layout)
@@ -96,25 +95,6 @@ def _kill_shims(layout: Layout) -> None:
             except ProcessLookupError:
                 continue
         time.sleep(0.05)
-
-
-def mounts_below(folders: list[Path], mountinfo: str) -> list[str]:
-    """Mount points under any of the folders, the last mounted first; proc(5) escapes blanks as \\040."""
-    points = [line.split()[4].replace("\\040", " ") for line in mountinfo.splitlines()]
-    below = [point for point in points if any(point.startswith(f"{folder}/") for folder in folders)]
-    return below[::-1]
-
-
-def _unmount(layout: Layout) -> None:
-    """Unmount volumes, root file systems and network namespaces of pods; one may be stacked on another."""
-    folders = [layout.root, layout.run, layout.containerd_content]
-    for _ in range(_UNMOUNT_TRIES):
-        points = mounts_below(folders, Path("/proc/self/mountinfo").read_text())
-        if not points:
-            return
-        for point in points:
-            run(["umount", "--lazy", point])
-    raise DevkitError(f"something keeps mounting below {layout.root} or {layout.run}")
 
 
 def _remove_traces(layout: Layout) -> None:

@@ -7,7 +7,7 @@ import pytest
 from devkit import instance
 from devkit.errors import DevkitError
 from devkit.instance import Layout, Record, check_name, load, mark_ready, names, new_record, save
-from devkit.teardown import mounts_below
+from devkit.mounts import mounts_below
 
 
 @pytest.fixture(autouse=True)
