@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agentspec import AvatarAgentStatus, Condition, ConditionStatus, ConditionType
+from agentspec import AvatarAgentStatus, Condition, ConditionType
 from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.events import post_transition
 from controller.cluster.kinds import AVATAR_AGENT
@@ -72,13 +72,11 @@ class Reporter:
                 return None  # deleted meanwhile
             raise
         self._written[key] = time.monotonic()
-        await self._tell(Owner(key.namespace, key.name, metadata["uid"]), conditions.changed(previous, current))
+        await self._tell(Owner(key.namespace, key.name, metadata["uid"]), conditions.worth_telling(previous, current))
         return None
 
-    async def _tell(self, owner: Owner, changed: list[Condition]) -> None:
-        for condition in changed:
-            if (condition.status is ConditionStatus.TRUE) is not (condition.type is ConditionType.READY):
-                continue  # Ready becoming true, and parts becoming false, are what a person wants to read
+    async def _tell(self, owner: Owner, transitions: list[Condition]) -> None:
+        for condition in transitions:
             logger.info(
                 "condition changed",
                 extra={

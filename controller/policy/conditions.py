@@ -43,7 +43,20 @@ def assemble(
     return [after[kind] for kind in ConditionType if kind in after]
 
 
-def changed(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
-    """The conditions whose status or reason is another than before: what is worth an event."""
+def worth_telling(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
+    """Transitions that a person wants to read as events: what broke, and that the agent is ready.
+
+    A summary that is false only repeats what broke, unless no part of it did.
+    """
     before = {condition.type: (condition.status, condition.reason) for condition in previous}
-    return [condition for condition in current if before.get(condition.type) != (condition.status, condition.reason)]
+    broken = {condition.reason for condition in current if _broken_part(condition)}
+    return [
+        condition
+        for condition in current
+        if before.get(condition.type) != (condition.status, condition.reason)
+        and (_broken_part(condition) or (condition.type is ConditionType.READY and condition.reason not in broken))
+    ]
+
+
+def _broken_part(condition: Condition) -> bool:
+    return condition.type is not ConditionType.READY and condition.status is ConditionStatus.FALSE

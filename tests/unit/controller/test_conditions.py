@@ -2,8 +2,8 @@
 
 import pytest
 
-from agentspec import Condition, ConditionStatus, ConditionType, Reason
-from controller.policy.conditions import assemble, changed, ready
+from agentspec import Condition, ConditionType, Reason
+from controller.policy.conditions import assemble, ready, worth_telling
 from controller.policy.verdict import Verdict, false, true, unknown
 
 GOOD = true(Reason.REGISTERED, "1 of 1 workers are registered as 'ava'.")
@@ -70,10 +70,29 @@ def test_conditions_without_a_new_verdict_stay() -> None:
     assert [entry for entry in new if entry.type is not ConditionType.READY] == old
 
 
-def test_a_change_is_another_status_or_reason_but_not_another_message() -> None:
-    before = [condition(BROKEN, "then")]
-    same = condition(Verdict(ConditionStatus.FALSE, Reason.SECRET_NOT_FOUND, "in other words"), "then")
-    other = condition(STARTING, "then")
-    assert changed(before, [same]) == []
-    assert changed(before, [other]) == [other]
-    assert changed([], [same]) == [same]
+def part(verdict: Verdict) -> Condition:
+    return condition(verdict, "then").model_copy(update={"type": ConditionType.CREDENTIALS_VALID})
+
+
+REFUSED = false(Reason.APPLY_REFUSED, "Correct it.")
+IN_OTHER_WORDS = false(Reason.SECRET_NOT_FOUND, "in other words")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        pytest.param([], [(BROKEN, BROKEN)], ["CredentialsValid"], id="what broke, and not its summary"),
+        pytest.param([(BROKEN, BROKEN)], [(BROKEN, IN_OTHER_WORDS)], [], id="the same in other words"),
+        pytest.param([(BROKEN, BROKEN)], [(GOOD, GOOD)], ["Ready"], id="the agent is ready"),
+        pytest.param([(GOOD, GOOD)], [(GOOD, GOOD)], [], id="nothing new"),
+        pytest.param([(GOOD, GOOD)], [(REFUSED, GOOD)], ["Ready"], id="a summary that says what no part says"),
+        pytest.param([(STARTING, STARTING)], [(BROKEN, BROKEN)], ["CredentialsValid"], id="it broke in another way"),
+    ],
+)
+def test_worth_telling(
+    before: list[tuple[Verdict, Verdict]], after: list[tuple[Verdict, Verdict]], told: list[str]
+) -> None:
+    def conditions(found: list[tuple[Verdict, Verdict]]) -> list[Condition]:
+        return [entry for summary, one in found for entry in (condition(summary, "then"), part(one))]
+
+    assert [entry.type.value for entry in worth_telling(conditions(before), conditions(after))] == told
