@@ -4,6 +4,7 @@ Everything is found by the instance's own name and records, in an order in which
 the kubelet before the pods (it would restart them), the pods before containerd, daemons before the network.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ from devkit.processes import is_alive, start_time
 # Where the kubelet and the CNI library keep links and results whatever their configuration says.
 _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_KUBELET_FOLDERS = (Path("/var/lib/kubelet/device-plugins"), Path("/var/lib/kubelet"), _CONTAINER_LOGS)
 _SHIM_BOUND = 10.0
 _DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "coredns"}
 
@@ -103,6 +105,10 @@ def _remove_traces(layout: Layout) -> None:
         for link in _CONTAINER_LOGS.iterdir():
             if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
                 link.unlink()
+    for folder in _KUBELET_FOLDERS:
+        # Refused while anything is inside: then it is in use, or was not made by our kubelet.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
     network_name = f"avatar-agent-{layout.name}"
     for result in _CNI_RESULTS.glob(f"{network_name}-*-eth0"):
         container = result.name.removeprefix(f"{network_name}-").removesuffix("-eth0")
