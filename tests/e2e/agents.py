@@ -40,7 +40,7 @@ def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> 
     finally:
         product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
         # A worker may drain for as long as a call may last; a test's calls are over.
-        pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
+        pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--wait=false", "--ignore-not-found"]
         eventually(lambda: not workers(product, name) or product.kubectl_run("-n", AGENTS_NAMESPACE, *pods) is None, 60)
 
 
