@@ -42,7 +42,7 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
     """Run every step. Raises DevkitError or CallError naming the first that did not happen."""
     started = time.monotonic()
     if own is None:
-        cluster = clusters.up(name, progress=progress)
+        cluster = clusters.up(name, progress=progress, internet=targets.needs_internet(os.environ))
         images = cluster.load_images()
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
         with progress.step("simulated providers"):

@@ -33,6 +33,11 @@ def external_targets(environment: Mapping[str, str]) -> Targets:
     )
 
 
+def needs_internet(environment: Mapping[str, str]) -> bool:
+    """Whether a real provider or LiveKit is to be reached from the local cluster, which has no way out otherwise."""
+    return any(environment.get(name) for name in ("OPENAI_API_KEY", "TAVUS_API_KEY", "LIVEKIT_URL"))
+
+
 def local_targets(cluster: Cluster, environment: Mapping[str, str]) -> Targets:
     """The instance's LiveKit and simulated providers, each replaced by the real one whose key is given."""
     openai, tavus = environment.get("OPENAI_API_KEY", ""), environment.get("TAVUS_API_KEY", "")
