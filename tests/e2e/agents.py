@@ -39,9 +39,11 @@ def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> 
         yield name
     finally:
         product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
+        # The garbage collector learns of a new kind of owner within half a minute, later of each owner at once.
+        eventually(lambda: not product.items("deployments", f"{AGENT_LABEL}={name}"), 90, "its Deployment is gone")
         # A worker may drain for as long as a call may last; a test's calls are over.
-        pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--wait=false", "--ignore-not-found"]
-        eventually(lambda: not workers(product, name) or product.kubectl_run("-n", AGENTS_NAMESPACE, *pods) is None, 60)
+        pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
+        product.kubectl_run("-n", AGENTS_NAMESPACE, *pods)
 
 
 def workers(product: Product, name: str) -> list[dict[str, Any]]:
