@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_SAID: Final = frozenset({"lk.pii.user_input", "user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
+_PERSONAL: Final = "lk.pii."
+"""How the SDK marks fields that identify people or repeat what they said."""
+_SAID: Final = frozenset({"user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
 """Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
 _QUOTED: Final = re.compile(r"(?<=for text: ).*", re.DOTALL)
 """The SDK's error when a text gave no audio quotes the text (livekit-agents 1.8.9, tts/tts.py)."""
@@ -28,24 +30,28 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        self._secrets = [secret for secret in secrets if len(secret) >= 6]
+        self._secrets = [json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets if len(secret) >= 6]
 
     def format(self, record: logging.LogRecord) -> str:
+        trace = self.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _QUOTED.sub(_REDACTED, record.getMessage()),
+            # A call process' record comes with the traceback in the message too.
+            "message": _QUOTED.sub(_REDACTED, record.getMessage().removesuffix(f"\n{trace}")),
         }
-        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD and name not in _SAID}
-        if record.exc_info:
-            line["exception"] = _QUOTED.sub(_REDACTED, self.formatException(record.exc_info))
-        elif record.exc_text:
-            line["exception"] = _QUOTED.sub(_REDACTED, record.exc_text)
+        line |= {name: value for name, value in record.__dict__.items() if not _left_out(name)}
+        if trace:
+            line["exception"] = _QUOTED.sub(_REDACTED, trace)
         text = json.dumps(line, default=str, ensure_ascii=False)
         for secret in self._secrets:
             text = text.replace(secret, _REDACTED)
         return text
+
+
+def _left_out(field: str) -> bool:
+    return field in _STANDARD or field in _SAID or field.startswith(_PERSONAL)
 
 
 def set_up(secrets: Iterable[str]) -> None:

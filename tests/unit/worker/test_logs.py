@@ -52,7 +52,7 @@ def test_secrets_in_tracebacks_are_redacted() -> None:
     assert SECRET not in json.dumps(line)
 
 
-@pytest.mark.parametrize("field", ["lk.pii.user_input", "transcript", "text", "body"])
+@pytest.mark.parametrize("field", ["lk.pii.user_input", "lk.pii.participant_identity", "transcript", "text", "body"])
 def test_what_was_said_is_left_out(field: str) -> None:
     assert "hello" not in json.dumps(_line({field: "hello"}))
 
@@ -62,6 +62,17 @@ def test_what_the_sdk_quotes_when_speech_fails_is_left_out() -> None:
         {}, "failed to synthesize speech: no audio frames were pushed for text: my name is Salma, retrying in 1s"
     )
     assert "Salma" not in json.dumps(line)
+
+
+def test_a_call_processs_traceback_is_shown_once() -> None:
+    line = _line({"exc_text": "Traceback: no"}, "task failed\nTraceback: no")
+    assert (line["message"], line["exception"]) == ("task failed", "Traceback: no")
+
+
+def test_a_secret_with_quotes_is_redacted() -> None:
+    secret = 'a"b\\c-secret'
+    text = JsonFormatter([secret]).format(logging.makeLogRecord({"msg": f"key {secret}"}))
+    assert json.loads(text)["message"] == "key [redacted]"
 
 
 def test_fields_that_are_not_json_are_shown_as_text() -> None:
