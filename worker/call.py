@@ -239,6 +239,7 @@ class Call:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("call task failed", extra={"task": task.get_name()}, exc_info=task.exception())
-            self.end(Outcome.CRASHED, f"internal error in {task.get_name()}")
+        if task.cancelled() or task.exception() is None or not self._context.room.isconnected():
+            return
+        logger.error("call task failed", extra={"task": task.get_name()}, exc_info=task.exception())
+        self.end(Outcome.CRASHED, f"internal error in {task.get_name()}")

@@ -48,8 +48,8 @@ JOIN_SECONDS = Histogram(
 )
 ANSWER_SECONDS = Histogram(
     _PREFIX + "answer_seconds",
-    "From the caller being in the room to the greeting's first sound.",
-    buckets=(0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
+    "From the caller being in the room to the greeting's first sound being sent.",
+    buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
 )
 TURN_SECONDS = Histogram(
     _PREFIX + "turn_seconds",

@@ -58,11 +58,16 @@ class Face:
         started = time.monotonic()
         try:
             await self._avatar.bring()
+            await self._avatar.show()
         except AvatarError as error:
             self._settled.set()
             await self._do_without(self._avatar, error.outcome, str(error))
             return
-        await self._avatar.show()
+        except Exception as error:  # whatever it is, the voice goes on
+            logger.exception("avatar failed unexpectedly")
+            self._settled.set()
+            await self._do_without(self._avatar, AvatarOutcome.REFUSED, f"internal error: {type(error).__name__}")
+            return
         self._settled.set()
         callmetrics.AVATARS.labels(AvatarOutcome.JOINED).inc()
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})

@@ -9,6 +9,7 @@ imports prometheus_client: livekit-agents empties the directory when it starts, 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, disable_created_metrics, generate_latest
@@ -42,13 +43,14 @@ class CallProcesses(Collector):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._folding = Lock()
 
     def collect(self) -> Iterator[Metric]:
-        fold_dead(self._directory)
-        files = MultiProcessCollector(CollectorRegistry(), str(self._directory))  # type: ignore[no-untyped-call]
-        for metric in files.collect():  # type: ignore[no-untyped-call]
-            if metric.name.startswith(PREFIX):
-                yield metric
+        with self._folding:  # two scrapes at once must not count a file twice
+            fold_dead(self._directory)
+            files = MultiProcessCollector(CollectorRegistry(), str(self._directory))  # type: ignore[no-untyped-call]
+            found = list(files.collect())  # type: ignore[no-untyped-call]
+        yield from (metric for metric in found if metric.name.startswith(PREFIX))
 
 
 def prepare_directory(directory: Path) -> None:

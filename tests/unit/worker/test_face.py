@@ -107,6 +107,14 @@ async def test_an_avatar_that_does_not_come_is_ended_and_the_policy_kept(
     assert all("no seat" in reason for reason in scene.ends)
 
 
+async def test_an_unexpected_error_of_the_avatar_leaves_the_voice(scene: Scene) -> None:
+    scene.avatar.error = cast(Any, KeyError("surprise"))
+    scene.avatar.comes.set()
+    await scene.face.run()
+    assert scene.avatar.closed == 1
+    assert scene.ends == []
+
+
 @pytest.mark.parametrize(
     ("state", "shown", "repeats"),
     [("speaking", True, 1), ("listening", True, 0), ("speaking", False, 0)],
