@@ -95,6 +95,15 @@ class Worker(AgentServer):
         self._proc_pool.set_target_idle_processes(min(IDLE_PROCESSES, free))
         return load(calls, self._slots.total)
 
+    async def _invoke_load_fnc(self) -> float:
+        """The SDK's: asks for the load twice a second. It tells LiveKit only every 2.5 s, and a slot that became free
+        would be refused for so long; a change is told at once."""
+        reported = await super()._invoke_load_fnc()
+        if self.registered and reported != self._worker_load:
+            self._worker_load = reported
+            await self._update_worker_status()
+        return reported
+
     async def _on_request(self, request: JobRequest) -> None:
         facts = {"room": request.room.name, "job_id": request.id, "agent_name": request.agent_name}
         decision = admission.decide(

@@ -49,7 +49,16 @@ def _offer(worker: Worker, request: FakeRequest) -> asyncio.Task[None]:
 
 
 def test_the_sdk_has_what_this_class_reaches_into() -> None:
-    for name in ("_run_ws", "_connection_task", "_answer_availability", "active_jobs", "draining", "drain"):
+    for name in (
+        "_run_ws",
+        "_connection_task",
+        "_answer_availability",
+        "_invoke_load_fnc",
+        "_update_worker_status",
+        "active_jobs",
+        "draining",
+        "drain",
+    ):
         assert hasattr(AgentServer, name)
 
 
@@ -124,3 +133,22 @@ async def test_registrations_that_fail_at_once_are_paced(worker: Worker, monkeyp
     await worker._connection_task()
     assert attempts == 7
     assert pauses == [1, 2, 4, 8, 10, 10]
+
+
+async def test_a_changed_load_is_told_at_once_and_an_unchanged_one_is_not(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    async def tell() -> None:
+        told.append(worker._worker_load)
+
+    monkeypatch.setattr(worker, "_update_worker_status", tell)
+    monkeypatch.setattr(worker, "_load_fnc", lambda: 0.345)
+    worker._worker_load = 0.0
+    await worker._invoke_load_fnc()
+    assert told == [], "nobody to tell before the registration"
+    worker.registered = True
+    await worker._invoke_load_fnc()
+    await worker._invoke_load_fnc()
+    assert told == [0.345]
