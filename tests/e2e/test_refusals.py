@@ -1,0 +1,53 @@
+"""What the installed gateway says to requests that make no sense, and the agent to a manifest that names nothing."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from devkit.demo.product import AGENTS_NAMESPACE
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (json.dumps({"agent": "nobody", "name": "Layla"}).encode(), 404, "AgentNotFound"),
+        (b'{"agent": ', 400, "BadJSON"),
+        (json.dumps({"agent": "a", "name": "Layla", "room": {"metadata": "x"}}).encode(), 400, "InvalidRequest"),
+        (b'{"agent": "a", "name": "' + b"x" * 20_000 + b'"}', 413, "BodyTooLarge"),
+    ],
+    ids=["an unknown agent", "bad JSON", "a room configuration of the caller's", "an oversized body"],
+)
+def test_the_gateway_refuses_with_a_reason_in_json(platform: Platform, body: bytes, status: int, reason: str) -> None:
+    headers = {"Content-Type": "application/json", "Origin": platform.gateway}
+    request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=10):
+        pass
+    with refused.value as answer:
+        assert answer.code == status
+        error = json.load(answer)["error"]
+    assert error["reason"] == reason
+    assert error["message"]
+
+
+def test_a_missing_secret_is_named_and_the_agent_is_ready_once_it_is_there(platform: Platform) -> None:
+    agent = agents.manifest(platform.targets, "mended")
+    agent["spec"]["voice"]["openai"]["credentialsSecretRef"]["name"] = "mended-openai"
+    product = platform.product
+    with agents.declared(product, agent, ready=False) as name:
+        agents.eventually(lambda: "mended-openai" in told(platform, name), 30, "the condition names the Secret")
+        secret = product.get("secret", "ornina-openai")
+        data = {"metadata": {"name": "mended-openai"}, "data": secret["data"]}
+        product.apply([{"apiVersion": "v1", "kind": "Secret", **data}])
+        product.wait_ready(name, agents.READY_SECONDS)
+        pods = product.items("pods", "app.kubernetes.io/component=controller", "avatar-agent-system")
+        assert [status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]] == [0]
+    product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "secret", "mended-openai")
+
+
+def told(platform: Platform, name: str) -> str:
+    conditions = platform.product.get("avataragent", name).get("status", {}).get("conditions", [])
+    return " ".join(c["message"] for c in conditions if c["type"] == "CredentialsValid" and c["status"] == "False")
