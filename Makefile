@@ -17,8 +17,13 @@ setup: .venv/lock-installed ## Python environment, from the lock
 .venv/lock-installed: devkit/bootstrap.sh locks/dev.txt locks/uv.txt
 	@devkit/bootstrap.sh
 
+# Only a kubeconfig named on the command line is used: one in the environment may be somebody's production.
+ifeq ($(origin KUBECONFIG),command line)
+DEMO_OPTIONS := --kubeconfig $(KUBECONFIG) --controller-image "$(CONTROLLER_IMAGE)" --worker-image "$(WORKER_IMAGE)"
+endif
+
 demo: setup ## Cluster, chart, agent, an answered call; the call page stays up until `make down`
-	@$(PYTHON) -m devkit demo --name $(NAME)
+	@$(PYTHON) -m devkit demo --name $(NAME) $(DEMO_OPTIONS)
 
 down: setup ## Take down what `make demo` and interrupted tests left
 	@$(PYTHON) -m devkit down --all

@@ -12,15 +12,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from devkit import binaries
 from devkit import cluster as clusters
-from devkit.commands import program
 from devkit.demo import conversation, manifests, targets
 from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, SYSTEM_NAMESPACE, Product
 from devkit.errors import DevkitError
 from devkit.instance import Layout
+from devkit.kubernetes import kubectl_path
 from devkit.paths import REPOSITORY
 from devkit.progress import Progress
 from devkit.providers.speech import Recogniser
+from devkit.tools import HELM
 
 EXAMPLES = REPOSITORY / "examples"
 AGENT = "ornina"
@@ -49,8 +51,8 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
             aims = targets.local_targets(cluster, os.environ)
     else:
         aims = targets.external_targets(os.environ)
-        tools = Path(program("kubectl")), Path(program("helm"))
-        product = Product(own.kubeconfig, *tools, own.controller_image, own.worker_image)
+        helm = Path(binaries.ensure(progress, [HELM])["helm"])
+        product = Product(own.kubeconfig, kubectl_path(), helm, own.controller_image, own.worker_image)
     with progress.step(f"helm install {RELEASE} {CHART.relative_to(REPOSITORY)}"):
         product.install()
     documents, changes = manifests.point(manifests.load(EXAMPLES), aims)
