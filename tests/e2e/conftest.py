@@ -25,7 +25,11 @@ class Platform:
     cluster: Cluster
     product: Product
     targets: Targets
-    gateway: str
+
+    @property
+    def gateway(self) -> str:
+        """URL of the gateway, which another installation changes."""
+        return self.product.gateway_address()
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +45,7 @@ def platform() -> Iterator[Platform]:
         # The Secrets and the knowledge are every test's; the agents are their own.
         documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
         product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
-        yield Platform(cluster, product, targets, product.gateway_address())
+        yield Platform(cluster, product, targets)
     finally:
         clusters.down(NAME)
 

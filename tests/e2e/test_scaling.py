@@ -45,7 +45,7 @@ def test_three_callers_on_one_slot_workers_with_one_warm_are_all_answered(platfo
             assert len(agents.serving(platform.product, agent)) == 3
 
     with agents.declared(platform.product, one_slot(platform, "three")) as agent:
-        assert len(agents.serving(platform.product, agent)) == 1
+        agents.eventually(lambda: len(agents.serving(platform.product, agent)) == 1, 10, "one worker is warm")
         asyncio.run(three_calls(agent))
         agents.eventually(lambda: len(agents.workers(platform.product, agent)) == 1, 90, "the workers went back to one")
 
@@ -72,7 +72,7 @@ def test_a_busy_worker_that_is_taken_away_finishes_its_call_and_then_leaves(plat
     async def call_through_deletion(agent: str) -> str:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, agent, "Caller")
-            (busy,) = agents.serving(platform.product, agent)
+            (busy,) = (pod["metadata"]["name"] for pod in agents.workers(platform.product, agent))
             delete = ("-n", AGENTS_NAMESPACE, "delete", "pod", busy, "--wait=false")
             await asyncio.to_thread(platform.product.kubectl_run, *delete)
             await asyncio.to_thread(
