@@ -60,18 +60,22 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         product.make_namespace()
         product.apply(documents)
     for change in changes:
-        console.print(f"     {change.where} = {change.value}", highlight=False, markup=False)
+        console.print(f"     {change.where} = {change.value}", highlight=False, markup=False, soft_wrap=True)
     with progress.step(f"AvatarAgent {AGENT} Ready"):
         product.wait_ready(AGENT, 180)
-    console.print(product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"), highlight=False, markup=False)
+    console.print(
+        product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"), highlight=False, markup=False, soft_wrap=True
+    )
     with progress.step("call page"):
         page = forward_page(name, product)
     hold_call(page, documents, console, progress)
     console.print(
         f"\nAnswered {time.monotonic() - started:.0f} s after the start. Call it yourself, until `make down`:"
     )
-    console.print(f"  {page}/?agent={AGENT}", highlight=False, markup=False)
-    console.print(f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A", highlight=False, markup=False)
+    console.print(f"  {page}/?agent={AGENT}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def hold_call(page: str, documents: list[dict[str, Any]], console: Console, progress: Progress) -> None:
@@ -88,10 +92,10 @@ def hold_call(page: str, documents: list[dict[str, Any]], console: Console, prog
         conversation.check_greeting(result.greeting, spec["persona"]["greeting"])
         conversation.check_answer(result.answer, result.caption, facts[QUESTION], facts)
         conversation.check_pictures(result.pictures)
-    console.print(f"  greeting heard as  {result.greeting.text}", highlight=False, markup=False)
-    console.print(f"  asked              {facts[QUESTION].heading}", highlight=False, markup=False)
-    console.print(f"  answered           {result.caption}", highlight=False, markup=False)
-    console.print(f"  answer heard as    {result.answer.text}", highlight=False, markup=False)
+    console.print(f"  greeting heard as  {result.greeting.text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  asked              {facts[QUESTION].heading}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  answered           {result.caption}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  answer heard as    {result.answer.text}", highlight=False, markup=False, soft_wrap=True)
     table = Table("seconds", "what happened", box=None, padding=(0, 2))
     for step_name, seconds in conversation.timeline(result):
         table.add_row(f"{seconds:7.2f}", step_name)

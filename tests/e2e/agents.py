@@ -51,6 +51,11 @@ def workers(product: Product, name: str) -> list[dict[str, Any]]:
     return product.items("pods", f"{AGENT_LABEL}={name}")
 
 
+def worker_names(product: Product, name: str) -> list[str]:
+    """Names of the agent's worker pods."""
+    return [str(pod["metadata"]["name"]) for pod in workers(product, name)]
+
+
 def serving(product: Product, name: str) -> list[str]:
     """Names of the worker pods that are ready and not being taken away."""
     return [

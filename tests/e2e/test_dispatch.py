@@ -77,7 +77,7 @@ def test_a_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -
     with agents.declared(platform.product, agents.manifest(platform.targets, "picky")) as agent:
         dispatch = api.RoomAgentDispatch(agent_name="picky-agent")
         asyncio.run(open_room(platform, "another-room", dispatch))
-        (pod,) = (pod["metadata"]["name"] for pod in agents.workers(platform.product, agent))
+        (pod,) = agents.worker_names(platform.product, agent)
 
         def declined() -> bool:
             log = platform.product.kubectl_run("-n", "agents", "logs", pod)

@@ -72,20 +72,20 @@ def test_a_busy_worker_that_is_taken_away_finishes_its_call_and_then_leaves(plat
     async def call_through_deletion(agent: str) -> str:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, agent, "Caller")
-            (busy,) = (pod["metadata"]["name"] for pod in agents.workers(platform.product, agent))
+            (busy,) = agents.worker_names(platform.product, agent)
             delete = ("-n", AGENTS_NAMESPACE, "delete", "pod", busy, "--wait=false")
             await asyncio.to_thread(platform.product.kubectl_run, *delete)
             await asyncio.to_thread(
                 agents.eventually, lambda: busy not in agents.serving(platform.product, agent), 30, "it drains"
             )
             await answered(caller)
-            assert busy in {pod["metadata"]["name"] for pod in agents.workers(platform.product, agent)}
+            assert busy in agents.worker_names(platform.product, agent)
             return busy
 
     with agents.declared(platform.product, one_slot(platform, "drain")) as agent:
         busy = asyncio.run(call_through_deletion(agent))
         agents.eventually(
-            lambda: busy not in {pod["metadata"]["name"] for pod in agents.workers(platform.product, agent)},
+            lambda: busy not in agents.worker_names(platform.product, agent),
             60,
             "the drained worker left once its call had ended",
         )
