@@ -5,13 +5,8 @@ through LiveKit's own API, and a token. Both speak the same greeting with the sa
 """
 
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -20,35 +15,11 @@ from livekit import api
 
 from devkit.demo.caller import Caller, Moments, call
 from tests.e2e import agents
+from tests.e2e.bare import bare_worker
 from tests.e2e.conftest import Platform
-from tests.e2e.test_dispatch import BARE_WORKER
 
 CALLS = 10
 PEER = "bare-agent"
-
-
-@contextmanager
-def bare_worker(platform: Platform, greeting: str, folder: Path) -> Iterator[None]:
-    log = folder / "bare.log"
-    aims = platform.targets
-    environment = os.environ | {
-        "LIVEKIT_URL": aims.livekit_url,
-        "LIVEKIT_API_KEY": aims.livekit_key,
-        "LIVEKIT_API_SECRET": aims.livekit_secret,
-        "OPENAI_BASE_URL": aims.openai_url,
-        "OPENAI_API_KEY": aims.openai_key,
-        "BARE_AGENT_NAME": PEER,
-        "BARE_GREETING": greeting,
-        "BARE_JOBS_FILE": str(folder / "jobs"),
-    }
-    with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, str(BARE_WORKER)], env=environment, stdout=output, stderr=output)
-    try:
-        agents.eventually(lambda: "registered worker" in log.read_text(), 60, "the bare worker registered")
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 async def bare_call(platform: Platform) -> Caller:
@@ -87,7 +58,10 @@ def test_the_first_word_comes_no_later_than_from_a_bare_worker(platform: Platfor
     scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
     declaration = agents.manifest(platform.targets, "bench", worker=worker, scaling=scaling)
     greeting = declaration["spec"]["persona"]["greeting"]
-    with agents.declared(platform.product, declaration) as agent, bare_worker(platform, greeting, tmp_path):
+    with (
+        agents.declared(platform.product, declaration) as agent,
+        bare_worker(platform, PEER, tmp_path / "jobs", greeting),
+    ):
         taken = asyncio.run(in_turn(platform, agent))
     medians = {
         side: [statistics.median(call[step] for call in calls) for step in (0, 1)] for side, calls in taken.items()

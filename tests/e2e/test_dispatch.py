@@ -1,43 +1,14 @@
 """Only the declared agent answers, only in its rooms, and once however often it is asked."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from livekit import api
 
 from devkit.demo.caller import Caller, call, request_call
 from tests.e2e import agents
+from tests.e2e.bare import bare_worker
 from tests.e2e.conftest import Platform
-
-BARE_WORKER = Path(__file__).with_name("bare_worker.py")
-
-
-@contextmanager
-def bystander(platform: Platform, name: str, jobs: Path) -> Iterator[None]:
-    """A worker of another name on the same server, registered; `jobs` receives what it was offered."""
-    log = jobs.with_suffix(".log")
-    environment = os.environ | {
-        "LIVEKIT_URL": platform.targets.livekit_url,
-        "LIVEKIT_API_KEY": platform.targets.livekit_key,
-        "LIVEKIT_API_SECRET": platform.targets.livekit_secret,
-        "OPENAI_API_KEY": "unused",
-        "BARE_AGENT_NAME": name,
-        "BARE_JOBS_FILE": str(jobs),
-    }
-    jobs.touch()
-    with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, str(BARE_WORKER)], env=environment, stdout=output, stderr=output)
-    try:
-        agents.eventually(lambda: "registered worker" in log.read_text(), 60, "the bystander registered")
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platform: Platform, tmp_path: Path) -> None:
@@ -50,8 +21,8 @@ def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platfor
             return caller.agents
 
     with (
-        bystander(platform, "", unnamed),
-        bystander(platform, "somebody-else", other),
+        bare_worker(platform, "", unnamed),
+        bare_worker(platform, "somebody-else", other),
         agents.declared(platform.product, agents.manifest(platform.targets, "only")) as agent,
     ):
         assert len(asyncio.run(one_call(agent))) == 1

@@ -1,0 +1,39 @@
+"""Runs `bare_worker.py` beside the product: a bystander in dispatch tests, the peer in benches."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+
+_SCRIPT = Path(__file__).with_name("bare_worker.py")
+
+
+@contextmanager
+def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -> Iterator[None]:
+    """A worker of that name on the product's LiveKit server, registered; `jobs` receives every room it is offered."""
+    log = jobs.with_suffix(".log")
+    aims = platform.targets
+    environment = os.environ | {
+        "LIVEKIT_URL": aims.livekit_url,
+        "LIVEKIT_API_KEY": aims.livekit_key,
+        "LIVEKIT_API_SECRET": aims.livekit_secret,
+        "OPENAI_BASE_URL": aims.openai_url,
+        "OPENAI_API_KEY": aims.openai_key,
+        "BARE_AGENT_NAME": name,
+        "BARE_GREETING": greeting,
+        "BARE_JOBS_FILE": str(jobs),
+    }
+    jobs.touch()
+    with log.open("w") as output:
+        process = subprocess.Popen([sys.executable, str(_SCRIPT)], env=environment, stdout=output, stderr=output)
+    try:
+        agents.eventually(lambda: "registered worker" in log.read_text(), 60, "the bare worker registered")
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
