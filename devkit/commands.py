@@ -1,6 +1,5 @@
 """Short commands of the system, run to their end with a bound."""
 
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -65,11 +64,3 @@ def succeeds(argv: Sequence[str], *, seconds: float = 60) -> bool:
     except DevkitError:
         return False
     return True
-
-
-def program(name: str) -> str:
-    """Full path of a program, also when /usr/sbin is not on the PATH of this user."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        raise DevkitError(f"the program {name} is missing on this machine: install it")
-    return found
