@@ -74,7 +74,7 @@ def down(name: str, every: bool) -> None:
 @_name_option
 @click.option("--api-only", is_flag=True, help="Only what `up --api-only` needs.")
 def build(name: str, api_only: bool) -> None:
-    """Build all programs and images; load the images when the instance runs."""
+    """Build and install all that the tests need; load the images when the instance runs."""
     with shown() as progress:
         if api_only:
             system.ensure(progress, api_only=True)
@@ -85,6 +85,7 @@ def build(name: str, api_only: bool) -> None:
 
 def _build_all(name: str, progress: Progress) -> None:
     system.ensure(progress, api_only=False)
+    system.install(system.BROWSER, progress)
     # The compiler fills the processors, the package downloads of the images the network: side by side they
     # take little longer than the slower of the two.
     with ThreadPoolExecutor(2) as pool:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from devkit.commands import follow
@@ -23,21 +24,28 @@ _INTERNET = {"slirp4netns": "slirp4netns"}
 _IMAGES = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "gpgv": "gpgv",
     "gcc": "gcc",
     "/usr/include/stdlib.h": "libc6-dev",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
+SPEECH = {"espeak-ng": "espeak-ng"}
+"""What the simulated OpenAI and the demo's caller speak with."""
+BROWSER = {
+    "/usr/bin/chromium": "chromium",
+    "/usr/share/fonts/truetype/noto/NotoSansArabic-Regular.ttf": "fonts-noto-core",
+}
+"""What the tests open the call page with, and a font for its Arabic."""
 # A slow mirror may take this long, in seconds.
 _APT_BOUND = 1200.0
-_SEARCH = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
 
 
-def missing_packages(needed: dict[str, str]) -> list[str]:
+def missing_packages(needed: Mapping[str, str]) -> list[str]:
     """Packages whose mark (a program's name or a file's path) is not on this machine."""
     absent = {
         package
         for mark, package in needed.items()
-        if not (Path(mark).exists() if mark.startswith("/") else shutil.which(mark, path=_SEARCH))
+        if not (Path(mark).exists() if mark.startswith("/") else shutil.which(mark))
     }
     return sorted(absent)
 
@@ -46,17 +54,23 @@ def ensure(progress: Progress, *, api_only: bool, internet: bool = False) -> Non
     """Check that this machine can carry an instance, and install the Debian packages that are missing."""
     if os.geteuid() != 0:
         raise DevkitError("the devkit makes network namespaces, mounts and cgroups: run it as root")
-    needed = {**_NETWORK, **({} if api_only else {**_NODE, **_IMAGES}), **(_INTERNET if internet else {})}
+    node = {} if api_only else {**_NODE, **_IMAGES, **SPEECH}
+    install({**_NETWORK, **node, **(_INTERNET if internet else {})}, progress)
+
+
+def install(needed: Mapping[str, str], progress: Progress) -> None:
+    """Install those of the packages that are missing; without apt or the right to it, say which they are."""
     missing = missing_packages(needed)
     if not missing:
         return
     apt = shutil.which("apt-get")
-    if apt is None:
-        raise DevkitError(f"missing: {', '.join(missing)}; this machine has no apt-get, so install them yourself")
+    if apt is None or os.geteuid() != 0:
+        why = "this machine has no apt-get" if apt is None else "only root may"
+        raise DevkitError(f"missing: {', '.join(missing)}; {why}, so install them yourself")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with progress.step(f"Install {', '.join(missing)}") as step:
         follow([apt, "update"], step.update, seconds=_APT_BOUND, env=env)
-        install = [apt, "install", "-y", "--no-install-recommends", *missing]
-        follow(install, step.update, seconds=_APT_BOUND, env=env)
+        command = [apt, "install", "-y", "--no-install-recommends", *missing]
+        follow(command, step.update, seconds=_APT_BOUND, env=env)
     if still := missing_packages(needed):
         raise DevkitError(f"still missing after apt-get install: {', '.join(still)}")

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from devkit import binaries
+from devkit import binaries, system
 from devkit import cluster as clusters
 from devkit.demo import conversation, manifests, targets
 from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, SYSTEM_NAMESPACE, Product
@@ -50,6 +50,7 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         with progress.step("simulated providers"):
             aims = targets.local_targets(cluster, os.environ)
     else:
+        system.install(system.SPEECH, progress)
         aims = targets.external_targets(os.environ)
         helm = Path(binaries.ensure(progress, [HELM])["helm"])
         product = Product(own.kubeconfig, kubectl_path(), helm, own.controller_image, own.worker_image)
@@ -89,13 +90,13 @@ def hold_call(page: str, documents: list[dict[str, Any]], console: Console, prog
             page, AGENT, facts[QUESTION].heading, recogniser, video="tavus" in spec["avatar"], note=step.update
         )
         result = asyncio.run(talk)
-        conversation.check_greeting(result.greeting, spec["persona"]["greeting"])
-        conversation.check_answer(result.answer, result.caption, facts[QUESTION], facts)
+        conversation.check_greeting(result.greeting, spec["persona"]["greeting"], facts)
+        conversation.check_answer(result.answer, facts[QUESTION], facts)
         conversation.check_pictures(result.pictures)
-    console.print(f"  greeting heard as  {result.greeting.text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  greeting heard as  {result.greeting.heard.text}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  asked              {facts[QUESTION].heading}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  answered           {result.caption}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  answer heard as    {result.answer.text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  answered           {result.answer.caption}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  answer heard as    {result.answer.heard.text}", highlight=False, markup=False, soft_wrap=True)
     table = Table("seconds", "what happened", box=None, padding=(0, 2))
     for step_name, seconds in conversation.timeline(result):
         table.add_row(f"{seconds:7.2f}", step_name)
