@@ -35,7 +35,10 @@ class Moments:
     """When the steps of a call were seen (0.0: not yet)."""
 
     requested: float = 0.0
-    dispatched: float = 0.0
+    opened: float = 0.0
+    """The gateway answered: the room exists."""
+    state: str = ""
+    """What the gateway said then: `dispatched`, or `waiting` for a slot."""
     connected: float = 0.0
     joined: float = 0.0
     first_word: float = 0.0
@@ -67,14 +70,18 @@ class Caller:
         self.room.on("track_subscribed", self._on_track)
         self.room.on("participant_connected", self._on_participant)
         self.room.register_text_stream_handler("lk.transcription", self._on_transcription)
-        await asyncio.wait_for(self.room.connect(self.url, self.token), timeout=15)
+        try:
+            await asyncio.wait_for(self.room.connect(self.url, self.token), timeout=15)
+        except (rtc.ConnectError, TimeoutError) as error:
+            raise CallError(f"{self.name}: no connection to the room at {self.url}: {error!r}") from error
         self.moments.connected = time.monotonic()
         for participant in self.room.remote_participants.values():
             self._on_participant(participant)
         source = rtc.AudioSource(RATE, 1)
         track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-        await asyncio.wait_for(self.room.local_participant.publish_track(track, options), timeout=15)
+        published = self.room.local_participant.publish_track(track, options)
+        await self._bounded(published, 15, "the microphone could not be published")
         self._start(self._microphone(source))
         return self
 
@@ -94,9 +101,14 @@ class Caller:
         """Wait for the first audible sound from the room."""
         await self._bounded(self._sounding.wait(), seconds, "nothing was heard")
 
-    async def hear(self, seconds: float) -> Utterance:
-        """The next utterance as a whole, which must have ended within `seconds`."""
-        return await self._bounded(self._utterances.get(), seconds, "no complete utterance was heard")
+    async def hear(self, seconds: float, after: float = 0.0) -> Utterance:
+        """The next utterance that began after a moment, as a whole; it must have ended within `seconds`."""
+        return await self._bounded(self._begun(after), seconds, "no complete utterance was heard")
+
+    async def _begun(self, after: float) -> Utterance:
+        while (utterance := await self._utterances.get()).start < after:
+            pass
+        return utterance
 
     async def say(self, samples: Samples) -> None:
         """Speak into the microphone; returns when the last sample is on its way."""
@@ -135,7 +147,7 @@ class Caller:
         self, track: rtc.Track, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
     ) -> None:
         if track.kind == rtc.TrackKind.KIND_AUDIO:
-            self._start(self._listen(track))
+            self._start(self._listen(track, participant.identity))
         elif track.kind == rtc.TrackKind.KIND_VIDEO:
             self._start(self._watch(track))
 
@@ -151,8 +163,8 @@ class Caller:
         async for chunk in reader:
             self.captions[position] += chunk
 
-    async def _listen(self, track: rtc.Track) -> None:
-        ear = Ear(RATE)
+    async def _listen(self, track: rtc.Track, speaker: str) -> None:
+        ear = Ear(RATE, speaker)
         stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
         try:
             async for event in stream:
@@ -205,17 +217,20 @@ async def request_call(
 ) -> tuple[dict[str, Any], Moments]:
     """`POST /v1/calls`: the gateway's answer, and the moments of the request so far."""
     moments = Moments(requested=time.monotonic())
+    answer: dict[str, Any]
     body = {"agent": agent, "name": name, "language": language}
     timeout = aiohttp.ClientTimeout(total=30)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.post(f"{gateway}/v1/calls", json=body, headers={"Origin": gateway, **(headers or {})}) as response,
-    ):
-        answer: dict[str, Any] = await response.json()
-        if response.status not in (200, 201):
-            error = answer.get("error", answer)
-            raise CallError(f"{name}: the gateway refused the call ({response.status}): {error}")
-    moments.dispatched = time.monotonic()
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(f"{gateway}/v1/calls", json=body, headers={"Origin": gateway, **(headers or {})}) as response,
+        ):
+            status, answer = response.status, await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise CallError(f"{name}: the gateway at {gateway} did not answer as one: {error!r}") from error
+    if status not in (200, 201):
+        raise CallError(f"{name}: the gateway refused the call ({status}): {answer.get('error', answer)}")
+    moments.opened, moments.state = time.monotonic(), str(answer["state"])
     return answer, moments
 
 

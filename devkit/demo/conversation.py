@@ -14,6 +14,8 @@ from devkit.providers.speech import Recogniser, Transcript, similarity, speak
 
 VOICE = "onyx"
 """The caller's voice: of the synthesiser's, one that Whisper *base* understands in Arabic."""
+SAME = 0.5
+"""Likeness from which a caption is the text it should be: real models may word it a little differently."""
 ANSWER_SECONDS = 40.0
 """Bound of every wait for speech: real providers take 2 to 5 s, recognition on two busy cores longer."""
 
@@ -33,16 +35,22 @@ def entries(markdown: str) -> list[Entry]:
 
 
 @dataclass(frozen=True)
+class Said:
+    """Something the agent said: as it was heard, and as the agent's own transcription has it."""
+
+    utterance: Utterance
+    heard: Transcript
+    caption: str
+
+
+@dataclass(frozen=True)
 class Conversation:
     """What came of a call."""
 
     moments: Moments
+    greeting: Said
     asked: float
-    answered: float
-    greeting: Transcript
-    answer: Transcript
-    caption: str
-    """The answer as the agent's own transcription has it."""
+    answer: Said
     pictures: list[Picture]
 
 
@@ -54,56 +62,60 @@ async def converse(
         await caller.agent_joined(15)
         note("the agent is in the room")
         await caller.first_word(20)
-        greeting = await _transcript(await caller.hear(ANSWER_SECONDS), recogniser)
-        note(f"greeting heard: {greeting.text}")
+        first = await caller.hear(ANSWER_SECONDS)
+        greeting = Said(first, await _transcript(first, recogniser), " ".join(caller.captions))
+        note(f"greeting heard: {greeting.heard.text}")
         # A face that comes late takes over from the voice at a pause: ask once it is there.
         pictures = await caller.see(3, 20) if video else []
-        said_before = len(caller.captions)
-        asked = await _ask(caller, question)
-        note(f"asked aloud: {question}")
-        utterance = await caller.hear(ANSWER_SECONDS)
-        answer = await _transcript(utterance, recogniser)
-        note(f"answer heard: {answer.text}")
+        note(f"asking aloud: {question}")
+        asked, utterance, caption = await ask(caller, question)
+        answer = Said(utterance, await _transcript(utterance, recogniser), caption)
+        note(f"answer heard: {answer.heard.text}")
         if video:
             pictures = await caller.see(max(6, len(pictures)), 10)
-        caption = " ".join(caller.captions[said_before:])
-        return Conversation(caller.moments, asked, utterance.start, greeting, answer, caption, pictures)
+        return Conversation(caller.moments, greeting, asked, answer, pictures)
 
 
-async def _ask(caller: Caller, question: str) -> float:
-    """Say the question; returns when its last sound was spoken."""
+async def ask(caller: Caller, question: str) -> tuple[float, Utterance, str]:
+    """Ask aloud and hear the answer out: when the question ended, what was heard, and the answer's caption."""
+    said_before = len(caller.captions)
     await caller.say(await asyncio.to_thread(speak, question, VOICE))
-    return time.monotonic()
+    asked = time.monotonic()
+    utterance = await caller.hear(ANSWER_SECONDS, after=asked)
+    return asked, utterance, " ".join(caller.captions[said_before:])
 
 
 async def _transcript(utterance: Utterance, recogniser: Recogniser) -> Transcript:
     return await asyncio.to_thread(recogniser.transcribe, utterance.samples, utterance.rate, "ar")
 
 
-def check_greeting(heard: Transcript, greeting: str) -> None:
-    """The greeting came out as declared, in Arabic script."""
-    letters = [c for c in heard.text if c.isalpha()]
-    arabic = [c for c in letters if "\u0600" <= c <= "\u06ff"]
-    if not letters or len(arabic) < 0.8 * len(letters):
-        raise CallError(f"the greeting was not recognised as Arabic: {heard.text!r}")
-    if similarity(heard.text, greeting) < 0.2:
-        raise CallError(f"what was heard is not the greeting: {heard.text!r}")
+def check_greeting(said: Said, greeting: str, knowledge: list[Entry]) -> None:
+    """The agent greeted as declared, by its own word, and what was heard is Arabic script and most like the greeting.
 
-
-def check_answer(heard: Transcript, caption: str, asked: Entry, knowledge: list[Entry]) -> None:
-    """The agent said the fact asked for, by its own word and by what was heard.
-
-    Whisper *base* hears a synthesiser's Arabic badly: it need only have heard something more like this fact than like
-    any other in the knowledge base.
+    Whisper *base* hears a synthesiser's Arabic badly: it need only have heard something more like the greeting than
+    like anything else that the agent has to say.
     """
-    if (told := _nearest(caption, knowledge)) != asked or similarity(caption, asked.text) < 0.5:
-        raise CallError(f"the agent did not give the fact asked for but {caption!r}, most like {told.heading!r}")
-    if (sounded := _nearest(heard.text, knowledge)) != asked:
-        raise CallError(f"what was heard is not the answer but most like {sounded.heading!r}: {heard.text!r}")
+    letters = [c for c in said.heard.text if c.isalpha()]
+    if not letters or sum("\u0600" <= c <= "\u06ff" for c in letters) < 0.8 * len(letters):
+        raise CallError(f"the greeting was not recognised as Arabic: {said.heard.text!r}")
+    if similarity(said.caption, greeting) < SAME:
+        raise CallError(f"the agent did not say the greeting but {said.caption!r}")
+    others = [text for entry in knowledge for text in (entry.heading, entry.text)]
+    if (sounded := _nearest(said.heard.text, [greeting, *others])) != greeting:
+        raise CallError(f"what was heard is not the greeting but most like {sounded!r}: {said.heard.text!r}")
 
 
-def _nearest(text: str, knowledge: list[Entry]) -> Entry:
-    return max(knowledge, key=lambda entry: similarity(text, entry.text))
+def check_answer(said: Said, asked: Entry, knowledge: list[Entry]) -> None:
+    """The agent said the fact asked for, by its own word and by what was heard (see `check_greeting`)."""
+    texts = [entry.text for entry in knowledge]
+    if _nearest(said.caption, texts) != asked.text or similarity(said.caption, asked.text) < SAME:
+        raise CallError(f"the agent did not give the fact asked for but {said.caption!r}")
+    if (sounded := _nearest(said.heard.text, texts)) != asked.text:
+        raise CallError(f"what was heard is not the answer but most like {sounded!r}: {said.heard.text!r}")
+
+
+def _nearest(text: str, candidates: list[str]) -> str:
+    return max(candidates, key=lambda candidate: similarity(text, candidate))
 
 
 def check_pictures(pictures: list[Picture]) -> None:
@@ -124,12 +136,12 @@ def timeline(conversation: Conversation) -> list[tuple[str, float]]:
     m = conversation.moments
     steps = [
         ("request sent", m.requested),
-        ("room created, agent dispatched", m.dispatched),
+        (f"room created, {m.state}", m.opened),
         ("caller connected", m.connected),
         ("agent joined", m.joined),
         ("first audible word", m.first_word),
         ("first video frame", m.first_picture),
         ("question asked", conversation.asked),
-        ("answer begins", conversation.answered),
+        ("answer begins", conversation.answer.utterance.start),
     ]
     return sorted(((name, moment - m.requested) for name, moment in steps if moment), key=lambda step: step[1])

@@ -15,8 +15,9 @@ QUIET_SECONDS = 1.6
 
 @dataclass(frozen=True)
 class Utterance:
-    """Something said without a long pause: when it began and ended (the listener's clock) and its samples."""
+    """Something said without a long pause: by whom, when it began and ended (the listener's clock), and its samples."""
 
+    speaker: str
     start: float
     end: float
     samples: Samples
@@ -28,6 +29,7 @@ class Ear:
     """Cuts one track's frames into utterances."""
 
     rate: int
+    speaker: str
     _frames: list[Samples] = field(default_factory=list)
     _start: float = 0.0
     _last_sound: float = 0.0
@@ -61,4 +63,4 @@ class Ear:
             return None
         samples = np.concatenate(self._frames)
         self._frames = []
-        return Utterance(self._start, self._last_sound, samples, self.rate)
+        return Utterance(self.speaker, self._start, self._last_sound, samples, self.rate)

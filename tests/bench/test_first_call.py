@@ -31,7 +31,7 @@ async def bare_call(platform: Platform) -> Caller:
         await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch], empty_timeout=30))
     grants = api.VideoGrants(room_join=True, room=room)
     token = api.AccessToken(aims.livekit_key, aims.livekit_secret).with_identity("caller").with_grants(grants).to_jwt()
-    moments.dispatched = monotonic()
+    moments.opened = monotonic()
     return Caller("Caller", aims.livekit_url, token, moments)
 
 

@@ -30,6 +30,7 @@ RELEASE_NAMESPACE = "avatar-agent-system"
 def cluster() -> Iterator[Cluster]:
     """An API server, LiveKit beside it, the CRD, and a Node object that pods can be bound to."""
     progress = LogProgress()
+    clusters.down(NAME)  # a killed run may have left one, with its agents
     made = clusters.up(NAME, progress, api_only=True)
     try:
         record = load(NAME)
@@ -53,8 +54,7 @@ def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
 @pytest.fixture(scope="session")
 def controller_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Credentials with exactly the rights that the chart gives the controller."""
-    chart = ["helm-is-first", "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
-    chart[0] = str(cluster.helm)
+    chart = [str(cluster.helm), "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
     rendered = subprocess.run(
         [*chart, "--namespace", RELEASE_NAMESPACE], capture_output=True, text=True, check=True, timeout=60
     ).stdout

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.world import World, eventually
+
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 WORKER_IMAGE = "worker.example/image:of-the-release"
@@ -36,6 +38,17 @@ class RunningController:
     async def metric(self, name: str) -> float:
         """Sum of a metric's samples."""
         return await asyncio.to_thread(self._metric, name)
+
+    async def reconciles(self, world: World, agent: str, times: int) -> None:
+        """Wait until the controller has looked at the agent so often again, each time because a pod was touched."""
+        for _ in range(times):
+            before = await self.metric("avatar_agent_controller_reconciles_total")
+            await world.touch_a_pod(agent)
+
+            async def looked(before: float = before) -> bool:
+                return await self.metric("avatar_agent_controller_reconciles_total") > before
+
+            await eventually(looked, f"{agent} is reconciled again")
 
     def _metric(self, name: str) -> float:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as response:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.cluster.kinds import AVATAR_AGENT
+from tests.cluster import manifests
 from tests.cluster.process import running
 from tests.cluster.world import World, eventually
 
@@ -19,8 +21,19 @@ async def test_a_controller_for_one_namespace_leaves_the_others_alone(
     with running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace="default"):
         await world.declare("eva")
         await world.declare("ava", url="ws://127.0.0.1:9")
+        # This one is declared last and in the controller's namespace: once it is told of, the others were passed over.
+        await world.client.apply(AVATAR_AGENT, manifests.agent("default", "control", "ws://127.0.0.1:9"))
+        try:
+            await eventually(lambda: _told(world, "control"), "the agent in the controller's namespace is reconciled")
+        finally:
+            await world.client.delete(AVATAR_AGENT, "default", "control")
         assert (await world.condition("ava"))["status"] == "True"
         assert await world.condition("eva") == {}
+
+
+async def _told(world: World, name: str) -> bool:
+    document = await world.client.get(AVATAR_AGENT, "default", name)
+    return bool(document and document.get("status", {}).get("conditions"))
 
 
 async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
@@ -30,6 +43,11 @@ async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
         scaling = {"minWorkers": 2, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 0}
         await world.declare("ava", scaling=scaling)
         await world.becomes("ava", "True")
+
+        async def both() -> bool:
+            return len(world.standin.of("ava")) == 2
+
+        await eventually(both, "both workers run")
         ready = await world.condition("ava")
         for worker in world.standin.of("ava"):
             worker.calls = 1
@@ -40,6 +58,7 @@ async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
             return await second.metric("avatar_agent_controller_calls") == 2
 
         await eventually(counted, "both calls are known again")
+        await second.reconciles(world, "ava", 3)
         assert len(world.standin.of("ava")) == 2
         assert (await world.condition("ava"))["lastTransitionTime"] == ready["lastTransitionTime"]
 

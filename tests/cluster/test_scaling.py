@@ -1,6 +1,5 @@
 """Workers follow calls: demand brings them, idle ones leave, busy ones stay."""
 
-import asyncio
 import subprocess
 from typing import Any
 
@@ -106,7 +105,7 @@ async def test_busy_workers_are_never_fewer_than_those_with_calls(world: World, 
     await eventually(lambda: _calls(world, 2), "the calls are counted")
     await world.declare("ava", worker=roomy, scaling={**three, "minWorkers": 1})
     await eventually(lambda: workers(world, 2), "one call's room is enough for both, but both workers have one")
-    await asyncio.sleep(3.0)
+    await controller.reconciles(world, "ava", 3)
     assert {worker.pod for worker in world.standin.of("ava")} == {first.pod, second.pod}
     second.calls = 0
     await eventually(lambda: workers(world, 1), "the one that has become idle leaves")

@@ -1,6 +1,7 @@
 """What a test sees and does: one namespace, its agents and their workers."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -95,6 +96,12 @@ class World:
         except AssertionError as error:
             raise AssertionError(f"{error}; the condition: {seen}") from None
         return seen
+
+    async def touch_a_pod(self, name: str) -> None:
+        """Change something that the controller watches and that means nothing."""
+        pod = (await self.pods(name))[0]["metadata"]["name"]
+        touch = {"metadata": {"annotations": {"example.com/touched": secrets.token_hex(4)}}}
+        await self.client.merge(POD, self.namespace, pod, touch)
 
     async def children(self) -> set[str]:
         """Everything that could have been made for agents, as kind/name."""

@@ -1,17 +1,18 @@
 """Agents for tests: the example with what a test wants different, declared and taken away again."""
 
 import copy
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from agentspec.names import AGENT_LABEL
 from devkit.demo import manifests
 from devkit.demo.manifests import Targets
 from devkit.demo.product import AGENTS_NAMESPACE, Product
 from devkit.demo.run import EXAMPLES
 
-AGENT_LABEL = "avataragents.io/agent"
 READY_SECONDS = 90
 
 
@@ -54,6 +55,12 @@ def workers(product: Product, name: str) -> list[dict[str, Any]]:
 def worker_names(product: Product, name: str) -> list[str]:
     """Names of the agent's worker pods."""
     return [str(pod["metadata"]["name"]) for pod in workers(product, name)]
+
+
+def log(product: Product, pod: str) -> list[dict[str, Any]]:
+    """What a pod logged, as far as it is JSON: native libraries write lines of their own."""
+    lines = product.kubectl_run("-n", AGENTS_NAMESPACE, "logs", pod).splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def serving(product: Product, name: str) -> list[str]:

@@ -36,4 +36,8 @@ def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise

@@ -35,6 +35,7 @@ class Platform:
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     progress = LogProgress()
+    clusters.down(NAME)  # a killed run may have left one, with its agents and calls
     cluster = clusters.up(NAME, progress=progress)
     try:
         images = cluster.load_images()

@@ -1,12 +1,15 @@
 """The demo's path, asserted: greeting, question, answer, face."""
 
 import asyncio
+from typing import Any
 
 from devkit.demo import conversation
 from devkit.demo.run import QUESTION
 from devkit.providers.speech import Recogniser
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
+
+AVATAR = "tavus-avatar-agent"
 
 
 def test_a_caller_is_greeted_in_arabic_answered_from_the_knowledge_and_sees_a_moving_face(
@@ -21,8 +24,23 @@ def test_a_caller_is_greeted_in_arabic_answered_from_the_knowledge_and_sees_a_mo
                 platform.gateway, name, facts[QUESTION].heading, recogniser, video=True, note=lambda _: None
             )
         )
-    conversation.check_greeting(result.greeting, agent["spec"]["persona"]["greeting"])
-    conversation.check_answer(result.answer, result.caption, facts[QUESTION], facts)
+        (worker,) = agents.worker_names(platform.product, name)
+        log = agents.log(platform.product, worker)
+    conversation.check_greeting(result.greeting, agent["spec"]["persona"]["greeting"], facts)
+    conversation.check_answer(result.answer, facts[QUESTION], facts)
     conversation.check_pictures(result.pictures)
+    assert result.answer.utterance.speaker == AVATAR, "the avatar speaks with the agent's voice"
     order = [step for step, _ in conversation.timeline(result)]
     assert order.index("agent joined") < order.index("first audible word") < order.index("answer begins")
+    check_log(log)
+
+
+def check_log(log: list[dict[str, Any]]) -> None:
+    """The worker told its dispatch mode and name, its registration, and of the call the room, avatar and voice."""
+    (starting,) = [line for line in log if line["message"] == "worker starting"]
+    assert (starting["dispatch_mode"], starting["agent_name"]) == ("Explicit", "demo-agent")
+    registered = [line for line in log if line["message"] == "registered with LiveKit"]
+    assert registered[0]["worker_id"].startswith("AW_")
+    (accepted,) = [line for line in log if line["message"] == "room accepted"]
+    assert accepted["room"].startswith("demo-")
+    assert (accepted["avatar"], accepted["voice"]) == ("Tavus", "onyx")

@@ -2,7 +2,9 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 from livekit import api
 
 from devkit.demo.caller import Caller, call, request_call
@@ -28,15 +30,25 @@ def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platfor
         assert len(asyncio.run(one_call(agent))) == 1
         assert unnamed.read_text() == ""
         assert other.read_text() == ""
-        # The bystanders do listen: an ordinary room brings the unnamed worker in.
+        # The bystanders do listen: an ordinary room brings the unnamed worker in, and its name the other one.
         asyncio.run(open_room(platform, "bystander-room"))
         agents.eventually(lambda: "bystander-room" in unnamed.read_text(), 20, "the unnamed worker is alive")
         assert other.read_text() == ""
+        asyncio.run(open_room(platform, "other-room", api.RoomAgentDispatch(agent_name="somebody-else")))
+        agents.eventually(lambda: "other-room" in other.read_text(), 20, "the worker of another name is alive")
 
 
 async def open_room(platform: Platform, room: str, *dispatches: api.RoomAgentDispatch) -> None:
     async with livekit_api(platform) as livekit:
         await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=dispatches, empty_timeout=30))
+
+
+async def confirmed(platform: Platform, opened: dict[str, Any]) -> str:
+    """The call's state as the gateway knows it from LiveKit."""
+    url = f"{platform.gateway}/v1/calls/{opened['callId']}?state=dispatched&waitSeconds=10"
+    headers = {"Authorization": f"Bearer {opened['callToken']}"}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        return str((await answer.json())["state"])
 
 
 def livekit_api(platform: Platform) -> api.LiveKitAPI:
@@ -51,8 +63,8 @@ def test_a_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -
         (pod,) = agents.worker_names(platform.product, agent)
 
         def declined() -> bool:
-            log = platform.product.kubectl_run("-n", "agents", "logs", pod)
-            return any("declined" in line and "another-room" in line for line in log.splitlines())
+            log = agents.log(platform.product, pod)
+            return any(line["message"] == "job declined" and line["room"] == "another-room" for line in log)
 
         agents.eventually(declined, 20, "the worker logged that it declined the room")
         assert asyncio.run(participants(platform, "another-room")) == []
@@ -76,6 +88,7 @@ def test_two_requests_for_the_same_call_give_one_agent(platform: Platform) -> No
             await caller.first_word(30)
             await caller.hear(30)
             assert len(caller.agents) == 1
+            assert await confirmed(platform, first) == "joined"
         async with livekit_api(platform) as livekit:
             dispatches = await livekit.agent_dispatch.list_dispatch(first["room"])
             assert len(dispatches) == 1

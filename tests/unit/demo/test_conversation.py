@@ -5,8 +5,8 @@ import pytest
 
 from devkit.demo import conversation
 from devkit.demo.caller import CallError, Moments
-from devkit.demo.conversation import Conversation, Entry
-from devkit.demo.ear import QUIET_SECONDS, Ear
+from devkit.demo.conversation import Conversation, Entry, Said
+from devkit.demo.ear import QUIET_SECONDS, Ear, Utterance
 from devkit.providers.speech import Transcript
 
 RATE = 24_000
@@ -18,14 +18,30 @@ def test_entries_are_the_headings_and_their_lines() -> None:
     assert conversation.entries(text) == [Entry("One?", "first line"), Entry("Two?", "second")]
 
 
-@pytest.mark.parametrize("heard", ["welcome to the office", "", "سعر الاستشارة خمسون"], ids=["Latin", "none", "other"])
-def test_a_greeting_that_is_not_the_declared_one_in_arabic_is_refused(heard: str) -> None:
+GREETING = "أَهْلًا وَسَهْلًا بِكَ فِي أُورْنِينَا"
+
+
+def said(heard: str, caption: str) -> Said:
+    return Said(Utterance("agent", 0.0, 1.0, np.zeros(1, dtype=np.int16), RATE), Transcript(heard, "ar"), caption)
+
+
+@pytest.mark.parametrize(
+    ("heard", "caption"),
+    [
+        ("welcome to the office", GREETING),
+        ("", GREETING),
+        ("يقع مكتبها في دمشق", GREETING),
+        ("اهلا و سهلن بكا في اورنينا", "لا أعرف الإجابة"),
+    ],
+    ids=["heard in Latin script", "nothing heard", "a fact heard", "something else said"],
+)
+def test_a_greeting_that_is_not_the_declared_one_in_arabic_is_refused(heard: str, caption: str) -> None:
     with pytest.raises(CallError):
-        conversation.check_greeting(Transcript(heard, "ar"), "أهلا وسهلا بك في أورنينا")
+        conversation.check_greeting(said(heard, caption), GREETING, FACTS)
 
 
-def test_a_misspelt_greeting_passes() -> None:
-    conversation.check_greeting(Transcript("اهلا و سهلن بكا في اورنينا", "ar"), "أَهْلًا وَسَهْلًا بِكَ فِي أُورْنِينَا")
+def test_a_greeting_said_and_misheard_passes() -> None:
+    conversation.check_greeting(said("اهلا و سهلن بكا في اورنينا", GREETING), GREETING, FACTS)
 
 
 @pytest.mark.parametrize(
@@ -39,12 +55,12 @@ def test_a_misspelt_greeting_passes() -> None:
 )
 def test_an_answer_that_is_not_the_fact_is_refused(heard: str, caption: str) -> None:
     with pytest.raises(CallError):
-        conversation.check_answer(Transcript(heard, "ar"), caption, FACTS[0], FACTS)
+        conversation.check_answer(said(heard, caption), FACTS[0], FACTS)
 
 
 def test_the_fact_told_and_misheard_passes() -> None:
-    heard = Transcript("سعر الستشارة خمسن دولار", "ar")
-    conversation.check_answer(heard, "سِعْرُ الاِسْتِشَارَةِ خَمْسُونَ دُولَارًا", FACTS[0], FACTS)
+    told = said("سعر الستشارة خمسن دولار", "سِعْرُ الاِسْتِشَارَةِ خَمْسُونَ دُولَارًا")
+    conversation.check_answer(told, FACTS[0], FACTS)
 
 
 def test_a_picture_that_stands_still_or_is_blank_is_refused() -> None:
@@ -57,10 +73,10 @@ def test_a_picture_that_stands_still_or_is_blank_is_refused() -> None:
 
 
 def test_the_timeline_counts_from_the_request_and_leaves_out_what_was_not_seen() -> None:
-    moments = Moments(requested=10.0, dispatched=10.1, connected=10.4, joined=10.3, first_word=11.0)
-    empty = Transcript("", "ar")
-    steps = conversation.timeline(Conversation(moments, 12.0, 13.0, empty, empty, "", []))
-    assert [name for name, _ in steps][:3] == ["request sent", "room created, agent dispatched", "agent joined"]
+    moments = Moments(requested=10.0, opened=10.1, state="dispatched", connected=10.4, joined=10.3, first_word=11.0)
+    answer = Said(Utterance("agent", 13.0, 14.0, np.zeros(1, dtype=np.int16), RATE), Transcript("", "ar"), "")
+    steps = conversation.timeline(Conversation(moments, said("", ""), 12.0, answer, []))
+    assert [name for name, _ in steps][:3] == ["request sent", "room created, dispatched", "agent joined"]
     assert steps[-1][0] == "answer begins"
     assert steps[-1][1] == pytest.approx(3.0)
     assert "first video frame" not in dict(steps)
@@ -69,7 +85,7 @@ def test_the_timeline_counts_from_the_request_and_leaves_out_what_was_not_seen()
 def test_the_ear_ends_an_utterance_at_a_long_pause_only() -> None:
     tone = (np.sin(np.linspace(0, 100, RATE // 50)) * 8000).astype(np.int16)
     silence = np.zeros_like(tone)
-    ear, now, heard = Ear(RATE), 0.0, []
+    ear, now, heard = Ear(RATE, "agent"), 0.0, []
     for frame in [silence] * 5 + [tone] * 10 + [silence] * 20 + [tone] * 10 + [silence] * 120:
         now += 0.02
         if (utterance := ear.listen(frame, now)) is not None:
