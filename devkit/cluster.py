@@ -104,7 +104,7 @@ def _start(record: Record, programs: Binaries, progress: Progress) -> Record:
     layout = Layout(record.name)
     for folder in (layout.pki, layout.config, layout.logs):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    network.create(record.name, record.subnets)
+    network.create(record.name, record.subnets, pods=not record.api_only)
     if record.internet:
         internet_access.start(layout, record)
     if record.api_only:

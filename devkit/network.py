@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from devkit.commands import run, succeeds
 from devkit.errors import DevkitError
@@ -18,6 +19,8 @@ _UPLINK = "uplink"
 _LINK_PREFIX = "ava-"
 # 10.100.0.0/16 for the first instance, 10.101.0.0/16 for the second, ...
 _FIRST, _COUNT = 100, 64
+BRIDGE_FILTER = Path("/proc/sys/net/bridge")
+"""Settings of the kernel module br_netfilter; there only while it is loaded."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,11 @@ def host_link(name: str) -> str:
     return f"{_LINK_PREFIX}{name}"
 
 
-def create(name: str, subnets: Subnets) -> None:
-    """Make the namespace, the veth pair, the bridge and the host's route into it."""
+def create(name: str, subnets: Subnets, *, pods: bool) -> None:
+    """Make the namespace, the veth pair, the bridge and the host's route into it.
+
+    `pods` says that pods will be on the bridge: what they send each other then passes kube-proxy's rules too.
+    """
     netns, link = netns_name(name), host_link(name)
     if succeeds(["ip", "link", "show", "dev", link]):
         raise DevkitError(f"the network link {link} exists already and is not ours: `ip link delete {link}`")
@@ -135,9 +141,24 @@ def create(name: str, subnets: Subnets) -> None:
     run([*inside, "link", "add", POD_BRIDGE, "type", "bridge"])
     run([*inside, "addr", "add", f"{subnets.node}/{subnets.pods.prefixlen}", "dev", POD_BRIDGE])
     run([*inside, "link", "set", POD_BRIDGE, "up"])
-    for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"):
-        run(["nsenter", f"--net=/run/netns/{netns}", "--", "sysctl", "-q", "-w", setting])
+    if pods:
+        _load_bridge_filter()
+        for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"):
+            run(["nsenter", f"--net=/run/netns/{netns}", "--", "sysctl", "-q", "-w", setting])
     run(["ip", "route", "add", str(subnets.whole), "via", str(subnets.node_end), "dev", link])
+
+
+def _load_bridge_filter() -> None:
+    """Load the one kernel module that nothing loads by itself; those of containerd and iptables come when asked for."""
+    if BRIDGE_FILTER.exists():
+        return
+    try:
+        run(["modprobe", "br_netfilter"])
+    except DevkitError as error:
+        raise DevkitError(
+            f"Services need the kernel module br_netfilter: run `modprobe br_netfilter` where this machine's "
+            f"kernel is administered ({error})"
+        ) from error
 
 
 def delete(name: str) -> None:

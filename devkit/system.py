@@ -7,6 +7,7 @@ from pathlib import Path
 
 from devkit.commands import follow
 from devkit.errors import DevkitError
+from devkit.network import BRIDGE_FILTER
 from devkit.progress import Progress
 
 # Something that only the package brings, to the package's name.
@@ -20,6 +21,7 @@ _NODE = {
     "mount": "mount",
     "umount": "mount",
 }
+_KERNEL_MODULES = {"modprobe": "kmod"}
 _INTERNET = {"slirp4netns": "slirp4netns"}
 _IMAGES = {
     "buildah": "buildah",
@@ -54,8 +56,12 @@ def ensure(progress: Progress, *, api_only: bool, internet: bool = False) -> Non
     """Check that this machine can carry an instance, and install the Debian packages that are missing."""
     if os.geteuid() != 0:
         raise DevkitError("the devkit makes network namespaces, mounts and cgroups: run it as root")
-    node = {} if api_only else {**_NODE, **_IMAGES, **SPEECH}
-    install({**_NETWORK, **node, **(_INTERNET if internet else {})}, progress)
+    needed = dict(_NETWORK)
+    if not api_only:
+        needed |= _NODE | _IMAGES | SPEECH | ({} if BRIDGE_FILTER.exists() else _KERNEL_MODULES)
+    if internet:
+        needed |= _INTERNET
+    install(needed, progress)
 
 
 def install(needed: Mapping[str, str], progress: Progress) -> None:
