@@ -28,15 +28,8 @@ _PRODUCT = ("localhost/avatar-agent-controller", "localhost/avatar-agent-worker"
 # How many builds of each are kept: the current one, and a way back.
 _KEPT = 3
 _BUILD_BOUND = 3600.0
-# Settings of the machine's package index that a build needs as arguments (the Dockerfiles name them with ARG).
-_PASSED_ON = (
-    "PIP_CERT",
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "SSL_CERT_FILE",
-    "NODE_EXTRA_CA_CERTS",
-    "NPM_CONFIG_REGISTRY",
-)
+# Settings of a machine with its own package index and authority, which the Dockerfiles take with ARG.
+_PASSED_ON = ("PIP_INDEX_URL", "PIP_CERT", "NPM_CONFIG_REGISTRY", "NODE_EXTRA_CA_CERTS")
 _MOUNTED = ("/etc/ssl/certs", "/etc/pip.conf")
 
 _PAUSE_SOURCE = """\
