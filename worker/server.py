@@ -33,6 +33,8 @@ _PROCESS_START_SECONDS: Final = 30.0
 _PROCESS_CLOSE_SECONDS: Final = 20.0
 _STABLE_SECONDS: Final = 10.0
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+_MOST_DOUBLINGS: Final = 10
+"""2.0 ** 1024 overflows: a worker that fails for hours must go on trying."""
 
 
 class Worker(AgentServer):
@@ -172,7 +174,8 @@ class Worker(AgentServer):
 
         async def paced(*args: Any, **options: Any) -> aiohttp.ClientWebSocketResponse:
             if self._unstable_connects:
-                await asyncio.sleep(min(2.0 ** (self._unstable_connects - 1), _LONGEST_PAUSE_SECONDS))
+                doublings = min(self._unstable_connects - 1, _MOST_DOUBLINGS)
+                await asyncio.sleep(min(2.0**doublings, _LONGEST_PAUSE_SECONDS))
             socket: aiohttp.ClientWebSocketResponse = await connect(*args, **options)
             self._unstable_connects += 1
             return socket

@@ -135,6 +135,28 @@ async def test_registrations_that_fail_at_once_are_paced(worker: Worker, monkeyp
     assert pauses == [1, 2, 4, 8, 10, 10]
 
 
+async def test_a_worker_that_failed_thousands_of_times_still_tries(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def connect(*_: object) -> SimpleNamespace:
+        return SimpleNamespace()
+
+    async def keep_connecting(server: Any) -> None:  # noqa: ANN401
+        await server._http_session.ws_connect("ws://livekit.test")
+
+    worker._http_session = cast(Any, SimpleNamespace(ws_connect=connect))
+    worker._unstable_connects = 5000
+    monkeypatch.setattr(AgentServer, "_connection_task", keep_connecting)
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    await worker._connection_task()
+    assert pauses == [10]
+
+
 async def test_a_changed_load_is_told_at_once_and_an_unchanged_one_is_not(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
