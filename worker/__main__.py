@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from worker.config import FOREIGN_VARIABLES, SECRET_VARIABLES, ConfigError, load_settings
+from worker.config import SECRET_VARIABLES, ConfigError, clean_environment, load_settings
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -17,8 +17,7 @@ def main() -> int:
     except ConfigError as error:
         print(f"avatar-agent worker: {error}", file=sys.stderr)
         return 2
-    for name in FOREIGN_VARIABLES:
-        os.environ.pop(name, None)
+    clean_environment(os.environ)
     metrics_directory = Path(os.environ.pop(_METRICS_VARIABLE, "") or tempfile.mkdtemp(prefix="avatar-agent-metrics-"))
 
     # Only now: prometheus_client decides at import, by the variable just removed, to keep this process' series in

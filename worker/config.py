@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +65,18 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         tavus_key=environment.get("TAVUS_API_KEY", "").strip(),
         port=_port(environment.get(PORT_VARIABLE, "")),
     )
+
+
+def clean_environment(environment: MutableMapping[str, str]) -> None:
+    """Leave for the SDK, the plugins and the call processes what the configuration means, and nothing else.
+
+    A Secret made from a file ends with a newline; with it in a key every request of a call fails before it is sent.
+    """
+    for name in FOREIGN_VARIABLES:
+        environment.pop(name, None)
+    for name in SECRET_VARIABLES:
+        if name in environment:
+            environment[name] = environment[name].strip()
 
 
 def load_config(path: Path) -> WorkerConfig:

@@ -23,17 +23,17 @@ def children_selector(key: Key) -> str:
 
 
 async def read_secret(client: KubeClient, namespace: str, name: str) -> dict[str, str] | None:
-    """A Secret's values that are texts and not empty, by key; None when there is no such Secret."""
+    """A Secret's values that are texts and not blank, without blanks around, by key; None: there is no such Secret."""
     secret = await client.get(SECRET, namespace, name)
     if secret is None:
         return None
     values = {key: _text(value) for key, value in (secret.get("data") or {}).items()}
-    return {key: value for key, value in values.items() if value.strip()}
+    return {key: value for key, value in values.items() if value}
 
 
 def _text(encoded: str | None) -> str:
     try:
-        return base64.b64decode(encoded or "", validate=True).decode()
+        return base64.b64decode(encoded or "", validate=True).decode().strip()
     except (binascii.Error, UnicodeDecodeError):
         return ""
 

@@ -1,11 +1,13 @@
 """What is read out of Kubernetes' documents."""
 
+import base64
 from typing import Any
 
 import pytest
 
 from controller.cluster.kinds import AVATAR_AGENT, POD, TOKEN_REVIEW
-from controller.cluster.observe import deployment_trouble, pod_seen
+from controller.cluster.observe import deployment_trouble, pod_seen, read_secret
+from tests.unit.controller.recorder import Recorder
 
 
 def document(**status: Any) -> dict[str, Any]:
@@ -87,3 +89,23 @@ def test_paths() -> None:
     assert AVATAR_AGENT.path(None) == "/apis/avataragents.io/v1alpha1/avataragents"
     assert TOKEN_REVIEW.path() == "/apis/authentication.k8s.io/v1/tokenreviews"
     assert POD.path("a/b", "../secrets") == "/api/v1/namespaces/a%2Fb/pods/..%2Fsecrets"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        pytest.param(b"key", "key", id="a key"),
+        pytest.param(b"key\n", "key", id="made from a file: workers strip it too, so the same key is tried"),
+        pytest.param(b" \n", None, id="blank"),
+        pytest.param(b"", None, id="empty"),
+        pytest.param(b"\xff\xfe", None, id="no text"),
+    ],
+)
+async def test_a_secrets_value_is_read_as_workers_read_it(value: bytes, text: str | None) -> None:
+    client = Recorder()
+    client.objects["Secret", "livekit"] = {"data": {"apiKey": base64.b64encode(value).decode()}}
+    assert await read_secret(client, "shop", "livekit") == ({} if text is None else {"apiKey": text})
+
+
+async def test_a_secret_that_is_not_there_is_none() -> None:
+    assert await read_secret(Recorder(), "shop", "livekit") is None

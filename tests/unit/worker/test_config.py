@@ -1,10 +1,12 @@
 """The worker's configuration and credentials: what is read, and what is refused in one line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from worker import logs, metrics, server
 from worker.__main__ import main
 from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, ConfigError, load_settings
 
@@ -100,3 +102,20 @@ def test_main_prints_one_line_and_no_traceback(
     monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "none.json"))
     assert main() == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_call_processes_inherit_the_keys_without_the_newline_of_a_secret_made_from_a_file(
+    tmp_path: Path, document: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {**CREDENTIALS, "TAVUS_API_KEY": "tavus-secret"}
+    environment = _environment(tmp_path, document | {"avatar": TAVUS}, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    for name, value in {**environment, **{name: f"{value}\n" for name, value in wanted.items()}}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LIVEKIT_AGENT_NAME_OVERRIDE", "another")
+    inherited: dict[str, str] = {}
+    monkeypatch.setattr(server, "run", lambda _: inherited.update(os.environ) or 0)
+    monkeypatch.setattr(metrics, "expose_call_processes", lambda _: None)
+    monkeypatch.setattr(logs, "set_up", lambda _: None)
+    assert main() == 0
+    assert {name: inherited[name] for name in wanted} == wanted
+    assert "LIVEKIT_AGENT_NAME_OVERRIDE" not in inherited
