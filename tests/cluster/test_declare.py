@@ -136,7 +136,8 @@ async def test_deletion_leaves_nothing(world: World) -> None:
     async def gone() -> bool:
         return not await world.children()
 
-    await eventually(gone, "all children are gone")
+    # The garbage collector learns of a new kind of owner within half a minute after the CRD came.
+    await eventually(gone, "all children are gone", 90.0)
     agent = await world.client.get(AVATAR_AGENT, world.namespace, "ava")
     assert agent is None, "no finalizer holds it"
 
