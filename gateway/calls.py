@@ -213,6 +213,9 @@ def _caller_gone(call: Call, now: float) -> CallReason:
 
 
 def _waiting(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
+    if seen.agent:
+        # A worker that accepted after OFFER_SECONDS comes in spite of the withdrawal (livekit-agents 1.8.9).
+        return Step(replace(call, state=CallState.JOINED, since=now))
     if now - call.asked_at > WAIT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
     if turn is Turn.WAIT or now < call.not_before or not seen.caller:

@@ -49,6 +49,8 @@ NO_ROOM = replace(NOBODY, room=False)
         ("is dispatched when a slot is free", WAITING, CALLER, Turn.GO, 1, CallState.DISPATCHED, Effect.DISPATCH),
         ("is dispatched blind", WAITING, CALLER, Turn.GO_BLIND, 1, CallState.DISPATCHED, Effect.DISPATCH),
         ("never into an empty room", WAITING, NOBODY, Turn.GO, 1, CallState.WAITING, Effect.NONE),
+        ("has joined when an agent came late", WAITING, BOTH, Turn.GO, 1, CallState.JOINED, Effect.NONE),
+        ("keeps an agent that came at the last moment", WAITING, BOTH, Turn.WAIT, 121, CallState.JOINED, Effect.NONE),
         ("fails when no slot came", WAITING, CALLER, Turn.WAIT, 121, CallState.FAILED, Effect.HANG_UP),
         ("ends when nobody came", WAITING, NOBODY, Turn.WAIT, 61, CallState.ENDED, Effect.HANG_UP),
         ("ends when its room is gone", WAITING, NO_ROOM, Turn.GO, 1, CallState.ENDED, Effect.HANG_UP),
