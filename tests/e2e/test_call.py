@@ -3,11 +3,15 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from devkit.demo import conversation
 from devkit.demo.run import QUESTION
 from devkit.providers.speech import Recogniser
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
+
+pytestmark = pytest.mark.timeout(400)
 
 AVATAR = "tavus-avatar-agent"
 

@@ -1,10 +1,14 @@
 """`make demo`'s command itself: it ends with 0 only when a call was answered, and leaves a page to call from."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,12 @@ from devkit.demo.run import AGENT
 from devkit.paths import REPOSITORY
 from tests.e2e import agents
 from tests.e2e.conftest import NAME, Platform
+
+pytestmark = pytest.mark.timeout(400)
+
+
+REAL_PROVIDERS = ("LIVEKIT_URL", "OPENAI_API_KEY", "TAVUS_API_KEY")
+"""Whoever runs the tests may have them in the environment; the demo would use them."""
 
 
 def own_cluster(platform: Platform) -> tuple[list[str], dict[str, str]]:
@@ -31,17 +41,27 @@ def own_cluster(platform: Platform) -> tuple[list[str], dict[str, str]]:
     }
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("own", [False, True], ids=["on this machine", "on a cluster of the user's"])
-def test_the_demo_ends_with_an_answered_call_and_an_address(platform: Platform, own: bool) -> None:
+@contextmanager
+def demo(platform: Platform, own: bool = False) -> Iterator[subprocess.CompletedProcess[str]]:
+    """What the command said and how it ended; its agent is taken away afterwards."""
     options, keys = own_cluster(platform) if own else ([], {})
     # On a cluster of the user's, the name is only where the call page's process is recorded.
     argv = [sys.executable, "-m", "devkit", "demo", "--name", "own" if own else NAME, *options]
-    environment = os.environ | keys
-    done = subprocess.run(
-        argv, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=380, check=False
-    )
+    environment = {name: value for name, value in os.environ.items() if name not in REAL_PROVIDERS} | keys
     try:
+        yield subprocess.run(
+            argv, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=380, check=False
+        )
+    finally:
+        if own:
+            clusters.down("own")
+        platform.product.kubectl_run("-n", "agents", "delete", "avataragent", AGENT, "--ignore-not-found")
+        agents.eventually(lambda: not agents.serving(platform.product, AGENT), 60, "its workers left")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["on this machine", "on a cluster of the user's"])
+def test_the_demo_ends_with_an_answered_call_and_an_address(platform: Platform, own: bool) -> None:
+    with demo(platform, own) as done:
         assert done.returncode == 0, done.stdout + done.stderr
         timeline = re.findall(r"^ +(\d+\.\d\d) +(\S.*?) *$", done.stdout, re.MULTILINE)
         assert next(what for _, what in timeline) == "request sent"
@@ -49,8 +69,28 @@ def test_the_demo_ends_with_an_answered_call_and_an_address(platform: Platform, 
         (address,) = re.findall(r"^ +(http://localhost:\d+/\?agent=\S+)$", done.stdout, re.MULTILINE)
         with urllib.request.urlopen(address, timeout=5) as page:
             assert b"<html" in page.read()
+
+
+def test_the_demo_fails_and_says_so_when_the_avatar_does_not_come(platform: Platform) -> None:
+    with simulated_tavus(platform, {"faults": [{"kind": "never_joins"}]}), demo(platform) as done:
+        assert done.returncode == 1, done.stdout
+        assert "of 3 pictures" in done.stderr
+        assert "answer begins" not in done.stdout
+
+
+@contextmanager
+def simulated_tavus(platform: Platform, settings: dict[str, Any]) -> Iterator[None]:
+    """The simulated Tavus with a fault, and without it afterwards."""
+    put_settings(platform, settings)
+    try:
+        yield
     finally:
-        if own:
-            clusters.down("own")
-        platform.product.kubectl_run("-n", "agents", "delete", "avataragent", AGENT, "--ignore-not-found")
-        agents.eventually(lambda: not agents.serving(platform.product, AGENT), 60, "its workers left")
+        put_settings(platform, {})
+
+
+def put_settings(platform: Platform, settings: dict[str, Any]) -> None:
+    address = f"{platform.targets.tavus_url.removesuffix('/v2')}/_simulator"
+    with urllib.request.urlopen(
+        urllib.request.Request(address, data=json.dumps(settings).encode(), method="PUT"), timeout=5
+    ) as answer:
+        assert answer.status == 200

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from livekit import api
 
 from devkit.demo.caller import Caller, call, request_call
 from tests.e2e import agents
 from tests.e2e.bare import bare_worker
 from tests.e2e.conftest import Platform
+
+pytestmark = pytest.mark.timeout(400)
 
 
 def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platform: Platform, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from devkit.paths import REPOSITORY
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
 
+pytestmark = pytest.mark.timeout(400)
+
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # `make test` is what runs this, `make demo` is test_demo.py; all others are run here.
 RUN_ELSEWHERE = {"README.md": ["make demo\n", "make test\n"]}

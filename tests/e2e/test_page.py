@@ -13,6 +13,8 @@ from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
 
+pytestmark = pytest.mark.timeout(400)
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",

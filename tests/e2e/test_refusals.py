@@ -10,6 +10,8 @@ from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
 
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
