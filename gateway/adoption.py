@@ -8,7 +8,7 @@ from gateway.agents import Agent, AgentDirectory
 from gateway.connections import Connections, SecretProblem
 from gateway.desk import Desk
 from gateway.ledger import Ledger
-from gateway.livekit import LiveKitError
+from gateway.livekit import LiveKitError, LiveKitRefused, Room
 from gateway.rooms import parse_record
 
 ADOPT_SECONDS = 15.0
@@ -20,23 +20,44 @@ log = logging.getLogger(__name__)
 
 
 async def adopt_calls(agents: AgentDirectory, connections: Connections, desk: Desk) -> None:
-    """Search every LiveKit server once; trouble with one does not keep the others from being searched."""
+    """Search every LiveKit server once, all side by side: trouble with one does not keep the others waiting."""
     known = {agent.key: agent for agent in agents.all() if isinstance(agent, Agent)}
-    searched: set[str] = set()
+    by_server: dict[str, list[Agent]] = {}
     for agent in known.values():
-        if agent.spec.livekit.url in searched:
-            continue
+        by_server.setdefault(agent.spec.livekit.url, []).append(agent)
+    await asyncio.gather(*(_search(owners, known, connections, desk) for owners in by_server.values()))
+
+
+async def _search(owners: list[Agent], known: dict[str, Agent], connections: Connections, desk: Desk) -> None:
+    """Search one server with the credentials of the first of its agents whose credentials are good."""
+    for agent in owners:
         try:
-            connection = await connections.open(agent)
-            rooms = await connection.livekit.rooms()
-            searched.add(agent.spec.livekit.url)
-            for room in rooms:
-                record = parse_record(room.metadata)
-                owner = known.get(record.agent) if record else None
-                if record is not None and owner is not None and time.time() - record.created_at > NEW_SECONDS:
-                    await desk.adopt(owner, await connections.open(owner), room.name, record)
-        except (LiveKitError, SecretProblem) as error:
+            rooms = await (await connections.open(agent)).livekit.rooms()
+        except (LiveKitRefused, SecretProblem) as error:
             log.warning("search for calls failed", extra={"agent": agent.key, "problem": str(error)})
+        except LiveKitError as error:
+            log.warning("search for calls failed", extra={"agent": agent.key, "problem": str(error)})
+            return  # its other agents would wait as long
+        except Exception:  # a mistake about one server must not cost the calls of all others
+            log.exception("search for calls failed", extra={"agent": agent.key})
+            return
+        else:
+            for room in rooms:
+                await _adopt(room, known, connections, desk)
+            return
+
+
+async def _adopt(room: Room, known: dict[str, Agent], connections: Connections, desk: Desk) -> None:
+    record = parse_record(room.metadata)
+    owner = known.get(record.agent) if record else None
+    if record is None or owner is None or time.time() - record.created_at <= NEW_SECONDS:
+        return
+    try:
+        await desk.adopt(owner, await connections.open(owner), room.name, record)
+    except (LiveKitError, SecretProblem) as error:
+        log.warning("call not taken over", extra={"agent": owner.key, "room": room.name, "problem": str(error)})
+    except Exception:
+        log.exception("call not taken over", extra={"agent": owner.key, "room": room.name})
 
 
 async def keep_house(agents: AgentDirectory, connections: Connections, desk: Desk, ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """From an agent to its LiveKit server: credentials from its Secret, and a client that speaks with them."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ SECRET_CACHE_SECONDS = 60.0
 
 
 class SecretProblem(Exception):
-    """A Secret is missing or lacks a key; the message names it, for the log and the operator's eyes."""
+    """A Secret is missing or lacks a key, or its server has no address; for the log and the operator's eyes."""
 
 
 class SecretsUnavailable(SecretProblem):
@@ -24,8 +25,8 @@ class SecretsUnavailable(SecretProblem):
 
 
 class SecretStore(Protocol):
-    async def read(self, namespace: str, name: str) -> dict[str, str]:
-        """The Secret's decoded values.
+    async def read(self, namespace: str, name: str, keys: Sequence[str]) -> dict[str, str]:
+        """The decoded values of those keys that the Secret has.
 
         Raises:
             SecretProblem: it does not exist or cannot be read.
@@ -65,7 +66,7 @@ class SecretConnections:
         if cached and now - cached[0] < SECRET_CACHE_SECONDS:
             return cached[1]
         try:
-            values = await self._secrets.read(agent.namespace, reference)
+            values = await self._secrets.read(agent.namespace, reference, (LIVEKIT_KEY, LIVEKIT_SECRET))
         except SecretsUnavailable:
             if cached is None:
                 raise
@@ -74,6 +75,9 @@ class SecretConnections:
             if not values.get(key):
                 raise SecretProblem(f"Secret {agent.namespace}/{reference} has no key {key}")
         credentials = Credentials(values[LIVEKIT_KEY], values[LIVEKIT_SECRET])
-        connection = Connection(LiveKitServer(agent.spec.livekit.url, credentials, self._session), credentials)
+        try:
+            connection = Connection(LiveKitServer(agent.spec.livekit.url, credentials, self._session), credentials)
+        except ValueError as error:
+            raise SecretProblem(f"spec.livekit.url of {agent.key} is no address: {error}") from error
         self._cache[place] = (now, connection)
         return connection

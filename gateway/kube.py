@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import logging
+from collections.abc import Sequence
 from typing import Any, cast
 
 import aiohttp
@@ -116,7 +117,7 @@ class KubernetesSecrets:
     def __init__(self, core: client.CoreV1Api) -> None:
         self._core = core
 
-    async def read(self, namespace: str, name: str) -> dict[str, str]:
+    async def read(self, namespace: str, name: str, keys: Sequence[str]) -> dict[str, str]:
         try:
             secret = await self._core.read_namespaced_secret(name, namespace, _request_timeout=REQUEST_SECONDS)
         except client.ApiException as error:
@@ -128,6 +129,7 @@ class KubernetesSecrets:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise SecretsUnavailable(f"the API server did not answer: {type(error).__name__}") from error
         try:
-            return {key: base64.b64decode(value).decode().strip() for key, value in (secret.data or {}).items()}
+            found = {key: value for key, value in (secret.data or {}).items() if key in keys}
+            return {key: base64.b64decode(value).decode().strip() for key, value in found.items()}
         except (binascii.Error, UnicodeDecodeError) as error:
             raise SecretProblem(f"Secret {namespace}/{name} holds something that is not text") from error

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
+from google.protobuf.message import DecodeError
 from livekit import api
 
 from gateway.tokens import Credentials
@@ -177,6 +178,8 @@ class _translated:
             raise _translation(error) from error
         if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
             raise LiveKitUnreachable(f"LiveKit did not answer: {type(error).__name__}") from error
+        if isinstance(error, DecodeError | ValueError):
+            raise LiveKitUnreachable(f"what answered is not LiveKit: {type(error).__name__}") from error
 
 
 def _translation(error: api.TwirpError) -> LiveKitError:

@@ -50,8 +50,14 @@ class Pages:
 
 
 def livekit_sources(url: str) -> list[str]:
-    """Where livekit-client connects for a server: its WebSocket, the same over HTTP, and Cloud's regional hosts."""
-    parts = urlsplit(url)
+    """Where livekit-client connects for a server: its WebSocket, the same over HTTP, and Cloud's regional hosts.
+
+    Nowhere when the URL is none: the page opens all the same and says that the call does not work.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
     secure = parts.scheme == "wss"
     socket, plain = ("wss", "https") if secure else ("ws", "http")
     sources = [f"{socket}://{parts.netloc}", f"{plain}://{parts.netloc}"]

@@ -1,13 +1,18 @@
 """Calls are found again in LiveKit's rooms by the next gateway."""
 
+import asyncio
+from dataclasses import dataclass, replace
+
 import pytest
 
 from gateway import adoption
 from gateway.adoption import adopt_calls
+from gateway.agents import Agent
 from gateway.callrequest import parse_request
 from gateway.calls import Call, CallState
+from gateway.connections import Connection, SecretProblem
 from gateway.livekit import LiveKitUnreachable
-from tests.unit.gateway.fakes import World, agent, world
+from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, agent, world
 from tests.unit.gateway.test_dispatcher import eventually
 
 REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla", "userId": "user-7"}')
@@ -94,3 +99,53 @@ async def test_a_server_that_is_away_is_searched_next_time(there: World) -> None
     await search(after)
     assert after.gateway.ledger.get(call.id) is not None
     await after.gateway.dispatcher.stop()
+
+
+@dataclass
+class Servers:
+    """Connections by agent: to a server, or a failure."""
+
+    by_agent: dict[str, FakeConnections | Exception]
+
+    async def open(self, agent: Agent) -> Connection:
+        found = self.by_agent[agent.name]
+        if isinstance(found, Exception):
+            raise found
+        return await found.open(agent)
+
+
+def elsewhere(name: str, url: str) -> Agent:
+    found = agent(name)
+    return replace(
+        found, spec=found.spec.model_copy(update={"livekit": found.spec.livekit.model_copy(update={"url": url})})
+    )
+
+
+@pytest.mark.parametrize("trouble", [ValueError("Invalid IPv6 URL"), LiveKitUnreachable("away"), SecretProblem("none")])
+async def test_a_server_in_trouble_costs_the_others_no_call(there: World, trouble: Exception) -> None:
+    call = await opened(there)
+    after = await restarted(there)
+    after.agents.known = [elsewhere("wrong", "wss://wrong.example"), agent()]
+    servers = Servers({"wrong": trouble, "ornina": after.connections})
+    await adopt_calls(after.agents, servers, after.gateway.desk)
+    assert after.gateway.ledger.get(call.id) is not None
+    await after.gateway.dispatcher.stop()
+
+
+async def test_servers_are_searched_side_by_side_and_a_dead_one_once(there: World) -> None:
+    asked: list[str] = []
+    all_asked = asyncio.Event()
+
+    class Dead(FakeLiveKit):
+        async def rooms(self, names: object = ()) -> list[object]:  # type: ignore[override]
+            asked.append(self.agent_name)
+            if len(asked) == 2:
+                all_asked.set()
+            await asyncio.wait_for(all_asked.wait(), 1)
+            raise LiveKitUnreachable("away")
+
+    names = ["a", "b", "c"]
+    there.agents.known = [elsewhere(name, f"wss://{'one' if name != 'c' else 'two'}.example") for name in names]
+    servers = Servers({name: FakeConnections(Dead(name)) for name in names})
+    await adopt_calls(there.agents, servers, there.gateway.desk)
+    assert asked == ["a", "c"]

@@ -1,6 +1,7 @@
 """AvatarAgents and Secrets as the API server gives them."""
 
 import base64
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,7 +135,12 @@ async def test_a_secret_that_cannot_be_had_is_explained(
 ) -> None:
     store, _ = secrets(outcome)
     with pytest.raises(kind, match=message):
-        await store.read("agents", "livekit")
+        await store.read("agents", "livekit", ["apiKey"])
+
+
+async def test_keys_of_a_secret_that_are_not_asked_for_may_hold_anything() -> None:
+    store, _ = secrets({"apiKey": "key\n", "logo": "\xff\xfe"})
+    assert await store.read("agents", "livekit", ["apiKey", "apiSecret"]) == {"apiKey": "key"}
 
 
 async def test_credentials_are_read_once_a_minute_and_serve_on_when_the_api_server_is_away(
@@ -156,3 +162,14 @@ async def test_credentials_are_read_once_a_minute_and_serve_on_when_the_api_serv
     core.outcome = {"apiKey": "key"}
     with pytest.raises(SecretProblem, match="no key apiSecret"):
         await connections.open(agent())
+
+
+async def test_a_url_that_is_none_is_a_problem_of_its_agent() -> None:
+    store, _ = secrets({"apiKey": "key", "apiSecret": "secret-of-at-least-thirty-two-characters"})
+    session: Any = object()
+    good = agent()
+    server = good.spec.livekit.model_copy(update={"url": "wss://[x"})
+    with pytest.raises(SecretProblem, match=r"spec\.livekit\.url"):
+        await SecretConnections(store, session).open(
+            replace(good, spec=good.spec.model_copy(update={"livekit": server}))
+        )

@@ -53,6 +53,7 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
             "wss://a.livekit.cloud",
             ["wss://a.livekit.cloud", "https://a.livekit.cloud", "wss://*.livekit.cloud", "https://*.livekit.cloud"],
         ),
+        ("wss://[x", []),
         ("wss://livekit.cloud.evil", ["wss://livekit.cloud.evil", "https://livekit.cloud.evil"]),
     ],
 )
