@@ -193,7 +193,9 @@ def step(call: Call, seen: Seen | None, turn: Turn, now: float) -> Step:
 
 
 def _without_livekit(call: Call, now: float) -> Step:
-    """A call in progress may go on while LiveKit's API is away; one that has not begun gives up in the end."""
+    """A call in progress goes on while LiveKit's API is away, as long as it may last; any other gives up sooner."""
+    if call.state is CallState.JOINED and _too_long(call, now):
+        return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
     if call.state is not CallState.JOINED and now - call.asked_at > WAIT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.LIVEKIT_UNREACHABLE, now)
     return Step(call)
@@ -253,7 +255,7 @@ def _not_taken(call: Call, now: float) -> Step:
 
 
 def _joined(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
-    if now - call.since > call.agent.spec.worker.max_call_minutes * 60 + OVERTIME_SECONDS:
+    if _too_long(call, now):
         return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
     agent_seen_at = call.since if call.agent_seen_at is None else call.agent_seen_at
     if now - agent_seen_at <= AGENT_GRACE_SECONDS or not seen.caller:
@@ -261,6 +263,10 @@ def _joined(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
     if Cause.AGENT_LOST in call.causes:
         return finish(call, CallState.FAILED, CallReason.AGENT_LOST, now)
     return _dispatch(replace(call, asked_at=now), Cause.AGENT_LOST, turn, now)
+
+
+def _too_long(call: Call, now: float) -> bool:
+    return now - call.since > call.agent.spec.worker.max_call_minutes * 60 + OVERTIME_SECONDS
 
 
 def _dispatch(call: Call, cause: Cause, turn: Turn, now: float) -> Step:

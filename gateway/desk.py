@@ -114,7 +114,7 @@ class Desk:
 
     def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str) -> Call:
         turn = self._dispatcher.turn(agent.key)
-        if turn is Turn.WAIT and len(self._ledger.waiting(agent.key)) >= self._max_pending:
+        if turn is not Turn.GO and self._ledger.unplaced(agent.key) >= self._max_pending:
             message = f"{self._max_pending} calls wait for the agent {agent.name} already: call again later."
             raise RequestError(429, ErrorReason.TOO_MANY_PENDING, message, retry_after_seconds=RETRY_SECONDS)
         now = time.time()

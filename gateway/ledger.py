@@ -48,6 +48,14 @@ class Ledger:
         calls = [call for call in self if call.agent.key == agent_key and call.state is CallState.WAITING]
         return sorted(calls, key=lambda call: (call.created_at, call.id))
 
+    def unplaced(self, agent_key: str) -> int:
+        """An agent's calls that no slot is known for: those that wait, and those LiveKit was asked about blindly."""
+        calls = (call for call in self if call.agent.key == agent_key)
+        return sum(
+            call.state is CallState.WAITING or (call.state is CallState.DISPATCHED and not call.slot_known)
+            for call in calls
+        )
+
     def position(self, call: Call) -> int | None:
         """Place in line, counted from 1; None for a call that does not wait."""
         ids = [waiting.id for waiting in self.waiting(call.agent.key)]

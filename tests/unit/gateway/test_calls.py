@@ -73,6 +73,7 @@ NO_ROOM = replace(NOBODY, room=False)
         ("stays joined without a caller for a while", JOINED, NOBODY, Turn.WAIT, 29, CallState.JOINED, Effect.NONE),
         ("ends when its caller has gone", JOINED, NOBODY, Turn.WAIT, 31, CallState.ENDED, Effect.HANG_UP),
         ("outlives LiveKit's silence", JOINED, None, Turn.WAIT, 3000, CallState.JOINED, Effect.NONE),
+        ("is not followed for ever", JOINED, None, Turn.WAIT, 3661, CallState.ENDED, Effect.HANG_UP),
         ("gives a vanished agent time", JOINED, CALLER, Turn.WAIT, 5, CallState.JOINED, Effect.NONE),
         ("replaces a lost agent", JOINED, CALLER, Turn.WAIT, 5.1, CallState.DISPATCHED, Effect.DISPATCH),
         ("goes on", JOINED, BOTH, Turn.WAIT, 3600, CallState.JOINED, Effect.NONE),

@@ -112,6 +112,12 @@ async def test_calls_wait_in_order_where_no_agent_joins_them_yet(http: httpx.Asy
     assert int(answer.headers["Retry-After"]) > 0
 
 
+async def test_the_line_has_an_end_while_the_controller_is_away(http: httpx.AsyncClient, there: World) -> None:
+    there.supply.free, there.livekit.slots = None, 0
+    assert [(await opened(http))["state"] for _ in range(2)] == ["dispatched"] * 2
+    refused(await http.post("/v1/calls", json=BODY), 429, "TooManyPending")
+
+
 async def test_hanging_up_closes_the_room_and_may_be_repeated(http: httpx.AsyncClient, there: World) -> None:
     call = await opened(http)
     for _ in range(2):
