@@ -20,7 +20,7 @@ from controller.livekit import LiveKitCheck
 from controller.metrics import Metrics
 from controller.observation import Key, KnowledgeSeen, PodSeen, SecretSeen
 from controller.policy import conditions
-from controller.policy.credentials import credentials, secrets_complete, wanted_secrets
+from controller.policy.credentials import credentials, fingerprint, secrets_complete, wanted_secrets
 from controller.policy.knowledge import documents, knowledge
 from controller.policy.scale import Decision
 from controller.policy.specification import read_spec
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 NOT_READY_SECONDS = 10.0
 """When to look again at an agent that is not ready: what its manifest names (Secrets, knowledge) is not watched."""
 READY_SECONDS = 60.0
-"""When to look again at one that is."""
+"""When to look again at one that is: by then a changed Secret or knowledge is noticed, and new workers rolled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Inputs:
     """What the manifest refers to, judged."""
 
     credentials: Verdict
+    credentials_fingerprint: str
     knowledge: Verdict
     sources: list[KnowledgeSeen]
 
@@ -91,7 +92,7 @@ class Reconciler:
             await self._reporter.report(key, document, {ConditionType.READY: spec}, agent_name="", counts=None)
             return NOT_READY_SECONDS
         owner = Owner(key.namespace, key.name, document["metadata"]["uid"])
-        inputs, children = await asyncio.gather(self._inputs(key, spec), self._children(key, owner))
+        inputs, children = await asyncio.gather(self._inputs(key, owner.uid, spec), self._children(key, owner))
         self._remember(key, spec, children)
         await self._ask_new_workers(key)
         decision = self._fleet.decide(key, time.monotonic())
@@ -109,26 +110,28 @@ class Reconciler:
         self._reporter.forget(key)
         self._metrics.forget(key)
 
-    async def _inputs(self, key: Key, spec: AvatarAgentSpec) -> Inputs:
+    async def _inputs(self, key: Key, uid: str, spec: AvatarAgentSpec) -> Inputs:
         names = [source.config_map_ref.name for source in spec.knowledge]
-        verdict, sources = await asyncio.gather(
-            self._credentials(key, spec),
+        (verdict, digest), sources = await asyncio.gather(
+            self._credentials(key, uid, spec),
             asyncio.gather(*(observe.read_knowledge(self._client, key.namespace, name) for name in names)),
         )
-        return Inputs(verdict, knowledge(key.namespace, sources), sources)
+        return Inputs(verdict, digest, knowledge(key.namespace, sources), sources)
 
-    async def _credentials(self, key: Key, spec: AvatarAgentSpec) -> Verdict:
+    async def _credentials(self, key: Key, uid: str, spec: AvatarAgentSpec) -> tuple[Verdict, str]:
+        """The verdict, and the fingerprint of the values that workers get; empty while some are missing."""
         wanted = wanted_secrets(spec)
         names = sorted({secret.name for secret in wanted})
         found = await asyncio.gather(*(observe.read_secret(self._client, key.namespace, name) for name in names))
-        values = dict(zip(names, found, strict=True))
-        seen = {name: SecretSeen(name, None if value is None else frozenset(value)) for name, value in values.items()}
+        read = dict(zip(names, found, strict=True))
+        seen = {name: SecretSeen(name, None if held is None else frozenset(held)) for name, held in read.items()}
         incomplete = secrets_complete(key.namespace, wanted, seen)
         if incomplete is not None:
-            return incomplete
-        pair = values[spec.livekit.credentials_secret_ref.name] or {}
+            return incomplete, ""
+        values = {name: held or {} for name, held in read.items()}
+        pair = values[spec.livekit.credentials_secret_ref.name]
         answer = await self._livekit.check(spec.livekit.url, pair[LIVEKIT_KEY], pair[LIVEKIT_SECRET])
-        return credentials(spec, answer)
+        return credentials(spec, answer), fingerprint(uid, wanted, values)
 
     async def _children(self, key: Key, owner: Owner) -> Children:
         found = await asyncio.gather(
@@ -153,7 +156,7 @@ class Reconciler:
             await self._let_idle_workers_leave_first(key)
         try:
             if inputs.usable:
-                await self._apply(key, owner, spec, inputs.sources, children, decision.workers)
+                await self._apply(key, owner, spec, inputs, children, decision.workers)
             elif before is not None and decision.workers != before:
                 # What runs keeps its configuration until the inputs are mended, but still follows its calls.
                 replicas = {"spec": {"replicas": decision.workers}}
@@ -188,17 +191,22 @@ class Reconciler:
         key: Key,
         owner: Owner,
         spec: AvatarAgentSpec,
-        sources: list[KnowledgeSeen],
+        inputs: Inputs,
         children: Children,
         replicas: int,
     ) -> None:
-        configuration = config_map(owner, worker_config(owner, spec, documents(sources)))
+        configuration = config_map(owner, worker_config(owner, spec, documents(inputs.sources)))
         name = configuration["metadata"]["name"]
         await self._client.apply(SERVICE_ACCOUNT, service_account(owner))
         if name not in children.config_maps:
             await self._client.apply(CONFIG_MAP, configuration)
         wanted = deployment(
-            owner, spec, default_image=self._settings.worker_image, config_map_name=name, replicas=replicas
+            owner,
+            spec,
+            default_image=self._settings.worker_image,
+            config_map_name=name,
+            credentials=inputs.credentials_fingerprint,
+            replicas=replicas,
         )
         await self._client.apply(DEPLOYMENT, wanted)
         await self._remove_unused(key, children, name)

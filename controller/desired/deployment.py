@@ -11,6 +11,8 @@ from controller.desired.identity import Owner, labels, metadata
 
 CONTAINER = "worker"
 CONFIG_VOLUME = "config"
+CREDENTIALS_ANNOTATION = "avataragents.io/credentials"
+"""On worker pods: fingerprint of the Secrets' values. Variables are read once: other values need other pods."""
 NON_ROOT_USER = 65532
 
 DRAIN_MARGIN_SECONDS = 420
@@ -30,7 +32,13 @@ def grace_seconds(worker: WorkerSpec) -> int:
 
 
 def deployment(
-    owner: Owner, spec: AvatarAgentSpec, *, default_image: str, config_map_name: str, replicas: int
+    owner: Owner,
+    spec: AvatarAgentSpec,
+    *,
+    default_image: str,
+    config_map_name: str,
+    credentials: str,
+    replicas: int,
 ) -> dict[str, Any]:
     """The workers: new ones before old ones, and never more rights than they need."""
     return {
@@ -41,7 +49,7 @@ def deployment(
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": labels(owner)},
             "template": {
-                "metadata": {"labels": labels(owner)},
+                "metadata": {"labels": labels(owner), "annotations": {CREDENTIALS_ANNOTATION: credentials}},
                 "spec": _pod_spec(owner, spec, spec.worker.image or default_image, config_map_name),
             },
         },

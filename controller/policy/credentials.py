@@ -1,5 +1,7 @@
 """Decides CredentialsValid: every Secret is there with its keys, and LiveKit accepts what is in them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +9,8 @@ from agentspec import AvatarAgentSpec, AvatarProvider, Reason
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
 from controller.observation import LiveKitAnswer, LiveKitVerdict, SecretSeen
 from controller.policy.verdict import Verdict, false, true, unknown
+
+_FINGERPRINT_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,12 @@ def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[s
                 f"{found}. Add it: kubectl -n {namespace} patch secret {secret.name} -p '{patch}'",
             )
     return None
+
+
+def fingerprint(uid: str, wanted: list[WantedSecret], values: Mapping[str, Mapping[str, str]]) -> str:
+    """Changes with any value that the workers use, and tells nothing of it: salted with the agent's uid, and cut."""
+    used = [[values[secret.name][key] for key in secret.keys] for secret in wanted]
+    return hashlib.sha256(json.dumps([uid, used]).encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
 def credentials(spec: AvatarAgentSpec, answer: LiveKitAnswer | None) -> Verdict:

@@ -17,9 +17,13 @@ OWNER = Owner("shop", "ava", "uid-1")
 
 
 def build(**changes: Any) -> dict[str, Any]:
-    replicas = changes.pop("replicas", 2)
     return deployment(
-        OWNER, spec(**changes), default_image="worker:1", config_map_name="ava-worker-1", replicas=replicas
+        OWNER,
+        spec(**changes),
+        default_image="worker:1",
+        config_map_name="ava-worker-1",
+        credentials="0123456789ab",
+        replicas=2,
     )
 
 
