@@ -22,6 +22,7 @@ from controller.observation import Key, KnowledgeSeen, PodSeen, SecretSeen
 from controller.policy import conditions
 from controller.policy.credentials import credentials, fingerprint, secrets_complete, wanted_secrets
 from controller.policy.knowledge import documents, knowledge
+from controller.policy.ownership import foreign, owned
 from controller.policy.scale import Decision
 from controller.policy.specification import read_spec
 from controller.policy.verdict import Verdict, false
@@ -57,8 +58,11 @@ class Children:
     """What exists for the agent."""
 
     deployment: Document | None
+    """Only its own."""
     config_maps: set[str]
     pods: list[PodSeen]
+    foreign: Verdict | None
+    """What stands in the place of a child and is somebody else's."""
 
 
 class Reconciler:
@@ -134,12 +138,15 @@ class Reconciler:
         return credentials(spec, answer), fingerprint(uid, wanted, values)
 
     async def _children(self, key: Key, owner: Owner) -> Children:
-        found = await asyncio.gather(
+        deployment, account, config_maps, pods = await asyncio.gather(
             self._client.get(DEPLOYMENT, key.namespace, owner.worker_name),
+            self._client.get(SERVICE_ACCOUNT, key.namespace, owner.worker_name),
             observe.list_config_maps(self._client, key),
             observe.list_pods(self._client, key),
         )
-        return Children(*found)
+        stranger = foreign(owner, ((DEPLOYMENT.kind, deployment), (SERVICE_ACCOUNT.kind, account)))
+        own = deployment if deployment is not None and owned(owner, deployment) else None
+        return Children(own, config_maps, pods, stranger)
 
     def _remember(self, key: Key, spec: AvatarAgentSpec, children: Children) -> None:
         agent = self._fleet.declare(key, spec)
@@ -149,9 +156,11 @@ class Reconciler:
     async def _act(
         self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs, children: Children, decision: Decision
     ) -> Verdict | None:
-        """Make it so; returns why Kubernetes does not accept it, if it is the manifest's fault."""
+        """Make it so; returns why that cannot be, if it takes a person to change it."""
         agent = self._fleet.agents[key]
         before, agent.wanted = agent.replicas, decision.workers
+        if children.foreign is not None:
+            return children.foreign
         if before is not None and decision.workers < before:
             await self._let_idle_workers_leave_first(key)
         try:

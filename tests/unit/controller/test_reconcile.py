@@ -9,7 +9,7 @@ from controller.fleet import Fleet
 from controller.livekit import LiveKitCheck
 from controller.metrics import Metrics
 from controller.observation import Key, LiveKitAnswer, LiveKitVerdict
-from controller.reconcile import READY_SECONDS, Reconciler
+from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS, Reconciler
 from controller.settings import Settings
 from tests.unit.controller.builders import SPEC
 from tests.unit.controller.recorder import Recorder
@@ -87,3 +87,55 @@ async def test_the_values_themselves_are_written_nowhere(client: Recorder, recon
 
 def test_a_change_of_a_secret_is_noticed_within_a_minute() -> None:
     assert READY_SECONDS <= 60
+
+
+def owned_by(*references: dict[str, Any], replicas: int = 7) -> dict[str, Any]:
+    metadata = {"namespace": "shop", "name": "ava-worker", "ownerReferences": list(references)}
+    return {"metadata": metadata, "spec": {"replicas": replicas}}
+
+
+OWN = {"kind": "AvatarAgent", "name": "ava", "uid": UID}
+EARLIER = {"kind": "AvatarAgent", "name": "ava", "uid": "uid-0"}
+OTHER = {"kind": "Application", "name": "shop", "uid": "uid-9"}
+
+
+def summary(client: Recorder) -> tuple[str, str, str]:
+    conditions = client.of("AvatarAgent")[-1]["status"]["conditions"]
+    (found,) = [condition for condition in conditions if condition["type"] == "Ready"]
+    return found["status"], found["reason"], found["message"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "ServiceAccount"])
+@pytest.mark.parametrize(
+    ("references", "told"),
+    [
+        pytest.param((), "or rename the AvatarAgent", id="somebody made it by hand"),
+        pytest.param((OTHER,), "or rename the AvatarAgent", id="another operator made it"),
+        pytest.param((EARLIER,), "until Kubernetes has removed it", id="the agent's predecessor left it"),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False], ids=["inputs are fine", "inputs are broken"])
+async def test_what_belongs_to_others_is_named_and_left_alone(
+    client: Recorder,
+    reconciler: Reconciler,
+    kind: str,
+    references: tuple[dict[str, Any], ...],
+    told: str,
+    complete: bool,
+) -> None:
+    client.objects[kind, "ava-worker"] = owned_by(*references)
+    if not complete:
+        del client.objects["Secret", "openai"]
+    assert await reconciler.reconcile(KEY) == NOT_READY_SECONDS
+    assert {written for _, written, _ in client.written} == {"AvatarAgent", "Event"}
+    status, reason, message = summary(client)
+    assert (status, reason) == ("False", "ApplyRefused")
+    assert f"{kind} 'ava-worker' exists" in message
+    assert told in message
+
+
+async def test_its_own_are_kept_up(client: Recorder, reconciler: Reconciler) -> None:
+    for kind in ("Deployment", "ServiceAccount"):
+        client.objects[kind, "ava-worker"] = owned_by(OTHER, OWN, replicas=1)
+    await reconciler.reconcile(KEY)
+    assert len(client.of("Deployment")) == len(client.of("ServiceAccount")) == 1
