@@ -10,6 +10,7 @@ from rich.markup import escape
 from devkit.cli import console, shown
 from devkit.demo.caller import CallError
 from devkit.demo.run import OwnCluster, run_demo
+from devkit.providers.speech import RecognitionError, SynthesisError
 
 
 @click.command()
@@ -27,4 +28,9 @@ def demo(name: str, kubeconfig: Path | None, controller_image: str, worker_image
             run_demo(name, own, console, progress)
     except CallError as error:
         Console(stderr=True).print(f"[red]the call failed:[/red] {escape(str(error))}", highlight=False)
+        sys.exit(1)
+    except (SynthesisError, RecognitionError) as error:
+        Console(stderr=True).print(
+            f"[red]the caller cannot speak or listen:[/red] {escape(str(error))}", highlight=False
+        )
         sys.exit(1)

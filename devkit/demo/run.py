@@ -17,7 +17,7 @@ from devkit import cluster as clusters
 from devkit.demo import conversation, manifests, targets
 from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, SYSTEM_NAMESPACE, Product
 from devkit.errors import DevkitError
-from devkit.instance import Layout
+from devkit.instance import Layout, check_name
 from devkit.kubernetes import kubectl_path
 from devkit.paths import REPOSITORY
 from devkit.progress import Progress
@@ -43,6 +43,9 @@ class OwnCluster:
 def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Progress) -> None:
     """Run every step. Raises DevkitError or CallError naming the first that did not happen."""
     started = time.monotonic()
+    check_name(name)
+    examples = manifests.load(EXAMPLES)
+    targets.check(os.environ, examples, own_cluster=own is not None)
     if own is None:
         cluster = clusters.up(name, progress=progress, internet=targets.needs_internet(os.environ))
         images = cluster.load_images()
@@ -56,7 +59,7 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         product = Product(own.kubeconfig, kubectl_path(), helm, own.controller_image, own.worker_image)
     with progress.step(f"helm install {RELEASE} {CHART.relative_to(REPOSITORY)}"):
         product.install()
-    documents, changes = manifests.point(manifests.load(EXAMPLES), aims)
+    documents, changes = manifests.point(examples, aims)
     with progress.step(f"kubectl apply -f {EXAMPLES.relative_to(REPOSITORY)}/, pointed at what the demo has"):
         product.make_namespace()
         product.apply(documents)

@@ -2,26 +2,57 @@
 
 import secrets
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from devkit import probe
 from devkit.cluster import Cluster
-from devkit.demo.manifests import Targets
+from devkit.demo.manifests import Document, Targets
 from devkit.errors import DevkitError
-from devkit.paths import REPOSITORY, state_dir
+from devkit.instance import Layout
+from devkit.paths import REPOSITORY
 
 OPENAI_PORT = 9100
 TAVUS_PORT = 9200
 _START_SECONDS = 60.0
+_LIVEKIT = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+_KEYS = ("OPENAI_API_KEY", "TAVUS_API_KEY")
+# What the examples say where everybody's own value belongs.
+_PLACEHOLDER = "replace-with-"
+
+
+def check(environment: Mapping[str, str], documents: Sequence[Document], *, own_cluster: bool) -> None:
+    """Raise DevkitError saying what the environment or the manifests lack, before anything is started.
+
+    A cluster of the user's cannot reach this machine's simulated providers: there everything must be real.
+    """
+    given = [name for name in (*_LIVEKIT, *_KEYS) if environment.get(name)]
+    needed = (*_LIVEKIT, *_KEYS) if own_cluster else _LIVEKIT if "LIVEKIT_URL" in given else ()
+    if missing := [name for name in needed if name not in given]:
+        why = "with a kubeconfig of your own" if own_cluster else "with LIVEKIT_URL"
+        raise DevkitError(f"{why} the demo needs {', '.join(missing)} in the environment too")
+    # With a base URL it is somebody's stand-in, which takes any face and reaches what it reaches.
+    if "TAVUS_API_KEY" not in given or environment.get("TAVUS_BASE_URL"):
+        return
+    if "LIVEKIT_URL" not in given:
+        raise DevkitError(
+            f"Tavus cannot join rooms of the LiveKit server on this machine: set {', '.join(_LIVEKIT)} "
+            "to one on the internet, or unset TAVUS_API_KEY for the simulated Tavus"
+        )
+    if placeholders := _placeholders(documents):
+        raise DevkitError(
+            f"Tavus does not know the {' and '.join(placeholders)} of the examples: put yours into examples/, "
+            "or unset TAVUS_API_KEY for the simulated Tavus"
+        )
+
+
+def _placeholders(documents: Sequence[Document]) -> list[str]:
+    """Names of the face's settings that nobody has filled in."""
+    faces = [document["spec"].get("avatar", {}).get("tavus", {}) for document in documents if "spec" in document]
+    return sorted({name for face in faces for name, value in face.items() if str(value).startswith(_PLACEHOLDER)})
 
 
 def external_targets(environment: Mapping[str, str]) -> Targets:
-    """Everything from the environment, for a cluster that cannot reach this machine's simulated providers."""
-    needed = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "OPENAI_API_KEY", "TAVUS_API_KEY")
-    if missing := [name for name in needed if not environment.get(name)]:
-        raise DevkitError(f"with a kubeconfig of your own the demo needs {', '.join(missing)} in the environment")
+    """Everything from a checked environment, for a cluster that cannot reach this machine's simulated providers."""
     return Targets(
         livekit_url=environment["LIVEKIT_URL"],
         livekit_key=environment["LIVEKIT_API_KEY"],
@@ -35,11 +66,11 @@ def external_targets(environment: Mapping[str, str]) -> Targets:
 
 def needs_internet(environment: Mapping[str, str]) -> bool:
     """Whether a real provider or LiveKit is to be reached from the local cluster, which has no way out otherwise."""
-    return any(environment.get(name) for name in ("OPENAI_API_KEY", "TAVUS_API_KEY", "LIVEKIT_URL"))
+    return any(environment.get(name) for name in ("LIVEKIT_URL", *_KEYS))
 
 
 def local_targets(cluster: Cluster, environment: Mapping[str, str]) -> Targets:
-    """The instance's LiveKit and simulated providers, each replaced by the real one whose key is given."""
+    """The instance's LiveKit and simulated providers, each replaced by the real one in a checked environment."""
     openai, tavus = environment.get("OPENAI_API_KEY", ""), environment.get("TAVUS_API_KEY", "")
     cloud = environment.get("LIVEKIT_URL", "")
     return Targets(
@@ -55,28 +86,17 @@ def local_targets(cluster: Cluster, environment: Mapping[str, str]) -> Targets:
 
 def start_simulator(cluster: Cluster, provider: str, port: int) -> str:
     """Run a simulated provider in the cluster's network, unless it runs; returns the key that it accepts."""
-    key_file = state_dir() / cluster.name / f"{provider}.key"
-    address = f"http://{cluster.node_ip}:{port}"
-    if key_file.exists() and _answers(address):
+    layout, name = Layout(cluster.name), f"simulated-{provider}"
+    key_file = layout.root / f"{provider}.key"
+    health = f"http://{cluster.node_ip}:{port}/healthz"
+    if key_file.exists() and probe.answers(health):
         return key_file.read_text()
     key_file.touch(mode=0o600)
     key_file.write_text(f"simulated-{secrets.token_hex(16)}")
-    module = f"devkit.providers.{provider}"
     arguments = ["--host", cluster.node_ip, "--port", str(port), "--api-key-file", str(key_file)]
-    cluster.spawn(
-        f"simulated-{provider}", [sys.executable, "-m", module, *arguments], env={"PYTHONPATH": str(REPOSITORY)}
-    )
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(address):
-        if time.monotonic() > deadline:
-            raise DevkitError(f"the simulated {provider} does not answer: see `devkit logs simulated-{provider}`")
-        time.sleep(0.2)
+    argv = [sys.executable, "-m", f"devkit.providers.{provider}", *arguments]
+    cluster.spawn(name, argv, env={"PYTHONPATH": str(REPOSITORY)})
+    started = layout.processes.get(name)
+    assert started is not None
+    layout.processes.wait(f"simulated {provider}", lambda: probe.answers(health), _START_SECONDS, started)
     return key_file.read_text()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/healthz", timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
