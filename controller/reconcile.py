@@ -235,6 +235,7 @@ class Reconciler:
             ConditionType.CREDENTIALS_VALID: inputs.credentials,
             ConditionType.KNOWLEDGE_LOADED: inputs.knowledge,
             ConditionType.WORKERS_REGISTERED: workers(
+                namespace=key.namespace,
                 registered_name=agent.registered_name,
                 livekit_url=spec.livekit.url,
                 wanted=decision.workers,

@@ -24,6 +24,7 @@ def is_registered(worker: WorkerSeen, registered_name: str) -> bool:
 
 def workers(
     *,
+    namespace: str,
     registered_name: str,
     livekit_url: str,
     wanted: int,
@@ -62,7 +63,7 @@ def workers(
         return false(
             Reason.NOT_REGISTERED,
             f"Pods run but are not registered with LiveKit at {livekit_url}: {', '.join(deaf[:_NAMED_PODS])}. "
-            f"See why: kubectl logs {deaf[0]}",
+            f"See why: kubectl logs {deaf[0]} -n {namespace}",
         )
     if held_back and not staying:
         return false(

@@ -42,7 +42,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             "",
             False,
             (FALSE, Reason.NOT_REGISTERED),
-            "kubectl logs pod-1",
+            "kubectl logs pod-1 -n shop",
             id="runs but is not registered: where to look",
         ),
         pytest.param(
@@ -119,6 +119,7 @@ def test_workers_registered(
     told: str,
 ) -> None:
     verdict = workers(
+        namespace="shop",
         registered_name="ava",
         livekit_url="wss://livekit.example",
         wanted=wanted,
@@ -132,6 +133,7 @@ def test_workers_registered(
 
 def test_with_automatic_dispatch_workers_have_no_name() -> None:
     verdict = workers(
+        namespace="shop",
         registered_name="",
         livekit_url="wss://livekit.example",
         wanted=1,
@@ -146,6 +148,12 @@ def test_with_automatic_dispatch_workers_have_no_name() -> None:
 def test_a_long_list_of_pods_is_cut() -> None:
     seen = [worker(f"pod-{number}", trouble="ImagePullBackOff") for number in range(9)]
     verdict = workers(
-        registered_name="ava", livekit_url="", wanted=9, seen=seen, deployment_trouble="", held_back=False
+        namespace="shop",
+        registered_name="ava",
+        livekit_url="",
+        wanted=9,
+        seen=seen,
+        deployment_trouble="",
+        held_back=False,
     )
     assert verdict.message.count("ImagePullBackOff") == 3
