@@ -1,4 +1,7 @@
-"""The controller's metrics, declared once. Labels: `namespace` and `name` are the AvatarAgent's."""
+"""The controller's metrics, declared once.
+
+Labels: `agent_namespace` and `agent` name the AvatarAgent; `namespace` would be Prometheus' own label of the target.
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -6,7 +9,7 @@ from controller.fleet import Counts
 from controller.observation import Key
 from controller.policy.scale import Decision
 
-_AGENT = ("namespace", "name")
+_AGENT = ("agent_namespace", "agent")
 
 
 class Metrics:
