@@ -1,4 +1,4 @@
-"""One JSON object a line on standard output, the SDK's lines included; never a credential or what was said.
+"""One JSON object a line on standard error, the SDK's lines included; never a credential or what was said.
 
 Call processes send their records to the worker's main process (livekit-agents, ipc/log_queue.py), so what is set up
 here holds for all of them.
@@ -55,8 +55,8 @@ def _left_out(field: str) -> bool:
 
 
 def set_up(secrets: Iterable[str]) -> None:
-    """Log to standard output from now on; call once, in the main process, before the SDK starts."""
-    handler = logging.StreamHandler(sys.stdout)
+    """Log to standard error from now on; call once, in the main process, before the SDK starts."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(secrets))
     handler.addFilter(lambda record: not (record.name == "livekit" and _NOISE in record.getMessage()))
     root = logging.getLogger()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Mapping
 
@@ -77,3 +78,10 @@ def test_a_secret_with_quotes_is_redacted() -> None:
 
 def test_fields_that_are_not_json_are_shown_as_text() -> None:
     assert _line({"error": ValueError("no")})["error"] == "no"
+
+
+def test_the_log_goes_to_standard_error() -> None:
+    script = "import logging, worker.logs; worker.logs.set_up([]); logging.getLogger('worker').info('room accepted')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == ""
+    assert json.loads(done.stderr)["message"] == "room accepted"
