@@ -1,4 +1,4 @@
-"""Conditions of an AvatarAgent: statements about the world that are true, false or not known yet.
+"""Conditions of an AvatarAgent: statements about the world that are true or false.
 
 Source: sig-architecture ``api-conventions.md``, "Typical status properties".
 """
@@ -30,7 +30,6 @@ class ConditionType(StrEnum):
 class Reason(StrEnum):
     """Why a condition is what it is. Constants: alerts and scripts match on them."""
 
-    CHECKING = "Checking"
     INVALID_SPEC = "InvalidSpec"
     APPLY_REFUSED = "ApplyRefused"
     ALL_CHECKS_PASSED = "AllChecksPassed"

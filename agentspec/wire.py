@@ -37,7 +37,6 @@ class AgentSupply(Model):
 
     free_slots: int = Field(ge=0, description="Free slots on registered workers that are not draining.")
     slots: int = Field(ge=0, description="All slots of those workers.")
-    max_slots: int = Field(ge=0, description="Slots when scaled to maxWorkers.")
 
 
 class Supply(Model):

@@ -165,16 +165,11 @@ class Fleet:
 
     def supply(self, now: float) -> dict[str, AgentSupply]:
         """Slots of every agent, by agent key."""
-        return {str(key): self._supply(key, agent, now) for key, agent in self.agents.items()}
+        return {str(key): self._supply(key, now) for key in self.agents}
 
-    def _supply(self, key: Key, agent: AgentFleet, now: float) -> AgentSupply:
+    def _supply(self, key: Key, now: float) -> AgentSupply:
         slots = self.counts(key, 0, now).slots
-        most = agent.spec.scaling.max_workers * agent.spec.worker.calls_per_worker
-        return AgentSupply(free_slots=slots.free, slots=slots.total, max_slots=most)
-
-
-def _draining(worker: WorkerSeen) -> bool:
-    return worker.pod.terminating or (worker.status is not None and worker.status.draining)
+        return AgentSupply(free_slots=slots.free, slots=slots.total)
 
 
 def _busy(worker: WorkerSeen) -> bool:

@@ -26,14 +26,12 @@ class Decision:
 
     declined: Declined | None = None
     reason: str = ""
-    final: bool = False
-    """No other worker of this agent would take it either: LiveKit need not ask on."""
 
 
 def decide(room: str, pattern: str, *, calls: int, slots: int, draining: bool) -> Decision:
     """Decide on a job for `room` at a worker that holds `calls` of `slots`."""
     if re.search(pattern, room) is None:
-        return Decision(Declined.ROOM_NAME, f"room name does not match roomNamePattern {pattern!r}", final=True)
+        return Decision(Declined.ROOM_NAME, f"room name does not match roomNamePattern {pattern!r}")
     if draining:
         return Decision(Declined.DRAINING, "the worker is draining")
     if calls >= slots:

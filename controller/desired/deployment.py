@@ -105,18 +105,13 @@ def _container(spec: AvatarAgentSpec, image: str) -> dict[str, Any]:
 def _environment(spec: AvatarAgentSpec) -> list[dict[str, Any]]:
     livekit = spec.livekit.credentials_secret_ref.name
     variables = [
-        {"name": "LIVEKIT_URL", "value": spec.livekit.url},
         _from_secret("LIVEKIT_API_KEY", livekit, LIVEKIT_KEY),
         _from_secret("LIVEKIT_API_SECRET", livekit, LIVEKIT_SECRET),
         _from_secret("OPENAI_API_KEY", spec.voice.openai.credentials_secret_ref.name, OPENAI_KEY),
     ]
     if spec.avatar.provider is AvatarProvider.TAVUS and spec.avatar.tavus is not None:
         variables.append(_from_secret("TAVUS_API_KEY", spec.avatar.tavus.credentials_secret_ref.name, TAVUS_KEY))
-    return [
-        *variables,
-        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
-        {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR},
-    ]
+    return [*variables, {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR}]
 
 
 def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:

@@ -14,12 +14,10 @@ _SUMMARISED = (
 
 
 def ready(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
-    """The summary: the first failing verdict, else the first unknown one, else true."""
-    ordered = [verdicts[kind] for kind in _SUMMARISED]
-    for status in (ConditionStatus.FALSE, ConditionStatus.UNKNOWN):
-        for verdict in ordered:
-            if verdict.status is status:
-                return verdict
+    """The summary: the first verdict that is false, else true."""
+    for kind in _SUMMARISED:
+        if verdicts[kind].status is ConditionStatus.FALSE:
+            return verdicts[kind]
     return true(Reason.ALL_CHECKS_PASSED, verdicts[ConditionType.WORKERS_REGISTERED].message)
 
 

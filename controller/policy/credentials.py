@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
 from controller.observation import LiveKitAnswer, LiveKitVerdict, SecretSeen
-from controller.policy.verdict import Verdict, false, true, unknown
+from controller.policy.verdict import Verdict, false, true
 
 _FINGERPRINT_LENGTH = 12
 
@@ -72,11 +72,9 @@ def fingerprint(uid: str, wanted: list[WantedSecret], values: Mapping[str, Mappi
     return hashlib.sha256(json.dumps([uid, used]).encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
-def credentials(spec: AvatarAgentSpec, answer: LiveKitAnswer | None) -> Verdict:
+def credentials(spec: AvatarAgentSpec, answer: LiveKitAnswer) -> Verdict:
     """What LiveKit said to credentials that are complete."""
     livekit = spec.livekit
-    if answer is None:
-        return unknown(Reason.CHECKING, f"The credentials have not been tried at {livekit.url} yet.")
     if answer.verdict is LiveKitVerdict.UNREACHABLE:
         return false(
             Reason.LIVEKIT_UNREACHABLE,

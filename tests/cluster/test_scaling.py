@@ -55,8 +55,7 @@ async def test_calls_that_wait_bring_workers_up_to_the_most(world: World, contro
     key = f"{world.namespace}__ava"
 
     async def scaled() -> bool:
-        supply = await gateway.waits(**{key: 5})
-        assert supply.agents[f"{world.namespace}/ava"].max_slots == 3
+        await gateway.waits(**{key: 5})
         return await workers(world, 3)
 
     await eventually(scaled, "three workers, and not five")

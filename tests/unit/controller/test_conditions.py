@@ -4,7 +4,7 @@ import pytest
 
 from agentspec import Condition, ConditionType, Reason
 from controller.policy.conditions import assemble, ready, worth_telling
-from controller.policy.verdict import Verdict, false, true, unknown
+from controller.policy.verdict import Verdict, false, true
 
 GOOD = true(Reason.REGISTERED, "1 of 1 workers are registered as 'ava'.")
 
@@ -20,7 +20,6 @@ def verdicts(**found: Verdict) -> dict[ConditionType, Verdict]:
 BROKEN = false(Reason.SECRET_NOT_FOUND, "Create it.")
 EMPTY = false(Reason.KNOWLEDGE_EMPTY, "Fill it.")
 STARTING = false(Reason.WORKERS_STARTING, "Soon.")
-UNTRIED = unknown(Reason.CHECKING, "Later.")
 
 
 @pytest.mark.parametrize(
@@ -29,8 +28,7 @@ UNTRIED = unknown(Reason.CHECKING, "Later.")
         pytest.param(verdicts(), true(Reason.ALL_CHECKS_PASSED, GOOD.message), id="all true: ready, with the numbers"),
         pytest.param(verdicts(workers=STARTING), STARTING, id="one false: its reason"),
         pytest.param(verdicts(credentials=BROKEN, workers=STARTING), BROKEN, id="two false: what to mend first"),
-        pytest.param(verdicts(credentials=UNTRIED, knowledge=EMPTY), EMPTY, id="false tells more than unknown"),
-        pytest.param(verdicts(credentials=UNTRIED), UNTRIED, id="unknown is not true"),
+        pytest.param(verdicts(knowledge=EMPTY, workers=STARTING), EMPTY, id="knowledge comes before workers"),
     ],
 )
 def test_ready_is_the_first_thing_to_mend(found: dict[ConditionType, Verdict], summary: Verdict) -> None:

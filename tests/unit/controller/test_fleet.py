@@ -47,11 +47,11 @@ def test_automatic_dispatch_expects_workers_without_a_name() -> None:
     assert made.counts(KEY, 1, 0.0).workers.registered == 1
 
 
-def test_supply_tells_what_could_be() -> None:
-    made = fleet(pod(), scaling={"maxWorkers": 5})
+def test_supply_tells_the_slots_and_the_free_ones() -> None:
+    made = fleet(pod())
     made.hear_worker(KEY, "pod-1", status(calls=1), 0.0)
     supply = made.supply(0.0)["shop/ava"]
-    assert (supply.slots, supply.free_slots, supply.max_slots) == (4, 3, 20)
+    assert (supply.slots, supply.free_slots) == (4, 3)
 
 
 def test_a_silent_worker_counts_with_its_last_word_for_a_while() -> None:

@@ -67,7 +67,6 @@ def test_what_is_missing_is_named_with_what_to_do(keys: dict[str, set[str] | Non
 @pytest.mark.parametrize(
     ("answer", "status", "reason"),
     [
-        pytest.param(None, ConditionStatus.UNKNOWN, Reason.CHECKING, id="not tried yet"),
         pytest.param(
             LiveKitAnswer(LiveKitVerdict.ACCEPTED), ConditionStatus.TRUE, Reason.CREDENTIALS_ACCEPTED, id="accepted"
         ),
@@ -85,11 +84,11 @@ def test_what_is_missing_is_named_with_what_to_do(keys: dict[str, set[str] | Non
         ),
     ],
 )
-def test_what_livekit_says_is_passed_on(answer: LiveKitAnswer | None, status: ConditionStatus, reason: Reason) -> None:
+def test_what_livekit_says_is_passed_on(answer: LiveKitAnswer, status: ConditionStatus, reason: Reason) -> None:
     verdict = credentials(spec(), answer)
     assert (verdict.status, verdict.reason) == (status, reason)
     assert "wss://livekit.example" in verdict.message
-    assert answer is None or answer.detail in verdict.message
+    assert answer.detail in verdict.message
 
 
 @pytest.mark.parametrize(

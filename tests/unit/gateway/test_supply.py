@@ -20,7 +20,7 @@ KEY = WAITING.agent.key
 
 
 def answer(at: float, free: int) -> Answer:
-    return Answer(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=4, max_slots=8)}))
+    return Answer(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=4)}))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> N
     exchange.ledger.put(WAITING)
     exchange.session.next = (
         200,
-        Supply(agents={KEY: AgentSupply(free_slots=2, slots=4, max_slots=8)}).model_dump_json(),
+        Supply(agents={KEY: AgentSupply(free_slots=2, slots=4)}).model_dump_json(),
     )
     await exchange.once()
     (request,) = exchange.session.requests
@@ -137,7 +137,7 @@ async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> N
         (503, "starting"),
         (401, "no"),
         (200, "not json"),
-        (200, '{"agents": {"a/b": {"freeSlots": -1, "slots": 0, "maxSlots": 0}}}'),
+        (200, '{"agents": {"a/b": {"freeSlots": -1, "slots": 0}}}'),
         aiohttp.ClientConnectionError("refused"),
         TimeoutError(),
     ],
