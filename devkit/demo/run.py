@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
+import sys
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from devkit import binaries, system
+from devkit import binaries, probe, system
 from devkit import cluster as clusters
 from devkit.demo import conversation, manifests, targets
 from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, SYSTEM_NAMESPACE, Product
@@ -112,19 +112,13 @@ def forward_page(name: str, product: Product) -> str:
     if (earlier := processes.get("call-page")) is not None:
         processes.stop(earlier)
     port = _free_port(PAGE_PORT)
-    argv = [str(product.kubectl), f"--kubeconfig={product.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
+    argv = [sys.executable, "-m", "devkit.demo.forward"]
+    argv += [str(product.kubectl), f"--kubeconfig={product.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
     argv += ["--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
-    processes.start("call-page", argv)
+    process = processes.start("call-page", argv, env={"PYTHONPATH": str(REPOSITORY)})
     address = f"http://localhost:{port}"
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=2):
-                return address
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise DevkitError(f"the call page does not answer at {address}: {error}") from error
-            time.sleep(0.2)
+    processes.wait("call page", lambda: probe.answers(f"{address}/readyz"), 30, process)
+    return address
 
 
 def _free_port(wanted: int) -> int:
