@@ -1,16 +1,13 @@
 """The cgroup under which the kubelet puts an instance's pods, on cgroup v1 and v2 machines alike."""
 
 import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from devkit.errors import DevkitError
+from devkit.processes import kill_all
 
 _ROOT = Path("/sys/fs/cgroup")
-# How long killed pods may take to leave their cgroups, in seconds.
-_EMPTY_BOUND = 10.0
 
 
 def cgroup_root(name: str) -> str:
@@ -52,7 +49,7 @@ def _delegate(folder: Path) -> None:
     (folder / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in controllers))
 
 
-def _folders(name: str) -> Iterator[Path]:
+def folders(name: str) -> Iterator[Path]:
     """Every cgroup of the instance, children before parents."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / cgroup_root(name).lstrip("/"), topdown=False):
@@ -62,7 +59,7 @@ def _folders(name: str) -> Iterator[Path]:
 def members(name: str) -> set[int]:
     """Processes inside the instance's cgroups: its pods' containers."""
     found: set[int] = set()
-    for folder in _folders(name):
+    for folder in folders(name):
         try:
             found.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
         except OSError:
@@ -72,21 +69,12 @@ def members(name: str) -> set[int]:
 
 def kill(name: str) -> None:
     """Kill what runs in the instance's pods and wait until it is gone."""
-    deadline = time.monotonic() + _EMPTY_BOUND
-    while pids := members(name):
-        if time.monotonic() > deadline:
-            raise DevkitError(f"processes {sorted(pids)} of the pods of {name} do not end")
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
+    kill_all(lambda: members(name), f"what runs in the pods of {name}")
 
 
 def delete(name: str) -> None:
     """Remove the folders; the kernel refuses while a process is left in one."""
-    for folder in _folders(name):
+    for folder in folders(name):
         try:
             folder.rmdir()
         except OSError as error:

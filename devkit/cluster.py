@@ -9,11 +9,12 @@ from devkit import internet as internet_access
 from devkit.binaries import Binaries
 from devkit.errors import DevkitError
 from devkit.images import Images
-from devkit.instance import Layout, Record, check_name, load, mark_ready, new_record
+from devkit.instance import Layout, Record, check_name, load, mark_ready, names, new_record
 from devkit.locks import lock
 from devkit.processes import is_alive
 from devkit.progress import LogProgress, Progress
 from devkit.tools import API_TOOLS, TOOLS
+from devkit.traces import traces
 
 _API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
 _NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
@@ -63,7 +64,7 @@ def up(
         record = load(name)
         if record is not None and is_whole(record) and _has(record, api_only=api_only, internet=internet):
             return _cluster(record, programs, shown)
-        if teardown.leftovers(name):
+        if traces(name):
             with shown.step(f"Remove what an earlier {name} left"):
                 teardown.remove(name)
         record = new_record(name, api_only=api_only, internet=internet)
@@ -76,6 +77,9 @@ def down(name: str = "dev", progress: Progress | None = None) -> None:
     shown = progress or LogProgress()
     with lock(f"instance-{name}", progress=shown), shown.step(f"Take {name} down"):
         teardown.remove(name)
+    if not names():
+        images.forget_run_root()
+        teardown.remove_shared()
 
 
 def load_images(name: str, built: Images, progress: Progress) -> None:

@@ -1,19 +1,23 @@
 """Images without a public registry: a base from Debian's packages, ours from their Dockerfiles, into the node."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from devkit.commands import follow, run, succeeds
+from devkit.errors import DevkitError
 from devkit.image_inputs import content_tag
 from devkit.instance import Layout
 from devkit.locks import lock
+from devkit.mounts import unmount_below
 from devkit.node import PAUSE_IMAGE, Ctr
-from devkit.paths import REPOSITORY, cache_dir
+from devkit.paths import REPOSITORY, cache_dir, run_dir
 from devkit.progress import Progress, Step
 from devkit.workplace import workplace
 
@@ -52,9 +56,23 @@ class Images:
 
 def _buildah(*arguments: str) -> list[str]:
     """buildah on storage of our own, so that nobody else's images are touched and `rm -r` of the cache is enough."""
-    root = cache_dir() / "buildah"
-    storage = ["--root", str(root), "--runroot", f"/run/avatar-agent/buildah-{zlib.crc32(bytes(root)):08x}"]
-    return ["buildah", *storage, *arguments]
+    return ["buildah", "--root", str(_storage()), "--runroot", str(_run_root()), *arguments]
+
+
+def _storage() -> Path:
+    return cache_dir() / "buildah"
+
+
+def _run_root() -> Path:
+    """What buildah has mounted at the moment; every storage has its own."""
+    return run_dir(f"buildah-{zlib.crc32(bytes(_storage())):08x}")
+
+
+def forget_run_root() -> None:
+    """Remove buildah's books of mounts, which it starts anew; left alone while something is being built."""
+    with contextlib.suppress(DevkitError), lock("images", seconds=0):
+        unmount_below([_run_root()])
+        shutil.rmtree(_run_root(), ignore_errors=True)
 
 
 def _have(image: str) -> bool:

@@ -123,7 +123,7 @@ def create(name: str, subnets: Subnets, *, pods: bool) -> None:
     `pods` says that pods will be on the bridge: what they send each other then passes kube-proxy's rules too.
     """
     netns, link = netns_name(name), host_link(name)
-    if succeeds(["ip", "link", "show", "dev", link]):
+    if _link_exists(name):
         raise DevkitError(f"the network link {link} exists already and is not ours: `ip link delete {link}`")
     run(["ip", "netns", "add", netns])
     inside = ["ip", "-n", netns]
@@ -163,7 +163,7 @@ def _load_bridge_filter() -> None:
 
 def delete(name: str) -> None:
     """Remove the link (its route and its peer go with it) and the namespace; what is not there is no error."""
-    if succeeds(["ip", "link", "show", "dev", host_link(name)]):
+    if _link_exists(name):
         run(["ip", "link", "delete", host_link(name)])
     if exists(name):
         run(["ip", "netns", "delete", netns_name(name)])
@@ -172,3 +172,13 @@ def delete(name: str) -> None:
 def exists(name: str) -> bool:
     """Whether the namespace of that instance exists."""
     return any(line.split()[:1] == [netns_name(name)] for line in run(["ip", "netns", "list"]).splitlines())
+
+
+def _link_exists(name: str) -> bool:
+    return succeeds(["ip", "link", "show", "dev", host_link(name)])
+
+
+def traces(name: str) -> list[str]:
+    """The namespace and the host's link of an instance, those that exist."""
+    found = [f"network namespace {netns_name(name)}"] if exists(name) else []
+    return [*found, f"network link {host_link(name)}"] if _link_exists(name) else found

@@ -14,7 +14,11 @@ from devkit.errors import DevkitError
 
 # How long a stopped process may take to end before it is killed, in seconds.
 STOP_GRACE = 5.0
+# How long killed processes may take to go, in seconds.
+_KILL_BOUND = 10.0
 _POLL = 0.05
+# In the environment of our daemons and of whatever they start: the folder of their records.
+_MARK = "AVATAR_AGENT_PROCESSES"
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,18 @@ def _reap(pid: int) -> None:
         return
 
 
+def kill_all(find: Callable[[], set[int]], what: str) -> None:
+    """Kill what `find` finds until it finds nothing: what is being killed may just have started another."""
+    deadline = time.monotonic() + _KILL_BOUND
+    while pids := find():
+        if time.monotonic() > deadline:
+            raise DevkitError(f"{what} does not end: processes {', '.join(map(str, sorted(pids)))}")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL)
+
+
 class ProcessTable:
     """The processes of one instance, one small JSON file each, so that a later `down` finds them."""
 
@@ -107,7 +123,7 @@ class ProcessTable:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), _MARK: str(self._records)},
                 start_new_session=True,
             )
         child.returncode = 0  # It outlives us on purpose: Popen's "still running" warning would be noise.
@@ -120,6 +136,18 @@ class ProcessTable:
         partial.write_text(json.dumps(asdict(process)))
         partial.rename(path)
         return process
+
+    def descendants(self) -> set[int]:
+        """Living processes that were started here or by those that were, whoever is their parent now."""
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue  # It has just ended.
+            if f"{_MARK}={self._records}".encode() in variables and start_time(int(entry.name)) is not None:
+                found.add(int(entry.name))
+        return found
 
     def get(self, name: str) -> Process | None:
         """The recorded process of that name."""

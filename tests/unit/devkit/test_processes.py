@@ -10,13 +10,20 @@ from pathlib import Path
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.processes import Process, ProcessTable, boot_id, is_alive, parse_stat, start_time
+from devkit.processes import Process, ProcessTable, boot_id, is_alive, kill_all, parse_stat, start_time
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 STUBBORN = [
     sys.executable,
     "-c",
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+]
+# Starts a child in a session of its own and ends.
+ORPHANING = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)",
+    *SLEEP,
 ]
 
 
@@ -77,6 +84,27 @@ def test_a_process_killed_by_somebody_else_counts_as_ended(table: ProcessTable) 
     started = table.start("sleeper", SLEEP)
     os.kill(started.pid, signal.SIGKILL)
     table.wait("its end", lambda: not is_alive(started), 20)
+
+
+def test_a_child_that_outlives_its_parent_is_still_found_and_can_be_killed(table: ProcessTable) -> None:
+    parent = table.start("parent", ORPHANING)
+    table.wait("the parent's end", lambda: not is_alive(parent), 20)
+    (orphan,) = table.descendants()
+    assert orphan != parent.pid
+    kill_all(table.descendants, "the orphan")
+    assert start_time(orphan) is None
+
+
+def test_processes_of_another_table_are_not_ours(table: ProcessTable, tmp_path: Path) -> None:
+    table.start("sleeper", SLEEP)
+    assert ProcessTable(tmp_path / "other", tmp_path / "logs").descendants() == set()
+
+
+def test_killing_has_a_bound_and_names_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devkit.processes._KILL_BOUND", 0.1)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    with pytest.raises(DevkitError, match="it does not end: processes 7, 9"):
+        kill_all(lambda: {9, 7}, "it")
 
 
 def test_two_processes_of_one_name_are_refused(table: ProcessTable) -> None:

@@ -1,0 +1,60 @@
+"""Everything on this machine that belongs to an instance, found by its name: what `down` leaves nothing of."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from devkit import cgroups, network
+from devkit.instance import Layout
+from devkit.mounts import mounts_below
+from devkit.node import CONTAINERD_NAMESPACE
+from devkit.processes import is_alive
+
+# Where the kubelet and the CNI library keep links and results whatever their configuration says.
+CONTAINER_LOGS = Path("/var/log/containers")
+CNI_RESULTS = Path("/var/lib/cni/results")
+_SHIM_SOCKETS = Path("/run/containerd/s")
+
+
+def traces(name: str) -> list[str]:
+    """What is there of an instance, each as words for a person; empty when there is nothing.
+
+    The cache is not counted: built programs, images and containerd's content outlive `down`.
+    """
+    layout = Layout(name)
+    recorded = {process.pid for process in layout.processes.all() if is_alive(process)}
+    pids = recorded | layout.processes.descendants() | cgroups.members(name)
+    mounts = mounts_below(mount_roots(layout), Path("/proc/self/mountinfo").read_text())
+    return [
+        *(f"process {pid}" for pid in sorted(pids)),
+        *(f"mount {point}" for point in mounts),
+        *(f"cgroup {folder}" for folder in cgroups.folders(name)),
+        *network.traces(name),
+        *(str(path) for path in (*shared_files(layout), layout.run, layout.root) if os.path.lexists(path)),
+    ]
+
+
+def mount_roots(layout: Layout) -> list[Path]:
+    """The folders below which an instance mounts."""
+    return [layout.root, layout.run, layout.containerd_content]
+
+
+def shared_files(layout: Layout) -> Iterator[Path]:
+    """An instance's links, results and sockets in folders that other clusters on the machine may use too."""
+    if CONTAINER_LOGS.is_dir():
+        for link in CONTAINER_LOGS.iterdir():
+            if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
+                yield link
+    network_name = network.netns_name(layout.name)
+    for result in list(CNI_RESULTS.glob(f"{network_name}-*-eth0")):
+        container = result.name.removeprefix(f"{network_name}-").removesuffix("-eth0")
+        if "-" in container:
+            continue  # Of an instance whose name begins like this one's.
+        yield from (result, *CNI_RESULTS.glob(f"*-{container}-lo"), _shim_socket(layout, container))
+
+
+def _shim_socket(layout: Layout, container: str) -> Path:
+    """Where a helper listened: containerd's runtime/v2/shim SocketAddress hashes its address, namespace and the id."""
+    digest = hashlib.sha256(f"{layout.containerd_socket}/{CONTAINERD_NAMESPACE}/{container}".encode())
+    return _SHIM_SOCKETS / digest.hexdigest()

@@ -1,0 +1,54 @@
+"""Finding what belongs to an instance, and nothing of its neighbours."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from devkit import network, traces
+from devkit.instance import Layout
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of the machine that are ours for the test, and no network."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for constant in ("CONTAINER_LOGS", "CNI_RESULTS", "_SHIM_SOCKETS"):
+        folder = tmp_path / constant.lower()
+        folder.mkdir()
+        monkeypatch.setattr(traces, constant, folder)
+    monkeypatch.setattr(network, "traces", lambda name: [])
+    return tmp_path
+
+
+def test_an_instance_that_never_was_has_no_traces() -> None:
+    assert traces.traces("one") == []
+
+
+def test_a_folder_and_a_process_are_traces_of_their_instance_only() -> None:
+    table = Layout("one").processes
+    started = table.start("sleeper", SLEEP)
+    try:
+        assert traces.traces("one") == [f"process {started.pid}", str(Layout("one").root)]
+        assert traces.traces("two") == []
+    finally:
+        table.stop(started, grace=0)
+    assert traces.traces("one") == [str(Layout("one").root)]
+
+
+def test_files_in_shared_folders_are_told_apart_by_the_instance(machine: Path) -> None:
+    logs, results = machine / "container_logs", machine / "cni_results"
+    for name, container in (("one", "c0ffee"), ("one-b", "decade")):
+        (logs / f"pod-{name}.log").symlink_to(Layout(name).pod_logs / "0.log")
+        (results / f"avatar-agent-{name}-{container}-eth0").touch()
+        (results / f"cni-loopback-{container}-lo").touch()
+    (logs / "somebody.log").symlink_to("/elsewhere/0.log")
+    found = [path for path in traces.shared_files(Layout("one")) if path.is_symlink() or path.exists()]
+    assert sorted(path.name for path in found) == [
+        "avatar-agent-one-c0ffee-eth0",
+        "cni-loopback-c0ffee-lo",
+        "pod-one.log",
+    ]
