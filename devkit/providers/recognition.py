@@ -15,6 +15,7 @@ from faster_whisper import WhisperModel  # type: ignore[import-untyped]
 from faster_whisper.audio import decode_audio  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from devkit.paths import cache_dir
 from devkit.providers.synthesis import Samples, resample
 
 SAMPLE_RATE = 16_000
@@ -101,8 +102,7 @@ class Recogniser:
 
 def base_model_folder() -> Path:
     """Return the folder of Whisper base, put together from the wheels' two halves on first use (145 MB)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "avatar-agent" / "whisper-base"
+    folder = cache_dir() / "whisper-base"
     model = folder / "model.bin"
     if model.exists() and model.stat().st_size == _MODEL_BYTES:
         return folder
