@@ -31,8 +31,10 @@ DEPARTURE_SECONDS = 30
 """LiveKit closes a room this long after its caller left, which leaves time for a page to be loaded again."""
 MAX_PARTICIPANTS = 4
 
-ATTRIBUTE_AGENT_NAME = "lk.agent.name"
+ATTRIBUTE_AGENT_NAME = "lk.agent_name"
 """Set by the server from the worker's registration: livekit-server pkg/agent/worker.go, AssignJob."""
+ATTRIBUTE_CLAIMED_NAME = "lk.agent.name"
+"""Set by livekit-agents itself; believed of servers that do not set the other."""
 ATTRIBUTE_ON_BEHALF = "lk.publish_on_behalf"
 """Carried by avatars, which are of kind agent too: livekit-agents types.py."""
 
@@ -154,7 +156,8 @@ class LiveKitServer:
 def _participant(info: api.ParticipantInfo) -> Participant:
     is_agent = info.kind == api.ParticipantInfo.Kind.AGENT
     speaks_for_itself = is_agent and ATTRIBUTE_ON_BEHALF not in info.attributes
-    name = info.attributes.get(ATTRIBUTE_AGENT_NAME, "") if speaks_for_itself else ""
+    claimed = info.attributes.get(ATTRIBUTE_CLAIMED_NAME, "")
+    name = info.attributes.get(ATTRIBUTE_AGENT_NAME, claimed) if speaks_for_itself else ""
     return Participant(identity=info.identity, is_agent=is_agent, agent_name=name, joined_at=info.joined_at_ms)
 
 
