@@ -5,12 +5,13 @@ greeting's audio is made beforehand, so that the first word follows the caller's
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Coroutine
 from typing import Final
 
-from livekit import rtc
+from livekit import api, rtc
 from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
 from livekit.agents.voice import (
     AgentStateChangedEvent,
@@ -38,6 +39,12 @@ HEARABLE_SECONDS: Final = 10.0
 """How long the greeting waits for the caller's client to take the agent's audio."""
 _GREETING_SECONDS: Final = 3.0
 _DELETE_SECONDS: Final = 5.0
+_TELL_SECONDS: Final = 2.0
+CLOSING_BY_GATEWAY_SECONDS: Final = 4.0
+"""How long a gateway, which looks every 2 s (gateway/dispatcher.py), has to tell its caller and to close the room."""
+
+_TOLD: Final = {Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED}
+"""Outcomes of which a caller who is still there should hear (gateway/calls.py, OUTCOMES)."""
 
 _FOREIGN_ENDS: Final = {"room disconnected": Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}
 """The SDK's reasons for ending a job that this module did not end (ipc/job_proc_lazy_main.py)."""
@@ -55,6 +62,8 @@ class Call:
         self._outcome: Outcome | None = None
         self._room_is_ours = False
         """The call was ended here, with nobody but the caller in the room: the room goes with it."""
+        self._told_gateway = False
+        self._leaving: asyncio.Task[None] | None = None
         self._started = time.monotonic()
         self._caller_arrived: float | None = None
         self._answered = False
@@ -65,6 +74,7 @@ class Call:
             context.log_context_fields["call"] = metadata.call_id
         if ignored:
             logger.warning("job metadata ignored", extra={"reason": ignored})
+        self._gateway_follows = metadata is not None
         self._caller = Caller(
             context.room,
             metadata.caller_identity if metadata else "",
@@ -205,10 +215,28 @@ class Call:
         """End the call; the first reason counts."""
         if self._outcome is None:
             self._outcome = outcome
-            self._room_is_ours = not self._caller.others_present()
+            # A gateway sends another agent to a caller whose agent crashed: the room stays for it.
+            replaced = outcome is Outcome.CRASHED and self._gateway_follows
+            self._room_is_ours = not (replaced or self._caller.others_present())
             logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
             self._cancel_tasks()
-            self._context.shutdown(outcome)
+            self._leaving = asyncio.create_task(self._leave(outcome), name="leave")
+
+    async def _leave(self, outcome: Outcome) -> None:
+        """Leave the room, and before that the outcome in it for the gateway, which would take the agent for lost."""
+        if self._gateway_follows and self._room_is_ours and outcome in _TOLD:
+            try:
+                await asyncio.wait_for(self._tell_gateway(outcome), _TELL_SECONDS)
+                self._told_gateway = True
+            except Exception as error:  # whatever it is, the call ends
+                logger.warning("outcome not left in the room", extra={"error": type(error).__name__})
+        self._context.shutdown(outcome)
+
+    async def _tell_gateway(self, outcome: Outcome) -> None:
+        room = self._context.room
+        record = json.loads(room.metadata or "")
+        update = api.UpdateRoomMetadataRequest(room=room.name, metadata=json.dumps(record | {"outcome": outcome.value}))
+        await self._context.api.room.update_room_metadata(update)
 
     async def _on_shutdown(self, reason: str) -> None:
         """The agent has left the room: end what belongs to the call. Runs whoever ended the job."""
@@ -216,13 +244,16 @@ class Call:
         self._outcome = outcome
         self._caller.unwatch()
         self._cancel_tasks()
-        await asyncio.gather(self._face.close(), self._own_voice.close())
-        if self._room_is_ours:
-            await self._delete_room()
+        # Beside each other: an avatar may take long to close, and an empty room would be given another agent.
+        await asyncio.gather(self._face.close(), self._own_voice.close(), self._close_room())
         callmetrics.ENDED.labels(outcome).inc()
         logger.info("call ended", extra={"outcome": outcome, "seconds": round(time.monotonic() - self._started, 1)})
 
-    async def _delete_room(self) -> None:
+    async def _close_room(self) -> None:
+        if not self._room_is_ours:
+            return
+        if self._told_gateway:
+            await asyncio.sleep(CLOSING_BY_GATEWAY_SECONDS)
         try:
             await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
         except TimeoutError:

@@ -1,0 +1,132 @@
+"""How a call ends: what becomes of its room, and what the gateway is told before."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from livekit import api
+from livekit.agents import JobContext
+
+from agentspec.wire import CallMetadata
+from agentspec.workerconfig import WorkerConfig
+from tests.unit.worker.fakes import FakeParticipant, FakeRoom
+from worker import call as module
+from worker import voice
+from worker.call import Call
+from worker.callmetrics import Outcome
+
+RECORD = {"version": 1, "callID": "c1"}
+OF_A_GATEWAY = CallMetadata(call_id="c1", caller_identity="salma").model_dump_json(by_alias=True)
+
+
+class Scene:
+    """A call in a room with its caller, and what happens there, in order."""
+
+    def __init__(self, config: WorkerConfig, *, dispatch_metadata: str = OF_A_GATEWAY) -> None:
+        self.events: list[str] = []
+        self.room = cast(Any, FakeRoom())
+        self.room.name, self.room.metadata = "ornina-c1", json.dumps(RECORD)
+        self.room.come(FakeParticipant("salma"))
+        self.failure: Exception | None = None
+        self.left = asyncio.Event()
+        self.told: dict[str, Any] = {}
+        context = SimpleNamespace(
+            room=self.room,
+            job=SimpleNamespace(id="j1", metadata=dispatch_metadata, room=SimpleNamespace(name="ornina-c1")),
+            log_context_fields={},
+            api=SimpleNamespace(room=SimpleNamespace(update_room_metadata=self._update)),
+            delete_room=self._delete,
+            shutdown=self._shutdown,
+        )
+        self.call = Call(cast(JobContext, context), config, cast(Any, None))
+        self.call._caller.watch()
+
+    async def _update(self, request: api.UpdateRoomMetadataRequest) -> None:
+        if self.failure is not None:
+            raise self.failure
+        assert request.room == "ornina-c1"
+        self.told = json.loads(request.metadata)
+        self.events.append("told")
+
+    async def _deleted(self) -> None:
+        self.events.append("deleted")
+
+    def _delete(self) -> "asyncio.Task[None]":
+        return asyncio.ensure_future(self._deleted())
+
+    def _shutdown(self, reason: str) -> None:
+        self.events.append("left")
+        self.left.set()
+
+    async def end(self, outcome: Outcome) -> list[str]:
+        """End the call as the SDK ends a job: the agent leaves, then the callbacks run."""
+        self.call.end(outcome, "because")
+        await asyncio.wait_for(self.left.wait(), 1)
+        await self.call._on_shutdown(outcome)
+        return self.events
+
+
+class FakeFace:
+    """An avatar that takes its time to close."""
+
+    def __init__(self, *_: object, **__: Callable[[str], None]) -> None:
+        self.may_close = asyncio.Event()
+        self.may_close.set()
+
+    async def close(self) -> None:
+        await self.may_close.wait()
+
+
+@pytest.fixture(autouse=True)
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice, "make_session", lambda *_: None)
+    monkeypatch.setattr(module, "Face", FakeFace)
+    monkeypatch.setattr(module, "CLOSING_BY_GATEWAY_SECONDS", 0.02)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED])
+async def test_the_gateway_finds_the_outcome_before_the_agent_has_left(config: WorkerConfig, outcome: Outcome) -> None:
+    scene = Scene(config)
+    assert await scene.end(outcome) == ["told", "left", "deleted"]
+    assert scene.told == RECORD | {"outcome": outcome.value}
+
+
+async def test_a_gateway_may_send_another_agent_after_a_crash(config: WorkerConfig) -> None:
+    assert await Scene(config).end(Outcome.CRASHED) == ["left"]
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+async def test_a_room_without_a_gateway_is_closed_at_once(config: WorkerConfig, outcome: Outcome) -> None:
+    assert await Scene(config, dispatch_metadata="").end(outcome) == ["left", "deleted"]
+
+
+async def test_nobody_is_told_when_the_caller_has_gone(config: WorkerConfig) -> None:
+    assert await Scene(config).end(Outcome.CALLER_LEFT) == ["left", "deleted"]
+
+
+async def test_a_room_that_takes_no_record_is_closed_all_the_same(config: WorkerConfig) -> None:
+    scene = Scene(config)
+    scene.failure = ConnectionError("away")
+    assert await scene.end(Outcome.MAX_LENGTH) == ["left", "deleted"]
+
+
+async def test_the_room_does_not_wait_for_the_avatar(config: WorkerConfig) -> None:
+    scene = Scene(config, dispatch_metadata="")
+    face = cast(FakeFace, scene.call._face)
+    face.may_close.clear()
+    ending = asyncio.create_task(scene.end(Outcome.CALLER_LEFT))
+    async with asyncio.timeout(1):
+        while "deleted" not in scene.events:  # noqa: ASYNC110 - the fakes tell nobody when they change
+            await asyncio.sleep(0.002)
+    assert not ending.done()
+    face.may_close.set()
+    await ending
+
+
+async def test_a_room_with_others_in_it_is_theirs(config: WorkerConfig) -> None:
+    scene = Scene(config)
+    scene.room.come(FakeParticipant("omar"))
+    assert await scene.end(Outcome.MAX_LENGTH) == ["left"]
