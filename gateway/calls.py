@@ -55,6 +55,8 @@ class CallReason(StrEnum):
     CALLER_LEFT = "CallerLeft"
     CALLER_NEVER_CAME = "CallerNeverCame"
     TOO_LONG = "TooLong"
+    PROVIDER_FAILED = "ProviderFailed"
+    AVATAR_FAILED = "AvatarFailed"
 
 
 class Cause(StrEnum):
@@ -82,7 +84,17 @@ MESSAGES = {
     CallReason.CALLER_LEFT: "The caller left.",
     CallReason.CALLER_NEVER_CAME: "The caller did not connect in time.",
     CallReason.TOO_LONG: "The call reached its longest duration, worker.maxCallMinutes.",
+    CallReason.PROVIDER_FAILED: "The agent could not hear, think or speak any more. See the worker's log.",
+    CallReason.AVATAR_FAILED: "The avatar failed, and avatar.onFailure is EndCall. See the worker's log.",
 }
+
+OUTCOMES = {
+    "max_length": (CallState.ENDED, CallReason.TOO_LONG),
+    "provider_failed": (CallState.FAILED, CallReason.PROVIDER_FAILED),
+    "avatar_failed": (CallState.FAILED, CallReason.AVATAR_FAILED),
+}
+"""What a call becomes by the outcome that the worker wrote into the room's record before the agent left
+(worker/call.py)."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,8 @@ class Call:
 
     id: str
     agent: Agent = field(repr=False)
+    agent_name: str
+    """What it is dispatched to; `agent` may carry another name by now, and a call in progress keeps its own."""
     room: str
     identity: str
     request_hash: str
@@ -131,6 +145,8 @@ class Seen:
     agent: bool
     taken: bool
     """A worker accepted the dispatch; only looked up once it matters."""
+    outcome: str = ""
+    """How the worker ended the call, by the room's record; only looked up once the agent is not there."""
     surplus: tuple[str, ...] = ()
     """Agents too many, by identity."""
 
@@ -176,6 +192,8 @@ def step(call: Call, seen: Seen | None, turn: Turn, now: float) -> Step:
         return _without_livekit(call, now)
     if not seen.room:
         return finish(call, CallState.ENDED, _why_room_is_gone(call), now)
+    if seen.outcome in OUTCOMES:
+        return finish(call, *OUTCOMES[seen.outcome], now)
     call = replace(
         call,
         caller_seen_at=now if seen.caller else call.caller_seen_at,

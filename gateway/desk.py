@@ -122,6 +122,7 @@ class Desk:
         return Call(
             id=call_id,
             agent=agent,
+            agent_name=agent.agent_name,
             room=room,
             identity=identity,
             request_hash=request.digest(),
@@ -141,9 +142,10 @@ class Desk:
             identity=call.identity,
             created_at=call.created_at,
             request_hash=call.request_hash,
+            agent_name=call.agent_name,
         )
         waits = call.state is CallState.WAITING
-        agent_name = WAITING_AGENT_NAME if waits else call.agent.agent_name
+        agent_name = WAITING_AGENT_NAME if waits else call.agent_name
         await connection.livekit.create_room(call.room, render_record(record), agent_name, call.dispatch_metadata)
 
     async def _recall(self, agent: Agent, connection: Connection, room: str) -> Call | None:
@@ -167,10 +169,11 @@ class Desk:
             dispatches = await connection.livekit.dispatches(room)
         except RoomMissing:
             return None
-        dispatched = any(found.agent_name == agent.agent_name for found in dispatches)
+        dispatched = any(found.agent_name == record.agent_name for found in dispatches)
         call = Call(
             id=record.call_id,
             agent=agent,
+            agent_name=record.agent_name,
             room=room,
             identity=record.identity,
             request_hash=record.request_hash,

@@ -9,6 +9,7 @@ from gateway.connections import Connection, Connections, SecretProblem
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
 from gateway.metrics import Metrics
+from gateway.rooms import parse_record
 from gateway.supply import FreeSlots
 
 PACE_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
@@ -186,14 +187,24 @@ def _facts(call: Call) -> dict[str, object]:
 async def look(livekit: LiveKit, call: Call, now: float) -> Seen:
     """LiveKit's own record of a call's room."""
     participants = await livekit.participants(call.room)
-    agents = [found for found in participants if found.agent_name == call.agent.agent_name]
+    agents = [found for found in participants if found.agent_name == call.agent_name]
     caller = any(found.identity == call.identity for found in participants)
-    room = bool(participants) or bool(await livekit.rooms([call.room]))
+    abandoned = call.state is CallState.JOINED and not agents
+    rooms = await livekit.rooms([call.room]) if abandoned or not participants else []
+    room = bool(participants) or bool(rooms)
+    record = parse_record(rooms[0].metadata) if rooms else None
     taken = False
     if room and call.state is CallState.DISPATCHED and not agents and now - call.since >= offer_seconds(call):
         dispatches = await livekit.dispatches(call.room)
-        taken = any(found.taken for found in dispatches if found.agent_name == call.agent.agent_name)
-    return Seen(room=room, caller=caller, agent=bool(agents), taken=taken, surplus=surplus(agents))
+        taken = any(found.taken for found in dispatches if found.agent_name == call.agent_name)
+    return Seen(
+        room=room,
+        caller=caller,
+        agent=bool(agents),
+        taken=taken,
+        outcome=record.outcome if record else "",
+        surplus=surplus(agents),
+    )
 
 
 def surplus(agents: list[Participant]) -> tuple[str, ...]:
@@ -209,7 +220,7 @@ async def _perform(livekit: LiveKit, taken: Step) -> None:
     call = taken.call
     match taken.effect:
         case Effect.DISPATCH:
-            await redispatch(livekit, call, call.agent.agent_name)
+            await redispatch(livekit, call, call.agent_name)
         case Effect.HOLD:
             await redispatch(livekit, call, WAITING_AGENT_NAME)
         case Effect.HANG_UP:
@@ -217,10 +228,24 @@ async def _perform(livekit: LiveKit, taken: Step) -> None:
 
 
 async def redispatch(livekit: LiveKit, call: Call, agent_name: str) -> None:
-    """Leave exactly one dispatch in an existing room, a new one: the old ones go first, so that no two agents come."""
-    for found in await livekit.dispatches(call.room):
-        await livekit.delete_dispatch(call.room, found.id)
+    """Leave exactly one dispatch in an existing room, for the agent a new one.
+
+    The agent's old ones go first, so that no two agents come; meanwhile a dispatch to nobody holds the metadata, which
+    would otherwise be lost with a gateway that dies in between.
+    """
+    found = await livekit.dispatches(call.room)
+    holding = [dispatch for dispatch in found if dispatch.agent_name == WAITING_AGENT_NAME]
+    if not holding:
+        await livekit.create_dispatch(call.room, WAITING_AGENT_NAME, call.dispatch_metadata)
+    for dispatch in found:
+        if dispatch.agent_name != WAITING_AGENT_NAME:
+            await livekit.delete_dispatch(call.room, dispatch.id)
+    if agent_name == WAITING_AGENT_NAME:
+        return
     await livekit.create_dispatch(call.room, agent_name, call.dispatch_metadata)
+    for dispatch in await livekit.dispatches(call.room):
+        if dispatch.agent_name == WAITING_AGENT_NAME:
+            await livekit.delete_dispatch(call.room, dispatch.id)
 
 
 async def _close(livekit: LiveKit, room: str) -> None:

@@ -29,6 +29,10 @@ class RoomRecord(Model):
     identity: str = Field(description="Identity of the caller in the room.", max_length=128)
     created_at: float = Field(description="Unix seconds.")
     request_hash: str = Field(description="Of the request that made it; one idempotency key is for one request.")
+    agent_name: str = Field(
+        description="Name that the call is dispatched to; the agent's own may have changed since.", max_length=256
+    )
+    outcome: str = Field(default="", description="How the worker ended the call; it writes it.", max_length=64)
 
 
 def new_call_id() -> str:

@@ -60,7 +60,7 @@ def call_view(call: Call, position: int | None) -> CallView:
         call_id=call.id,
         room=call.room,
         identity=call.identity,
-        agent=AgentIdentity(namespace=call.agent.namespace, name=call.agent.name, agent_name=call.agent.agent_name),
+        agent=AgentIdentity(namespace=call.agent.namespace, name=call.agent.name, agent_name=call.agent_name),
         state=call.state,
         position=position,
         reason=call.reason,

@@ -11,6 +11,7 @@ from gateway.agents import Agent
 from gateway.callrequest import parse_request
 from gateway.calls import Call, CallState
 from gateway.connections import Connection, SecretProblem
+from gateway.dispatcher import look
 from gateway.livekit import LiveKitUnreachable
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, agent, world
 from tests.unit.gateway.test_dispatcher import eventually
@@ -59,6 +60,21 @@ async def test_joined_and_waiting_calls_are_taken_over_as_they_stand(there: Worl
     before = list(after.livekit.launched)
     await search(after)
     assert after.livekit.launched == before, "finding calls again changes nothing"
+    await after.gateway.dispatcher.stop()
+
+
+async def test_a_call_in_progress_outlives_a_changed_agent_name_and_a_restart(there: World) -> None:
+    call = await opened(there)
+    after = await restarted(there)
+    renamed = agent()
+    after.agents.known = [replace(renamed, spec=renamed.spec.model_copy(update={"agent_name": "renamed-agent"}))]
+    assert after.agents.known[0].agent_name == "renamed-agent"
+    await search(after)
+    found = after.gateway.ledger.get(call.id)
+    assert found is not None
+    assert (found.state, found.agent_name) == (CallState.JOINED, "ornina-agent")
+    seen = await look(after.livekit, found, found.created_at)
+    assert seen.agent
     await after.gateway.dispatcher.stop()
 
 

@@ -22,6 +22,7 @@ JOIN_TIMEOUT = 6
 WAITING = Call(
     id="c1",
     agent=agent(join_timeout_seconds=JOIN_TIMEOUT),
+    agent_name="ornina-agent",
     room="ornina-c1",
     identity="caller-c1",
     request_hash="h",
@@ -106,6 +107,10 @@ def test_every_reason_has_a_message() -> None:
         (replace(DISPATCHED, causes=(Cause.FIRST, Cause.JOB_DIED)), TAKEN, 6, CallReason.AGENT_DID_NOT_JOIN),
         (replace(JOINED, causes=(Cause.FIRST, Cause.AGENT_LOST)), CALLER, 6, CallReason.AGENT_LOST),
         (JOINED, NO_ROOM, 5, CallReason.FINISHED),
+        (JOINED, replace(CALLER, outcome="max_length"), 1, CallReason.TOO_LONG),
+        (JOINED, replace(CALLER, outcome="provider_failed"), 1, CallReason.PROVIDER_FAILED),
+        (JOINED, replace(CALLER, outcome="avatar_failed"), 1, CallReason.AVATAR_FAILED),
+        (JOINED, replace(CALLER, outcome="something new"), 1, CallReason.NONE),
         (JOINED, NOBODY, 31, CallReason.CALLER_LEFT),
         (JOINED, BOTH, 3661, CallReason.TOO_LONG),
         (DISPATCHED, None, 121, CallReason.LIVEKIT_UNREACHABLE),

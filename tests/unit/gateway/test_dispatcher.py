@@ -10,6 +10,7 @@ from gateway.callrequest import parse_request
 from gateway.calls import Call, CallReason, CallState, Cause
 from gateway.connections import SecretProblem
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
+from gateway.rooms import parse_record, render_record
 from tests.unit.gateway.fakes import World, agent
 
 REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla"}')
@@ -199,3 +200,43 @@ async def test_letting_go_leaves_the_rooms(there: World) -> None:
     await reaches(there, call, CallState.JOINED)
     await there.gateway.dispatcher.stop()
     assert there.livekit.agents_in(call.room) != []
+
+
+async def test_the_worker_s_word_ends_the_call_and_no_other_agent_comes(there: World) -> None:
+    call = await opened(there)
+    await reaches(there, call, CallState.JOINED)
+    room = there.livekit.rooms_by_name[call.room]
+    record = parse_record(room.metadata)
+    assert record is not None
+    room.metadata = render_record(record.model_copy(update={"outcome": "provider_failed"}))
+    there.livekit.leave(call.room, *there.livekit.agents_in(call.room))
+    over = await reaches(there, call, CallState.FAILED)
+    assert (over.reason, over.causes) == (CallReason.PROVIDER_FAILED, (Cause.FIRST,))
+    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+
+
+@pytest.mark.parametrize("agent_name", ["ornina-agent", WAITING_AGENT_NAME])
+async def test_metadata_is_in_the_room_whenever_a_gateway_dies(
+    there: World, monkeypatch: pytest.MonkeyPatch, agent_name: str
+) -> None:
+    call = await opened(there)
+    await there.gateway.dispatcher.stop()
+    room = there.livekit.rooms_by_name[call.room]
+    kept: list[set[str]] = []
+    delete, create = there.livekit.delete_dispatch, there.livekit.create_dispatch
+
+    async def delete_dispatch(name: str, dispatch_id: str) -> None:
+        await delete(name, dispatch_id)
+        kept.append({found.metadata for found in room.dispatches})
+
+    async def create_dispatch(name: str, dispatched_to: str, metadata: str) -> None:
+        taken = [found for found in room.dispatches if found.agent_name == dispatched_to]
+        assert not taken, "never two for one agent"
+        await create(name, dispatched_to, metadata)
+        kept.append({found.metadata for found in room.dispatches})
+
+    monkeypatch.setattr(there.livekit, "delete_dispatch", delete_dispatch)
+    monkeypatch.setattr(there.livekit, "create_dispatch", create_dispatch)
+    await dispatcher.redispatch(there.livekit, call, agent_name)
+    assert kept and all(found == {call.dispatch_metadata} for found in kept)
+    assert dispatched_names(there, call) == [agent_name]

@@ -83,7 +83,9 @@ def test_ids_are_the_same_for_the_same_request_only() -> None:
 
 
 def test_a_record_is_read_back() -> None:
-    record = RoomRecord(call_id="c1", agent="a/x", identity="caller-c1", created_at=12.5, request_hash="h")
+    record = RoomRecord(
+        call_id="c1", agent="a/x", identity="caller-c1", created_at=12.5, request_hash="h", agent_name="x"
+    )
     assert parse_record(render_record(record)) == record
 
 
