@@ -8,7 +8,18 @@ decides (livekit-agents 1.8.9, inference/eot/languages.py).
 import asyncio
 from typing import Any, Final
 
-from livekit.agents import NOT_GIVEN, APIConnectOptions, APIError, APITimeoutError, NotGivenOr, inference, stt, utils
+from livekit.agents import (
+    NOT_GIVEN,
+    Agent,
+    APIConnectOptions,
+    APIError,
+    APITimeoutError,
+    ChatContext,
+    NotGivenOr,
+    inference,
+    stt,
+    utils,
+)
 from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
 from livekit.agents.voice import AgentSession
 from livekit.agents.voice.agent_session import SessionConnectOptions
@@ -16,7 +27,9 @@ from livekit.plugins import openai
 from openai import AsyncOpenAI, Timeout
 
 from agentspec.resource import VoiceSpec
-from worker.persona import primary
+from agentspec.wire import CallMetadata
+from agentspec.workerconfig import WorkerConfig
+from worker import persona
 
 HEARING_SECONDS: Final = 12.0
 """Longest wait for one transcription: the plugin's own is 30 s, in which a caller has hung up."""
@@ -70,9 +83,17 @@ def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
     return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
 
 
+def make_agent(config: WorkerConfig, call: CallMetadata | None) -> Agent:
+    """The agent as declared. What the website said of the call comes as a message of the lowest rank, the user's."""
+    context = ChatContext.empty()
+    if call is not None and (facts := persona.facts(call, config.language)):
+        context.add_message(role="user", content=facts)
+    return Agent(instructions=persona.instructions(config), chat_ctx=context)
+
+
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
     """A session that hears, thinks and speaks as declared."""
-    code = primary(language)
+    code = persona.primary(language)
     return AgentSession(
         vad=inference.VAD(),
         stt=Hearing(model=voice.stt.model, language=code, client=client, use_realtime=False),
