@@ -28,6 +28,7 @@ export class Call extends EventTarget {
   #opened = null;
   #server = { state: "connecting", position: null, reason: "" };
   #over = false;
+  #opening = null; // a promise of the microphone
   #microphone = null;
 
   /** Make the call. Resolves when the caller is in the room; everything else comes as events. */
@@ -37,14 +38,14 @@ export class Call extends EventTarget {
     try {
       if (!window.isSecureContext || !navigator.mediaDevices) throw new CallError("InsecureContext");
       const opening = openCall({ agent, name, language });
-      const microphone = openMicrophone();
-      microphone.catch(() => {}); // looked at below; until then a refusal is no unhandled one
+      this.#opening = openMicrophone();
+      this.#opening.catch(() => {}); // looked at below; until then a refusal is no unhandled one
       this.#opened = await opening;
       if (this.#over) return void this.#release();
       this.#follow();
       await this.#connect();
-      this.#microphone = await microphone;
-      if (this.#over) return this.#microphone.stop();
+      this.#microphone = await this.#opening;
+      if (this.#over) return;
       await this.#room.localParticipant.publishTrack(this.#microphone, { source: Track.Source.Microphone });
       this.#emit("microphone", true);
     } catch (error) {
@@ -181,7 +182,7 @@ export class Call extends EventTarget {
   }
 
   #release() {
-    this.#microphone?.stop();
+    this.#opening?.then((track) => track.stop(), () => {}); // also one that is allowed only after the call is over
     this.#room.disconnect();
     if (!this.#opened) return;
     const options = { method: "DELETE", headers: this.#authorization(), keepalive: true };
