@@ -17,6 +17,7 @@ from gateway.connections import SecretConnections
 from gateway.kube import KubernetesAgents, KubernetesSecrets, load_configuration
 from gateway.livekit import REQUEST_TIMEOUT
 from gateway.logs import configure_logging
+from gateway.probes import probe_app, serving
 from gateway.settings import Settings, SettingsError, read_settings
 
 SHUTDOWN_SECONDS = 5
@@ -49,7 +50,8 @@ async def serve(settings: Settings) -> None:
             supply.run(gateway.dispatcher.wake_waiting),
             keep_house(agents, connections, gateway.desk, gateway.ledger),
         )
-        await _serve_beside(server, background)
+        async with serving(probe_app(agents, gateway.metrics), settings.probe_port):
+            await _serve_beside(server, background)
         await gateway.dispatcher.stop()
 
 

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 
-from gateway.calls import Call, CallReason, CallState, Effect, Seen, Step, Turn, finish, offer_seconds, step
+from gateway.agents import Agent
+from gateway.calls import Call, CallReason, CallState, Cause, Effect, Seen, Step, Turn, finish, offer_seconds, step
 from gateway.connections import Connection, Connections, SecretProblem
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
@@ -39,7 +40,7 @@ class Dispatcher:
     def begin(self, call: Call) -> None:
         """Carry a new call, whose room has just been made, to its end."""
         for cause in call.causes:
-            self._metrics.dispatches.labels(call.agent.key, cause.value).inc()
+            self._metrics.dispatches.labels(*_labels(call.agent), cause.value).inc()
         log.info("call " + call.state.value, extra=_facts(call))
         self.conduct(call)
 
@@ -48,10 +49,10 @@ class Dispatcher:
         self._wakes[call.id] = asyncio.Event()
         self._locks[call.id] = asyncio.Lock()
         self._tasks[call.id] = asyncio.create_task(self._conduct(call.id), name=f"call {call.id}")
-        self._pending_changed(call.agent.key)
+        self._pending_changed(call.agent)
 
-    def _pending_changed(self, agent_key: str) -> None:
-        self._metrics.pending.labels(agent_key).set(len(self._ledger.waiting(agent_key)))
+    def _pending_changed(self, agent: Agent) -> None:
+        self._metrics.pending.labels(*_labels(agent)).set(len(self._ledger.waiting(agent.key)))
         self._supply.nudge()
 
     def wake_waiting(self) -> None:
@@ -160,17 +161,21 @@ class Dispatcher:
         self._ledger.put(after)
         if after.state is before.state and after.causes == before.causes:
             return
-        agent = after.agent.key
+        labels = _labels(after.agent)
         if after.causes != before.causes:
-            self._metrics.dispatches.labels(agent, after.causes[-1].value).inc()
-        if after.state is CallState.JOINED:
-            self._metrics.join_seconds.labels(agent).observe(after.since - after.asked_at)
-            self._metrics.calls.labels(agent, "joined", "").inc()
+            self._metrics.dispatches.labels(*labels, after.causes[-1].value).inc()
+        if after.state is CallState.JOINED and Cause.AGENT_LOST not in after.causes:
+            self._metrics.join_seconds.labels(*labels).observe(after.since - after.created_at)
+            self._metrics.calls.labels(*labels, "joined", "").inc()
         elif not after.live:
-            self._metrics.calls.labels(agent, after.state.value, after.reason.value).inc()
+            self._metrics.calls.labels(*labels, after.state.value, after.reason.value).inc()
         if CallState.WAITING in (before.state, after.state):
-            self._pending_changed(agent)
+            self._pending_changed(after.agent)
         log.info("call " + after.state.value, extra=_facts(after))
+
+
+def _labels(agent: Agent) -> tuple[str, str]:
+    return agent.namespace, agent.name
 
 
 def _facts(call: Call) -> dict[str, object]:

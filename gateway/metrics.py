@@ -3,6 +3,8 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _JOIN_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0, 120.0)
+_AGENT = ("agent_namespace", "agent")
+"""Labels of an AvatarAgent. Prometheus itself sets `namespace`, to that of the pod it asks."""
 
 
 class Metrics:
@@ -12,25 +14,25 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.calls = Counter(
             "avatar_agent_gateway_calls",
-            "Calls by outcome and reason: joined (the agent came), failed (it did not, or was lost), ended (over).",
-            ["agent", "outcome", "reason"],
+            "Calls by outcome and reason: joined (the agent came, once a call), failed (it did not, or was lost), ended.",
+            [*_AGENT, "outcome", "reason"],
             registry=self.registry,
         )
         self.join_seconds = Histogram(
             "avatar_agent_gateway_join_seconds",
-            "Seconds from the request for a call to the agent in its room, waiting included.",
-            ["agent"],
+            "Seconds from the request for a call to the first agent in its room, waiting included.",
+            _AGENT,
             buckets=_JOIN_BUCKETS,
             registry=self.registry,
         )
         self.pending = Gauge(
-            "avatar_agent_gateway_pending_calls", "Calls waiting for a free slot.", ["agent"], registry=self.registry
+            "avatar_agent_gateway_calls_pending", "Calls waiting for a free slot.", _AGENT, registry=self.registry
         )
         self.dispatches = Counter(
             "avatar_agent_gateway_dispatches",
             "Dispatches by cause: First, NotTaken (no worker accepted the one before), JobDied (a worker accepted it "
             "and did not join), AgentLost (it had joined and vanished).",
-            ["agent", "cause"],
+            [*_AGENT, "cause"],
             registry=self.registry,
         )
         self.requests_refused = Counter(

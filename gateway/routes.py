@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from agentspec import DispatchAccess, DispatchMode
 from agentspec.model import Model
@@ -131,11 +130,6 @@ async def readyz(request: Request) -> Response:
     """Ready once every AvatarAgent is known."""
     _require_synced(_gateway(request))
     return JSONResponse({"ready": True})
-
-
-@router.get("/metrics", include_in_schema=False)
-async def metrics(request: Request) -> Response:
-    return Response(generate_latest(_gateway(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _gateway(request: Request) -> Gateway:

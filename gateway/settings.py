@@ -17,7 +17,9 @@ class Settings:
     """Everything that differs between installations."""
 
     port: int = 8080
-    """TCP port to listen on."""
+    """TCP port for callers."""
+    probe_port: int = 8081
+    """TCP port for the cluster: probes and metrics, which are nobody else's."""
     gateway_name: str = "gateway"
     """This pod's name: how the controller tells gateways apart."""
     default_namespace: str = "default"
@@ -58,6 +60,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
     return Settings(
         port=number("PORT", Settings.port, 1, 65535),
+        probe_port=number("PROBE_PORT", Settings.probe_port, 1, 65535),
         gateway_name=environment.get("POD_NAME") or Settings.gateway_name,
         default_namespace=environment.get("DEFAULT_NAMESPACE") or Settings.default_namespace,
         watch_namespace=environment.get("WATCH_NAMESPACE", ""),

@@ -7,8 +7,12 @@ from datetime import timedelta
 
 from livekit import api
 
-JOIN_TOKEN_LIFETIME = timedelta(minutes=10)
-"""How long a caller may take to connect. A connected caller stays connected after it."""
+JOIN_TOKEN_LIFETIME = timedelta(seconds=70)
+"""How long a caller may take to connect; a connected one stays connected after it.
+
+A little longer than `calls.NEVER_CAME_SECONDS`: LiveKit makes a new room for a valid token whose room is gone, and
+nobody would look after that one.
+"""
 
 
 @dataclass(frozen=True)

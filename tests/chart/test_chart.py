@@ -86,6 +86,14 @@ def test_gateway_and_controller_agree_on_address_audience_and_account(helm: str)
     assert token["projected"]["sources"][0]["serviceAccountToken"]["audience"] == names.DEMAND_AUDIENCE
 
 
+def test_the_gateway_s_metrics_are_not_behind_its_service(helm: str) -> None:
+    documents = render(helm)
+    (container,) = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]["containers"]
+    assert {port["name"] for port in container["ports"]} == {"http", "probes"}
+    assert {container[f"{kind}Probe"]["httpGet"]["port"] for kind in ("liveness", "readiness")} == {"probes"}
+    assert [port["targetPort"] for port in pick(documents, "Service", "test-gateway")["spec"]["ports"]] == ["http"]
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [

@@ -130,6 +130,10 @@ async def test_a_lost_agent_is_replaced_while_its_caller_stays(there: World) -> 
     there.livekit.leave(call.room, lost)
     await eventually(lambda: Cause.AGENT_LOST in now(there, call).causes)
     await reaches(there, call, CallState.JOINED)
+    labels = {"agent_namespace": "agents", "agent": "ornina"}
+    value = there.gateway.metrics.registry.get_sample_value
+    joined = value("avatar_agent_gateway_calls_total", labels | {"outcome": "joined", "reason": ""})
+    assert (joined, value("avatar_agent_gateway_join_seconds_count", labels)) == (1, 1), "the call joined once"
     assert len(there.livekit.agents_in(call.room)) == 1
     (lost,) = there.livekit.agents_in(call.room)
     there.livekit.leave(call.room, lost)
