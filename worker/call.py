@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Final
 
 from livekit import api, rtc
-from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
+from livekit.agents import NOT_GIVEN, AutoSubscribe, JobContext
 from livekit.agents.voice import (
     AgentStateChangedEvent,
     CloseEvent,
@@ -75,6 +75,7 @@ class Call:
         if ignored:
             logger.warning("job metadata ignored", extra={"reason": ignored})
         self._gateway_follows = metadata is not None
+        self._agent = voice.make_agent(config, metadata)
         self._caller = Caller(
             context.room,
             metadata.caller_identity if metadata else "",
@@ -104,7 +105,7 @@ class Call:
         self._spawn(self._own_voice.publish(), "publish_voice")
         self._session.output.audio = self._own_voice.output
         await self._session.start(
-            Agent(instructions=persona.instructions(self._config)),
+            self._agent,
             room=self._context.room,
             room_options=RoomOptions(
                 text_input=False,

@@ -130,3 +130,10 @@ async def test_a_room_with_others_in_it_is_theirs(config: WorkerConfig) -> None:
     scene = Scene(config)
     scene.room.come(FakeParticipant("omar"))
     assert await scene.end(Outcome.MAX_LENGTH) == ["left"]
+
+
+async def test_the_agent_knows_what_the_website_sent_along(config: WorkerConfig) -> None:
+    metadata = CallMetadata(call_id="c1", metadata={"plan": "gold"}).model_dump_json(by_alias=True)
+    agent = Scene(config, dispatch_metadata=metadata).call._agent
+    assert ["gold" in (message.text_content or "") for message in agent.chat_ctx.messages()] == [True]
+    assert "gold" not in str(agent.instructions)
