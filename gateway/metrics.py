@@ -14,7 +14,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.calls = Counter(
             "avatar_agent_gateway_calls",
-            "Calls by outcome and reason: joined (the agent came, once a call), failed (it did not, or was lost), ended.",
+            "Calls by outcome and reason: joined (once a call), failed (no agent came, or it was lost), ended (over).",
             [*_AGENT, "outcome", "reason"],
             registry=self.registry,
         )
