@@ -14,6 +14,7 @@ from devkit.demo.run import EXAMPLES
 from devkit.demo.targets import local_targets
 from devkit.progress import LogProgress
 from devkit.providers.speech import Recogniser
+from devkit.traces import traces
 
 NAME = "e2e"
 
@@ -49,6 +50,7 @@ def platform() -> Iterator[Platform]:
         yield Platform(cluster, product, targets)
     finally:
         clusters.down(NAME)
+        assert traces(NAME) == [], "down leaves nothing of the instance on this machine"
 
 
 @pytest.fixture(scope="session")
