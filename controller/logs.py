@@ -1,11 +1,10 @@
 """Logs: one JSON object a line; a short constant message, facts as fields, never keys, tokens or texts of calls."""
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from agentspec import logline
+
 _KOPF_FIELDS = frozenset({"k8s_ref", "k8s_skip", "settings"})
 
 
@@ -13,17 +12,9 @@ class JSONFormatter(logging.Formatter):
     """Writes every fact passed as ``extra`` as a field."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        hidden = _STANDARD | _KOPF_FIELDS
-        entry.update((name, value) for name, value in vars(record).items() if name not in hidden)
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        fields = {name: value for name, value in logline.facts(record) if name not in _KOPF_FIELDS}
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return logline.render(record, record.getMessage(), fields, trace)
 
 
 def configure() -> None:

@@ -9,10 +9,10 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Final
 
-_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+from agentspec import logline
+
 _PERSONAL: Final = "lk.pii."
 """How the SDK marks fields that identify people or repeat what they said."""
 _SAID: Final = frozenset({"user_input", "transcript", "text", "body", "payload", "ws_data", "job"})
@@ -34,24 +34,17 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         trace = self.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            # A call process' record comes with the traceback in the message too.
-            "message": _QUOTED.sub(_REDACTED, record.getMessage().removesuffix(f"\n{trace}")),
-        }
-        line |= {name: value for name, value in record.__dict__.items() if not _left_out(name)}
-        if trace:
-            line["exception"] = _QUOTED.sub(_REDACTED, trace)
-        text = json.dumps(line, default=str, ensure_ascii=False)
+        # A call process' record comes with the traceback in the message too.
+        message = _QUOTED.sub(_REDACTED, record.getMessage().removesuffix(f"\n{trace}"))
+        fields = {name: value for name, value in logline.facts(record) if not _left_out(name)}
+        text = logline.render(record, message, fields, _QUOTED.sub(_REDACTED, trace))
         for secret in self._secrets:
             text = text.replace(secret, _REDACTED)
         return text
 
 
 def _left_out(field: str) -> bool:
-    return field in _STANDARD or field in _SAID or field.startswith(_PERSONAL)
+    return field in _SAID or field.startswith(_PERSONAL)
 
 
 def set_up(secrets: Iterable[str]) -> None:
