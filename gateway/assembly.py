@@ -14,7 +14,7 @@ from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.pages import Pages
 from gateway.settings import Settings
-from gateway.supply import SupplyExchange
+from gateway.supply import FreeSlots, SupplyExchange
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,23 @@ def assemble(
     """The parts of a gateway, connected and not yet running."""
     metrics, ledger = Metrics(), Ledger()
     supply = SupplyExchange(settings, session, ledger, metrics)
+    gateway = connected(settings, agents, connections, ledger, metrics, supply)
+    for path in gateway.pages.missing():
+        log.error("file of the call page is missing", extra={"path": path})
+    return gateway, supply
+
+
+def connected(
+    settings: Settings,
+    agents: AgentDirectory,
+    connections: Connections,
+    ledger: Ledger,
+    metrics: Metrics,
+    supply: FreeSlots,
+) -> Gateway:
+    """A gateway on any source of agents, LiveKit connections and free slots."""
     dispatcher = Dispatcher(connections, ledger, supply, metrics)
-    gateway = Gateway(
+    return Gateway(
         settings=settings,
         agents=agents,
         connections=connections,
@@ -39,6 +54,3 @@ def assemble(
         metrics=metrics,
         pages=Pages(settings.livekit_client_dir),
     )
-    for path in gateway.pages.missing():
-        log.error("file of the call page is missing", extra={"path": path})
-    return gateway, supply

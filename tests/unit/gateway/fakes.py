@@ -5,16 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from agentspec import AvatarAgentSpec
-from gateway.access import Access, ApiKeys, RateLimit
 from gateway.agents import Agent, InvalidAgent
+from gateway.assembly import connected
 from gateway.connections import Connection, SecretProblem
 from gateway.context import Gateway
-from gateway.desk import Desk
-from gateway.dispatcher import Dispatcher
 from gateway.ledger import Ledger
 from gateway.livekit import Dispatch, LiveKitError, Participant, Room, RoomMissing
 from gateway.metrics import Metrics
-from gateway.pages import Pages
 from gateway.settings import Settings
 from gateway.tokens import Credentials
 
@@ -190,19 +187,5 @@ def world(settings: Settings | None = None) -> World:
     livekit, agents, supply = FakeLiveKit(), FakeAgents(), FakeSupply()
     connections = FakeConnections(livekit)
     settings = replace(settings or Settings(), default_namespace="agents")
-    metrics, ledger = Metrics(), Ledger()
-    dispatcher = Dispatcher(connections, ledger, supply, metrics)
-    gateway = Gateway(
-        settings=settings,
-        agents=agents,
-        connections=connections,
-        access=Access(
-            ApiKeys(settings.api_keys_dir), RateLimit(settings.public_calls_per_minute), settings.trusted_proxy_hops
-        ),
-        ledger=ledger,
-        dispatcher=dispatcher,
-        desk=Desk(connections, ledger, dispatcher, settings.max_pending_per_agent),
-        metrics=metrics,
-        pages=Pages(settings.livekit_client_dir),
-    )
+    gateway = connected(settings, agents, connections, Ledger(), Metrics(), supply)
     return World(livekit, agents, connections, supply, gateway)
