@@ -83,6 +83,11 @@ class Product:
         told = "\n".join(f"  {c['type']}={c['status']} {c['reason']}: {c['message']}" for c in conditions)
         raise DevkitError(f"AvatarAgent {agent} is not Ready after {seconds:.0f} s:\n{told or '  no conditions yet'}")
 
+    def forward_gateway(self, port: int) -> list[str]:
+        """The command that keeps the gateway at a port of localhost, for as long as its pod lasts."""
+        argv = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
+        return [*argv, "--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
+
     def gateway_address(self) -> str:
         """URL of the gateway's Service, for callers that reach the cluster's service network."""
         service = self.get("service", f"{RELEASE}-gateway", SYSTEM_NAMESPACE)

@@ -15,7 +15,7 @@ from rich.table import Table
 from devkit import binaries, probe, system
 from devkit import cluster as clusters
 from devkit.demo import conversation, manifests, targets
-from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, SYSTEM_NAMESPACE, Product
+from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, Product
 from devkit.errors import DevkitError
 from devkit.instance import Layout, check_name
 from devkit.kubernetes import kubectl_path
@@ -64,22 +64,23 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         product.make_namespace()
         product.apply(documents)
     for change in changes:
-        console.print(f"     {change.where} = {change.value}", highlight=False, markup=False, soft_wrap=True)
+        _tell(console, f"     {change.where} = {change.value}")
     with progress.step(f"AvatarAgent {AGENT} Ready"):
         product.wait_ready(AGENT, 180)
-    console.print(
-        product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"), highlight=False, markup=False, soft_wrap=True
-    )
+    _tell(console, product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"))
     with progress.step("call page"):
         page = forward_page(name, product)
     hold_call(page, documents, console, progress)
     console.print(
         f"\nAnswered {time.monotonic() - started:.0f} s after the start. Call it yourself, until `make down`:"
     )
-    console.print(f"  {page}/?agent={AGENT}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A", highlight=False, markup=False, soft_wrap=True
-    )
+    _tell(console, f"  {page}/?agent={AGENT}")
+    _tell(console, f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A")
+
+
+def _tell(console: Console, text: str) -> None:
+    """Print text as it is: in one line however wide the terminal, so that it can be copied."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def hold_call(page: str, documents: list[dict[str, Any]], console: Console, progress: Progress) -> None:
@@ -96,10 +97,10 @@ def hold_call(page: str, documents: list[dict[str, Any]], console: Console, prog
         conversation.check_greeting(result.greeting, spec["persona"]["greeting"], facts)
         conversation.check_answer(result.answer, facts[QUESTION], facts)
         conversation.check_pictures(result.pictures)
-    console.print(f"  greeting heard as  {result.greeting.heard.text}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  asked              {facts[QUESTION].heading}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  answered           {result.answer.caption}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  answer heard as    {result.answer.heard.text}", highlight=False, markup=False, soft_wrap=True)
+    _tell(console, f"  greeting heard as  {result.greeting.heard.text}")
+    _tell(console, f"  asked              {facts[QUESTION].heading}")
+    _tell(console, f"  answered           {result.answer.caption}")
+    _tell(console, f"  answer heard as    {result.answer.heard.text}")
     table = Table("seconds", "what happened", box=None, padding=(0, 2))
     for step_name, seconds in conversation.timeline(result):
         table.add_row(f"{seconds:7.2f}", step_name)
@@ -112,9 +113,7 @@ def forward_page(name: str, product: Product) -> str:
     if (earlier := processes.get("call-page")) is not None:
         processes.stop(earlier)
     port = _free_port(PAGE_PORT)
-    argv = [sys.executable, "-m", "devkit.demo.forward"]
-    argv += [str(product.kubectl), f"--kubeconfig={product.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
-    argv += ["--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
+    argv = [sys.executable, "-m", "devkit.demo.forward", *product.forward_gateway(port)]
     process = processes.start("call-page", argv, env={"PYTHONPATH": str(REPOSITORY)})
     address = f"http://localhost:{port}"
     processes.wait("call page", lambda: probe.answers(f"{address}/readyz"), 30, process)
@@ -123,7 +122,7 @@ def forward_page(name: str, product: Product) -> str:
 
 def _free_port(wanted: int) -> int:
     for port in range(wanted, wanted + 20):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) != 0:
                 return port
     raise DevkitError(f"no free port on localhost between {wanted} and {wanted + 19}: end what listens there")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
 
@@ -70,10 +69,7 @@ def page_on_localhost(platform: Platform) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    product = platform.product
-    argv = [str(product.kubectl), f"--kubeconfig={product.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
-    argv += ["--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as forward:
+    with subprocess.Popen(platform.product.forward_gateway(port), stdout=subprocess.PIPE, text=True) as forward:
         try:
             assert forward.stdout is not None
             assert "Forwarding" in forward.stdout.readline()
