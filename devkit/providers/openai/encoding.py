@@ -90,5 +90,5 @@ class Mp3:
         return ready
 
 
-ENCODERS: dict[str, type[Pcm | Wav | Mp3]] = {"pcm": Pcm, "wav": Wav, "mp3": Mp3}
+ENCODERS: dict[str, type[Encoder]] = {"pcm": Pcm, "wav": Wav, "mp3": Mp3}
 """By OpenAI's `response_format`."""
