@@ -67,8 +67,9 @@ async def test_a_call_in_progress_outlives_a_changed_agent_name_and_a_restart(th
     call = await opened(there)
     after = await restarted(there)
     renamed = agent()
-    after.agents.known = [replace(renamed, spec=renamed.spec.model_copy(update={"agent_name": "renamed-agent"}))]
-    assert after.agents.known[0].agent_name == "renamed-agent"
+    renamed = replace(renamed, spec=renamed.spec.model_copy(update={"agent_name": "renamed-agent"}))
+    assert renamed.agent_name == "renamed-agent"
+    after.agents.known = [renamed]
     await search(after)
     found = after.gateway.ledger.get(call.id)
     assert found is not None
