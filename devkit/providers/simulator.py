@@ -1,4 +1,4 @@
-"""What every simulated provider has: its key, latency and faults that can be set while it runs, and request counters.
+"""What every simulated provider has: keys, latency and faults that can be set while it runs, and request counters.
 
 `GET /_simulator` and `PUT /_simulator` read and replace the settings as JSON; they need no key, because the address is
 reachable only from this machine and its cluster. `GET /healthz` answers once the provider can serve.
@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,14 @@ class Fault(_Strict):
 
 
 class Settings(_Strict):
-    """How the provider behaves: a delay before every answer, in milliseconds, and its faults, first match first."""
+    """How the provider behaves: a delay before every answer, in milliseconds, and its faults, first match first.
+
+    `api_keys` are the keys it accepts instead of the one it was started with, as after a rotation; never shown again.
+    """
 
     latency_ms: int = Field(default=0, ge=0, le=60_000)
     faults: tuple[Fault, ...] = ()
+    api_keys: tuple[SecretStr, ...] = Field(default=(), exclude=True)
 
 
 class SettingsError(ValueError):
@@ -122,8 +126,9 @@ class Provider(ABC, Generic[S]):
         return None
 
     def accepts(self, key: str | None) -> bool:
-        """Say whether `key` is the provider's key."""
-        return key is not None and hmac.compare_digest(key.encode(), self._api_key.encode())
+        """Say whether `key` is one of the provider's keys."""
+        valid = [known.get_secret_value() for known in self.settings.api_keys] or [self._api_key]
+        return key is not None and any(hmac.compare_digest(key.encode(), known.encode()) for known in valid)
 
 
 HTTP_FAULTS = frozenset(

@@ -1,6 +1,7 @@
-"""The simulated Tavus' web application: `/v2/conversations`, its key and its error bodies.
+"""The simulated Tavus' web application: `/v2/conversations`, `/v2/faces/{id}`, its key and its error bodies.
 
-Source: Tavus' API reference (create, get, list, end and delete conversation) and livekit-plugins-tavus' api.py.
+Source: Tavus' API reference (create, get, list, end and delete conversation, get face) and livekit-plugins-tavus'
+api.py.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ _MESSAGES = {
 
 
 class TavusSettings(Settings):
-    """Latency and faults, and how many conversations may be active at once; None is no limit."""
+    """Latency and faults, how many conversations may be active at once (None is no limit), and faces it has not."""
 
     seats: int | None = Field(default=None, ge=0, le=10_000)
+    unknown_faces: tuple[str, ...] = ()
 
 
 class Tavus(Provider[TavusSettings]):
     """Tavus' x-api-key and error bodies, and its conversations."""
 
     name = "tavus"
-    endpoints = frozenset({"conversations"})
+    endpoints = frozenset({"conversations", "faces"})
     fault_kinds = HTTP_FAULTS | {FaultKind.NEVER_JOINS}
     settings_type = TavusSettings
 
@@ -44,7 +46,7 @@ class Tavus(Provider[TavusSettings]):
 
     def endpoint_of(self, request: web.Request) -> str | None:
         """Everything under /v2 needs the key."""
-        return "conversations" if request.path.startswith("/v2/conversations") else None
+        return next((name for name in self.endpoints if request.path.startswith(f"/v2/{name}")), None)
 
     def key_in(self, request: web.Request) -> str | None:
         """Return the x-api-key header."""
@@ -72,6 +74,7 @@ def make_app(api_key: str, settings: TavusSettings) -> web.Application:
             web.get("/v2/conversations/{id}", endpoints.show),
             web.post("/v2/conversations/{id}/end", endpoints.end),
             web.delete("/v2/conversations/{id}", endpoints.delete),
+            web.get("/v2/faces/{id}", endpoints.show_face),
         ]
     )
     return app
@@ -118,9 +121,21 @@ class _Endpoints:
         self._conversations.forget(conversation)
         return web.Response(status=204)
 
+    async def show_face(self, request: web.Request) -> web.Response:
+        face = request.match_info["id"]
+        if face in self._provider.settings.unknown_faces:
+            raise _invalid("face_id")
+        return web.json_response(
+            {"face_id": face, "face_name": face, "training_progress": "100/100", "status": "completed"}
+        )
+
     def _named(self, request: web.Request) -> Conversation:
         conversation = self._conversations.get(request.match_info["id"])
         if conversation is None:
-            body = json.dumps({"error": "Invalid conversation_id"})
-            raise web.HTTPBadRequest(text=body, content_type="application/json")
+            raise _invalid("conversation_id")
         return conversation
+
+
+def _invalid(field: str) -> web.HTTPBadRequest:
+    """Tavus' answer to an id that it does not know."""
+    return web.HTTPBadRequest(text=json.dumps({"error": f"Invalid {field}"}), content_type="application/json")

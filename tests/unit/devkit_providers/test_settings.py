@@ -114,6 +114,14 @@ def test_the_key_must_be_the_whole_key() -> None:
     assert not bird.accepts(None)
 
 
+def test_set_keys_replace_the_one_it_started_with() -> None:
+    bird = parrot()
+    bird.configure(Settings.model_validate({"api_keys": ["old", "new"]}))
+    assert bird.accepts("old")
+    assert bird.accepts("new")
+    assert not bird.accepts("a key")
+
+
 def test_the_key_file_must_hold_a_key(tmp_path: Path) -> None:
     path = tmp_path / "key"
     with pytest.raises(SettingsError, match="cannot read"):

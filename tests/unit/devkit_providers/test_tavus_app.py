@@ -154,3 +154,35 @@ async def test_a_rate_limit_makes_no_conversation() -> None:
     async with client(faults=[{"kind": "429"}]) as session:
         assert (await session.post("/v2/conversations", headers=AUTH, json=BODY)).status == 429
         assert await report(session) == []
+
+
+async def test_a_face_is_described_to_who_has_the_key() -> None:
+    async with client() as session:
+        face = await session.get("/v2/faces/r4067604db72", headers=AUTH)
+        assert (face.status, (await face.json())["face_id"]) == (200, "r4067604db72")
+        refused = await session.get("/v2/faces/r4067604db72", headers={"x-api-key": "wrong"})
+        assert (refused.status, await refused.json()) == (401, {"message": "Invalid access token"})
+        counted = (await (await session.get("/_simulator")).json())["requests"]["faces"]
+        assert counted == {"total": 2, "200": 1, "401": 1}
+
+
+async def test_an_unknown_face_is_400_as_every_unknown_id_of_tavus() -> None:
+    async with client(unknown_faces=["r0"]) as session:
+        answer = await session.get("/v2/faces/r0", headers=AUTH)
+        assert (answer.status, await answer.json()) == (400, {"error": "Invalid face_id"})
+
+
+async def test_faces_have_faults_of_their_own() -> None:
+    async with client(faults=[{"kind": "500", "endpoints": ["faces"]}, NOBODY_JOINS]) as session:
+        assert (await session.get("/v2/faces/r1", headers=AUTH)).status == 500
+        await create(session)
+
+
+async def test_keys_are_rotated_while_it_runs_and_never_shown() -> None:
+    async with client() as session:
+        changed = await session.put("/_simulator", json={"api_keys": ["second-key"], "faults": [NOBODY_JOINS]})
+        assert "second-key" not in await changed.text() + await (await session.get("/_simulator")).text()
+        assert (await session.get("/v2/faces/r1", headers=AUTH)).status == 401
+        assert (await session.get("/v2/faces/r1", headers={"x-api-key": "second-key"})).status == 200
+        await session.put("/_simulator", json={})
+        assert (await session.get("/v2/faces/r1", headers=AUTH)).status == 200
