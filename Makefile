@@ -49,7 +49,7 @@ e2e: setup ## Calls on a real node with LiveKit and a browser
 	$(PYTEST) tests/e2e
 
 bench: setup ## Measured comparisons with named peers
-	@$(PYTHON) -m devkit build
+	@$(PYTHON) -m devkit build --bench
 	$(PYTEST) tests/bench -s
 
 generate: setup ## Files generated from types

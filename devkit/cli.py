@@ -17,7 +17,7 @@ from devkit.instance import Layout, Record, check_name, load, names
 from devkit.logs import follow_log, last_lines
 from devkit.processes import is_alive
 from devkit.progress import LineProgress, Progress, TerminalProgress
-from devkit.tools import API_TOOLS, LIVEKIT
+from devkit.tools import API_TOOLS, BENCH_TOOLS, LIVEKIT
 
 console = Console()
 
@@ -73,9 +73,12 @@ def down(name: str, every: bool) -> None:
 @main.command()
 @_name_option
 @click.option("--api-only", is_flag=True, help="Only what tests against an API server need: no node.")
-def build(name: str, api_only: bool) -> None:
+@click.option("--bench", is_flag=True, help="Also what the benches need beyond the tests.")
+def build(name: str, api_only: bool, bench: bool) -> None:
     """Build and install all that the tests need; load the images when the instance runs."""
     with shown() as progress:
+        if bench:
+            binaries.ensure(progress, BENCH_TOOLS)
         if api_only:
             system.ensure(progress, api_only=True)
             binaries.ensure(progress, (*API_TOOLS, LIVEKIT))

@@ -53,7 +53,10 @@ HELM = Tool(
     stamps=("helm.sh/helm/v4/internal/version.version=v4.3.1",),
     version_arguments=("version", "--short"),
 )
+KWOK = Tool("kwok", "0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 # Small ones first: what is needed soonest, and what fails soonest.
 TOOLS = (ETCD, HELM, COREDNS, LIVEKIT, KUBERNETES)
 # What an instance without a node runs and offers.
 API_TOOLS = (ETCD, HELM, KUBERNETES)
+# What only the benches run: nodes without machines.
+BENCH_TOOLS = (KWOK,)
