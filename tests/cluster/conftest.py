@@ -1,74 +1,41 @@
 """A real API server with its controllers, a real LiveKit server, and the controller under the chart's own rights."""
 
-import json
-import os
 import secrets
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from devkit import binaries, livekit
-from devkit import cluster as clusters
 from devkit.cluster import Cluster
-from devkit.instance import Layout, load
-from devkit.progress import LogProgress
-from devkit.tools import LIVEKIT
+from tests.cluster import openai as openai_server
+from tests.cluster.instance import controller_kubeconfig as write_kubeconfig
+from tests.cluster.instance import instance
+from tests.cluster.openai import OpenAI
 from tests.cluster.process import RunningController, running
-from tests.cluster.standin import NODE
 from tests.cluster.world import World, open_world
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = "apiserver"
-RELEASE_NAMESPACE = "avatar-agent-system"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """An API server, LiveKit beside it, the CRD, and a Node object that pods can be bound to."""
-    progress = LogProgress()
-    clusters.down(NAME)  # a killed run may have left one, with its agents
-    made = clusters.up(NAME, progress, api_only=True)
-    try:
-        record = load(NAME)
-        assert record is not None
-        livekit.start(Layout(NAME), record, binaries.ensure(progress, (LIVEKIT,)))
-        kubectl(made, "apply", "-f", str(REPOSITORY / "crds"))
-        kubectl(made, "create", "namespace", RELEASE_NAMESPACE)
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
-        kubectl(made, "apply", "-f", "-", stdin=json.dumps(node))
+    """The API server that most tests share."""
+    with instance(NAME) as made:
         yield made
-    finally:
-        clusters.down(NAME)
 
 
-def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
-    """Run kubectl as administrator."""
-    command = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=60).stdout
+@pytest.fixture(scope="session")
+def openai() -> Iterator[OpenAI]:
+    """What agents' credentials are tried against."""
+    with openai_server.serving() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")
 def controller_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Credentials with exactly the rights that the chart gives the controller."""
-    chart = [str(cluster.helm), "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
-    rendered = subprocess.run(
-        [*chart, "--namespace", RELEASE_NAMESPACE], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
-    documents = [document for document in yaml.safe_load_all(rendered) if document and document["kind"] in kinds]
-    kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
-    account = "avatar-agent-controller"
-    token = kubectl(cluster, "-n", RELEASE_NAMESPACE, "create", "token", account, "--duration=2h").strip()
-    config = yaml.safe_load(cluster.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    path = tmp_path_factory.mktemp("controller") / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
-    return path
+    return write_kubeconfig(cluster, tmp_path_factory.mktemp("controller"))
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +48,7 @@ def controller(controller_kubeconfig: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-async def world(cluster: Cluster) -> AsyncIterator[World]:
+async def world(cluster: Cluster, openai: OpenAI) -> AsyncIterator[World]:
     """A namespace of its own with a stand-in for the node and working Secrets."""
-    os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
-    async with open_world(cluster, f"test-{secrets.token_hex(3)}") as opened:
+    async with open_world(cluster, openai, f"test-{secrets.token_hex(3)}") as opened:
         yield opened

@@ -6,7 +6,7 @@ from typing import Any
 from agentspec import API_GROUP, API_VERSION, KIND
 
 
-def agent(namespace: str, name: str, livekit_url: str, **spec: Any) -> dict[str, Any]:
+def agent(namespace: str, name: str, livekit_url: str, openai_url: str, **spec: Any) -> dict[str, Any]:
     """An AvatarAgent; `spec` replaces whole fields of its spec."""
     return {
         "apiVersion": f"{API_GROUP}/{API_VERSION}",
@@ -14,7 +14,7 @@ def agent(namespace: str, name: str, livekit_url: str, **spec: Any) -> dict[str,
         "metadata": {"namespace": namespace, "name": name},
         "spec": {
             "livekit": {"url": livekit_url, "credentialsSecretRef": {"name": "livekit"}},
-            "voice": {"openai": {"credentialsSecretRef": {"name": "openai"}}},
+            "voice": {"openai": {"baseURL": openai_url, "credentialsSecretRef": {"name": "openai"}}},
             "worker": {"callsPerWorker": 1},
             "scaling": {"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 2},
             **spec,

@@ -1,7 +1,8 @@
 """Stands in for the kubelet and the worker process: there is no node here.
 
 Every pod of a namespace is bound to a Node object, gets a loopback address on which a small server answers `/status`
-like a worker, and is reported running and ready. A pod that is deleted stays, draining, until it has no calls.
+and `/status?watch` like a worker, and is reported running and ready. A pod that is deleted stays, draining, until it
+has no calls.
 """
 
 import asyncio
@@ -21,7 +22,10 @@ from controller.cluster.client import ApiError, KubeClient
 from controller.cluster.kinds import POD
 
 NODE = "stand-in"
-_PERIOD_SECONDS = 0.1
+PERIOD_SECONDS = 0.1
+# A change is told after 0.05 s, and the present state again after 20 s without one.
+_LOOK_SECONDS = 0.05
+_LOOKS_BETWEEN_HEARTBEATS = 400
 _addresses = itertools.count(int(ipaddress.IPv4Address("127.88.0.1")))
 
 
@@ -50,14 +54,28 @@ class Worker:
         )
 
     async def serve(self) -> None:
-        async def answer(_: web.Request) -> web.Response:
-            return web.Response(text=self.status().model_dump_json(by_alias=True), content_type="application/json")
-
         application = web.Application()
-        application.router.add_get("/status", answer)
-        self.runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        application.router.add_get("/status", self._answer)
+        self.runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self.runner.setup()
         await web.TCPSite(self.runner, self.address, WORKER_PORT).start()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return await self._stream(request)
+        return web.Response(text=self.status().model_dump_json(by_alias=True), content_type="application/json")
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """A line at once, one after every change, and one now and then."""
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        while True:
+            told = self.status()
+            await response.write(told.model_dump_json(by_alias=True).encode() + b"\n")
+            for _ in range(_LOOKS_BETWEEN_HEARTBEATS):
+                await asyncio.sleep(_LOOK_SECONDS)
+                if self.status() != told:
+                    break
 
     async def end(self) -> None:
         if self.runner is not None:
@@ -68,9 +86,10 @@ class Worker:
 class StandIn:
     """Plays the node for one namespace."""
 
-    def __init__(self, client: KubeClient, namespace: str) -> None:
+    def __init__(self, client: KubeClient, namespace: str, period: float) -> None:
         self._client = client
         self._namespace = namespace
+        self._period = period
         self.workers: dict[str, Worker] = {}
         """Workers that run, by pod name."""
         self.registered_name: dict[str, str] = {}
@@ -85,21 +104,23 @@ class StandIn:
     async def run(self, stop: asyncio.Event) -> None:
         """Play until told to stop: cancelling would cut requests short and leave sockets open."""
         while not stop.is_set():
-            # A pod that is deleted while it is being reported on is what happens to a kubelet, too.
+            # A pod that is deleted while it is being reported on is what happens to a kubelet, too, and so is an
+            # API server that does not answer: what has not been done is done in the next pass.
             with contextlib.suppress(ApiError):
                 await self._pass()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _PERIOD_SECONDS)
+                await asyncio.wait_for(stop.wait(), self._period)
 
     async def _pass(self) -> None:
         pods = {pod["metadata"]["name"]: pod for pod in await self._client.list(POD, self._namespace)}
         for name in set(self.workers) - set(pods):
             await self.workers.pop(name).end()
         for name, pod in pods.items():
-            if pod["metadata"].get("deletionTimestamp"):
-                await self._drain(name)
-            elif name not in self.workers:
-                await self._start(name, pod)
+            with contextlib.suppress(ApiError):
+                if pod["metadata"].get("deletionTimestamp"):
+                    await self._drain(name)
+                elif name not in self.workers:
+                    await self._start(name, pod)
 
     async def _start(self, name: str, pod: dict[str, Any]) -> None:
         agent = pod["metadata"]["labels"].get(AGENT_LABEL, "")
@@ -117,8 +138,13 @@ class StandIn:
             slots=1,
         )
         await worker.serve()
+        try:
+            await self._report(name, _running(worker.address))
+        except ApiError:
+            await worker.end()
+            raise
         self.workers[name] = worker
-        return await self._report(name, _running(worker.address))
+        return None
 
     async def _drain(self, name: str) -> None:
         worker = self.workers.get(name)
@@ -148,9 +174,9 @@ def _waiting(reason: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def playing(client: KubeClient, namespace: str) -> AsyncIterator[StandIn]:
-    """A stand-in that plays until the block ends."""
-    standin = StandIn(client, namespace)
+async def playing(client: KubeClient, namespace: str, period: float = PERIOD_SECONDS) -> AsyncIterator[StandIn]:
+    """A stand-in that plays until the block ends, looking every `period` seconds."""
+    standin = StandIn(client, namespace, period)
     stop = asyncio.Event()
     task = asyncio.create_task(standin.run(stop))
     try:

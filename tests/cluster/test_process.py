@@ -22,7 +22,9 @@ async def test_a_controller_for_one_namespace_leaves_the_others_alone(
         await world.declare("eva")
         await world.declare("ava", url="ws://127.0.0.1:9")
         # This one is declared last and in the controller's namespace: once it is told of, the others were passed over.
-        await world.client.apply(AVATAR_AGENT, manifests.agent("default", "control", "ws://127.0.0.1:9"))
+        await world.client.apply(
+            AVATAR_AGENT, manifests.agent("default", "control", "ws://127.0.0.1:9", world.openai.url)
+        )
         try:
             await eventually(lambda: _told(world, "control"), "the agent in the controller's namespace is reconciled")
         finally:

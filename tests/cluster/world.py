@@ -6,18 +6,27 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from kubernetes.aio import client as kubernetes
+from kubernetes.aio import config
+
 from agentspec import ConditionType
-from controller.cluster.client import ApiError, KubeClient, connect
+from controller.cluster.client import ApiError, KubeClient
 from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET, SERVICE_ACCOUNT, Kind
 from devkit.cluster import Cluster
 from tests.cluster import manifests
-from tests.cluster.standin import StandIn, playing
+from tests.cluster.openai import OpenAI
+from tests.cluster.standin import PERIOD_SECONDS, StandIn, playing
 
 T = TypeVar("T")
 SECONDS = 30.0
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+CHILDREN = (DEPLOYMENT, CONFIG_MAP, DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY, POD)
+"""Every kind that is made for agents."""
 
 
 async def eventually(look: Callable[[], Awaitable[T]], what: str, seconds: float = SECONDS) -> T:
@@ -37,14 +46,19 @@ class World:
     """A namespace with an administrator's client."""
 
     cluster: Cluster
+    openai: OpenAI
     client: KubeClient
     namespace: str
     standin: StandIn
 
     async def declare(self, name: str, **spec: Any) -> None:
         """Apply an AvatarAgent."""
+        await self.client.apply(AVATAR_AGENT, self.manifest(name, **spec))
+
+    def manifest(self, name: str, **spec: Any) -> dict[str, Any]:
+        """An AvatarAgent that works here; `spec` replaces whole fields, `url` is LiveKit's."""
         url = spec.pop("url", self.cluster.livekit_url)
-        await self.client.apply(AVATAR_AGENT, manifests.agent(self.namespace, name, url, **spec))
+        return manifests.agent(self.namespace, name, url, self.openai.url, **spec)
 
     async def put(self, kind: Kind, document: dict[str, Any]) -> None:
         """Apply something else."""
@@ -69,6 +83,12 @@ class World:
 
     async def pods(self, name: str) -> list[dict[str, Any]]:
         return await self.client.list(POD, self.namespace, f"avataragents.io/agent={name}")
+
+    async def roll_outs(self, name: str) -> int:
+        """How many pod templates the workers' Deployment has had, its first included."""
+        deployment = await self.deployment(name)
+        assert deployment is not None
+        return int(deployment["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
 
     async def condition(self, name: str, kind: ConditionType = ConditionType.READY) -> dict[str, Any]:
         """A condition as it is now; empty: not there."""
@@ -105,21 +125,23 @@ class World:
 
     async def children(self) -> set[str]:
         """Everything that could have been made for agents, as kind/name."""
+        return {f"{kind.kind}/{document['metadata']['name']}" for kind, document in await self.child_documents()}
+
+    async def child_documents(self) -> list[tuple[Kind, dict[str, Any]]]:
+        """Everything that could have been made for agents."""
         own = "app.kubernetes.io/managed-by=avatar-agent"
-        found = set()
-        for kind in (DEPLOYMENT, CONFIG_MAP, SERVICE_ACCOUNT, POD):
-            documents = await self.client.list(kind, self.namespace, own)
-            found |= {f"{kind.kind}/{document['metadata']['name']}" for document in documents}
-        return found
+        return [(kind, document) for kind in CHILDREN for document in await self.client.list(kind, self.namespace, own)]
 
 
 @asynccontextmanager
-async def open_world(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
-    """A fresh namespace, deleted afterwards."""
-    async with connect() as client:
+async def open_world(
+    cluster: Cluster, openai: OpenAI, namespace: str, period: float = PERIOD_SECONDS
+) -> AsyncIterator[World]:
+    """A fresh namespace whose pods are looked after every `period` seconds; deleted afterwards."""
+    async with administrator(cluster.kubeconfig) as client:
         await client.create(NAMESPACE, None, {"metadata": {"name": namespace}})
-        async with playing(client, namespace) as standin:
-            world = World(cluster, client, namespace, standin)
+        async with playing(client, namespace, period) as standin:
+            world = World(cluster, openai, client, namespace, standin)
             await world.put_secrets()
             try:
                 yield world
@@ -128,10 +150,22 @@ async def open_world(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
                     await world.remove(AVATAR_AGENT, document["metadata"]["name"])
                 for worker in standin.workers.values():
                     worker.calls = 0
-                await _delete_namespace(client, namespace)
+                await delete_namespace(client, namespace)
 
 
-async def _delete_namespace(client: KubeClient, namespace: str) -> None:
+@asynccontextmanager
+async def administrator(kubeconfig: Path) -> AsyncIterator[KubeClient]:
+    """A client for a cluster, without the environment that is the whole process's."""
+    configuration = kubernetes.Configuration()
+    await config.load_kube_config(  # type: ignore[no-untyped-call]
+        config_file=str(kubeconfig), client_configuration=configuration
+    )
+    async with kubernetes.ApiClient(configuration=configuration) as api:
+        yield KubeClient(api)
+
+
+async def delete_namespace(client: KubeClient, namespace: str) -> None:
+    """Have a namespace deleted; one that is gone already is fine."""
     try:
         await client._request("DELETE", NAMESPACE.path(None, namespace))
     except ApiError as error:

@@ -1,0 +1,69 @@
+"""An API server with what the tests need in it, and the controller's credentials for it."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devkit import binaries, livekit
+from devkit import cluster as clusters
+from devkit.cluster import Cluster
+from devkit.instance import Layout, load
+from devkit.progress import LogProgress
+from devkit.tools import LIVEKIT
+from tests.cluster.standin import NODE
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RELEASE_NAMESPACE = "avatar-agent-system"
+
+
+@contextmanager
+def instance(name: str) -> Iterator[Cluster]:
+    """An API server, LiveKit beside it, the CRD, and a Node object that pods can be bound to; gone afterwards."""
+    progress = LogProgress()
+    clusters.down(name)  # a killed run may have left one, with its agents
+    made = clusters.up(name, progress, api_only=True)
+    try:
+        record = load(name)
+        assert record is not None
+        livekit.start(Layout(name), record, binaries.ensure(progress, (LIVEKIT,)))
+        kubectl(made, "apply", "-f", str(REPOSITORY / "crds"))
+        kubectl(made, "create", "namespace", RELEASE_NAMESPACE)
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
+        kubectl(made, "apply", "-f", "-", stdin=json.dumps(node))
+        yield made
+    finally:
+        clusters.down(name)
+
+
+def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
+    """Run kubectl as administrator."""
+    command = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def controller_kubeconfig(cluster: Cluster, folder: Path) -> Path:
+    """Write credentials with exactly the rights that the chart gives the controller."""
+    kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(controller_rights(cluster)))
+    account = "avatar-agent-controller"
+    token = kubectl(cluster, "-n", RELEASE_NAMESPACE, "create", "token", account, "--duration=2h").strip()
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def controller_rights(cluster: Cluster) -> list[dict[str, Any]]:
+    """Accounts and rights that the chart makes."""
+    chart = [str(cluster.helm), "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
+    rendered = subprocess.run(
+        [*chart, "--namespace", RELEASE_NAMESPACE], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+    return [document for document in yaml.safe_load_all(rendered) if document and document["kind"] in kinds]
