@@ -3,42 +3,58 @@
 The controller, the gateway and the worker never import each other; what they say to one another is typed here.
 """
 
+from agentspec.avatar import AvatarProvider, AvatarSpec, OnAvatarFailure, TavusSpec
 from agentspec.conditions import Condition, ConditionStatus, ConditionType, Reason
-from agentspec.resource import (
-    API_GROUP,
-    API_VERSION,
-    KIND,
-    PLURAL,
-    AvatarAgentSpec,
-    AvatarAgentStatus,
-    AvatarProvider,
-    DispatchAccess,
-    DispatchMode,
-    OnAvatarFailure,
-)
+from agentspec.dispatch import DispatchAccess, DispatchMode, DispatchSpec
+from agentspec.fields import ConfigMapKeyRef, LocalRef
+from agentspec.persona import DEFAULT_INSTRUCTIONS, KnowledgeSource, PersonaSpec
+from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgentSpec
+from agentspec.scaling import Placement, ScalingMode, ScalingSpec
+from agentspec.status import AvatarAgentStatus, CallCounts, SlotCounts, WorkerCounts
+from agentspec.voice import VoiceSpec
 from agentspec.wire import AgentSupply, CallMetadata, Demand, Supply, WorkerStatus
 from agentspec.workerconfig import KnowledgeDocument, WorkerConfig
+from agentspec.workers import PodSettings, ResourcesSpec, Toleration, WorkerSpec
 
 __all__ = [
     "API_GROUP",
     "API_VERSION",
+    "DEFAULT_INSTRUCTIONS",
     "KIND",
     "PLURAL",
     "AgentSupply",
     "AvatarAgentSpec",
     "AvatarAgentStatus",
     "AvatarProvider",
+    "AvatarSpec",
+    "CallCounts",
     "CallMetadata",
     "Condition",
     "ConditionStatus",
     "ConditionType",
+    "ConfigMapKeyRef",
     "Demand",
     "DispatchAccess",
     "DispatchMode",
+    "DispatchSpec",
     "KnowledgeDocument",
+    "KnowledgeSource",
+    "LocalRef",
     "OnAvatarFailure",
+    "PersonaSpec",
+    "Placement",
+    "PodSettings",
     "Reason",
+    "ResourcesSpec",
+    "ScalingMode",
+    "ScalingSpec",
+    "SlotCounts",
     "Supply",
+    "TavusSpec",
+    "Toleration",
+    "VoiceSpec",
     "WorkerConfig",
+    "WorkerCounts",
+    "WorkerSpec",
     "WorkerStatus",
 ]

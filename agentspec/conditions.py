@@ -1,9 +1,12 @@
 """Conditions of an AvatarAgent: statements about the world that are true or false.
 
-Source: sig-architecture ``api-conventions.md``, "Typical status properties".
+Source: sig-architecture ``api-conventions.md``, "Typical status properties". The docstrings of the members are what the
+reference page says of them.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 from pydantic import Field
 
@@ -18,36 +21,156 @@ class ConditionStatus(StrEnum):
 
 class ConditionType(StrEnum):
     READY = "Ready"
-    """The summary: a call to this agent would be answered."""
+    """The summary: a call to this agent would be answered. Its reason and message are those of the first condition
+    that keeps it from being so."""
     CREDENTIALS_VALID = "CredentialsValid"
-    """Every Secret named exists with its keys, and LiveKit accepts the credentials."""
+    """Every Secret named exists with its keys, and LiveKit, OpenAI and Tavus accept the credentials."""
+    NAME_UNIQUE = "NameUnique"
+    """No older AvatarAgent holds the agent name on the same LiveKit server."""
     KNOWLEDGE_LOADED = "KnowledgeLoaded"
-    """Every knowledge reference leads to text."""
+    """Every reference to knowledge, instructions or greeting leads to text."""
+    AVATAR_AVAILABLE = "AvatarAvailable"
+    """The next call would show a face. Without one the call goes on as `avatar.onFailure` says."""
     WORKERS_REGISTERED = "WorkersRegistered"
     """Workers are registered with LiveKit under the declared agent name."""
+    PROGRESSING = "Progressing"
+    """A roll-out is under way, or held back: not every worker runs the present configuration."""
+    SCALING_LIMITED = "ScalingLimited"
+    """Calls need more workers than `scaling.maxWorkers` allows."""
 
 
 class Reason(StrEnum):
     """Why a condition is what it is. Constants: alerts and scripts match on them."""
 
-    INVALID_SPEC = "InvalidSpec"
-    APPLY_REFUSED = "ApplyRefused"
     ALL_CHECKS_PASSED = "AllChecksPassed"
+    """Everything is as declared."""
+    INVALID_SPEC = "InvalidSpec"
+    """The manifest asks for something that cannot be; the message names the field."""
+    APPLY_REFUSED = "ApplyRefused"
+    """Kubernetes refused what the manifest leads to: a quota, an admission policy, or another owner of the name."""
+    SUSPENDED = "Suspended"
+    """`suspend: true`: workers finish their calls and leave."""
+
     SECRET_NOT_FOUND = "SecretNotFound"
+    """A Secret that the manifest names does not exist."""
     SECRET_KEY_MISSING = "SecretKeyMissing"
+    """A Secret lacks a key, or the key's value is empty."""
+    SECRET_UNREADABLE = "SecretUnreadable"
+    """The operator may not read the Secret; the message says which permission is missing."""
     CREDENTIALS_ACCEPTED = "CredentialsAccepted"
+    """All keys were tried, and accepted."""
     CREDENTIALS_REJECTED = "CredentialsRejected"
+    """LiveKit, OpenAI or Tavus rejects the keys; the message says which."""
     LIVEKIT_UNREACHABLE = "LiveKitUnreachable"
-    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    KNOWLEDGE_EMPTY = "KnowledgeEmpty"
-    KNOWLEDGE_TOO_LARGE = "KnowledgeTooLarge"
+    """The LiveKit server does not answer at `livekit.url`."""
+    PROVIDER_UNREACHABLE = "ProviderUnreachable"
+    """OpenAI or Tavus does not answer, so that its keys could not be tried. Workers run nevertheless."""
+
+    NAME_UNIQUE = "NameUnique"
+    """The agent name is this agent's alone."""
+    NAME_TAKEN = "NameTaken"
+    """An older AvatarAgent has the name; this one starts when it becomes free."""
+
     KNOWLEDGE_READ = "KnowledgeRead"
+    """All texts were read."""
     NO_KNOWLEDGE_DECLARED = "NoKnowledgeDeclared"
-    NO_WORKERS_WANTED = "NoWorkersWanted"
-    WORKERS_STARTING = "WorkersStarting"
-    NOT_REGISTERED = "NotRegistered"
-    NAME_MISMATCH = "NameMismatch"
+    """The manifest names no knowledge."""
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    """A ConfigMap that the manifest names does not exist."""
+    CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"
+    """A ConfigMap lacks the key that the manifest names, or it is empty."""
+    KNOWLEDGE_EMPTY = "KnowledgeEmpty"
+    """A ConfigMap of knowledge holds no text."""
+    KNOWLEDGE_TOO_LARGE = "KnowledgeTooLarge"
+    """The texts together are larger than a worker's configuration may be."""
+
+    NO_AVATAR_DECLARED = "NoAvatarDeclared"
+    """The agent has no face: `avatar.provider` is None."""
+    AVATAR_SEATS_FREE = "AvatarSeatsFree"
+    """The next call gets a face."""
+    AVATAR_SEATS_TAKEN = "AvatarSeatsTaken"
+    """All of `avatar.maxSessions` are in use."""
+    AVATAR_FAILING = "AvatarFailing"
+    """The last avatars did not come; the message says what the provider answered."""
+
     REGISTERED = "Registered"
+    """Workers are registered and take calls."""
+    NO_WORKERS_WANTED = "NoWorkersWanted"
+    """No worker should run now; the next call starts one."""
+    WORKERS_STARTING = "WorkersStarting"
+    """Worker pods are not ready yet; the message says what Kubernetes says of them."""
+    NOT_REGISTERED = "NotRegistered"
+    """Worker pods run, and none is registered with LiveKit."""
+    NAME_MISMATCH = "NameMismatch"
+    """Workers are registered under another name than the declared one."""
+    DRAINING = "Draining"
+    """Workers finish their calls and leave."""
+
+    ROLLED_OUT = "RolledOut"
+    """Every worker runs the present configuration."""
+    ROLLING_OUT = "RollingOut"
+    """New workers are coming, old ones finish their calls; the message counts both."""
+    ROLL_OUT_HELD_BACK = "RollOutHeldBack"
+    """A change is not rolled out because something it needs is missing; what ran before goes on."""
+
+    WITHIN_LIMITS = "WithinLimits"
+    """`scaling.maxWorkers` suffices."""
+    MAX_WORKERS_REACHED = "MaxWorkersReached"
+    """More workers are needed than `scaling.maxWorkers`."""
+
+
+_INPUTS: Final = (
+    Reason.SECRET_NOT_FOUND,
+    Reason.SECRET_KEY_MISSING,
+    Reason.SECRET_UNREADABLE,
+    Reason.CREDENTIALS_REJECTED,
+    Reason.LIVEKIT_UNREACHABLE,
+)
+_TEXTS: Final = (
+    Reason.CONFIG_MAP_NOT_FOUND,
+    Reason.CONFIG_MAP_KEY_MISSING,
+    Reason.KNOWLEDGE_EMPTY,
+    Reason.KNOWLEDGE_TOO_LARGE,
+)
+_WORKERS: Final = (Reason.WORKERS_STARTING, Reason.NOT_REGISTERED, Reason.NAME_MISMATCH, Reason.DRAINING)
+
+REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
+    ConditionType.READY: (
+        Reason.ALL_CHECKS_PASSED,
+        Reason.INVALID_SPEC,
+        Reason.APPLY_REFUSED,
+        Reason.SUSPENDED,
+        *_INPUTS,
+        Reason.NAME_TAKEN,
+        *_TEXTS,
+        *_WORKERS,
+    ),
+    ConditionType.CREDENTIALS_VALID: (Reason.CREDENTIALS_ACCEPTED, *_INPUTS, Reason.PROVIDER_UNREACHABLE),
+    ConditionType.NAME_UNIQUE: (Reason.NAME_UNIQUE, Reason.NAME_TAKEN),
+    ConditionType.KNOWLEDGE_LOADED: (Reason.KNOWLEDGE_READ, Reason.NO_KNOWLEDGE_DECLARED, *_TEXTS),
+    ConditionType.AVATAR_AVAILABLE: (
+        Reason.NO_AVATAR_DECLARED,
+        Reason.AVATAR_SEATS_FREE,
+        Reason.AVATAR_SEATS_TAKEN,
+        Reason.AVATAR_FAILING,
+    ),
+    ConditionType.WORKERS_REGISTERED: (
+        Reason.REGISTERED,
+        Reason.NO_WORKERS_WANTED,
+        *_WORKERS,
+        Reason.SUSPENDED,
+        Reason.NAME_TAKEN,
+    ),
+    ConditionType.PROGRESSING: (
+        Reason.ROLLED_OUT,
+        Reason.ROLLING_OUT,
+        Reason.ROLL_OUT_HELD_BACK,
+        Reason.SUSPENDED,
+        Reason.DRAINING,
+    ),
+    ConditionType.SCALING_LIMITED: (Reason.WITHIN_LIMITS, Reason.MAX_WORKERS_REACHED),
+}
+"""Which reasons a condition can have."""
 
 
 class Condition(Model):

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgentSpec, AvatarAgentStatus
+from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, RESOURCE_RULES, AvatarAgentSpec
+from agentspec.status import AvatarAgentStatus
 
 _ROOT = Path(__file__).resolve().parent.parent
 CRD_PATHS = [_ROOT / "crds" / f"{API_GROUP}_{PLURAL}.yaml", _ROOT / "charts/avatar-agent/files" / f"{PLURAL}.yaml"]
@@ -27,6 +28,16 @@ _COLUMNS: list[tuple[str, str, str, str]] = [
     ("Age", "date", ".metadata.creationTimestamp", "Time since it was created."),
 ]
 
+_WIDE_COLUMNS: list[tuple[str, str, str, str]] = [
+    ("Desired", "integer", ".status.workers.desired", "Workers wanted."),
+    ("Pending", "integer", ".status.calls.pending", "Calls waiting for a slot."),
+    ("Faces", "integer", ".status.calls.withAvatar", "Calls that show a face."),
+    ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "What to know, and to do about it."),
+]
+"""For ``kubectl get -o wide``."""
+
+_RULES = "x-kubernetes-validations"
+
 _DROPPED = {"title", "$defs", "additionalProperties"}
 
 
@@ -40,6 +51,8 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
         outer = {key: value for key, value in node.items() if key != "anyOf" and value is not None}
         return structural({**choice, **outer}, definitions)
     result = {key: value for key, value in node.items() if key not in _DROPPED}
+    if _RULES in node:  # a rule says the same as the pattern, with a message
+        result.pop("pattern", None)
     if "properties" in node:
         required = node.get("required", [])
         result["properties"] = {
@@ -79,15 +92,24 @@ def crd() -> dict[str, Any]:
         "name": API_VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.scaling.workers",
+                "statusReplicasPath": ".status.workers.ready",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
         "additionalPrinterColumns": [
-            {"name": name, "type": kind, "jsonPath": path, "description": text} for name, kind, path, text in _COLUMNS
+            *(_column(*column, priority=0) for column in _COLUMNS),
+            *(_column(*column, priority=1) for column in _WIDE_COLUMNS),
         ],
         "schema": {
             "openAPIV3Schema": {
                 "type": "object",
                 "description": "A LiveKit voice agent with an avatar's face.",
                 "required": ["spec"],
+                **RESOURCE_RULES,
                 "properties": {
                     "apiVersion": {"type": "string"},
                     "kind": {"type": "string"},
@@ -111,11 +133,15 @@ def crd() -> dict[str, Any]:
                 "plural": PLURAL,
                 "singular": KIND.lower(),
                 "shortNames": ["ava"],
-                "categories": ["all"],
+                "categories": ["all", "avatar"],
             },
             "versions": [version],
         },
     }
+
+
+def _column(name: str, kind: str, path: str, text: str, *, priority: int) -> dict[str, Any]:
+    return {"name": name, "type": kind, "jsonPath": path, "description": text, "priority": priority}
 
 
 def _status_schema() -> dict[str, Any]:

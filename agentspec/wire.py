@@ -6,9 +6,16 @@ from pydantic import Field
 
 from agentspec.model import Model
 
+STATUS_HEARTBEAT_SECONDS = 20
+"""A worker's ``/status?watch`` repeats the present state after this long without a change."""
+
 
 class WorkerStatus(Model):
-    """One worker's state: ``GET /status`` of a worker pod."""
+    """One worker's state: ``GET /status`` of a worker pod.
+
+    ``GET /status?watch`` is newline-delimited JSON: the present state at once, another line within 0.1 s of any change,
+    and the present one again every `STATUS_HEARTBEAT_SECONDS`.
+    """
 
     agent_name: str = Field(description="The name it registered under; empty for automatic dispatch.")
     worker_id: str = Field(default="", description="LiveKit's id of the worker; empty before the first registration.")
@@ -16,6 +23,10 @@ class WorkerStatus(Model):
     draining: bool = Field(description="Takes no more calls and leaves when its calls have ended.")
     slots: int = Field(ge=0, description="Calls that it can hold.")
     calls: int = Field(ge=0, description="Calls that it holds, those being started included.")
+    avatars: int = Field(default=0, ge=0, description="Calls with an avatar, those being started included.")
+    avatar_problem: str = Field(
+        default="", description="Why the last avatar did not come on this worker; empty after one that came."
+    )
 
     @property
     def free_slots(self) -> int:
@@ -37,6 +48,9 @@ class AgentSupply(Model):
 
     free_slots: int = Field(ge=0, description="Free slots on registered workers that are not draining.")
     slots: int = Field(ge=0, description="All slots of those workers.")
+    free_avatars: int | None = Field(
+        default=None, ge=0, description="Avatars that may still be started; none: the agent has no limit."
+    )
 
 
 class Supply(Model):
@@ -57,6 +71,7 @@ class CallMetadata(Model):
     caller_identity: str = Field(default="", max_length=256, description="LiveKit identity the caller joins with.")
     user_id: str = Field(default="", max_length=256, description="The website's own id of the person, if it gave one.")
     language: str = Field(default="", max_length=35, description="Language the page was shown in, BCP 47.")
+    avatar: bool = Field(default=True, description="False: no seat is free; go on as when the avatar does not come.")
     capabilities: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list, max_length=16, description="What the caller's client can do: `video`, `captions`."
     )

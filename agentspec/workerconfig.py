@@ -5,8 +5,11 @@ Secrets are not in it; they reach the worker as environment variables taken from
 
 from pydantic import Field
 
+from agentspec.avatar import AvatarSpec
+from agentspec.dispatch import DispatchMode
 from agentspec.model import Model
-from agentspec.resource import AvatarSpec, DispatchMode, VoiceSpec
+from agentspec.scaling import Placement
+from agentspec.voice import VoiceSpec
 
 CONFIG_PATH = "/etc/avatar-agent/agent.json"
 """Where a worker pod finds its configuration."""
@@ -15,7 +18,7 @@ CONFIG_PATH = "/etc/avatar-agent/agent.json"
 class KnowledgeDocument(Model):
     """One key of a ConfigMap of knowledge."""
 
-    name: str = Field(description="``<ConfigMap>/<key>``.")
+    name: str = Field(description="``<ConfigMap>/<key>``, or the name of a text in the manifest.")
     text: str = Field(description="What the agent may answer from; Markdown or plain text.")
 
 
@@ -35,6 +38,7 @@ class WorkerConfig(Model):
     avatar: AvatarSpec
     livekit_url: str
     calls_per_worker: int
+    placement: Placement = Field(default=Placement.PACKED, description="Which workers look lighter to LiveKit.")
     max_call_minutes: int
 
     @property

@@ -37,7 +37,7 @@ def test_the_committed_files_are_what_the_types_generate(path: Path) -> None:
 
 def test_every_node_has_a_type_and_no_reference_or_union() -> None:
     for path, node in nodes(root()):
-        assert "type" in node, path
+        assert ("type" in node) != node.get("x-kubernetes-int-or-string", False), path
         assert not {"$ref", "anyOf", "allOf", "oneOf", "title"} & set(node), path
 
 
@@ -45,10 +45,22 @@ def test_every_declared_field_is_described_and_every_string_and_list_is_bounded(
     for path, node in nodes(root()["properties"]["spec"], "spec"):
         if not path.endswith("[]"):
             assert node.get("description"), path
-        if node["type"] == "string":
-            assert "maxLength" in node or "enum" in node or "pattern" in node, path
-        if node["type"] == "array":
+        kind = node.get("type", "string")
+        if kind == "string":
+            assert "maxLength" in node or "enum" in node, path
+        if kind == "array":
             assert "maxItems" in node, path
+        if kind == "integer":
+            assert {"minimum", "maximum"} <= set(node), path
+        if "additionalProperties" in node:
+            assert "maxProperties" in node, path
+
+
+def test_no_refusal_shows_a_bare_pattern_because_nobody_can_read_one() -> None:
+    for path, node in nodes(root()):
+        assert "pattern" not in node, path
+        for rule in node.get("x-kubernetes-validations", []):
+            assert rule["message"][0].islower() and "\n" not in rule["message"], path
 
 
 def test_objects_that_may_be_left_out_default_to_their_own_defaults_because_rules_are_checked_on_them() -> None:

@@ -1,0 +1,164 @@
+"""The worker pods: what they hold, what they may use, and where they run."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from agentspec.fields import LocalRef, Quantity, matches, rules, text
+from agentspec.model import Model
+
+_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+_IMAGE = r"^([a-zA-Z0-9][a-zA-Z0-9._:/@-]*)?$"
+
+_LabelValue = Annotated[
+    str,
+    text(
+        _LABEL_VALUE,
+        "write a label's value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or "
+        "digit",
+        max_length=63,
+    ),
+]
+
+_LABEL_KEYS = (
+    f"self.all(key, size(key) <= 317 && {matches(_LABEL_KEY, 'key')})",
+    "write keys such as disktype or example.com/zone: an optional DNS prefix and '/', then letters, digits, '-', '_' "
+    "and '.'",
+)
+
+
+class TolerationOperator(StrEnum):
+    EQUAL = "Equal"
+    EXISTS = "Exists"
+
+
+class TaintEffect(StrEnum):
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(
+    Model,
+    json_schema_extra=rules(
+        (
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "operator Exists looks at no value: remove value or write operator: Equal",
+        ),
+        (
+            "self.operator != 'Equal' || (has(self.key) && self.key != '')",
+            "operator Equal needs a key: write key, or operator: Exists to tolerate every taint",
+        ),
+        (
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds only matters for NoExecute: write effect: NoExecute or remove tolerationSeconds",
+        ),
+    ),
+):
+    """A taint of nodes that the workers tolerate, as in a pod."""
+
+    key: Annotated[
+        str,
+        text(
+            _LABEL_KEY.replace("^", "^(").replace("$", ")?$"),
+            "write a taint's key such as dedicated or example.com/gpu",
+            max_length=317,
+        ),
+    ] = Field(default="", description="Key of the taint; empty, with operator Exists: every taint.")
+    operator: TolerationOperator = Field(
+        default=TolerationOperator.EQUAL, description="Equal: the value is the same too. Exists: the key suffices."
+    )
+    value: _LabelValue = Field(default="", description="Value of the taint, with operator Equal.")
+    effect: TaintEffect | None = Field(default=None, description="Effect of the taint; left out: every effect.")
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, le=86400, description="Seconds that a worker stays after a NoExecute taint came."
+    )
+
+
+class PodSettings(Model):
+    """Where worker pods run, and what others read on them. Nothing here can weaken a pod."""
+
+    node_selector: dict[str, _LabelValue] = Field(
+        default_factory=dict,
+        max_length=16,
+        json_schema_extra=rules(_LABEL_KEYS),
+        description="Labels that a node must have.",
+    )
+    tolerations: list[Toleration] = Field(
+        default_factory=list, max_length=16, description="Taints of nodes that the workers tolerate."
+    )
+    priority_class_name: Annotated[
+        str,
+        text(
+            r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
+            "write a PriorityClass's name: lower-case letters, digits, '-' and '.'",
+            max_length=253,
+        ),
+    ] = Field(default="", description="PriorityClass of the pods; empty: the cluster's default.")
+    image_pull_secrets: list[LocalRef] = Field(
+        default_factory=list, max_length=8, description="Secrets with which the node pulls the worker image."
+    )
+    annotations: dict[str, Annotated[str, Field(max_length=1024)]] = Field(
+        default_factory=dict,
+        max_length=16,
+        json_schema_extra=rules(
+            _LABEL_KEYS,
+            (
+                "self.all(key, !key.contains('avataragents.io/') && !key.contains('.security.') "
+                "&& !key.startsWith('controller.kubernetes.io/'))",
+                "remove annotations of avataragents.io/, controller.kubernetes.io/ and *.security.*: they are the "
+                "operator's own, or could weaken the pod",
+            ),
+        ),
+        description="Annotations of the pods, such as `cluster-autoscaler.kubernetes.io/safe-to-evict`.",
+    )
+
+
+_RESOURCE_KEYS = (
+    "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.contains('/'))",
+    "write cpu, memory, ephemeral-storage, or an extended resource with its domain such as nvidia.com/gpu",
+)
+
+
+class ResourcesSpec(
+    Model,
+    json_schema_extra=rules(
+        (
+            "!has(self.requests) || !has(self.limits) || self.requests.all(key, !(key in self.limits) || "
+            "!isQuantity(string(self.requests[key])) || !isQuantity(string(self.limits[key])) || "
+            "quantity(string(self.requests[key])).compareTo(quantity(string(self.limits[key]))) <= 0)",
+            "a request must not exceed its limit: lower it in resources.requests or raise it in resources.limits "
+            "(by default cpu 250m of 2, memory 512Mi of 2Gi)",
+        )
+    ),
+):
+    """Compute resources of a worker pod, as Kubernetes quantities."""
+
+    requests: dict[str, Quantity] = Field(
+        default={"cpu": "250m", "memory": "512Mi"},
+        max_length=8,
+        json_schema_extra=rules(_RESOURCE_KEYS),
+        description="Resources reserved.",
+    )
+    limits: dict[str, Quantity] = Field(
+        default={"cpu": "2", "memory": "2Gi"},
+        max_length=8,
+        json_schema_extra=rules(_RESOURCE_KEYS),
+        description="Resources allowed. Set a CPU limit: without one the SDK takes the whole node for its own.",
+    )
+
+
+class WorkerSpec(Model):
+    """The worker pods."""
+
+    image: Annotated[
+        str, text(_IMAGE, "write an image such as registry.example.com/team/worker:1.0", max_length=512)
+    ] = Field(default="", description="Worker image; empty: the one this release of the operator brings.")
+    calls_per_worker: int = Field(default=4, ge=1, le=100, description="Calls one worker holds at once: its slots.")
+    max_call_minutes: int = Field(
+        default=60, ge=1, le=720, description="Minutes after which a call is ended; also how long a worker may drain."
+    )
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="Compute resources of a worker.")
+    pod: PodSettings = Field(default_factory=PodSettings, description="Where worker pods run, and their annotations.")
