@@ -18,7 +18,7 @@ from livekit.agents import AgentSession, APIConnectOptions, APIStatusError, util
 from livekit.agents.voice.io import AudioOutput
 from livekit.plugins import tavus
 
-from agentspec.resource import TavusSpec
+from agentspec import TavusSpec
 from worker.callmetrics import AvatarOutcome
 from worker.watched import WatchedOutput
 

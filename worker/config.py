@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from agentspec import AvatarProvider
 from agentspec.names import WORKER_PORT
-from agentspec.resource import AvatarProvider
 from agentspec.workerconfig import CONFIG_PATH, WorkerConfig
 
 CONFIG_VARIABLE = "AVATAR_AGENT_CONFIG"

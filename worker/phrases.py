@@ -18,7 +18,7 @@ from typing import Final
 from livekit import rtc
 from openai import AsyncOpenAI
 
-from agentspec.resource import VoiceSpec
+from agentspec import VoiceSpec
 from agentspec.workerconfig import WorkerConfig
 from worker import persona, voice
 

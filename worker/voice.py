@@ -26,7 +26,7 @@ from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.plugins import openai
 from openai import AsyncOpenAI, Timeout
 
-from agentspec.resource import VoiceSpec
+from agentspec import VoiceSpec
 from agentspec.wire import CallMetadata
 from agentspec.workerconfig import WorkerConfig
 from worker import persona

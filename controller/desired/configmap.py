@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from agentspec import AvatarAgentSpec, KnowledgeDocument, WorkerConfig
+from agentspec import DEFAULT_INSTRUCTIONS, AvatarAgentSpec, KnowledgeDocument, WorkerConfig
 from agentspec.workerconfig import CONFIG_PATH
 from controller.desired.identity import Owner, metadata
 
@@ -26,8 +26,8 @@ def worker_config(owner: Owner, spec: AvatarAgentSpec, knowledge: Sequence[Knowl
         dispatch_mode=spec.dispatch.mode,
         room_name_pattern=spec.dispatch.room_name_pattern,
         language=spec.language,
-        instructions=spec.persona.instructions,
-        greeting=spec.persona.greeting,
+        instructions=spec.persona.instructions or DEFAULT_INSTRUCTIONS,
+        greeting=spec.persona.greeting or "",
         voice=spec.voice,
         knowledge=list(knowledge),
         avatar=spec.avatar,

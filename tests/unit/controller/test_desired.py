@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentspec import KnowledgeDocument, WorkerConfig
-from agentspec.resource import WorkerSpec
+from agentspec import KnowledgeDocument, WorkerConfig, WorkerSpec
 from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import deployment, grace_seconds
 from controller.desired.identity import Owner

@@ -1,6 +1,6 @@
 """The series of one AvatarAgent: how they are labelled, and that they go with it."""
 
-from agentspec.resource import CallCounts, SlotCounts, WorkerCounts
+from agentspec import CallCounts, SlotCounts, WorkerCounts
 from controller.fleet import Counts
 from controller.metrics import Metrics
 from controller.observation import Key

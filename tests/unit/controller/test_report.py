@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentspec import ConditionType, Reason
-from agentspec.resource import CallCounts, SlotCounts, WorkerCounts
+from agentspec import CallCounts, ConditionType, Reason, SlotCounts, WorkerCounts
 from controller import report
 from controller.cluster.client import ApiError
 from controller.fleet import Counts

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentspec.resource import ScalingSpec
+from agentspec import ScalingSpec
 from controller.policy.scale import Decision, History, Load, Sample, ScaleReason, decide, needed
 
 IDLE = Load(calls=0, pending=0, busy=0, busy_unready=False)
@@ -16,7 +16,7 @@ def load(calls: int = 0, pending: int = 0, busy: int = 0, busy_unready: bool = F
 
 def scaling(**changes: int) -> ScalingSpec:
     known = {"min_workers": 1, "max_workers": 10, "free_slots": 0, "scale_down_delay_seconds": 60}
-    return ScalingSpec(**{**known, **changes})
+    return ScalingSpec.model_validate({**known, **changes})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from livekit.agents import APIConnectionError, APIStatusError, utils
 from livekit.agents.voice.io import AgentOutput
 from livekit.plugins import tavus
 
-from agentspec.resource import TavusSpec
+from agentspec import TavusSpec
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
 from worker import avatar as module
 from worker.avatar import Avatar, AvatarError, _refusal
