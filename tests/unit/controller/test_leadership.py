@@ -1,0 +1,491 @@
+"""Who works, and from when to when; against a Lease in memory and a clock that is set forward."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio.leaderelection import leaderelection as library
+
+from agentspec.names import LEADER, LEADER_LABEL
+from controller.cluster.client import ApiError, Document, KubeClient
+from controller.cluster.kinds import POD, Kind
+from controller.cluster.lease import LEASE, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
+from controller.leadership import STOP_SECONDS, Leadership, OwnPod
+from tests.unit.controller.virtualtime import VirtualLoop, run
+
+UNREACHABLE = ApiError(0, "Unreachable", "GET", "connection refused")
+TOO_MANY = ApiError(429, "TooManyRequests", "GET", "slow down")
+
+
+class Store:
+    """What the API server holds."""
+
+    def __init__(self) -> None:
+        self.lease: Document | None = None
+        self.version = 0
+        self.labels: dict[str, list[str | None]] = {}
+
+    def write(self, spec: Document) -> None:
+        self.version += 1
+        before = self.lease["spec"] if self.lease else {}
+        self.lease = {"metadata": {"resourceVersion": str(self.version)}, "spec": {**before, **spec}}
+
+    @property
+    def holder(self) -> str:
+        assert self.lease is not None
+        return str(self.lease["spec"]["holderIdentity"])
+
+
+class Api(KubeClient):
+    """One candidate's way to the store; tests let it fail."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(kubernetes_client.ApiClient(kubernetes_client.Configuration(host="https://nowhere.example")))
+        self.store = store
+        self.failing: ApiError | None = None
+        self.hanging = False
+        self.writes = 0
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        assert (kind, namespace, name) == (LEASE, "system", "the-lease")
+        await self._answer()
+        return self.store.lease
+
+    async def create(self, kind: Kind, namespace: str | None, document: Document) -> Document:
+        await self._answer()
+        self.writes += 1
+        if self.store.lease is not None:
+            raise ApiError(409, "AlreadyExists", "POST", "there is one")
+        self.store.write(document["spec"])
+        return document
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        await self._answer()
+        self.writes += 1
+        if kind == POD:
+            self.store.labels.setdefault(name, []).append(patch["metadata"]["labels"][LEADER_LABEL])
+            return patch
+        if patch["metadata"]["resourceVersion"] != str(self.store.version):
+            raise ApiError(409, "Conflict", "PATCH", "it has been changed")
+        self.store.write(patch["spec"])
+        return patch
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0.01)
+        if self.hanging:
+            await asyncio.Event().wait()
+        if self.failing is not None:
+            raise self.failing
+
+
+class Work:
+    """Notes when it ran; ends when told."""
+
+    at_once = 0
+
+    def __init__(self) -> None:
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.end = asyncio.Event()
+
+    async def __call__(self) -> None:
+        Work.at_once += 1
+        assert Work.at_once == 1, "two work at once"
+        self.started = now()
+        try:
+            await self.end.wait()
+        finally:
+            self.ended = now()
+            Work.at_once -= 1
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def candidate(store: Store, identity: str, pod: OwnPod | None = None) -> tuple[Api, Leadership]:
+    api = Api(store)
+    return api, Leadership(api, "system", "the-lease", identity, pod)
+
+
+@pytest.fixture(autouse=True)
+def virtual_library_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The library asks time.time(): of the virtual clock, in the middle of some day."""
+    monkeypatch.setattr(library, "time", SimpleNamespace(time=lambda: 1_800_000_000 + now()))
+    Work.at_once = 0
+    yield
+    assert Work.at_once == 0
+
+
+@pytest.fixture(autouse=True)
+def no_errors(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "stubborn" not in request.node.name:
+        told = [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
+        assert told == []
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def begun(work: Work, within: float) -> float:
+    """When the work began."""
+    async with asyncio.timeout(within):
+        while work.started is None:  # noqa: ASYNC110 - the clock is virtual
+            await asyncio.sleep(0.05)
+    return work.started
+
+
+def test_a_holder_that_cannot_renew_has_let_go_before_the_lease_runs_out() -> None:
+    assert RENEW_DEADLINE_SECONDS + STOP_SECONDS < LEASE_SECONDS
+
+
+def test_the_first_works_and_the_second_stands_by_without_writing() -> None:
+    async def scenario() -> None:
+        store = Store()
+        _, first = candidate(store, "one")
+        other, second = candidate(store, "two")
+        work, waiting = Work(), Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        standby = asyncio.create_task(second.lead(waiting))
+        await asyncio.sleep(3600)
+        assert (first.held, second.held) == (True, False)
+        assert (waiting.started, other.writes, store.holder) == (None, 0, "one")
+        await ended(leading, standby)
+
+    run(scenario())
+
+
+def test_work_that_ends_releases_the_lease_and_the_other_follows_at_its_next_look() -> None:
+    async def scenario() -> None:
+        store = Store()
+        (_, first), (_, second) = candidate(store, "one"), candidate(store, "two")
+        work, following = Work(), Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        standby = asyncio.create_task(second.lead(following))
+        await asyncio.sleep(100)
+        work.end.set()
+        assert await leading is True
+        assert not first.held
+        assert await begun(following, 5) - 100 <= RETRY_SECONDS + 0.5
+        await ended(standby)
+
+    run(scenario())
+
+
+def test_a_killed_leader_is_followed_after_the_lease_ran_out() -> None:
+    async def scenario() -> None:
+        store = Store()
+        stamp = datetime.now(UTC).isoformat()
+        store.write({"holderIdentity": "dead", "leaseDurationSeconds": 15, "acquireTime": stamp, "renewTime": stamp})
+        _, second = candidate(store, "two")
+        work = Work()
+        leading = asyncio.create_task(second.lead(work))
+        assert LEASE_SECONDS <= await begun(work, 60) <= LEASE_SECONDS + RETRY_SECONDS + 1
+        await ended(leading)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fault", [UNREACHABLE, TOO_MANY, None], ids=["unreachable", "throttled", "no answer at all"])
+def test_a_leader_that_cannot_renew_stops_before_another_may_begin(fault: ApiError | None) -> None:
+    async def scenario() -> None:
+        store = Store()
+        (api, first), (_, second) = candidate(store, "one"), candidate(store, "two")
+        work, following = Work(), Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        standby = asyncio.create_task(second.lead(following))
+        await asyncio.sleep(100)
+        api.failing, api.hanging = fault, fault is None
+        assert await leading is False
+        assert work.ended is not None
+        assert RENEW_DEADLINE_SECONDS - RETRY_SECONDS - 1 <= work.ended - 100 <= RENEW_DEADLINE_SECONDS + 0.1
+        # The other saw the last renewal at most one look before it happened to fail.
+        assert await begun(following, 60) >= work.ended + LEASE_SECONDS - RENEW_DEADLINE_SECONDS - RETRY_SECONDS
+        assert first.trouble
+        await ended(standby)
+
+    run(scenario())
+
+
+def test_a_short_outage_changes_nothing_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        store = Store()
+        api, first = candidate(store, "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        api.failing = UNREACHABLE
+        await asyncio.sleep(RENEW_DEADLINE_SECONDS - RETRY_SECONDS - 1)
+        assert first.trouble
+        api.failing = None
+        await asyncio.sleep(100)
+        assert (first.held, first.trouble, work.ended) == (True, "", None)
+        await ended(leading)
+
+    with caplog.at_level(logging.INFO):
+        run(scenario())
+    told = [record.message for record in caplog.records if record.name == "controller.leadership"]
+    assert told == ["leading", "lease not reached", "lease reached again"]
+
+
+def test_a_standby_waits_through_an_outage() -> None:
+    async def scenario() -> None:
+        api, first = candidate(Store(), "one")
+        api.failing = UNREACHABLE
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await asyncio.sleep(120)
+        assert (work.started, first.held) == (None, False)
+        assert "connection refused" in first.trouble
+        api.failing = None
+        await begun(work, RETRY_SECONDS + 1)
+        await ended(leading)
+
+    run(scenario())
+
+
+def test_of_two_that_come_at_once_one_leads() -> None:
+    async def scenario() -> None:
+        store = Store()
+        works = [Work() for _ in range(5)]
+        tasks = [asyncio.create_task(candidate(store, f"c{number}")[1].lead(work)) for number, work in enumerate(works)]
+        await asyncio.sleep(60)
+        assert len([work for work in works if work.started is not None]) == 1
+        await ended(*tasks)
+
+    run(scenario())
+
+
+def test_somebody_else_s_edit_of_the_lease_does_not_end_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    class Contested(Api):
+        conflicts = 0
+
+        async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+            if self.writes % 2:
+                self.conflicts += 1
+                self.store.write({})
+            return await super().merge(kind, namespace, name, patch)
+
+    async def scenario() -> None:
+        api = Contested(Store())
+        first = Leadership(api, "system", "the-lease", "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        await asyncio.sleep(60)
+        assert (work.ended, first.held, api.conflicts) == (None, True, 15)
+        await ended(leading)
+
+    run(scenario())
+    assert caplog.records == [], "a lost race is nothing to tell"
+
+
+def test_a_lease_that_was_deleted_is_made_again() -> None:
+    async def scenario() -> None:
+        store = Store()
+        _, first = candidate(store, "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        store.lease = None
+        await asyncio.sleep(RETRY_SECONDS + 1)
+        assert (store.holder, work.ended) == ("one", None)
+        await ended(leading)
+
+    run(scenario())
+
+
+def test_a_lease_in_another_s_hand_ends_the_work_at_the_next_look() -> None:
+    async def scenario() -> None:
+        store = Store()
+        _, first = candidate(store, "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        store.write({"holderIdentity": "two"})
+        assert await leading is False
+        assert work.ended is not None
+        assert work.ended <= RETRY_SECONDS + 1
+        assert store.holder == "two", "what is another's is not released"
+
+    run(scenario())
+
+
+def test_a_process_that_stood_still_holds_nothing_and_asks_nothing_before_it_stops() -> None:
+    loop = VirtualLoop()
+
+    async def scenario() -> None:
+        store = Store()
+        api, first = candidate(store, "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        await asyncio.sleep(100)
+        writes = api.writes
+        loop.stand_still(20)
+        assert not first.held, "known at once, before the next look"
+        assert await leading is False
+        assert api.writes == writes
+
+    run(scenario(), loop)
+
+
+def test_what_the_work_raises_is_raised_and_the_lease_released() -> None:
+    async def scenario() -> None:
+        store = Store()
+        _, first = candidate(store, "one")
+
+        async def fail() -> None:
+            raise RuntimeError("a part failed")
+
+        with pytest.raises(RuntimeError, match="a part failed"):
+            await first.lead(fail)
+        assert store.holder == ""
+
+    run(scenario())
+
+
+def test_cancelling_the_leader_ends_the_work_first_and_then_releases() -> None:
+    async def scenario() -> None:
+        store = Store()
+        _, first = candidate(store, "one")
+        holders = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(3)
+                holders.append((store.holder, first.held))
+
+        leading = asyncio.create_task(first.lead(work))
+        await asyncio.sleep(10)
+        leading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leading
+        assert holders == [("one", True)]
+        assert store.holder == ""
+
+    run(scenario())
+
+
+def test_cancelling_a_standby_leaves_the_lease_as_it_is() -> None:
+    async def scenario() -> None:
+        store = Store()
+        store.write({"holderIdentity": "one", "leaseDurationSeconds": 15, "acquireTime": "x", "renewTime": "y"})
+        api, second = candidate(store, "two")
+        standby = asyncio.create_task(second.lead(Work()))
+        await asyncio.sleep(5)
+        await ended(standby)
+        assert (store.holder, api.writes) == ("one", 0)
+
+    run(scenario())
+
+
+def test_stubborn_work_does_not_keep_a_lost_leader(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        store = Store()
+        _, first = candidate(store, "one")
+        end = asyncio.Event()
+
+        async def stubborn() -> None:
+            while not end.is_set():
+                try:
+                    await end.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        leading = asyncio.create_task(first.lead(stubborn))
+        await asyncio.sleep(1)
+        store.write({"holderIdentity": "two"})
+        started = now()
+        assert await leading is False
+        assert now() - started <= RETRY_SECONDS + STOP_SECONDS + 1
+        end.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    run(scenario())
+    assert "work did not end" in [record.message for record in caplog.records if record.levelno == logging.ERROR]
+
+
+def test_the_leader_s_pod_is_labelled_and_a_killed_predecessor_s_label_removed() -> None:
+    async def scenario() -> None:
+        store = Store()
+        (_, first), (_, second) = (
+            candidate(store, "one", OwnPod("system", "pod-1")),
+            candidate(store, "two", OwnPod("system", "pod-2")),
+        )
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        standby = asyncio.create_task(second.lead(Work()))
+        await asyncio.sleep(60)
+        assert store.labels == {"pod-1": [None, LEADER], "pod-2": [None]}
+        await ended(leading, standby)
+
+    run(scenario())
+
+
+def test_a_label_that_is_refused_does_not_keep_anyone_from_leading_and_is_tried_again() -> None:
+    class NoLabels(Api):
+        refusing = True
+
+        async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+            if kind == POD and self.refusing:
+                raise ApiError(403, "Forbidden", "PATCH", "pods is forbidden")
+            return await super().merge(kind, namespace, name, patch)
+
+    async def scenario() -> None:
+        store = Store()
+        api = NoLabels(store)
+        work = Work()
+        first = Leadership(api, "system", "the-lease", "one", OwnPod("system", "pod-1"))
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        api.refusing = False
+        await asyncio.sleep(RETRY_SECONDS + 1)
+        assert store.labels == {"pod-1": [LEADER]}
+        await ended(leading)
+
+    run(scenario())
+
+
+def test_the_lease_s_times_are_utc_whatever_the_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> Document:
+        store = Store()
+        _, first = candidate(store, "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        await asyncio.sleep(10)
+        assert store.lease is not None
+        await ended(leading)
+        return dict(store.lease["spec"])
+
+    monkeypatch.setenv("TZ", "Asia/Riyadh")
+    time.tzset()
+    try:
+        spec = run(scenario())
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    acquired, renewed = (
+        datetime.strptime(spec[field], "%Y-%m-%dT%H:%M:%S.%f%z").timestamp() - 1_800_000_000
+        for field in ("acquireTime", "renewTime")
+    )
+    assert 0 <= acquired < 1
+    assert 8 <= renewed < 11
