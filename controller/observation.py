@@ -1,7 +1,7 @@
 """What the controller has seen, as plain values: the input of every decision in ``controller.policy``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -25,7 +25,11 @@ class SecretSeen:
 
     name: str
     keys: frozenset[str] | None
-    """Keys that hold a value; None: there is no such Secret."""
+    """Keys that hold a value; None: there is no such Secret, or it could not be read."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Keys whose value nobody can use, each with what is wrong with it."""
+    problem: str = ""
+    """Why it could not be read, in the API server's words; empty: it could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +41,25 @@ class KnowledgeSeen:
     """Text by key; None: there is no such ConfigMap."""
 
 
-class LiveKitVerdict(StrEnum):
+class Provider(StrEnum):
+    """Whose credentials an agent uses."""
+
+    LIVEKIT = "LiveKit"
+    OPENAI = "OpenAI"
+    TAVUS = "Tavus"
+
+
+class ProviderVerdict(StrEnum):
     ACCEPTED = "Accepted"
     REJECTED = "Rejected"
     UNREACHABLE = "Unreachable"
 
 
 @dataclass(frozen=True, slots=True)
-class LiveKitAnswer:
-    """What became of an authenticated request to LiveKit."""
+class ProviderAnswer:
+    """What became of an authenticated request to a provider."""
 
-    verdict: LiveKitVerdict
+    verdict: ProviderVerdict
     detail: str = ""
 
 
@@ -61,12 +73,45 @@ class PodSeen:
     """Its container has been started and has not ended."""
     ready: bool
     terminating: bool
+    ended: bool
+    """All its containers have ended, and none is started again."""
     deletion_cost: str | None
     """Value of the annotation controller.kubernetes.io/pod-deletion-cost."""
     trouble: str
     """Why it cannot start, in the words of Kubernetes; empty: nothing known against it."""
     config_map: str
     """Name of the configuration it was started with."""
+    template: str
+    """Digest of the pod template it was made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSeen:
+    """A child, in what tells whose it is and whether somebody changed it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    """Counts changes of the spec; 0 for kinds that have none."""
+    labels: Mapping[str, str]
+    owners: tuple[tuple[str, str, str], ...]
+    """Kind, name and uid of each owner."""
+    content: str = ""
+    """What else matters of a kind without a generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSeen:
+    """The Deployment of an agent's workers."""
+
+    object: ObjectSeen
+    replicas: int
+    """Workers asked for."""
+    template: str
+    """Digest of the pod template that was applied last."""
+    trouble: str
+    """Why it cannot make pods (quota, admission); empty: it can."""
 
 
 @dataclass(frozen=True, slots=True)

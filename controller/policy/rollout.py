@@ -1,0 +1,89 @@
+"""Decides Progressing, and when a changed pod template is applied: once for several changes in a burst."""
+
+from dataclasses import dataclass
+
+from agentspec import Reason
+from controller.policy.verdict import Verdict, false, true
+
+STILL_SECONDS = 2.0
+"""A new pod template is applied when it has not changed for this long."""
+LATEST_SECONDS = 10.0
+"""It is applied this long after the first change, however often it changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollOut:
+    """An agent's worker pods by the pod template that they were made from."""
+
+    total: int
+    updated: int
+    """Made from the present template."""
+    old: int
+    """Made from an earlier one; they finish their calls."""
+    old_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A pod template that is not applied yet. Times are seconds of a monotonic clock."""
+
+    digest: str
+    first: float
+    """When the first change of the burst was seen."""
+    last: float
+    """When the latest was."""
+
+    @property
+    def due(self) -> float:
+        """When it is applied if it does not change again."""
+        return min(self.last + STILL_SECONDS, self.first + LATEST_SECONDS)
+
+
+def settle(pending: Pending | None, digest: str, now: float) -> tuple[Pending, float]:
+    """What to remember of a template that differs from the applied one, and in how many seconds to apply it.
+
+    0: now; the caller then forgets it. It also forgets it when the template is the applied one again.
+    """
+    if pending is None:
+        pending = Pending(digest, now, now)
+    elif pending.digest != digest:
+        pending = Pending(digest, pending.first, now)
+    return pending, max(0.0, pending.due - now)
+
+
+def progressing(roll_out: RollOut, wanted: int, held_back: bool, suspended: bool) -> Verdict:
+    """How far the workers are from running what the manifest says, none of them if it says that none should.
+
+    `held_back`: nothing is started or changed while what workers need is missing.
+    """
+    if suspended:
+        return _suspended(roll_out)
+    if held_back:
+        return _held_back(roll_out)
+    if roll_out.old:
+        old = _count(roll_out.old, "old one finishes", "old ones finish")
+        calls = _count(roll_out.old_calls, "call", "calls")
+        return true(
+            Reason.ROLLING_OUT, f"{roll_out.updated} of {wanted} workers run the new configuration; {old} {calls}."
+        )
+    if wanted and not roll_out.updated:
+        return true(Reason.ROLLING_OUT, f"0 of {wanted} workers run yet.")
+    return false(Reason.ROLLED_OUT, "Every worker runs the present configuration.")
+
+
+def _suspended(roll_out: RollOut) -> Verdict:
+    if roll_out.total:
+        leaving = _count(roll_out.total, "worker finishes its calls and leaves", "workers finish their calls and leave")
+        return true(Reason.DRAINING, f"spec.suspend is true: {leaving}.")
+    return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs. Write suspend: false to start them.")
+
+
+def _held_back(roll_out: RollOut) -> Verdict:
+    until = "until CredentialsValid, NameUnique and KnowledgeLoaded are no longer false."
+    if roll_out.total:
+        return false(Reason.ROLL_OUT_HELD_BACK, f"Workers go on as they are; nothing new is rolled out {until}")
+    return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started {until}")
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
