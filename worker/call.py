@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Final
 
 from livekit import api, rtc
@@ -24,7 +25,7 @@ from livekit.agents.voice.room_io import RoomOptions
 from openai import AsyncOpenAI
 
 from agentspec.workerconfig import WorkerConfig
-from worker import callmetrics, persona, phrases, voice
+from worker import avatars, callmetrics, persona, phrases, voice
 from worker.admission import read_metadata
 from worker.caller import Caller
 from worker.callmetrics import Outcome
@@ -43,7 +44,7 @@ _TELL_SECONDS: Final = 2.0
 CLOSING_BY_GATEWAY_SECONDS: Final = 4.0
 """How long a gateway, which looks every 2 s (gateway/dispatcher.py), has to tell its caller and to close the room."""
 
-_TOLD: Final = {Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED}
+_TOLD: Final = {Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED, Outcome.NO_AVATAR_SEAT}
 """Outcomes of which a caller who is still there should hear (gateway/calls.py, OUTCOMES)."""
 
 _FOREIGN_ENDS: Final = {"room disconnected": Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}
@@ -86,8 +87,10 @@ class Call:
             self._session,
             context.room,
             config,
-            end_call=lambda reason: self.end(Outcome.AVATAR_FAILED, reason),
+            seat=metadata is None or metadata.avatar,
+            end_call=self.end,
             say_again=self._say_again,
+            tell=partial(avatars.tell, context.job.id),
         )
 
     async def start(self) -> None:

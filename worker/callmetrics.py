@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     """Hearing, thinking or speaking failed again and again."""
     AVATAR_FAILED = "avatar_failed"
     """The avatar did not come, and the agent is declared to end the call then."""
+    NO_AVATAR_SEAT = "no_avatar_seat"
+    """No seat was free for an avatar, and the agent is declared to end the call then."""
     STOPPED = "stopped"
     """The worker or LiveKit ended the job."""
     CRASHED = "crashed"
@@ -37,6 +39,8 @@ class AvatarOutcome(StrEnum):
     """It left during the call."""
     STALLED = "stalled"
     """It was there and did not play what it was given."""
+    NO_SEAT = "no_seat"
+    """It was not asked for: the gateway knew of no free seat (avatar.maxSessions)."""
 
 
 STARTED = Counter(_PREFIX + "calls_started", "Calls whose process joined the room.")
@@ -59,4 +63,4 @@ TURN_SECONDS = Histogram(
 PROVIDER_ERRORS = Counter(
     _PREFIX + "provider_errors", "Requests that failed for good, by stage: stt, llm or tts.", ["stage"]
 )
-AVATARS = Counter(_PREFIX + "avatars", "Avatars asked for, by what became of them.", ["outcome"])
+AVATARS = Counter(_PREFIX + "avatars", "Avatars that calls were to have, by what became of them.", ["outcome"])

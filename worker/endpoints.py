@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from agentspec import WorkerStatus
 from worker import metrics
+from worker.statuswatch import StatusWatch
 
 
 class HasStatus(Protocol):
@@ -37,14 +38,22 @@ def make_app(worker: HasStatus) -> web.Application:
         ready, text = readiness(worker.status())
         return web.Response(text=text, status=200 if ready else 503)
 
-    async def status(_: web.Request) -> web.Response:
+    watch = StatusWatch(worker.status)
+
+    async def status(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return await watch.answer(request)
         return web.Response(text=worker.status().model_dump_json(by_alias=True), content_type="application/json")
 
     async def exposition(_: web.Request) -> web.Response:
         body = await asyncio.to_thread(metrics.render)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def end_watches(_: web.Application) -> None:
+        watch.close()
+
     app = web.Application()
+    app.on_shutdown.append(end_watches)
     app.add_routes(
         [
             web.get("/livez", livez),
@@ -59,7 +68,8 @@ def make_app(worker: HasStatus) -> web.Application:
 @asynccontextmanager
 async def serve(worker: HasStatus, port: int) -> AsyncIterator[None]:
     """Answer on `port`, on all interfaces, within the context."""
-    runner = web.AppRunner(make_app(worker), access_log=None, shutdown_timeout=2.0)
+    # A watcher that hangs up is noticed at once, not at its next line.
+    runner = web.AppRunner(make_app(worker), access_log=None, handler_cancellation=True, shutdown_timeout=2.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, port=port).start()

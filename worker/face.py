@@ -14,7 +14,8 @@ from agentspec import AvatarProvider, OnAvatarFailure
 from agentspec.workerconfig import WorkerConfig
 from worker import callmetrics
 from worker.avatar import Avatar, AvatarError
-from worker.callmetrics import AvatarOutcome
+from worker.avatars import Fate
+from worker.callmetrics import AvatarOutcome, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +32,23 @@ class Face:
         room: rtc.Room,
         config: WorkerConfig,
         *,
-        end_call: Callable[[str], None],
+        seat: bool,
+        end_call: Callable[[Outcome, str], None],
         say_again: Callable[[], None],
+        tell: Callable[[Fate, str], None],
     ) -> None:
+        """`seat` says whether the call may have an avatar; `tell` is told what becomes of it."""
         self._session = session
         self._policy = config.avatar.on_failure
         self._end_call = end_call
         self._say_again = say_again
+        self._tell = tell
         self._settled = asyncio.Event()
         self._lost: asyncio.Task[None] | None = None
         self._avatar: Avatar | None = None
-        if config.avatar.provider is AvatarProvider.TAVUS and config.avatar.tavus is not None:
+        declared = config.avatar.provider is AvatarProvider.TAVUS
+        self._lacks_seat = declared and not seat
+        if declared and seat and config.avatar.tavus is not None:
             self._avatar = Avatar(
                 session,
                 room,
@@ -53,6 +60,8 @@ class Face:
 
     async def run(self) -> None:
         """Bring the avatar and show it; without one, nothing."""
+        if self._lacks_seat:
+            self._fail(AvatarOutcome.NO_SEAT, Outcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
         if self._avatar is None:
             return
         started = time.monotonic()
@@ -60,15 +69,14 @@ class Face:
             await self._avatar.bring()
             await self._avatar.show()
         except AvatarError as error:
-            self._settled.set()
-            await self._do_without(self._avatar, error.outcome, str(error))
+            await self._not_come(self._avatar, error.outcome, str(error))
             return
         except Exception as error:  # whatever it is, the voice goes on
             logger.exception("avatar failed unexpectedly")
-            self._settled.set()
-            await self._do_without(self._avatar, AvatarOutcome.REFUSED, f"internal error: {type(error).__name__}")
+            await self._not_come(self._avatar, AvatarOutcome.REFUSED, f"internal error: {type(error).__name__}")
             return
         self._settled.set()
+        self._tell(Fate.CAME, "")
         callmetrics.AVATARS.labels(AvatarOutcome.JOINED).inc()
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
 
@@ -84,7 +92,12 @@ class Face:
     async def close(self) -> None:
         """End the avatar with the call. Bounded."""
         if self._avatar is not None:
-            await self._avatar.close()
+            await self._release(self._avatar)
+
+    async def _not_come(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
+        self._settled.set()
+        self._tell(Fate.FAILED, reason)
+        await self._do_without(avatar, outcome, reason)
 
     def _on_lost(self, outcome: AvatarOutcome, reason: str) -> None:
         if self._avatar is None or self._lost is not None:
@@ -96,8 +109,16 @@ class Face:
             self._say_again()
 
     async def _do_without(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
+        self._fail(outcome, Outcome.AVATAR_FAILED, reason)
+        await self._release(avatar)
+
+    def _fail(self, outcome: AvatarOutcome, ending: Outcome, reason: str) -> None:
+        """Count and log it, and end the call where that is declared."""
         callmetrics.AVATARS.labels(outcome).inc()
         logger.warning("avatar failed", extra={"outcome": outcome, "reason": reason, "on_failure": self._policy})
         if self._policy is OnAvatarFailure.END_CALL:
-            self._end_call(f"{reason}, and avatar.onFailure is EndCall")
+            self._end_call(ending, f"{reason}, and avatar.onFailure is EndCall")
+
+    async def _release(self, avatar: Avatar) -> None:
         await avatar.close()
+        self._tell(Fate.GONE, "")

@@ -25,6 +25,9 @@ _registry = CollectorRegistry()
 
 SLOTS = Gauge(PREFIX + "slots", "Calls that the worker can hold.", registry=_registry)
 CALLS = Gauge(PREFIX + "calls", "Calls that the worker holds, those being started included.", registry=_registry)
+CALLS_WITH_AVATAR = Gauge(
+    PREFIX + "calls_with_avatar", "Calls that have an avatar, or are starting one.", registry=_registry
+)
 REGISTERED = Gauge(PREFIX + "registered", "1 while registered with LiveKit, else 0.", registry=_registry)
 DRAINING = Gauge(PREFIX + "draining", "1 while the worker finishes its calls and takes no more.", registry=_registry)
 REGISTRATIONS = Counter(PREFIX + "registrations", "Times the worker registered with LiveKit.", registry=_registry)

@@ -19,6 +19,7 @@ from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 
 from agentspec import AvatarProvider, WorkerStatus
 from worker import admission, endpoints, job, metrics, phrases, voice
+from worker.avatars import Avatars, listening
 from worker.config import Settings
 from worker.slots import Slots, load
 
@@ -64,30 +65,38 @@ class Worker(AgentServer):
         self.registered = False
         self._config = config
         self._slots = Slots(config.calls_per_worker)
+        self.avatars = Avatars()
         self._unstable_connects = 0
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
         self.on("worker_started", lambda: self._proc_pool.on("process_closed", self._on_process_closed))
         metrics.SLOTS.set(config.calls_per_worker)
         metrics.CALLS.set_function(self.calls)
+        metrics.CALLS_WITH_AVATAR.set_function(lambda: self.avatars.count(self._held()))
         metrics.REGISTERED.set_function(lambda: float(self.registered))
         metrics.DRAINING.set_function(lambda: float(self.draining))
 
     def calls(self) -> int:
         """Calls held, those being started and those whose process has not quite gone included."""
+        return len(self._held())
+
+    def _held(self) -> set[str]:
         if not hasattr(self, "_proc_pool"):  # made in run()
-            return self._slots.calls(())
-        return self._slots.calls(info.job.id for info in self.active_jobs)
+            return self._slots.held(())
+        return self._slots.held(info.job.id for info in self.active_jobs)
 
     def status(self) -> WorkerStatus:
         """What the controller and the gateway want to know."""
+        held = self._held()
         return WorkerStatus(
             agent_name=self._config.registered_name,
             worker_id="" if self.id == "unregistered" else self.id,
             registered=self.registered,
             draining=self.draining,
             slots=self._slots.total,
-            calls=self.calls(),
+            calls=len(held),
+            avatars=self.avatars.count(held),
+            avatar_problem=self.avatars.problem,
         )
 
     def _report_load(self) -> float:
@@ -95,7 +104,7 @@ class Worker(AgentServer):
         free = max(0, self._slots.total - calls)
         # With an endless threshold the SDK leaves the number of warm processes alone: no more than free slots.
         self._proc_pool.set_target_idle_processes(min(IDLE_PROCESSES, free))
-        return load(calls, self._slots.total)
+        return load(calls, self._slots.total, self._config.placement)
 
     async def _invoke_load_fnc(self) -> float:
         """The SDK's: asks for the load twice a second. It tells LiveKit only every 2.5 s, and a slot that became free
@@ -120,7 +129,10 @@ class Worker(AgentServer):
             logger.warning("job declined", extra=facts | {"reason": decision.reason})
             await request.reject(terminate=False)  # another worker may have a slot, or a newer pattern
             return
+        avatar = self._wants_avatar(request)
         self._slots.reserve(request.id)
+        if avatar:
+            self.avatars.expect(request.id)
         try:
             await request.accept(name=self._config.agent_name)
         except AssignmentTimeoutError:
@@ -129,10 +141,20 @@ class Worker(AgentServer):
             metrics.ACCEPTED.inc()
             logger.info(
                 "room accepted",
-                extra=facts | {"avatar": self._config.avatar.provider, "voice": self._config.voice.tts.voice},
+                extra=facts
+                | {
+                    "avatar": self._config.avatar.provider if avatar else AvatarProvider.NONE,
+                    "voice": self._config.voice.tts.voice,
+                },
             )
         finally:
             self._slots.release(request.id)
+            if request.id not in self._held():  # its process did not start
+                self.avatars.forget(request.id)
+
+    def _wants_avatar(self, request: JobRequest) -> bool:
+        metadata, _ = admission.read_metadata(request.job.metadata)
+        return self._config.avatar.provider is not AvatarProvider.NONE and (metadata is None or metadata.avatar)
 
     def _on_registered(self, worker_id: str, _: object) -> None:
         metrics.REGISTRATIONS.inc()
@@ -147,7 +169,10 @@ class Worker(AgentServer):
 
     def _on_process_closed(self, process: JobExecutor) -> None:
         job = process.running_job
-        if job is not None and process.status is JobStatus.FAILED:
+        if job is None:
+            return
+        self.avatars.forget(job.job.id)
+        if process.status is JobStatus.FAILED:
             metrics.LOST.inc()
             logger.error("call process died: its call is lost", extra={"room": job.job.room.name, "job_id": job.job.id})
 
@@ -231,7 +256,7 @@ async def _main(settings: Settings) -> int:
     client = voice.make_client(config.voice, settings.openai_key)
     preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
     try:
-        async with endpoints.serve(worker, settings.port):
+        async with endpoints.serve(worker, settings.port), listening(worker.avatars):
             return await worker.serve()
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": settings.port, "reason": str(error)})

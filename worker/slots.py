@@ -4,17 +4,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from agentspec.scaling import Placement
+
 FULL_LOAD: Final = 1.0
 HIGHEST_FREE_LOAD: Final = 0.69
 """LiveKit refuses workers that report 0.7 or more, whatever threshold the worker set (livekit-server 1.13,
 pkg/service/agentservice.go), so a worker with a free slot stays below and one without goes far above."""
 
 
-def load(calls: int, slots: int) -> float:
-    """The load to report: rises with the calls but stays below 0.7 while a slot is free, 1.0 when none is."""
+HIGHEST_PACKED_LOAD: Final = 0.2
+"""Of workers that have calls, when calls are packed. LiveKit draws a worker at random, weighted by 1 - load, so the
+distance to the idle ones' load is what counts."""
+
+
+def load(calls: int, slots: int, placement: Placement) -> float:
+    """The load to report: below 0.7 while a slot is free, 1.0 when none is.
+
+    Spread, it rises with the calls. Packed, the idle look heaviest, and of the others those with fewest calls.
+    """
     if calls >= slots:
         return FULL_LOAD
-    return HIGHEST_FREE_LOAD * calls / slots
+    if placement is Placement.SPREAD:
+        return HIGHEST_FREE_LOAD * calls / slots
+    return HIGHEST_PACKED_LOAD * (slots - calls) / slots if calls else HIGHEST_FREE_LOAD
 
 
 @dataclass
@@ -31,6 +43,6 @@ class Slots:
     def release(self, job_id: str) -> None:
         self._starting.discard(job_id)
 
-    def calls(self, running: Iterable[str]) -> int:
-        """Calls held, given the ids of the jobs that have a process; a job that is in both is one call."""
-        return len(self._starting.union(running))
+    def held(self, running: Iterable[str]) -> set[str]:
+        """Ids of the calls held, given the ids of the jobs that have a process; a job that is in both is one call."""
+        return self._starting.union(running)

@@ -1,9 +1,15 @@
 """The worker's HTTP endpoints."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
+from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from agentspec import WorkerStatus
+from worker import statuswatch
 from worker.endpoints import make_app, readiness
 
 
@@ -15,10 +21,12 @@ def _status(registered: bool, draining: bool) -> WorkerStatus:
 
 class _Worker:
     def __init__(self, status: WorkerStatus) -> None:
-        self._status = status
+        self.state = status
+        self.looks = 0
 
     def status(self) -> WorkerStatus:
-        return self._status
+        self.looks += 1
+        return self.state
 
 
 @pytest.mark.parametrize(
@@ -53,3 +61,85 @@ async def test_metrics_are_an_exposition() -> None:
         response = await client.get("/metrics")
         assert response.status == 200
         assert "# TYPE avatar_agent_worker_slots gauge" in await response.text()
+
+
+@pytest.fixture
+def watched() -> _Worker:
+    return _Worker(_status(registered=True, draining=False))
+
+
+@pytest.fixture
+async def client(watched: _Worker) -> AsyncIterator[TestClient[Any, Any]]:
+    async with TestClient(TestServer(make_app(watched))) as client:
+        yield client
+
+
+async def _next(stream: ClientResponse) -> WorkerStatus:
+    line = await asyncio.wait_for(stream.content.readline(), 2)
+    return WorkerStatus.model_validate_json(line)
+
+
+async def test_a_watcher_gets_the_present_state_and_every_change_within_a_tenth_of_a_second(
+    watched: _Worker, client: TestClient[Any, Any]
+) -> None:
+    async with client.get("/status?watch") as stream:
+        assert stream.content_type == "application/x-ndjson"
+        assert await _next(stream) == watched.state
+        clock = asyncio.get_running_loop().time
+        for calls in (2, 3, 0):
+            watched.state = watched.state.model_copy(update={"calls": calls})
+            changed_at = clock()
+            assert (await _next(stream)).calls == calls
+            assert clock() - changed_at < 0.1
+        with pytest.raises(TimeoutError):  # no change, no line
+            await asyncio.wait_for(stream.content.readline(), 3 * statuswatch.LOOK_SECONDS)
+
+
+async def test_without_a_change_the_state_comes_again_as_a_sign_of_life(
+    watched: _Worker, client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statuswatch, "STATUS_HEARTBEAT_SECONDS", 0.2)
+    async with client.get("/status?watch") as stream:
+        assert [await _next(stream) for _ in range(3)] == [watched.state] * 3
+
+
+async def test_nobody_looks_while_nobody_watches(watched: _Worker, client: TestClient[Any, Any]) -> None:
+    stream = await client.get("/status?watch")
+    await _next(stream)
+    stream.close()
+    await _until_still(watched)
+    looks = watched.looks
+    await asyncio.sleep(4 * statuswatch.LOOK_SECONDS)
+    assert watched.looks == looks
+
+
+async def _until_still(worker: _Worker) -> None:
+    async with asyncio.timeout(2):
+        while True:
+            looks = worker.looks
+            await asyncio.sleep(3 * statuswatch.LOOK_SECONDS)
+            if worker.looks == looks:
+                return
+
+
+async def test_one_watcher_too_many_takes_the_place_of_the_oldest(client: TestClient[Any, Any]) -> None:
+    streams = [await client.get("/status?watch") for _ in range(statuswatch.MAX_WATCHERS + 1)]
+    for stream in streams:
+        await _next(stream)
+    assert await asyncio.wait_for(streams[0].content.read(), 2) == b"", "let go in order"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(streams[1].content.readline(), 3 * statuswatch.LOOK_SECONDS)
+    for stream in streams:
+        stream.close()
+
+
+async def test_watches_end_in_order_when_the_worker_stops(watched: _Worker) -> None:
+    server = TestServer(make_app(watched))
+    async with TestClient(server) as client:
+        stream = await client.get("/status?watch")
+        await _next(stream)
+        clock = asyncio.get_running_loop().time
+        stopped_at = clock()
+        await server.close()
+        assert await stream.content.read() == b""
+        assert clock() - stopped_at < 1

@@ -8,9 +8,11 @@ import pytest
 
 from agentspec.workerconfig import WorkerConfig
 from tests.unit.worker.fakes import FakeRoom
+from worker import callmetrics
 from worker import face as module
 from worker.avatar import AvatarError
-from worker.callmetrics import AvatarOutcome
+from worker.avatars import Fate
+from worker.callmetrics import AvatarOutcome, Outcome
 from worker.face import Face
 
 TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
@@ -45,11 +47,14 @@ class FakeAvatar:
 class Scene:
     """A call's face, and what it asks of the call."""
 
-    def __init__(self, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+    def __init__(
+        self, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, *, seat: bool = True
+    ) -> None:
         monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
         monkeypatch.setattr(module, "SEEN_SECONDS", 0.05)
         monkeypatch.setattr(module, "Avatar", lambda *_, **options: self._make(options))
-        self.ends: list[str] = []
+        self.ends: list[tuple[Outcome, str]] = []
+        self.told: list[tuple[Fate, str]] = []
         self.repeats = 0
         self.session = SimpleNamespace(agent_state="listening")
         document = config.model_dump(by_alias=True) | {"avatar": TAVUS | {"onFailure": policy}}
@@ -57,8 +62,10 @@ class Scene:
             cast(Any, self.session),
             FakeRoom().as_room(),
             WorkerConfig.model_validate(document),
-            end_call=self.ends.append,
+            seat=seat,
+            end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
             say_again=self._repeat,
+            tell=lambda fate, problem: self.told.append((fate, problem)),
         )
 
     def _make(self, options: dict[str, Any]) -> FakeAvatar:
@@ -75,7 +82,7 @@ async def scene(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 async def test_without_an_avatar_nothing_is_waited_for(config: WorkerConfig) -> None:
-    face = Face(cast(Any, None), FakeRoom().as_room(), config, end_call=print, say_again=print)
+    face = Face(cast(Any, None), FakeRoom().as_room(), config, seat=True, end_call=print, say_again=print, tell=print)
     await asyncio.wait_for(asyncio.gather(face.run(), face.settled(), face.close()), 1)
 
 
@@ -84,6 +91,38 @@ async def test_an_avatar_that_comes_is_shown(scene: Scene) -> None:
     await scene.face.run()
     assert scene.avatar.shown
     await asyncio.wait_for(scene.face.settled(), 0.02)
+    assert scene.told == [(Fate.CAME, "")]
+    await scene.face.close()
+    assert scene.told[1:] == [(Fate.GONE, "")], "its seat is free before the process has gone"
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [Outcome.NO_AVATAR_SEAT])])
+async def test_without_a_seat_no_avatar_is_asked_for_and_the_policy_kept(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[Outcome]
+) -> None:
+    scene = Scene(config, monkeypatch, policy, seat=False)
+    counted = callmetrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
+    await asyncio.wait_for(asyncio.gather(scene.face.run(), scene.face.settled(), scene.face.close()), 1)
+    assert not hasattr(scene, "avatar")
+    assert scene.told == []
+    assert [outcome for outcome, _ in scene.ends] == ends
+    assert all("maxSessions" in reason for _, reason in scene.ends)
+    assert callmetrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get() == counted + 1
+
+
+async def test_an_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
+    ends: list[Outcome] = []
+    face = Face(
+        cast(Any, None),
+        FakeRoom().as_room(),
+        config,
+        seat=False,
+        end_call=lambda outcome, _: ends.append(outcome),
+        say_again=print,
+        tell=print,
+    )
+    await face.run()
+    assert ends == []
 
 
 async def test_the_greeting_waits_only_shortly(scene: Scene) -> None:
@@ -104,7 +143,8 @@ async def test_an_avatar_that_does_not_come_is_ended_and_the_policy_kept(
     await asyncio.wait_for(scene.face.settled(), 0.02)
     assert scene.avatar.closed == 1
     assert len(scene.ends) == ends
-    assert all("no seat" in reason for reason in scene.ends)
+    assert all(outcome is Outcome.AVATAR_FAILED and "no seat" in reason for outcome, reason in scene.ends)
+    assert scene.told == [(Fate.FAILED, "no seat"), (Fate.GONE, "")]
 
 
 async def test_an_unexpected_error_of_the_avatar_leaves_the_voice(scene: Scene) -> None:
@@ -129,6 +169,7 @@ async def test_a_lost_avatar_gives_the_voice_back(scene: Scene, state: str, show
     assert scene.repeats == repeats
     assert scene.avatar.closed == 1
     assert scene.ends == []
+    assert scene.told == [(Fate.GONE, "")], "it had come: nothing is wrong with starting one"
 
 
 async def test_a_lost_avatar_ends_the_call_where_that_is_declared(

@@ -23,9 +23,10 @@ async def worker(config: WorkerConfig) -> Worker:
 class FakeRequest:
     """A job on offer."""
 
-    def __init__(self, room: str, job: str = "AJ_1") -> None:
+    def __init__(self, room: str, job: str = "AJ_1", metadata: str = "") -> None:
         self.room = SimpleNamespace(name=room)
         self.id = job
+        self.job = SimpleNamespace(metadata=metadata)
         self.agent_name = "ornina-avatar-agent"
         self.rejected = 0
         self.accepted = 0
@@ -93,6 +94,58 @@ async def test_a_withdrawn_job_frees_its_slot(worker: Worker) -> None:
     request.assignment.set()
     await _offer(worker, request)
     assert worker.calls() == 0
+
+
+def _with_tavus(config: WorkerConfig) -> Worker:
+    tavus = {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}
+    document = config.model_dump(by_alias=True) | {"avatar": {"provider": "Tavus", "tavus": tavus}}
+    return Worker(
+        Settings(
+            config=WorkerConfig.model_validate(document),
+            livekit_key="key",
+            livekit_secret="secret",
+            openai_key="o",
+            tavus_key="t",
+            port=8080,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "avatars"),
+    [("", 1), ('{"callID": "c"}', 1), ('{"callID": "c", "avatar": true}', 1), ('{"callID": "c", "avatar": false}', 0)],
+    ids=["anyone's dispatch", "a gateway's", "a seat is free", "no seat is free"],
+)
+async def test_an_avatar_counts_from_the_acceptance_on(config: WorkerConfig, metadata: str, avatars: int) -> None:
+    worker = _with_tavus(config)
+    request = FakeRequest("ornina-1", metadata=metadata)
+    offer = _offer(worker, request)
+    await asyncio.sleep(0)
+    assert (worker.status().calls, worker.status().avatars) == (1, avatars)
+    request.assignment.set()
+    await offer
+    assert (worker.status().calls, worker.status().avatars) == (0, 0)  # no process took it in this test
+
+
+async def test_a_voice_only_agent_has_no_avatars(worker: Worker) -> None:
+    request = FakeRequest("ornina-1")
+    offer = _offer(worker, request)
+    await asyncio.sleep(0)
+    assert (worker.status().calls, worker.status().avatars) == (1, 0)
+    request.assignment.set()
+    await offer
+
+
+async def test_a_killed_process_gives_its_avatar_back(config: WorkerConfig) -> None:
+    worker = _with_tavus(config)
+    job = SimpleNamespace(job=SimpleNamespace(id="AJ_1", room=SimpleNamespace(name="ornina-1")))
+    worker._proc_pool = cast(Any, SimpleNamespace(processes=[SimpleNamespace(running_job=job)]))
+    worker.avatars.expect("AJ_1")
+    assert worker.status().avatars == 1
+    worker._proc_pool.processes.clear()
+    assert worker.status().avatars == 0
+    worker._on_process_closed(cast(Any, SimpleNamespace(running_job=job, status=None)))
+    assert worker.avatars.count({"AJ_1"}) == 0, "forgotten, not only left out"
 
 
 async def test_registered_is_true_exactly_while_the_connection_is_served(

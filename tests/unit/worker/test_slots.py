@@ -4,22 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentspec.scaling import Placement
 from worker.slots import Slots, load
 
 LIVEKIT_REFUSES_AT = 0.7
 
 
-@given(slots=st.integers(1, 100), calls=st.integers(0, 120))
-def test_livekit_offers_jobs_exactly_while_a_slot_is_free(slots: int, calls: int) -> None:
-    reported = load(calls, slots)
+@given(slots=st.integers(1, 100), calls=st.integers(0, 120), placement=st.sampled_from(Placement))
+def test_livekit_offers_jobs_exactly_while_a_slot_is_free(slots: int, calls: int, placement: Placement) -> None:
+    reported = load(calls, slots, placement)
     assert (reported < LIVEKIT_REFUSES_AT) == (calls < slots)
     assert 0.0 <= reported <= 1.0
 
 
 @given(slots=st.integers(2, 100))
-def test_load_rises_with_every_call(slots: int) -> None:
-    loads = [load(calls, slots) for calls in range(slots + 1)]
+def test_spread_a_load_rises_with_every_call(slots: int) -> None:
+    loads = [load(calls, slots, Placement.SPREAD) for calls in range(slots + 1)]
     assert loads == sorted(set(loads))
+
+
+@given(slots=st.integers(2, 100))
+def test_packed_the_idle_look_heaviest_and_the_fullest_lightest(slots: int) -> None:
+    loads = [load(calls, slots, Placement.PACKED) for calls in range(slots)]
+    assert loads == sorted(set(loads), reverse=True)
+
+
+def test_packed_a_busy_worker_is_drawn_before_three_idle_ones() -> None:
+    """LiveKit draws at random, weighted by 1 - load."""
+    busy, idle = (1 - load(calls, 4, Placement.PACKED) for calls in (1, 0))
+    assert busy / (busy + idle) > 0.7
+    assert busy > 2.7 * idle
 
 
 @pytest.mark.parametrize(
@@ -37,7 +51,7 @@ def test_calls_are_counted_once(starting: list[str], running: list[str], calls: 
     slots = Slots(4)
     for job in starting:
         slots.reserve(job)
-    assert slots.calls(running) == calls
+    assert len(slots.held(running)) == calls
 
 
 def test_a_released_slot_is_free_and_releasing_twice_is_harmless() -> None:
@@ -45,4 +59,4 @@ def test_a_released_slot_is_free_and_releasing_twice_is_harmless() -> None:
     slots.reserve("a")
     slots.release("a")
     slots.release("a")
-    assert slots.calls([]) == 0
+    assert slots.held([]) == set()
