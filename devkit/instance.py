@@ -51,6 +51,11 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def audit(self) -> Path:
+        """What operators wrote, one JSON event a line: audit.k8s.io/v1 Event, at level Metadata."""
+        return self.logs / "audit.log"
+
+    @property
     def pod_logs(self) -> Path:
         return self.root / "pods"
 

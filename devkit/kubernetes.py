@@ -133,9 +133,28 @@ def _api_server(layout: Layout, record: Record, binaries: Binaries, authority: A
         f"--service-account-signing-key-file={tokens.key}",
         f"--service-account-key-file={tokens.certificate}",
         "--allow-privileged=true",
+        f"--audit-policy-file={_audit_policy(layout)}",
+        f"--audit-log-path={layout.audit}",
         # One server in a throw-away cluster: it need not linger for load balancers when it stops.
         "--shutdown-delay-duration=0s",
     ]
+
+
+def _audit_policy(layout: Layout) -> Path:
+    """What operators do here: every write by a ServiceAccount, but not those of Kubernetes' own controllers."""
+    rules: list[dict[str, object]] = [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {
+            "level": "Metadata",
+            "userGroups": ["system:serviceaccounts"],
+            "verbs": ["create", "update", "patch", "delete", "deletecollection"],
+        },
+        {"level": "None"},
+    ]
+    head = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
+    path = layout.config / "audit-policy.yaml"
+    path.write_text(yaml.safe_dump({**head, "rules": rules}))
+    return path
 
 
 def _controller_manager(plane: ControlPlane, record: Record, binaries: Binaries, tokens: KeyPair) -> list[str]:
