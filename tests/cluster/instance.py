@@ -49,7 +49,11 @@ def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
 def controller_kubeconfig(cluster: Cluster, folder: Path) -> Path:
     """Write credentials with exactly the rights that the chart gives the controller."""
     kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(controller_rights(cluster)))
-    account = "avatar-agent-controller"
+    return account_kubeconfig(cluster, "avatar-agent-controller", folder)
+
+
+def account_kubeconfig(cluster: Cluster, account: str, folder: Path) -> Path:
+    """Write credentials of a ServiceAccount in the release's namespace."""
     token = kubectl(cluster, "-n", RELEASE_NAMESPACE, "create", "token", account, "--duration=2h").strip()
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}
