@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from agentspec import DEFAULT_INSTRUCTIONS, AvatarAgentSpec, KnowledgeDocument, WorkerConfig
+from agentspec import AvatarAgentSpec, KnowledgeDocument, WorkerConfig
 from agentspec.workerconfig import CONFIG_PATH
 from controller.desired.identity import Owner, metadata
 
@@ -17,8 +17,10 @@ CONFIG_FILE = PurePosixPath(CONFIG_PATH).name
 _HASH_LENGTH = 10
 
 
-def worker_config(owner: Owner, spec: AvatarAgentSpec, knowledge: Sequence[KnowledgeDocument]) -> WorkerConfig:
-    """What a worker of this agent needs to know."""
+def worker_config(
+    owner: Owner, spec: AvatarAgentSpec, instructions: str, greeting: str, documents: Sequence[KnowledgeDocument]
+) -> WorkerConfig:
+    """What a worker of this agent needs to know. The texts are those that the manifest holds or refers to."""
     return WorkerConfig(
         namespace=owner.namespace,
         name=owner.name,
@@ -26,13 +28,16 @@ def worker_config(owner: Owner, spec: AvatarAgentSpec, knowledge: Sequence[Knowl
         dispatch_mode=spec.dispatch.mode,
         room_name_pattern=spec.dispatch.room_name_pattern,
         language=spec.language,
-        instructions=spec.persona.instructions or DEFAULT_INSTRUCTIONS,
-        greeting=spec.persona.greeting or "",
+        instructions=instructions,
+        greeting=greeting,
         voice=spec.voice,
-        knowledge=list(knowledge),
-        avatar=spec.avatar,
+        knowledge=list(documents),
+        avatar=spec.avatar.model_copy(
+            update={"max_sessions": None}
+        ),  # the gateway keeps it: another needs no new worker
         livekit_url=spec.livekit.url,
         calls_per_worker=spec.worker.calls_per_worker,
+        placement=spec.scaling.placement,
         max_call_minutes=spec.worker.max_call_minutes,
     )
 

@@ -1,48 +1,122 @@
-"""Decides KnowledgeLoaded: every knowledge reference leads to text, and all of it together is small enough."""
+"""Decides KnowledgeLoaded: every reference to a text leads to one, and all of them together are small enough."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from agentspec import KnowledgeDocument, Reason
+from agentspec import AvatarAgentSpec, KnowledgeDocument, Reason
+from agentspec.fields import ConfigMapKeyRef
+from agentspec.persona import DEFAULT_INSTRUCTIONS
 from controller.observation import KnowledgeSeen
 from controller.policy.verdict import Verdict, false, true
+from controller.policy.wording import listed
 
-MAX_KNOWLEDGE_BYTES = 256 * 1024
+MAX_TEXT_BYTES = 256 * 1024
 """All texts of one agent together, so that the configuration stays well below a ConfigMap's 1 MiB."""
+MAX_GREETING_CHARACTERS = 1024
+"""As in the manifest: it is spoken in one go."""
+
+Seen = Mapping[str, KnowledgeSeen]
+"""ConfigMaps by name."""
 
 
-def documents(seen: Sequence[KnowledgeSeen]) -> list[KnowledgeDocument]:
-    """The texts, in the manifest's order, then by key."""
-    return [
-        KnowledgeDocument(name=f"{source.name}/{key}", text=text)
-        for source in seen
-        for key, text in sorted((source.texts or {}).items())
-    ]
+def wanted_config_maps(spec: AvatarAgentSpec) -> list[str]:
+    """All ConfigMaps that the manifest names, each once."""
+    persona = [ref.name for ref in (spec.persona.instructions_ref, spec.persona.greeting_ref) if ref is not None]
+    sources = [source.config_map_ref.name for source in spec.knowledge if source.config_map_ref is not None]
+    return list(dict.fromkeys(persona + sources))
 
 
-def knowledge(namespace: str, seen: Sequence[KnowledgeSeen]) -> Verdict:
-    """Whether the agent has everything it should answer from."""
-    if not seen:
-        return true(Reason.NO_KNOWLEDGE_DECLARED, "The manifest names no knowledge.")
-    for index, source in enumerate(seen):
-        field = f"spec.knowledge[{index}].configMapRef"
-        if source.texts is None:
-            return false(
-                Reason.CONFIG_MAP_NOT_FOUND,
-                f"ConfigMap {source.name!r} ({field}) does not exist in namespace {namespace!r}. Create it: "
-                f"kubectl -n {namespace} create configmap {source.name} --from-file=knowledge.md",
-            )
-        if not any(text.strip() for text in source.texts.values()):
-            return false(
-                Reason.KNOWLEDGE_EMPTY,
-                f"ConfigMap {source.name!r} ({field}) holds no text. Give it at least one key with text, "
-                f"or remove it from spec.knowledge: kubectl -n {namespace} edit configmap {source.name}",
-            )
-    texts = documents(seen)
-    size = sum(len(document.text.encode()) for document in texts)
-    if size > MAX_KNOWLEDGE_BYTES:
+def texts(spec: AvatarAgentSpec, seen: Seen) -> tuple[str, str, list[KnowledgeDocument]]:
+    """Instructions, greeting and documents; the latter in the manifest's order, then by key."""
+    persona = spec.persona
+    instructions = _referred(persona.instructions_ref, seen) if persona.instructions_ref else persona.instructions
+    greeting = _referred(persona.greeting_ref, seen) if persona.greeting_ref else persona.greeting
+    documents: list[KnowledgeDocument] = []
+    for source in spec.knowledge:
+        if source.config_map_ref is not None:
+            documents += _documents(seen.get(source.config_map_ref.name))
+        else:
+            documents.append(KnowledgeDocument(name=source.name or "", text=source.text or ""))
+    return instructions or DEFAULT_INSTRUCTIONS, greeting or "", documents
+
+
+def knowledge(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict:
+    """Whether the agent has everything it should say and answer from."""
+    fault = _persona_fault(namespace, spec, seen) or _sources_fault(namespace, spec, seen)
+    if fault is not None:
+        return fault
+    instructions, greeting, documents = texts(spec, seen)
+    if len(greeting) > MAX_GREETING_CHARACTERS:
         return false(
             Reason.KNOWLEDGE_TOO_LARGE,
-            f"The knowledge is {size} bytes; at most {MAX_KNOWLEDGE_BYTES} fit. Shorten the texts of "
-            f"{', '.join(source.name for source in seen)} or name fewer of them.",
+            f"The greeting (spec.persona.greetingRef) has {len(greeting)} characters; at most "
+            f"{MAX_GREETING_CHARACTERS} are spoken. Shorten it, or tell the agent more in spec.persona.instructions.",
         )
-    return true(Reason.KNOWLEDGE_READ, f"{len(texts)} texts, {size} bytes.")
+    sizes = [(len(instructions.encode()), "the instructions")]
+    sizes += [(len(document.text.encode()), document.name) for document in documents]
+    size = sum(length for length, _ in sizes)
+    if size > MAX_TEXT_BYTES:
+        return false(
+            Reason.KNOWLEDGE_TOO_LARGE,
+            f"Knowledge and instructions are {size} bytes together; at most {MAX_TEXT_BYTES} fit. Shorten them; the "
+            f"largest: {max(sizes)[1]}.",
+        )
+    if not spec.knowledge:
+        return true(Reason.NO_KNOWLEDGE_DECLARED, "The manifest names no knowledge.")
+    return true(Reason.KNOWLEDGE_READ, f"{len(documents)} texts, {size} bytes with the instructions.")
+
+
+def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict | None:
+    references = {
+        "spec.persona.instructionsRef": spec.persona.instructions_ref,
+        "spec.persona.greetingRef": spec.persona.greeting_ref,
+    }
+    for field, reference in references.items():
+        if reference is None:
+            continue
+        held = seen[reference.name].texts
+        if held is None:
+            return _not_found(namespace, reference.name, field, reference.key)
+        if not held.get(reference.key, "").strip():
+            found = listed(key for key, text in held.items() if text.strip())
+            return false(
+                Reason.CONFIG_MAP_KEY_MISSING,
+                f"ConfigMap {reference.name!r} ({field}) has no text under {reference.key!r}; keys with text: {found}. "
+                f"Name one of them, or add it: kubectl -n {namespace} edit configmap {reference.name}",
+            )
+    return None
+
+
+def _sources_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict | None:
+    for index, source in enumerate(spec.knowledge):
+        if source.config_map_ref is None:
+            continue
+        name, field = source.config_map_ref.name, f"spec.knowledge[{index}].configMapRef"
+        held = seen[name].texts
+        if held is None:
+            return _not_found(namespace, name, field, "knowledge.md")
+        if not any(text.strip() for text in held.values()):
+            return false(
+                Reason.KNOWLEDGE_EMPTY,
+                f"ConfigMap {name!r} ({field}) holds no text. Give it at least one key with UTF-8 text (a file in "
+                "another encoding lands in binaryData, which is not read), or remove it from spec.knowledge: "
+                f"kubectl -n {namespace} edit configmap {name}",
+            )
+    return None
+
+
+def _not_found(namespace: str, name: str, field: str, key: str) -> Verdict:
+    return false(
+        Reason.CONFIG_MAP_NOT_FOUND,
+        f"ConfigMap {name!r} ({field}) does not exist in namespace {namespace!r}. Create it: "
+        f"kubectl -n {namespace} create configmap {name} --from-file={key}",
+    )
+
+
+def _referred(reference: ConfigMapKeyRef, seen: Seen) -> str:
+    held = seen.get(reference.name)
+    return ((held.texts if held else None) or {}).get(reference.key, "").strip()
+
+
+def _documents(source: KnowledgeSeen | None) -> list[KnowledgeDocument]:
+    held = sorted((source.texts or {}).items()) if source is not None else []
+    return [KnowledgeDocument(name=f"{source.name}/{key}", text=text) for key, text in held if source is not None]

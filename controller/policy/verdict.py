@@ -20,3 +20,7 @@ def true(reason: Reason, message: str) -> Verdict:
 
 def false(reason: Reason, message: str) -> Verdict:
     return Verdict(ConditionStatus.FALSE, reason, message)
+
+
+def unknown(reason: Reason, message: str) -> Verdict:
+    return Verdict(ConditionStatus.UNKNOWN, reason, message)
