@@ -75,6 +75,7 @@ def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> It
         "KUBECONFIG": str(kubeconfig),
         "WORKER_IMAGE": WORKER_IMAGE,
         "WATCH_NAMESPACE": namespace,
+        "LEASE_NAMESPACE": GATEWAY_NAMESPACE,
         "GATEWAY_SERVICE_ACCOUNT": f"system:serviceaccount:{GATEWAY_NAMESPACE}:{GATEWAY_NAME}",
         "HTTP_PORT": str(port),
     }
