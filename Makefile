@@ -36,6 +36,7 @@ check: setup ## Lint, types, import rules, generated files
 	$(PYTHON) -m mypy agentspec controller gateway worker devkit tests
 	.venv/bin/lint-imports
 	$(PYTHON) -m agentspec.crd --check
+	$(PYTHON) -m agentspec.reference --check
 
 unit: setup ## Pure logic, seconds, no network
 	@$(PYTEST) tests/unit
@@ -54,6 +55,7 @@ bench: setup ## Measured comparisons with named peers
 
 generate: setup ## Files generated from types
 	@$(PYTHON) -m agentspec.crd
+	$(PYTHON) -m agentspec.reference
 
 format: setup ## Format and mend what ruff can
 	@$(PYTHON) -m ruff format .

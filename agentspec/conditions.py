@@ -1,7 +1,7 @@
 """Conditions of an AvatarAgent: statements about the world that are true or false.
 
-Source: sig-architecture ``api-conventions.md``, "Typical status properties". The docstrings of the members are what the
-reference page says of them.
+Source: sig-architecture ``api-conventions.md``, "Typical status properties". What the docstrings of the members say, the
+reference page says.
 """
 
 from collections.abc import Mapping

@@ -36,7 +36,7 @@ _WIDE_COLUMNS: list[tuple[str, str, str, str]] = [
 ]
 """For ``kubectl get -o wide``."""
 
-_RULES = "x-kubernetes-validations"
+RULES = "x-kubernetes-validations"
 
 _DROPPED = {"title", "$defs", "additionalProperties"}
 
@@ -51,7 +51,7 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
         outer = {key: value for key, value in node.items() if key != "anyOf" and value is not None}
         return structural({**choice, **outer}, definitions)
     result = {key: value for key, value in node.items() if key not in _DROPPED}
-    if _RULES in node:  # a rule says the same as the pattern, with a message
+    if RULES in node:  # a rule says the same as the pattern, with a message
         result.pop("pattern", None)
     if "properties" in node:
         required = node.get("required", [])
