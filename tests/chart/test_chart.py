@@ -1,41 +1,18 @@
 """The chart as helm renders it: security, references between the parts, and refusals of wrong values."""
 
-import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from agentspec import crd, names
-from devkit import binaries
-from devkit.progress import LogProgress
-from devkit.tools import HELM
-
-CHART = Path(__file__).resolve().parents[2] / "charts" / "avatar-agent"
-
-
-@pytest.fixture(scope="session")
-def helm() -> str:
-    return str(binaries.ensure(LogProgress(), [HELM])["helm"])
-
-
-def render(helm: str, *settings: str) -> list[dict[str, Any]]:
-    flags = [part for setting in settings for part in ("--set", setting)]
-    argv = [helm, "template", "test", str(CHART), "-n", "system", *flags]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-
-def pick(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    (found,) = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
-    return found
+from controller.desired.identity import Owner, labels
+from tests.chart.rendering import Documents, Renderer, pick
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
-def test_pods_pass_the_restricted_profile_with_a_read_only_root(helm: str, component: str) -> None:
-    pod = pick(render(helm), "Deployment", f"test-{component}")["spec"]["template"]["spec"]
+def test_pods_pass_the_restricted_profile_with_a_read_only_root(render: Renderer, component: str) -> None:
+    pod = pick(render(), "Deployment", f"test-{component}")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -46,35 +23,17 @@ def test_pods_pass_the_restricted_profile_with_a_read_only_root(helm: str, compo
     }
 
 
-def test_the_crd_is_the_generated_one_and_stays_when_the_chart_goes(helm: str) -> None:
+def test_the_crd_is_the_generated_one_and_stays_when_the_chart_goes(render: Renderer) -> None:
     name = crd.crd()["metadata"]["name"]
-    rendered = pick(render(helm), "CustomResourceDefinition", name)
+    rendered = pick(render(), "CustomResourceDefinition", name)
     assert rendered["spec"] == crd.crd()["spec"]
     assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert "annotations" not in pick(render(helm, "crds.keep=false"), "CustomResourceDefinition", name)["metadata"]
-    assert not [d for d in render(helm, "crds.install=false") if d["kind"] == "CustomResourceDefinition"]
+    assert "annotations" not in pick(render("crds.keep=false"), "CustomResourceDefinition", name)["metadata"]
+    assert not [d for d in render("crds.install=false") if d["kind"] == "CustomResourceDefinition"]
 
 
-def test_secrets_are_only_read_by_name_and_no_rule_has_a_wildcard(helm: str) -> None:
-    rules = [rule for d in render(helm) if d["kind"] in ("Role", "ClusterRole") for rule in d["rules"]]
-    assert rules
-    for rule in rules:
-        assert "*" not in json.dumps(rule)
-        assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
-        if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["get"]
-
-
-def test_one_namespace_needs_roles_in_that_namespace_only(helm: str) -> None:
-    documents = render(helm, "watchNamespace=agents")
-    cluster_wide = [rule for d in documents if d["kind"] == "ClusterRole" for rule in d["rules"]]
-    assert [rule["resources"] for rule in cluster_wide] == [["tokenreviews"]]
-    assert pick(documents, "Role", "test-controller")["metadata"]["namespace"] == "agents"
-    assert pick(documents, "RoleBinding", "test-gateway")["subjects"][0]["namespace"] == "system"
-
-
-def test_gateway_and_controller_agree_on_address_audience_and_account(helm: str) -> None:
-    documents = render(helm)
+def test_gateway_and_controller_agree_on_address_audience_and_account(render: Renderer) -> None:
+    documents = render()
     gateway = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]
     controller = pick(documents, "Deployment", "test-controller")["spec"]["template"]["spec"]
     env = {e["name"]: e.get("value") for e in gateway["containers"][0]["env"]}
@@ -86,24 +45,124 @@ def test_gateway_and_controller_agree_on_address_audience_and_account(helm: str)
     assert token["projected"]["sources"][0]["serviceAccountToken"]["audience"] == names.DEMAND_AUDIENCE
 
 
-def test_the_gateway_s_metrics_are_not_behind_its_service(helm: str) -> None:
-    documents = render(helm)
+def test_the_gateway_s_metrics_are_not_behind_its_service(render: Renderer) -> None:
+    documents = render()
     (container,) = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]["containers"]
     assert {port["name"] for port in container["ports"]} == {"http", "probes"}
     assert {container[f"{kind}Probe"]["httpGet"]["port"] for kind in ("liveness", "readiness")} == {"probes"}
     assert [port["targetPort"] for port in pick(documents, "Service", "test-gateway")["spec"]["ports"]] == ["http"]
 
 
+def test_controllers_stand_by_for_each_other(render: Renderer) -> None:
+    documents = render()
+    spec = pick(documents, "Deployment", "test-controller")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    (spread,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert spread["podAffinityTerm"]["labelSelector"] == spec["selector"]
+    budget = pick(documents, "PodDisruptionBudget", "test-controller")["spec"]
+    assert (budget["maxUnavailable"], budget["selector"]) == (1, spec["selector"])
+
+
+def test_gateways_reach_the_controller_that_leads(render: Renderer) -> None:
+    documents = render()
+    selector = pick(documents, "Service", "test-controller")["spec"]["selector"]
+    assert selector.pop(names.LEADER_LABEL) == names.LEADER
+    deployment = pick(documents, "Deployment", "test-controller")["spec"]
+    assert selector == deployment["selector"]["matchLabels"]
+    assert names.LEADER_LABEL not in deployment["template"]["metadata"]["labels"], "the leader gives it to itself"
+
+
+def test_the_controller_knows_its_pod_and_its_lease(render: Renderer) -> None:
+    env = controller_env(render("monitoring.namespace=observe", "watchNamespace=agents"))
+    assert env["POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert env["POD_NAMESPACE"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    assert (env["LEASE_NAME"], env["MONITORING_NAMESPACE"], env["WATCH_NAMESPACE"]) == (
+        "test-controller",
+        "observe",
+        "agents",
+    )
+
+
+def controller_env(documents: Documents) -> dict[str, Any]:
+    (container,) = pick(documents, "Deployment", "test-controller")["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+
+@pytest.mark.parametrize("settings", [[], ["watchNamespace=agents"]], ids=["cluster-wide", "one namespace"])
+def test_every_object_of_the_release_has_its_labels_and_a_place(render: Renderer, settings: list[str]) -> None:
+    cluster_scoped = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+    for document in render(*settings):
+        metadata = document["metadata"]
+        if document["kind"] not in cluster_scoped:
+            assert metadata["namespace"] in ("system", "agents")
+        if document["kind"] != "CustomResourceDefinition":
+            assert metadata["labels"]["app.kubernetes.io/instance"] == "test"
+
+
+def test_pod_monitors_only_where_they_are_asked_for(render: Renderer) -> None:
+    assert [d for d in render("monitoring.namespace=observe") if d["kind"] == "PodMonitor"] == []
+    documents = render("monitoring.enabled=true", "monitoring.namespace=observe", "monitoring.labels.release=prom")
+    monitors = {d["metadata"]["name"]: d for d in documents if d["kind"] == "PodMonitor"}
+    assert set(monitors) == {"test-controller", "test-gateway", "test-worker"}
+    assert all(monitor["metadata"]["labels"]["release"] == "prom" for monitor in monitors.values())
+
+
+@pytest.mark.parametrize("component", ["controller", "gateway"])
+def test_a_pod_monitor_s_port_and_labels_are_those_of_the_pods(render: Renderer, component: str) -> None:
+    documents = render("monitoring.enabled=true", "monitoring.namespace=observe")
+    monitor = pick(documents, "PodMonitor", f"test-{component}")["spec"]
+    template = pick(documents, "Deployment", f"test-{component}")["spec"]["template"]
+    assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    probed = template["spec"]["containers"][0]["livenessProbe"]["httpGet"]["port"]
+    assert endpoint == {"port": probed, "path": "/metrics"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [([], {"any": True}), (["watchNamespace=agents"], {"matchNames": ["agents"]})],
+    ids=["cluster-wide", "one namespace"],
+)
+def test_workers_are_scraped_by_label_wherever_they_are(
+    render: Renderer, settings: list[str], where: dict[str, Any]
+) -> None:
+    documents = render("monitoring.enabled=true", "monitoring.namespace=observe", *settings)
+    monitor = pick(documents, "PodMonitor", "test-worker")["spec"]
+    assert monitor["namespaceSelector"] == where
+    assert monitor["selector"]["matchLabels"].items() <= labels(Owner("shop", "ava", "uid")).items()
+    assert monitor["podMetricsEndpoints"][0]["port"] == "http"
+
+
+def test_notes_tell_how_to_go_on(render: Renderer) -> None:
+    notes = render.notes("controller.replicas=1")
+    for told in ("serves all namespaces", "get lease test-controller", "Set controller.replicas to 2", "apiKeysSecret"):
+        assert told in notes
+    assert "serves the namespace agents" in render.notes("watchNamespace=agents")
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("gateway.replicas=2", "replicas"),
-        ("images.pullPolicy=No", "pullPolicy"),
+        ("gateway.replicas=2", "/gateway/replicas"),
+        ("controller.replicas=0", "/controller/replicas"),
+        ("images.pullPolicy=No", "/images/pullPolicy"),
         ("gatway.replicas=1", "gatway"),
+        ("watchNamespace=Shop", "/watchNamespace"),
+        ("monitoring.enabled=true", "set it to the namespace that Prometheus runs in"),
     ],
-    ids=["two gateways", "an unknown pull policy", "a misspelt section"],
+    ids=[
+        "two gateways",
+        "no controller",
+        "an unknown pull policy",
+        "a misspelt section",
+        "a name that no namespace has",
+        "monitoring from nowhere",
+    ],
 )
-def test_wrong_values_are_refused_with_the_value_s_name(helm: str, setting: str, told: str) -> None:
+def test_wrong_values_are_refused_with_the_value_s_name(render: Renderer, setting: str, told: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        render(helm, setting)
+        render(setting)
     assert told in refused.value.stderr

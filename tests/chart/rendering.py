@@ -1,0 +1,41 @@
+"""What helm makes of the chart."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "avatar-agent"
+RELEASE = "test"
+NAMESPACE = "system"
+
+Documents = list[dict[str, Any]]
+
+
+class Renderer:
+    """Runs helm."""
+
+    def __init__(self, helm: str) -> None:
+        self._helm = helm
+
+    def __call__(self, *settings: str) -> Documents:
+        """The release's documents, with settings (`key=value`)."""
+        return [document for document in yaml.safe_load_all(self._run("template", *settings)) if document]
+
+    def notes(self, *settings: str) -> str:
+        """What an installation tells at its end."""
+        return self._run("install", "--dry-run=client", *settings).split("NOTES:")[1]
+
+    def _run(self, command: str, *arguments: str) -> str:
+        flags = [argument for argument in arguments if argument.startswith("--")]
+        for setting in arguments[len(flags) :]:
+            flags += ["--set", setting]
+        argv = [self._helm, command, RELEASE, str(CHART), "-n", NAMESPACE, *flags]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def pick(documents: Documents, kind: str, name: str) -> dict[str, Any]:
+    """The one object of that kind and name."""
+    (found,) = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
+    return found

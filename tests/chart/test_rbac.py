@@ -1,0 +1,83 @@
+"""Who may do what, in full: any right more or less than in the golden lists is a decision to be made there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import Documents, Renderer
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = {"cluster-wide": [], "one-namespace": ["watchNamespace=agents"]}
+
+Rights = dict[str, dict[str, dict[str, list[str]]]]
+
+
+def rights(documents: Documents) -> Rights:
+    """By subject, by where (a namespace or the cluster), by what: the verbs."""
+    roles = {
+        place(document): document["rules"] for document in documents if document["kind"] in ("Role", "ClusterRole")
+    }
+    found: Rights = {}
+    for binding in documents:
+        if binding["kind"] not in ("RoleBinding", "ClusterRoleBinding"):
+            continue
+        _, namespace, _ = place(binding)
+        role = (binding["roleRef"]["kind"], namespace, binding["roleRef"]["name"])
+        for subject in binding["subjects"]:
+            account = f"{subject['kind']} {subject['namespace']}/{subject['name']}"
+            where = found.setdefault(account, {}).setdefault(namespace or "the whole cluster", {})
+            for rule in roles.pop(role):
+                add(where, rule)
+    assert not roles, "a role that nobody has"
+    return found
+
+
+def place(document: dict[str, Any]) -> tuple[str, str, str]:
+    """Kind, namespace (none: empty) and name."""
+    metadata = document["metadata"]
+    return document["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def add(where: dict[str, list[str]], rule: dict[str, Any]) -> None:
+    assert set(rule) <= {"apiGroups", "resources", "resourceNames", "verbs"}, "no rights on bare URLs"
+    for group in rule["apiGroups"]:
+        for resource in rule["resources"]:
+            named = ",".join(rule.get("resourceNames", []))
+            what = f"{group or 'core'}/{resource}" + (f" {named}" if named else "")
+            assert what not in where, f"{what} has two rules"
+            where[what] = rule["verbs"]
+
+
+@pytest.mark.parametrize(("case", "settings"), CASES.items(), ids=CASES)
+def test_rights_are_exactly_those_of_the_golden_list(render: Renderer, case: str, settings: list[str]) -> None:
+    golden = yaml.safe_load((GOLDEN / f"rights-{case}.yaml").read_text())
+    assert rights(render(*settings)) == golden
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_golden_list_has_a_right_that_leads_to_others(case: str) -> None:
+    golden: Rights = yaml.safe_load((GOLDEN / f"rights-{case}.yaml").read_text())
+    for places in golden.values():
+        for where in places.values():
+            for what, verbs in where.items():
+                assert "*" not in what
+                assert not {"*", "escalate", "bind", "impersonate", "deletecollection"} & set(verbs)
+                assert "rbac.authorization.k8s.io" not in what
+                assert not what.startswith("core/secrets") or verbs == ["get"], "Secrets are read by name only"
+
+
+def test_for_one_namespace_the_only_right_beyond_it_is_to_check_a_token(render: Renderer) -> None:
+    controller = rights(render("watchNamespace=agents"))["ServiceAccount system/test-controller"]
+    assert set(controller) == {"agents", "system", "the whole cluster"}
+    assert controller["the whole cluster"] == {"authentication.k8s.io/tokenreviews": ["create"]}
+
+
+def test_no_pod_runs_with_an_account_that_has_more(render: Renderer) -> None:
+    documents = render()
+    accounts = {place(d)[1:] for d in documents if d["kind"] == "ServiceAccount"}
+    for document in documents:
+        if document["kind"] == "Deployment":
+            pod = document["spec"]["template"]["spec"]
+            assert (document["metadata"]["namespace"], pod["serviceAccountName"]) in accounts
