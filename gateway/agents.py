@@ -17,6 +17,8 @@ class Agent:
     name: str
     spec: AvatarAgentSpec = field(repr=False)
     ready: bool
+    name_taken: bool = False
+    """Another AvatarAgent holds its name at the same LiveKit server: calls would reach that one's workers."""
 
     @property
     def key(self) -> str:
@@ -65,9 +67,14 @@ def parse_agent(resource: dict[str, Any]) -> Agent | InvalidAgent:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         return InvalidAgent(namespace, name, f"spec.{path}: {first['msg']}")
-    conditions = (resource.get("status") or {}).get("conditions") or []
-    ready = any(
-        condition.get("type") == ConditionType.READY and condition.get("status") == ConditionStatus.TRUE
-        for condition in conditions
+    conditions = {
+        condition.get("type"): condition.get("status")
+        for condition in (resource.get("status") or {}).get("conditions") or []
+    }
+    return Agent(
+        namespace,
+        name,
+        spec,
+        ready=conditions.get(ConditionType.READY) == ConditionStatus.TRUE,
+        name_taken=conditions.get(ConditionType.NAME_UNIQUE) == ConditionStatus.FALSE,
     )
-    return Agent(namespace, name, spec, ready)

@@ -40,7 +40,7 @@ def connected(
     supply: FreeSlots,
 ) -> Gateway:
     """A gateway on any source of agents, LiveKit connections and free slots."""
-    dispatcher = Dispatcher(connections, ledger, supply, metrics)
+    dispatcher = Dispatcher(agents, connections, ledger, supply, metrics)
     return Gateway(
         settings=settings,
         agents=agents,

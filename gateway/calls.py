@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.agents import Agent
+from gateway.seats import Seat, with_avatar
 
 WAIT_SECONDS = 120.0
 """Longest time a call waits for an agent altogether."""
@@ -57,6 +58,10 @@ class CallReason(StrEnum):
     TOO_LONG = "TooLong"
     PROVIDER_FAILED = "ProviderFailed"
     AVATAR_FAILED = "AvatarFailed"
+    NO_AVATAR_SEAT = "NoAvatarSeat"
+    SUSPENDED = "Suspended"
+    NAME_TAKEN = "NameTaken"
+    AGENT_NOT_FOUND = "AgentNotFound"
 
 
 class Cause(StrEnum):
@@ -86,12 +91,19 @@ MESSAGES = {
     CallReason.TOO_LONG: "The call reached its longest duration, worker.maxCallMinutes.",
     CallReason.PROVIDER_FAILED: "The agent could not hear, think or speak any more. See the worker's log.",
     CallReason.AVATAR_FAILED: "The avatar failed, and avatar.onFailure is EndCall. See the worker's log.",
+    CallReason.NO_AVATAR_SEAT: "All avatar seats are taken (avatar.maxSessions), and avatar.onFailure is EndCall. "
+    "Please call again later; VoiceOnly goes on by voice.",
+    CallReason.SUSPENDED: "The agent is suspended and takes no calls: write spec.suspend: false to open it again.",
+    CallReason.NAME_TAKEN: "The agent takes no calls: an older AvatarAgent has its agentName at the same LiveKit "
+    "server; the condition NameUnique says which. Write another spec.agentName.",
+    CallReason.AGENT_NOT_FOUND: "The agent was deleted while the call waited.",
 }
 
 OUTCOMES = {
     "max_length": (CallState.ENDED, CallReason.TOO_LONG),
     "provider_failed": (CallState.FAILED, CallReason.PROVIDER_FAILED),
     "avatar_failed": (CallState.FAILED, CallReason.AVATAR_FAILED),
+    "no_avatar_seat": (CallState.FAILED, CallReason.NO_AVATAR_SEAT),
 }
 """What a call becomes by the outcome that the worker wrote into the room's record before the agent left
 (worker/call.py)."""
@@ -125,6 +137,10 @@ class Call:
     """Earliest time of the next dispatch from waiting."""
     causes: tuple[Cause, ...] = ()
     """Why it was dispatched, again and again."""
+    avatar: bool = True
+    """It was dispatched to have the agent's avatar, if the agent has one."""
+    seat: Seat | None = None
+    """The avatar's seat, where somebody counts them."""
     reason: CallReason = CallReason.NONE
 
     @property
@@ -184,8 +200,31 @@ def finish(call: Call, state: CallState, reason: CallReason, now: float) -> Step
     return Step(replace(call, state=state, reason=reason, since=now), Effect.HANG_UP)
 
 
-def step(call: Call, seen: Seen | None, turn: Turn, now: float) -> Step:
-    """What follows from one look at the room; ``seen`` is None when LiveKit did not answer."""
+def closed(agent: Agent | None) -> CallReason:
+    """Why no call to an agent is begun any more; none while it takes calls. None is an agent that was deleted."""
+    if agent is None:
+        return CallReason.AGENT_NOT_FOUND
+    if agent.spec.suspend:
+        return CallReason.SUSPENDED
+    return CallReason.NAME_TAKEN if agent.name_taken else CallReason.NONE
+
+
+def seated(call: Call, free: int | None, now: float) -> Call:
+    """A call about to be dispatched, with an avatar unless seats are counted and none is free."""
+    avatar = free is None or free > 0
+    return replace(
+        call,
+        avatar=avatar,
+        seat=Seat(free, now) if free is not None and avatar else None,
+        dispatch_metadata=with_avatar(call.dispatch_metadata, avatar),
+    )
+
+
+def step(call: Call, seen: Seen | None, turn: Turn, now: float, closing: CallReason = CallReason.NONE) -> Step:
+    """What follows from one look at the room; ``seen`` is None when LiveKit did not answer.
+
+    ``closing`` says why the agent takes no calls any more: those that wait for it end, those in progress go on.
+    """
     if not call.live:
         return Step(call)
     if seen is None:
@@ -203,7 +242,7 @@ def step(call: Call, seen: Seen | None, turn: Turn, now: float) -> Step:
         return finish(call, CallState.ENDED, reason, now)
     match call.state:
         case CallState.WAITING:
-            return _waiting(call, seen, turn, now)
+            return _waiting(call, seen, turn, now, closing)
         case CallState.DISPATCHED:
             return _dispatched(call, seen, turn, now)
         case _:
@@ -232,10 +271,12 @@ def _caller_gone(call: Call, now: float) -> CallReason:
     return CallReason.CALLER_LEFT if now - call.caller_seen_at > patience else CallReason.NONE
 
 
-def _waiting(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
+def _waiting(call: Call, seen: Seen, turn: Turn, now: float, closing: CallReason) -> Step:
     if seen.agent:
         # A worker that accepted after OFFER_SECONDS comes in spite of the withdrawal (livekit-agents 1.8.9).
         return Step(replace(call, state=CallState.JOINED, since=now))
+    if closing:
+        return finish(call, CallState.FAILED, closing, now)
     if now - call.asked_at > WAIT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
     if turn is Turn.WAIT or now < call.not_before or not seen.caller:

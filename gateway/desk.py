@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from gateway.agents import Agent
 from gateway.callrequest import CallRequest
-from gateway.calls import Call, CallState, Cause, Turn
+from gateway.calls import MESSAGES, Call, CallState, Cause, Turn, closed
 from gateway.connections import Connection, Connections, SecretProblem
 from gateway.dispatcher import Dispatcher, look
 from gateway.errors import ErrorReason, RequestError
@@ -96,6 +96,8 @@ class Desk:
                 message = f"The call of this Idempotency-Key is over ({existing.reason}): use a new key for a new call."
                 raise RequestError(409, ErrorReason.CALL_OVER, message)
             return Opened(existing, connection, created=False)
+        if reason := closed(agent):
+            raise RequestError(409, ErrorReason(reason.value), f"{agent.name}: {MESSAGES[reason]}")
         call = self._new_call(agent, request, call_id, room)
         self._ledger.put(call)  # before LiveKit is asked: the slot is spoken for from here on
         try:
@@ -119,7 +121,7 @@ class Desk:
             raise RequestError(429, ErrorReason.TOO_MANY_PENDING, message, retry_after_seconds=RETRY_SECONDS)
         now = time.time()
         identity = f"caller-{call_id}"
-        return Call(
+        call = Call(
             id=call_id,
             agent=agent,
             agent_name=agent.agent_name,
@@ -134,6 +136,7 @@ class Desk:
             slot_known=turn is Turn.GO,
             causes=() if turn is Turn.WAIT else (Cause.FIRST,),
         )
+        return call if turn is Turn.WAIT else self._dispatcher.seated(call)
 
     async def _create_room(self, connection: Connection, call: Call) -> None:
         record = RoomRecord(

@@ -4,8 +4,22 @@ import asyncio
 import logging
 import time
 
-from gateway.agents import Agent
-from gateway.calls import Call, CallReason, CallState, Cause, Effect, Seen, Step, Turn, finish, offer_seconds, step
+from gateway.agents import Agent, AgentDirectory, InvalidAgent
+from gateway.calls import (
+    Call,
+    CallReason,
+    CallState,
+    Cause,
+    Effect,
+    Seen,
+    Step,
+    Turn,
+    closed,
+    finish,
+    offer_seconds,
+    seated,
+    step,
+)
 from gateway.connections import Connection, Connections, SecretProblem
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
@@ -24,7 +38,15 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """One task for each live call."""
 
-    def __init__(self, connections: Connections, ledger: Ledger, supply: FreeSlots, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        agents: AgentDirectory,
+        connections: Connections,
+        ledger: Ledger,
+        supply: FreeSlots,
+        metrics: Metrics,
+    ) -> None:
+        self._agents = agents
         self._connections = connections
         self._ledger = ledger
         self._supply = supply
@@ -36,6 +58,16 @@ class Dispatcher:
     def turn(self, agent_key: str, call: Call | None = None) -> Turn:
         """Whether a call may be dispatched now."""
         return self._ledger.turn(agent_key, self._supply.free_slots(agent_key), time.time(), call)
+
+    def seated(self, call: Call) -> Call:
+        """A call about to be dispatched, told whether it has an avatar's seat."""
+        now = time.time()
+        free = self._ledger.free_seats(call, self._supply.free_avatars(call.agent.key), now)
+        call = seated(call, free, now)
+        if not call.avatar:
+            self._metrics.without_avatar.labels(*_labels(call.agent)).inc()
+            log.warning("no avatar seat is free", extra=_facts(call))
+        return call
 
     def begin(self, call: Call) -> None:
         """Carry a new call, whose room has just been made, to its end."""
@@ -119,7 +151,9 @@ class Dispatcher:
         now = time.time()
         if connection is not None and seen is not None and seen.surplus:
             await self._remove(connection.livekit, call, seen.surplus)
-        taken = step(call, seen, self.turn(call.agent.key, call), now)
+        taken = step(call, seen, self.turn(call.agent.key, call), now, self._closing(call.agent))
+        if taken.effect is Effect.DISPATCH:
+            taken = Step(self.seated(taken.call), taken.effect)
         self._record(call, taken.call)
         if taken.effect is Effect.NONE or connection is None:
             return
@@ -131,6 +165,11 @@ class Dispatcher:
             if taken.effect is not Effect.HANG_UP or attempt == CLOSE_ATTEMPTS:
                 return  # a dispatch that went wrong is noticed by its missing join, and repeated
             await asyncio.sleep(attempt)
+
+    def _closing(self, agent: Agent) -> CallReason:
+        """Why an agent, as it is declared now, takes no calls any more."""
+        current = self._agents.get(agent.namespace, agent.name)
+        return CallReason.NONE if isinstance(current, InvalidAgent) else closed(current)
 
     async def _look(self, call: Call) -> tuple[Connection | None, Seen | None]:
         try:
@@ -195,11 +234,13 @@ async def look(livekit: LiveKit, call: Call, now: float) -> Seen:
     agents = [found for found in participants if found.agent_name == call.agent_name]
     caller = any(found.identity == call.identity for found in participants)
     abandoned = call.state is CallState.JOINED and not agents
-    rooms = await livekit.rooms([call.room]) if abandoned or not participants else []
+    # An agent that ends the call at once, as for want of an avatar's seat, may never be seen in the room.
+    overdue = call.state is CallState.DISPATCHED and not agents and now - call.since >= offer_seconds(call)
+    rooms = await livekit.rooms([call.room]) if abandoned or overdue or not participants else []
     room = bool(participants) or bool(rooms)
     record = parse_record(rooms[0].metadata) if rooms else None
     taken = False
-    if room and call.state is CallState.DISPATCHED and not agents and now - call.since >= offer_seconds(call):
+    if room and overdue:
         dispatches = await livekit.dispatches(call.room)
         taken = any(found.taken for found in dispatches if found.agent_name == call.agent_name)
     return Seen(

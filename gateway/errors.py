@@ -16,6 +16,8 @@ class ErrorReason(StrEnum):
     AGENT_NOT_FOUND = "AgentNotFound"
     AGENT_INVALID = "AgentInvalid"
     AGENT_AUTOMATIC = "AgentAutomatic"
+    SUSPENDED = "Suspended"
+    NAME_TAKEN = "NameTaken"
     ROOM_NAME_MISMATCH = "RoomNameMismatch"
     CREDENTIALS_MISSING = "CredentialsMissing"
     UNAUTHORIZED = "Unauthorized"

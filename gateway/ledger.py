@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from gateway.calls import Call, CallState, Turn
+from gateway.seats import free_seats
 
 KEEP_FINISHED_SECONDS = 600.0
 """How long the outcome of a call can be asked for."""
 SETTLED_SECONDS = 2.0
-"""So long after the join the controller's count of free slots knows of it."""
+"""So long after the join the controller's counts of free slots and seats know of it."""
 
 
 class Ledger:
@@ -77,6 +78,11 @@ class Ledger:
         if call is not None and (position := self.position(call)) is not None:
             ahead = position - 1
         return Turn.GO if ahead < free_slots - self.in_flight(agent_key, now) else Turn.WAIT
+
+    def free_seats(self, call: Call, reported: int | None, now: float) -> int | None:
+        """Avatar seats that are free for a call, given the controller's count; None: nobody counts them."""
+        others = (other for other in self if other.agent.key == call.agent.key and other.id != call.id)
+        return free_seats(reported, [other.seat for other in others if other.seat and _in_flight(other, now)])
 
     def forget_finished(self, now: float) -> None:
         """Drop calls that were over long ago."""

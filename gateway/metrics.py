@@ -35,6 +35,12 @@ class Metrics:
             [*_AGENT, "cause"],
             registry=self.registry,
         )
+        self.without_avatar = Counter(
+            "avatar_agent_gateway_dispatches_without_avatar",
+            "Dispatches that told the worker to do without an avatar, because no seat was free (avatar.maxSessions).",
+            _AGENT,
+            registry=self.registry,
+        )
         self.requests_refused = Counter(
             "avatar_agent_gateway_requests_refused",
             "Requests answered with an error, by its reason.",

@@ -54,6 +54,8 @@ class FreeSlots(Protocol):
 
     def free_slots(self, agent_key: str) -> int | None: ...
 
+    def free_avatars(self, agent_key: str) -> int | None: ...
+
     def nudge(self) -> None: ...
 
 
@@ -72,6 +74,13 @@ class SupplyExchange:
     def free_slots(self, agent_key: str) -> int | None:
         """Free slots of an agent; None when the controller has not said so lately."""
         return settled_free_slots(self._answers, agent_key, time.monotonic())
+
+    def free_avatars(self, agent_key: str) -> int | None:
+        """Free avatar seats of an agent; None when it has no limit, or the controller has not said so lately."""
+        if not self._answers or time.monotonic() - self._answers[-1].at > STALE_SECONDS:
+            return None
+        count = self._answers[-1].supply.agents.get(agent_key)
+        return count.free_avatars if count else None
 
     def nudge(self) -> None:
         """Exchange at once: the pending calls have changed."""

@@ -18,7 +18,9 @@ from gateway.tokens import Credentials
 CREDENTIALS = Credentials("devkey", "a-secret-of-at-least-thirty-two-characters")
 
 
-def agent(name: str = "ornina", namespace: str = "agents", ready: bool = True, **dispatch: object) -> Agent:
+def agent(
+    name: str = "ornina", namespace: str = "agents", ready: bool = True, suspend: bool = False, **dispatch: object
+) -> Agent:
     """An agent like the example; `dispatch` replaces fields of spec.dispatch, by their names in Python."""
     spec = AvatarAgentSpec.model_validate(
         {
@@ -26,6 +28,7 @@ def agent(name: str = "ornina", namespace: str = "agents", ready: bool = True, *
             "dispatch": {"room_name_pattern": f"^{name}-", "access": "Public", **dispatch},
             "livekit": {"url": "wss://livekit.example", "credentialsSecretRef": {"name": "livekit"}},
             "language": "ar",
+            "suspend": suspend,
             "voice": {"openai": {"credentialsSecretRef": {"name": "openai"}}},
         }
     )
@@ -163,10 +166,15 @@ class FakeSupply:
     """What the controller would say; None: nothing."""
 
     free: int | None = 1
+    seats: int | None = None
+    """Free avatar seats; None: nobody counts them."""
     nudges: int = 0
 
     def free_slots(self, agent_key: str) -> int | None:
         return self.free
+
+    def free_avatars(self, agent_key: str) -> int | None:
+        return self.seats
 
     def nudge(self) -> None:
         self.nudges += 1

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from agentspec import CallMetadata
+from gateway.agents import Agent
 from gateway.calls import (
     MESSAGES,
     Call,
@@ -13,8 +15,11 @@ from gateway.calls import (
     Effect,
     Seen,
     Turn,
+    closed,
+    seated,
     step,
 )
+from gateway.seats import Seat
 from tests.unit.gateway.fakes import agent
 
 NOW = 1000.0
@@ -110,6 +115,8 @@ def test_every_reason_has_a_message() -> None:
         (JOINED, replace(CALLER, outcome="max_length"), 1, CallReason.TOO_LONG),
         (JOINED, replace(CALLER, outcome="provider_failed"), 1, CallReason.PROVIDER_FAILED),
         (JOINED, replace(CALLER, outcome="avatar_failed"), 1, CallReason.AVATAR_FAILED),
+        (JOINED, replace(CALLER, outcome="no_avatar_seat"), 1, CallReason.NO_AVATAR_SEAT),
+        (DISPATCHED, replace(CALLER, outcome="no_avatar_seat"), 1, CallReason.NO_AVATAR_SEAT),
         (JOINED, replace(CALLER, outcome="something new"), 1, CallReason.NONE),
         (JOINED, NOBODY, 31, CallReason.CALLER_LEFT),
         (JOINED, BOTH, 3661, CallReason.TOO_LONG),
@@ -147,6 +154,41 @@ def test_a_replaced_agent_is_searched_for_as_long_as_a_first_one() -> None:
     assert back.state is CallState.WAITING
     assert step(back, CALLER, Turn.WAIT, late + 120).call.state is CallState.WAITING
     assert step(back, CALLER, Turn.WAIT, late + 127).call.reason is CallReason.NO_FREE_SLOT
+
+
+@pytest.mark.parametrize(
+    ("closed_agent", "reason"),
+    [
+        (agent(), CallReason.NONE),
+        (agent(suspend=True), CallReason.SUSPENDED),
+        (replace(agent(), name_taken=True), CallReason.NAME_TAKEN),
+        (None, CallReason.AGENT_NOT_FOUND),
+    ],
+)
+def test_an_agent_that_takes_no_calls_has_its_reason(closed_agent: Agent | None, reason: CallReason) -> None:
+    assert closed(closed_agent) is reason
+
+
+def test_calls_that_wait_for_a_closed_agent_end_and_those_in_progress_go_on() -> None:
+    def after(call: Call, seen: Seen) -> Call:
+        return step(call, seen, Turn.GO, NOW + 1, CallReason.SUSPENDED).call
+
+    assert after(WAITING, CALLER).reason is CallReason.SUSPENDED
+    assert after(WAITING, BOTH).state is CallState.JOINED, "its agent came at the last moment"
+    assert after(DISPATCHED, CALLER).state is CallState.DISPATCHED
+    assert after(JOINED, BOTH).state is CallState.JOINED
+
+
+@pytest.mark.parametrize(
+    ("free", "avatar", "seat"),
+    [(None, True, None), (2, True, Seat(2, NOW)), (1, True, Seat(1, NOW)), (0, False, None), (-1, False, None)],
+)
+def test_a_call_is_dispatched_with_an_avatar_while_a_seat_is_free(
+    free: int | None, avatar: bool, seat: Seat | None
+) -> None:
+    call = seated(replace(WAITING, dispatch_metadata='{"callID": "c1"}', seat=Seat(9, 0.0)), free, NOW)
+    assert (call.avatar, call.seat) == (avatar, seat)
+    assert CallMetadata.model_validate_json(call.dispatch_metadata).avatar is avatar
 
 
 def test_nothing_follows_the_end() -> None:

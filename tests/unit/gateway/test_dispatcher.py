@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from agentspec import CallMetadata
 from gateway import calls, dispatcher
+from gateway.agents import Agent, InvalidAgent
 from gateway.callrequest import parse_request
 from gateway.calls import Call, CallReason, CallState, Cause
 from gateway.connections import SecretProblem
@@ -67,6 +70,81 @@ async def test_a_waiting_call_is_dispatched_when_a_slot_becomes_free(there: Worl
     there.supply.free = 1
     await reaches(there, second, CallState.JOINED)
     assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
+
+
+def told(there: World, call: Call) -> CallMetadata:
+    (found,) = there.livekit.rooms_by_name[call.room].dispatches
+    return CallMetadata.model_validate_json(found.metadata)
+
+
+async def test_calls_beyond_the_seats_are_told_to_do_without_an_avatar(there: World) -> None:
+    there.supply.free = there.livekit.slots = 4
+    there.supply.seats = 2
+    calls = [await opened(there) for _ in range(3)]
+    assert [told(there, call).avatar for call in calls] == [True, True, False]
+    assert all(told(there, call).call_id == call.id for call in calls)
+    labels = {"agent_namespace": "agents", "agent": "ornina"}
+    value = there.gateway.metrics.registry.get_sample_value
+    assert value("avatar_agent_gateway_dispatches_without_avatar_total", labels) == 1
+
+
+async def test_seats_are_counted_when_a_call_is_dispatched_not_when_it_begins_to_wait(there: World) -> None:
+    there.supply.free, there.supply.seats = 0, 0
+    call = await opened(there)
+    there.supply.free, there.supply.seats = 1, 1
+    await reaches(there, call, CallState.JOINED)
+    assert told(there, call).avatar
+    assert now(there, call).avatar
+
+
+async def test_a_call_that_is_sent_again_keeps_to_the_seats_of_that_moment(there: World) -> None:
+    there.supply.seats = 1
+    call = await opened(there)
+    assert told(there, call).avatar
+    await reaches(there, call, CallState.JOINED)
+    await eventually(lambda: now(there, call).agent_seen_at)
+    there.supply.seats = 0
+    (lost,) = there.livekit.agents_in(call.room)
+    there.livekit.leave(call.room, lost)
+    await eventually(lambda: Cause.AGENT_LOST in now(there, call).causes)
+    await reaches(there, call, CallState.JOINED)
+    assert not told(there, call).avatar
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ([agent(suspend=True)], CallReason.SUSPENDED),
+        ([replace(agent(), name_taken=True)], CallReason.NAME_TAKEN),
+        ([], CallReason.AGENT_NOT_FOUND),
+    ],
+)
+async def test_those_who_wait_are_told_at_once_when_their_agent_closes(
+    there: World, known: list[Agent | InvalidAgent], reason: CallReason
+) -> None:
+    there.supply.free = 0
+    call = await opened(there)
+    there.agents.known = known
+    assert (await reaches(there, call, CallState.FAILED)).reason is reason
+
+
+async def test_an_unreadable_agent_keeps_its_waiting_calls(there: World) -> None:
+    there.supply.free = 0
+    call = await opened(there)
+    there.agents.known = [InvalidAgent("agents", "ornina", "spec.colour: no")]
+    await asyncio.sleep(0.05)
+    assert now(there, call).state is CallState.WAITING
+
+
+async def test_an_agent_that_ends_the_call_before_it_was_seen_is_believed(there: World) -> None:
+    there.livekit.joins = False
+    call = await opened(there)
+    room = there.livekit.rooms_by_name[call.room]
+    record = parse_record(room.metadata)
+    assert record is not None
+    room.metadata = render_record(record.model_copy(update={"outcome": "no_avatar_seat"}))
+    over = await reaches(there, call, CallState.FAILED)
+    assert (over.reason, over.causes) == (CallReason.NO_AVATAR_SEAT, (Cause.FIRST,))
 
 
 async def test_no_agent_is_sent_to_a_caller_who_is_not_there(there: World) -> None:

@@ -165,14 +165,30 @@ async def test_agents_that_take_no_calls_say_why(http: httpx.AsyncClient, there:
     there.agents.known = [
         agent("auto", mode="Automatic"),
         agent("odd", room_name_pattern="^odd$"),
+        agent("resting", suspend=True),
+        replace(agent("younger"), name_taken=True),
         InvalidAgent("agents", "broken", "spec.language: no"),
     ]
     for name, reason, hint in [
         ("auto", "AgentAutomatic", "dispatch.mode: Explicit"),
+        ("resting", "Suspended", "spec.suspend: false"),
+        ("younger", "NameTaken", "NameUnique"),
         ("odd", "RoomNameMismatch", "begin the pattern"),
         ("broken", "AgentInvalid", "spec.language"),
     ]:
         assert hint in refused(await http.post("/v1/calls", json=BODY | {"agent": name}), 409, reason)
+
+
+async def test_a_call_made_before_is_found_although_its_agent_takes_no_more(
+    http: httpx.AsyncClient, there: World
+) -> None:
+    headers = {"Idempotency-Key": "a-key-of-some-length"}
+    first = await http.post("/v1/calls", json=BODY, headers=headers)
+    there.agents.known = [agent(suspend=True)]
+    again = await http.post("/v1/calls", json=BODY, headers=headers)
+    assert (again.status_code, again.json()["callId"]) == (200, first.json()["callId"])
+    refused(await http.post("/v1/calls", json=BODY), 409, "Suspended")
+    assert len(there.livekit.rooms_by_name) == 1
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,13 @@ def test_readiness_is_the_condition(status: object, ready: bool) -> None:
     assert found.ready is ready
 
 
+@pytest.mark.parametrize(("status", "taken"), [("True", False), ("False", True), ("Unknown", False)])
+def test_a_name_is_taken_when_the_condition_says_so(status: str, taken: bool) -> None:
+    found = parse_agent(resource(status={"conditions": [{"type": "NameUnique", "status": status}]}))
+    assert isinstance(found, Agent)
+    assert found.name_taken is taken
+
+
 def test_a_spec_of_another_release_is_kept_apart_with_its_problem() -> None:
     found = parse_agent(resource(colour="green"))
     assert isinstance(found, InvalidAgent)

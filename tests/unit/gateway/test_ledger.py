@@ -6,6 +6,7 @@ from dataclasses import replace
 from gateway.agents import Agent
 from gateway.calls import Call, CallReason, CallState, Turn
 from gateway.ledger import Ledger
+from gateway.seats import Seat
 from tests.unit.gateway.fakes import agent
 from tests.unit.gateway.test_calls import DISPATCHED, JOINED, NOW, WAITING
 
@@ -42,6 +43,18 @@ def test_as_many_calls_go_as_slots_are_free_and_not_spoken_for() -> None:
     assert calls.turn(KEY, 4, NOW) is Turn.WAIT, "a new call stands behind those that wait"
     assert calls.turn(KEY, 5, NOW) is Turn.GO
     assert calls.turn("agents/other", 0, NOW) is Turn.WAIT
+
+
+def test_seats_of_calls_under_way_are_spoken_for_until_the_controller_knows_of_them() -> None:
+    under_way = replace(DISPATCHED, id="d", seat=Seat(3, NOW - 2.5))
+    just_joined = replace(JOINED, id="j", since=NOW - 1, seat=Seat(2, NOW - 2))
+    known_by_now = replace(JOINED, id="k", since=NOW - 3, seat=Seat(4, NOW - 4))
+    elsewhere = replace(DISPATCHED, id="e", agent=agent("other"), seat=Seat(1, NOW))
+    by_voice = replace(DISPATCHED, id="v", avatar=False)
+    calls = ledger(WAITING, under_way, just_joined, known_by_now, elsewhere, by_voice)
+    assert calls.free_seats(WAITING, 3, NOW) == 1
+    assert calls.free_seats(under_way, 3, NOW) == 1, "a call that is sent again does not stand in its own way"
+    assert calls.free_seats(WAITING, None, NOW) is None
 
 
 def test_without_knowledge_every_call_goes() -> None:

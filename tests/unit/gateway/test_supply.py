@@ -1,6 +1,8 @@
 """The exchange with the controller."""
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -129,6 +131,19 @@ async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> N
     token.write_text("renewed\n")
     await exchange.once()
     assert exchange.session.requests[-1]["headers"]["Authorization"] == "Bearer renewed"
+
+
+async def test_free_avatar_seats_are_the_last_answers() -> None:
+    exchange = Exchange()
+    assert exchange.supply.free_avatars(KEY) is None, "nothing is known"
+    for seats in (2, 0, None):
+        count = AgentSupply(free_slots=1, slots=4, free_avatars=seats)
+        exchange.session.next = (200, Supply(agents={KEY: count}).model_dump_json())
+        await exchange.once()
+        assert exchange.supply.free_avatars(KEY) == seats
+    assert exchange.supply.free_avatars("agents/other") is None
+    exchange.supply._answers = [replace(exchange.supply._answers[-1], at=time.monotonic() - STALE_SECONDS - 1)]
+    assert exchange.supply.free_avatars(KEY) is None, "too old"
 
 
 @pytest.mark.parametrize(
