@@ -1,7 +1,7 @@
 """Conditions of an AvatarAgent: statements about the world that are true or false.
 
-Source: sig-architecture ``api-conventions.md``, "Typical status properties". What the docstrings of the members say, the
-reference page says.
+Source: sig-architecture ``api-conventions.md``, "Typical status properties". What the docstrings of the members say,
+the reference page says.
 """
 
 from collections.abc import Mapping

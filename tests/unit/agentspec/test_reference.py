@@ -35,5 +35,5 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
     width = 0
     for line in reference.render().splitlines():
         cells = line.replace("\\|", "").count("|") if line.startswith("|") else 0
-        assert cells == (width or cells), line
+        assert not (cells and width) or cells == width, line
         width = cells
