@@ -1,10 +1,11 @@
 """Bring an instance of the platform up and take it down: the API that tests, demo and command line use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devkit import binaries, dns, images, kubernetes, livekit, network, node, system, teardown
+from devkit import binaries, dns, etcd, images, kubernetes, livekit, network, node, outage, system, teardown
 from devkit import internet as internet_access
 from devkit.binaries import Binaries
 from devkit.errors import DevkitError
@@ -39,6 +40,22 @@ class Cluster:
         """Run a program inside the instance's network until `down`; its output is the log `name`. Returns its pid."""
         table = Layout(self.name).processes
         return table.start(name, argv, netns=network.netns_name(self.name), env=env).pid
+
+    @contextmanager
+    def api_server_stopped(self) -> Iterator[None]:
+        """The API server, and only it, is down until the block ends; then it serves again what it knew."""
+        with outage.api_server_stopped(Layout(self.name), self._record()):
+            yield
+
+    def compact(self) -> None:
+        """Have etcd forget all but the latest state: who wants to watch from earlier has to list again."""
+        etcd.compact(self._record())
+
+    def _record(self) -> Record:
+        record = load(self.name)
+        if record is None:
+            raise DevkitError(f"{self.name} is gone: `python -m devkit up --name {self.name}`")
+        return record
 
     def load_images(self) -> Images:
         """Build the controller's and the worker's image where needed and put them into the node."""

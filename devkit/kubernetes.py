@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from devkit import pki, probe
+from devkit import etcd, pki, probe
 from devkit.binaries import Binaries
 from devkit.commands import run
 from devkit.errors import DevkitError
@@ -90,8 +90,8 @@ def _etcd(layout: Layout, binaries: Binaries) -> list[str]:
     return [
         binaries["etcd"],
         f"--data-dir={layout.etcd}",
-        "--listen-client-urls=http://127.0.0.1:2379",
-        "--advertise-client-urls=http://127.0.0.1:2379",
+        f"--listen-client-urls={etcd.CLIENT_URL}",
+        f"--advertise-client-urls={etcd.CLIENT_URL}",
         "--listen-peer-urls=http://127.0.0.1:2380",
         "--unsafe-no-fsync",
         "--log-level=warn",
@@ -111,7 +111,7 @@ def _api_server(layout: Layout, record: Record, binaries: Binaries, authority: A
         f"--advertise-address={subnets.node}",
         f"--bind-address={subnets.node}",
         f"--secure-port={API_PORT}",
-        "--etcd-servers=http://127.0.0.1:2379",
+        f"--etcd-servers={etcd.CLIENT_URL}",
         f"--service-cluster-ip-range={subnets.services}",
         f"--tls-cert-file={serving.certificate}",
         f"--tls-private-key-file={serving.key}",

@@ -49,6 +49,21 @@ def test_two_instances_run_side_by_side_and_know_nothing_of_each_other(instance:
     assert "namespace/default" in namespaces(instance), "taking one down must not touch the other"
 
 
+def test_a_stopped_api_server_comes_back_with_what_it_knew_and_etcd_forgets_the_past(instance: Cluster) -> None:
+    kubectl = [str(instance.kubectl), f"--kubeconfig={instance.kubeconfig}", "--request-timeout=5s"]
+    version = run([*kubectl, "get", "namespace", "default", "--output=jsonpath={.metadata.resourceVersion}"])
+    run([*kubectl, "create", "namespace", "before"])
+    with instance.api_server_stopped():
+        assert subprocess.run([*kubectl, "get", "namespaces"], capture_output=True).returncode != 0
+        assert {process.name for process in processes(NAME)} == {"etcd", "kube-controller-manager"}
+        instance.compact()
+    assert "before" in namespaces(instance)
+    assert cluster.up(NAME, api_only=True) == instance, "it is whole"
+    exact = f"/api/v1/namespaces?resourceVersionMatch=Exact&limit=1&resourceVersion={version}"
+    told = subprocess.run([*kubectl, "get", "--raw", exact], capture_output=True, text=True)
+    assert "too old" in told.stderr
+
+
 def test_a_broken_instance_is_replaced(instance: Cluster) -> None:
     run([str(instance.kubectl), f"--kubeconfig={instance.kubeconfig}", "create", "namespace", "before"])
     [server] = [process for process in processes(NAME) if process.name == "kube-apiserver"]
