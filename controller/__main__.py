@@ -2,31 +2,48 @@
 
 import asyncio
 import os
+import socket
 import sys
+import uuid
 
 import aiohttp
 
 from controller import logs
 from controller.app import Controller
 from controller.cluster.client import connect
+from controller.leadership import Leadership, OwnPod
 from controller.settings import Settings, SettingsError
 
 
-async def run(settings: Settings) -> None:
-    """Connect and run."""
-    async with connect() as client, aiohttp.ClientSession() as session:
-        await Controller(settings, client, session).run()
+def _identity() -> str:
+    """Different for each process that ever runs."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+
+
+async def run(settings: Settings) -> bool:
+    """Connect and run; false when the Lease was lost."""
+    pod = None
+    if settings.pod_name is not None and settings.pod_namespace is not None:
+        pod = OwnPod(settings.pod_namespace, settings.pod_name)
+    async with connect() as client, connect() as lease_client, _session() as session:
+        leadership = Leadership(lease_client, settings.lease_namespace, settings.lease_name, _identity(), pod)
+        return await Controller(settings, client, session, leadership).run()
+
+
+def _session() -> aiohttp.ClientSession:
+    """For workers and providers: as many connections as there are workers."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 def main() -> int:
+    """0: stopped by a signal; 1: the Lease was lost; 2: the settings are wrong."""
     logs.configure()
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    asyncio.run(run(settings))
-    return 0
+    return 0 if asyncio.run(run(settings)) else 1
 
 
 if __name__ == "__main__":

@@ -1,66 +1,107 @@
-"""Puts the parts together and runs them until one ends."""
+"""Puts the parts together: every controller serves HTTP, and the one that leads watches, reconciles and listens."""
 
 import asyncio
 import logging
+import signal
 import time
 
 import aiohttp
 import kopf
 
 from controller import handlers
+from controller.agents import Agents
+from controller.apply import Applier
 from controller.authentication import GatewayAuthentication
-from controller.cluster.client import ApiError, KubeClient
+from controller.cluster.children import Children
+from controller.cluster.client import ApiError, Document, KubeClient
 from controller.fleet import Fleet
-from controller.livekit import LiveKitCheck
+from controller.inputs import InputReader
+from controller.leadership import Leadership
 from controller.metrics import Metrics
 from controller.observation import Key
-from controller.polling import WorkerPolling
-from controller.reconcile import Reconciler
+from controller.providers import Providers
+from controller.reconcile import Parts, Reconciler
+from controller.references import References
+from controller.report import Reporter
 from controller.resync import Resync
 from controller.server import ControllerServer
 from controller.settings import Settings
+from controller.shared import SharedObjects
+from controller.streams import WorkerStreams
 from controller.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-CONCURRENT_RECONCILES = 8
-PASS_AGE_SECONDS = 30.0
-"""A polling pass takes a second or two; an older one means that the event loop stands still."""
-RESYNC_AGE_SECONDS = 300.0
-"""Older than several resyncs: the API server has not answered for minutes, or its connection is stuck."""
+CONCURRENT_RECONCILES = 16
+SILENCE_SECONDS = 180.0
+"""A watch that has heard nothing for so long, bookmarks included, and did not mend itself, never will."""
+HOUSEKEEPING_SECONDS = 1.0
+SWEEP_SECONDS = 15.0
+"""How often namespaces are looked at in which nothing is left."""
 
 
 class Controller:
     """One controller process."""
 
-    def __init__(self, settings: Settings, client: KubeClient, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, settings: Settings, client: KubeClient, session: aiohttp.ClientSession, leadership: Leadership
+    ) -> None:
         self._settings = settings
         self._client = client
+        self._leadership = leadership
         self._metrics = Metrics()
+        self._agents = Agents()
         self._fleet = Fleet()
         self._queue = WorkQueue(self._measured, CONCURRENT_RECONCILES)
-        self._polling = WorkerPolling(self._fleet, session, self._queue.add)
+        self._references = References(client, self._queue.add)
+        self._children = Children(client, settings.watch_namespace, self._child_changed)
+        self._streams = WorkerStreams(self._fleet, session, self._queue.add)
+        self._shared = SharedObjects(self._children, self._agents, settings.worker_clients)
         self._reconciler = Reconciler(
-            settings, client, self._fleet, LiveKitCheck(session), self._metrics, self._polling.ask_new
+            Parts(
+                agents=self._agents,
+                children=self._children,
+                inputs=InputReader(self._references, Providers(session)),
+                fleet=self._fleet,
+                streams=self._streams,
+                applier=Applier(self._children, self._shared, self._fleet, self._metrics, settings.worker_image),
+                reporter=Reporter(client, self._agent_seen),
+                metrics=self._metrics,
+            )
         )
-        self._resync = Resync(client, settings.watch_namespace, self._fleet, self._queue.add)
+        self._resync = Resync(client, settings.watch_namespace, self._agents, self._agent_seen, self._agent_lost)
         self._server = ControllerServer(
             fleet=self._fleet,
             metrics=self._metrics,
             authentication=GatewayAuthentication(client, settings.gateway_service_account),
             changed=self._queue.add,
             alive=self._stuck,
-            ready=self._starting,
+            ready=self._not_ready,
+            leading=lambda: self._leadership.held,
         )
-        self._started = time.monotonic()
 
-    async def run(self) -> None:
-        """Run until kopf ends (SIGTERM, SIGINT) or a part fails."""
-        async with self._server.listening(self._settings.port) as port, asyncio.TaskGroup() as group:
+    async def run(self) -> bool:
+        """Run until SIGTERM (true), or until the Lease is lost (false). Raises what a part fails with."""
+        async with self._server.listening(self._settings.port) as port:
             logger.info("controller started", extra={"port": port, "namespace": self._settings.watch_namespace})
-            tasks = [group.create_task(self._polling.run())]
+            leading = asyncio.create_task(self._leadership.lead(self._work))
+            # While it works kopf takes these signals.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, leading.cancel)
+            try:
+                return await leading
+            except asyncio.CancelledError:
+                return True
+
+    async def _work(self) -> None:
+        """What only the leader does."""
+        self._metrics.leads(lambda: len(self._queue), self._agents.all)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(informer.run()) for informer in self._children.informers]
             await self._resync.wait_for_resource()
-            tasks += [group.create_task(self._queue.run()), group.create_task(self._resync.run())]
+            await self._children.wait_listed()
+            parts = (self._queue.run(), self._resync.run(), self._references.run(), self._keep_house())
+            tasks += [group.create_task(part) for part in parts]
             await self._watch(tasks)
 
     async def _watch(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -69,15 +110,40 @@ class Controller:
         def stopping() -> None:
             for task in tasks:
                 task.cancel()
+            self._streams.cancel()
 
         namespace = self._settings.watch_namespace
         await kopf.operator(
-            registry=handlers.registry(self._queue.add, self._client.server, stopping),
+            registry=handlers.registry(self._agent_seen, self._agent_lost, self._client.server, stopping),
             settings=handlers.settings(),
             standalone=True,
             clusterwide=namespace is None,
             namespaces=[] if namespace is None else [namespace],
         )
+
+    async def _keep_house(self) -> None:
+        """What only time brings about."""
+        swept = time.monotonic()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            for key in self._fleet.forget_silent_gateways(time.monotonic()):
+                self._queue.add(key)
+            if time.monotonic() - swept > SWEEP_SECONDS:
+                await self._shared.remove_unused()
+                swept = time.monotonic()
+
+    def _agent_seen(self, document: Document) -> None:
+        for key in self._agents.see(document):
+            self._queue.add(key)
+
+    def _agent_lost(self, key: Key) -> None:
+        for concerned in self._agents.lose(key):
+            self._queue.add(concerned)
+
+    def _child_changed(self, key: Key) -> None:
+        """What serves a whole namespace is looked after by whichever of its agents."""
+        for concerned in [key] if key.name else self._agents.in_namespace(key.namespace)[:1]:
+            self._queue.add(concerned)
 
     async def _measured(self, key: Key) -> float | None:
         started = time.monotonic()
@@ -93,13 +159,25 @@ class Controller:
         return again_in
 
     def _stuck(self) -> str:
+        """What has stalled for good and needs a restart; a stopped API server takes the Lease away instead."""
+        if not self._leadership.held:
+            return ""
         now = time.monotonic()
-        if now - self._polling.last_pass > PASS_AGE_SECONDS:
-            return f"workers were last asked {now - self._polling.last_pass:.0f} s ago"
-        listed = self._resync.last_success or self._started
-        if now - listed > RESYNC_AGE_SECONDS:
-            return f"AvatarAgents were last listed {now - listed:.0f} s ago"
+        for informer in self._children.informers:
+            if informer.heard is not None and now - informer.heard > SILENCE_SECONDS:
+                return f"the watch of {informer.kind.kind} was last heard {now - informer.heard:.0f} s ago"
+        behind = self._resync.behind_since
+        if behind is not None and now - behind > SILENCE_SECONDS:
+            return f"the watch of AvatarAgents has been behind for {now - behind:.0f} s"
         return ""
 
-    def _starting(self) -> str:
-        return "" if self._resync.last_success is not None else "AvatarAgents have not been listed yet"
+    def _not_ready(self) -> str:
+        """A standby is ready: it would lead at once."""
+        if self._leadership.held and not self._started():
+            return "AvatarAgents have not been listed yet"
+        return self._leadership.trouble
+
+    def _started(self) -> bool:
+        return self._resync.last_success is not None and all(
+            informer.heard is not None for informer in self._children.informers
+        )

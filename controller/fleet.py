@@ -7,9 +7,19 @@ Times are seconds of one monotonic clock, passed in.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from agentspec import AgentSupply, AvatarAgentSpec, Demand, DispatchMode, WorkerStatus
-from agentspec.resource import CallCounts, SlotCounts, WorkerCounts
+from agentspec import (
+    AgentSupply,
+    AvatarAgentSpec,
+    CallCounts,
+    Demand,
+    DispatchMode,
+    SlotCounts,
+    WorkerCounts,
+    WorkerStatus,
+)
 from controller.observation import Key, PodSeen, WorkerSeen
+from controller.policy.avatar import seats
+from controller.policy.rollout import Pending, RollOut
 from controller.policy.scale import Decision, History, Load, decide
 from controller.policy.workers import is_registered
 
@@ -35,13 +45,13 @@ class AgentFleet:
     registered_name: str
     replicas: int | None = None
     """Workers asked for in its Deployment; None: there is none."""
-    wanted: int | None = None
-    """The decision that was acted on last."""
-    reported: "Counts | None" = None
-    """The numbers that were reported last."""
+    template: str = ""
+    """Digest of the pod template that new workers are made from."""
     pods: dict[str, PodSeen] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     history: History = ()
+    pending: Pending | None = None
+    """A pod template that waits for its roll-out."""
 
     def workers(self, now: float) -> list[WorkerSeen]:
         """Its worker pods, each with what it said lately."""
@@ -80,7 +90,7 @@ class Fleet:
         self.agents.pop(key, None)
 
     def see_pods(self, key: Key, pods: Iterable[PodSeen]) -> None:
-        """These are all of the agent's pods."""
+        """These are all of the agent's pods that have not ended."""
         agent = self.agents[key]
         agent.pods = {pod.name: pod for pod in pods}
         agent.reports = {name: report for name, report in agent.reports.items() if name in agent.pods}
@@ -101,16 +111,16 @@ class Fleet:
         names = {name for name in {*before, *demand.pending} if before.get(name, 0) != demand.pending.get(name, 0)}
         return {key for key in self.agents if str(key) in names}
 
-    def pending(self, key: Key, now: float) -> int:
-        """Calls waiting for a slot of this agent, at all gateways heard lately."""
-        name = str(key)
-        return sum(max(0, waiting.get(name, 0)) for at, waiting in self._lately_heard(now))
+    def forget_silent_gateways(self, now: float) -> set[Key]:
+        """Gateways that stopped reporting count no more; returns the agents whose waiting calls changed."""
+        silent = [gateway for gateway, (at, _) in self._demands.items() if now - at > GATEWAY_MEMORY_SECONDS]
+        names = {name for gateway in silent for name in self._demands.pop(gateway)[1]}
+        return {key for key in self.agents if str(key) in names}
 
-    def _lately_heard(self, now: float) -> list[tuple[float, Mapping[str, int]]]:
-        self._demands = {
-            gateway: demand for gateway, demand in self._demands.items() if now - demand[0] <= GATEWAY_MEMORY_SECONDS
-        }
-        return list(self._demands.values())
+    def pending(self, key: Key) -> int:
+        """Calls waiting for a slot of this agent, at all gateways."""
+        name = str(key)
+        return sum(max(0, waiting.get(name, 0)) for _, waiting in self._demands.values())
 
     def load(self, key: Key, now: float) -> Load:
         """What the workers that stay have to carry."""
@@ -118,25 +128,39 @@ class Fleet:
         busy = [worker for worker in staying if _busy(worker)]
         return Load(
             calls=sum(worker.status.calls for worker in staying if worker.status),
-            pending=self.pending(key, now),
+            pending=self.pending(key),
             busy=len(busy),
             busy_unready=any(not worker.pod.ready for worker in busy),
         )
 
-    def decide(self, key: Key, now: float) -> Decision:
-        """How many workers the agent should have, remembering what it needed."""
+    def decide(self, key: Key, now: float, *, stopped: bool) -> Decision:
+        """How many workers the agent should have, remembering what it needed. `stopped`: none may run."""
         agent = self.agents[key]
         spec = agent.spec
         decision = decide(
             spec.scaling,
             spec.worker.calls_per_worker,
             self.load(key, now),
+            stopped=stopped,
             current=agent.replicas,
             history=agent.history,
             now=now,
         )
         agent.history = decision.history
         return decision
+
+    def roll_out(self, key: Key, now: float) -> RollOut:
+        """How far the present pod template has come."""
+        agent = self.agents[key]
+        workers = agent.workers(now)
+        updated = [worker for worker in workers if worker.pod.template == agent.template]
+        old = [worker for worker in workers if worker.pod.template != agent.template]
+        return RollOut(
+            total=len(workers),
+            updated=sum(worker.pod.ready and not worker.pod.terminating for worker in updated),
+            old=len(old),
+            old_calls=sum(worker.status.calls for worker in old if worker.status),
+        )
 
     def counts(self, key: Key, wanted: int, now: float) -> Counts:
         """The numbers to report."""
@@ -146,11 +170,13 @@ class Fleet:
         draining = [
             worker for worker in workers if worker.pod.terminating or (worker.status and worker.status.draining)
         ]
+        said = [worker.status for worker in workers if worker.status]
         return Counts(
             workers=WorkerCounts(
                 desired=wanted,
                 ready=sum(worker.pod.ready and not worker.pod.terminating for worker in workers),
                 registered=len(serving),
+                updated=self.roll_out(key, now).updated,
                 draining=len(draining),
             ),
             slots=SlotCounts(
@@ -158,8 +184,9 @@ class Fleet:
                 free=sum(worker.status.free_slots for worker in serving if worker.status),
             ),
             calls=CallCounts(
-                active=sum(worker.status.calls for worker in workers if worker.status),
-                pending=self.pending(key, now),
+                active=sum(status.calls for status in said),
+                pending=self.pending(key),
+                with_avatar=sum(status.avatars for status in said),
             ),
         )
 
@@ -168,8 +195,10 @@ class Fleet:
         return {str(key): self._supply(key, now) for key in self.agents}
 
     def _supply(self, key: Key, now: float) -> AgentSupply:
+        agent = self.agents[key]
         slots = self.counts(key, 0, now).slots
-        return AgentSupply(free_slots=slots.free, slots=slots.total)
+        free_avatars = seats(agent.spec, agent.workers(now))
+        return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
 
 
 def _busy(worker: WorkerSeen) -> bool:

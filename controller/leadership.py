@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 ATTEMPT_SECONDS = 4.0
 """For one look at the Lease, the write included: two fit into the renew deadline."""
+AGAIN_SECONDS = 0.5
+"""After a look of the holder that failed: an API server that refuses half of them must not end the work."""
 STOP_SECONDS = 4.0
 """For the work to end when it is cancelled: less than a Lease lasts beyond the renew deadline."""
 RELEASE_SECONDS = 2.0
@@ -109,10 +111,12 @@ class Leadership:
 
     async def _renew(self) -> None:
         """Keep the Lease; returns when it is lost."""
+        renewed = True
         while True:
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS if renewed else AGAIN_SECONDS)
             # Asked before anything else: this process may have been stopped for longer than the Lease lasts.
-            if self.held and not await self._attempt(min(ATTEMPT_SECONDS, self._left())):
+            renewed = self.held and await self._attempt(min(ATTEMPT_SECONDS, self._left()))
+            if self.held and not renewed:
                 holder = self._candidate.holder
                 if holder not in ("", self._identity):
                     self._renewed = None

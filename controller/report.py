@@ -1,15 +1,16 @@
-"""Writes what the controller found into an AvatarAgent's status: on changes only, numbers at most once a second."""
+"""Writes what the controller found into an AvatarAgent's status: on changes only, and what comes together once."""
 
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from agentspec import AvatarAgentStatus, Condition, ConditionType
+from controller.agents import AgentSeen
 from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.events import post_transition
 from controller.cluster.kinds import AVATAR_AGENT
@@ -21,59 +22,79 @@ from controller.policy.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
-NUMBERS_SECONDS = 1.0
-"""Least time between two writes for one agent that change nothing but numbers."""
+WRITE_SECONDS = 1.0
+"""Least time between two writes for one agent."""
+NUMBERS_SECONDS = 2.0
+"""How long a change of nothing but numbers and texts waits, for more of them or for a transition."""
 
 
 class Reporter:
     """Writes statuses and posts events."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, seen: Callable[[Document], None]) -> None:
+        """`seen` is told of every AvatarAgent as it is after a write."""
         self._client = client
+        self._seen = seen
         self._instance = socket.gethostname()
         self._written: dict[Key, float] = {}
+        self._noticed: dict[Key, float] = {}
 
     def forget(self, key: Key) -> None:
         """The AvatarAgent is gone."""
         self._written.pop(key, None)
+        self._noticed.pop(key, None)
 
     async def report(
         self,
-        key: Key,
-        document: Document,
+        agent: AgentSeen,
         verdicts: Mapping[ConditionType, Verdict],
         *,
         agent_name: str,
+        selector: str = "",
         counts: Counts | None,
     ) -> float | None:
         """Write the status if it differs; seconds until it may be written when it is too early now, else None.
 
         Without `counts` the numbers stay as they are.
         """
-        before: dict[str, Any] = document.get("status") or {}
-        previous = _conditions(before)
-        generation = document["metadata"]["generation"]
-        current = conditions.assemble(previous, verdicts, generation=generation, now=_now())
-        numbers = {} if counts is None else _numbers(counts)
-        after = {**before, "observedGeneration": generation, "agentName": agent_name, **numbers}
-        after["conditions"] = [condition.model_dump(mode="json", by_alias=True) for condition in current]
-        if after == before:
+        previous = _conditions(agent.status)
+        current = conditions.assemble(previous, verdicts, generation=agent.generation, now=_now())
+        after = {
+            **agent.status,
+            "observedGeneration": agent.generation,
+            "agentName": agent_name,
+            "selector": selector,
+            **({} if counts is None else _numbers(counts)),
+            "conditions": [condition.model_dump(mode="json", by_alias=True) for condition in current],
+        }
+        if after == agent.status:
+            self._noticed.pop(agent.key, None)
             return None
-        if {**before, **numbers} == after:
-            early = self._written.get(key, 0.0) + NUMBERS_SECONDS - time.monotonic()
-            if early > 0:
-                return early
-        metadata = document["metadata"]
-        identity = {"namespace": key.namespace, "name": key.name, "uid": metadata["uid"]}
+        early = self._due(agent.key, urgent=_essence(after) != _essence(agent.status)) - time.monotonic()
+        if early > 0:
+            return early
+        await self._write(agent, after, conditions.worth_telling(previous, current))
+        return None
+
+    def _due(self, key: Key, *, urgent: bool) -> float:
+        """When the difference that is there now may be written."""
+        noticed = self._noticed.setdefault(key, time.monotonic())
+        patience = 0.0 if urgent else NUMBERS_SECONDS
+        return max(noticed + patience, self._written.get(key, float("-inf")) + WRITE_SECONDS)
+
+    async def _write(self, agent: AgentSeen, status: Document, transitions: list[Condition]) -> None:
+        key = agent.key
+        identity = {"namespace": key.namespace, "name": key.name, "uid": agent.uid}
         try:
-            await self._client.apply(AVATAR_AGENT, {"metadata": identity, "status": after}, "status")
+            answer = await self._client.apply(AVATAR_AGENT, {"metadata": identity, "status": status}, "status")
         except ApiError as error:
             if error.status == 404:
-                return None  # deleted meanwhile
+                return  # deleted meanwhile
             raise
         self._written[key] = time.monotonic()
-        await self._tell(Owner(key.namespace, key.name, metadata["uid"]), conditions.worth_telling(previous, current))
-        return None
+        self._noticed.pop(key, None)
+        self._seen(answer)
+        await self._tell(Owner(key.namespace, key.name, agent.uid), transitions)
 
     async def _tell(self, owner: Owner, transitions: list[Condition]) -> None:
         for condition in transitions:
@@ -90,6 +111,12 @@ class Reporter:
                 await post_transition(self._client, owner, condition, self._instance)
             except ApiError as error:
                 logger.warning("event not posted", extra={"agent": owner.name, "error": str(error)})
+
+
+def _essence(status: Mapping[str, Any]) -> list[Any]:
+    """What is written at once when it changes."""
+    found = [(one.get("type"), one.get("status"), one.get("reason")) for one in status.get("conditions") or []]
+    return [status.get("observedGeneration"), status.get("agentName"), status.get("selector"), found]
 
 
 def _numbers(counts: Counts) -> dict[str, Any]:

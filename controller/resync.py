@@ -1,53 +1,101 @@
-"""Has every AvatarAgent reconciled every minute: a watch that stalls or misses an event costs a minute."""
+"""Compares what the watch of AvatarAgents told with a list, every minute: a watch that stalls or misses something costs
+a minute, and one that stays behind is noticed. kopf hides its watch's bookmarks; this is how its health is seen.
+"""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
 
-from controller.cluster.client import ApiError, KubeClient
+from controller.agents import Agents
+from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.kinds import AVATAR_AGENT
-from controller.fleet import Fleet
 from controller.observation import Key
 
 logger = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 60.0
 RETRY_SECONDS = 5.0
+WATCH_LAG_SECONDS = 2.0
+"""How much later than a list the watch may tell of the same."""
 
 
 class Resync:
     """The slow timer."""
 
-    def __init__(self, client: KubeClient, namespace: str | None, fleet: Fleet, changed: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str | None,
+        agents: Agents,
+        seen: Callable[[Document], None],
+        lost: Callable[[Key], None],
+    ) -> None:
         self._client = client
         self._namespace = namespace
-        self._fleet = fleet
-        self._changed = changed
+        self._agents = agents
+        self._seen = seen
+        self._lost = lost
         self.last_success: float | None = None
-        """When the list was last read; None: never."""
+        """When the list was last read (monotonic seconds); None: never."""
+        self.behind_since: float | None = None
+        """Since when every list has shown something that the watch had not told; None: the last one did not."""
 
     async def run(self) -> None:
         """List until cancelled."""
+        await asyncio.sleep(PERIOD_SECONDS)
         while True:
-            succeeded = await self.list_all()
+            succeeded = await self.compare()
             await asyncio.sleep(PERIOD_SECONDS if succeeded else RETRY_SECONDS)
 
     async def wait_for_resource(self) -> None:
         """Return once the API server serves AvatarAgents: kopf looks for the resource only once, at its start."""
-        while self.last_success is None:
-            if not await self.list_all():
-                await asyncio.sleep(RETRY_SECONDS)
+        while True:
+            if await self._versions() is not None:
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
-    async def list_all(self) -> bool:
-        """Have every agent reconciled, those included that are gone; false when they could not be listed."""
+    async def compare(self) -> bool:
+        """Take up what the watch missed; false when the API server did not answer."""
+        known = {agent.key: agent.version for agent in self._agents.all()}
+        versions = await self._versions()
+        if versions is None:
+            return False
+        if any(known.get(key, 0) < version for key, version in versions.items()):
+            await asyncio.sleep(WATCH_LAG_SECONDS)
+        missed = {key for key, version in versions.items() if self._version(key) < version}
+        gone = {key for key in known.keys() - versions.keys() if self._version(key) == known[key]}
+        try:
+            for key in missed:
+                document = await self._client.get(AVATAR_AGENT, key.namespace, key.name)
+                if document is not None:
+                    self._seen(document)
+        except ApiError as error:
+            logger.warning("AvatarAgent not read", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
+            return False
+        for key in gone:
+            self._lost(key)
+        if not missed and not gone:
+            self.behind_since = None
+        elif self.behind_since is None:
+            self.behind_since = time.monotonic()
+        return True
+
+    async def _versions(self) -> dict[Key, int] | None:
+        """The resource version of every AvatarAgent; None: the API server did not say."""
         try:
             found = await self._client.list(AVATAR_AGENT, self._namespace, metadata_only=True)
         except ApiError as error:
             logger.warning("AvatarAgents not listed", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
-            return False
-        keys = {Key(document["metadata"]["namespace"], document["metadata"]["name"]) for document in found}
-        for key in keys | set(self._fleet.agents):
-            self._changed(key)
+            return None
         self.last_success = time.monotonic()
-        return True
+        return {
+            Key(document["metadata"]["namespace"], document["metadata"]["name"]): int(
+                document["metadata"]["resourceVersion"]
+            )
+            for document in found
+        }
+
+    def _version(self, key: Key) -> int:
+        agent = self._agents.get(key)
+        return agent.version if agent is not None else 0

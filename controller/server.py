@@ -38,14 +38,16 @@ class ControllerServer:
         changed: Callable[[Key], None],
         alive: Callable[[], str],
         ready: Callable[[], str],
+        leading: Callable[[], bool],
     ) -> None:
-        """`alive` and `ready` return what is wrong, or nothing."""
+        """`alive` and `ready` return what is wrong, or nothing; `leading`: this is the controller that works."""
         self._fleet = fleet
         self._metrics = metrics
         self._authentication = authentication
         self._changed = changed
         self._alive = alive
         self._ready = ready
+        self._leading = leading
 
     @asynccontextmanager
     async def listening(self, port: int) -> AsyncIterator[int]:
@@ -75,6 +77,8 @@ class ControllerServer:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _demand(self, request: web.Request) -> web.Response:
+        if not self._leading():
+            return _refusal(503, "NotLeading", "Another controller leads; the controller's Service leads to it.")
         try:
             known = await self._authentication.is_gateway(request.headers.get("Authorization", ""))
         except ApiError as error:

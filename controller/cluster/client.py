@@ -7,9 +7,10 @@ not need either.
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -20,10 +21,18 @@ logger = logging.getLogger(__name__)
 
 FIELD_MANAGER = "avatar-agent-controller"
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+WATCH_SECONDS = 300
+"""After so long the API server ends a watch, and the next one goes on where it stood."""
+SILENCE_SECONDS = 70
+"""Bookmarks come every 60 s: a watch that is silent for longer is dead, whatever TCP says."""
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=SILENCE_SECONDS)
 LIST_CHUNK = 500
 """Objects a list request returns at most; longer lists come in several."""
 
 Document = dict[str, Any]
+Documents = list[Document]
+WatchEvent = tuple[str, Document]
+"""Type (ADDED, MODIFIED, DELETED, BOOKMARK) and object."""
 
 
 class ApiError(Exception):
@@ -64,18 +73,53 @@ class KubeClient:
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
     ) -> list[Document]:
         """All objects of a namespace (None: of all namespaces) with the labels selected."""
-        accept = "application/json"
-        if metadata_only:
-            accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        items, _ = await self.list_at(kind, namespace, selector, metadata_only=metadata_only)
+        return items
+
+    async def list_at(
+        self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
+    ) -> tuple[Documents, str]:
+        """The same, and the resource version that they are of: a watch from there misses nothing."""
         query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
         items: list[Document] = []
         while True:
+            accept = _accepted("PartialObjectMetadataList" if metadata_only else None)
             page = await self._request("GET", kind.path(namespace), query, accept=accept)
             items += page.get("items") or []
-            rest = page.get("metadata", {}).get("continue")
+            rest = page["metadata"].get("continue")
             if not rest:
-                return items
+                return items, page["metadata"]["resourceVersion"]
             query["continue"] = rest
+
+    async def watch(
+        self, kind: Kind, namespace: str | None, version: str, selector: str = "", *, metadata_only: bool = False
+    ) -> AsyncGenerator[WatchEvent]:
+        """What happens after a resource version; ends when the API server ends it.
+
+        Raises ApiError: 410 when the version is too old, 0 when the stream broke or was silent for too long.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "labelSelector": selector,
+        }
+        accept = _accepted("PartialObjectMetadata" if metadata_only else None)
+        path = kind.path(namespace)
+        try:
+            async with await self._send("GET", path, query, accept=accept, limits=WATCH_TIMEOUT) as response:
+                if response.status != 200:
+                    raise _refusal("WATCH", path, response.status, await response.read())
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        code, reason = status.get("code", 0), status.get("reason", "")
+                        raise ApiError(code, reason, f"WATCH {path}", status.get("message", ""))
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ApiError(0, "Unreachable", f"WATCH {path}", str(error) or type(error).__name__) from error
 
     async def apply(self, kind: Kind, document: Document, subresource: str | None = None) -> Document:
         """Server-side apply: what the document says is so, whoever said otherwise; what it does not say is left."""
@@ -122,22 +166,44 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> Document:
         try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=[(key, value) for key, value in (query or {}).items() if value],
-                header_params={"Accept": accept, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-            data = await response.read()  # type: ignore[no-untyped-call]
+            async with await self._send(
+                method, path, query, body, accept=accept, content_type=content_type
+            ) as response:
+                data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
         if 200 <= response.status < 300:
             document: Document = json.loads(data)
             return document
         raise _refusal(method, path, response.status, data)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Document | None = None,
+        *,
+        accept: str,
+        content_type: str = "application/json",
+        limits: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        """By the library's transport and authentication, past its serialisation: these are documents already."""
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        for setting in (await self._api.configuration.auth_settings()).values():
+            headers[setting["key"]] = setting["value"]
+        parameters = urlencode({key: value for key, value in (query or {}).items() if value})
+        url = f"{self.server}{path}?{parameters}" if parameters else f"{self.server}{path}"
+        answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
+            method, url, headers, body, _request_timeout=limits
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+def _accepted(metadata: str | None) -> str:
+    """What to ask for: whole objects, or this shape with their metadata alone."""
+    return "application/json" if metadata is None else f"application/json;as={metadata};g=meta.k8s.io;v=v1"
 
 
 def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:

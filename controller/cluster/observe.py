@@ -1,80 +1,56 @@
-"""Reads what an AvatarAgent depends on and what has become of it."""
+"""What matters of the objects that the controller watches, read from the API server's documents. Pure."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
-from controller.cluster.client import ApiError, Document, KubeClient
-from controller.cluster.kinds import CONFIG_MAP, POD, REPLICA_SET, SECRET
-from controller.observation import Key, KnowledgeSeen, PodSeen
+from controller.cluster.client import Document
+from controller.desired.deployment import TEMPLATE_ANNOTATION
+from controller.observation import DeploymentSeen, ObjectSeen, PodSeen
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY},{COMPONENT_LABEL}={WORKER_COMPONENT}"
-"""Everything that belongs to any AvatarAgent."""
+"""Everything that the controller makes."""
 
 _HARMLESS_WAITING = frozenset({"ContainerCreating", "PodInitializing"})
 
 
-def children_selector(key: Key) -> str:
+def children_selector(agent: str) -> str:
     """Everything that belongs to one AvatarAgent."""
-    return f"{MANAGED_SELECTOR},{AGENT_LABEL}={key.name}"
+    return f"{MANAGED_SELECTOR},{AGENT_LABEL}={agent}"
 
 
-async def read_secret(client: KubeClient, namespace: str, name: str) -> dict[str, str] | None:
-    """A Secret's values that are texts and not blank, without blanks around, by key; None: there is no such Secret."""
-    secret = await client.get(SECRET, namespace, name)
-    if secret is None:
-        return None
-    values = {key: _text(value) for key, value in (secret.get("data") or {}).items()}
-    return {key: value for key, value in values.items() if value}
+def object_seen(document: Document) -> ObjectSeen:
+    """A child of any kind."""
+    metadata = document["metadata"]
+    references = metadata.get("ownerReferences") or []
+    return ObjectSeen(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        labels=metadata.get("labels") or {},
+        owners=tuple((reference["kind"], reference["name"], reference["uid"]) for reference in references),
+        content=str(document.get("automountServiceAccountToken", "")),
+    )
 
 
-def _text(encoded: str | None) -> str:
-    try:
-        return base64.b64decode(encoded or "", validate=True).decode().strip()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-
-
-async def read_knowledge(client: KubeClient, namespace: str, name: str) -> KnowledgeSeen:
-    """A ConfigMap of knowledge."""
-    document = await client.get(CONFIG_MAP, namespace, name)
-    return KnowledgeSeen(name, None if document is None else dict(document.get("data") or {}))
-
-
-async def list_pods(client: KubeClient, key: Key) -> list[PodSeen]:
-    """An agent's worker pods that have not ended."""
-    pods = await client.list(POD, key.namespace, children_selector(key))
-    return [pod_seen(pod) for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
-
-
-async def list_config_maps(client: KubeClient, key: Key) -> set[str]:
-    """Names of the configurations made for an agent."""
-    found = await client.list(CONFIG_MAP, key.namespace, children_selector(key), metadata_only=True)
-    return {document["metadata"]["name"] for document in found}
-
-
-async def config_maps_of_replica_sets(client: KubeClient, key: Key) -> set[str]:
-    """Names of the configurations that ReplicaSets with pods, or about to have some, start pods with."""
-    found = await client.list(REPLICA_SET, key.namespace, children_selector(key))
-    living = [document for document in found if document["spec"].get("replicas") or document["status"].get("replicas")]
-    return {_config_map(document["spec"]["template"]["spec"]) for document in living}
-
-
-async def price(client: KubeClient, namespace: str, pod: str, cost: str) -> None:
-    """Say how dear a pod is: of those that could leave, the cheapest go first. One that is gone already is fine."""
-    try:
-        await client.merge(POD, namespace, pod, {"metadata": {"annotations": {DELETION_COST: cost}}})
-    except ApiError as error:
-        if error.status != 404:
-            raise
+def deployment_seen(document: Document) -> DeploymentSeen:
+    """A Deployment of workers."""
+    spec = document["spec"]
+    annotations = spec["template"]["metadata"].get("annotations") or {}
+    return DeploymentSeen(
+        object=object_seen(document),
+        replicas=spec["replicas"],
+        template=annotations.get(TEMPLATE_ANNOTATION, ""),
+        trouble=_deployment_trouble(document.get("status") or {}),
+    )
 
 
 def pod_seen(pod: Document) -> PodSeen:
-    """What matters of a pod."""
+    """A worker pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
+    annotations = metadata.get("annotations") or {}
     containers = status.get("containerStatuses") or []
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     return PodSeen(
@@ -83,23 +59,30 @@ def pod_seen(pod: Document) -> PodSeen:
         running=status.get("phase") == "Running",
         ready=conditions.get("Ready", {}).get("status") == "True",
         terminating=bool(metadata.get("deletionTimestamp")),
-        deletion_cost=(metadata.get("annotations") or {}).get(DELETION_COST),
-        trouble=_trouble(conditions, containers),
-        config_map=_config_map(pod["spec"]),
+        ended=status.get("phase") in ("Succeeded", "Failed"),
+        deletion_cost=annotations.get(DELETION_COST),
+        trouble=_pod_trouble(conditions, containers),
+        config_map=config_map_of(pod["spec"]),
+        template=annotations.get(TEMPLATE_ANNOTATION, ""),
     )
 
 
-def deployment_trouble(deployment: Document | None) -> str:
-    """Why the Deployment cannot make pods (quota, admission); empty: it can."""
-    if deployment is None:
-        return ""
-    for condition in (deployment.get("status") or {}).get("conditions") or []:
+def config_map_of(pod_spec: Mapping[str, Any]) -> str:
+    """Name of the configuration that pods of this spec start with."""
+    for volume in pod_spec.get("volumes") or []:
+        if "configMap" in volume:
+            return str(volume["configMap"]["name"])
+    return ""
+
+
+def _deployment_trouble(status: Document) -> str:
+    for condition in status.get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"
     return ""
 
 
-def _trouble(conditions: Mapping[str, Any], containers: list[Document]) -> str:
+def _pod_trouble(conditions: Mapping[str, Any], containers: list[Document]) -> str:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
@@ -109,11 +92,4 @@ def _trouble(conditions: Mapping[str, Any], containers: list[Document]) -> str:
             ended = (container.get("lastState") or {}).get("terminated") or {}
             last = f" (last exit code {ended['exitCode']}, {ended.get('reason', '')})" if "exitCode" in ended else ""
             return f"{waiting.get('reason', 'Waiting')}: {waiting.get('message', '')}".rstrip(": ") + last
-    return ""
-
-
-def _config_map(pod_spec: Mapping[str, Any]) -> str:
-    for volume in pod_spec.get("volumes") or []:
-        if "configMap" in volume:
-            return str(volume["configMap"]["name"])
     return ""

@@ -1,11 +1,19 @@
 """The Deployment of an agent's workers."""
 
+import hashlib
+import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from agentspec import AvatarAgentSpec, AvatarProvider
-from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY, WORKER_PORT
-from agentspec.resource import WorkerSpec
+from agentspec import AvatarAgentSpec, AvatarProvider, PodSettings, WorkerSpec
+from agentspec.names import (
+    LIVEKIT_KEY,
+    LIVEKIT_SECRET,
+    OPENAI_KEY,
+    TAVUS_KEY,
+    WORKER_PORT,
+    WORKER_SERVICE_ACCOUNT,
+)
 from agentspec.workerconfig import CONFIG_PATH
 from controller.desired.identity import Owner, labels, metadata
 
@@ -13,6 +21,8 @@ CONTAINER = "worker"
 CONFIG_VOLUME = "config"
 CREDENTIALS_ANNOTATION = "avataragents.io/credentials"
 """On worker pods: fingerprint of the Secrets' values. Variables are read once: other values need other pods."""
+TEMPLATE_ANNOTATION = "avataragents.io/template"
+"""On worker pods: digest of the template they were made from; tells old workers from new ones."""
 NON_ROOT_USER = 65532
 
 DRAIN_MARGIN_SECONDS = 420
@@ -23,6 +33,7 @@ STARTUP_PERIOD_SECONDS = 1
 STARTUP_FAILURES = 180
 """A worker that has not come up after this many seconds is started anew; a cold node imports models for a while."""
 
+_DIGEST_LENGTH = 12
 _MULTIPROC_DIR = "/var/run/prometheus-multiproc"
 
 
@@ -31,16 +42,30 @@ def grace_seconds(worker: WorkerSpec) -> int:
     return worker.max_call_minutes * 60 + DRAIN_MARGIN_SECONDS
 
 
-def deployment(
-    owner: Owner,
-    spec: AvatarAgentSpec,
-    *,
-    default_image: str,
-    config_map_name: str,
-    credentials: str,
-    replicas: int,
+def pod_template(
+    owner: Owner, spec: AvatarAgentSpec, *, default_image: str, config_map_name: str, credentials: str
 ) -> dict[str, Any]:
-    """The workers: new ones before old ones, and never more rights than they need."""
+    """What workers are made from. Another template rolls new workers in, so it holds nothing that may change for
+    no reason; its digest is its own annotation.
+    """
+    annotations = {**spec.worker.pod.annotations, CREDENTIALS_ANNOTATION: credentials}
+    pod = _pod_spec(spec, spec.worker.image or default_image, config_map_name)
+    text = json.dumps([annotations, pod], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return {
+        "metadata": {"labels": labels(owner), "annotations": {**annotations, TEMPLATE_ANNOTATION: digest}},
+        "spec": pod,
+    }
+
+
+def digest_of(template: dict[str, Any]) -> str:
+    """Tells one pod template from another."""
+    digest: str = template["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+    return digest
+
+
+def deployment(owner: Owner, template: dict[str, Any], *, replicas: int) -> dict[str, Any]:
+    """The workers: new ones before old ones."""
     return {
         "metadata": metadata(owner, owner.worker_name),
         "spec": {
@@ -48,17 +73,14 @@ def deployment(
             "revisionHistoryLimit": 1,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": labels(owner)},
-            "template": {
-                "metadata": {"labels": labels(owner), "annotations": {CREDENTIALS_ANNOTATION: credentials}},
-                "spec": _pod_spec(owner, spec, spec.worker.image or default_image, config_map_name),
-            },
+            "template": template,
         },
     }
 
 
-def _pod_spec(owner: Owner, spec: AvatarAgentSpec, image: str, config_map_name: str) -> dict[str, Any]:
+def _pod_spec(spec: AvatarAgentSpec, image: str, config_map_name: str) -> dict[str, Any]:
     return {
-        "serviceAccountName": owner.worker_name,
+        "serviceAccountName": WORKER_SERVICE_ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds(spec.worker),
@@ -75,7 +97,14 @@ def _pod_spec(owner: Owner, spec: AvatarAgentSpec, image: str, config_map_name: 
             {"name": "metrics", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
         ],
+        **_placement(spec.worker.pod),
     }
+
+
+def _placement(pod: PodSettings) -> dict[str, Any]:
+    """Where the manifest wants the pods."""
+    chosen = pod.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"annotations"})
+    return {field: value for field, value in chosen.items() if value}
 
 
 def _container(spec: AvatarAgentSpec, image: str) -> dict[str, Any]:

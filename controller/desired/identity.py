@@ -17,7 +17,7 @@ class Owner:
 
     @property
     def worker_name(self) -> str:
-        """Name of its worker Deployment and of the ServiceAccount those run as."""
+        """Name of its worker Deployment, and of what goes with it."""
         return f"{self.name}-worker"
 
 

@@ -3,18 +3,28 @@
 from collections.abc import Mapping, Sequence
 
 from agentspec import Condition, ConditionStatus, ConditionType, Reason
-from controller.policy.verdict import Verdict, true
+from controller.policy.verdict import Verdict, false, true
 
 _SUMMARISED = (
     ConditionType.CREDENTIALS_VALID,
+    ConditionType.NAME_UNIQUE,
     ConditionType.KNOWLEDGE_LOADED,
     ConditionType.WORKERS_REGISTERED,
 )
-"""In the order in which a person should mend them."""
+"""In the order in which a person should mend them. An avatar that does not come leaves the voice: no call is lost."""
+
+_HARMLESS = frozenset({Reason.WORKERS_STARTING, Reason.SUSPENDED, Reason.DRAINING})
+"""False, and nothing for a person to mend."""
 
 
-def ready(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
-    """The summary: the first verdict that is false, else true."""
+def ready(verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused: Verdict | None) -> Verdict:
+    """The summary: why no call would be answered, or that one would. `refused`: why Kubernetes forbids the workers."""
+    if refused is not None:
+        return refused
+    if suspended:
+        return false(
+            Reason.SUSPENDED, "spec.suspend is true: no call is taken. Write suspend: false to take calls again."
+        )
     for kind in _SUMMARISED:
         if verdicts[kind].status is ConditionStatus.FALSE:
             return verdicts[kind]
@@ -42,19 +52,38 @@ def assemble(
 
 
 def worth_telling(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
-    """Transitions that a person wants to read as events: what broke, and that the agent is ready.
+    """Transitions that a person wants to read as events: what broke, that the agent is ready, that it is at its limit,
+    and roll-outs.
 
     A summary that is false only repeats what broke, unless no part of it did.
     """
-    before = {condition.type: (condition.status, condition.reason) for condition in previous}
+    before = {condition.type: condition for condition in previous}
     broken = {condition.reason for condition in current if _broken_part(condition)}
     return [
         condition
         for condition in current
-        if before.get(condition.type) != (condition.status, condition.reason)
-        and (_broken_part(condition) or (condition.type is ConditionType.READY and condition.reason not in broken))
+        if _changed(before.get(condition.type), condition) and _telling(before, condition, broken)
     ]
 
 
+def _changed(before: Condition | None, now: Condition) -> bool:
+    return before is None or (before.status, before.reason) != (now.status, now.reason)
+
+
+def _telling(before: Mapping[ConditionType, Condition], now: Condition, broken: set[Reason]) -> bool:
+    if now.type is ConditionType.READY:
+        return now.reason not in broken | _HARMLESS or now.reason is Reason.SUSPENDED
+    if now.type is ConditionType.SCALING_LIMITED:
+        return now.status is ConditionStatus.TRUE
+    if now.type is ConditionType.PROGRESSING:  # a first start is told by Ready
+        return now.reason is Reason.ROLLING_OUT and now.type in before
+    return _broken_part(now)
+
+
 def _broken_part(condition: Condition) -> bool:
-    return condition.type is not ConditionType.READY and condition.status is ConditionStatus.FALSE
+    """Something of the agent's own is not as it should be."""
+    return (
+        condition.type not in (ConditionType.READY, ConditionType.SCALING_LIMITED, ConditionType.PROGRESSING)
+        and condition.status is ConditionStatus.FALSE
+        and condition.reason not in _HARMLESS
+    )

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agentspec.resource import ScalingSpec
+from agentspec import Reason, ScalingMode, ScalingSpec
+from controller.policy.verdict import Verdict, false, true
 
 
 class ScaleReason(StrEnum):
@@ -19,6 +20,8 @@ class ScaleReason(StrEnum):
     """Fewer would do, but not for long enough yet."""
     WORKERS_BUSY = "WorkersBusy"
     """Fewer would do, but those that run have calls."""
+    STOPPED = "Stopped"
+    """None may run: the agent is suspended, or its name is another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,25 @@ History = tuple[Sample, ...]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """How many workers to run."""
+
     workers: int
     reason: ScaleReason
-    limited: bool
-    """maxWorkers kept it from being more."""
+    wanted: int
+    """What calls, pending calls and free slots need: more than `workers` where maxWorkers stands in the way."""
     history: History
+    again_in: float | None = None
+    """Seconds after which time alone may change the decision; None: never."""
+
+    @property
+    def limited(self) -> bool:
+        """maxWorkers kept it from being more."""
+        return self.wanted > self.workers and not self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """None may run."""
+        return self.reason is ScaleReason.STOPPED
 
 
 def needed(scaling: ScalingSpec, calls_per_worker: int, load: Load) -> int:
@@ -60,28 +77,44 @@ def needed(scaling: ScalingSpec, calls_per_worker: int, load: Load) -> int:
 
 
 def decide(
-    scaling: ScalingSpec, calls_per_worker: int, load: Load, *, current: int | None, history: History, now: float
+    scaling: ScalingSpec,
+    calls_per_worker: int,
+    load: Load,
+    *,
+    stopped: bool,
+    current: int | None,
+    history: History,
+    now: float,
 ) -> Decision:
-    """How many workers to run. `current`: how many are asked for now, None when there is no Deployment yet.
+    """How many workers to run. `stopped`: none may. `current`: how many are asked for now, None when there is no
+    Deployment yet.
 
     An empty history (the controller has just started) counts `current` as needed until now.
     """
+    if stopped:
+        return Decision(0, ScaleReason.STOPPED, 0, ())
+    if scaling.mode is ScalingMode.FIXED:
+        workers = scaling.workers or 0
+        return Decision(workers, _reason(workers, current or 0, workers, 0), workers, ())
     wanted = needed(scaling, calls_per_worker, load)
     need = max(scaling.min_workers, min(wanted, scaling.max_workers))
-    limited = wanted > scaling.max_workers
     if not history and current is not None:
         history = (Sample(now, current),)
     history = _remember(history, Sample(now, need), scaling.scale_down_delay_seconds)
     if current is None:
-        return Decision(need, ScaleReason.MORE_NEEDED, limited, history)
-    held = max(sample.workers for sample in history)
+        return Decision(need, ScaleReason.MORE_NEEDED, wanted, history)
+    highest = max(history, key=lambda sample: sample.workers)
+    held = highest.workers
     floor = max(need, current) if load.busy_unready else max(need, load.busy)
     workers = min(max(need, min(max(held, floor), current)), scaling.max_workers)
-    return Decision(workers, _reason(workers, current, need, held), limited, history)
+    waits = highest.at + scaling.scale_down_delay_seconds - now if held > need else None
+    return Decision(workers, _reason(workers, current, need, held), wanted, history, waits)
 
 
 def _remember(history: History, sample: Sample, delay: float) -> History:
-    kept = [old for old in history if sample.at - old.at < delay and old.workers > sample.workers]
+    """What was decided last has been needed until now."""
+    until_now = (*history[:-1], Sample(sample.at, history[-1].workers)) if history else ()
+    kept = [old for old in until_now if sample.at - old.at < delay and old.workers > sample.workers]
     return (*kept, sample)
 
 
@@ -93,3 +126,16 @@ def _reason(workers: int, current: int, need: int, held: int) -> ScaleReason:
     if need < current:
         return ScaleReason.DELAY_RUNNING if held >= current else ScaleReason.WORKERS_BUSY
     return ScaleReason.STEADY
+
+
+def scaling_limited(scaling: ScalingSpec, decision: Decision) -> Verdict:
+    """Whether callers may have to wait because no more workers are allowed."""
+    if decision.limited:
+        return true(
+            Reason.MAX_WORKERS_REACHED,
+            f"Calls, waiting calls and free slots need {decision.wanted} workers; spec.scaling.maxWorkers allows "
+            f"{scaling.max_workers}. Raise it, or worker.callsPerWorker, or lower scaling.freeSlots.",
+        )
+    if scaling.mode is ScalingMode.FIXED:
+        return false(Reason.WITHIN_LIMITS, "The number of workers is fixed: calls do not change it.")
+    return false(Reason.WITHIN_LIMITS, f"Calls need no more than the {scaling.max_workers} workers allowed.")

@@ -42,8 +42,13 @@ def workers(
     if registered:
         message = f"{len(registered)} of {wanted} workers are registered {_as(registered_name)}."
         return true(Reason.REGISTERED, f"{message} {trouble}".strip())
+    if held_back and not staying:
+        return false(
+            Reason.NOT_REGISTERED,
+            "No worker is started before CredentialsValid, NameUnique and KnowledgeLoaded are no longer false.",
+        )
     if wanted == 0 and not staying:
-        return true(Reason.NO_WORKERS_WANTED, "No worker is wanted now; the first waiting call starts one.")
+        return _nobody_wanted(len(seen))
     strangers = [
         worker
         for worker in staying
@@ -65,11 +70,13 @@ def workers(
             f"Pods run but are not registered with LiveKit at {livekit_url}: {', '.join(deaf[:_NAMED_PODS])}. "
             f"See why: kubectl logs {deaf[0]} -n {namespace}",
         )
-    if held_back and not staying:
-        return false(
-            Reason.NOT_REGISTERED, "No worker is started before CredentialsValid and KnowledgeLoaded are true."
-        )
-    return false(Reason.WORKERS_STARTING, f"{len(staying)} of {wanted} worker pods exist; none is registered yet.")
+    return false(Reason.WORKERS_STARTING, "Workers are starting; none is registered yet.")
+
+
+def _nobody_wanted(leaving: int) -> Verdict:
+    if leaving:
+        return true(Reason.DRAINING, f"No worker is wanted now; {leaving} still finish their calls and leave.")
+    return true(Reason.NO_WORKERS_WANTED, "No worker is wanted now; the first waiting call starts one.")
 
 
 def _reported(worker: WorkerSeen) -> str:

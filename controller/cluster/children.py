@@ -1,0 +1,138 @@
+"""The objects that AvatarAgents become: kept as the API server has them, and applied where they differ."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from controller.cluster.client import ApiError, Document, KubeClient
+from controller.cluster.informer import Informer
+from controller.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    REPLICA_SET,
+    SERVICE_ACCOUNT,
+    Kind,
+)
+from controller.cluster.observe import (
+    DELETION_COST,
+    children_selector,
+    config_map_of,
+    deployment_seen,
+    object_seen,
+    pod_seen,
+)
+from controller.observation import DeploymentSeen, Key, ObjectSeen, PodSeen
+from controller.policy.drift import Applied, digest, must_apply
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """One kind of child: what is there, and what was applied."""
+
+    def __init__(self, client: KubeClient, informer: Informer[T], identify: Callable[[T], ObjectSeen]) -> None:
+        self.informer = informer
+        self._client = client
+        self._identify = identify
+        self._applied: dict[Key, dict[str, Applied]] = {}
+
+    def get(self, key: Key, name: str) -> T | None:
+        """An agent's child of that name; of what serves a whole namespace the agent's name is empty."""
+        return self.informer.of(key).get(name)
+
+    async def identity_of(self, key: Key, name: str) -> ObjectSeen | None:
+        """Whatever stands under that name, whoever made it; None: nothing. Raises ApiError."""
+        there = self.get(key, name)
+        if there is not None:
+            return self._identify(there)
+        document = await self._client.get(self.informer.kind, key.namespace, name)
+        return None if document is None else self._identify(self.informer.read(document))
+
+    async def apply(self, key: Key, document: Document) -> None:
+        """Make it so, unless it is. Raises ApiError."""
+        name = document["metadata"]["name"]
+        there, applied = self.get(key, name), self._applied.setdefault(key, {})
+        if not must_apply(document, None if there is None else self._identify(there), applied.get(name)):
+            return
+        answer = await self._client.apply(self.informer.kind, document)
+        self.informer.see(answer)
+        applied[name] = Applied(digest(document), self._identify(self.informer.read(answer)))
+
+    async def delete(self, key: Key, name: str) -> None:
+        """Remove one. Raises ApiError."""
+        await self._client.delete(self.informer.kind, key.namespace, name)
+        self._applied.get(key, {}).pop(name, None)
+
+    def forget(self, key: Key) -> None:
+        """Nothing of it is wanted any more."""
+        self._applied.pop(key, None)
+
+
+class Children:
+    """All kinds of children."""
+
+    def __init__(self, client: KubeClient, namespace: str | None, changed: Callable[[Key], None]) -> None:
+        """`changed` is told of the agent (its name is empty for what serves a whole namespace) when a child did."""
+        self._client = client
+
+        def plain(kind: Kind, *, metadata_only: bool = False) -> Kept[ObjectSeen]:
+            informer = Informer(client, kind, namespace, object_seen, changed, metadata_only=metadata_only)
+            return Kept(client, informer, lambda seen: seen)
+
+        deployments = Informer(client, DEPLOYMENT, namespace, deployment_seen, changed)
+        self.deployments: Kept[DeploymentSeen] = Kept(client, deployments, lambda seen: seen.object)
+        self.config_maps = plain(CONFIG_MAP, metadata_only=True)
+        self.budgets = plain(POD_DISRUPTION_BUDGET)
+        self.service_accounts = plain(SERVICE_ACCOUNT)
+        self.network_policies = plain(NETWORK_POLICY)
+        self._pods = Informer(client, POD, namespace, pod_seen, changed)
+
+    def pods(self, key: Key) -> list[PodSeen]:
+        """An agent's worker pods that have not ended."""
+        return [pod for pod in self._pods.of(key).values() if not pod.ended]
+
+    def namespaces_with_pods(self) -> set[str]:
+        """Where there are worker pods."""
+        return self._pods.namespaces()
+
+    @property
+    def informers(self) -> list[Informer[DeploymentSeen] | Informer[ObjectSeen] | Informer[PodSeen]]:
+        """All of them; each has to be run."""
+        return [self._pods, self.deployments.informer, *(kept.informer for kept in self._plain)]
+
+    @property
+    def _plain(self) -> list[Kept[ObjectSeen]]:
+        return [self.config_maps, self.budgets, self.service_accounts, self.network_policies]
+
+    async def wait_listed(self) -> None:
+        """Until everything there was has been seen."""
+        await asyncio.gather(*(informer.wait_listed() for informer in self.informers))
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self.deployments.forget(key)
+        for kept in self._plain:
+            kept.forget(key)
+
+    async def scale(self, namespace: str, deployment: str, replicas: int) -> None:
+        """Change only how many workers there are."""
+        answer = await self._client.merge(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
+        self.deployments.informer.see(answer)
+
+    async def price(self, namespace: str, costs: Mapping[str, str]) -> None:
+        """Say how dear pods are: of those that could leave, the cheapest go first. One that is gone is fine."""
+        for pod, cost in costs.items():
+            try:
+                await self._client.merge(POD, namespace, pod, {"metadata": {"annotations": {DELETION_COST: cost}}})
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+
+    async def config_maps_of_replica_sets(self, key: Key) -> set[str]:
+        """Names of the configurations that ReplicaSets with pods, or about to have some, start pods with."""
+        found = await self._client.list(REPLICA_SET, key.namespace, children_selector(key.name))
+        living = [one for one in found if one["spec"].get("replicas") or one["status"].get("replicas")]
+        return {config_map_of(one["spec"]["template"]["spec"]) for one in living}

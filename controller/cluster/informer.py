@@ -1,0 +1,145 @@
+"""Keeps what matters of one kind's objects as the API server has them: list, watch, and list again after a gap.
+
+The shape is client-go's Reflector. kopf's own watch hides bookmarks, so nobody sees that it has stalled, and after a
+gap (410 Gone) it never tells what was deleted meanwhile; here the new list replaces everything.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from agentspec.names import AGENT_LABEL
+from controller.cluster.client import ApiError, Document, KubeClient
+from controller.cluster.kinds import Kind
+from controller.cluster.observe import MANAGED_SELECTOR
+from controller.observation import Key
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 15.0
+_GONE = 410
+
+
+class Informer(Generic[T]):
+    """The managed objects of one kind, by the AvatarAgent they belong to; those that serve all have an empty name."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        kind: Kind,
+        namespace: str | None,
+        read: Callable[[Document], T],
+        changed: Callable[[Key], None],
+        *,
+        metadata_only: bool = False,
+    ) -> None:
+        """`read` takes from a document what matters; `changed` is told of an agent when that is another than before."""
+        self.kind = kind
+        self.heard: float | None = None
+        """When the API server last said anything (monotonic seconds); None: not listed yet."""
+        self._client = client
+        self._namespace = namespace
+        self.read = read
+        self._changed = changed
+        self._shape: dict[str, Any] = {"selector": MANAGED_SELECTOR, "metadata_only": metadata_only}
+        self._objects: dict[Key, dict[str, T]] = {}
+        self._known: dict[tuple[str, str], tuple[Key, int]] = {}
+        self._version = ""
+        """How far the watch has come; empty: everything has to be listed."""
+        self._pause = FIRST_PAUSE_SECONDS
+        self._listed = asyncio.Event()
+
+    def of(self, key: Key) -> Mapping[str, T]:
+        """An agent's objects, by name."""
+        return self._objects.get(key, {})
+
+    def namespaces(self) -> set[str]:
+        """Where there are any."""
+        return {key.namespace for key in self._objects}
+
+    async def wait_listed(self) -> None:
+        """Until everything there was has been seen."""
+        await self._listed.wait()
+
+    def see(self, document: Document) -> None:
+        """An object as the API server has it: out of a watch, or its answer to a write."""
+        metadata = document["metadata"]
+        identity, version = (metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
+        key, (before, known) = _key(document), self._known.get(identity, (None, 0))
+        # Versions are comparable numbers: Kubernetes documentation, "API Concepts", "Resource versions" (1.35 on).
+        if version <= known:
+            return
+        if before not in (None, key):
+            self._remove(identity)  # its label was edited: somebody's child is missing now
+        self._known[identity] = (key, version)
+        objects = self._objects.setdefault(key, {})
+        old, new = objects.get(metadata["name"]), self.read(document)
+        objects[metadata["name"]] = new
+        if new != old:
+            self._changed(key)
+
+    def lose(self, document: Document) -> None:
+        """An object is gone, or has lost the labels by which it is watched."""
+        metadata = document["metadata"]
+        identity = (metadata["namespace"], metadata["name"])
+        if self._known.get(identity, (None, 0))[1] <= int(metadata["resourceVersion"]):
+            self._remove(identity)
+
+    def _remove(self, identity: tuple[str, str]) -> None:
+        if identity not in self._known:
+            return
+        key, _ = self._known.pop(identity)
+        objects = self._objects[key]
+        del objects[identity[1]]
+        if not objects:
+            del self._objects[key]
+        self._changed(key)
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except ApiError as error:
+                if error.status:
+                    self._version = ""  # the API server answers, and not with events: begin anew
+                if error.status == _GONE:
+                    continue
+                facts = {"kind": self.kind.kind, "error": str(error), "retry_seconds": self._pause}
+                logger.warning("watch interrupted", extra=facts)
+                await asyncio.sleep(self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+
+    async def _list(self) -> None:
+        documents, version = await self._client.list_at(self.kind, self._namespace, **self._shape)
+        there = {(document["metadata"]["namespace"], document["metadata"]["name"]) for document in documents}
+        for identity in self._known.keys() - there:
+            self._remove(identity)
+        for document in documents:
+            self.see(document)
+        self.heard, self._version = time.monotonic(), version
+        self._listed.set()
+
+    async def _watch(self) -> None:
+        """Follow until the API server ends the watch. Raises ApiError."""
+        events = self._client.watch(self.kind, self._namespace, self._version, **self._shape)
+        async with contextlib.aclosing(events):
+            async for event, document in events:
+                self.heard, self._pause = time.monotonic(), FIRST_PAUSE_SECONDS
+                self._version = document["metadata"]["resourceVersion"]
+                if event == "DELETED":
+                    self.lose(document)
+                elif event != "BOOKMARK":
+                    self.see(document)
+
+
+def _key(document: Document) -> Key:
+    metadata = document["metadata"]
+    return Key(metadata["namespace"], (metadata.get("labels") or {}).get(AGENT_LABEL, ""))

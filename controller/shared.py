@@ -1,0 +1,49 @@
+"""Keeps what serves a whole namespace: there as long as the namespace has AvatarAgents or their workers, and once."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+
+from controller.agents import Agents
+from controller.cluster.children import Children
+from controller.cluster.client import ApiError
+from controller.desired.shared import network_policy, service_account
+from controller.observation import Key
+
+logger = logging.getLogger(__name__)
+
+
+class SharedObjects:
+    """ServiceAccount and NetworkPolicy of every namespace with agents."""
+
+    def __init__(self, children: Children, agents: Agents, sources: Sequence[str]) -> None:
+        """`sources`: the namespaces that may connect to workers."""
+        self._children = children
+        self._agents = agents
+        self._sources = sources
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def ensure(self, namespace: str) -> None:
+        """They are there and as they should be. Raises ApiError."""
+        key = Key(namespace, "")
+        async with self._locks[namespace]:
+            await self._children.service_accounts.apply(key, service_account(namespace))
+            await self._children.network_policies.apply(key, network_policy(namespace, self._sources))
+
+    async def remove_unused(self) -> None:
+        """Remove them where the last agent has gone, and its workers with it. What cannot be removed now is later."""
+        kept = (self._children.service_accounts, self._children.network_policies)
+        unused = {namespace for kind in kept for namespace in kind.informer.namespaces()} - self._used()
+        for key in (Key(namespace, "") for namespace in sorted(unused)):
+            self._locks.pop(key.namespace, None)
+            try:
+                for kind in kept:
+                    for name in list(kind.informer.of(key)):
+                        await kind.delete(key, name)
+            except ApiError as error:
+                facts = {"agent_namespace": key.namespace, "error": str(error)}
+                logger.warning("shared objects not removed", extra=facts)
+
+    def _used(self) -> set[str]:
+        return {agent.key.namespace for agent in self._agents.all()} | self._children.namespaces_with_pods()

@@ -1,0 +1,105 @@
+"""Follows every worker: each tells its state whenever it changes, over one long answer (`GET /status?watch`)."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import aiohttp
+
+from agentspec import WorkerStatus
+from agentspec.names import WORKER_PORT
+from agentspec.wire import STATUS_HEARTBEAT_SECONDS
+from controller.fleet import WORKER_MEMORY_SECONDS, Fleet
+from controller.observation import Key, PodSeen
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2.0
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 30.0
+FIRST_WORD_SECONDS = 1.0
+"""How long a reconcile waits for workers that it has never heard: they answer in milliseconds, or not at all."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
+"""A worker that misses two heartbeats is asked anew."""
+
+
+class Stream:
+    """One worker's task, and whether it has come to a first word or a first failure."""
+
+    def __init__(self, task: asyncio.Task[None], answered: asyncio.Event) -> None:
+        self.task = task
+        self.answered = answered
+
+
+class WorkerStreams:
+    """Keeps the fleet's knowledge of its workers fresh."""
+
+    def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, changed: Callable[[Key], None]) -> None:
+        self._fleet = fleet
+        self._session = session
+        self._changed = changed
+        self._streams: dict[Key, dict[str, Stream]] = {}
+
+    def follow(self, key: Key, pods: Iterable[PodSeen]) -> None:
+        """These are an agent's workers now: listen to exactly those that run."""
+        running = {pod.name: pod for pod in pods if pod.running and pod.ip}
+        streams = self._streams.setdefault(key, {})
+        for name in streams.keys() - running.keys():
+            streams.pop(name).task.cancel()
+        for name in running.keys() - streams.keys():
+            answered = asyncio.Event()
+            task = asyncio.create_task(self._follow(key, running[name], answered), name=f"worker {name}")
+            streams[name] = Stream(task, answered)
+        if not streams:
+            del self._streams[key]
+
+    async def heard(self, key: Key) -> None:
+        """Until each of the agent's workers has said a first word, or failed to: a restarted controller must not take
+        them for silent. Bounded."""
+        waiting = [stream for stream in self._streams.get(key, {}).values() if not stream.answered.is_set()]
+        if not waiting:
+            return
+        try:
+            async with asyncio.timeout(FIRST_WORD_SECONDS):
+                for stream in waiting:
+                    await stream.answered.wait()
+        except TimeoutError:
+            pass
+
+    def cancel(self) -> None:
+        """Stop listening."""
+        for streams in self._streams.values():
+            for stream in streams.values():
+                stream.task.cancel()
+        self._streams.clear()
+
+    async def _follow(self, key: Key, pod: PodSeen, answered: asyncio.Event) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            started = time.monotonic()
+            try:
+                await self._listen(key, pod, answered)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                pass  # starting, leaving, or out of reach: Kubernetes' own probes judge that
+            except ValueError as error:
+                logger.warning("worker status not understood", extra={"pod": pod.name, "error": str(error)[:200]})
+            answered.set()
+            # Silence is judged once what was heard last is too old to count.
+            asyncio.get_running_loop().call_later(WORKER_MEMORY_SECONDS + 0.1, self._changed, key)
+            if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _listen(self, key: Key, pod: PodSeen, answered: asyncio.Event) -> None:
+        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+        url = f"http://{host}:{WORKER_PORT}/status?watch"
+        async with self._session.get(url, timeout=_TIMEOUT) as response:
+            response.raise_for_status()
+            async for line in response.content:
+                status = WorkerStatus.model_validate_json(line)
+                if self._fleet.hear_worker(key, pod.name, status, time.monotonic()):
+                    self._changed(key)
+                answered.set()
