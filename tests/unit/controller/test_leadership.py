@@ -241,6 +241,27 @@ def test_a_short_outage_changes_nothing_and_is_told_once(caplog: pytest.LogCaptu
     assert told == ["leading", "lease not reached", "lease reached again"]
 
 
+def test_half_of_all_requests_may_fail() -> None:
+    class Failing(Api):
+        asked = 0
+
+        async def _answer(self) -> None:
+            self.asked += 1
+            self.failing = TOO_MANY if self.asked % 4 in (1, 2) else None
+            await super()._answer()
+
+    async def scenario() -> None:
+        first = Leadership(Failing(Store()), "system", "the-lease", "one")
+        work = Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 2 * RETRY_SECONDS + 1)
+        await asyncio.sleep(3600)
+        assert (work.ended, first.held) == (None, True)
+        await ended(leading)
+
+    run(scenario())
+
+
 def test_a_standby_waits_through_an_outage() -> None:
     async def scenario() -> None:
         api, first = candidate(Store(), "one")
@@ -286,7 +307,8 @@ def test_somebody_else_s_edit_of_the_lease_does_not_end_the_work(caplog: pytest.
         leading = asyncio.create_task(first.lead(work))
         await begun(work, 1)
         await asyncio.sleep(60)
-        assert (work.ended, first.held, api.conflicts) == (None, True, 15)
+        assert (work.ended, first.held) == (None, True)
+        assert api.conflicts > 10
         await ended(leading)
 
     run(scenario())
