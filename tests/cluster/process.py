@@ -25,7 +25,7 @@ GATEWAY_NAME = "avatar-agent-gateway"
 
 @dataclass
 class RunningController:
-    """A controller that is ready."""
+    """A controller's process."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -69,6 +69,22 @@ class RunningController:
 @contextmanager
 def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> Iterator[RunningController]:
     """Start a controller, wait until it is ready, and stop it afterwards."""
+    started = launch(python, kubeconfig, log, namespace)
+    try:
+        _wait_ready(started)
+        yield started
+    finally:
+        started.process.terminate()
+        try:
+            started.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            started.process.kill()
+            started.process.wait()
+            raise
+
+
+def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> RunningController:
+    """Start a controller that serves a namespace (empty: all) and candidates for the installation's Lease."""
     port = _free_port()
     environment = {
         **os.environ,
@@ -81,18 +97,7 @@ def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> It
     }
     with log.open("wb") as output:
         process = subprocess.Popen([python, "-m", "controller"], env=environment, stderr=output)
-    started = RunningController(process, f"http://127.0.0.1:{port}", log)
-    try:
-        _wait_ready(started)
-        yield started
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+    return RunningController(process, f"http://127.0.0.1:{port}", log)
 
 
 def _wait_ready(started: RunningController) -> None:
