@@ -25,6 +25,8 @@ STOP_SECONDS = 4.0
 """For the work to end when it is cancelled: less than a Lease lasts beyond the renew deadline."""
 RELEASE_SECONDS = 2.0
 """For letting go of the Lease; if that fails it runs out."""
+RELEASE_AGAIN_SECONDS = 0.2
+"""After an attempt at that which failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +166,17 @@ class Leadership:
         return True
 
     async def _release(self) -> None:
+        trouble = ""
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._candidate.release()
-        except (ApiError, TimeoutError, ValueError) as error:
-            logger.warning("lease not released", extra={"error": str(error)})
+                while True:
+                    try:
+                        return await self._candidate.release()
+                    except (ApiError, ValueError) as error:
+                        trouble = str(error)
+                    await asyncio.sleep(RELEASE_AGAIN_SECONDS)
+        except TimeoutError:
+            logger.warning("lease not released", extra={"error": trouble})
 
     def _left(self) -> float:
         """Seconds until the renew deadline."""

@@ -310,6 +310,7 @@ def test_somebody_else_s_edit_of_the_lease_does_not_end_the_work(caplog: pytest.
         assert (work.ended, first.held) == (None, True)
         assert api.conflicts > 10
         await ended(leading)
+        assert api.store.holder == "", "it was released in spite of them"
 
     run(scenario())
     assert caplog.records == [], "a lost race is nothing to tell"
