@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason
+from agentspec.avatar import TavusSpec
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
 from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen
 from controller.policy.verdict import Verdict, false, true, unknown
@@ -37,13 +38,16 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
             spec.voice.openai.credentials_secret_ref.name, (OPENAI_KEY,), "spec.voice.openai.credentialsSecretRef"
         ),
     ]
-    if spec.avatar.provider is AvatarProvider.TAVUS and spec.avatar.tavus is not None:
-        wanted.append(
-            WantedSecret(
-                spec.avatar.tavus.credentials_secret_ref.name, (TAVUS_KEY,), "spec.avatar.tavus.credentialsSecretRef"
-            )
-        )
+    tavus = tavus_in_use(spec)
+    if tavus is not None:
+        field = "spec.avatar.tavus.credentialsSecretRef"
+        wanted.append(WantedSecret(tavus.credentials_secret_ref.name, (TAVUS_KEY,), field))
     return wanted
+
+
+def tavus_in_use(spec: AvatarAgentSpec) -> TavusSpec | None:
+    """The settings for Tavus, if it renders the face: they may stay in a manifest that turned it off."""
+    return spec.avatar.tavus if spec.avatar.provider is AvatarProvider.TAVUS else None
 
 
 def secret_seen(name: str, values: Mapping[str, str] | None, problem: str = "") -> SecretSeen:
