@@ -1,0 +1,314 @@
+"""What the API server itself says of a manifest: no controller runs here."""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agentspec import API_GROUP, API_VERSION, AvatarAgentSpec
+from agentspec.crd import RULES, crd
+from devkit.cluster import Cluster
+from tests.cluster import manifests
+from tests.cluster.instance import REPOSITORY, kubectl
+
+EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.yaml"))
+URL = "wss://livekit.example"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A namespace of the API server, and what people say to it."""
+
+    cluster: Cluster
+    namespace: str
+
+    def kubectl(self, *arguments: str, document: object = None) -> str:
+        stdin = None if document is None else json.dumps(document)
+        return kubectl(self.cluster, "--namespace", self.namespace, *arguments, stdin=stdin)
+
+    def apply(self, name: str, spec: dict[str, Any], *options: str) -> dict[str, Any]:
+        """Apply an AvatarAgent and return it as it is stored."""
+        manifest = {"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": "AvatarAgent", "metadata": {"name": name}}
+        said = self.kubectl("apply", "-f", "-", "-o", "json", *options, document=manifest | {"spec": spec})
+        stored: dict[str, Any] = json.loads(said)
+        return stored
+
+    def refusal(self, name: str, spec: dict[str, Any]) -> str:
+        """What a person reads whose manifest is refused."""
+        with pytest.raises(subprocess.CalledProcessError) as raised:
+            self.apply(name, spec, "--dry-run=server")
+        return str(raised.value.stderr)
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[Place]:
+    opened = Place(cluster, f"schema-{secrets.token_hex(3)}")
+    kubectl(cluster, "create", "namespace", opened.namespace)
+    yield opened
+    opened.kubectl("delete", "avataragents", "--all", "--wait=false")
+    kubectl(cluster, "delete", "namespace", opened.namespace, "--wait=false")
+
+
+def minimal(**changes: Any) -> dict[str, Any]:
+    """The least spec there is, with `changes` laid over it: a dictionary is merged, everything else replaced."""
+    spec = {
+        "livekit": {"url": URL, "credentialsSecretRef": {"name": "livekit"}},
+        "voice": {"openai": {"credentialsSecretRef": {"name": "openai"}}},
+    }
+    return merged(spec, changes)
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = deepcopy(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+TAVUS = {"faceID": "face", "palID": "pal", "credentialsSecretRef": {"name": "tavus"}}
+TEXT_REF = {"name": "texts", "key": "text.md"}
+
+
+def toleration(**fields: Any) -> dict[str, Any]:
+    return {"worker": {"pod": {"tolerations": [fields]}}}
+
+
+def pod(**fields: Any) -> dict[str, Any]:
+    return {"worker": {"pod": fields}}
+
+
+def resources(**fields: Any) -> dict[str, Any]:
+    return {"worker": {"resources": fields}}
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"agentName": "front desk"}, "write an agent name of letters, digits"),
+    ({"language": "English"}, "write a BCP 47 language such as en, ar or pt-BR"),
+    ({"livekit": {"url": "https://livekit.example"}}, "write a WebSocket URL such as wss://project.livekit.cloud"),
+    ({"livekit": {"url": "wss://user:password@livekit.example"}}, "without user, query or fragment"),
+    ({"livekit": {"url": "wss://livekit.example:70000"}}, "write a WebSocket URL such as"),
+    ({"livekit": {"url": "wss://livekit.example/\u00e9"}}, "write a WebSocket URL such as"),
+    ({"livekit": {"credentialsSecretRef": {"name": "Live_Kit"}}}, "write an object's name: lower-case letters"),
+    ({"voice": {"openai": {"baseURL": "api.openai.com"}}}, "write a base URL such as https://api.openai.com/v1"),
+    ({"dispatch": {"allowedOrigins": ["https://a.example"]}}, "write access: Public or remove allowedOrigins"),
+    (
+        {"dispatch": {"access": "Public", "allowedOrigins": ["https://*.example"]}},
+        "write an exact origin such as https://www.example.com",
+    ),
+    ({"persona": {"instructions": "x", "instructionsRef": TEXT_REF}}, "either persona.instructions or persona.inst"),
+    ({"persona": {"greeting": "x", "greetingRef": TEXT_REF}}, "either persona.greeting or persona.greetingRef"),
+    ({"persona": {"greetingRef": TEXT_REF | {"key": "a/b"}}}, "write a ConfigMap's key: letters, digits"),
+    ({"knowledge": [{}]}, "write exactly one of the two"),
+    ({"knowledge": [{"configMapRef": {"name": "a"}, "text": "x", "name": "b"}]}, "write exactly one of the two"),
+    ({"knowledge": [{"text": "x"}]}, "name and text belong together"),
+    ({"knowledge": [{"configMapRef": {"name": "a"}, "name": "b"}]}, "name and text belong together"),
+    ({"knowledge": [{"name": "opening hours", "text": "x"}]}, "such as opening-hours"),
+    ({"avatar": {"provider": "Tavus"}}, "add avatar.tavus with faceID, palID and credentialsSecretRef"),
+    ({"avatar": {"maxSessions": 3}}, "write provider: Tavus or remove maxSessions"),
+    ({"avatar": {"provider": "Tavus", "tavus": TAVUS | {"faceID": "../x"}}}, "write the id as Tavus shows it"),
+    ({"worker": {"image": "my image"}}, "write an image such as registry.example.com/team/worker:1.0"),
+    (resources(limits={"cpu": "two"}), "write a quantity such as 250m, 2, 512Mi or 1.5Gi"),
+    (resources(limits={"cpu": -1}), "write a quantity such as 250m, 2, 512Mi or 1.5Gi"),
+    (resources(limits={"gpu": 1}), "write cpu, memory, ephemeral-storage, or an extended resource"),
+    (resources(requests={"memory": "3Gi"}), "a request must not exceed its limit"),
+    (resources(requests={"cpu": 3}, limits={"cpu": 2}), "a request must not exceed its limit"),
+    (toleration(key="a", operator="Exists", value="b"), "operator Exists looks at no value"),
+    (toleration(value="b"), "operator Equal needs a key: write key, or operator: Exists"),
+    (toleration(key="a", tolerationSeconds=1), "write effect: NoExecute or remove tolerationSeconds"),
+    (toleration(key="a b"), "write a taint's key such as dedicated or example.com/gpu"),
+    (toleration(key="a", value="-"), "write a label's value: at most 63 letters"),
+    (pod(nodeSelector={"a": "b c"}), "write a label's value: at most 63 letters"),
+    (pod(nodeSelector={"a/b/c": "d"}), "write keys such as disktype or example.com/zone"),
+    (pod(annotations={"": "x"}), "write keys such as disktype or example.com/zone"),
+    (pod(annotations={"avataragents.io/credentials": "x"}), "they are the operator's own, or could weaken the pod"),
+    (
+        pod(annotations={"container.apparmor.security.beta.kubernetes.io/worker": "unconfined"}),
+        "they are the operator's own, or could weaken the pod",
+    ),
+    (pod(priorityClassName="Urgent!"), "write a PriorityClass's name"),
+    ({"scaling": {"minWorkers": 5, "maxWorkers": 2}}, "lower minWorkers or raise maxWorkers"),
+    ({"scaling": {"minWorkers": 21}}, "lower minWorkers or raise maxWorkers"),
+    ({"scaling": {"mode": "Fixed"}}, "write scaling.workers, or mode: Calls to follow the calls"),
+    ({"scaling": {"workers": 2}}, "write mode: Fixed, or remove scaling.workers"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), REFUSED, ids=[told for _, told in REFUSED])
+def test_a_refusal_says_what_to_write_instead(place: Place, change: dict[str, Any], told: str) -> None:
+    assert told in place.refusal("refused", minimal(**change))
+
+
+def test_a_name_too_long_for_a_label_is_refused(place: Place) -> None:
+    assert "metadata.name must have at most 63 characters: choose a shorter one" in place.refusal("a" * 64, minimal())
+
+
+def test_every_rule_of_the_schema_is_refused_above() -> None:
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    untested = {message for message in messages(schema) if not any(told in message for _, told in REFUSED)}
+    assert not untested
+
+
+def messages(node: dict[str, Any]) -> Iterator[str]:
+    yield from (rule["message"] for rule in node.get(RULES, []))
+    for child in node.get("properties", {}).values():
+        yield from messages(child)
+    for key in ("items", "additionalProperties"):
+        if key in node:
+            yield from messages(node[key])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"scaling": {"freeSlots": -1}}, "spec.scaling.freeSlots in body should be greater than or equal to 0"),
+        ({"worker": {"maxCallMinutes": 721}}, "spec.worker.maxCallMinutes in body should be less than or equal to 720"),
+        ({"dispatch": {"mode": "Manual"}}, 'supported values: "Explicit", "Automatic"'),
+        ({"persona": {"greeting": "x" * 1025}}, "spec.persona.greeting: Too long: may not be more than 1024"),
+        ({"knowledge": [{"configMapRef": {"name": "a"}}] * 17}, "spec.knowledge: Too many: 17: must have at most 16"),
+        ({"livekit": {"url": None}}, "spec.livekit.url: Required value"),
+        ({"worker": {"serviceAccountName": "root"}}, 'unknown field "spec.worker.serviceAccountName"'),
+        (pod(hostNetwork=True), 'unknown field "spec.worker.pod.hostNetwork"'),
+    ],
+    ids=["too little", "too much", "not a value", "too long", "too many", "missing", "unknown", "a weaker pod"],
+)
+def test_types_and_bounds_are_refused_by_name(place: Place, change: dict[str, Any], told: str) -> None:
+    assert told in place.refusal("refused", minimal(**change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"livekit": {"url": "ws://10.0.0.1:7880"}},
+        {"livekit": {"url": "wss://[2001:db8::1]:443/rtc"}},
+        {"avatar": {"tavus": TAVUS}},
+        {"scaling": {"mode": "Fixed", "workers": 0}},
+        {"scaling": {"minWorkers": 0, "maxWorkers": 1, "freeSlots": 0}},
+        resources(requests={}, limits={}),
+        resources(requests={"cpu": 2, "memory": "1.5Gi"}, limits={"cpu": "2000m", "memory": "2Gi"}),
+        resources(limits={"cpu": 1, "memory": "1Gi", "nvidia.com/gpu": 1}),
+        toleration(operator="Exists"),
+        pod(nodeSelector={"kubernetes.io/arch": "arm64", "empty": ""}, annotations={"example.com/note": "\u00e9\n"}),
+        {"persona": {"instructions": "\u0628" * 16384, "greeting": ""}},
+    ],
+    ids=str,
+)
+def test_what_makes_sense_is_accepted_and_read_as_it_was_written(place: Place, change: dict[str, Any]) -> None:
+    spec = minimal(**change)
+    stored = place.apply("accepted", spec, "--dry-run=server")["spec"]
+    assert AvatarAgentSpec.model_validate(stored) == AvatarAgentSpec.model_validate(spec)
+
+
+def test_defaults_of_the_api_server_are_those_of_the_types(place: Place) -> None:
+    stored = place.apply("defaults", minimal(), "--dry-run=server")["spec"]
+    filled = AvatarAgentSpec.model_validate(minimal()).model_dump(mode="json", by_alias=True)
+    assert without_nothing(stored) == without_nothing(filled)
+
+
+def without_nothing(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """The value without fields that are none or empty lists and maps, which the API server does not fill in."""
+    if not isinstance(value, dict):
+        return value
+    pruned = {key: without_nothing(inner) for key, inner in value.items()}
+    return {key: inner for key, inner in pruned.items() if inner is not None and inner != [] and inner != {}}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_accepted_and_names_only_what_it_brings(place: Place, path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# "), "says what it shows"
+    place.kubectl("apply", "-f", str(path))
+    for document in yaml.safe_load_all(text):
+        stored = json.loads(place.kubectl("get", document["kind"], document["metadata"]["name"], "-o", "json"))
+        if document["kind"] == "AvatarAgent":
+            AvatarAgentSpec.model_validate(stored["spec"])
+            # Ornina's parts are files of their own, which sort before it.
+            for kind, name in references(stored["spec"]):
+                place.kubectl("get", kind, name)
+
+
+def references(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Secrets and ConfigMaps that a spec names."""
+    for key, value in spec.items():
+        for node in value if isinstance(value, list) else [value]:
+            if not isinstance(node, dict):
+                continue
+            if key in ("credentialsSecretRef", "imagePullSecrets"):
+                yield "secret", node["name"]
+            elif key in ("configMapRef", "instructionsRef", "greetingRef"):
+                yield "configmap", node["name"]
+            else:
+                yield from references(node)
+
+
+def test_kubectl_scale_sets_the_workers_of_a_fixed_agent(place: Place) -> None:
+    place.apply("fixed", minimal(scaling={"mode": "Fixed", "workers": 1}))
+    counts = {"workers": {"ready": 1}, "selector": "avataragents.io/agent=fixed"}
+    status(place, "fixed", counts)
+    place.kubectl("scale", "avataragent", "fixed", "--replicas", "3")
+    assert json.loads(place.kubectl("get", "ava", "fixed", "-o", "json"))["spec"]["scaling"]["workers"] == 3
+    base = f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{place.namespace}/avataragents/fixed/scale"
+    scale = json.loads(place.kubectl("get", "--raw", base))
+    assert scale["status"] == {"replicas": 1, "selector": "avataragents.io/agent=fixed"}
+
+
+def test_kubectl_scale_of_an_agent_that_follows_calls_is_refused_with_what_to_write(place: Place) -> None:
+    place.apply("following", minimal())
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        place.kubectl("scale", "avataragent", "following", "--replicas", "3")
+    assert "write mode: Fixed, or remove scaling.workers and set minWorkers and maxWorkers" in raised.value.stderr
+
+
+def status(place: Place, name: str, document: dict[str, Any]) -> None:
+    patch = json.dumps({"status": document})
+    place.kubectl("patch", "avataragent", name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def test_kubectl_get_shows_what_one_wants_to_know(place: Place) -> None:
+    place.apply("shown", minimal(agentName="front-desk"))
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "SecretNotFound",
+        "message": "Create it.",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    counts = {"workers": {"registered": 2, "desired": 3}, "slots": {"total": 8}, "calls": {"active": 5, "pending": 1}}
+    status(place, "shown", {"conditions": [ready], "agentName": "front-desk", **counts})
+    head, line = place.kubectl("get", "ava", "shown").splitlines()
+    assert head.split() == ["NAME", "READY", "AGENT", "WORKERS", "CALLS", "SLOTS", "REASON", "AGE"]
+    assert line.split()[:-1] == ["shown", "False", "front-desk", "2", "5", "8", "SecretNotFound"]
+    head, line = place.kubectl("get", "ava", "shown", "-o", "wide").splitlines()
+    assert head.split()[-4:] == ["DESIRED", "PENDING", "FACES", "MESSAGE"]
+    assert line.split()[-5:] == ["3", "1", "0", "Create", "it."]
+
+
+@pytest.mark.parametrize("category", ["all", "avatar"])
+def test_agents_are_in_the_categories(place: Place, category: str) -> None:
+    place.apply("listed", minimal())
+    assert "avataragent.avataragents.io/listed" in place.kubectl("get", category, "-o", "name").split()
+
+
+def test_kubectl_explain_tells_what_a_field_means(place: Place) -> None:
+    assert "Workers in mode Fixed" in place.kubectl("explain", "ava.spec.scaling.workers")
+    assert "How calls reach the agent." in place.kubectl("explain", "avataragent.spec.dispatch")
+
+
+def test_a_status_with_a_reason_that_does_not_exist_is_refused(place: Place) -> None:
+    place.apply("odd", minimal())
+    odd = {"type": "Ready", "status": "False", "reason": "Mood", "message": "x"}
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        status(place, "odd", {"conditions": [odd]})
+    assert 'Unsupported value: "Mood"' in raised.value.stderr
+
+
+def test_a_manifest_of_the_tests_is_one_that_is_accepted(place: Place) -> None:
+    made = manifests.agent(place.namespace, "made", URL, "http://127.0.0.1:1/v1")
+    place.apply("made", made["spec"], "--dry-run=server")
