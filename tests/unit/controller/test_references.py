@@ -1,0 +1,214 @@
+"""What manifests name is read once for all who name it, and changes are told to exactly those."""
+
+import asyncio
+import base64
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+from kubernetes.aio import client as kubernetes
+
+from controller.cluster.client import ApiError, Document, KubeClient
+from controller.cluster.kinds import Kind
+from controller.observation import Key
+from controller.references import FRESH_SECONDS, RETRY_SECONDS, SPREAD_SECONDS, References
+from tests.unit.controller.virtualtime import run
+
+KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
+FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "livekit" is forbidden')
+AWAY = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
+
+
+class Cluster(KubeClient):
+    """Objects by kind and name, an answer that takes a tenth of a second, and a count of what was read."""
+
+    def __init__(self) -> None:
+        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")))
+        self.objects: dict[tuple[str, str], Document] = {}
+        self.failure: ApiError | None = None
+        self.reads: Counter[tuple[str, str, str]] = Counter()
+        self._version = 0
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        self.reads[kind.kind, namespace, name] += 1
+        await asyncio.sleep(0.1)
+        if self.failure is not None:
+            raise self.failure
+        return self.objects.get((kind.kind, name))
+
+    def put(self, kind: str, name: str, data: dict[str, str]) -> None:
+        self._version += 1
+        self.objects[kind, name] = {"metadata": {"resourceVersion": str(self._version)}, "data": data}
+
+    def put_secret(self, name: str, **values: str | bytes) -> None:
+        raw = {key: value.encode() if isinstance(value, str) else value for key, value in values.items()}
+        self.put("Secret", name, {key: base64.b64encode(value).decode() for key, value in raw.items()})
+
+
+Test = Callable[[Cluster, References, list[Key]], Awaitable[None]]
+
+
+def with_references(test: Test) -> None:
+    """Run a test while references are kept fresh, with the list of agents that were told of a change."""
+
+    async def body() -> None:
+        cluster, changed = Cluster(), list[Key]()
+        references = References(cluster, changed.append)
+        refreshing = asyncio.create_task(references.run())
+        cluster.put_secret("livekit", apiKey="key", apiSecret="secret")
+        cluster.put("ConfigMap", "texts", {"greeting": "Welcome."})
+        await test(cluster, references, changed)
+        refreshing.cancel()
+
+    run(body())
+
+
+async def within_30_seconds() -> None:
+    await asyncio.sleep(30)
+
+
+def test_values_are_texts_without_blanks_around() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        cluster.put_secret("odd", apiKey=" key\n", blank=" ", picture=b"\x89PNG")
+        cluster.objects["Secret", "odd"]["data"] |= {"null": None, "broken": "%"}
+        found = await references.secret(KEY, "odd")
+        assert found == {"apiKey": "key", "blank": "", "picture": "\ufffdPNG", "null": "", "broken": "\ufffd"}
+        assert await references.config_map(KEY, "texts") == {"greeting": "Welcome."}
+        assert await references.secret(KEY, "nowhere") is None
+        assert await references.config_map(KEY, "nowhere") is None
+
+    with_references(test)
+
+
+def test_a_thousand_agents_that_share_three_secrets_cost_three_reads() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        names = ("livekit", "openai", "tavus")
+        for name in names:
+            cluster.put_secret(name, apiKey="key")
+        keys = [Key("shop", f"ava-{number}") for number in range(1000)]
+        await asyncio.gather(*(references.secret(key, name) for key in keys for name in names))
+        assert cluster.reads.total() == 3
+        await asyncio.sleep(600)
+        assert 3 * 600 / (FRESH_SECONDS + SPREAD_SECONDS + 2) < cluster.reads.total() <= 3 * (1 + 600 / FRESH_SECONDS)
+        before = cluster.reads.total()
+        await asyncio.gather(*(references.secret(key, name) for key in keys for name in names))
+        assert cluster.reads.total() == before, "the last 20 s are in memory"
+        assert changed == []
+
+    with_references(test)
+
+
+def test_namespaces_are_not_mixed_up() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        await references.secret(KEY, "livekit")
+        await references.secret(Key("office", "ava"), "livekit")
+        assert cluster.reads["Secret", "office", "livekit"] == cluster.reads["Secret", "shop", "livekit"] == 1
+
+    with_references(test)
+
+
+def test_a_change_is_told_within_30_seconds_to_exactly_those_who_name_the_object() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        await references.secret(KEY, "livekit")
+        await references.config_map(OTHER, "texts")
+        cluster.put_secret("livekit", apiKey="key", apiSecret="rotated")
+        await within_30_seconds()
+        assert changed == [KEY]
+        assert await references.secret(KEY, "livekit") == {"apiKey": "key", "apiSecret": "rotated"}
+        cluster.put("ConfigMap", "texts", {"greeting": "Good evening."})
+        await within_30_seconds()
+        assert changed == [KEY, OTHER]
+
+    with_references(test)
+
+
+def test_another_version_of_the_same_values_is_no_change() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        await references.secret(KEY, "livekit")
+        cluster.put_secret("livekit", apiKey="key\n", apiSecret="secret")
+        await within_30_seconds()
+        assert changed == []
+
+    with_references(test)
+
+
+def test_what_is_missing_is_found_soon_after_it_was_made_and_missed_after_it_was_deleted() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        assert await references.secret(KEY, "late") is None
+        cluster.put_secret("late", apiKey="key")
+        await asyncio.sleep(RETRY_SECONDS + 1.5)
+        assert changed == [KEY]
+        assert await references.secret(KEY, "late") == {"apiKey": "key"}
+        del cluster.objects["Secret", "late"]
+        await within_30_seconds()
+        assert changed == [KEY, KEY]
+        assert await references.secret(KEY, "late") is None
+
+    with_references(test)
+
+
+def test_a_refusal_is_told_as_it_is_and_so_is_its_end() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        await references.secret(KEY, "livekit")
+        cluster.failure = FORBIDDEN
+        await within_30_seconds()
+        assert changed == [KEY], "told once"
+        with pytest.raises(ApiError, match="forbidden"):
+            await references.secret(KEY, "livekit")
+        cluster.failure = None
+        await asyncio.sleep(RETRY_SECONDS + 1.5)
+        assert changed == [KEY, KEY]
+        assert await references.secret(KEY, "livekit") == {"apiKey": "key", "apiSecret": "secret"}
+
+    with_references(test)
+
+
+def test_an_api_server_that_is_away_unmakes_nothing_that_was_read() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        await references.secret(KEY, "livekit")
+        cluster.failure = AWAY
+        await asyncio.sleep(120)
+        assert await references.secret(KEY, "livekit") == {"apiKey": "key", "apiSecret": "secret"}
+        assert cluster.reads.total() < 120 / RETRY_SECONDS
+        with pytest.raises(ApiError, match="connection refused"):
+            await references.secret(KEY, "never read")
+        cluster.put_secret("livekit", apiKey="key", apiSecret="rotated meanwhile")
+        cluster.failure = None
+        await asyncio.sleep(RETRY_SECONDS + 1.5)
+        assert changed == [KEY, KEY], "the one that was rotated, and the one that was never read"
+
+    with_references(test)
+
+
+def test_one_who_stops_waiting_does_not_stop_the_others() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        impatient = asyncio.create_task(references.secret(KEY, "livekit"))
+        patient = asyncio.create_task(references.secret(OTHER, "livekit"))
+        await asyncio.sleep(0.05)
+        impatient.cancel()
+        assert await patient is not None
+        assert cluster.reads.total() == 1
+
+    with_references(test)
+
+
+def test_what_nobody_names_any_more_is_forgotten() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        for key in (KEY, OTHER):
+            await references.secret(key, "livekit")
+            await references.config_map(key, "texts")
+        references.keep(KEY, ["livekit"], [])
+        references.forget(OTHER)
+        cluster.reads.clear()
+        cluster.put("ConfigMap", "texts", {})
+        cluster.put_secret("livekit", apiKey="another")
+        await within_30_seconds()
+        assert set(cluster.reads) == {("Secret", "shop", "livekit")}
+        assert changed == [KEY]
+        references.forget(KEY)
+        references.forget(KEY)
+        cluster.reads.clear()
+        await asyncio.sleep(600)
+        assert not cluster.reads
+
+    with_references(test)
