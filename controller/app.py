@@ -61,7 +61,7 @@ class Controller:
             Parts(
                 agents=self._agents,
                 children=self._children,
-                inputs=InputReader(self._references, Providers(session)),
+                inputs=InputReader(self._references, Providers(session, self._queue.add)),
                 fleet=self._fleet,
                 streams=self._streams,
                 applier=Applier(self._children, self._shared, self._fleet, self._metrics, settings.worker_image),

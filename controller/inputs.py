@@ -71,5 +71,5 @@ class InputReader:
         incomplete = secrets_complete(key.namespace, wanted, seen)
         if incomplete is not None:
             return incomplete, ""
-        answers = await self._providers.check(spec, values)
+        answers = await self._providers.check(key, spec, values)
         return credentials(spec, answers), fingerprint(uid, wanted, values)
