@@ -132,7 +132,7 @@ _TEXTS: Final = (
     Reason.KNOWLEDGE_EMPTY,
     Reason.KNOWLEDGE_TOO_LARGE,
 )
-_WORKERS: Final = (Reason.WORKERS_STARTING, Reason.NOT_REGISTERED, Reason.NAME_MISMATCH, Reason.DRAINING)
+_WORKERS: Final = (Reason.WORKERS_STARTING, Reason.NOT_REGISTERED, Reason.NAME_MISMATCH)
 
 REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.READY: (
@@ -157,9 +157,8 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.WORKERS_REGISTERED: (
         Reason.REGISTERED,
         Reason.NO_WORKERS_WANTED,
+        Reason.DRAINING,
         *_WORKERS,
-        Reason.SUSPENDED,
-        Reason.NAME_TAKEN,
     ),
     ConditionType.PROGRESSING: (
         Reason.ROLLED_OUT,
