@@ -33,9 +33,11 @@ def pod(name: str = "pod-1", **changes: Any) -> PodSeen:
         "running": True,
         "ready": True,
         "terminating": False,
+        "ended": False,
         "deletion_cost": None,
         "trouble": "",
         "config_map": "ava-worker-1",
+        "template": "template-1",
     }
     return PodSeen(name, **{**known, **changes})
 

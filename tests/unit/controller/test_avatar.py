@@ -1,0 +1,88 @@
+"""Avatar seats, and whether the next call would show a face."""
+
+from typing import Any
+
+import pytest
+
+from agentspec import ConditionStatus, Reason
+from controller.observation import WorkerSeen
+from controller.policy.avatar import avatar, seats
+from tests.unit.controller.builders import TAVUS, spec, status, worker
+
+NO_SEAT = "User has reached maximum\nconcurrent conversations."
+
+
+def showing(name: str, avatars: int, problem: str = "", **pod: Any) -> WorkerSeen:
+    return worker(name, status(calls=4, avatars=avatars, avatar_problem=problem), **pod)
+
+
+@pytest.mark.parametrize(
+    ("face", "workers", "free"),
+    [
+        pytest.param({"provider": "None"}, [showing("a", 3)], None, id="no face, no limit"),
+        pytest.param(TAVUS, [showing("a", 3)], None, id="nobody declared a limit"),
+        pytest.param({**TAVUS, "maxSessions": 5}, [], 5, id="nobody calls"),
+        pytest.param({**TAVUS, "maxSessions": 5}, [showing("a", 2), showing("b", 1)], 2, id="some are taken"),
+        pytest.param(
+            {**TAVUS, "maxSessions": 5}, [showing("a", 2, terminating=True)], 3, id="those of a leaving worker too"
+        ),
+        pytest.param({**TAVUS, "maxSessions": 5}, [worker("a")], 5, id="a worker that never answered"),
+        pytest.param({**TAVUS, "maxSessions": 2}, [showing("a", 4)], 0, id="fewer seats than calls"),
+    ],
+)
+def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int | None) -> None:
+    assert seats(spec(avatar=face), workers) == free
+
+
+@pytest.mark.parametrize(
+    ("face", "workers", "state", "reason", "told"),
+    [
+        pytest.param({"provider": "None"}, [], "True", Reason.NO_AVATAR_DECLARED, "without a face", id="no face"),
+        pytest.param(TAVUS, [], "True", Reason.AVATAR_SEATS_FREE, "no limit is declared", id="no limit"),
+        pytest.param(
+            {**TAVUS, "maxSessions": 5}, [showing("a", 4)], "True", Reason.AVATAR_SEATS_FREE, "of 5", id="one is free"
+        ),
+        pytest.param(
+            {**TAVUS, "maxSessions": 4},
+            [showing("a", 4)],
+            "False",
+            Reason.AVATAR_SEATS_TAKEN,
+            "the next call goes on by voice",
+            id="all are taken",
+        ),
+        pytest.param(
+            {**TAVUS, "maxSessions": 1, "onFailure": "EndCall"},
+            [showing("a", 1)],
+            "False",
+            Reason.AVATAR_SEATS_TAKEN,
+            "the next call ends",
+            id="all are taken, and a face is demanded",
+        ),
+        pytest.param(
+            TAVUS,
+            [showing("a", 0), showing("b", 0, NO_SEAT)],
+            "False",
+            Reason.AVATAR_FAILING,
+            "did not come: User has reached maximum concurrent conversations (pod b).",
+            id="the last one did not come",
+        ),
+        pytest.param(
+            TAVUS,
+            [showing("a", 1), showing("b", 0, NO_SEAT)],
+            "True",
+            Reason.AVATAR_SEATS_FREE,
+            "Seats are free",
+            id="one worker's old failure, while another shows faces",
+        ),
+        pytest.param(
+            TAVUS, [showing("a", 1, "x" * 10_000)], "False", Reason.AVATAR_FAILING, "x…", id="a long story is cut"
+        ),
+    ],
+)
+def test_avatar_available(
+    face: dict[str, Any], workers: list[WorkerSeen], state: str, reason: Reason, told: str
+) -> None:
+    verdict = avatar(spec(avatar=face), workers)
+    assert (verdict.status, verdict.reason) == (ConditionStatus(state), reason)
+    assert told in verdict.message
+    assert len(verdict.message) < 1000
