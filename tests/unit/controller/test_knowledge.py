@@ -1,0 +1,151 @@
+"""What is said about texts that a manifest holds or refers to, and which of them the worker gets."""
+
+from typing import Any
+
+import pytest
+
+from agentspec import AvatarAgentSpec, ConditionStatus, Reason
+from agentspec.persona import DEFAULT_INSTRUCTIONS
+from controller.observation import KnowledgeSeen
+from controller.policy.knowledge import MAX_GREETING_CHARACTERS, MAX_TEXT_BYTES, knowledge, texts, wanted_config_maps
+from tests.unit.controller.builders import spec
+
+HOURS = {"name": "hours", "text": "Open from nine to five."}
+PERSONA = {"instructionsRef": {"name": "texts", "key": "task"}, "greetingRef": {"name": "texts", "key": "hello"}}
+
+
+def declared(*knowledge_of: str | dict[str, str], **persona: Any) -> AvatarAgentSpec:
+    """A spec with texts: ConfigMaps by name, or texts in the manifest."""
+    sources = [{"configMapRef": {"name": one}} if isinstance(one, str) else one for one in knowledge_of]
+    return spec(knowledge=sources, persona=persona)
+
+
+def seen(**config_maps: dict[str, str] | None) -> dict[str, KnowledgeSeen]:
+    return {name: KnowledgeSeen(name, held) for name, held in config_maps.items()}
+
+
+def test_each_config_map_is_wanted_once() -> None:
+    assert wanted_config_maps(declared()) == []
+    assert wanted_config_maps(declared("b", HOURS, "a", "b", **PERSONA)) == ["texts", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("declaration", "held", "status", "reason", "told"),
+    [
+        pytest.param(declared(), {}, "True", Reason.NO_KNOWLEDGE_DECLARED, "names no", id="none is fine"),
+        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_READ, "1 texts", id="a text in the manifest"),
+        pytest.param(
+            declared("a", HOURS), {"a": {"x": "text"}}, "True", Reason.KNOWLEDGE_READ, "2 texts", id="and a ConfigMap"
+        ),
+        pytest.param(
+            declared("a", HOURS, "b"),
+            {"a": {"x": "text"}, "b": None},
+            "False",
+            Reason.CONFIG_MAP_NOT_FOUND,
+            "'b' (spec.knowledge[2].configMapRef) does not exist in namespace 'shop'. Create it: kubectl",
+            id="the last is missing: its place in the manifest",
+        ),
+        pytest.param(declared("a"), {"a": {}}, "False", Reason.KNOWLEDGE_EMPTY, "binaryData", id="no keys"),
+        pytest.param(
+            declared("a"), {"a": {"x": "", "y": "\n "}}, "False", Reason.KNOWLEDGE_EMPTY, "'a'", id="only blanks"
+        ),
+        pytest.param(
+            declared("a", "b"),
+            {"a": {"x": "\u0627" * (MAX_TEXT_BYTES // 2)}, "b": {"y": "z"}},
+            "False",
+            Reason.KNOWLEDGE_TOO_LARGE,
+            f"{MAX_TEXT_BYTES + 1 + len(DEFAULT_INSTRUCTIONS)} bytes together; at most {MAX_TEXT_BYTES} fit. "
+            "Shorten them; the largest: a/x.",
+            id="bytes count, not characters, and all texts together",
+        ),
+        pytest.param(
+            declared("a", "a", instructions="Short."),
+            {"a": {"x": "z" * (MAX_TEXT_BYTES // 2)}},
+            "False",
+            Reason.KNOWLEDGE_TOO_LARGE,
+            f"{MAX_TEXT_BYTES + len('Short.')} bytes",
+            id="a ConfigMap named twice counts twice",
+        ),
+        pytest.param(
+            declared(**PERSONA),
+            {"texts": {"task": "Guide.", "hello": "Welcome."}},
+            "True",
+            Reason.NO_KNOWLEDGE_DECLARED,
+            "names no knowledge",
+            id="a persona in a ConfigMap",
+        ),
+        pytest.param(
+            declared(**PERSONA),
+            {"texts": None},
+            "False",
+            Reason.CONFIG_MAP_NOT_FOUND,
+            "ConfigMap 'texts' (spec.persona.instructionsRef) does not exist",
+            id="its ConfigMap is missing",
+        ),
+        pytest.param(
+            declared(**PERSONA),
+            {"texts": {"task": "Guide.", "greeting": "Welcome."}},
+            "False",
+            Reason.CONFIG_MAP_KEY_MISSING,
+            "'texts' (spec.persona.greetingRef) has no text under 'hello'; keys with text: greeting, task.",
+            id="its key is missing: those that are there",
+        ),
+        pytest.param(
+            declared(**PERSONA),
+            {"texts": {"task": " \n", "hello": "Welcome."}},
+            "False",
+            Reason.CONFIG_MAP_KEY_MISSING,
+            "has no text under 'task'; keys with text: hello.",
+            id="its key is empty",
+        ),
+        pytest.param(
+            declared(**PERSONA),
+            {"texts": {"task": "Guide.", "hello": "x" * (MAX_GREETING_CHARACTERS + 1)}},
+            "False",
+            Reason.KNOWLEDGE_TOO_LARGE,
+            f"has {MAX_GREETING_CHARACTERS + 1} characters",
+            id="a speech is no greeting",
+        ),
+        pytest.param(
+            declared(**PERSONA),
+            {"texts": {"task": "x" * (MAX_TEXT_BYTES + 1), "hello": "Welcome."}},
+            "False",
+            Reason.KNOWLEDGE_TOO_LARGE,
+            "the largest: the instructions.",
+            id="a book is no instruction",
+        ),
+    ],
+)
+def test_knowledge_loaded(
+    declaration: AvatarAgentSpec, held: dict[str, dict[str, str] | None], status: str, reason: Reason, told: str
+) -> None:
+    verdict = knowledge("shop", declaration, seen(**held))
+    assert (verdict.status, verdict.reason) == (ConditionStatus(status), reason)
+    assert told in verdict.message
+
+
+def test_documents_come_in_the_manifests_order_then_by_key() -> None:
+    _, _, documents = texts(declared("b", HOURS, "a"), seen(b={"y": "2", "x": "1"}, a={"z": "3"}))
+    assert [(document.name, document.text) for document in documents] == [
+        ("b/x", "1"),
+        ("b/y", "2"),
+        ("hours", "Open from nine to five."),
+        ("a/z", "3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("persona", "expected"),
+    [
+        pytest.param({}, (DEFAULT_INSTRUCTIONS, ""), id="none"),
+        pytest.param({"instructions": "Guide.", "greeting": "Welcome."}, ("Guide.", "Welcome."), id="in the manifest"),
+        pytest.param(PERSONA, ("Guide them.", "Good evening."), id="in a ConfigMap, as a file ends"),
+    ],
+)
+def test_persona(persona: dict[str, Any], expected: tuple[str, str]) -> None:
+    held = seen(texts={"task": "Guide them.\n", "hello": "Good evening.\n"})
+    assert texts(declared(**persona), held)[:2] == expected
+
+
+def test_what_is_missing_is_no_text() -> None:
+    assert texts(declared("a", **PERSONA), seen(a=None, texts=None)) == (DEFAULT_INSTRUCTIONS, "", [])

@@ -1,0 +1,30 @@
+"""What is said about specs that cannot be used."""
+
+import pytest
+
+from agentspec import AvatarAgentSpec, ConditionStatus, Reason
+from controller.policy.specification import read_spec
+from controller.policy.verdict import Verdict
+from tests.unit.controller.builders import SPEC
+
+
+def test_a_good_spec_is_read() -> None:
+    assert isinstance(read_spec("ava", SPEC), AvatarAgentSpec)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        pytest.param(
+            "ava", {"dispatch": {"roomNamePattern": "("}}, "spec.dispatch.roomNamePattern", id="no expression"
+        ),
+        pytest.param("ava", {"voice": {}}, "spec.voice.openai: Field required", id="what the schema would have caught"),
+        pytest.param("ava", {"langauge": "ar"}, "spec.langauge", id="a field of another release"),
+        pytest.param("a" * 64, {}, "at most 63", id="a name that no label can hold"),
+    ],
+)
+def test_a_bad_spec_is_refused_by_field(name: str, changes: dict[str, object], told: str) -> None:
+    verdict = read_spec(name, {**SPEC, **changes})
+    assert isinstance(verdict, Verdict)
+    assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.INVALID_SPEC)
+    assert told in verdict.message
