@@ -1,0 +1,217 @@
+"""What is asked of LiveKit, OpenAI and Tavus, and how their answers are read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer, unused_port
+
+from agentspec import AvatarAgentSpec
+from controller import providers
+from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
+from controller.providers import Providers
+from tests.unit.controller.builders import TAVUS, spec
+
+KEY = Key("shop", "ava")
+SECRET = "a-secret-of-more-than-thirty-two-bytes"
+VALUES = {
+    "livekit": {"apiKey": "lk-key", "apiSecret": SECRET},
+    "openai": {"apiKey": "sk-0123456789"},
+    "tavus": {"apiKey": "tv-0123456789"},
+}
+ACCEPTED, REJECTED, UNREACHABLE = ProviderVerdict
+
+
+@dataclass
+class World:
+    """All three providers on one port; each answers as told."""
+
+    url: str = ""
+    answers: dict[Provider, tuple[int, Any]] = field(default_factory=dict)
+    requests: list[web.Request] = field(default_factory=list)
+    hangs: bool = False
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append(request)
+        if self.hangs:
+            await asyncio.sleep(3600)
+        livekit = request.path.startswith("/twirp/")
+        provider = Provider.LIVEKIT if livekit else Provider.TAVUS if "/faces/" in request.path else Provider.OPENAI
+        status, body = self.answers.get(provider, (200, b"" if livekit else {}))
+        if isinstance(body, bytes):
+            return web.Response(status=status, body=body, headers={"Location": f"{self.url}/elsewhere"})
+        return web.json_response(body, status=status)
+
+    def spec(self, **voice: Any) -> AvatarAgentSpec:
+        livekit = {"url": self.url.replace("http", "ws"), "credentialsSecretRef": {"name": "livekit"}}
+        openai = {"baseURL": f"{self.url}/v1", "credentialsSecretRef": {"name": "openai"}}
+        tavus = {**TAVUS["tavus"], "baseURL": f"{self.url}/v2/"}
+        return spec(livekit=livekit, voice={"openai": openai, **voice}, avatar={"provider": "Tavus", "tavus": tavus})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    application = web.Application()
+    application.router.add_route("*", "/{anything:.*}", made.answer)
+    async with TestServer(application) as server:
+        made.url = str(server.make_url("")).rstrip("/")
+        yield made
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+async def check(session: aiohttp.ClientSession, declared: AvatarAgentSpec) -> dict[Provider, ProviderAnswer]:
+    return await Providers(session, list[Key]().append).check(KEY, declared, VALUES)
+
+
+async def test_cheap_requests_that_change_nothing(world: World, session: aiohttp.ClientSession) -> None:
+    answers = await check(session, world.spec(llm={"model": "meta/llama 3"}))
+    assert answers == dict.fromkeys(Provider, ProviderAnswer(ACCEPTED))
+    asked = {request.raw_path: request for request in world.requests}
+    assert set(asked) == {"/twirp/livekit.RoomService/ListRooms", "/v1/models/meta%2Fllama%203", "/v2/faces/face"}
+    assert asked["/v1/models/meta%2Fllama%203"].headers["Authorization"] == "Bearer sk-0123456789"
+    assert asked["/v2/faces/face"].headers["x-api-key"] == "tv-0123456789"
+    assert {request.method for path, request in asked.items() if "twirp" not in path} == {"GET"}
+
+
+async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.ClientSession) -> None:
+    declared = world.spec()
+    voice_only = declared.model_copy(update={"avatar": declared.avatar.model_copy(update={"provider": "None"})})
+    assert set(await check(session, voice_only)) == {Provider.LIVEKIT, Provider.OPENAI}
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "verdict", "detail"),
+    [
+        pytest.param(
+            Provider.LIVEKIT,
+            401,
+            {"code": "unauthenticated", "msg": "invalid API key: lk-key"},
+            REJECTED,
+            "HTTP 401 invalid API key: lk-key",
+            id="LiveKit refuses",
+        ),
+        pytest.param(
+            Provider.LIVEKIT, 503, {"msg": "not now"}, UNREACHABLE, "HTTP 503 not now", id="LiveKit is not well"
+        ),
+        pytest.param(
+            Provider.LIVEKIT, 200, b"<html>", UNREACHABLE, "but not as LiveKit does", id="a website that greets"
+        ),
+        pytest.param(Provider.LIVEKIT, 404, b"<html>", UNREACHABLE, "HTTP 404", id="a website that does not"),
+        pytest.param(Provider.LIVEKIT, 400, ["?"], UNREACHABLE, "not as LiveKit does", id="something with JSON"),
+        pytest.param(
+            Provider.LIVEKIT, 401, {"msg": f"bad {SECRET}"}, REJECTED, "HTTP 401", id="LiveKit repeats the secret"
+        ),
+        pytest.param(
+            Provider.OPENAI,
+            401,
+            {"error": {"message": "Incorrect API key provided: sk-01********6789.", "code": "invalid_api_key"}},
+            REJECTED,
+            "HTTP 401",
+            id="OpenAI refuses, and repeats a part of the key",
+        ),
+        pytest.param(
+            Provider.OPENAI,
+            403,
+            {"error": {"message": "Country, region, or territory not supported"}},
+            REJECTED,
+            "HTTP 403 Country, region, or territory not supported",
+            id="OpenAI refuses for another reason",
+        ),
+        pytest.param(
+            Provider.OPENAI,
+            401,
+            {"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read. Check…"}},
+            ACCEPTED,
+            "the key is restricted and may not read models",
+            id="a restricted key is a good key",
+        ),
+        pytest.param(
+            Provider.OPENAI,
+            404,
+            {"error": {"message": "The model does not exist", "code": "model_not_found"}},
+            ACCEPTED,
+            "it has no model 'gpt-4o-mini' (spec.voice.llm.model), or no such path: HTTP 404",
+            id="an unknown model",
+        ),
+        pytest.param(
+            Provider.OPENAI, 429, {"error": {"message": "Slow down"}}, UNREACHABLE, "HTTP 429 Slow down", id="too often"
+        ),
+        pytest.param(Provider.OPENAI, 400, {"error": []}, UNREACHABLE, "HTTP 400", id="a gateway that is unwell"),
+        pytest.param(Provider.OPENAI, 500, b"\xff" * 100_000, UNREACHABLE, "HTTP 500", id="no words, but many bytes"),
+        pytest.param(Provider.OPENAI, 307, b"", UNREACHABLE, "HTTP 307", id="elsewhere: the key is not taken there"),
+        pytest.param(
+            Provider.TAVUS,
+            401,
+            {"message": "Invalid access token"},
+            REJECTED,
+            "HTTP 401 Invalid access token",
+            id="Tavus refuses",
+        ),
+        pytest.param(
+            Provider.TAVUS,
+            400,
+            {"error": "Invalid face_id"},
+            ACCEPTED,
+            "it has no face 'face' (spec.avatar.tavus.faceID), or no such path: HTTP 400",
+            id="an unknown face",
+        ),
+        pytest.param(Provider.TAVUS, 502, b"<html>", UNREACHABLE, "HTTP 502", id="Tavus is not well"),
+    ],
+)
+async def test_what_an_answer_means(
+    world: World,
+    session: aiohttp.ClientSession,
+    provider: Provider,
+    status: int,
+    body: object,
+    verdict: ProviderVerdict,
+    detail: str,
+) -> None:
+    world.answers[provider] = (status, body)
+    answers = await check(session, world.spec())
+    found = answers.pop(provider)
+    assert found.verdict is verdict
+    assert found.detail.endswith(detail)
+    assert set(answers.values()) == {ProviderAnswer(ACCEPTED)}, "the others are not concerned"
+    assert not any(request.path == "/elsewhere" for request in world.requests)
+
+
+async def test_a_server_that_hangs_is_given_up(
+    world: World, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.1)
+    world.hangs = True
+    answers = await check(session, world.spec())
+    assert set(answers.values()) == {ProviderAnswer(UNREACHABLE, "no answer within 0 s")}
+
+
+async def test_a_server_that_is_not_there(world: World, session: aiohttp.ClientSession) -> None:
+    world.url = f"http://127.0.0.1:{unused_port()}"
+    answers = await check(session, world.spec())
+    assert {answer.verdict for answer in answers.values()} == {UNREACHABLE}
+    assert all("onnect" in answer.detail for answer in answers.values())
+
+
+async def test_agents_with_the_same_keys_cost_one_request(world: World, session: aiohttp.ClientSession) -> None:
+    asking = Providers(session, list[Key]().append)
+    await asyncio.gather(*(asking.check(Key("shop", f"ava-{n}"), world.spec(), VALUES) for n in range(50)))
+    assert len(world.requests) == len(Provider)
+
+
+async def test_other_keys_are_tried_at_once(world: World, session: aiohttp.ClientSession) -> None:
+    asking = Providers(session, list[Key]().append)
+    await asking.check(KEY, world.spec(), VALUES)
+    world.answers[Provider.OPENAI] = (401, {})
+    rotated = {**VALUES, "openai": {"apiKey": "sk-rotated"}}
+    assert (await asking.check(KEY, world.spec(), VALUES))[Provider.OPENAI].verdict is ACCEPTED
+    assert (await asking.check(KEY, world.spec(), rotated))[Provider.OPENAI].verdict is REJECTED
