@@ -17,9 +17,17 @@ class JSONFormatter(logging.Formatter):
         return logline.render(record, record.getMessage(), fields, trace)
 
 
+def _unreachable_is_no_error(record: logging.LogRecord) -> bool:
+    """kopf calls every request that it will repeat an error, such as all of those while the API server restarts."""
+    if record.name.startswith("kopf._cogs.clients.") and record.levelno == logging.ERROR:
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+    return True
+
+
 def configure() -> None:
     """Send everything to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
+    handler.addFilter(_unreachable_is_no_error)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # tells of every event handled
