@@ -63,11 +63,17 @@ def account_kubeconfig(cluster: Cluster, account: str, folder: Path) -> Path:
     return path
 
 
-def controller_rights(cluster: Cluster) -> list[dict[str, Any]]:
-    """Accounts and rights that the chart makes."""
-    chart = [str(cluster.helm), "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
-    rendered = subprocess.run(
-        [*chart, "--namespace", RELEASE_NAMESPACE], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
+def controller_rights(cluster: Cluster, *settings: str) -> list[dict[str, Any]]:
+    """Accounts and rights that the chart makes, with settings (`key=value`)."""
     kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
-    return [document for document in yaml.safe_load_all(rendered) if document and document["kind"] in kinds]
+    return [document for document in release(cluster, *settings) if document["kind"] in kinds]
+
+
+def release(cluster: Cluster, *settings: str) -> list[dict[str, Any]]:
+    """Everything that the chart makes."""
+    chart = [str(cluster.helm), "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    rendered = subprocess.run(
+        [*chart, "--namespace", RELEASE_NAMESPACE, *flags], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    return [document for document in yaml.safe_load_all(rendered) if document]

@@ -50,10 +50,31 @@ class RunningController:
 
             await eventually(looked, f"{agent} is reconciled again")
 
+    def unexpected(self) -> list[dict[str, Any]]:
+        """What it logged and should not have."""
+        return [line for line in self.log() if line["level"] in ("error", "critical") or "exception" in line]
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code; it must end in STOP_SECONDS."""
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
     def _metric(self, name: str) -> float:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+    def leads(self) -> bool:
+        """It is the one that works, and has seen everything there is."""
+        try:
+            return self._metric("avatar_agent_controller_leading") == 1 and self.answers("/readyz") == 200
+        except OSError:
+            return False
 
     def answers(self, path: str) -> int:
         """HTTP status of a GET; 0: no answer."""
@@ -68,22 +89,16 @@ class RunningController:
 
 @contextmanager
 def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> Iterator[RunningController]:
-    """Start a controller, wait until it is ready, and stop it afterwards."""
+    """Start a controller, wait until it leads, and stop it afterwards."""
     started = launch(python, kubeconfig, log, namespace)
     try:
-        _wait_ready(started)
+        _wait_leading(started)
         yield started
     finally:
-        started.process.terminate()
-        try:
-            started.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            started.process.kill()
-            started.process.wait()
-            raise
+        started.stop()
 
 
-def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> RunningController:
+def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "", **variables: str) -> RunningController:
     """Start a controller that serves a namespace (empty: all) and candidates for the installation's Lease."""
     port = _free_port()
     environment = {
@@ -94,17 +109,18 @@ def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> Run
         "LEASE_NAMESPACE": GATEWAY_NAMESPACE,
         "GATEWAY_SERVICE_ACCOUNT": f"system:serviceaccount:{GATEWAY_NAMESPACE}:{GATEWAY_NAME}",
         "HTTP_PORT": str(port),
+        **variables,
     }
     with log.open("wb") as output:
         process = subprocess.Popen([python, "-m", "controller"], env=environment, stderr=output)
     return RunningController(process, f"http://127.0.0.1:{port}", log)
 
 
-def _wait_ready(started: RunningController) -> None:
+def _wait_leading(started: RunningController) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while started.answers("/readyz") != 200:
+    while not started.leads():
         if started.process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"the controller did not become ready:\n{started.log_file.read_text()}")
+            raise AssertionError(f"the controller does not lead:\n{started.log_file.read_text()}")
         time.sleep(0.1)
 
 

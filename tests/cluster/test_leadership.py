@@ -1,0 +1,229 @@
+"""Two controllers, each behind a proxy that notes what it asks of the API server: one writes, the other follows it."""
+
+import asyncio
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentspec.names import LEADER, LEADER_LABEL
+from controller.cluster.kinds import POD
+from controller.cluster.lease import LEASE
+from tests.cluster.instance import RELEASE_NAMESPACE, release
+from tests.cluster.process import RunningController, launch
+from tests.cluster.proxy import Proxy, proxied
+from tests.cluster.world import World, eventually
+
+pytestmark = pytest.mark.timeout(240)
+
+LEASE_NAME = "avatar-agent-controller"
+STOPPED_SECONDS = 5.0
+"""A leader that is told to stop is followed within this."""
+LOST_SECONDS = 30.0
+"""One that is killed, or cut off, is followed within this."""
+
+
+@dataclass
+class Replica:
+    """One of the two."""
+
+    pod: str
+    controller: RunningController
+    proxy: Proxy
+
+    @property
+    def writes(self) -> list[str]:
+        """What it changed, the Lease aside."""
+        return [f"{done.method} {done.path}" for done in self.proxy.exchanges if done.writes]
+
+    async def leads(self) -> bool:
+        return await asyncio.to_thread(self.controller.leads)
+
+    async def follows(self, seconds: float) -> None:
+        await eventually(self.leads, f"{self.pod} leads", seconds)
+
+    async def ends(self, seconds: float) -> int:
+        """Its exit code, when it ends by itself."""
+        async with asyncio.timeout(seconds):
+            return await asyncio.to_thread(self.controller.process.wait)
+
+
+@dataclass
+class Pair:
+    """The one that leads, and the one that stands by."""
+
+    leader: Replica
+    standby: Replica
+
+
+@pytest.fixture
+async def pair(world: World, controller_kubeconfig: Path, tmp_path: Path) -> AsyncIterator[Pair]:
+    """Both serve the test's namespace, and nothing of an earlier test holds the Lease."""
+    await world.client.delete(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
+    async with AsyncExitStack() as stack:
+        replicas = []
+        for pod in ("controller-1", "controller-2"):
+            replicas.append(await _replica(stack, world, pod, controller_kubeconfig, tmp_path / pod))
+            if len(replicas) == 1:
+                await replicas[0].follows(LOST_SECONDS)
+        await eventually(lambda: _stands_by(replicas[1]), "the second stands by")
+        yield Pair(*replicas)
+        for replica in replicas:
+            assert replica.controller.unexpected() == []
+
+
+async def _replica(stack: AsyncExitStack, world: World, pod: str, kubeconfig: Path, folder: Path) -> Replica:
+    proxy, own = await stack.enter_async_context(proxied(kubeconfig, folder))
+    await _put_pod(stack, world, pod)
+    where = {"POD_NAME": pod, "POD_NAMESPACE": RELEASE_NAMESPACE}
+    controller = launch(sys.executable, own, folder / "log", world.namespace, **where)
+    stack.push_async_callback(asyncio.to_thread, _end, controller)
+    return Replica(pod, controller, proxy)
+
+
+async def _put_pod(stack: AsyncExitStack, world: World, name: str) -> None:
+    """The pod that a replica is told it runs in: with the Deployment's labels, and a leader's of an earlier life."""
+    deployment = _of_release(world, "Deployment")
+    labels = {**deployment["spec"]["template"]["metadata"]["labels"], LEADER_LABEL: LEADER}
+    container = {"name": "controller", "image": "controller.example/image"}
+    spec = {"containers": [container], "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0}
+    metadata = {"namespace": RELEASE_NAMESPACE, "name": name, "labels": labels}
+    await world.client.apply(POD, {"metadata": metadata, "spec": spec})
+    stack.push_async_callback(world.client.delete, POD, RELEASE_NAMESPACE, name)
+
+
+def _end(controller: RunningController) -> None:
+    if controller.process.poll() is None:
+        controller.process.send_signal(signal.SIGCONT)
+        controller.stop()
+
+
+def _of_release(world: World, kind: str) -> dict[str, Any]:
+    """The chart's object of that kind for the controller."""
+    (found,) = [
+        document
+        for document in release(world.cluster)
+        if (document["kind"], document["metadata"]["name"]) == (kind, LEASE_NAME)
+    ]
+    return found
+
+
+async def _stands_by(replica: Replica) -> bool:
+    lines = replica.controller.log()
+    return any(line["message"] == "standing by" for line in lines) and replica.controller.answers("/readyz") == 200
+
+
+async def _served(world: World) -> list[str]:
+    """The pods behind the controller's Service."""
+    labels = _of_release(world, "Service")["spec"]["selector"]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    return [pod["metadata"]["name"] for pod in await world.client.list(POD, RELEASE_NAMESPACE, selector)]
+
+
+async def test_one_writes_and_the_other_only_looks_at_the_lease(world: World, pair: Pair) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    await world.declare("ava", persona={"instructions": "Speak like a pirate."})
+    await eventually(lambda: _rolled(world), "the new configuration is rolled out")
+    assert pair.leader.writes
+    lease = LEASE.path(RELEASE_NAMESPACE, LEASE_NAME)
+    asked = {(done.method, done.path) for done in pair.standby.proxy.exchanges}
+    own_pod = POD.path(RELEASE_NAMESPACE, pair.standby.pod)
+    assert asked == {("GET", lease), ("PATCH", own_pod)}
+    assert pair.standby.writes == [f"PATCH {own_pod}"], "only the label of an earlier life is taken off its own pod"
+    assert await _served(world) == [pair.leader.pod]
+    held = await world.client.get(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
+    assert held is not None
+    assert held["spec"]["leaseDurationSeconds"] == 15
+    assert await asyncio.to_thread(_told_of_demand, pair.standby) == 503, "a gateway is sent to the leader"
+    assert await asyncio.to_thread(_told_of_demand, pair.leader) == 401, "the leader asks who it is"
+
+
+async def _rolled(world: World) -> bool:
+    status: dict[str, Any] = (await world.agent("ava")).get("status", {})
+    return status.get("observedGeneration") == 2
+
+
+def _told_of_demand(replica: Replica) -> int:
+    request = urllib.request.Request(f"{replica.controller.url}/v1/demand", b"{}", method="POST")
+    try:
+        urllib.request.urlopen(request, timeout=5)
+    except urllib.error.HTTPError as error:
+        return error.code
+    raise AssertionError("a demand without a token was accepted")
+
+
+async def test_a_leader_that_is_told_to_stop_is_followed_at_once(world: World, pair: Pair) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    pair.leader.controller.process.terminate()
+    started = time.monotonic()
+    await pair.standby.follows(STOPPED_SECONDS)
+    assert time.monotonic() - started < STOPPED_SECONDS
+    assert await pair.leader.ends(STOPPED_SECONDS) == 0
+    assert pair.standby.pod in await _served(world)
+    await _works(world, pair.standby)
+
+
+async def test_a_leader_that_is_killed_is_followed(world: World, pair: Pair) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    pair.leader.controller.process.kill()
+    await pair.standby.follows(LOST_SECONDS)
+    await _works(world, pair.standby)
+
+
+async def test_a_leader_that_is_cut_off_ends_before_it_is_followed(world: World, pair: Pair) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    await pair.leader.proxy.stop()
+    assert await pair.leader.ends(LOST_SECONDS) == 1
+    assert not await pair.standby.leads(), "the old one ended before another began"
+    told = [line for line in pair.leader.controller.log() if line["message"] == "lease lost"]
+    assert [line["level"] for line in told] == ["warning"]
+    await pair.standby.follows(LOST_SECONDS)
+    await _works(world, pair.standby)
+
+
+async def test_a_leader_that_stood_still_writes_nothing_when_it_wakes(world: World, pair: Pair) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    pair.leader.controller.process.send_signal(signal.SIGSTOP)
+    await pair.standby.follows(LOST_SECONDS)
+    await world.declare("ava", persona={"instructions": "Speak like a pirate."})
+    before = pair.leader.writes
+    pair.leader.controller.process.send_signal(signal.SIGCONT)
+    assert await pair.leader.ends(STOPPED_SECONDS) == 1
+    assert pair.leader.writes == before
+    await eventually(lambda: _rolled(world), "the one that follows has seen the edit")
+
+
+async def test_who_finds_another_s_name_in_the_lease_ends(world: World, pair: Pair) -> None:
+    taken = {"spec": {"holderIdentity": "somebody else"}}
+    await world.client.merge(LEASE, RELEASE_NAMESPACE, LEASE_NAME, taken)
+    assert await pair.leader.ends(STOPPED_SECONDS) == 1
+    await pair.standby.follows(LOST_SECONDS)
+
+
+async def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(world: World, pair: Pair) -> None:
+    pair.standby.controller.process.terminate()
+    assert await pair.standby.ends(STOPPED_SECONDS) == 0
+    assert await pair.leader.leads()
+    await world.declare("ava")
+    await _works(world, pair.leader)
+
+
+async def _works(world: World, replica: Replica) -> None:
+    """An edit that comes now is carried out, by this one."""
+    before = len(replica.writes)
+    await world.declare("eva")
+    await world.becomes("eva", "True")
+    assert len(replica.writes) > before
