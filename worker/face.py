@@ -39,6 +39,7 @@ class Face:
     ) -> None:
         """`seat` says whether the call may have an avatar; `tell` is told what becomes of it."""
         self._session = session
+        self._room = room
         self._policy = config.avatar.on_failure
         self._end_call = end_call
         self._say_again = say_again
@@ -96,6 +97,8 @@ class Face:
 
     async def _not_come(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
         self._settled.set()
+        if not self._room.isconnected():
+            return  # the call was over before the avatar came: `close` follows
         self._tell(Fate.FAILED, reason)
         await self._do_without(avatar, outcome, reason)
 

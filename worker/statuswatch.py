@@ -1,7 +1,7 @@
 """``/status?watch``: a worker's state as a stream of lines, one for every change.
 
 What the state depends on changes in the SDK's own lists too, which tell nobody; so the state is compared, twenty times
-a second for as long as somebody watches (some 20 microseconds each), and not at all otherwise.
+a second for as long as somebody watches (a third of a percent of a core), and not at all otherwise.
 """
 
 import asyncio

@@ -41,6 +41,10 @@ class FakeRoom(rtc.EventEmitter[Any]):
     def __init__(self) -> None:
         super().__init__()
         self.remote_participants: dict[str, FakeParticipant] = {}
+        self.connected = True
+
+    def isconnected(self) -> bool:
+        return self.connected
 
     def come(self, participant: FakeParticipant) -> None:
         self.remote_participants[participant.identity] = participant

@@ -56,11 +56,12 @@ class Scene:
         self.ends: list[tuple[Outcome, str]] = []
         self.told: list[tuple[Fate, str]] = []
         self.repeats = 0
+        self.room = FakeRoom()
         self.session = SimpleNamespace(agent_state="listening")
         document = config.model_dump(by_alias=True) | {"avatar": TAVUS | {"onFailure": policy}}
         self.face = Face(
             cast(Any, self.session),
-            FakeRoom().as_room(),
+            self.room.as_room(),
             WorkerConfig.model_validate(document),
             seat=seat,
             end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
@@ -145,6 +146,19 @@ async def test_an_avatar_that_does_not_come_is_ended_and_the_policy_kept(
     assert len(scene.ends) == ends
     assert all(outcome is Outcome.AVATAR_FAILED and "no seat" in reason for outcome, reason in scene.ends)
     assert scene.told == [(Fate.FAILED, "no seat"), (Fate.GONE, "")]
+
+
+async def test_a_call_that_was_over_before_its_avatar_came_is_no_failure_of_the_avatar(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(config, monkeypatch, "EndCall")
+    scene.room.connected = False
+    scene.avatar.error = AvatarError(AvatarOutcome.NEVER_JOINED, "the room is gone")
+    scene.avatar.comes.set()
+    await scene.face.run()
+    assert (scene.told, scene.ends) == ([], [])
+    await scene.face.close()
+    assert scene.told == [(Fate.GONE, "")]
 
 
 async def test_an_unexpected_error_of_the_avatar_leaves_the_voice(scene: Scene) -> None:
