@@ -67,7 +67,7 @@ class InputReader:
             except ApiError as error:
                 if not error.refused:
                     raise
-                seen[name] = SecretSeen(name, None, problem=error.message)
+                seen[name] = secret_seen(name, None, error.message or str(error))
         incomplete = secrets_complete(key.namespace, wanted, seen)
         if incomplete is not None:
             return incomplete, ""

@@ -59,6 +59,7 @@ def with_references(test: Test) -> None:
         cluster.put("ConfigMap", "texts", {"greeting": "Welcome."})
         await test(cluster, references, changed)
         refreshing.cancel()
+        await asyncio.wait([refreshing])
 
     run(body())
 

@@ -1,0 +1,37 @@
+"""Every reason for a person to do something is in the guide to troubles."""
+
+import pytest
+
+from agentspec import ConditionType, Reason
+from agentspec.conditions import REASONS
+from devkit.paths import REPOSITORY
+
+FINE = {
+    Reason.ALL_CHECKS_PASSED,
+    Reason.CREDENTIALS_ACCEPTED,
+    Reason.NAME_UNIQUE,
+    Reason.KNOWLEDGE_READ,
+    Reason.NO_KNOWLEDGE_DECLARED,
+    Reason.NO_AVATAR_DECLARED,
+    Reason.AVATAR_SEATS_FREE,
+    Reason.REGISTERED,
+    Reason.NO_WORKERS_WANTED,
+    Reason.ROLLED_OUT,
+    Reason.WITHIN_LIMITS,
+}
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        pytest.param(condition, reason, id=f"{condition.value} {reason.value}")
+        for condition, reasons in REASONS.items()
+        if condition is not ConditionType.READY
+        for reason in reasons
+        if reason not in FINE
+    ],
+)
+def test_the_guide_names_the_trouble(condition: ConditionType, reason: Reason) -> None:
+    rows = (REPOSITORY / "docs/guides/troubles.md").read_text().splitlines()
+    causes = [row.split("|")[1] for row in rows if row.startswith("|")]
+    assert any(f"`{reason.value}`" in cause for cause in causes)
