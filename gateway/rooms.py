@@ -11,6 +11,7 @@ import secrets
 from pydantic import Field, ValidationError
 
 from agentspec.model import Model
+from agentspec.roompattern import RoomPatternInvalid, compiled
 
 _LITERAL = re.compile(r"[A-Za-z0-9_\- ~@%=:,/]")
 _QUANTIFIERS = "*?{"
@@ -92,12 +93,12 @@ def room_name(pattern: str, call_id: str) -> str:
     """The room of a call, which the agent's workers accept.
 
     Raises:
-        RoomPatternError: the pattern is no regular expression, or the name made from it does not match it.
+        RoomPatternError: the pattern cannot be used, or the name made from it does not match it.
     """
     try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise RoomPatternError(f"roomNamePattern {pattern!r} is not a regular expression: {error}") from error
+        expression = compiled(pattern)
+    except RoomPatternInvalid as error:
+        raise RoomPatternError(f"roomNamePattern {pattern!r} cannot be used: {error}") from error
     name = (literal_prefix(pattern) or "call-") + call_id
     if not expression.search(name):
         raise RoomPatternError(

@@ -1,7 +1,6 @@
 """What a worker is told at start: its configuration document and its credentials. Read once, then frozen."""
 
 import os
-import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from agentspec import AvatarProvider
 from agentspec.names import WORKER_PORT
+from agentspec.roompattern import RoomPatternInvalid, compiled
 from agentspec.workerconfig import CONFIG_PATH, WorkerConfig
 
 CONFIG_VARIABLE = "AVATAR_AGENT_CONFIG"
@@ -100,9 +100,9 @@ def _check(config: WorkerConfig, path: Path) -> None:
     """Refuse what the types allow and a worker cannot do."""
     problem = ""
     try:
-        re.compile(config.room_name_pattern)
-    except re.error as error:
-        problem = f"roomNamePattern is not a regular expression: {error}"
+        compiled(config.room_name_pattern)
+    except RoomPatternInvalid as error:
+        problem = f"roomNamePattern cannot be used: {error}"
     if config.dispatch_mode == "Explicit" and not config.agent_name:
         problem = "agentName is empty: explicit dispatch needs a name"
     if config.avatar.provider is AvatarProvider.TAVUS and config.avatar.tavus is None:

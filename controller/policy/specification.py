@@ -1,16 +1,14 @@
 """Reads a manifest's spec: everything the schema cannot check is checked here, and named."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from agentspec import AvatarAgentSpec, Reason
+from agentspec.resource import MAX_NAME_LENGTH
+from agentspec.roompattern import RoomPatternInvalid, compiled
 from controller.policy.verdict import Verdict, false
-
-MAX_NAME_LENGTH = 63
-"""A resource's name becomes a label's value."""
 
 
 def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
@@ -27,11 +25,11 @@ def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
         faults = [f"spec.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         return false(Reason.INVALID_SPEC, "; ".join(faults) + ". Correct the manifest and apply it again.")
     try:
-        re.compile(spec.dispatch.room_name_pattern)
-    except re.error as error:
+        compiled(spec.dispatch.room_name_pattern)
+    except RoomPatternInvalid as error:
         return false(
             Reason.INVALID_SPEC,
-            f"spec.dispatch.roomNamePattern: {spec.dispatch.room_name_pattern!r} is not a regular expression: {error}. "
+            f"spec.dispatch.roomNamePattern: {spec.dispatch.room_name_pattern!r} cannot be used: {error}. "
             "Write for example '^calls-', or leave the field out to accept every room.",
         )
     return spec

@@ -56,7 +56,7 @@ def test_tavus_key_is_wanted_only_with_tavus(tmp_path: Path, document: dict[str,
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"roomNamePattern": "^(ornina"}, "roomNamePattern is not a regular expression"),
+        ({"roomNamePattern": "^(ornina"}, "roomNamePattern cannot be used: it is not a regular expression"),
         ({"agentName": ""}, "agentName is empty"),
         ({"avatar": {"provider": "Tavus"}}, "avatar.tavus is missing"),
         ({"livekitURL": "http://livekit.test"}, "ws://"),
