@@ -45,6 +45,10 @@ class InputReader:
         instructions, greeting, documents = texts(spec, found)
         return Inputs(verdict, digest, knowledge(key.namespace, spec, found), instructions, greeting, documents)
 
+    def hurry(self, key: Key) -> None:
+        """What the agent refers to is read again soon."""
+        self._references.hurry(key)
+
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         self._references.forget(key)

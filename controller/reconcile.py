@@ -60,6 +60,8 @@ class Reconciler:
         if isinstance(spec, Verdict):
             return await self._parts.reporter.report(agent, {ConditionType.READY: spec}, agent_name="", counts=None)
         owner = Owner(key.namespace, key.name, agent.uid)
+        if agent.generation != agent.status.get("observedGeneration"):
+            self._parts.inputs.hurry(key)
         inputs = await self._parts.inputs.read(key, agent.uid, spec)
         name = self._name(agent)
         stopped = spec.suspend or name.status is ConditionStatus.FALSE
@@ -69,6 +71,8 @@ class Reconciler:
         verdicts = self._verdicts(key, spec, inputs, name, running, decision, refused=outcome.refused)
         early = await self._report(agent, spec, verdicts, decision)
         ready = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
+        if not inputs.usable:
+            self._parts.inputs.hurry(key)
         waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if ready else NOT_READY_SECONDS)
         return min(seconds for seconds in waits if seconds is not None)
 

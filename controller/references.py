@@ -25,8 +25,10 @@ SPREAD_SECONDS = 4.0
 """Up to so much is added by chance, so that what was read at once is not read at once for ever."""
 RETRY_SECONDS = 5.0
 """What is missing or could not be read is tried again after this long."""
+HURRY_SECONDS = 1.0
+"""How old what was read may be when it matters now: changes that come together make one roll-out."""
 CONCURRENT_READS = 4
-_IDLE_SECONDS = 1.0
+_IDLE_SECONDS = 0.5
 """How often the refresh looks for what is due."""
 
 Values = dict[str, str]
@@ -54,6 +56,8 @@ class _Entry:
     """Why it could not be read, the last time."""
     visited: bool = False
     """Somebody was told something of it."""
+    read: float = float("-inf")
+    """When it was read last, by the event loop's clock."""
     due: float = 0.0
     """When it is read again, by the event loop's clock."""
     reading: asyncio.Task[None] | None = None
@@ -102,6 +106,12 @@ class References:
         kept |= {Reference(CONFIG_MAP, key.namespace, name) for name in config_maps}
         for reference in self._named.get(key, set()) - kept:
             self._drop(key, reference)
+
+    def hurry(self, key: Key) -> None:
+        """The agent's manifest has changed, or something is wrong with it: what it names may just be changing, too."""
+        for reference in self._named.get(key, ()):
+            entry = self._entries[reference]
+            entry.due = min(entry.due, entry.read + HURRY_SECONDS)
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
@@ -165,7 +175,8 @@ class References:
         finally:
             entry.reading = None
         wait = FRESH_SECONDS + random.uniform(0, SPREAD_SECONDS) if found else RETRY_SECONDS
-        entry.due = asyncio.get_running_loop().time() + wait
+        entry.read = asyncio.get_running_loop().time()
+        entry.due = entry.read + wait
         entry.visited = True
         if visited and entry.told != before:
             for key in list(entry.named_by):

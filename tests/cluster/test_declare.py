@@ -24,7 +24,7 @@ async def test_a_manifest_becomes_a_worker_registered_under_the_declared_name(wo
     assert ready["reason"] == "AllChecksPassed"
     status = (await world.agent("ava"))["status"]
     assert status["agentName"] == "the-declared-name"
-    assert status["workers"] == {"desired": 1, "ready": 1, "registered": 1, "draining": 0}
+    assert status["workers"] == {"desired": 1, "ready": 1, "registered": 1, "updated": 1, "draining": 0}
     assert status["slots"] == {"total": 1, "free": 1}
     deployment = await world.deployment("ava")
     assert deployment is not None

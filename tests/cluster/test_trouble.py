@@ -7,12 +7,13 @@ import pytest
 from aiohttp import web
 
 from agentspec import ConditionType
-from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET
+from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET, Kind
 from tests.cluster import manifests
 from tests.cluster.world import World, eventually
 
 pytestmark = pytest.mark.usefixtures("controller")
 
+RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 MENDED_SECONDS = 15.0
 """What is named is not watched, but looked at every 10 s."""
 
@@ -105,6 +106,8 @@ async def test_what_works_is_not_touched_while_an_input_is_broken(world: World) 
     await world.remove(CONFIG_MAP, "facts")
     await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}], persona={"greeting": "Ahoy"})
     await world.becomes("ava", "False", "ConfigMapNotFound")
+    held_back = await world.condition("ava", ConditionType.PROGRESSING)
+    assert held_back["reason"] == "RollOutHeldBack"
     assert world.standin.of("ava") == [worker]
     registered = await world.condition("ava", ConditionType.WORKERS_REGISTERED)
     assert registered["status"] == "True", "it still takes calls"
@@ -119,19 +122,22 @@ async def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(world:
 
 
 async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> None:
-    too_much = {"requests": {"cpu": "4"}, "limits": {"cpu": "2"}}
-    await world.declare("ava", worker={"resources": too_much})
-    seen = await world.becomes("ava", "False", "ApplyRefused")
-    assert "must be less than or equal to cpu limit" in seen["message"]
+    quota = {
+        "metadata": {"namespace": world.namespace, "name": "none"},
+        "spec": {"hard": {"count/deployments.apps": "0"}},
+    }
+    await world.client.create(RESOURCE_QUOTA, world.namespace, quota)
+    await eventually(lambda: _enforced(world), "the quota is enforced")
     await world.declare("ava")
+    seen = await world.becomes("ava", "False", "ApplyRefused")
+    assert "exceeded quota: none" in seen["message"]
+    await world.remove(RESOURCE_QUOTA, "none")
     await world.becomes("ava", "True", seconds=MENDED_SECONDS)
 
 
-async def test_a_name_that_no_label_can_hold_is_refused(world: World) -> None:
-    name = "a" * 64
-    await world.declare(name)
-    seen = await world.becomes(name, "False", "InvalidSpec")
-    assert "metadata.name has 64 characters" in seen["message"]
+async def _enforced(world: World) -> bool:
+    quota = await world.client.get(RESOURCE_QUOTA, world.namespace, "none")
+    return quota is not None and "hard" in quota.get("status", {})
 
 
 async def test_workers_that_register_under_another_name_do_not_count(world: World) -> None:

@@ -84,6 +84,14 @@ class World:
     async def pods(self, name: str) -> list[dict[str, Any]]:
         return await self.client.list(POD, self.namespace, f"avataragents.io/agent={name}")
 
+    async def configuration(self, pod: str) -> str:
+        """The configuration that a worker pod was started with, as text."""
+        documents = await self.client.list(POD, self.namespace)
+        (spec,) = [document["spec"] for document in documents if document["metadata"]["name"] == pod]
+        (name,) = [volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume]
+        config_map = await self.client.get(CONFIG_MAP, self.namespace, name)
+        return "" if config_map is None else str(config_map["data"])
+
     async def roll_outs(self, name: str) -> int:
         """How many pod templates the workers' Deployment has had, its first included."""
         deployment = await self.deployment(name)
@@ -118,9 +126,10 @@ class World:
         return seen
 
     async def touch_a_pod(self, name: str) -> None:
-        """Change something that the controller watches and that means nothing."""
+        """Change something that the controller looks at and that means nothing while nobody leaves."""
         pod = (await self.pods(name))[0]["metadata"]["name"]
-        touch = {"metadata": {"annotations": {"example.com/touched": secrets.token_hex(4)}}}
+        cost = str(secrets.randbelow(1000) + 1)
+        touch = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": cost}}}
         await self.client.merge(POD, self.namespace, pod, touch)
 
     async def children(self) -> set[str]:
