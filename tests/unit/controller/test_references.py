@@ -148,6 +148,25 @@ def test_what_is_missing_is_found_soon_after_it_was_made_and_missed_after_it_was
     with_references(test)
 
 
+def test_what_cannot_be_used_is_read_again_sooner_until_it_can() -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        await references.secret(KEY, "livekit")
+        await references.secret(OTHER, "livekit")
+        references.doubt(KEY, True)
+        for round_ in range(5):
+            cluster.put_secret("livekit", apiKey=f"attempt {round_}")
+            await asyncio.sleep(RETRY_SECONDS + 1.5)
+            assert len(changed) == 2 * (round_ + 1)
+            references.doubt(KEY, True)
+        references.doubt(KEY, False)
+        await within_30_seconds()
+        cluster.reads.clear()
+        await asyncio.sleep(240)
+        assert cluster.reads.total() <= 240 / FRESH_SECONDS
+
+    with_references(test)
+
+
 def test_a_refusal_is_told_as_it_is_and_so_is_its_end() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
