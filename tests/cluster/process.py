@@ -40,10 +40,10 @@ class RunningController:
         return await asyncio.to_thread(self._metric, name)
 
     async def reconciles(self, world: World, agent: str, times: int) -> None:
-        """Wait until the controller has looked at the agent so often again, each time because a pod was touched."""
+        """Wait until the controller has looked at the agent so often again, each time because of nothing."""
         for _ in range(times):
             before = await self.metric("avatar_agent_controller_reconciles_total")
-            await world.touch_a_pod(agent)
+            world.register_again(agent)
 
             async def looked(before: float = before) -> bool:
                 return await self.metric("avatar_agent_controller_reconciles_total") > before

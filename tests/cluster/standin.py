@@ -41,12 +41,14 @@ class Worker:
     calls: int = 0
     registered: bool = True
     draining: bool = False
+    registrations: int = 1
+    """Each gives it another id at LiveKit, which means nothing to anybody."""
     runner: web.AppRunner | None = field(default=None, repr=False)
 
     def status(self) -> WorkerStatus:
         return WorkerStatus(
             agent_name=self.agent_name,
-            worker_id=f"AW_{self.pod}",
+            worker_id=f"AW_{self.pod}_{self.registrations}",
             registered=self.registered,
             draining=self.draining,
             slots=self.slots,
