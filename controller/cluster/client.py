@@ -7,7 +7,7 @@ not need either.
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -59,6 +59,11 @@ class KubeClient:
         self._api = api
         self.server: str = api.configuration.host
         """URL of the API server."""
+        self._may_write: Callable[[], bool] = lambda: True
+
+    def write_only_while(self, condition: Callable[[], bool]) -> None:
+        """Refuse writes, unsent, whenever the condition does not hold: those of a leader that is one no more."""
+        self._may_write = condition
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """The object, or None when there is none."""
@@ -194,6 +199,8 @@ class KubeClient:
             headers[setting["key"]] = setting["value"]
         parameters = urlencode({key: value for key, value in (query or {}).items() if value})
         url = f"{self.server}{path}?{parameters}" if parameters else f"{self.server}{path}"
+        if method != "GET" and not self._may_write():
+            raise ApiError(0, "NotLeading", f"{method} {path}", "this controller does not lead any more")
         answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
             method, url, headers, body, _request_timeout=limits
         )

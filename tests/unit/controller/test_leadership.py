@@ -366,6 +366,20 @@ def test_a_process_that_stood_still_holds_nothing_and_asks_nothing_before_it_sto
     run(scenario(), loop)
 
 
+async def test_a_client_sends_no_write_of_one_that_does_not_lead() -> None:
+    async with kubernetes_client.ApiClient(kubernetes_client.Configuration(host="http://127.0.0.1:1")) as api:
+        client = KubeClient(api)
+        leading = True
+        client.write_only_while(lambda: leading)
+        with pytest.raises(ApiError, match="Unreachable"):
+            await client.merge(POD, "system", "pod", {})
+        leading = False
+        with pytest.raises(ApiError, match="does not lead any more"):
+            await client.merge(POD, "system", "pod", {})
+        with pytest.raises(ApiError, match="Unreachable"):
+            await client.get(POD, "system", "pod")
+
+
 def test_what_the_work_raises_is_raised_and_the_lease_released() -> None:
     async def scenario() -> None:
         store = Store()
