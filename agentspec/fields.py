@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from agentspec.model import Model
 
-_DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+"""RFC 1123, as Kubernetes reads it: names of objects, and prefixes of labels' keys."""
 _PORT = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])" + _PORT
 _PATH = r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?"
@@ -43,7 +44,7 @@ def text(pattern: str, message: str, *, max_length: int) -> FieldInfo:
 ObjectName = Annotated[
     str,
     text(
-        _DNS_NAME,
+        f"^{DNS_SUBDOMAIN}$",
         "write an object's name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit",
         max_length=253,
     ),

@@ -5,12 +5,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agentspec.fields import LocalRef, Quantity, matches, rules, text
+from agentspec.fields import DNS_SUBDOMAIN, LocalRef, Quantity, matches, rules, text
 from agentspec.model import Model
 
-_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-_LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
-_IMAGE = r"^([a-zA-Z0-9][a-zA-Z0-9._:/@-]*)?$"
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = f"({DNS_SUBDOMAIN}/)?{_LABEL_NAME}"
+_LABEL_VALUE = f"^({_LABEL_NAME})?$"
+_IMAGE_PART = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
+_IMAGE = (
+    rf"^(([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{{1,5}})?/)?{_IMAGE_PART}(/{_IMAGE_PART})*"
+    r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,128})?)?$"
+)
+"""A reference as container registries have them, github.com/distribution/reference; empty: none."""
 
 _LabelValue = Annotated[
     str,
@@ -23,7 +29,7 @@ _LabelValue = Annotated[
 ]
 
 _LABEL_KEYS = (
-    f"self.all(key, size(key) <= 317 && {matches(_LABEL_KEY, 'key')})",
+    f"self.all(key, size(key) <= 317 && {matches(f'^{_LABEL_KEY}$', 'key')})",
     "write keys such as disktype or example.com/zone: an optional DNS prefix and '/', then letters, digits, '-', '_' "
     "and '.'",
 )
@@ -62,7 +68,7 @@ class Toleration(
     key: Annotated[
         str,
         text(
-            _LABEL_KEY.replace("^", "^(").replace("$", ")?$"),
+            f"^({_LABEL_KEY})?$",
             "write a taint's key such as dedicated or example.com/gpu",
             max_length=317,
         ),
@@ -92,7 +98,7 @@ class PodSettings(Model):
     priority_class_name: Annotated[
         str,
         text(
-            r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
+            f"^({DNS_SUBDOMAIN})?$",
             "write a PriorityClass's name: lower-case letters, digits, '-' and '.'",
             max_length=253,
         ),
@@ -117,7 +123,8 @@ class PodSettings(Model):
 
 
 _RESOURCE_KEYS = (
-    "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.contains('/'))",
+    "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || "
+    f"{matches(f'^{DNS_SUBDOMAIN}/{_LABEL_NAME}$', 'key')})",
     "write cpu, memory, ephemeral-storage, or an extended resource with its domain such as nvidia.com/gpu",
 )
 
