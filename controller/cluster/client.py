@@ -26,6 +26,8 @@ WATCH_SECONDS = 300
 SILENCE_SECONDS = 70
 """Bookmarks come every 60 s: a watch that is silent for longer is dead, whatever TCP says."""
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=SILENCE_SECONDS)
+LONGEST_EVENT = 16 * 1024**2
+"""Bytes. etcd keeps objects of up to 1.5 MiB; JSON with its escapes may be six times as long."""
 LIST_CHUNK = 500
 """Objects a list request returns at most; longer lists come in several."""
 
@@ -116,7 +118,7 @@ class KubeClient:
             async with await self._send("GET", path, query, accept=accept, limits=WATCH_TIMEOUT) as response:
                 if response.status != 200:
                     raise _refusal("WATCH", path, response.status, await response.read())
-                async for line in response.content:
+                while line := await response.content.readline(max_line_length=LONGEST_EVENT):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
