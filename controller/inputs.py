@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, ConditionStatus, KnowledgeDocument, Reason
+from agentspec import AvatarAgentSpec, ConditionStatus, KnowledgeDocument
 from controller.cluster.client import ApiError
 from controller.observation import Key, KnowledgeSeen, SecretSeen
 from controller.policy.credentials import credentials, fingerprint, secret_seen, secrets_complete, wanted_secrets
@@ -31,14 +31,6 @@ class Inputs:
         """Whether workers started now would work, as far as anybody knows."""
         return all(verdict.status is not ConditionStatus.FALSE for verdict in (self.credentials, self.knowledge))
 
-    @property
-    def faulty(self) -> bool:
-        """Whether it is a Secret or a ConfigMap that has to be mended."""
-        credentials_fault = self.credentials.status is ConditionStatus.FALSE
-        return self.knowledge.status is ConditionStatus.FALSE or (
-            credentials_fault and self.credentials.reason is not Reason.LIVEKIT_UNREACHABLE
-        )
-
 
 class InputReader:
     """Reads inputs."""
@@ -50,9 +42,7 @@ class InputReader:
     async def read(self, key: Key, uid: str, spec: AvatarAgentSpec) -> Inputs:
         """Everything that the manifest refers to. Raises ApiError when the API server could not be asked."""
         (verdict, digest), found = await asyncio.gather(self._credentials(key, uid, spec), self._texts(key, spec))
-        inputs = Inputs(verdict, digest, knowledge(key.namespace, spec, found), *texts(spec, found))
-        self._references.doubt(key, inputs.faulty)
-        return inputs
+        return Inputs(verdict, digest, knowledge(key.namespace, spec, found), *texts(spec, found))
 
     def hurry(self, key: Key) -> None:
         """What the agent refers to is read again soon."""

@@ -24,7 +24,7 @@ FRESH_SECONDS = 20.0
 SPREAD_SECONDS = 4.0
 """Up to so much is added by chance, so that what was read at once is not read at once for ever."""
 RETRY_SECONDS = 5.0
-"""What is missing, could not be read or cannot be used is read again after this long: somebody is mending it."""
+"""What is missing or could not be read is tried again after this long."""
 HURRY_SECONDS = 1.0
 """How old what was read may be when it matters now: changes that come together make one roll-out."""
 CONCURRENT_READS = 4
@@ -88,7 +88,6 @@ class References:
         self._changed = changed
         self._entries: dict[Reference, _Entry] = {}
         self._named: dict[Key, set[Reference]] = {}
-        self._doubting: set[Key] = set()
 
     async def secret(self, key: Key, name: str) -> Values | None:
         """A Secret's values by key, without blanks around; None: there is no such Secret. Raises ApiError.
@@ -114,20 +113,9 @@ class References:
             entry = self._entries[reference]
             entry.due = min(entry.due, entry.read + HURRY_SECONDS)
 
-    def doubt(self, key: Key, doubted: bool) -> None:
-        """Whether the agent cannot use what it names, as it is: then it is read again sooner."""
-        if not doubted:
-            self._doubting.discard(key)
-        elif key not in self._doubting:
-            self._doubting.add(key)
-            soon = asyncio.get_running_loop().time() + RETRY_SECONDS
-            for reference in self._named.get(key, ()):
-                self._entries[reference].due = min(self._entries[reference].due, soon)
-
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         self.keep(key, (), ())
-        self._doubting.discard(key)
 
     async def run(self) -> None:
         """Read again what is due until cancelled."""
@@ -186,8 +174,7 @@ class References:
             found = document is not None
         finally:
             entry.reading = None
-        lasting = found and self._doubting.isdisjoint(entry.named_by)
-        wait = FRESH_SECONDS + random.uniform(0, SPREAD_SECONDS) if lasting else RETRY_SECONDS
+        wait = FRESH_SECONDS + random.uniform(0, SPREAD_SECONDS) if found else RETRY_SECONDS
         entry.read = asyncio.get_running_loop().time()
         entry.due = entry.read + wait
         entry.visited = True
