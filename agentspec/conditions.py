@@ -30,11 +30,11 @@ class ConditionType(StrEnum):
     KNOWLEDGE_LOADED = "KnowledgeLoaded"
     """Every reference to knowledge, instructions or greeting leads to text."""
     AVATAR_AVAILABLE = "AvatarAvailable"
-    """The next call would show a face. Without one the call goes on as `avatar.onFailure` says."""
+    """The next call would show a face, or none is declared. A call without one goes on as `avatar.onFailure` says."""
     WORKERS_REGISTERED = "WorkersRegistered"
     """Workers are registered with LiveKit under the declared agent name."""
     PROGRESSING = "Progressing"
-    """A roll-out is under way, or held back: not every worker runs the present configuration."""
+    """A roll-out is under way: not every worker runs the present configuration yet."""
     SCALING_LIMITED = "ScalingLimited"
     """Calls need more workers than `scaling.maxWorkers` allows."""
 

@@ -45,7 +45,8 @@ class DispatchSpec(
         default=".*",
         max_length=256,
         description="Regular expression (Python) of the rooms workers accept; others are declined, and logged. The "
-        "gateway names its rooms `<literal prefix of the pattern><call id>`, so begin it with `^` and a prefix.",
+        "gateway names its rooms `<literal prefix of the pattern><call id>`, so begin it with `^` and a prefix. It may "
+        "repeat single characters only, at most three times without a fixed number: `^ornina-[a-z]+-.*`.",
     )
     join_timeout_seconds: int = Field(
         default=10, ge=2, le=60, description="Seconds from the dispatch in which the agent must have joined the room."
