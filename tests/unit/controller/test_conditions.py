@@ -4,7 +4,7 @@ import pytest
 
 from agentspec import Condition, ConditionType, Reason
 from controller.policy.conditions import assemble, ready, worth_telling
-from controller.policy.verdict import Verdict, false, true
+from controller.policy.verdict import Verdict, false, true, unknown
 
 GOOD = true(Reason.REGISTERED, "1 of 1 workers are registered as 'ava'.")
 
@@ -12,14 +12,24 @@ GOOD = true(Reason.REGISTERED, "1 of 1 workers are registered as 'ava'.")
 def verdicts(**found: Verdict) -> dict[ConditionType, Verdict]:
     return {
         ConditionType.CREDENTIALS_VALID: found.get("credentials", true(Reason.CREDENTIALS_ACCEPTED, "")),
+        ConditionType.NAME_UNIQUE: found.get("name", true(Reason.NAME_UNIQUE, "")),
         ConditionType.KNOWLEDGE_LOADED: found.get("knowledge", true(Reason.KNOWLEDGE_READ, "")),
+        ConditionType.AVATAR_AVAILABLE: found.get("avatar", true(Reason.AVATAR_SEATS_FREE, "")),
         ConditionType.WORKERS_REGISTERED: found.get("workers", GOOD),
+        ConditionType.PROGRESSING: found.get("progressing", false(Reason.ROLLED_OUT, "")),
+        ConditionType.SCALING_LIMITED: found.get("limited", false(Reason.WITHIN_LIMITS, "")),
     }
 
 
 BROKEN = false(Reason.SECRET_NOT_FOUND, "Create it.")
 EMPTY = false(Reason.KNOWLEDGE_EMPTY, "Fill it.")
 STARTING = false(Reason.WORKERS_STARTING, "Soon.")
+TAKEN = false(Reason.NAME_TAKEN, "Choose another.")
+NO_FACE = false(Reason.AVATAR_FAILING, "The account is empty.")
+LIMITED = true(Reason.MAX_WORKERS_REACHED, "Raise it.")
+ROLLING = true(Reason.ROLLING_OUT, "0 of 1 workers run yet.")
+ASKED_IN_VAIN = unknown(Reason.PROVIDER_UNREACHABLE, "OpenAI does not answer.")
+REFUSED = false(Reason.APPLY_REFUSED, "Correct it.")
 
 
 @pytest.mark.parametrize(
@@ -29,10 +39,21 @@ STARTING = false(Reason.WORKERS_STARTING, "Soon.")
         pytest.param(verdicts(workers=STARTING), STARTING, id="one false: its reason"),
         pytest.param(verdicts(credentials=BROKEN, workers=STARTING), BROKEN, id="two false: what to mend first"),
         pytest.param(verdicts(knowledge=EMPTY, workers=STARTING), EMPTY, id="knowledge comes before workers"),
+        pytest.param(verdicts(name=TAKEN, knowledge=EMPTY), TAKEN, id="the name comes before knowledge"),
+        pytest.param(
+            verdicts(avatar=NO_FACE, limited=LIMITED, progressing=ROLLING, credentials=ASKED_IN_VAIN),
+            true(Reason.ALL_CHECKS_PASSED, GOOD.message),
+            id="what keeps no call from being answered",
+        ),
     ],
 )
 def test_ready_is_the_first_thing_to_mend(found: dict[ConditionType, Verdict], summary: Verdict) -> None:
-    assert ready(found) == summary
+    assert ready(found, suspended=False, refused=None) == summary
+
+
+def test_a_suspended_agent_is_not_ready_whatever_else_is_so_and_a_refusal_comes_first() -> None:
+    assert ready(verdicts(credentials=BROKEN), suspended=True, refused=None).reason is Reason.SUSPENDED
+    assert ready(verdicts(credentials=BROKEN), suspended=True, refused=REFUSED) is REFUSED
 
 
 def condition(verdict: Verdict, at: str, generation: int = 1) -> Condition:
@@ -72,7 +93,6 @@ def part(verdict: Verdict) -> Condition:
     return condition(verdict, "then").model_copy(update={"type": ConditionType.CREDENTIALS_VALID})
 
 
-REFUSED = false(Reason.APPLY_REFUSED, "Correct it.")
 IN_OTHER_WORDS = false(Reason.SECRET_NOT_FOUND, "in other words")
 
 
@@ -94,3 +114,38 @@ def test_worth_telling(
         return [entry for summary, one in found for entry in (condition(summary, "then"), part(one))]
 
     assert [entry.type.value for entry in worth_telling(conditions(before), conditions(after))] == told
+
+
+def changed(kind: ConditionType, before: Verdict | None, after: Verdict) -> list[str]:
+    """What is told when this condition alone becomes another."""
+    old = [] if before is None else assemble([], {kind: before}, generation=1, now="then")
+    return [entry.reason.value for entry in worth_telling(old, assemble(old, {kind: after}, generation=2, now="now"))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "told"),
+    [
+        pytest.param(ConditionType.PROGRESSING, None, ROLLING, [], id="a first start is told by Ready"),
+        pytest.param(
+            ConditionType.PROGRESSING, false(Reason.ROLLED_OUT, ""), ROLLING, ["RollingOut"], id="a roll-out begins"
+        ),
+        pytest.param(ConditionType.PROGRESSING, ROLLING, false(Reason.ROLLED_OUT, ""), [], id="and ends"),
+        pytest.param(
+            ConditionType.SCALING_LIMITED,
+            false(Reason.WITHIN_LIMITS, ""),
+            LIMITED,
+            ["MaxWorkersReached"],
+            id="more workers are needed than allowed",
+        ),
+        pytest.param(ConditionType.SCALING_LIMITED, LIMITED, false(Reason.WITHIN_LIMITS, ""), [], id="no more"),
+        pytest.param(ConditionType.AVATAR_AVAILABLE, None, NO_FACE, ["AvatarFailing"], id="the face does not come"),
+        pytest.param(ConditionType.WORKERS_REGISTERED, GOOD, STARTING, [], id="nothing for a person to mend"),
+        pytest.param(
+            ConditionType.READY, GOOD, false(Reason.SUSPENDED, ""), ["Suspended"], id="somebody suspended the agent"
+        ),
+    ],
+)
+def test_worth_telling_of_one_condition(
+    kind: ConditionType, before: Verdict | None, after: Verdict, told: list[str]
+) -> None:
+    assert changed(kind, before, after) == told

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from agentspec import Demand, DispatchMode
-from agentspec.resource import DispatchSpec
+from agentspec import Demand, DispatchMode, DispatchSpec
 from controller.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet, deletion_costs
 from controller.observation import Key, PodSeen, WorkerSeen
+from controller.policy.rollout import RollOut
 from controller.policy.scale import Load
-from tests.unit.controller.builders import pod, spec, status, worker
+from tests.unit.controller.builders import TAVUS, pod, spec, status, worker
 
 KEY = Key("shop", "ava")
 
@@ -83,9 +83,13 @@ def test_waiting_calls_of_all_gateways_add_up_and_a_silent_gateway_is_forgotten(
     made = fleet()
     made.hear_gateway(demand(2, "gateway-0"), 0.0)
     made.hear_gateway(demand(3, "gateway-1"), 5.0)
-    assert made.pending(KEY, 5.0) == 5
-    assert made.pending(KEY, GATEWAY_MEMORY_SECONDS + 1) == 3
-    assert made.pending(KEY, GATEWAY_MEMORY_SECONDS + 6) == 0
+    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS) == set()
+    assert made.pending(KEY) == 5
+    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS + 1) == {KEY}
+    assert made.pending(KEY) == 3
+    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS + 6) == {KEY}
+    assert made.pending(KEY) == 0
+    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS + 7) == set(), "told once"
 
 
 @pytest.mark.parametrize(
@@ -109,17 +113,54 @@ def test_agents_whose_waiting_calls_changed_are_told(reports: list[Demand], chan
 def test_a_negative_number_of_waiting_calls_takes_nothing_away() -> None:
     made = fleet()
     made.hear_gateway(demand(-5), 0.0)
-    assert made.pending(KEY, 0.0) == 0
+    assert made.pending(KEY) == 0
 
 
 def test_a_decision_is_remembered_until_the_agent_is_forgotten() -> None:
     made = fleet(scaling={"minWorkers": 1, "freeSlots": 0, "scaleDownDelaySeconds": 60})
     made.agents[KEY].replicas = 3
-    assert made.decide(KEY, 0.0).workers == 3
-    assert made.decide(KEY, 59.0).workers == 3
-    assert made.decide(KEY, 60.0).workers == 1
+    assert [made.decide(KEY, at, stopped=False).workers for at in (0.0, 30.0, 59.0, 60.0)] == [3, 3, 3, 1]
     made.forget(KEY)
     assert made.supply(60.0) == {}
+
+
+def test_a_stopped_agent_has_none_and_remembers_no_need() -> None:
+    made = fleet(pod())
+    made.hear_worker(KEY, "pod-1", status(calls=3), 0.0)
+    made.agents[KEY].replicas = 3
+    assert made.decide(KEY, 0.0, stopped=True).workers == 0
+    assert made.agents[KEY].history == ()
+
+
+def test_a_roll_out_tells_new_workers_from_old_ones() -> None:
+    made = fleet(
+        pod("new", template="now"),
+        pod("coming", template="now", ready=False),
+        pod("old", template="before"),
+        pod("leaving", template="before", terminating=True),
+    )
+    made.agents[KEY].template = "now"
+    for name, calls in {"new": 1, "old": 2, "leaving": 3}.items():
+        made.hear_worker(KEY, name, status(calls=calls), 0.0)
+    assert made.roll_out(KEY, 0.0) == RollOut(total=4, updated=1, old=2, old_calls=5)
+    assert made.counts(KEY, 2, 0.0).workers.updated == 1
+
+
+@pytest.mark.parametrize(
+    ("avatar", "free"),
+    [
+        pytest.param({}, None, id="no face"),
+        pytest.param(TAVUS, None, id="no limit of ours"),
+        pytest.param({**TAVUS, "maxSessions": 5}, 2, id="those of leaving workers are taken, too"),
+        pytest.param({**TAVUS, "maxSessions": 2}, 0, id="a limit that was lowered"),
+    ],
+)
+def test_supply_tells_the_free_seats(avatar: dict[str, Any], free: int | None) -> None:
+    made = fleet(pod(), pod("pod-2", terminating=True), avatar=avatar)
+    made.hear_worker(KEY, "pod-1", status(calls=2, avatars=1), 0.0)
+    made.hear_worker(KEY, "pod-2", status(calls=2, avatars=2), 0.0)
+    assert made.supply(0.0)["shop/ava"].free_avatars == free
+    assert made.counts(KEY, 1, 0.0).calls.with_avatar == 3
 
 
 @pytest.mark.parametrize(

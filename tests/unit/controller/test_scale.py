@@ -1,11 +1,14 @@
 """How many workers run."""
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentspec import ScalingSpec
-from controller.policy.scale import Decision, History, Load, Sample, ScaleReason, decide, needed
+from agentspec import ConditionStatus, Reason, ScalingMode, ScalingSpec
+from controller.policy.scale import Decision, History, Load, Sample, ScaleReason, decide, needed, scaling_limited
 
 IDLE = Load(calls=0, pending=0, busy=0, busy_unready=False)
 
@@ -14,9 +17,19 @@ def load(calls: int = 0, pending: int = 0, busy: int = 0, busy_unready: bool = F
     return Load(calls, pending, busy, busy_unready)
 
 
-def scaling(**changes: int) -> ScalingSpec:
+def scaling(**changes: Any) -> ScalingSpec:
     known = {"min_workers": 1, "max_workers": 10, "free_slots": 0, "scale_down_delay_seconds": 60}
     return ScalingSpec.model_validate({**known, **changes})
+
+
+def fixed(workers: int) -> ScalingSpec:
+    return scaling(mode=ScalingMode.FIXED, workers=workers)
+
+
+def decided(
+    chosen: ScalingSpec, carried: Load, current: int | None, history: History = (), now: float = 100.0
+) -> Decision:
+    return decide(chosen, 1, carried, stopped=False, current=current, history=history, now=now)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +56,22 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
         pytest.param(load(pending=99), 1, (), 10, ScaleReason.MORE_NEEDED, True, id="never more than maxWorkers"),
         pytest.param(IDLE, 3, (), 3, ScaleReason.DELAY_RUNNING, False, id="after a restart the delay starts anew"),
         pytest.param(
-            IDLE, 3, (Sample(41, 3),), 3, ScaleReason.DELAY_RUNNING, False, id="three were needed 59 s ago: three stay"
+            IDLE,
+            3,
+            (Sample(41, 3), Sample(60, 1)),
+            3,
+            ScaleReason.DELAY_RUNNING,
+            False,
+            id="three were needed until 59 s ago: three stay",
         ),
         pytest.param(
-            IDLE, 3, (Sample(40, 3),), 1, ScaleReason.FEWER_NEEDED, False, id="fewer sufficed for the whole delay"
+            IDLE,
+            3,
+            (Sample(40, 3), Sample(60, 1)),
+            1,
+            ScaleReason.FEWER_NEEDED,
+            False,
+            id="fewer sufficed for the whole delay",
         ),
         pytest.param(
             IDLE,
@@ -60,7 +85,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
         pytest.param(
             load(calls=2, busy=2),
             3,
-            (Sample(30, 3),),
+            (Sample(30, 3), Sample(60, 2)),
             2,
             ScaleReason.FEWER_NEEDED,
             False,
@@ -78,7 +103,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
         pytest.param(
             load(calls=1, busy=1, busy_unready=True),
             3,
-            (Sample(30, 3),),
+            (Sample(30, 3), Sample(60, 1)),
             3,
             ScaleReason.WORKERS_BUSY,
             False,
@@ -100,15 +125,92 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
 def test_up_at_once_and_down_with_patience(
     carried: Load, current: int | None, history: History, workers: int, reason: ScaleReason, limited: bool
 ) -> None:
-    decision = decide(scaling(), 1, carried, current=current, history=history, now=100.0)
+    decision = decided(scaling(), carried, current, history)
     assert (decision.workers, decision.reason, decision.limited) == (workers, reason, limited)
 
 
 def test_calls_spread_over_roomy_workers_keep_all_of_them() -> None:
-    decision = decide(scaling(), 4, load(calls=2, busy=2), current=3, history=(Sample(0, 3),), now=100.0)
+    def two_busy(current: int, history: History, now: float) -> Decision:
+        carried = load(calls=2, busy=2)
+        return decide(scaling(), 4, carried, stopped=False, current=current, history=history, now=now)
+
+    decision = two_busy(3, (Sample(0, 3), Sample(0, 1)), 100.0)
     assert (decision.workers, decision.reason) == (2, ScaleReason.FEWER_NEEDED)
-    again = decide(scaling(), 4, load(calls=2, busy=2), current=2, history=decision.history, now=200.0)
-    assert (again.workers, again.reason) == (2, ScaleReason.WORKERS_BUSY)
+    again = two_busy(2, decision.history, 200.0)
+    assert (again.workers, again.reason, again.again_in) == (2, ScaleReason.WORKERS_BUSY, None)
+
+
+def test_what_was_decided_last_was_needed_until_now_however_long_nobody_asked() -> None:
+    first = decided(scaling(), load(calls=3, busy=3), 3, now=0.0)
+    second = decided(scaling(), IDLE, 3, first.history, now=1000.0)
+    assert (second.workers, second.reason, second.again_in) == (3, ScaleReason.DELAY_RUNNING, 60.0)
+    third = decided(scaling(), IDLE, 3, second.history, now=1059.0)
+    assert (third.workers, third.again_in) == (3, 1.0)
+    fourth = decided(scaling(), IDLE, 3, third.history, now=1060.0)
+    assert (fourth.workers, fourth.reason, fourth.again_in) == (1, ScaleReason.FEWER_NEEDED, None)
+
+
+def test_needs_that_fell_one_after_the_other_let_workers_leave_one_after_the_other() -> None:
+    history: History = ()
+    current: int | None = None
+    workers, waits = [], []
+    for now, calls in ((0.0, 3), (20.0, 2), (50.0, 1), (80.0, 1), (110.0, 1)):
+        decision = decided(scaling(), load(calls=calls), current, history, now)
+        history, current = decision.history, decision.workers
+        workers.append(decision.workers)
+        waits.append(decision.again_in)
+    assert workers == [3, 3, 3, 2, 1]
+    assert waits == [None, 60.0, 30.0, 30.0, None], "when the highest need of before is old enough"
+
+
+@pytest.mark.parametrize("current", [None, 0, 3, 9])
+@pytest.mark.parametrize("carried", [IDLE, load(pending=50), load(calls=9, busy=9, busy_unready=True)])
+def test_a_fixed_number_is_what_it_says_whatever_calls_there_are(current: int | None, carried: Load) -> None:
+    decision = decided(fixed(3), carried, current, (Sample(99, 9),))
+    assert (decision.workers, decision.limited, decision.again_in) == (3, False, None)
+    expected = {0: ScaleReason.MORE_NEEDED, 3: ScaleReason.STEADY, 9: ScaleReason.FEWER_NEEDED}[current or 0]
+    assert decision.reason is expected
+    assert decision.history == (), "back in mode Calls the delay starts anew"
+
+
+@pytest.mark.parametrize("chosen", [scaling(), fixed(3)])
+def test_a_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
+    carried = load(calls=3, pending=50, busy=3, busy_unready=True)
+    decision = decide(chosen, 1, carried, stopped=True, current=5, history=(Sample(99, 5),), now=100.0)
+    assert (decision.workers, decision.stopped, decision.limited) == (0, True, False)
+    assert (decision.history, decision.again_in) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "pending", "status", "reason", "told"),
+    [
+        pytest.param(
+            scaling(max_workers=2),
+            5,
+            ConditionStatus.TRUE,
+            Reason.MAX_WORKERS_REACHED,
+            "need 5 workers; spec.scaling.maxWorkers allows 2. Raise it",
+            id="more are needed than allowed: what to write",
+        ),
+        pytest.param(
+            scaling(max_workers=5), 5, ConditionStatus.FALSE, Reason.WITHIN_LIMITS, "the 5 workers allowed", id="enough"
+        ),
+        pytest.param(
+            fixed(2), 5, ConditionStatus.FALSE, Reason.WITHIN_LIMITS, "number of workers is fixed", id="fixed"
+        ),
+    ],
+)
+def test_whether_the_limit_keeps_callers_waiting(
+    chosen: ScalingSpec, pending: int, status: ConditionStatus, reason: Reason, told: str
+) -> None:
+    verdict = scaling_limited(chosen, decided(chosen, load(pending=pending), 1))
+    assert (verdict.status, verdict.reason) == (status, reason)
+    assert told in verdict.message
+
+
+def test_a_stopped_agent_is_not_limited() -> None:
+    decision = decide(scaling(max_workers=1), 1, load(pending=9), stopped=True, current=1, history=(), now=0.0)
+    assert scaling_limited(scaling(max_workers=1), decision).status is ConditionStatus.FALSE
 
 
 loads = st.builds(
@@ -137,13 +239,14 @@ def test_whatever_happens_the_promises_hold(
         need = max(chosen.min_workers, min(needed(chosen, per_worker, carried), chosen.max_workers))
         needs.append((now, need))
         before: int | None = current
-        decision: Decision = decide(chosen, per_worker, carried, current=before, history=history, now=now)
+        decision = decide(chosen, per_worker, carried, stopped=False, current=before, history=history, now=now)
         workers = decision.workers
         assert chosen.min_workers <= workers <= chosen.max_workers
         assert workers >= need, "demand is met at once"
         assert len(decision.history) <= chosen.max_workers + 1
         if before is not None and workers < before:
-            lately = [least for at, least in needs if now - at < chosen.scale_down_delay_seconds]
+            until = ((end, least) for (_, least), (end, _) in pairwise(needs))
+            lately = [least for end, least in until if now - end < chosen.scale_down_delay_seconds]
             assert workers >= max(lately, default=0), "fewer have sufficed for the whole delay"
             assert workers >= min(carried.busy, before), "no busy worker is taken"
             assert not carried.busy_unready
@@ -154,7 +257,25 @@ def test_whatever_happens_the_promises_hold(
 
 @given(scalings, st.integers(1, 8), loads)
 def test_the_same_load_again_changes_nothing(chosen: ScalingSpec, per_worker: int, carried: Load) -> None:
-    first = decide(chosen, per_worker, carried, current=None, history=(), now=0.0)
-    second = decide(chosen, per_worker, carried, current=first.workers, history=first.history, now=1.0)
+    first = decide(chosen, per_worker, carried, stopped=False, current=None, history=(), now=0.0)
+    second = decide(chosen, per_worker, carried, stopped=False, current=first.workers, history=first.history, now=1.0)
     assert second.workers == first.workers
     assert second.reason in (ScaleReason.STEADY, ScaleReason.WORKERS_BUSY)
+    assert second.again_in is None
+
+
+@given(scalings, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 90)), max_size=20), st.integers(0, 30))
+def test_who_looks_again_when_told_to_ends_with_what_is_needed(
+    chosen: ScalingSpec, happenings: list[tuple[int, int]], last: int
+) -> None:
+    decision, now = decided(chosen, IDLE, None, now=0.0), 0.0
+    for calls, passed in (*happenings, (last, 0)):
+        now += passed
+        decision = decided(chosen, load(calls=calls), decision.workers, decision.history, now)
+    for _ in range(chosen.max_workers + 1):
+        if decision.again_in is not None:
+            assert 0 < decision.again_in <= chosen.scale_down_delay_seconds
+            now += decision.again_in
+            decision = decided(chosen, load(calls=last), decision.workers, decision.history, now)
+    need = max(chosen.min_workers, min(needed(chosen, 1, load(calls=last)), chosen.max_workers))
+    assert (decision.workers, decision.again_in) == (need, None)

@@ -27,11 +27,29 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
         ),
         pytest.param([], 0, "", False, (TRUE, Reason.NO_WORKERS_WANTED), "the first waiting call", id="none is wanted"),
         pytest.param(
-            [], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "0 of 1 worker pods exist", id="none is there yet"
+            [], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="none is there yet"
+        ),
+        pytest.param(
+            [worker(said=status(calls=2), terminating=True), worker("pod-2", terminating=True)],
+            0,
+            "",
+            False,
+            (TRUE, Reason.DRAINING),
+            "2 still finish their calls",
+            id="none is wanted and some leave",
+        ),
+        pytest.param(
+            [worker(said=status())],
+            1,
+            "",
+            True,
+            (TRUE, Reason.REGISTERED),
+            "1 of 1",
+            id="held back, and what ran before goes on",
         ),
         pytest.param([], 1, "", True, (FALSE, Reason.NOT_REGISTERED), "No worker is started before", id="held back"),
         pytest.param(
-            [worker(running=False)], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "1 of 1 worker pods", id="starting"
+            [worker(running=False)], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "are starting", id="starting"
         ),
         pytest.param(
             [worker()], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="not heard yet"
@@ -96,7 +114,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             "",
             False,
             (FALSE, Reason.WORKERS_STARTING),
-            "0 of 1",
+            "none is registered yet",
             id="one that leaves takes no calls",
         ),
         pytest.param(
