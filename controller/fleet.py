@@ -160,6 +160,7 @@ class Fleet:
             updated=sum(worker.pod.ready and not worker.pod.terminating for worker in updated),
             old=len(old),
             old_calls=sum(worker.status.calls for worker in old if worker.status),
+            awaited=agent.pending is not None,
         )
 
     def counts(self, key: Key, wanted: int, now: float) -> Counts:
@@ -179,10 +180,7 @@ class Fleet:
                 updated=self.roll_out(key, now).updated,
                 draining=len(draining),
             ),
-            slots=SlotCounts(
-                total=sum(worker.status.slots for worker in serving if worker.status),
-                free=sum(worker.status.free_slots for worker in serving if worker.status),
-            ),
+            slots=_slots(serving),
             calls=CallCounts(
                 active=sum(status.calls for status in said),
                 pending=self.pending(key),
@@ -196,9 +194,15 @@ class Fleet:
 
     def _supply(self, key: Key, now: float) -> AgentSupply:
         agent = self.agents[key]
-        slots = self.counts(key, 0, now).slots
-        free_avatars = seats(agent.spec, agent.workers(now))
+        workers = agent.workers(now)
+        slots = _slots(worker for worker in workers if is_registered(worker, agent.registered_name))
+        free_avatars = seats(agent.spec, workers)
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
+
+
+def _slots(serving: Iterable[WorkerSeen]) -> SlotCounts:
+    said = [worker.status for worker in serving if worker.status]
+    return SlotCounts(total=sum(status.slots for status in said), free=sum(status.free_slots for status in said))
 
 
 def _busy(worker: WorkerSeen) -> bool:

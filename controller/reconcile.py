@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType
+from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
 from controller.agents import Agents, AgentSeen
 from controller.apply import Applier
 from controller.cluster.children import Children
@@ -19,7 +19,7 @@ from controller.policy.avatar import avatar
 from controller.policy.names import name_unique
 from controller.policy.rollout import progressing
 from controller.policy.scale import Decision, scaling_limited
-from controller.policy.verdict import Verdict
+from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers
 from controller.report import Reporter
 from controller.streams import WorkerStreams
@@ -128,9 +128,9 @@ class Reconciler:
                 deployment_trouble="" if running is None else running.trouble,
                 held_back=held_back,
             ),
-            ConditionType.PROGRESSING: progressing(
-                fleet.roll_out(key, now), decision.workers, held_back=held_back, suspended=spec.suspend
-            ),
+            ConditionType.PROGRESSING: false(Reason.ROLL_OUT_HELD_BACK, refused.message)
+            if refused is not None
+            else progressing(fleet.roll_out(key, now), decision.workers, held_back=held_back, suspended=spec.suspend),
             ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, decision),
         }
         return {ConditionType.READY: conditions.ready(verdicts, suspended=spec.suspend, refused=refused), **verdicts}

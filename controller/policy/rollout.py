@@ -21,6 +21,8 @@ class RollOut:
     old: int
     """Made from an earlier one; they finish their calls."""
     old_calls: int
+    awaited: bool = False
+    """Another template is about to be applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ def progressing(roll_out: RollOut, wanted: int, held_back: bool, suspended: bool
         return _suspended(roll_out)
     if held_back:
         return _held_back(roll_out)
+    if roll_out.awaited:
+        return true(
+            Reason.ROLLING_OUT,
+            f"A changed configuration is rolled out once it has stood still for {STILL_SECONDS:.0f} s.",
+        )
     if roll_out.old:
         old = _count(roll_out.old, "old one finishes", "old ones finish")
         calls = _count(roll_out.old_calls, "call", "calls")
