@@ -31,9 +31,11 @@ GATEWAY_MEMORY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker said, and when."""
+    """What a worker said last, and when."""
 
     status: WorkerStatus
+    first: float
+    """When it said anything for the first time."""
     at: float
 
 
@@ -55,7 +57,11 @@ class AgentFleet:
 
     def workers(self, now: float) -> list[WorkerSeen]:
         """Its worker pods, each with what it said lately."""
-        return [WorkerSeen(pod, self._lately(pod.name, now)) for _, pod in sorted(self.pods.items())]
+        return [self._seen(pod, now) for _, pod in sorted(self.pods.items())]
+
+    def _seen(self, pod: PodSeen, now: float) -> WorkerSeen:
+        report = self.reports.get(pod.name)
+        return WorkerSeen(pod, self._lately(pod.name, now), 0.0 if report is None else now - report.first)
 
     def _lately(self, pod: str, now: float) -> WorkerStatus | None:
         report = self.reports.get(pod)
@@ -101,7 +107,8 @@ class Fleet:
         if agent is None or pod not in agent.pods:
             return False
         before = agent._lately(pod, now)
-        agent.reports[pod] = Report(status, now)
+        known = agent.reports.get(pod)
+        agent.reports[pod] = Report(status, now if known is None else known.first, now)
         return before != status
 
     def hear_gateway(self, demand: Demand, now: float) -> set[Key]:

@@ -121,3 +121,5 @@ class WorkerSeen:
     pod: PodSeen
     status: WorkerStatus | None
     """None: it never answered, or not for too long."""
+    heard_seconds: float = 0.0
+    """Since it said its first word."""

@@ -6,6 +6,8 @@ from agentspec import Reason
 from controller.observation import WorkerSeen
 from controller.policy.verdict import Verdict, false, true
 
+REGISTRATION_SECONDS = 15.0
+"""How long a worker may take from its first word to its first registration: seconds, unless LiveKit refuses it."""
 _NAMED_PODS = 3
 """Pods that a message names at most."""
 
@@ -63,7 +65,7 @@ def workers(
         )
     if trouble:
         return false(Reason.NOT_REGISTERED, trouble)
-    deaf = [worker.pod.name for worker in staying if worker.pod.running and worker.status is not None]
+    deaf = [worker.pod.name for worker in staying if _deaf(worker)]
     if deaf:
         return false(
             Reason.NOT_REGISTERED,
@@ -77,6 +79,13 @@ def _nobody_wanted(leaving: int) -> Verdict:
     if leaving:
         return true(Reason.DRAINING, f"No worker is wanted now; {leaving} still finish their calls and leave.")
     return true(Reason.NO_WORKERS_WANTED, "No worker is wanted now; the first waiting call starts one.")
+
+
+def _deaf(worker: WorkerSeen) -> bool:
+    """It runs, and is registered no more, or should have been by now."""
+    if not worker.pod.running or worker.status is None:
+        return False
+    return bool(worker.status.worker_id) or worker.heard_seconds >= REGISTRATION_SECONDS
 
 
 def _reported(worker: WorkerSeen) -> str:
