@@ -1,13 +1,12 @@
 """What is read out of Kubernetes' documents."""
 
-import base64
 from typing import Any
 
 import pytest
 
 from controller.cluster.kinds import AVATAR_AGENT, POD, TOKEN_REVIEW
-from controller.cluster.observe import deployment_trouble, pod_seen, read_secret
-from tests.unit.controller.recorder import Recorder
+from controller.cluster.observe import children_selector, config_map_of, deployment_seen, object_seen, pod_seen
+from controller.observation import ObjectSeen
 
 
 def document(**status: Any) -> dict[str, Any]:
@@ -76,12 +75,68 @@ def test_why_a_pod_cannot_start(status: dict[str, Any], trouble: str) -> None:
     assert pod_seen(document(**status)).trouble == trouble
 
 
+@pytest.mark.parametrize(
+    ("phase", "running", "ended"),
+    [("Pending", False, False), ("Running", True, False), ("Succeeded", False, True), ("Failed", False, True)],
+)
+def test_a_pods_phases(phase: str, running: bool, ended: bool) -> None:
+    seen = pod_seen(document(phase=phase))
+    assert (seen.running, seen.ended) == (running, ended)
+
+
+def test_a_pod_tells_what_it_was_made_from() -> None:
+    made = document()
+    made["metadata"]["annotations"] = {"avataragents.io/template": "0123456789ab"}
+    seen = pod_seen(made)
+    assert (seen.template, seen.config_map) == ("0123456789ab", "ava-worker-1")
+    assert config_map_of({}) == "", "somebody else's pod"
+
+
+def child(**metadata: Any) -> dict[str, Any]:
+    return {"metadata": {"namespace": "shop", "name": "ava-worker", "uid": "uid-7", **metadata}}
+
+
+def test_a_child_without_anything() -> None:
+    assert object_seen(child()) == ObjectSeen("shop", "ava-worker", "uid-7", 0, {}, ())
+
+
+def test_a_childs_owners_labels_and_generation() -> None:
+    reference = {"apiVersion": "avataragents.io/v1alpha1", "kind": "AvatarAgent", "name": "ava", "uid": "uid-1"}
+    seen = object_seen(child(generation=3, labels={"a": "b"}, ownerReferences=[reference]))
+    assert (seen.generation, seen.labels, seen.owners) == (3, {"a": "b"}, (("AvatarAgent", "ava", "uid-1"),))
+
+
+def test_a_service_account_has_no_generation_so_its_content_is_compared() -> None:
+    accounts = [child() | {"automountServiceAccountToken": token} for token in (True, False)]
+    assert object_seen(accounts[0]).content != object_seen(accounts[1]).content
+
+
+def workers(**status: Any) -> dict[str, Any]:
+    annotations = {"avataragents.io/template": "0123456789ab"}
+    template = {"metadata": {"annotations": annotations}, "spec": {}}
+    return child(generation=1) | {"spec": {"replicas": 2, "template": template}, "status": status}
+
+
+def test_a_deployment_tells_its_workers_and_their_template() -> None:
+    seen = deployment_seen(workers())
+    assert (seen.replicas, seen.template, seen.trouble, seen.object.uid) == (2, "0123456789ab", "", "uid-7")
+
+
+def test_a_deployment_that_somebody_else_made_can_be_read() -> None:
+    made = child() | {"spec": {"replicas": 1, "template": {"metadata": {}, "spec": {}}}}
+    assert deployment_seen(made).template == ""
+
+
 def test_why_a_deployment_cannot_make_pods() -> None:
     failing = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
-    assert deployment_trouble({"status": {"conditions": [failing]}}) == "FailedCreate: exceeded quota"
-    assert deployment_trouble({"status": {"conditions": [{**failing, "status": "False"}]}}) == ""
-    assert deployment_trouble({}) == ""
-    assert deployment_trouble(None) == ""
+    assert deployment_seen(workers(conditions=[failing])).trouble == "FailedCreate: exceeded quota"
+    assert deployment_seen(workers(conditions=[{**failing, "status": "False"}])).trouble == ""
+
+
+def test_children_are_selected_by_their_agent() -> None:
+    assert children_selector("ava") == (
+        "app.kubernetes.io/managed-by=avatar-agent,app.kubernetes.io/component=worker,avataragents.io/agent=ava"
+    )
 
 
 def test_paths() -> None:
@@ -89,23 +144,3 @@ def test_paths() -> None:
     assert AVATAR_AGENT.path(None) == "/apis/avataragents.io/v1alpha1/avataragents"
     assert TOKEN_REVIEW.path() == "/apis/authentication.k8s.io/v1/tokenreviews"
     assert POD.path("a/b", "../secrets") == "/api/v1/namespaces/a%2Fb/pods/..%2Fsecrets"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        pytest.param(b"key", "key", id="a key"),
-        pytest.param(b"key\n", "key", id="made from a file: workers strip it too, so the same key is tried"),
-        pytest.param(b" \n", None, id="blank"),
-        pytest.param(b"", None, id="empty"),
-        pytest.param(b"\xff\xfe", None, id="no text"),
-    ],
-)
-async def test_a_secrets_value_is_read_as_workers_read_it(value: bytes, text: str | None) -> None:
-    client = Recorder()
-    client.objects["Secret", "livekit"] = {"data": {"apiKey": base64.b64encode(value).decode()}}
-    assert await read_secret(client, "shop", "livekit") == ({} if text is None else {"apiKey": text})
-
-
-async def test_a_secret_that_is_not_there_is_none() -> None:
-    assert await read_secret(Recorder(), "shop", "livekit") is None
