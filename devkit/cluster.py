@@ -42,9 +42,9 @@ class Cluster:
         return table.start(name, argv, netns=network.netns_name(self.name), env=env).pid
 
     @contextmanager
-    def api_server_stopped(self) -> Iterator[None]:
-        """The API server, and only it, is down until the block ends; then it serves again what it knew."""
-        with outage.api_server_stopped(Layout(self.name), self._record()):
+    def api_server_stopped(self, *options: str) -> Iterator[None]:
+        """The API server, and only it, is down until the block ends; then it serves again, with these options more."""
+        with outage.api_server_stopped(Layout(self.name), self._record(), options):
             yield
 
     def compact(self) -> None:

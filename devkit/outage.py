@@ -1,6 +1,6 @@
 """Takes the API server away from everybody for a while, as an upgrade of the control plane does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,8 @@ _START_BOUND = 90.0
 
 
 @contextmanager
-def api_server_stopped(layout: Layout, record: Record) -> Iterator[None]:
-    """The API server, and only it, is down meanwhile; afterwards it serves again what etcd kept."""
+def api_server_stopped(layout: Layout, record: Record, options: Sequence[str] = ()) -> Iterator[None]:
+    """The API server, and only it, is down meanwhile; afterwards it serves again what etcd kept, with these options."""
     table = layout.processes
     server = table.get("kube-apiserver")
     if server is None:
@@ -27,5 +27,5 @@ def api_server_stopped(layout: Layout, record: Record) -> Iterator[None]:
     try:
         yield
     finally:
-        again = table.start("kube-apiserver", command, netns=netns_name(record.name))
+        again = table.start("kube-apiserver", [*command, *options], netns=netns_name(record.name))
         table.wait("an API server", lambda: kubernetes.answers(layout, record), _START_BOUND, again)

@@ -1,14 +1,16 @@
 """A real API server with its controllers, a real LiveKit server, and the controller under the chart's own rights."""
 
+import functools
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from devkit.cluster import Cluster
 from tests.cluster import openai as openai_server
+from tests.cluster.background import Background
 from tests.cluster.instance import controller_kubeconfig as write_kubeconfig
 from tests.cluster.instance import instance
 from tests.cluster.openai import OpenAI
@@ -30,6 +32,35 @@ def openai() -> Iterator[OpenAI]:
     """What agents' credentials are tried against."""
     with openai_server.serving() as served:
         yield served
+
+
+@pytest.fixture(scope="session", autouse=True)
+def background(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Background]:
+    """Scenarios that run beside all other tests: those whose test is going to be run begin at once."""
+    markers = [item.get_closest_marker("background") for item in request.session.items]
+    scenarios = [marker.args[0] for marker in markers if marker is not None]
+    known: OpenAI = request.getfixturevalue("openai")
+    runner = Background(known, tmp_path_factory.mktemp("background"))
+    with runner.running():
+        for scenario in scenarios:
+            runner.start(scenario)
+        yield runner
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest, background: Background) -> Callable[[float], None]:
+    """Waits for the scenario that the test names, for so many seconds at most; raises what that failed with."""
+    marker = request.node.get_closest_marker("background")
+    return functools.partial(background.finish, marker.args[0])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "background(scenario): the scenario runs beside all other tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever waits for a scenario waits last."""
+    items.sort(key=lambda item: item.get_closest_marker("background") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ SECONDS = 30.0
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
-CHILDREN = (DEPLOYMENT, CONFIG_MAP, DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY, POD)
-"""Every kind that is made for agents."""
+MADE = (DEPLOYMENT, CONFIG_MAP, DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY)
+"""Every kind that the controller makes."""
 
 
 async def eventually(look: Callable[[], Awaitable[T]], what: str, seconds: float = SECONDS) -> T:
@@ -128,14 +128,23 @@ class World:
         """Change something that the controller watches and that means nothing: a worker's id at LiveKit."""
         next(worker for worker in self.standin.workers.values() if worker.agent == name).registrations += 1
 
-    async def children(self) -> set[str]:
-        """Everything that could have been made for agents, as kind/name."""
-        return {f"{kind.kind}/{document['metadata']['name']}" for kind, document in await self.child_documents()}
-
-    async def child_documents(self) -> list[tuple[Kind, dict[str, Any]]]:
-        """Everything that could have been made for agents."""
+    async def made(self) -> list[tuple[Kind, dict[str, Any]]]:
+        """Everything that the controller made."""
         own = "app.kubernetes.io/managed-by=avatar-agent"
-        return [(kind, document) for kind in CHILDREN for document in await self.client.list(kind, self.namespace, own)]
+        return [(kind, document) for kind in MADE for document in await self.client.list(kind, self.namespace, own)]
+
+    async def children(self) -> set[str]:
+        """Everything that there is of and for agents, as kind/name."""
+        made = [(POD, pod) for pod in await self.client.list(POD, self.namespace)] + await self.made()
+        return {f"{kind.kind}/{document['metadata']['name']}" for kind, document in made}
+
+    async def nothing_of(self, agent: str) -> bool:
+        """Nothing is left of an agent."""
+        return all(f"/{agent}-worker" not in child for child in await self.children())
+
+    async def nothing(self) -> bool:
+        """Nothing is left of any."""
+        return not await self.children()
 
 
 @asynccontextmanager

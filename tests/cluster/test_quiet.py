@@ -1,0 +1,75 @@
+"""Where nothing changes nothing is written, for as long as one looks."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.cluster.kinds import POD, SECRET
+from tests.cluster.background import Stage
+from tests.cluster.kept import kept
+from tests.cluster.world import World, eventually, open_world
+
+QUIET_SECONDS = 600.0
+LOOK_SECONDS = 2.0
+
+
+async def nothing_happens(stage: Stage) -> None:
+    """Ten minutes in the life of agents whose workers run, have calls, cannot start, or are not wanted."""
+    async with (
+        stage.cluster("quiet") as (cluster, kubeconfig),
+        open_world(cluster, stage.openai, "quiet", period=1.0) as world,
+        kept(kubeconfig, stage.folder, world.namespace) as controller,
+    ):
+        await _declare(world)
+        before = await eventually(lambda: _settled(world), "everything stands still", 90.0)
+        begun = time.monotonic()
+        reconciles = await controller.now.metric("avatar_agent_controller_reconciles_total")
+        await asyncio.sleep(QUIET_SECONDS)
+        after = await _documents(world)
+        assert time.monotonic() - begun >= QUIET_SECONDS
+        changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
+        assert changed == [], {name: (before.get(name), after.get(name)) for name in changed}
+        assert await controller.now.metric("avatar_agent_controller_reconciles_total") > reconciles, "it did look"
+        assert len(controller.starts) == 1
+        assert controller.unexpected() == []
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.background.with_args(nothing_happens)
+def test_ten_minutes_in_which_nothing_changes_nothing_is_written(outcome: Callable[[float], None]) -> None:
+    outcome(800)
+
+
+async def _declare(world: World) -> None:
+    world.standin.waiting["stuck"] = "ImagePullBackOff"
+    await world.declare("idle")
+    await world.declare("busy")
+    await world.declare("stuck", worker={"image": "nowhere.example/none:1"})
+    await world.declare("suspended", suspend=True)
+    missing = {"url": world.cluster.livekit_url, "credentialsSecretRef": {"name": "nowhere"}}
+    await world.declare("keyless", livekit=missing)
+    await world.becomes("idle", "True")
+    await world.becomes("busy", "True")
+    (worker,) = world.standin.of("busy")
+    worker.calls = 1
+    assert await world.client.get(SECRET, world.namespace, "nowhere") is None
+
+
+async def _settled(world: World) -> dict[str, dict[str, Any]]:
+    """Everything there is, once it has not changed for a while."""
+    before = await _documents(world)
+    await asyncio.sleep(LOOK_SECONDS)
+    counts = [(document.get("status") or {}).get("calls", {}).get("active") for document in before.values()]
+    return before if 1 in counts and before == await _documents(world) else {}
+
+
+async def _documents(world: World) -> dict[str, dict[str, Any]]:
+    agents = [await world.agent(name) for name in ("idle", "busy", "stuck", "suspended", "keyless")]
+    found = {f"AvatarAgent/{document['metadata']['name']}": document for document in agents}
+    pods = [(POD, pod) for pod in await world.client.list(POD, world.namespace)]
+    for kind, document in [*pods, *await world.made()]:
+        found[f"{kind.kind}/{document['metadata']['name']}"] = document
+    return found
