@@ -46,7 +46,7 @@ def test_a_missing_secret_is_named_and_the_agent_is_ready_once_it_is_there(platf
         product.apply([{"apiVersion": "v1", "kind": "Secret", **data}])
         product.wait_ready(name, agents.READY_SECONDS)
         pods = product.items("pods", "app.kubernetes.io/component=controller", "avatar-agent-system")
-        assert [status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]] == [0]
+        assert [status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]] == [0, 0]
     product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "secret", "mended-openai")
 
 
