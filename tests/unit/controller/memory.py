@@ -1,0 +1,214 @@
+"""An API server in memory, as far as the controller uses one: versions, generations, selectors, watches, failures."""
+
+import asyncio
+import copy
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes.aio import client as kubernetes
+
+from controller.cluster.client import ApiError, Document, Documents, KubeClient, WatchEvent
+from controller.cluster.kinds import Kind
+
+ANSWER_SECONDS = 0.01
+"""How long every answer takes, by the event loop's clock."""
+UNREACHABLE = ApiError(0, "Unreachable", "GET /api", "connection refused")
+TOO_OLD = ApiError(410, "Expired", "WATCH /api", "too old resource version")
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One change of one object; neither before nor after: a bookmark."""
+
+    kind: Kind
+    version: int
+    before: Document | None = None
+    after: Document | None = None
+
+
+class Memory(KubeClient):
+    """Holds objects, and tells those who watch."""
+
+    def __init__(self) -> None:
+        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")))
+        self.written: list[tuple[str, str, Any]] = []
+        """Verb, kind and document (of a deletion the name) of every write of the controller."""
+        self.asked: Counter[tuple[str, str]] = Counter()
+        """Requests by verb and kind."""
+        self.failures: dict[tuple[str, str], ApiError] = {}
+        """What requests of this verb and kind fail with."""
+        self.watched_from: list[str] = []
+        self.version = 100
+        self._objects: dict[tuple[Kind, str, str], Document] = {}
+        self._history: list[Happening] = []
+        self._oldest = 0
+        self._ended = 0
+        self._ended_with: ApiError | None = None
+        self._news = asyncio.Event()
+
+    def put(self, kind: Kind, document: Document) -> Document:
+        """Somebody writes an object: created, or changed where the document differs."""
+        metadata = document["metadata"]
+        before = self._objects.get((kind, metadata["namespace"], metadata["name"]))
+        return self._store(kind, _merged(before or {}, document))
+
+    def remove(self, kind: Kind, namespace: str, name: str) -> None:
+        """Somebody deletes an object."""
+        before = self._objects.pop((kind, namespace, name))
+        self._tell(kind, before, None)
+
+    def bookmark(self, kind: Kind) -> None:
+        """The watches of a kind hear how far they have come."""
+        self._tell(kind, None, None)
+
+    def end_watches(self, error: ApiError | None = None) -> None:
+        """All watches end, or break."""
+        self._ended, self._ended_with = self._ended + 1, error
+        self._wake()
+
+    def compact(self) -> None:
+        """Forget what has happened: a watch from an older version is refused."""
+        self._history.clear()
+        self._oldest = self.version
+
+    def of(self, kind: Kind) -> list[Any]:
+        """What the controller wrote of a kind."""
+        return [document for _, written, document in self.written if written == kind.kind]
+
+    def names(self, kind: Kind) -> set[str]:
+        """What there is of a kind."""
+        return {name for there, _, name in self._objects if there == kind}
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        await self._answer("get", kind)
+        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+
+    async def list(
+        self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
+    ) -> list[Document]:
+        items, _ = await self.list_at(kind, namespace, selector, metadata_only=metadata_only)
+        return items
+
+    async def list_at(
+        self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
+    ) -> tuple[Documents, str]:
+        await self._answer("list", kind)
+        items = [
+            _shaped(document, metadata_only)
+            for (there, _, _), document in self._objects.items()
+            if there == kind and _selected(document, namespace, selector)
+        ]
+        return items, str(self.version)
+
+    async def watch(
+        self, kind: Kind, namespace: str | None, version: str, selector: str = "", *, metadata_only: bool = False
+    ) -> AsyncGenerator[WatchEvent]:
+        await self._answer("watch", kind)
+        self.watched_from.append(version)
+        if int(version) < self._oldest:
+            raise TOO_OLD
+        at, ended = int(version), self._ended
+        while True:
+            news = self._news
+            if self._ended != ended:
+                if self._ended_with is not None:
+                    raise self._ended_with
+                return
+            for happening in [one for one in self._history if one.version > at]:
+                at = happening.version
+                event = _event(happening, namespace, selector) if happening.kind == kind else None
+                if event is not None:
+                    yield event[0], _shaped(event[1], metadata_only)
+            await news.wait()
+
+    async def apply(self, kind: Kind, document: Document, subresource: str | None = None) -> Document:
+        await self._answer("apply", kind, document)
+        metadata = document["metadata"]
+        before = self._objects.get((kind, metadata["namespace"], metadata["name"]))
+        if before is None and subresource is not None:
+            raise ApiError(404, "NotFound", "PATCH", "there is none")
+        return self._store(kind, _merged(before or {}, document))
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        await self._answer("merge", kind, patch)
+        before = self._objects.get((kind, namespace, name))
+        if before is None:
+            raise ApiError(404, "NotFound", "PATCH", "there is none")
+        return self._store(kind, _merged(before, patch))
+
+    async def create(self, kind: Kind, namespace: str | None, document: Document) -> Document:
+        await self._answer("create", kind, document)
+        return document
+
+    async def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        await self._answer("delete", kind, name)
+        if (kind, namespace, name) in self._objects:
+            self.remove(kind, namespace, name)
+
+    async def _answer(self, verb: str, kind: Kind, written: Document | str | None = None) -> None:
+        self.asked[verb, kind.kind] += 1
+        await asyncio.sleep(ANSWER_SECONDS)
+        if (verb, kind.kind) in self.failures:
+            raise self.failures[verb, kind.kind]
+        if written is not None:
+            self.written.append((verb, kind.kind, copy.deepcopy(written)))
+
+    def _store(self, kind: Kind, document: Document) -> Document:
+        metadata = document["metadata"]
+        identity = (kind, metadata["namespace"], metadata["name"])
+        before = self._objects.get(identity)
+        if before == document:
+            return copy.deepcopy(document)  # nothing changes: no version, no event
+        metadata.setdefault("uid", f"uid-{self.version + 1}")
+        if "spec" in document:
+            other = before is None or before["spec"] != document["spec"]
+            metadata["generation"] = metadata.get("generation", 0) + other
+        self._objects[identity] = document
+        self._tell(kind, before, document)
+        return copy.deepcopy(document)
+
+    def _tell(self, kind: Kind, before: Document | None, after: Document | None) -> None:
+        self.version += 1
+        if after is not None:
+            after["metadata"]["resourceVersion"] = str(self.version)
+        self._history.append(Happening(kind, self.version, copy.deepcopy(before), copy.deepcopy(after)))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _event(happening: Happening, namespace: str | None, selector: str) -> WatchEvent | None:
+    """What a watch tells of it."""
+    before, after, version = happening.before, happening.after, {"resourceVersion": str(happening.version)}
+    if before is None and after is None:
+        return "BOOKMARK", {"metadata": version}
+    was = before is not None and _selected(before, namespace, selector)
+    if after is not None and _selected(after, namespace, selector):
+        return ("MODIFIED" if was else "ADDED"), after
+    return ("DELETED", _merged(after or before or {}, {"metadata": version})) if was else None
+
+
+def _selected(document: Document, namespace: str | None, selector: str) -> bool:
+    metadata = document["metadata"]
+    wanted = dict(term.split("=") for term in selector.split(",") if term)
+    return namespace in (None, metadata["namespace"]) and wanted.items() <= metadata.get("labels", {}).items()
+
+
+def _shaped(document: Document, metadata_only: bool) -> Document:
+    return copy.deepcopy({"metadata": document["metadata"]} if metadata_only else document)
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
+    """Objects field by field, null removes one; lists and values as a whole."""
+    merged = {field: value for field, value in old.items() if field not in new}
+    for field, value in new.items():
+        if isinstance(value, Mapping):
+            below = old.get(field)
+            merged[field] = _merged(below if isinstance(below, Mapping) else {}, value)
+        elif value is not None:
+            merged[field] = copy.deepcopy(value)
+    return merged
