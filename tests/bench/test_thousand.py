@@ -1,0 +1,140 @@
+"""1,000 AvatarAgents on simulated nodes: what the controller needs, beside a bare kopf handler and Kubernetes' own.
+
+The peers: a kopf handler that applies one Deployment and writes one status field for each of 1,000 AvatarAgents, and
+kube-controller-manager for 1,000 Deployments that nobody else looks after. Each gets a fresh API server on this
+machine, one after the other, and the same client declares the objects at the same pace. An object is done when the
+AvatarAgent is Ready, when kopf's status field is there, and when the Deployment's one pod is available.
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from controller.cluster.client import Document
+from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT
+from devkit.cluster import Cluster
+from devkit.instance import Layout
+from tests.bench import nodes
+from tests.bench.deployments import deployment
+from tests.bench.scenario import Program, Scenario, Taken, run
+from tests.cluster import manifests
+from tests.cluster.instance import RELEASE_NAMESPACE, account_kubeconfig, controller_kubeconfig, kubectl
+
+AGENTS = 1000
+RATIO = 2.5
+MEGABYTES = 300
+IDLE_SHARE = 0.02
+OWN_WRITES = 2
+"""To an AvatarAgent's status: what is being done, and that it is Ready."""
+
+CONTROLLER, BARE, KUBERNETES = "controller", "bare kopf", "kube-c-m"
+
+
+def names() -> list[tuple[str, str]]:
+    """Namespace and name of every object."""
+    return [(nodes.NAMESPACES[number % len(nodes.NAMESPACES)], f"agent-{number:04}") for number in range(AGENTS)]
+
+
+def agents(cluster: Cluster) -> list[Document]:
+    urls = cluster.livekit_url, nodes.openai_url(cluster)
+    return [manifests.agent(namespace, name, *urls) for namespace, name in names()]
+
+
+def is_ready(agent: Document) -> bool:
+    conditions = agent.get("status", {}).get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def has_agent_name(agent: Document) -> bool:
+    return "agentName" in agent.get("status", {})
+
+
+def is_available(workers: Document) -> bool:
+    return bool(workers.get("status", {}).get("availableReplicas") == 1)
+
+
+def controller(folder: Path) -> Taken:
+    with nodes.nodes() as cluster:
+        account = f"system:serviceaccount:{RELEASE_NAMESPACE}"
+        environment = {
+            "KUBECONFIG": str(controller_kubeconfig(cluster, folder)),
+            "WORKER_IMAGE": "worker.example/image:1",
+            "LEASE_NAMESPACE": RELEASE_NAMESPACE,
+            "GATEWAY_SERVICE_ACCOUNT": f"{account}:avatar-agent-gateway",
+            "HTTP_PORT": str(nodes.PORT),
+        }
+        pid = cluster.spawn(CONTROLLER, [sys.executable, "-m", "controller"], env=environment)
+        nodes.wait_answers(cluster, CONTROLLER, f"http://{cluster.node_ip}:{nodes.PORT}/readyz")
+        scenario = Scenario(cluster.kubeconfig, AVATAR_AGENT, agents(cluster), is_ready)
+        audit = Layout(cluster.name).audit
+        return asyncio.run(run(scenario, Program(pid, f"{account}:avatar-agent-controller", audit)))
+
+
+def bare_kopf(folder: Path) -> Taken:
+    with nodes.nodes() as cluster:
+        account = f"{RELEASE_NAMESPACE}:bare"
+        kubectl(cluster, "-n", RELEASE_NAMESPACE, "create", "serviceaccount", "bare")
+        rights = ("--clusterrole=cluster-admin", f"--serviceaccount={account}")
+        kubectl(cluster, "create", "clusterrolebinding", "bare", *rights)
+        environment = {"KUBECONFIG": str(account_kubeconfig(cluster, "bare", folder))}
+        health = f"http://{cluster.node_ip}:{nodes.PORT}/healthz"
+        command = [sys.executable, "-m", "kopf", "run", "--standalone", "--all-namespaces", f"--liveness={health}"]
+        pid = cluster.spawn("bare", [*command, "-m", "tests.bench.bare_kopf"], env=environment)
+        nodes.wait_answers(cluster, "bare", health)
+        scenario = Scenario(cluster.kubeconfig, AVATAR_AGENT, agents(cluster), has_agent_name)
+        audit = Layout(cluster.name).audit
+        return asyncio.run(run(scenario, Program(pid, f"system:serviceaccount:{account}", audit)))
+
+
+def kube_controller_manager() -> Taken:
+    with nodes.nodes() as cluster:
+        layout = Layout(cluster.name)
+        manager = layout.processes.get("kube-controller-manager")
+        assert manager is not None
+        documents = [deployment(namespace, name) for namespace, name in names()]
+        scenario = Scenario(cluster.kubeconfig, DEPLOYMENT, documents, is_available)
+        return asyncio.run(run(scenario, Program(manager.pid, "system:kube-controller-manager", layout.audit)))
+
+
+@pytest.mark.timeout(2400)
+def test_a_thousand_agents_cost_little_more_than_the_least_that_an_operator_does(tmp_path: Path) -> None:
+    taken = {CONTROLLER: controller(tmp_path), BARE: bare_kopf(tmp_path), KUBERNETES: kube_controller_manager()}
+    show(taken)
+    mine, bare = taken[CONTROLLER], taken[BARE]
+    often = {to: times for to, times in mine.written.items() if times > (OWN_WRITES if _own(to.resource) else 1)}
+    assert often == {}, "objects were written to more often than it takes"
+    for resource in ("avataragents", "deployments", "configmaps", "poddisruptionbudgets"):
+        assert sum(to.resource == resource for to in mine.written) == AGENTS, f"not every agent has its {resource}"
+    assert not mine.written_idle, "a controller that has nothing to do wrote something"
+    assert mine.processor <= RATIO * bare.processor
+    assert mine.seconds <= RATIO * bare.seconds
+    assert mine.megabytes < MEGABYTES
+    assert mine.idle < IDLE_SHARE
+
+
+def _own(resource: str) -> bool:
+    return resource == "avataragents"
+
+
+def show(taken: Mapping[str, Taken]) -> None:
+    """Print the table."""
+    rows = {
+        "declared to done, ms each": [1000 * one.seconds / AGENTS for one in taken.values()],
+        "processor, ms each": [1000 * one.processor / AGENTS for one in taken.values()],
+        "idle, % of a core": [100 * one.idle for one in taken.values()],
+        "peak memory, MB": [one.megabytes for one in taken.values()],
+    }
+    print(f"\n{AGENTS} objects, {len(nodes.NAMESPACES)} simulated nodes; one program after the other")
+    print(f"{'':28}" + "".join(f"{name:>12}" for name in [*taken, "ratio"]))
+    for what, values in rows.items():
+        print(
+            f"{what:28}" + "".join(f"{value:12.2f}" for value in values) + f"{values[0] / max(values[1], 0.01):12.2f}"
+        )
+    for name in (CONTROLLER, BARE):
+        counts = taken[name].written
+        resources = sorted({to.resource for to in counts})
+        written = {one: sum(times for to, times in counts.items() if to.resource == one) for one in resources}
+        print(f"writes of {name}: " + ", ".join(f"{one} {times}" for one, times in written.items()))
