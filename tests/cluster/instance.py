@@ -63,15 +63,15 @@ def account_kubeconfig(cluster: Cluster, account: str, folder: Path) -> Path:
     return path
 
 
-def controller_rights(cluster: Cluster, *settings: str) -> list[dict[str, Any]]:
-    """Accounts and rights that the chart makes, with settings (`key=value`)."""
+def controller_rights(cluster: Cluster, *settings: str, name: str = "avatar-agent") -> list[dict[str, Any]]:
+    """Accounts and rights that the chart makes, with settings (`key=value`), for a release of that name."""
     kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
-    return [document for document in release(cluster, *settings) if document["kind"] in kinds]
+    return [document for document in release(cluster, *settings, name=name) if document["kind"] in kinds]
 
 
-def release(cluster: Cluster, *settings: str) -> list[dict[str, Any]]:
+def release(cluster: Cluster, *settings: str, name: str = "avatar-agent") -> list[dict[str, Any]]:
     """Everything that the chart makes."""
-    chart = [str(cluster.helm), "template", "avatar-agent", str(REPOSITORY / "charts/avatar-agent")]
+    chart = [str(cluster.helm), "template", name, str(REPOSITORY / "charts/avatar-agent")]
     flags = [part for setting in settings for part in ("--set", setting)]
     rendered = subprocess.run(
         [*chart, "--namespace", RELEASE_NAMESPACE, *flags], capture_output=True, text=True, check=True, timeout=60

@@ -1,0 +1,95 @@
+"""The rights that the chart gives for one namespace: enough for everything there, and for nothing elsewhere."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.cluster.kinds import (
+    AVATAR_AGENT,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
+    SERVICE_ACCOUNT,
+)
+from tests.cluster import manifests
+from tests.cluster.instance import account_kubeconfig, controller_rights, kubectl
+from tests.cluster.process import RunningController, launch
+from tests.cluster.proxy import Proxy, proxied
+from tests.cluster.world import World, eventually
+
+pytestmark = pytest.mark.timeout(240)
+
+RELEASE = "single"
+ACCOUNT = f"{RELEASE}-controller"
+MANAGED = "app.kubernetes.io/managed-by=avatar-agent"
+RESTORED = (DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY)
+"""Kinds of which an agent has one that is put back."""
+
+
+@pytest.fixture
+def single_kubeconfig(world: World, tmp_path: Path) -> Path:
+    """Credentials of a controller that was installed for the test's namespace."""
+    rights = controller_rights(world.cluster, f"watchNamespace={world.namespace}", name=RELEASE)
+    kubectl(world.cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
+    return account_kubeconfig(world.cluster, ACCOUNT, tmp_path)
+
+
+@pytest.fixture
+async def single(
+    world: World, single_kubeconfig: Path, tmp_path: Path
+) -> AsyncIterator[tuple[RunningController, Proxy]]:
+    """That controller."""
+    async with proxied(single_kubeconfig, tmp_path / "proxy") as (proxy, kubeconfig):
+        controller = launch(sys.executable, kubeconfig, tmp_path / "log", world.namespace, LEASE_NAME=ACCOUNT)
+        try:
+            yield controller, proxy
+        finally:
+            await asyncio.to_thread(controller.stop)  # it speaks to the proxy until its end
+
+
+async def test_an_agent_s_whole_life_needs_no_right_that_is_not_there(
+    world: World, single: tuple[RunningController, Proxy]
+) -> None:
+    controller, proxy = single
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **{"prices.md": "An hour is 500."}))
+    await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
+    await world.becomes("ava", "True")
+    await world.declare("ava", scaling={"minWorkers": 2, "maxWorkers": 2})
+    await eventually(lambda: _workers(world, 2), "the second worker runs")
+    await world.declare("ava", persona={"instructions": "Speak like a pirate."})
+    for kind in RESTORED:
+        (name,) = [d["metadata"]["name"] for d in await world.client.list(kind, world.namespace, MANAGED)]
+        await world.remove(kind, name)
+    await eventually(lambda: _whole(world), "what was deleted is back")
+    await world.remove(AVATAR_AGENT, "ava")
+    await eventually(lambda: _gone(world), "everything is gone", 90.0)
+    refused = {f"{done.method} {done.path}" for done in proxy.exchanges if done.status in (401, 403)}
+    assert refused == set()
+    assert controller.unexpected() == []
+
+
+async def _workers(world: World, wanted: int) -> bool:
+    return len(world.standin.of("ava")) == wanted
+
+
+async def _whole(world: World) -> bool:
+    return all([await world.client.list(kind, world.namespace, MANAGED) for kind in RESTORED])
+
+
+async def _gone(world: World) -> bool:
+    return not await world.children()
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "patch", "delete"])
+def test_nothing_is_allowed_elsewhere(world: World, single_kubeconfig: Path, verb: str) -> None:
+    kinds = ["avataragents", "secrets", "configmaps", "serviceaccounts", "pods", "deployments", "leases", "roles"]
+    for kind in kinds:
+        asked = [str(world.cluster.kubectl), f"--kubeconfig={single_kubeconfig}", "-n", "default", "auth", "can-i"]
+        answer = subprocess.run([*asked, verb, kind], capture_output=True, text=True, timeout=30)
+        assert answer.stdout.strip() == "no", f"{verb} {kind}"
