@@ -58,7 +58,7 @@ class Kept(Generic[T]):
         if not must_apply(document, None if there is None else self._identify(there), applied.get(name)):
             return
         answer = await self._client.apply(self.informer.kind, document)
-        self.informer.see(answer)
+        self.informer.answered(answer)
         applied[name] = Applied(digest(document), self._identify(self.informer.read(answer)))
 
     async def delete(self, key: Key, name: str) -> None:
@@ -120,7 +120,7 @@ class Children:
     async def scale(self, namespace: str, deployment: str, replicas: int) -> None:
         """Change only how many workers there are."""
         answer = await self._client.merge(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
-        self.deployments.informer.see(answer)
+        self.deployments.informer.answered(answer)
 
     async def price(self, namespace: str, costs: Mapping[str, str]) -> None:
         """Say how dear pods are: of those that could leave, the cheapest go first. One that is gone is fine."""

@@ -67,7 +67,7 @@ class Informer(Generic[T]):
         await self._listed.wait()
 
     def see(self, document: Document) -> None:
-        """An object as the API server has it: out of a watch, or its answer to a write."""
+        """An object as the API server has it."""
         metadata = document["metadata"]
         identity, version = (metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
         key, (before, known) = _key(document), self._known.get(identity, (None, 0))
@@ -82,6 +82,12 @@ class Informer(Generic[T]):
         objects[metadata["name"]] = new
         if new != old:
             self._changed(key)
+
+    def answered(self, document: Document) -> None:
+        """The API server's answer to a write. Where the watch has come further already it has told of it, and of what
+        happened to the object since: perhaps it is gone."""
+        if int(document["metadata"]["resourceVersion"]) > int(self._version or 0):
+            self.see(document)
 
     def lose(self, document: Document) -> None:
         """An object is gone, or has lost the labels by which it is watched."""
@@ -103,14 +109,15 @@ class Informer(Generic[T]):
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
+            listed = not self._version
             try:
-                if not self._version:
+                if listed:
                     await self._list()
                 await self._watch()
             except ApiError as error:
                 if error.status:
                     self._version = ""  # the API server answers, and not with events: begin anew
-                if error.status == _GONE:
+                if error.status == _GONE and not listed:
                     continue
                 facts = {"kind": self.kind.kind, "error": str(error), "retry_seconds": self._pause}
                 logger.warning("watch interrupted", extra=facts)

@@ -13,7 +13,7 @@ from controller.cluster.informer import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECON
 from controller.cluster.kinds import CONFIG_MAP, POD
 from controller.observation import Key
 from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import UNREACHABLE, Memory
+from tests.unit.controller.memory import TOO_OLD, UNREACHABLE, Memory
 from tests.unit.controller.virtualtime import run
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eva")
@@ -219,6 +219,22 @@ def test_what_was_written_while_it_was_listed_is_not_undone_by_the_watch() -> No
     played(scenario)
 
 
+def test_an_answer_to_a_write_is_seen_at_once_unless_the_watch_was_quicker() -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.running():
+            answer = scene.server.put(CONFIG_MAP, child())
+            scene.informer.answered(answer)
+            assert scene.informer.of(KEY) == {"one": "a"}
+            await asyncio.sleep(0.1)
+            assert scene.changed == [KEY], "the watch tells nothing new"
+            scene.server.remove(CONFIG_MAP, "shop", "one")
+            await asyncio.sleep(0.1)
+            scene.informer.answered(answer)
+            assert scene.informer.of(KEY) == {}, "it was deleted meanwhile"
+
+    played(scenario)
+
+
 @pytest.mark.parametrize(("version", "kept"), [(19, True), (20, False), (21, False)])
 def test_a_deletion_counts_unless_a_younger_object_stands_there(version: int, kept: bool) -> None:
     async def scenario(scene: Scene) -> None:
@@ -264,6 +280,17 @@ def test_an_api_server_that_answers_with_an_error_is_listed_again(status: int) -
             scene.server.end_watches(ApiError(status, "Odd", "WATCH", "odd"))
             await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
             assert scene.server.asked["list", "ConfigMap"] == 2
+
+    played(scenario)
+
+
+def test_versions_that_are_always_too_old_are_not_listed_all_the_time() -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.running():
+            scene.server.failures["watch", "ConfigMap"] = TOO_OLD
+            scene.server.end_watches()
+            await asyncio.sleep(120)
+            assert scene.server.asked["list", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
 
     played(scenario)
 
