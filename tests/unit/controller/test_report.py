@@ -1,123 +1,260 @@
 """When a status is written, and which transitions are told."""
 
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from agentspec import CallCounts, ConditionType, Reason, SlotCounts, WorkerCounts
 from controller import report
+from controller.agents import Agents
 from controller.cluster.client import ApiError
+from controller.cluster.kinds import AVATAR_AGENT, EVENT
 from controller.fleet import Counts
 from controller.observation import Key
 from controller.policy.verdict import Verdict, false, true
-from controller.report import Reporter
-from tests.unit.controller.recorder import Recorder
+from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
+from tests.unit.controller.builders import SPEC
+from tests.unit.controller.clocks import follow_the_loop
+from tests.unit.controller.memory import UNREACHABLE, Memory
+from tests.unit.controller.virtualtime import run
 
 KEY = Key("shop", "ava")
-READY = {ConditionType.READY: true(Reason.ALL_CHECKS_PASSED, "1 of 1 workers")}
-BROKEN = {
+Verdicts = Mapping[ConditionType, Verdict]
+READY: Verdicts = {ConditionType.READY: true(Reason.ALL_CHECKS_PASSED, "1 of 1 workers")}
+BROKEN: Verdicts = {
     ConditionType.READY: false(Reason.SECRET_NOT_FOUND, "Create it."),
     ConditionType.CREDENTIALS_VALID: false(Reason.SECRET_NOT_FOUND, "Create it."),
 }
-
-
-def document(status: dict[str, Any] | None = None) -> dict[str, Any]:
-    metadata = {"namespace": "shop", "name": "ava", "uid": "uid-1", "generation": 3}
-    return {"metadata": metadata, "spec": {}, **({} if status is None else {"status": status})}
 
 
 def counts(calls: int = 0) -> Counts:
     return Counts(WorkerCounts(desired=1), SlotCounts(total=4, free=4 - calls), CallCounts(active=calls))
 
 
-async def write(
-    reporter: Reporter,
-    before: dict[str, Any] | None,
-    verdicts: dict[ConditionType, Verdict],
-    numbers: Counts | None = None,
-) -> float | None:
-    return await reporter.report(KEY, document(before), verdicts, agent_name="ava", counts=numbers)
+class Scene:
+    """One AvatarAgent, and a reporter that has just started."""
+
+    def __init__(self, status: Mapping[str, Any] | None = None) -> None:
+        self.server, self.agents = Memory(), Agents()
+        self.seen: list[Key] = []
+        self.reporter = Reporter(self.server, lambda document: self.seen.extend(self.agents.see(document)))
+        self.change(status=dict(status or {}))
+
+    def change(self, **changes: Any) -> None:
+        """Somebody writes to the AvatarAgent."""
+        metadata = {"namespace": "shop", "name": "ava", "uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+        self.agents.see(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC, **changes}))
+
+    async def report(self, verdicts: Verdicts, numbers: Counts | None = None, agent_name: str = "ava") -> float | None:
+        agent = self.agents.get(KEY)
+        assert agent is not None
+        return await self.reporter.report(agent, verdicts, agent_name=agent_name, selector="a=b", counts=numbers)
+
+    @property
+    def writes(self) -> list[Any]:
+        return [document["status"] for document in self.server.of(AVATAR_AGENT)]
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        return [(event["type"], event["reason"]) for event in self.server.of(EVENT)]
 
 
-async def written(client: Recorder) -> dict[str, Any]:
-    status: dict[str, Any] = client.of("AvatarAgent")[-1]["status"]
-    return status
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow_the_loop(monkeypatch, report)
 
 
-async def test_what_is_written_is_not_written_again() -> None:
-    client = Recorder()
-    reporter = Reporter(client)
-    await write(reporter, None, READY, counts())
-    status = await written(client)
-    assert status["observedGeneration"] == 3
-    assert status["calls"] == {"active": 0, "pending": 0}
-    assert await write(reporter, status, READY, counts()) is None
-    assert len(client.of("AvatarAgent")) == 1
+def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]], status: Mapping[str, Any] | None = None) -> None:
+    async def play() -> None:
+        await scenario(Scene(status))
+
+    run(play())
 
 
-async def test_numbers_alone_are_written_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Recorder()
-    reporter = Reporter(client)
-    await write(reporter, None, READY, counts(0))
-    status = await written(client)
-    wait = await write(reporter, status, READY, counts(1))
-    assert wait is not None
-    assert 0 < wait <= 1
-    assert len(client.of("AvatarAgent")) == 1
-    monkeypatch.setattr(report, "NUMBERS_SECONDS", 0.0)
-    assert await write(reporter, status, READY, counts(1)) is None
-    assert (await written(client))["calls"]["active"] == 1
+def test_what_is_written_is_complete_and_not_written_again() -> None:
+    async def scenario(scene: Scene) -> None:
+        assert await scene.report(READY, counts()) is None
+        (status,) = scene.writes
+        assert (status["observedGeneration"], status["agentName"], status["selector"]) == (1, "ava", "a=b")
+        assert status["calls"] == {"active": 0, "pending": 0, "withAvatar": 0}
+        assert status["slots"] == {"total": 4, "free": 4}
+        version = scene.server.version
+        for _ in range(3):
+            await asyncio.sleep(60)
+            assert await scene.report(READY, counts()) is None
+        assert (len(scene.writes), scene.server.version) == (1, version)
+
+    played(scenario)
 
 
-async def test_a_transition_does_not_wait() -> None:
-    client = Recorder()
-    reporter = Reporter(client)
-    await write(reporter, None, READY, counts(0))
-    assert await write(reporter, await written(client), BROKEN, counts(1)) is None
-    assert len(client.of("AvatarAgent")) == 2
+def test_the_answer_to_a_write_is_known_at_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts())
+        agent = scene.agents.get(KEY)
+        assert agent is not None
+        assert agent.status == scene.writes[0]
+        assert scene.agents.see(await scene.server.get(AVATAR_AGENT, "shop", "ava") or {}) == set()
+
+    played(scenario)
 
 
-async def test_without_numbers_the_old_ones_stay() -> None:
-    client = Recorder()
-    reporter = Reporter(client)
-    await write(reporter, None, READY, counts(2))
-    await write(reporter, await written(client), BROKEN)
-    assert (await written(client))["calls"]["active"] == 2
+def test_numbers_wait_for_more_of_them() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts(0))
+        await asyncio.sleep(60)
+        assert await scene.report(READY, counts(1)) == pytest.approx(NUMBERS_SECONDS)
+        await asyncio.sleep(1.5)
+        assert await scene.report(READY, counts(2)) == pytest.approx(0.5), "counted from the first difference"
+        await asyncio.sleep(0.5)
+        assert await scene.report(READY, counts(3)) is None
+        assert [status["calls"]["active"] for status in scene.writes] == [0, 3]
+
+    played(scenario)
 
 
-async def test_what_a_person_wants_to_read_is_told_once() -> None:
-    client = Recorder()
-    reporter = Reporter(client)
-    await write(reporter, None, BROKEN, counts())
-    told = client.of("Event")
-    assert [(event["type"], event["reason"]) for event in told] == [("Warning", "SecretNotFound")]
-    assert told[0]["involvedObject"]["uid"] == "uid-1"
-    await write(reporter, await written(client), READY, counts())
-    assert [event["reason"] for event in client.of("Event")] == ["SecretNotFound", "AllChecksPassed"]
-    await write(reporter, await written(client), READY, counts())
-    assert len(client.of("Event")) == 2
+def test_numbers_that_were_other_ones_for_a_moment_are_not_written() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts(0))
+        await asyncio.sleep(60)
+        await scene.report(READY, counts(1))
+        await asyncio.sleep(1)
+        assert await scene.report(READY, counts(0)) is None
+        await asyncio.sleep(60)
+        assert await scene.report(READY, counts(1)) == pytest.approx(NUMBERS_SECONDS), "waits anew"
+        assert len(scene.writes) == 1
+
+    played(scenario)
 
 
-async def test_a_long_message_fits_an_event() -> None:
-    client = Recorder()
-    verdicts = {ConditionType.CREDENTIALS_VALID: false(Reason.LIVEKIT_UNREACHABLE, "x" * 5000)}
-    await write(Reporter(client), None, verdicts)
-    assert len(client.of("Event")[0]["message"]) == 1024
-    assert len((await written(client))["conditions"][0]["message"]) == 5000
+def test_another_message_alone_is_as_patient_as_a_number() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts())
+        await asyncio.sleep(60)
+        reworded = {ConditionType.READY: true(Reason.ALL_CHECKS_PASSED, "2 of 2 workers")}
+        assert await scene.report(reworded, counts()) == pytest.approx(NUMBERS_SECONDS)
+
+    played(scenario)
 
 
-async def test_conditions_of_another_release_are_decided_anew() -> None:
-    client = Recorder()
-    before = {"conditions": [{"type": "Sparkling", "status": "True"}]}
-    await write(Reporter(client), before, READY, counts())
-    assert [condition["type"] for condition in (await written(client))["conditions"]] == ["Ready"]
+@pytest.mark.parametrize(
+    ("verdicts", "agent_name", "changes"),
+    [
+        pytest.param(BROKEN, "ava", {}, id="a condition"),
+        pytest.param({ConditionType.READY: true(Reason.NO_WORKERS_WANTED, "")}, "ava", {}, id="a reason"),
+        pytest.param(READY, "eva", {}, id="the agent name"),
+        pytest.param(READY, "ava", {"spec": {**SPEC, "language": "ar"}}, id="the generation"),
+    ],
+)
+def test_what_people_wait_for_does_not_wait(verdicts: Verdicts, agent_name: str, changes: dict[str, Any]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts(0))
+        await asyncio.sleep(60)
+        scene.change(**changes)
+        assert await scene.report(verdicts, counts(1), agent_name) is None
+        assert len(scene.writes) == 2
+        assert scene.writes[1]["calls"]["active"] == 1, "and takes the numbers along"
+
+    played(scenario)
 
 
-@pytest.mark.parametrize(("status", "raised"), [(404, False), (409, True)])
-async def test_an_agent_that_is_gone_needs_no_report(status: int, raised: bool) -> None:
-    client = Recorder(ApiError(status, "", "PATCH /x", ""))
-    if raised:
+def test_an_agent_is_written_at_most_once_a_second_however_much_happens() -> None:
+    async def scenario(scene: Scene) -> None:
+        loop = asyncio.get_running_loop()
+        written: list[float] = []
+        waits: set[float] = set()
+        while loop.time() < 10:
+            before = len(scene.writes)
+            wait = await scene.report([READY, BROKEN][round(loop.time() * 10) % 2], counts())
+            if len(scene.writes) > before:
+                written.append(loop.time())
+            if wait is not None:
+                waits.add(wait)
+            await asyncio.sleep(0.07)
+        assert all(later - earlier >= WRITE_SECONDS for earlier, later in pairwise(written))
+        assert len(written) >= 7
+        assert all(0 < wait <= WRITE_SECONDS for wait in waits)
+
+    played(scenario)
+
+
+def test_without_numbers_the_old_ones_stay() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts(2))
+        await asyncio.sleep(60)
+        await scene.report(BROKEN)
+        assert scene.writes[1]["calls"]["active"] == 2
+
+    played(scenario)
+
+
+def test_what_a_person_wants_to_read_is_told_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        for verdicts in (BROKEN, READY, READY):
+            await scene.report(verdicts, counts())
+            await asyncio.sleep(60)
+        assert scene.told == [("Warning", "SecretNotFound"), ("Normal", "AllChecksPassed")]
+        assert scene.server.of(EVENT)[0]["involvedObject"]["uid"] == "uid-1"
+
+    played(scenario)
+
+
+def test_a_long_message_fits_an_event() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report({ConditionType.CREDENTIALS_VALID: false(Reason.LIVEKIT_UNREACHABLE, "x" * 5000)})
+        assert len(scene.server.of(EVENT)[0]["message"]) == 1024
+        assert len(scene.writes[0]["conditions"][0]["message"]) == 5000
+
+    played(scenario)
+
+
+def test_an_event_that_cannot_be_posted_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.server.failures["create", "Event"] = ApiError(403, "Forbidden", "POST", "events is forbidden")
+        assert await scene.report(BROKEN, counts()) is None
+        assert await scene.report(BROKEN, counts()) is None
+        assert len(scene.writes) == 1
+
+    played(scenario)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["event not posted"]
+
+
+def test_conditions_of_another_release_are_decided_anew() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts())
+        assert [condition["type"] for condition in scene.writes[0]["conditions"]] == ["Ready"]
+
+    played(scenario, {"conditions": [{"type": "Sparkling", "status": "True"}]})
+
+
+def test_an_agent_that_is_gone_needs_no_report() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.server.remove(AVATAR_AGENT, "shop", "ava")
+        assert await scene.report(READY, counts()) is None
+        assert scene.told == []
+
+    played(scenario)
+
+
+def test_a_write_that_failed_is_due_at_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.server.failures["apply", "AvatarAgent"] = UNREACHABLE
         with pytest.raises(ApiError):
-            await write(Reporter(client), None, READY, counts())
-    else:
-        assert await write(Reporter(client), None, READY, counts()) is None
+            await scene.report(READY, counts())
+        scene.server.failures.clear()
+        assert await scene.report(READY, counts()) is None
+        assert len(scene.writes) == 1
+
+    played(scenario)
+
+
+def test_a_namesake_of_a_forgotten_agent_is_written_at_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY, counts())
+        scene.reporter.forget(KEY)
+        assert await scene.report(BROKEN, counts()) is None
+        assert len(scene.writes) == 2
+
+    played(scenario)

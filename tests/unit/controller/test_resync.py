@@ -1,0 +1,176 @@
+"""What the watch of AvatarAgents missed is found by the next list, and a watch that stays behind is noticed."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from controller import resync
+from controller.agents import Agents
+from controller.cluster.client import Document
+from controller.cluster.kinds import AVATAR_AGENT
+from controller.observation import Key
+from controller.resync import PERIOD_SECONDS, RETRY_SECONDS, WATCH_LAG_SECONDS, Resync
+from tests.unit.controller.builders import SPEC
+from tests.unit.controller.clocks import follow_the_loop
+from tests.unit.controller.memory import UNREACHABLE, Memory
+from tests.unit.controller.virtualtime import run
+
+ONE, TWO = Key("shop", "one"), Key("shop", "two")
+
+
+class Scene:
+    """AvatarAgents in the cluster, those that the watch told of, and the comparison of both."""
+
+    def __init__(self) -> None:
+        self.server, self.agents = Memory(), Agents()
+        self.found: list[Key] = []
+        self.missed: list[Key] = []
+        self.resync = Resync(self.server, "shop", self.agents, self._seen, self._lost)
+
+    def put(self, key: Key, language: str = "en", *, told: bool = True) -> Document:
+        """Somebody writes an AvatarAgent; `told`: the watch says so."""
+        metadata = {"namespace": key.namespace, "name": key.name, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        written = self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, "language": language}})
+        if told:
+            self.agents.see(written)
+        return written
+
+    def remove(self, key: Key) -> None:
+        """Somebody deletes one; the watch does not say so."""
+        self.server.remove(AVATAR_AGENT, key.namespace, key.name)
+
+    def _seen(self, document: Document) -> None:
+        self.found += self.agents.see(document)
+
+    def _lost(self, key: Key) -> None:
+        self.missed += self.agents.lose(key)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow_the_loop(monkeypatch, resync)
+
+
+def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+    async def play() -> None:
+        await scenario(Scene())
+
+    run(play())
+
+
+def test_a_watch_that_told_everything_is_not_behind() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.put(ONE)
+        scene.put(TWO)
+        assert await scene.resync.compare()
+        assert (scene.found, scene.missed, scene.resync.behind_since) == ([], [], None)
+        assert scene.server.asked["get", "AvatarAgent"] == 0
+        assert scene.resync.last_success is not None
+
+    played(scenario)
+
+
+def test_what_the_watch_missed_is_taken_up() -> None:
+    async def scenario(scene: Scene) -> None:
+        for name in ("new", "changed", "gone", "same"):
+            scene.put(Key("shop", name), told=name != "new")
+        scene.put(Key("shop", "changed"), "ar", told=False)
+        scene.remove(Key("shop", "gone"))
+        assert await scene.resync.compare()
+        assert sorted(key.name for key in scene.found) == ["changed", "new"]
+        assert [key.name for key in scene.missed] == ["gone"]
+        assert scene.server.asked["get", "AvatarAgent"] == 2, "only what was missed is read whole"
+        assert {agent.key.name for agent in scene.agents.all()} == {"new", "changed", "same"}
+        assert await scene.resync.compare()
+        assert scene.resync.behind_since is None
+
+    played(scenario)
+
+
+def test_a_watch_that_is_a_little_later_than_the_list_missed_nothing() -> None:
+    async def scenario(scene: Scene) -> None:
+        written = scene.put(ONE, told=False)
+        asyncio.get_running_loop().call_later(WATCH_LAG_SECONDS - 0.5, scene.agents.see, written)
+        assert await scene.resync.compare()
+        assert (scene.found, scene.resync.behind_since) == ([], None)
+
+    played(scenario)
+
+
+def test_an_agent_made_anew_while_it_was_listed_is_not_lost() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.put(ONE)
+        scene.remove(ONE)
+        scene.put(TWO, told=False)
+        asyncio.get_running_loop().call_later(0.5, scene.put, ONE)
+        assert await scene.resync.compare()
+        assert scene.missed == []
+        assert scene.agents.get(ONE) is not None
+
+    played(scenario)
+
+
+def test_a_watch_that_stays_behind_is_noticed_from_the_first_time_on() -> None:
+    async def scenario(scene: Scene) -> None:
+        noticed: set[float | None] = set()
+        for language in ("en", "ar", "de", "fr"):
+            scene.put(ONE, language, told=False)
+            assert await scene.resync.compare()
+            noticed.add(scene.resync.behind_since)
+            await asyncio.sleep(PERIOD_SECONDS)
+        (since,) = noticed
+        assert since is not None
+        assert 0 < since < PERIOD_SECONDS
+        assert await scene.resync.compare()
+        assert scene.resync.behind_since is None, "the last list showed nothing new"
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("verb", ["list", "get"])
+def test_an_api_server_that_does_not_answer_says_nothing_about_the_watch(verb: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.put(ONE)
+        scene.remove(ONE)
+        scene.put(TWO, told=False)
+        scene.server.failures[verb, "AvatarAgent"] = UNREACHABLE
+        assert not await scene.resync.compare()
+        assert (scene.missed, scene.resync.behind_since) == ([], None)
+        scene.server.failures.clear()
+        assert await scene.resync.compare()
+        assert (scene.found, scene.missed) == ([TWO], [ONE])
+
+    played(scenario)
+
+
+def test_it_is_compared_every_minute_and_soon_again_after_a_failure() -> None:
+    async def scenario(scene: Scene) -> None:
+        running = asyncio.create_task(scene.resync.run())
+        await asyncio.sleep(PERIOD_SECONDS - 1)
+        assert scene.server.asked["list", "AvatarAgent"] == 0
+        await asyncio.sleep(10 * PERIOD_SECONDS)
+        assert scene.server.asked["list", "AvatarAgent"] == 10
+        scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
+        await asyncio.sleep(2 * PERIOD_SECONDS)
+        scene.server.failures.clear()
+        scene.put(ONE, told=False)
+        await asyncio.sleep(RETRY_SECONDS + WATCH_LAG_SECONDS + 1)
+        assert scene.found == [ONE]
+        running.cancel()
+        await asyncio.wait([running])
+
+    played(scenario)
+
+
+def test_who_waits_for_the_resource_waits_until_it_is_served() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
+        waiting = asyncio.create_task(scene.resync.wait_for_resource())
+        await asyncio.sleep(600)
+        assert not waiting.done()
+        scene.server.failures.clear()
+        await asyncio.wait_for(waiting, RETRY_SECONDS + 1)
+
+    played(scenario)
