@@ -1,0 +1,341 @@
+"""Workers are listened to: real ones over HTTP, and silent ones by a virtual clock."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from controller import streams
+from controller.fleet import WORKER_MEMORY_SECONDS, Fleet
+from controller.observation import Key, PodSeen
+from controller.streams import FIRST_PAUSE_SECONDS, FIRST_WORD_SECONDS, LONGEST_PAUSE_SECONDS, WorkerStreams
+from tests.unit.controller.builders import pod, spec, status
+from tests.unit.controller.clocks import follow_the_loop
+from tests.unit.controller.virtualtime import run
+
+KEY = Key("shop", "ava")
+WORKER = pod("pod-1", ip="127.0.0.1")
+
+
+def line(**changes: Any) -> bytes:
+    return status(**changes).model_dump_json(by_alias=True).encode() + b"\n"
+
+
+def fleet(*pods: PodSeen) -> Fleet:
+    made = Fleet()
+    made.declare(KEY, spec())
+    made.see_pods(KEY, pods)
+    return made
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Bounded: what a worker says arrives in milliseconds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - several things may bring it about
+            await asyncio.sleep(0.002)
+
+
+class RealWorker:
+    """A worker's HTTP server on loopback: says what it is told to, to everybody who watches."""
+
+    def __init__(self) -> None:
+        self.greeting = line()
+        self.watching: list[web.StreamResponse] = []
+        self.connections = 0
+        self.left = asyncio.Event()
+        self._hang_up = asyncio.Event()
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        assert request.query_string == "watch"
+        self.connections += 1
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        await response.write(self.greeting)
+        self.watching.append(response)
+        try:
+            await self._hang_up.wait()
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+        return response
+
+    async def say(self, text: bytes) -> None:
+        await self.watching[-1].write(text)
+
+    def hang_up(self) -> None:
+        self._hang_up.set()
+        self._hang_up = asyncio.Event()
+
+
+@asynccontextmanager
+async def followed(
+    monkeypatch: pytest.MonkeyPatch, handle: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[tuple[WorkerStreams, Fleet, list[Key]]]:
+    """One pod whose worker is a server on loopback."""
+    application = web.Application()
+    application.router.add_get("/status", handle)
+    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    monkeypatch.setattr(streams, "WORKER_PORT", runner.addresses[0][1])
+    monkeypatch.setattr(streams, "FIRST_PAUSE_SECONDS", 0.01)
+    made, changed = fleet(WORKER), list[Key]()
+    async with aiohttp.ClientSession() as session:
+        following = WorkerStreams(made, session, changed.append)
+        try:
+            following.follow(KEY, [WORKER])
+            yield following, made, changed
+        finally:
+            following.cancel()
+            await runner.cleanup()
+
+
+def calls(made: Fleet) -> int:
+    return sum(report.status.calls for report in made.agents[KEY].reports.values())
+
+
+async def test_every_line_is_heard_and_only_news_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = RealWorker()
+    async with followed(monkeypatch, worker.status) as (following, made, changed):
+        await asyncio.wait_for(following.heard(KEY), 5)
+        assert set(made.agents[KEY].reports) == {"pod-1"}
+        assert changed == [KEY]
+        await eventually(lambda: bool(worker.watching))
+        await worker.say(line())  # a heartbeat
+        await worker.say(line(calls=1) + line(calls=2))
+        await eventually(lambda: calls(made) == 2)
+        assert changed == [KEY, KEY, KEY]
+        half = line(calls=3)
+        await worker.say(half[:10])
+        await worker.say(half[10:])
+        await eventually(lambda: calls(made) == 3)
+        assert worker.connections == 1
+
+
+async def test_a_worker_that_hangs_up_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = RealWorker()
+    async with followed(monkeypatch, worker.status) as (following, made, changed):
+        await following.heard(KEY)
+        await eventually(lambda: bool(worker.watching))
+        worker.greeting = line(calls=4)
+        worker.hang_up()
+        await eventually(lambda: calls(made) == 4)
+        assert worker.connections == 2
+        assert changed == [KEY, KEY]
+
+
+async def test_what_cannot_be_understood_is_logged_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = RealWorker()
+    worker.greeting = b'{"slots": "many"}\n'
+    async with followed(monkeypatch, worker.status) as (following, made, changed):
+        await asyncio.wait_for(following.heard(KEY), 5)
+        assert changed == []
+        worker.greeting = line(calls=1)
+        await eventually(lambda: calls(made) == 1)
+    told = {record.message for record in caplog.records if record.name == "controller.streams"}
+    assert told == {"worker status not understood"}
+
+
+async def test_a_worker_that_refuses_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker, refusals = RealWorker(), 0
+
+    async def starting(request: web.Request) -> web.StreamResponse:
+        nonlocal refusals
+        if refusals < 2:
+            refusals += 1
+            return web.Response(status=503)
+        return await worker.status(request)
+
+    async with followed(monkeypatch, starting) as (_, made, _):
+        await eventually(lambda: bool(made.agents[KEY].reports))
+        assert refusals == 2
+    assert [record for record in caplog.records if record.name == "controller.streams"] == []
+
+
+async def test_a_pod_that_is_gone_is_not_listened_to_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = RealWorker()
+    async with followed(monkeypatch, worker.status) as (following, _, _):
+        await following.heard(KEY)
+        await eventually(lambda: bool(worker.watching))
+        following.follow(KEY, [])
+        await asyncio.wait_for(worker.left.wait(), 5)
+        await following.heard(KEY)  # nobody is waited for
+        assert worker.connections == 1
+
+
+class Session:
+    """Stands for aiohttp's: notes who is asked when, and lets each pod answer as the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, str]] = []
+        self.answers: dict[str, list[bytes]] = {}
+        """By address; without one the pod refuses the connection."""
+        self.hanging: set[str] = set()
+        """Addresses that take the connection and say nothing."""
+
+    def get(self, url: str, *, timeout: aiohttp.ClientTimeout) -> "Session.Answer":
+        assert timeout.connect is not None
+        assert timeout.sock_read is not None
+        address = url.removeprefix("http://").partition("/")[0].rpartition(":")[0]
+        self.asked.append((asyncio.get_running_loop().time(), address))
+        return Session.Answer(self, address)
+
+    class Answer:
+        def __init__(self, session: "Session", address: str) -> None:
+            self._session, self._address = session, address
+            self.content = self._lines()
+
+        async def __aenter__(self) -> "Session.Answer":
+            if self._address in self._session.hanging:
+                await asyncio.Event().wait()
+            if self._address not in self._session.answers:
+                raise aiohttp.ClientConnectionError
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        def raise_for_status(self) -> None: ...
+
+        async def _lines(self) -> AsyncIterator[bytes]:
+            for text in self._session.answers[self._address]:
+                yield text
+            await asyncio.Event().wait()
+
+
+class Scene:
+    """Streams over such a session."""
+
+    def __init__(self) -> None:
+        self.session, self.changed = Session(), list[Key]()
+        self.fleet = fleet()
+        session = cast(aiohttp.ClientSession, self.session)
+        self.streams = WorkerStreams(self.fleet, session, self.changed.append)
+
+    def follow(self, *pods: PodSeen) -> None:
+        self.fleet.see_pods(KEY, pods)
+        self.streams.follow(KEY, pods)
+
+
+def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+    follow_the_loop(monkeypatch, streams)
+
+    async def play() -> None:
+        scene = Scene()
+        await scenario(scene)
+        scene.streams.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    run(play())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_only_pods_that_run_and_have_an_address_are_asked_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        pods = [pod("runs", ip="10.0.0.1"), pod("waits", ip="", running=True), pod("starts", running=False)]
+        scene.session.answers["10.0.0.1"] = [line()]
+        for _ in range(3):
+            scene.follow(*pods)
+            await scene.streams.heard(KEY)
+        await asyncio.sleep(60)
+        assert scene.session.asked == [(0.0, "10.0.0.1")]
+
+    played(monkeypatch, scenario)
+
+
+def test_addresses_of_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.follow(pod("new", ip="fd00::1"))
+        await scene.streams.heard(KEY)
+        assert scene.session.asked == [(0.0, "[fd00::1]")]
+
+    played(monkeypatch, scenario)
+
+
+def test_one_that_cannot_be_reached_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.follow(pod())
+        await asyncio.sleep(300)
+        times = [at for at, _ in scene.session.asked]
+        pauses = [later - earlier for earlier, later in pairwise(times)]
+        assert pauses[0] == pytest.approx(FIRST_PAUSE_SECONDS)
+        assert pauses[1] == pytest.approx(2 * FIRST_PAUSE_SECONDS)
+        assert pauses[-1] == pytest.approx(LONGEST_PAUSE_SECONDS)
+        assert pauses == sorted(pauses)
+        scene.session.answers["10.0.0.1"] = [line(calls=1)]
+        await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+        assert calls(scene.fleet) == 1
+
+    played(monkeypatch, scenario)
+
+
+def test_silence_is_looked_at_when_what_was_said_last_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
+        scene.follow(pod())
+        await scene.streams.heard(KEY)
+        scene.session.answers.clear()
+        scene.changed.clear()
+        await asyncio.sleep(WORKER_MEMORY_SECONDS - 0.1)
+        assert scene.changed == []
+        assert scene.fleet.counts(KEY, 1, now()).calls.active == 1
+        await asyncio.sleep(0.3)
+        assert KEY in scene.changed
+        assert scene.fleet.counts(KEY, 1, now()).calls.active == 0
+
+    played(monkeypatch, scenario)
+
+
+def test_a_first_word_or_a_first_failure_is_waited_for_and_silence_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.session.answers["10.0.0.1"] = [line()]
+        scene.follow(pod("speaks", ip="10.0.0.1"), pod("refuses", ip="10.0.0.2"))
+        await scene.streams.heard(KEY)
+        assert now() == 0.0
+        assert set(scene.fleet.agents[KEY].reports) == {"speaks"}
+        scene.session.hanging = {"10.0.0.3", "10.0.0.4"}
+        silent = [pod("hangs", ip="10.0.0.3"), pod("hangs-too", ip="10.0.0.4")]
+        scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
+        await scene.streams.heard(KEY)
+        assert now() == FIRST_WORD_SECONDS, "together, not one after the other"
+
+    played(monkeypatch, scenario)
+
+
+def test_an_agent_without_workers_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.follow()
+        await scene.streams.heard(KEY)
+        await scene.streams.heard(Key("shop", "nobody"))
+        assert (now(), scene.session.asked) == (0.0, [])
+
+    played(monkeypatch, scenario)
+
+
+def test_stopping_ends_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.session.hanging = {"10.0.0.1"}
+        scene.session.answers["10.0.0.2"] = [line()]
+        scene.follow(pod("one"), pod("two", ip="10.0.0.2"), pod("three", ip="10.0.0.3"))
+        await asyncio.sleep(1)
+        scene.streams.cancel()
+        asked = len(scene.session.asked)
+        await asyncio.sleep(60)
+        assert len(scene.session.asked) == asked
+
+    played(monkeypatch, scenario)
