@@ -7,6 +7,7 @@ not need either.
 import json
 import logging
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,8 +29,12 @@ SILENCE_SECONDS = 70
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=SILENCE_SECONDS)
 LONGEST_EVENT = 16 * 1024**2
 """Bytes. etcd keeps objects of up to 1.5 MiB; JSON with its escapes may be six times as long."""
+APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
+"""With the character set the library sends a text as it is; without, it makes JSON of a document itself."""
 LIST_CHUNK = 500
 """Objects a list request returns at most; longer lists come in several."""
+
+_TO_ESCAPE = re.compile("[\x7f-\uffff]")
 
 Document = dict[str, Any]
 Documents = list[Document]
@@ -135,8 +140,8 @@ class KubeClient:
             "PATCH",
             kind.path(metadata["namespace"], metadata["name"], subresource),
             {"fieldManager": FIELD_MANAGER, "force": "true"},
-            {"apiVersion": kind.api_version, "kind": kind.kind, **document},
-            content_type="application/apply-patch+yaml",
+            as_yaml({"apiVersion": kind.api_version, "kind": kind.kind, **document}),
+            content_type=APPLY_PATCH,
         )
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
@@ -167,29 +172,34 @@ class KubeClient:
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
-        body: Document | None = None,
+        body: Document | str | None = None,
         *,
         accept: str = "application/json",
         content_type: str = "application/json",
     ) -> Document:
-        try:
-            async with await self._send(
-                method, path, query, body, accept=accept, content_type=content_type
-            ) as response:
-                data = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
-        if 200 <= response.status < 300:
-            document: Document = json.loads(data)
-            return document
-        raise _refusal(method, path, response.status, data)
+        for repeated in itertools.count():
+            try:
+                async with await self._send(
+                    method, path, query, body, accept=accept, content_type=content_type
+                ) as response:
+                    data = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
+            if 200 <= response.status < 300:
+                break
+            seconds = pause(method, response.status, response.headers.get("Retry-After", ""), repeated)
+            if seconds is None:
+                raise _refusal(method, path, response.status, data)
+            await asyncio.sleep(seconds)
+        document: Document = json.loads(data)
+        return document
 
     async def _send(
         self,
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
-        body: Document | None = None,
+        body: Document | str | None = None,
         *,
         accept: str,
         content_type: str = "application/json",
@@ -208,6 +218,14 @@ class KubeClient:
         )
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def as_yaml(document: Document) -> str:
+    """JSON that is YAML as well, for server-side apply takes nothing else. YAML knows no surrogate pairs, by which JSON
+    usually escapes what is beyond U+FFFF, such as an emoji, and wants some other characters escaped.
+    """
+    text = json.dumps(document, ensure_ascii=False)
+    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _accepted(metadata: str | None) -> str:
