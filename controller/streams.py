@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -25,12 +26,17 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=
 """A worker that misses two heartbeats is asked anew."""
 
 
+@dataclass(slots=True)
 class Stream:
-    """One worker's task, and whether it has come to a first word or a first failure."""
+    """How one worker is listened to."""
 
-    def __init__(self, task: asyncio.Task[None], answered: asyncio.Event) -> None:
-        self.task = task
-        self.answered = answered
+    task: asyncio.Task[None]
+    answered: asyncio.Event
+    """It has come to a first word or a first failure."""
+    awake: asyncio.Event
+    """Ends a pause."""
+    ready: bool
+    """Its pod was, when last seen."""
 
 
 class WorkerStreams:
@@ -43,15 +49,20 @@ class WorkerStreams:
         self._streams: dict[Key, dict[str, Stream]] = {}
 
     def follow(self, key: Key, pods: Iterable[PodSeen]) -> None:
-        """These are an agent's workers now: listen to exactly those that run."""
+        """These are an agent's workers now: listen to exactly those that run. One that has become ready, after it was
+        perhaps asked in vain for a while, is asked at once."""
         running = {pod.name: pod for pod in pods if pod.running and pod.ip}
         streams = self._streams.setdefault(key, {})
         for name in streams.keys() - running.keys():
             streams.pop(name).task.cancel()
-        for name in running.keys() - streams.keys():
-            answered = asyncio.Event()
-            task = asyncio.create_task(self._follow(key, running[name], answered), name=f"worker {name}")
-            streams[name] = Stream(task, answered)
+        for name, pod in running.items():
+            if name not in streams:
+                answered, awake = asyncio.Event(), asyncio.Event()
+                task = asyncio.create_task(self._follow(key, pod, answered, awake), name=f"worker {name}")
+                streams[name] = Stream(task, answered, awake, pod.ready)
+            elif pod.ready and not streams[name].ready:
+                streams[name].awake.set()
+            streams[name].ready = pod.ready
         if not streams:
             del self._streams[key]
 
@@ -75,7 +86,7 @@ class WorkerStreams:
                 stream.task.cancel()
         self._streams.clear()
 
-    async def _follow(self, key: Key, pod: PodSeen, answered: asyncio.Event) -> None:
+    async def _follow(self, key: Key, pod: PodSeen, answered: asyncio.Event, awake: asyncio.Event) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
             started = time.monotonic()
@@ -90,8 +101,13 @@ class WorkerStreams:
             asyncio.get_running_loop().call_later(WORKER_MEMORY_SECONDS + 0.1, self._changed, key)
             if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            try:
+                async with asyncio.timeout(pause):
+                    await awake.wait()
+                pause = FIRST_PAUSE_SECONDS
+            except TimeoutError:
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            awake.clear()
 
     async def _listen(self, key: Key, pod: PodSeen, answered: asyncio.Event) -> None:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip

@@ -282,6 +282,28 @@ def test_one_that_cannot_be_reached_is_asked_less_and_less_often(monkeypatch: py
     played(monkeypatch, scenario)
 
 
+def test_one_that_becomes_ready_is_asked_at_once_however_long_it_was_asked_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.follow(pod(ready=False))
+        await asyncio.sleep(100)
+        scene.session.answers["10.0.0.1"] = [line(calls=1)]
+        scene.follow(pod(ready=False))
+        await asyncio.sleep(0)
+        assert calls(scene.fleet) == 0
+        scene.follow(pod(ready=True))
+        await asyncio.sleep(0.01)
+        assert calls(scene.fleet) == 1
+        asked = len(scene.session.asked)
+        for ready in (True, False, True):
+            scene.follow(pod(ready=ready))
+            await asyncio.sleep(60)
+        assert len(scene.session.asked) == asked, "one that is heard is left alone"
+
+    played(monkeypatch, scenario)
+
+
 def test_silence_is_looked_at_when_what_was_said_last_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
