@@ -4,6 +4,8 @@ The generated typed methods validate every object with pydantic both ways and kn
 not need either.
 """
 
+import asyncio
+import itertools
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from controller.cluster.kinds import Kind
+from controller.cluster.retries import pause
 
 logger = logging.getLogger(__name__)
 
