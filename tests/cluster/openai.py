@@ -16,6 +16,13 @@ class OpenAI:
     keys: set[str] = field(default_factory=lambda: {"key"})
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: clients are killed in the middle of a question."""
+
+
 @contextmanager
 def serving() -> Iterator[OpenAI]:
     """Serve from a thread until the block ends."""
@@ -43,8 +50,7 @@ def serving() -> Iterator[OpenAI]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: the answers are what tests look at."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     known.url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

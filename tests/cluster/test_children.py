@@ -1,0 +1,122 @@
+"""Children stay as they should be, whatever others do to them; and what others add of their own stays too."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentspec import ConditionType
+from agentspec.names import AGENT_LABEL, MANAGED_BY_LABEL
+from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, SERVICE_ACCOUNT, Kind
+from tests.cluster.world import DISRUPTION_BUDGET, NETWORK_POLICY, World, eventually
+
+pytestmark = pytest.mark.usefixtures("controller")
+
+BACK_SECONDS = 10.0
+GONE_SECONDS = 90.0
+"""The garbage collector learns of a new kind of owner within half a minute after the CRD came."""
+FOREIGN = {"example.com/owner": "somebody else", "example.com/notes": "<" * 200_000}
+"""Nearly as much as anybody may write, and six times as long in JSON as Kubernetes escapes it."""
+EDITS: dict[Kind, dict[str, Any]] = {
+    DEPLOYMENT: {"spec": {"replicas": 2, "template": {"spec": {"terminationGracePeriodSeconds": 1}}}},
+    DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0}},
+    NETWORK_POLICY: {"spec": {"ingress": [], "policyTypes": ["Ingress", "Egress"]}},
+    SERVICE_ACCOUNT: {"automountServiceAccountToken": True},
+    # Immutable but for its metadata: without these labels it is nobody's, and would be left behind.
+    CONFIG_MAP: {"metadata": {"labels": {AGENT_LABEL: "somebody", MANAGED_BY_LABEL: None}}},
+}
+
+Child = tuple[Kind, str]
+
+
+async def test_edited_children_come_back_and_foreign_annotations_stay(world: World) -> None:
+    before = await _declared(world)
+    for kind, name in before:
+        await world.client.merge(kind, world.namespace, name, {"metadata": {"annotations": FOREIGN}})
+    await asyncio.gather(*(world.client.merge(kind, world.namespace, name, EDITS[kind]) for kind, name in before))
+    await _are_back(world, before)
+    for kind, name in before:
+        document = await world.client.get(kind, world.namespace, name)
+        assert document is not None
+        assert FOREIGN.items() <= document["metadata"]["annotations"].items(), f"{kind.kind} {name}"
+
+
+async def test_deleted_children_come_back(world: World) -> None:
+    before = await _declared(world)
+    await asyncio.gather(*(world.remove(kind, name) for kind, name in before))
+    await _are_back(world, before)
+    await world.becomes("ava", "True")
+
+
+async def test_several_changes_in_a_burst_are_one_roll_out_and_the_old_worker_finishes_its_call(world: World) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    (old,) = world.standin.of("ava")
+    old.calls = 1
+    for number in range(5):
+        await world.declare("ava", persona={"greeting": f"Good morning number {number}"})
+        await asyncio.sleep(0.5)  # a person, or two pipelines, at work: each change is seen by itself
+    message = "1 of 1 workers run the new configuration; 1 old one finishes 1 call."
+    await eventually(lambda: _says(world, message), message)
+    await eventually(lambda: _counts(world, updated=1, draining=1, calls=1), "the numbers say the same")
+    (new,) = world.standin.of("ava")
+    assert "Good morning number 4" in await world.configuration(new.pod)
+    assert world.standin.workers[old.pod] is old, "it has its call"
+    assert (await world.condition("ava"))["status"] == "True"
+    old.calls = 0
+    await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
+    assert await world.roll_outs("ava") == 2
+
+
+async def test_what_serves_a_namespace_is_there_once_and_leaves_with_the_last_agent(world: World) -> None:
+    for name in ("ava", "eva"):
+        await world.declare(name)
+        await world.becomes(name, "True")
+    shared = {"ServiceAccount/avatar-agent-worker", "NetworkPolicy/avatar-agent-worker"}
+    kinds = ("ServiceAccount/", "NetworkPolicy/")
+    assert {child for child in await world.children() if child.startswith(kinds)} == shared
+    await world.remove(AVATAR_AGENT, "ava")
+    await eventually(lambda: world.nothing_of("ava"), "ava's children are gone", GONE_SECONDS)
+    assert shared < await world.children()
+    await world.remove(AVATAR_AGENT, "eva")
+    await eventually(lambda: world.nothing(), "nothing is left", GONE_SECONDS)
+
+
+async def _says(world: World, message: str) -> bool:
+    condition = await world.condition("ava", ConditionType.PROGRESSING)
+    return (condition["status"], condition["reason"], condition["message"]) == ("True", "RollingOut", message)
+
+
+async def _counts(world: World, **expected: int) -> bool:
+    status = (await world.agent("ava"))["status"]
+    return expected == {
+        "updated": status["workers"]["updated"],
+        "draining": status["workers"]["draining"],
+        "calls": status["calls"]["active"],
+    }
+
+
+async def _declared(world: World) -> dict[Child, dict[str, Any]]:
+    """An agent that works; gives all its children but its pods."""
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    found = {(kind, document["metadata"]["name"]): _essence(document) for kind, document in await world.made()}
+    assert sorted(kind.kind for kind, _ in found) == sorted(kind.kind for kind in EDITS), "one of each kind"
+    return found
+
+
+async def _are_back(world: World, before: dict[Child, dict[str, Any]]) -> None:
+    for (kind, name), essence in before.items():
+
+        async def restored(kind: Kind = kind, name: str = name, essence: dict[str, Any] = essence) -> bool:
+            document = await world.client.get(kind, world.namespace, name)
+            return document is not None and _essence(document) == essence
+
+        await eventually(restored, f"{kind.kind} {name} is as it was: {essence}", BACK_SECONDS)
+
+
+def _essence(document: dict[str, Any]) -> dict[str, Any]:
+    """What the controller says of a child."""
+    metadata = {name: document["metadata"].get(name) for name in ("name", "labels", "ownerReferences")}
+    rest = {name: value for name, value in document.items() if name not in ("metadata", "status")}
+    return {**rest, "metadata": metadata}

@@ -1,0 +1,192 @@
+"""The controller is killed in the middle of its work, again and again: in the end all is as if it had not been."""
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.cluster.kinds import AVATAR_AGENT, REPLICA_SET, Kind
+from devkit.cluster import Cluster
+from tests.cluster.instance import RELEASE_NAMESPACE
+from tests.cluster.kept import Kept, kept
+from tests.cluster.openai import OpenAI
+from tests.cluster.proxy import Proxy, proxied
+from tests.cluster.world import World, eventually, open_world
+
+CRASHES = 20
+WRITES = 8
+"""Creating an agent takes about so many; a crash comes at one of them, or between them, or after them all."""
+OPERATION_SECONDS = (0.5, 4.0)
+"""When the controller is killed at the latest: a burst of changes is waited out for 2 s."""
+START_SECONDS = 3.0
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+DONE_SECONDS = 90.0
+
+
+@dataclass
+class Scene:
+    """What is done to agents, and what they should be in the end."""
+
+    world: World
+    chance: random.Random
+    wanted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Spec of every agent that there is."""
+    changes: dict[str, int] = field(default_factory=dict)
+    """How often each was changed."""
+
+    async def take(self, step: str) -> str:
+        """Create, update or delete an agent; gives its name."""
+        return await {"create": self._create, "update": self._update, "delete": self._delete}[step]()
+
+    async def _create(self) -> str:
+        name = f"agent-{len(self.changes)}"
+        self.changes[name] = 0
+        return await self._declare(name)
+
+    async def _update(self) -> str:
+        name = self.chance.choice(sorted(self.wanted))
+        self.changes[name] += 1
+        return await self._declare(name)
+
+    async def _delete(self) -> str:
+        name = self.chance.choice(sorted(self.wanted))
+        del self.wanted[name]
+        await self.world.remove(AVATAR_AGENT, name)
+        return name
+
+    async def _declare(self, name: str) -> str:
+        self.wanted[name] = {"persona": {"greeting": f"Hello number {self.changes[name]}"}}
+        await self.world.declare(name, **self.wanted[name])
+        return name
+
+
+@pytest.mark.timeout(600)
+async def test_crashes_at_any_point_leave_the_same_as_none(
+    cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path
+) -> None:
+    seed = int(os.environ.get("CRASH_SEED") or secrets.randbits(32))
+    print(f"CRASH_SEED={seed}")
+    async with _stage(cluster, openai, controller_kubeconfig, tmp_path) as (world, proxy, controller):
+        scene = Scene(world, random.Random(seed))
+        for crash in range(CRASHES):
+            # Twice as many are created as deleted.
+            step = ("create", "update", "create", "delete")[crash % 4]
+            await _crash(scene, step, proxy, controller)
+        after_crashes = await _outcome(scene)
+        assert len(controller.starts) == CRASHES + 1
+        for name in scene.wanted:
+            # Fewer when a change was followed by the next while there was no controller.
+            assert await world.roll_outs(name) <= 1 + scene.changes[name], f"{name}: one roll-out for each change"
+        for name in scene.wanted:
+            await world.remove(AVATAR_AGENT, name)
+        await eventually(world.nothing, "everything is gone", DONE_SECONDS)
+        for name, spec in scene.wanted.items():
+            await world.declare(name, **spec)
+        assert after_crashes == await _outcome(scene)
+        assert controller.unexpected() == []
+
+
+@asynccontextmanager
+async def _stage(
+    cluster: Cluster, openai: OpenAI, kubeconfig: Path, folder: Path
+) -> AsyncIterator[tuple[World, Proxy, Kept]]:
+    async with (
+        proxied(kubeconfig, folder / "proxy") as (proxy, through),
+        open_world(cluster, openai, f"test-{secrets.token_hex(3)}") as world,
+        kept(through, folder, world.namespace) as controller,
+    ):
+        yield world, proxy, controller
+
+
+async def _crash(scene: Scene, step: str, proxy: Proxy, controller: Kept) -> None:
+    """Do something to an agent and kill the controller while it follows, or while it starts."""
+    chance, struck = scene.chance, asyncio.Event()
+    bound = chance.uniform(*OPERATION_SECONDS)
+    if chance.random() < 0.5:
+        await controller.ready()
+    else:
+        bound += START_SECONDS
+    present = controller.now.process
+
+    def blow() -> None:
+        controller.kill()
+        struck.set()
+
+    write, after = chance.randrange(WRITES), chance.random() < 0.5
+    proxy.strike(write, after=after, blow=blow)
+    name = await scene.take(step)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(struck.wait(), bound)
+    proxy.hold_fire()
+    when = f"{'after' if after else 'before'} write {write}" if struck.is_set() else f"{bound:.1f} s later"
+    print(f"{step} {name}: killed {when}")
+    if not struck.is_set():
+        controller.kill()
+    await asyncio.to_thread(present.wait)
+    # As if its time had run out, which another test waits for.
+    await scene.world.client.delete(LEASE, RELEASE_NAMESPACE, "avatar-agent-controller")
+    await eventually(lambda: _replaced(controller, present), "it is started again")
+
+
+async def _replaced(controller: Kept, present: subprocess.Popen[bytes]) -> bool:
+    return controller.now.process is not present
+
+
+async def _outcome(scene: Scene) -> dict[str, Any]:
+    """What there is once the controller has done with everything."""
+    await eventually(lambda: _done(scene), "every agent is what it should be", DONE_SECONDS)
+    world, found = scene.world, {}
+    for kind, document in await world.made():
+        found[f"{kind.kind}/{document['metadata']['name']}"] = _essence(document)
+    for name in scene.wanted:
+        agent = await world.agent(name)
+        conditions = [(told["type"], told["status"], told["reason"]) for told in agent["status"].pop("conditions")]
+        found[f"AvatarAgent/{name}"] = {**agent["status"], "conditions": conditions, "observedGeneration": None}
+    return found
+
+
+async def _done(scene: Scene) -> bool:
+    """Each agent's one worker takes calls with the present configuration, and of nothing there is one too many."""
+    world = scene.world
+    for name, spec in scene.wanted.items():
+        agent, workers = await world.agent(name), world.standin.of(name)
+        told = agent.get("status", {})
+        ready = {item["type"]: item["status"] for item in told.get("conditions", [])}.get("Ready") == "True"
+        if not ready or told["observedGeneration"] != agent["metadata"]["generation"] or len(workers) != 1:
+            return False
+        if spec["persona"]["greeting"] not in await world.configuration(workers[0].pod):
+            return False
+    kinds = [kind.kind for kind, _ in await world.made()]
+    used = await world.client.list(REPLICA_SET, world.namespace)
+    living = [document for document in used if document["spec"]["replicas"]]
+    expected = {"Deployment": 1, "ConfigMap": 1, "PodDisruptionBudget": 1}
+    counts = {kind: kinds.count(kind) for kind in expected}
+    agents = len(scene.wanted)
+    shared = (kinds.count("ServiceAccount"), kinds.count("NetworkPolicy"))
+    return counts == {kind: agents for kind in expected} and shared == (1, 1) and len(living) == agents
+
+
+def _essence(document: dict[str, Any]) -> dict[str, Any]:
+    """A child, without what differs between two objects of the same make."""
+    metadata = document["metadata"]
+    owners = [{**owner, "uid": None} for owner in metadata.get("ownerReferences", [])]
+    kept_metadata = {
+        "labels": metadata.get("labels"),
+        "owners": owners,
+        "annotations": sorted(metadata.get("annotations", {})),
+    }
+    if "template" in document.get("spec", {}):
+        # They tell one agent's values from another's, even if those have one name after the other.
+        annotations = document["spec"]["template"]["metadata"]["annotations"]
+        document["spec"]["template"]["metadata"]["annotations"] = sorted(annotations)
+    rest = {name: value for name, value in document.items() if name not in ("metadata", "status")}
+    return {**rest, "metadata": kept_metadata}

@@ -1,0 +1,69 @@
+"""An API server under stress refuses much of what it is asked: everything comes about all the same, without haste."""
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import pytest
+
+from controller.cluster.kinds import AVATAR_AGENT
+from devkit.cluster import Cluster
+from tests.cluster.kept import kept
+from tests.cluster.openai import OpenAI
+from tests.cluster.proxy import Proxy, proxied
+from tests.cluster.world import World, eventually, open_world
+
+AGENTS = [f"agent-{number}" for number in range(8)]
+SHARE = 0.3
+SEED = 4
+DONE_SECONDS = 120.0
+MORE_REQUESTS = 3.0
+"""Of three requests one is refused, and half of what is refused first is asked again with what goes before it."""
+LOOK_SECONDS = 10.0
+REQUESTS_PER_SECOND = 5.0
+"""Once all is done: references are read again, what could not be is tried again, and the Lease is renewed."""
+
+
+@pytest.mark.timeout(420)
+async def test_with_a_third_of_all_answers_refused_everything_comes_about_with_few_more_requests(
+    cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path
+) -> None:
+    async with (
+        proxied(controller_kubeconfig, tmp_path / "proxy") as (proxy, through),
+        open_world(cluster, openai, f"test-{secrets.token_hex(3)}") as world,
+        kept(through, tmp_path, world.namespace) as controller,
+    ):
+        usual = await _requests(world, proxy)
+        proxy.fail(SHARE, SEED)
+        stressed = await _requests(world, proxy)
+        refused = [exchange for exchange in proxy.exchanges if exchange.status in (429, 500, 409)]
+        print(f"{usual} requests usually, {stressed} under stress, of which {len(refused)} were refused")
+        assert len(refused) > stressed * SHARE / 2, "it was really put under stress"
+        assert stressed <= MORE_REQUESTS * usual
+        before = len(proxy.exchanges)
+        await asyncio.sleep(LOOK_SECONDS)
+        assert len(proxy.exchanges) - before < REQUESTS_PER_SECOND * LOOK_SECONDS
+        assert len(controller.starts) <= 2, "the Lease may be lost once, by bad luck"
+        assert controller.unexpected() == []
+
+
+async def _requests(world: World, proxy: Proxy) -> int:
+    """Create agents, change and delete them; gives the number of requests that it took the controller."""
+    before = len(proxy.exchanges)
+    await asyncio.gather(*(world.declare(name) for name in AGENTS))
+    for name in AGENTS:
+        await world.becomes(name, "True", seconds=DONE_SECONDS)
+    await asyncio.gather(*(world.declare(name, persona={"greeting": "Hello"}) for name in AGENTS))
+    for name in AGENTS:
+        await eventually(lambda name=name: _changed(world, name), f"{name} is changed", DONE_SECONDS)  # type: ignore[misc]
+    await asyncio.gather(*(world.remove(AVATAR_AGENT, name) for name in AGENTS))
+    await eventually(world.nothing, "nothing is left", DONE_SECONDS)
+    return len(proxy.exchanges) - before
+
+
+async def _changed(world: World, name: str) -> bool:
+    """It has one worker, with the new configuration, and says so."""
+    workers = world.standin.of(name)
+    if len(workers) != 1 or "Hello" not in await world.configuration(workers[0].pod):
+        return False
+    return (await world.condition(name))["status"] == "True" and await world.roll_outs(name) == 2

@@ -1,0 +1,131 @@
+"""Agents, controller, resource definition and namespace can go in any order, and none waits for another for ever."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controller.cluster.client import ApiError, KubeClient
+from controller.cluster.kinds import AVATAR_AGENT
+from devkit.cluster import Cluster
+from tests.cluster.background import Stage
+from tests.cluster.instance import RELEASE_NAMESPACE, REPOSITORY, controller_kubeconfig, kubectl
+from tests.cluster.kept import kept
+from tests.cluster.standin import Worker
+from tests.cluster.world import NAMESPACE, World, administrator, delete_namespace, eventually, open_world
+
+GONE_SECONDS = 90.0
+"""The garbage collector looks for new kinds of owners every half minute."""
+
+
+async def taken_apart(stage: Stage) -> None:
+    """Every order in which an installation can be taken apart."""
+    async with stage.cluster() as (cluster, kubeconfig):
+        await _namespace_first(stage, cluster, kubeconfig)
+        await _controller_first(stage, cluster, kubeconfig)
+        await _definition_first(stage, cluster, kubeconfig)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.background.with_args(taken_apart)
+def test_an_installation_can_be_taken_apart_in_any_order(outcome: Callable[[float], None]) -> None:
+    outcome(800)
+
+
+async def _namespace_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
+    """A namespace goes while the controller works in it; a call is finished before."""
+    async with (
+        open_world(cluster, stage.openai, "first") as world,
+        kept(kubeconfig, _folder(stage, "first"), "") as controller,
+    ):
+        await world.declare("ava")
+        await world.declare("eva")
+        await world.becomes("ava", "True")
+        await world.becomes("eva", "True")
+        (worker,) = world.standin.of("ava")
+        worker.calls = 1
+        await delete_namespace(world.client, world.namespace)
+        # Kubernetes takes the pods first, and all else when they are gone.
+        await eventually(lambda: _alone(world, worker), "the worker with its call drains, alone", GONE_SECONDS)
+        worker.calls = 0
+        await _namespace_gone(world)
+        assert len(controller.starts) == 1
+        assert controller.unexpected() == []
+
+
+async def _controller_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
+    """Controller and rights go; then an agent, then its namespace."""
+    async with open_world(cluster, stage.openai, "second") as world:
+        async with kept(kubeconfig, _folder(stage, "second"), ""):
+            await world.declare("ava")
+            await world.declare("eva")
+            await world.becomes("ava", "True")
+            await world.becomes("eva", "True")
+        await asyncio.to_thread(kubectl, cluster, "delete", "namespace", RELEASE_NAMESPACE, "--wait=false")
+        for kind in ("clusterrolebinding", "clusterrole"):
+            selector = "app.kubernetes.io/name=avatar-agent"
+            await asyncio.to_thread(kubectl, cluster, "delete", kind, f"--selector={selector}")
+        await world.remove(AVATAR_AGENT, "ava")
+        await eventually(lambda: world.nothing_of("ava"), "the agent's children are gone", GONE_SECONDS)
+        assert len(world.standin.of("eva")) == 1, "the other one's workers go on"
+        await delete_namespace(world.client, world.namespace)
+        await _namespace_gone(world)
+
+
+async def _definition_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
+    """The definition goes, and every agent with it, while the controller watches; and comes back."""
+    await _namespace_can_be_made_again(cluster)
+    kubeconfig = await asyncio.to_thread(controller_kubeconfig, cluster, kubeconfig.parent)
+    async with (
+        open_world(cluster, stage.openai, "third") as world,
+        kept(kubeconfig, _folder(stage, "third"), "") as controller,
+    ):
+        await world.declare("ava")
+        await world.becomes("ava", "True")
+        await asyncio.to_thread(kubectl, cluster, "delete", "-f", str(REPOSITORY / "crds"), "--wait=true")
+        await eventually(lambda: world.nothing_of("ava"), "the agent's children are gone", GONE_SECONDS)
+        await asyncio.to_thread(kubectl, cluster, "apply", "-f", str(REPOSITORY / "crds"))
+        await _established(world)
+        await world.declare("eva")
+        await world.becomes("eva", "True", seconds=GONE_SECONDS)
+        assert controller.unexpected() == []
+
+
+def _folder(stage: Stage, name: str) -> Path:
+    folder = stage.folder / name
+    folder.mkdir()
+    return folder
+
+
+async def _alone(world: World, worker: Worker) -> bool:
+    return worker.draining and list(world.standin.workers.values()) == [worker]
+
+
+async def _namespace_gone(world: World) -> None:
+    await _gone(world.client, world.namespace)
+
+
+async def _namespace_can_be_made_again(cluster: Cluster) -> None:
+    async with administrator(cluster.kubeconfig) as client:
+        await _gone(client, RELEASE_NAMESPACE)
+        await client.create(NAMESPACE, None, {"metadata": {"name": RELEASE_NAMESPACE}})
+
+
+async def _gone(client: KubeClient, namespace: str) -> None:
+    async def gone() -> bool:
+        found = await client.list(NAMESPACE, None)
+        return namespace not in {document["metadata"]["name"] for document in found}
+
+    await eventually(gone, f"the namespace {namespace} is gone", GONE_SECONDS)
+
+
+async def _established(world: World) -> None:
+    async def serves() -> bool:
+        try:
+            await world.client.list(AVATAR_AGENT, world.namespace)
+        except ApiError:
+            return False
+        return True
+
+    await eventually(serves, "AvatarAgents are served again")
