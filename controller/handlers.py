@@ -26,7 +26,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = LIST_CHUNK  # at start everything is listed: in pieces
     chosen.networking.connect_timeout = 10
     chosen.networking.request_timeout = 30
-    chosen.queueing.worker_limit = 50  # at start everything comes at once
+    chosen.queueing.worker_limit = 50  # at start everything comes at once,
+    chosen.queueing.idle_timeout = 0.1  # and a worker that waits for more of the same object holds a place meanwhile
     chosen.posting.enabled = False  # events are posted by report.py, on transitions only
     chosen.scanning.disabled = True  # no right to read namespaces or CRDs is needed
     return chosen
