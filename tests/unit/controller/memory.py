@@ -49,10 +49,10 @@ class Memory(KubeClient):
         self._news = asyncio.Event()
 
     def put(self, kind: Kind, document: Document) -> Document:
-        """Somebody writes an object: created, or changed where the document differs."""
+        """Somebody writes an object: its fields are those given, as a whole; others stay."""
         metadata = document["metadata"]
-        before = self._objects.get((kind, metadata["namespace"], metadata["name"]))
-        return self._store(kind, _merged(before or {}, document))
+        before = self._objects.get((kind, metadata["namespace"], metadata["name"]), {"metadata": {}})
+        return self._store(kind, copy.deepcopy(before | document | {"metadata": before["metadata"] | metadata}))
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
         """Somebody deletes an object."""
@@ -73,6 +73,10 @@ class Memory(KubeClient):
         self._history.clear()
         self._oldest = self.version
 
+    def find(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        """An object as it is."""
+        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+
     def of(self, kind: Kind) -> list[Any]:
         """What the controller wrote of a kind."""
         return [document for _, written, document in self.written if written == kind.kind]
@@ -83,7 +87,7 @@ class Memory(KubeClient):
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         await self._answer("get", kind)
-        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+        return self.find(kind, namespace, name)
 
     async def list(
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False

@@ -1,0 +1,102 @@
+"""What serves a whole namespace is made once, kept, and removed with the last that needs it."""
+
+import asyncio
+
+import pytest
+
+from controller.cluster.client import ApiError
+from controller.cluster.kinds import NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
+from tests.unit.controller.memory import UNREACHABLE
+from tests.unit.controller.world import SETTLED_SECONDS, World, played
+
+NAME = "avatar-agent-worker"
+
+
+def there(world: World) -> tuple[set[str], set[str]]:
+    return world.server.names(SERVICE_ACCOUNT), world.server.names(NETWORK_POLICY)
+
+
+def applied(world: World) -> tuple[int, int]:
+    return world.server.asked["apply", "ServiceAccount"], world.server.asked["apply", "NetworkPolicy"]
+
+
+def test_a_hundred_agents_that_start_together_make_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.gather(*(world.shared.ensure("shop") for _ in range(100)))
+        assert there(world) == ({NAME}, {NAME})
+        assert applied(world) == (1, 1)
+        await asyncio.sleep(SETTLED_SECONDS)
+        await world.shared.ensure("shop")
+        assert applied(world) == (1, 1)
+
+    played(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, NETWORK_POLICY])
+def test_what_somebody_deleted_is_made_again(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    async def scenario(world: World) -> None:
+        await world.reconcile()
+        world.changed.clear()
+        world.server.remove(kind, "shop", NAME)
+        await asyncio.sleep(SETTLED_SECONDS)
+        assert [key.name for key in world.changed] == [""], "whichever agent of the namespace looks after it"
+        await world.reconcile()
+        assert there(world) == ({NAME}, {NAME})
+
+    played(monkeypatch, scenario)
+
+
+def test_it_goes_with_the_last_agent_and_the_last_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.reconcile()
+        world.put_pod("pod-1")
+        await asyncio.sleep(SETTLED_SECONDS)
+        await world.shared.remove_unused()
+        assert there(world) == ({NAME}, {NAME}), "there is an agent"
+        world.remove_agent()
+        await world.shared.remove_unused()
+        assert there(world) == ({NAME}, {NAME}), "its worker finishes a call"
+        world.server.remove(POD, "shop", "pod-1")
+        await asyncio.sleep(SETTLED_SECONDS)
+        await world.shared.remove_unused()
+        assert there(world) == (set(), set())
+        await asyncio.sleep(SETTLED_SECONDS)
+        before = len(world.server.written)
+        await world.shared.remove_unused()
+        assert len(world.server.written) == before
+        await world.shared.ensure("shop")
+        assert there(world) == ({NAME}, {NAME}), "a new agent needs it again"
+
+    played(monkeypatch, scenario)
+
+
+def test_what_could_not_be_removed_is_removed_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.reconcile()
+        world.remove_agent()
+        world.server.failures["delete", "ServiceAccount"] = UNREACHABLE
+        await world.shared.remove_unused()
+        assert there(world) == ({NAME}, {NAME})
+        world.server.failures.clear()
+        await world.shared.remove_unused()
+        assert there(world) == (set(), set())
+
+    played(monkeypatch, scenario)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "shared objects not removed"
+    ]
+
+
+def test_a_failure_is_the_reconciles_that_needed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.server.failures["apply", "NetworkPolicy"] = UNREACHABLE
+        with pytest.raises(ApiError):
+            await world.shared.ensure("shop")
+        world.server.failures.clear()
+        await asyncio.gather(*(world.shared.ensure("shop") for _ in range(3)))
+        assert there(world) == ({NAME}, {NAME})
+        assert applied(world) == (1, 2)
+
+    played(monkeypatch, scenario)

@@ -1,0 +1,194 @@
+"""Everything that a reconcile works with, over an API server in memory: one AvatarAgent whose Secrets are complete."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from agentspec import AvatarAgentSpec, ConditionType, WorkerStatus
+from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
+from controller import apply, reconcile, report
+from controller.agents import Agents
+from controller.apply import Applier
+from controller.cluster import informer
+from controller.cluster.children import Children
+from controller.cluster.client import Document
+from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET
+from controller.desired.deployment import TEMPLATE_ANNOTATION
+from controller.fleet import Fleet
+from controller.inputs import InputReader
+from controller.metrics import Metrics
+from controller.observation import Key, PodSeen, Provider, ProviderAnswer, ProviderVerdict
+from controller.providers import Providers
+from controller.reconcile import Parts, Reconciler
+from controller.references import References
+from controller.report import Reporter
+from controller.shared import SharedObjects
+from controller.streams import WorkerStreams
+from tests.unit.controller.builders import SPEC
+from tests.unit.controller.clocks import follow_the_loop
+from tests.unit.controller.memory import Memory
+from tests.unit.controller.virtualtime import run
+
+KEY = Key("shop", "ava")
+UID = "uid-ava"
+WORKERS = "ava-worker"
+SETTLED_SECONDS = 1.0
+"""After so long every watch has told what happened."""
+
+
+class Answering:
+    """Providers that say what a test wants to hear."""
+
+    def __init__(self) -> None:
+        self.verdict = ProviderVerdict.ACCEPTED
+
+    async def check(
+        self, key: Key, spec: AvatarAgentSpec, values: Mapping[str, Mapping[str, str]]
+    ) -> dict[Provider, ProviderAnswer]:
+        return {Provider.LIVEKIT: ProviderAnswer(self.verdict), Provider.OPENAI: ProviderAnswer(self.verdict)}
+
+
+class Listening:
+    """Stands for the streams: workers speak when the test lets them."""
+
+    def follow(self, key: Key, pods: Iterable[PodSeen]) -> None: ...
+
+    async def heard(self, key: Key) -> None: ...
+
+
+class World:
+    """The parts, the cluster, and what tests do to it."""
+
+    def __init__(self) -> None:
+        self.server, self.agents, self.fleet, self.metrics = Memory(), Agents(), Fleet(), Metrics()
+        self.providers = Answering()
+        self.changed: list[Key] = []
+        self.children = Children(self.server, "shop", self.changed.append)
+        self.shared = SharedObjects(self.children, self.agents, ["operator"])
+        self.references = References(self.server, self.changed.append)
+        self.reconciler = Reconciler(
+            Parts(
+                agents=self.agents,
+                children=self.children,
+                inputs=InputReader(self.references, cast(Providers, self.providers)),
+                fleet=self.fleet,
+                streams=cast(WorkerStreams, Listening()),
+                applier=Applier(self.children, self.shared, self.fleet, self.metrics, "worker:1"),
+                reporter=Reporter(self.server, self._agent_seen),
+                metrics=self.metrics,
+            )
+        )
+        self.put_secret("livekit", apiKey="key", apiSecret="secret")
+        self.put_secret("openai", apiKey="first")
+        self.put_agent()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The children are watched, and what is referred to is read again."""
+        parts = (self.references.run(), *(one.run() for one in self.children.informers))
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            await self.children.wait_listed()
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def put_secret(self, name: str, **values: str) -> None:
+        """Somebody writes a Secret."""
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.server.put(SECRET, {"metadata": {"namespace": "shop", "name": name}, "data": data})
+
+    def put_agent(self, name: str = "ava", day: int = 2, **spec: Any) -> None:
+        """Somebody writes an AvatarAgent: the least manifest with whole fields replaced; `day`: when it was created."""
+        created = f"2026-01-0{day}T00:00:00Z"
+        metadata = {"namespace": "shop", "name": name, "uid": f"uid-{name}", "creationTimestamp": created}
+        self._agent_seen(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, **spec}}))
+
+    def remove_agent(self) -> None:
+        """Somebody deletes the AvatarAgent."""
+        self.server.remove(AVATAR_AGENT, "shop", "ava")
+        self.agents.lose(KEY)
+
+    def put_pod(self, name: str, said: WorkerStatus | None = None, **changes: str) -> None:
+        """A worker pod of the present configuration runs, and says something; `changes`: template or config_map."""
+        labels = {AGENT_LABEL: "ava", MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: WORKER_COMPONENT}
+        template = self.workers["spec"]["template"]
+        config_map = changes.get("config_map", template["spec"]["volumes"][0]["configMap"]["name"])
+        digest = changes.get("template", template["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+        self.server.put(
+            POD,
+            {
+                "metadata": {
+                    "namespace": "shop",
+                    "name": name,
+                    "labels": labels,
+                    "annotations": {TEMPLATE_ANNOTATION: digest},
+                },
+                "spec": {"volumes": [{"name": "config", "configMap": {"name": config_map}}]},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+            },
+        )
+        if said is not None:
+            self.fleet.see_pods(KEY, [*self.children.pods(KEY), _unseen(name)])
+            self.fleet.hear_worker(KEY, name, said, asyncio.get_running_loop().time())
+
+    async def reconcile(self) -> float | None:
+        """Once, with everything seen that happened before, and everything told that it did."""
+        await asyncio.sleep(SETTLED_SECONDS)
+        again_in = await self.reconciler.reconcile(KEY)
+        await asyncio.sleep(SETTLED_SECONDS)
+        return again_in
+
+    async def rolled_out(self) -> None:
+        """Reconcile as often as it takes until a changed configuration is applied."""
+        for _ in range(6):
+            await self.reconcile()
+
+    @property
+    def workers(self) -> Document:
+        """The Deployment as it is."""
+        found = self.server.find(DEPLOYMENT, "shop", WORKERS)
+        assert found is not None
+        return found
+
+    @property
+    def replicas(self) -> int:
+        """Workers asked for."""
+        return int(self.workers["spec"]["replicas"])
+
+    @property
+    def configurations(self) -> set[str]:
+        """Names of the ConfigMaps there are."""
+        return self.server.names(CONFIG_MAP)
+
+    def condition(self, kind: ConditionType) -> tuple[str, str, str]:
+        """Status, reason and message, as last reported."""
+        agent = self.agents.get(KEY)
+        assert agent is not None
+        (found,) = [one for one in agent.status["conditions"] if one["type"] == kind.value]
+        return found["status"], found["reason"], found["message"]
+
+    def _agent_seen(self, document: Document) -> None:
+        self.changed += self.agents.see(document)
+
+
+def _unseen(name: str) -> PodSeen:
+    return PodSeen(name, "", True, True, False, False, None, "", "", "")
+
+
+def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+    """Run a scenario in a world of its own on a virtual clock."""
+    follow_the_loop(monkeypatch, apply, informer, reconcile, report)
+
+    async def play() -> None:
+        world = World()
+        async with world.running():
+            await scenario(world)
+
+    run(play())
