@@ -71,8 +71,8 @@ class Reconciler:
         verdicts = self._verdicts(key, spec, inputs, name, running, decision, refused=outcome.refused)
         early = await self._report(agent, spec, verdicts, decision)
         ready = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
-        if not inputs.usable:
-            self._parts.inputs.hurry(key)
+        if outcome.again_in is not None or not inputs.usable:
+            self._parts.inputs.hurry(key)  # what is changing, or being mended, may not be all that is
         waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if ready else NOT_READY_SECONDS)
         return min(seconds for seconds in waits if seconds is not None)
 

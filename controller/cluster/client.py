@@ -5,7 +5,6 @@ not need either.
 """
 
 import asyncio
-import itertools
 import json
 import logging
 import os
@@ -180,7 +179,8 @@ class KubeClient:
         accept: str = "application/json",
         content_type: str = "application/json",
     ) -> Document:
-        for repeated in itertools.count():
+        repeated = 0
+        while True:
             try:
                 async with await self._send(
                     method, path, query, body, accept=accept, content_type=content_type
@@ -189,13 +189,13 @@ class KubeClient:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
             if 200 <= response.status < 300:
-                break
+                document: Document = json.loads(data)
+                return document
             seconds = pause(method, response.status, response.headers.get("Retry-After", ""), repeated)
             if seconds is None:
                 raise _refusal(method, path, response.status, data)
             await asyncio.sleep(seconds)
-        document: Document = json.loads(data)
-        return document
+            repeated += 1
 
     async def _send(
         self,
@@ -254,5 +254,7 @@ async def connect() -> AsyncIterator[KubeClient]:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
         )
+    # Looking for a proxy and a password file takes two threads for each request, and finds none inside a cluster.
+    configuration.client_session_kwargs = {"trust_env": False}
     async with client.ApiClient(configuration=configuration) as api:
         yield KubeClient(api)
