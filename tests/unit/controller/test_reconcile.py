@@ -1,141 +1,290 @@
-"""One reconcile, from what is in the cluster to what is written into it."""
+"""One reconcile, from what is in the cluster to what is written into it and when to look again."""
 
-import base64
-from typing import Any, cast
+import asyncio
+from typing import Any
 
 import pytest
 
-from controller.fleet import Fleet
-from controller.livekit import LiveKitCheck
-from controller.metrics import Metrics
-from controller.observation import Key, LiveKitAnswer, LiveKitVerdict
-from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS, Reconciler
-from controller.settings import Settings
-from tests.unit.controller.builders import SPEC
-from tests.unit.controller.recorder import Recorder
+from agentspec import ConditionType, Demand
+from agentspec.wire import WorkerStatus
+from controller.cluster.client import ApiError
+from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD_DISRUPTION_BUDGET, SECRET
+from controller.observation import ProviderVerdict
+from controller.policy.rollout import STILL_SECONDS
+from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS
+from controller.report import NUMBERS_SECONDS
+from tests.unit.controller.builders import TAVUS, status
+from tests.unit.controller.memory import UNREACHABLE
+from tests.unit.controller.world import KEY, World, played
 
-KEY = Key("shop", "ava")
-UID = "uid-1"
-
-
-class Accepting:
-    """A LiveKit that accepts every pair of keys."""
-
-    async def check(self, url: str, key: str, secret: str) -> LiveKitAnswer:
-        return LiveKitAnswer(LiveKitVerdict.ACCEPTED)
+CREDENTIALS = "avataragents.io/credentials"
+ANSWERED_SECONDS = 25.0
+"""After so long a changed Secret has been read again."""
 
 
-async def _nobody(_: Key) -> None:
-    return
-
-
-def put_secret(client: Recorder, name: str, **values: str) -> None:
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    client.objects["Secret", name] = {"data": data}
-
-
-@pytest.fixture
-async def client() -> Recorder:
-    """A cluster with one AvatarAgent and complete Secrets."""
-    made = Recorder()
-    metadata = {"namespace": "shop", "name": "ava", "uid": UID, "generation": 1}
-    made.objects["AvatarAgent", "ava"] = {"metadata": metadata, "spec": SPEC}
-    put_secret(made, "livekit", apiKey="key", apiSecret="secret")
-    put_secret(made, "openai", apiKey="first", other="unused")
-    return made
-
-
-@pytest.fixture
-def reconciler(client: Recorder) -> Reconciler:
-    livekit = cast(LiveKitCheck, Accepting())
-    return Reconciler(Settings("worker:1"), client, Fleet(), livekit, Metrics(), _nobody)
-
-
-def template(client: Recorder) -> dict[str, Any]:
-    found: dict[str, Any] = client.of("Deployment")[-1]["spec"]["template"]
+def template(world: World) -> dict[str, Any]:
+    found: dict[str, Any] = world.workers["spec"]["template"]
     return found
 
 
-async def test_a_changed_value_of_a_secret_rolls_new_workers_in(client: Recorder, reconciler: Reconciler) -> None:
-    await reconciler.reconcile(KEY)
-    before = template(client)
-    await reconciler.reconcile(KEY)
-    assert template(client) == before, "the same values are the same pods"
-    put_secret(client, "openai", apiKey="second", other="unused")
-    await reconciler.reconcile(KEY)
-    assert template(client) != before
-    assert template(client)["spec"] == before["spec"]
+def registered(**changes: Any) -> WorkerStatus:
+    return status(agent_name="ava", **changes)
 
 
-async def test_what_workers_do_not_use_rolls_nothing(client: Recorder, reconciler: Reconciler) -> None:
-    await reconciler.reconcile(KEY)
-    before = template(client)
-    put_secret(client, "openai", apiKey="first\n", other="changed")
-    await reconciler.reconcile(KEY)
-    assert template(client) == before
+async def ready(world: World) -> float | None:
+    """Started, with one worker that is registered."""
+    await world.reconcile()
+    world.put_pod("pod-1", registered())
+    await world.reconcile()
+    await asyncio.sleep(NUMBERS_SECONDS)
+    return await world.reconcile()
 
 
-async def test_the_values_themselves_are_written_nowhere(client: Recorder, reconciler: Reconciler) -> None:
-    put_secret(client, "openai", apiKey="sk-very-secret")
-    await reconciler.reconcile(KEY)
-    assert "sk-very-secret" not in str(client.written)
-    own = template(client)["metadata"]["annotations"]["avataragents.io/credentials"]
-    client.objects["AvatarAgent", "ava"]["metadata"]["uid"] = "uid-2"
-    await reconciler.reconcile(KEY)
-    assert template(client)["metadata"]["annotations"]["avataragents.io/credentials"] != own, "nobody compares agents"
+def test_an_agent_becomes_ready_and_is_then_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        assert await world.reconcile() == NOT_READY_SECONDS
+        assert world.condition(ConditionType.READY)[:2] == ("False", "WorkersStarting")
+        assert await ready(world) == READY_SECONDS
+        assert world.condition(ConditionType.READY)[:2] == ("True", "AllChecksPassed")
+        agent = world.agents.get(KEY)
+        assert agent is not None
+        assert {one["type"] for one in agent.status["conditions"]} == {kind.value for kind in ConditionType}
+        assert agent.status["observedGeneration"] == agent.generation
+        assert agent.status["selector"].endswith("avataragents.io/agent=ava")
+        assert agent.status["workers"] == {"desired": 1, "ready": 1, "registered": 1, "updated": 1, "draining": 0}
+        assert agent.status["slots"] == {"total": 4, "free": 4}
+
+    played(monkeypatch, scenario)
 
 
-def test_a_change_of_a_secret_is_noticed_within_a_minute() -> None:
-    assert READY_SECONDS <= 60
+def test_its_own_write_makes_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await ready(world)
+        written = world.server.find(AVATAR_AGENT, "shop", "ava")
+        assert written is not None
+        assert world.agents.see(written) == set()
+
+    played(monkeypatch, scenario)
 
 
-def owned_by(*references: dict[str, Any], replicas: int = 7) -> dict[str, Any]:
-    metadata = {"namespace": "shop", "name": "ava-worker", "ownerReferences": list(references)}
-    return {"metadata": metadata, "spec": {"replicas": replicas}}
+def test_calls_that_wait_bring_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.put_agent(scaling={"maxWorkers": 3, "freeSlots": 0}, worker={"callsPerWorker": 2})
+        await ready(world)
+        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 5}), 0.0)
+        await world.reconcile()
+        assert world.replicas == 3
+        assert world.condition(ConditionType.SCALING_LIMITED)[:2] == ("False", "WithinLimits")
+        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 9}), 0.0)
+        await world.reconcile()
+        assert world.replicas == 3
+        assert world.condition(ConditionType.SCALING_LIMITED)[:2] == ("True", "MaxWorkersReached")
+
+    played(monkeypatch, scenario)
 
 
-OWN = {"kind": "AvatarAgent", "name": "ava", "uid": UID}
-EARLIER = {"kind": "AvatarAgent", "name": "ava", "uid": "uid-0"}
-OTHER = {"kind": "Application", "name": "shop", "uid": "uid-9"}
+def test_time_alone_lets_a_worker_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.put_agent(scaling={"freeSlots": 0, "scaleDownDelaySeconds": 30}, worker={"callsPerWorker": 1})
+        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 2}), 0.0)
+        await ready(world)
+        assert world.replicas == 2
+        world.fleet.hear_gateway(Demand(gateway="gateway-0"), 0.0)
+        await world.reconcile()
+        await asyncio.sleep(NUMBERS_SECONDS)
+        again_in = await world.reconcile()
+        assert again_in is not None
+        assert 20 < again_in < 30, "when the delay has passed"
+        assert world.replicas == 2
+        await asyncio.sleep(again_in)
+        await world.reconcile()
+        assert world.replicas == 1
+
+    played(monkeypatch, scenario)
 
 
-def summary(client: Recorder) -> tuple[str, str, str]:
-    conditions = client.of("AvatarAgent")[-1]["status"]["conditions"]
-    (found,) = [condition for condition in conditions if condition["type"] == "Ready"]
-    return found["status"], found["reason"], found["message"]
+def test_a_changed_value_of_a_secret_rolls_new_workers_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        before = template(world)
+        world.changed.clear()
+        world.put_secret("openai", apiKey="second")
+        await asyncio.sleep(ANSWERED_SECONDS)
+        assert KEY in world.changed, "nobody has to look for it"
+        await world.rolled_out()
+        assert template(world) != before
+        assert template(world)["spec"] == before["spec"]
+
+    played(monkeypatch, scenario)
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "ServiceAccount"])
-@pytest.mark.parametrize(
-    ("references", "told"),
-    [
-        pytest.param((), "or rename the AvatarAgent", id="somebody made it by hand"),
-        pytest.param((OTHER,), "or rename the AvatarAgent", id="another operator made it"),
-        pytest.param((EARLIER,), "until Kubernetes has removed it", id="the agent's predecessor left it"),
-    ],
-)
-@pytest.mark.parametrize("complete", [True, False], ids=["inputs are fine", "inputs are broken"])
-async def test_what_belongs_to_others_is_named_and_left_alone(
-    client: Recorder,
-    reconciler: Reconciler,
-    kind: str,
-    references: tuple[dict[str, Any], ...],
-    told: str,
-    complete: bool,
+def test_what_workers_do_not_use_rolls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        before = template(world)
+        world.put_secret("openai", apiKey="first\n", other="new")
+        world.put_agent(scaling={"maxWorkers": 7})
+        await asyncio.sleep(ANSWERED_SECONDS)
+        await world.rolled_out()
+        assert template(world) == before
+
+    played(monkeypatch, scenario)
+
+
+def test_a_manifest_and_a_secret_changed_together_make_one_roll_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        await asyncio.sleep(5)
+        world.put_agent(language="ar")
+        await world.reconciler.reconcile(KEY)
+        world.put_secret("openai", apiKey="second")
+        await asyncio.sleep(STILL_SECONDS - 0.1)
+        await world.rolled_out()
+        fingerprints = [one["spec"]["template"]["metadata"]["annotations"] for one in world.server.of(DEPLOYMENT)]
+        assert len(fingerprints) == 2
+        assert fingerprints[0][CREDENTIALS] != fingerprints[1][CREDENTIALS]
+
+    played(monkeypatch, scenario)
+
+
+def test_the_values_themselves_are_written_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client.objects[kind, "ava-worker"] = owned_by(*references)
-    if not complete:
-        del client.objects["Secret", "openai"]
-    assert await reconciler.reconcile(KEY) == NOT_READY_SECONDS
-    assert {written for _, written, _ in client.written} == {"AvatarAgent", "Event"}
-    status, reason, message = summary(client)
-    assert (status, reason) == ("False", "ApplyRefused")
-    assert f"{kind} 'ava-worker' exists" in message
-    assert told in message
+    async def scenario(world: World) -> None:
+        world.put_secret("openai", apiKey="sk-very-secret")
+        await ready(world)
+        assert "sk-very-secret" not in str(world.server.written)
+
+    with caplog.at_level("DEBUG"):
+        played(monkeypatch, scenario)
+    assert "sk-very-secret" not in caplog.text
 
 
-async def test_its_own_are_kept_up(client: Recorder, reconciler: Reconciler) -> None:
-    for kind in ("Deployment", "ServiceAccount"):
-        client.objects[kind, "ava-worker"] = owned_by(OTHER, OWN, replicas=1)
-    await reconciler.reconcile(KEY)
-    assert len(client.of("Deployment")) == len(client.of("ServiceAccount")) == 1
+def test_rejected_credentials_are_told_and_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.providers.verdict = ProviderVerdict.REJECTED
+        assert await world.reconcile() == NOT_READY_SECONDS
+        assert world.condition(ConditionType.READY)[:2] == ("False", "CredentialsRejected")
+        assert world.server.names(DEPLOYMENT) == set()
+        world.providers.verdict = ProviderVerdict.ACCEPTED
+        await world.reconcile()
+        assert world.replicas == 1
+
+    played(monkeypatch, scenario)
+
+
+def test_a_spec_that_cannot_be_used_is_told_and_what_runs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await ready(world)
+        workers = world.workers
+        world.put_agent(dispatch={"roomNamePattern": "("})
+        await world.reconcile()
+        await world.reconcile()
+        ready_, reason, message = world.condition(ConditionType.READY)
+        assert (ready_, reason) == ("False", "InvalidSpec")
+        assert "spec.dispatch.roomNamePattern" in message
+        assert world.workers == workers
+
+    played(monkeypatch, scenario)
+
+
+def test_a_suspended_agent_is_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.put_agent(suspend=True)
+        await world.reconcile()
+        assert await world.reconcile() == READY_SECONDS
+        assert world.condition(ConditionType.READY)[:2] == ("False", "Suspended")
+        assert world.condition(ConditionType.PROGRESSING)[:2] == ("False", "Suspended")
+
+    played(monkeypatch, scenario)
+
+
+def test_seats_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.put_secret("tavus", apiKey="face")
+        world.put_agent(avatar={**TAVUS, "maxSessions": 1})
+        await ready(world)
+        assert world.condition(ConditionType.AVATAR_AVAILABLE)[:2] == ("True", "AvatarSeatsFree")
+        world.fleet.hear_worker(KEY, "pod-1", registered(calls=1, avatars=1), asyncio.get_running_loop().time())
+        await world.reconcile()
+        assert world.condition(ConditionType.AVATAR_AVAILABLE)[:2] == ("False", "AvatarSeatsTaken")
+        assert world.condition(ConditionType.READY)[0] == "True", "the voice outlives the avatar"
+
+    played(monkeypatch, scenario)
+
+
+def metrics_of_the_agent(world: World) -> set[str]:
+    samples = [sample for family in world.metrics.registry.collect() for sample in family.samples]
+    return {sample.name for sample in samples if sample.labels.get("agent") == "ava"}
+
+
+@pytest.mark.parametrize("how", ["gone", "going"])
+def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def scenario(world: World) -> None:
+        await ready(world)
+        assert metrics_of_the_agent(world)
+        if how == "gone":
+            world.remove_agent()
+        else:
+            dying = world.server.find(AVATAR_AGENT, "shop", "ava")
+            assert dying is not None
+            dying["metadata"]["deletionTimestamp"] = "2026-02-01T00:00:00Z"
+            world.agents.see(world.server.put(AVATAR_AGENT, dying))
+        written, reads = len(world.server.written), world.server.asked["get", "Secret"]
+        assert await world.reconcile() is None
+        assert await world.reconcile() is None, "and again, if somebody asks"
+        await asyncio.sleep(120)
+        assert len(world.server.written) == written
+        assert world.server.asked["get", "Secret"] == reads, "nobody reads its Secrets any more"
+        assert world.fleet.agents == {}
+        assert metrics_of_the_agent(world) == set()
+
+    played(monkeypatch, scenario)
+
+
+def test_a_namesake_of_a_deleted_agent_is_another_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        before = template(world)["metadata"]["annotations"][CREDENTIALS]
+        world.remove_agent()
+        await world.reconcile()
+        world.server.remove(DEPLOYMENT, "shop", "ava-worker")
+        world.server.remove(POD_DISRUPTION_BUDGET, "shop", "ava-worker")
+        world.put_agent(uid="uid-other")
+        await world.rolled_out()
+        assert template(world)["metadata"]["annotations"][CREDENTIALS] != before, "nobody compares agents' values"
+        assert world.workers["metadata"]["ownerReferences"][0]["uid"] == "uid-other"
+
+    played(monkeypatch, scenario)
+
+
+def test_an_api_server_that_is_away_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.server.failures["get", "Secret"] = UNREACHABLE
+        with pytest.raises(ApiError):
+            await world.reconcile()
+        assert world.server.written == []
+        world.server.failures.clear()
+        await asyncio.sleep(ANSWERED_SECONDS)
+        await world.reconcile()
+        assert world.replicas == 1
+
+    played(monkeypatch, scenario)
+
+
+def test_a_secret_that_may_not_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        before = world.workers
+        world.server.failures["get", "Secret"] = ApiError(403, "Forbidden", "GET", 'secrets "openai" is forbidden')
+        await asyncio.sleep(ANSWERED_SECONDS)
+        await world.rolled_out()
+        held, reason, message = world.condition(ConditionType.CREDENTIALS_VALID)
+        assert (held, reason) == ("False", "SecretUnreadable")
+        assert "is forbidden" in message
+        assert world.workers == before
+        assert world.server.find(SECRET, "shop", "openai") is not None
+
+    played(monkeypatch, scenario)

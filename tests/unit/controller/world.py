@@ -104,10 +104,10 @@ class World:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         self.server.put(SECRET, {"metadata": {"namespace": "shop", "name": name}, "data": data})
 
-    def put_agent(self, name: str = "ava", day: int = 2, **spec: Any) -> None:
+    def put_agent(self, name: str = "ava", uid: str = "", day: int = 2, **spec: Any) -> None:
         """Somebody writes an AvatarAgent: the least manifest with whole fields replaced; `day`: when it was created."""
         created = f"2026-01-0{day}T00:00:00Z"
-        metadata = {"namespace": "shop", "name": name, "uid": f"uid-{name}", "creationTimestamp": created}
+        metadata = {"namespace": "shop", "name": name, "uid": uid or f"uid-{name}", "creationTimestamp": created}
         self._agent_seen(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, **spec}}))
 
     def remove_agent(self) -> None:
