@@ -93,7 +93,7 @@ def test_a_thousand_agents_that_share_three_secrets_cost_three_reads() -> None:
         assert 3 * 600 / (FRESH_SECONDS + SPREAD_SECONDS + 2) < cluster.reads.total() <= 3 * (1 + 600 / FRESH_SECONDS)
         before = cluster.reads.total()
         await asyncio.gather(*(references.secret(key, name) for key in keys for name in names))
-        assert cluster.reads.total() == before, "the last 20 s are in memory"
+        assert cluster.reads.total() <= before + len(names), "at most one read for each that is due just now"
         assert changed == []
 
     with_references(test)
