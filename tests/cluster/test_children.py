@@ -118,5 +118,6 @@ async def _are_back(world: World, before: dict[Child, dict[str, Any]]) -> None:
 def _essence(document: dict[str, Any]) -> dict[str, Any]:
     """What the controller says of a child."""
     metadata = {name: document["metadata"].get(name) for name in ("name", "labels", "ownerReferences")}
-    rest = {name: value for name, value in document.items() if name not in ("metadata", "status")}
-    return {**rest, "metadata": metadata}
+    # Lists leave out what kind their items are.
+    untold = ("metadata", "status", "kind", "apiVersion")
+    return {**{name: value for name, value in document.items() if name not in untold}, "metadata": metadata}

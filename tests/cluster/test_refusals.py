@@ -17,8 +17,8 @@ AGENTS = [f"agent-{number}" for number in range(8)]
 SHARE = 0.3
 SEED = 4
 DONE_SECONDS = 120.0
-MORE_REQUESTS = 3.0
-"""Of three requests one is refused, and half of what is refused first is asked again with what goes before it."""
+MORE_REQUESTS = 2.5
+"""Of ten requests three are refused; those are repeated, and what still failed begins anew."""
 LOOK_SECONDS = 10.0
 REQUESTS_PER_SECOND = 5.0
 """Once all is done: references are read again, what could not be is tried again, and the Lease is renewed."""
