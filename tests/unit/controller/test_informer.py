@@ -1,16 +1,20 @@
 """What is kept of one kind's objects, whatever becomes of the watch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agentspec.names import AGENT_LABEL
 from controller.cluster import informer as informers
 from controller.cluster.client import ApiError, Document
 from controller.cluster.informer import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Informer
 from controller.cluster.kinds import CONFIG_MAP, POD
+from controller.cluster.observe import MANAGED_SELECTOR
 from controller.observation import Key
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.memory import TOO_OLD, UNREACHABLE, Memory
@@ -63,9 +67,11 @@ class Scene:
             await asyncio.wait([task])
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_the_loop(monkeypatch, informers)
+@pytest.fixture(autouse=True, scope="module")
+def clock() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        follow_the_loop(patch, informers)
+        yield
 
 
 def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
@@ -309,5 +315,57 @@ def test_nothing_is_listed_before_everything_is() -> None:
         assert scene.informer.of(KEY) == {"one": "a"}
         running.cancel()
         await asyncio.wait([running])
+
+    played(scenario)
+
+
+names = st.sampled_from(["one", "two", "three"])
+steps = st.one_of(
+    st.tuples(st.just("put"), names, st.sampled_from(["ava", "eva", None]), st.sampled_from("ab")),
+    st.tuples(st.just("release"), names),
+    st.tuples(st.just("remove"), names),
+    st.tuples(st.just("write"), names, st.floats(0, 1)),
+    st.tuples(st.just("end"), st.sampled_from([None, UNREACHABLE, TOO_OLD])),
+    st.tuples(st.just("compact")),
+    st.tuples(st.just("wait"), st.floats(0, 2)),
+)
+
+
+def do(scene: Scene, step: tuple[Any, ...]) -> None:
+    """One thing that happens in the cluster, or to the connection."""
+    match step:
+        case ("put", name, agent, data):
+            scene.server.put(CONFIG_MAP, child(name, agent, data))
+        case ("release", name):
+            scene.server.put(CONFIG_MAP, child(name, **{"app.kubernetes.io/managed-by": "somebody"}))
+        case ("remove", name) if name in scene.server.names(CONFIG_MAP):
+            scene.server.remove(CONFIG_MAP, "shop", name)
+        case ("write", name, seconds):  # the controller's own; its answer may come late
+            answer = scene.server.put(CONFIG_MAP, child(name, data="w"))
+            asyncio.get_running_loop().call_later(seconds, scene.informer.answered, answer)
+        case ("end", error):
+            scene.server.end_watches(error)
+        case ("compact",):
+            scene.server.compact()
+
+
+@given(st.lists(steps, max_size=30))
+def test_whatever_happens_in_the_end_it_knows_what_is_there_and_who_is_concerned_was_told(
+    happenings: list[tuple[Any, ...]],
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.running():
+            for step in happenings:
+                do(scene, step)
+                await asyncio.sleep(step[1] if step[0] == "wait" else 0.002)
+            seen = {key: dict(scene.informer.of(key)) for key in (KEY, OTHER, SHARED)}
+            scene.changed.clear()
+            await asyncio.sleep(2 * LONGEST_PAUSE_SECONDS)
+            there, _ = await scene.server.list_at(CONFIG_MAP, "shop", MANAGED_SELECTOR)
+            for key in (KEY, OTHER, SHARED):
+                own = [one for one in there if one["metadata"]["labels"].get(AGENT_LABEL, "") == key.name]
+                known = scene.informer.of(key)
+                assert known == {one["metadata"]["name"]: text(one) for one in own}
+                assert known == seen[key] or key in scene.changed
 
     played(scenario)

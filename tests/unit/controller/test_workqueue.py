@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import pytest
 
 from controller import workqueue
 from controller.cluster.client import ApiError
 from controller.observation import Key
-from controller.workqueue import WorkQueue
+from controller.workqueue import HANDLING_TIMEOUT_SECONDS, WorkQueue
+from tests.unit.controller.virtualtime import run
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
 
@@ -131,3 +133,84 @@ async def test_a_failing_key_does_not_keep_others_waiting() -> None:
         queue.add(ONE)
         queue.add(TWO)
         await asyncio.wait_for(handled.wait(), 5)
+
+
+def played(handle: Callable[[Key], Awaitable[float | None]], script: Callable[[WorkQueue], Awaitable[None]]) -> None:
+    """Run a script on a virtual clock."""
+
+    async def play() -> None:
+        async with working(handle) as queue:
+            await script(queue)
+
+    run(play())
+
+
+def test_failures_come_back_ever_later_up_to_a_minute_and_a_success_begins_anew() -> None:
+    times: list[float] = []
+
+    async def handle(key: Key) -> float | None:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 10:
+            return 7.0
+        raise ApiError(500, "InternalError", "PATCH /x", "again")
+
+    async def script(queue: WorkQueue) -> None:
+        queue.add(ONE)
+        await asyncio.sleep(400)
+
+    played(handle, script)
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[:12] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 7, 1, 2]
+
+
+def test_a_handler_that_hangs_is_given_up() -> None:
+    times: list[float] = []
+
+    async def handle(key: Key) -> None:
+        times.append(asyncio.get_running_loop().time())
+        await asyncio.Event().wait()
+
+    async def script(queue: WorkQueue) -> None:
+        queue.add(ONE)
+        await asyncio.sleep(HANDLING_TIMEOUT_SECONDS + 1.5)
+
+    played(handle, script)
+    assert times == [0, HANDLING_TIMEOUT_SECONDS + 1]
+
+
+def test_its_length_is_what_waits() -> None:
+    leave = asyncio.Event()
+
+    async def handle(key: Key) -> None:
+        await leave.wait()
+
+    async def script(queue: WorkQueue) -> None:
+        keys = [Key("shop", f"agent-{number}") for number in range(10)]
+        for key in keys:
+            queue.add(key)
+        assert len(queue) == 10
+        await asyncio.sleep(1)
+        assert len(queue) == 6, "four are in hand"
+        queue.add_after(Key("shop", "later"), 60)
+        assert len(queue) == 6
+        leave.set()
+        await asyncio.sleep(1)
+        assert len(queue) == 0
+
+    played(handle, script)
+
+
+def test_what_happens_now_makes_what_was_due_later_needless() -> None:
+    times: list[float] = []
+
+    async def handle(key: Key) -> None:
+        times.append(asyncio.get_running_loop().time())
+
+    async def script(queue: WorkQueue) -> None:
+        queue.add_after(ONE, 60)
+        await asyncio.sleep(10)
+        queue.add(ONE)
+        await asyncio.sleep(100)
+
+    played(handle, script)
+    assert times == [10]
