@@ -109,6 +109,20 @@ def test_a_change_that_is_taken_back_rolls_nothing(monkeypatch: pytest.MonkeyPat
     played(monkeypatch, scenario)
 
 
+def test_a_change_that_was_held_back_waits_anew_when_it_may_be_rolled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        world.put_agent(language="ar")
+        await world.reconciler.reconcile(KEY)
+        world.put_agent(language="ar", suspend=True)
+        await world.rolled_out()
+        world.put_agent(language="ar")
+        assert await world.reconciler.reconcile(KEY) == pytest.approx(STILL_SECONDS, abs=0.1)
+        assert len(templates(world)) == 1
+
+    played(monkeypatch, scenario)
+
+
 def test_while_a_change_waits_the_number_follows_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(**EAGER)
