@@ -69,6 +69,15 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="the last call",
         ),
         pytest.param(
+            RollOut(total=2, updated=2, old=0, old_calls=0, awaited=True),
+            2,
+            "",
+            ConditionStatus.TRUE,
+            Reason.ROLLING_OUT,
+            "once it has stood still for 2 s",
+            id="seen, and not applied yet",
+        ),
+        pytest.param(
             RollOut(total=0, updated=0, old=0, old_calls=0),
             2,
             "",

@@ -1,0 +1,183 @@
+"""Secrets, texts and names that change while workers run: a condition, one roll-out, and no call cut."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentspec import ConditionType
+from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, SECRET
+from tests.cluster import manifests
+from tests.cluster.standin import Worker
+from tests.cluster.world import World, eventually
+
+pytestmark = pytest.mark.usefixtures("controller")
+
+NOTICED_SECONDS = 30.0
+"""In which a changed Secret or ConfigMap shows."""
+FOUND_SECONDS = 20.0
+"""In which a mended one does."""
+
+
+async def replaced(world: World, worker: Worker, seconds: float = NOTICED_SECONDS) -> None:
+    """Wait until another worker than this one takes the calls, alone, and see that it was one roll-out."""
+
+    async def look() -> bool:
+        staying = world.standin.of("ava")
+        return len(staying) == 1 and staying[0] is not worker
+
+    before = await world.roll_outs("ava")
+    await eventually(look, "another worker has taken over", seconds)
+    assert await world.roll_outs("ava") <= before + 1
+
+
+async def running(world: World, **spec: Any) -> Worker:
+    """Declare an agent that works; gives its worker."""
+    await world.declare("ava", **spec)
+    await world.becomes("ava", "True")
+    (worker,) = world.standin.of("ava")
+    return worker
+
+
+async def test_a_rotated_secret_rolls_new_workers_in_once_and_cuts_no_call(world: World) -> None:
+    worker = await running(world)
+    worker.calls = 1
+    world.openai.keys.add("rotated")
+    await world.put(SECRET, manifests.secret(world.namespace, "openai", apiKey="rotated"))
+    await replaced(world, worker)
+    assert world.standin.workers[worker.pod].draining, "it finishes its call"
+
+    async def told() -> bool:
+        progress = await world.condition("ava", ConditionType.PROGRESSING)
+        return progress["status"] == "True" and "1 old one finishes 1 call" in progress["message"]
+
+    await eventually(told, "the status says who still talks")
+    worker.calls = 0
+    await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
+    await _nothing_follows(world)
+
+
+async def _nothing_follows(world: World) -> None:
+    """Another version of the same values changes nothing, nor does time."""
+    before = (await world.agent("ava"))["metadata"]["resourceVersion"]
+    same = manifests.secret(world.namespace, "openai", apiKey="rotated\n", unused="by workers")
+    await world.put(SECRET, same)
+    await asyncio.sleep(NOTICED_SECONDS)
+    assert (await world.agent("ava"))["metadata"]["resourceVersion"] == before
+    assert await world.roll_outs("ava") == 2, "one for the first configuration, one for the rotation"
+
+
+BAD = {
+    "two-lines": ("a-key\nand-a-line", "SecretKeyMissing", "holds a line break"),
+    "letters": ("ключ", "SecretKeyMissing", "letters beyond ASCII"),
+    "blank": (" \n", "SecretKeyMissing", "no value under apiKey"),
+    "revoked": ("sk-no-longer-good", "CredentialsRejected", "OpenAI at "),
+    "deleted": (None, "SecretNotFound", "kubectl -n"),
+}
+"""By agent, each with a Secret of its own: what becomes of the key, and what is said of it."""
+
+
+async def test_secrets_that_go_bad_under_workers_are_told_and_the_workers_stay(world: World) -> None:
+    async def put(agent: str, value: str | None) -> None:
+        if value is None:
+            await world.remove(SECRET, agent)
+        else:
+            await world.put(SECRET, manifests.secret(world.namespace, agent, apiKey=value))
+
+    async def goes_bad_and_is_mended(agent: str, value: str | None, reason: str, told: str) -> None:
+        await put(agent, "key")
+        openai = {"baseURL": world.openai.url, "credentialsSecretRef": {"name": agent}}
+        await world.declare(agent, voice={"openai": openai})
+        await world.becomes(agent, "True")
+        workers = world.standin.of(agent)
+        await put(agent, value)
+        seen = await world.becomes(agent, "False", reason, ConditionType.CREDENTIALS_VALID, seconds=NOTICED_SECONDS)
+        assert told in seen["message"]
+        assert not (value or "").strip() or f"{value}" not in str((await world.agent(agent))["status"]["conditions"])
+        await world.becomes(agent, "False", "RollOutHeldBack", ConditionType.PROGRESSING)
+        registered = await world.condition(agent, ConditionType.WORKERS_REGISTERED)
+        assert registered["status"] == "True", "calls are still taken"
+        await put(agent, "key")
+        await world.becomes(agent, "True", seconds=FOUND_SECONDS)
+        assert world.standin.of(agent) == workers
+        assert await world.roll_outs(agent) == 1
+
+    async with asyncio.TaskGroup() as group:
+        for agent, bad in BAD.items():
+            group.create_task(goes_bad_and_is_mended(agent, *bad))
+
+
+async def test_a_secret_of_bytes_is_told(world: World) -> None:
+    secret = {"metadata": {"namespace": world.namespace, "name": "openai"}, "data": {"apiKey": "/////w=="}}
+    await world.put(SECRET, secret)
+    await world.declare("ava")
+    seen = await world.becomes("ava", "False", "SecretKeyMissing")
+    assert "is not UTF-8 text" in seen["message"]
+    await world.put_secrets()
+    await world.becomes("ava", "True", seconds=FOUND_SECONDS)
+
+
+async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one_roll_out(world: World) -> None:
+    async def put(**texts: str) -> None:
+        await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", **texts))
+
+    persona = {
+        "instructionsRef": {"name": "texts", "key": "task"},
+        "greetingRef": {"name": "texts", "key": "hello"},
+    }
+    await put(task="Guide visitors.", hello="Welcome.")
+    worker = await running(world, persona=persona)
+    assert "Guide visitors." in await world.configuration(worker.pod)
+    for number in range(4):
+        await put(task="Sell tickets.", hello=f"Good evening {number}.")
+        await world.declare("ava", persona=persona, language="ar", voice=_voice(world, f"voice-{number}"))
+        await asyncio.sleep(0.5)
+
+    async def arrived() -> bool:
+        staying = world.standin.of("ava")
+        texts = [await world.configuration(worker.pod) for worker in staying]
+        return len(texts) == 1 and "Sell tickets." in texts[0] and "Good evening 3." in texts[0]
+
+    await eventually(arrived, "the last texts have reached the workers", NOTICED_SECONDS)
+    await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
+    assert await world.roll_outs("ava") <= 3, "the manifest's changes together, and the ConfigMap's when it was read"
+
+
+async def test_a_key_that_a_config_map_lacks_is_named(world: World) -> None:
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", hello="Welcome."))
+    await world.declare("ava", persona={"instructionsRef": {"name": "texts", "key": "task"}})
+    seen = await world.becomes("ava", "False", "ConfigMapKeyMissing", ConditionType.KNOWLEDGE_LOADED)
+    assert "no text under 'task'; keys with text: hello" in seen["message"]
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", hello="Welcome.", task="Guide."))
+    await world.becomes("ava", "True", seconds=FOUND_SECONDS)
+
+
+async def test_the_older_of_two_agents_has_the_name_and_the_younger_starts_when_it_is_free(world: World) -> None:
+    world.standin.registered_name.update(ava="guide", eve="guide")
+    await running(world, agentName="guide")
+    await asyncio.sleep(1.1)  # creation times are whole seconds
+    await world.declare("eve", agentName="guide")
+    seen = await world.becomes("eve", "False", "NameTaken", ConditionType.NAME_UNIQUE)
+    assert f"AvatarAgent {world.namespace}/ava is older" in seen["message"]
+    assert await world.deployment("eve") is None
+    await world.becomes("ava", "True", kind=ConditionType.NAME_UNIQUE)
+    await world.remove(AVATAR_AGENT, "ava")
+    await world.becomes("eve", "True")
+    await world.becomes("eve", "True", kind=ConditionType.NAME_UNIQUE)
+
+
+async def test_two_automatic_agents_on_one_server_conflict_as_well(world: World) -> None:
+    world.standin.registered_name.update(ava="", eve="")
+    await running(world, dispatch={"mode": "Automatic"})
+    await asyncio.sleep(1.1)
+    await world.declare("eve", dispatch={"mode": "Automatic"})
+    seen = await world.becomes("eve", "False", "NameTaken", ConditionType.NAME_UNIQUE)
+    assert "Write dispatch.mode: Explicit here" in seen["message"]
+    del world.standin.registered_name["eve"]
+    await world.declare("eve")
+    await world.becomes("eve", "True")
+
+
+def _voice(world: World, name: str) -> dict[str, Any]:
+    openai = {"baseURL": world.openai.url, "credentialsSecretRef": {"name": "openai"}}
+    return {"openai": openai, "tts": {"voice": name}}
