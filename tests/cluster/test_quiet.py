@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.cluster.kinds import POD, SECRET
+from controller.cluster.kinds import AVATAR_AGENT, EVENT, POD, SECRET
 from tests.cluster.background import Stage
 from tests.cluster.kept import kept
 from tests.cluster.world import World, eventually, open_world
@@ -69,6 +69,10 @@ async def _settled(world: World) -> dict[str, dict[str, Any]]:
 async def _documents(world: World) -> dict[str, dict[str, Any]]:
     agents = [await world.agent(name) for name in ("idle", "busy", "stuck", "suspended", "keyless")]
     found = {f"AvatarAgent/{document['metadata']['name']}": document for document in agents}
+    events = await world.client.list(EVENT, world.namespace)
+    for event in events:
+        if event["involvedObject"]["kind"] == AVATAR_AGENT.kind:
+            found[f"Event/{event['metadata']['name']}"] = event
     pods = [(POD, pod) for pod in await world.client.list(POD, world.namespace)]
     for kind, document in [*pods, *await world.made()]:
         found[f"{kind.kind}/{document['metadata']['name']}"] = document
