@@ -59,6 +59,8 @@ class Applier:
         """
         key = Key(owner.namespace, owner.name)
         stranger = foreign(owner, await self._under_their_names(key, owner))
+        if stranger is None:
+            stranger = await self._shared.stranger(key.namespace)
         if stranger is not None:
             return Outcome(stranger)
         before = self._fleet.agents[key].replicas

@@ -97,6 +97,8 @@ class ObjectSeen:
     labels: Mapping[str, str]
     owners: tuple[tuple[str, str, str], ...]
     """Kind, name and uid of each owner."""
+    applied: bool = False
+    """This controller has a part in it, as its managed fields say."""
     content: str = ""
     """What else matters of a kind without a generation."""
 

@@ -5,11 +5,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
+from agentspec.names import WORKER_SERVICE_ACCOUNT
 from controller.agents import Agents
 from controller.cluster.children import Children
 from controller.cluster.client import ApiError
 from controller.desired.shared import network_policy, service_account
 from controller.observation import Key
+from controller.policy.ownership import not_ours
+from controller.policy.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,13 @@ class SharedObjects:
         self._agents = agents
         self._sources = sources
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def stranger(self, namespace: str) -> Verdict | None:
+        """What somebody else made under their names; None: nothing. Raises ApiError."""
+        key = Key(namespace, "")
+        kinds = (self._children.service_accounts, self._children.network_policies)
+        found = [(kind.informer.kind.kind, await kind.identity_of(key, WORKER_SERVICE_ACCOUNT)) for kind in kinds]
+        return not_ours(namespace, found)
 
     async def ensure(self, namespace: str) -> None:
         """They are there and as they should be. Raises ApiError."""
@@ -39,8 +49,7 @@ class SharedObjects:
             self._locks.pop(key.namespace, None)
             try:
                 for kind in kept:
-                    for name in list(kind.informer.of(key)):
-                        await kind.delete(key, name)
+                    await kind.delete(key, WORKER_SERVICE_ACCOUNT)
             except ApiError as error:
                 facts = {"agent_namespace": key.namespace, "error": str(error)}
                 logger.warning("shared objects not removed", extra=facts)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
-from controller.cluster.client import Document
+from controller.cluster.client import FIELD_MANAGER, Document
 from controller.desired.deployment import TEMPLATE_ANNOTATION
 from controller.observation import DeploymentSeen, ObjectSeen, PodSeen
 
@@ -31,6 +31,7 @@ def object_seen(document: Document) -> ObjectSeen:
         generation=metadata.get("generation", 0),
         labels=metadata.get("labels") or {},
         owners=tuple((reference["kind"], reference["name"], reference["uid"]) for reference in references),
+        applied=any(part.get("manager") == FIELD_MANAGER for part in metadata.get("managedFields") or []),
         content=str(document.get("automountServiceAccountToken", "")),
     )
 

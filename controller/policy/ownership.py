@@ -13,6 +13,18 @@ def owned(owner: Owner, seen: ObjectSeen) -> bool:
     return any(uid == owner.uid for _, _, uid in seen.owners)
 
 
+def not_ours(namespace: str, found: Iterable[tuple[str, ObjectSeen | None]]) -> Verdict | None:
+    """The first object, of those that should serve a whole namespace, that somebody else made; None: there is none."""
+    for kind, seen in found:
+        if seen is not None and not seen.applied:
+            return false(
+                Reason.APPLY_REFUSED,
+                f"{kind} {seen.name!r} exists and was not made by this operator, so it is left alone, and no worker is "
+                f"started without it. Rename or delete it: kubectl -n {namespace} delete {kind.lower()} {seen.name}",
+            )
+    return None
+
+
 def foreign(owner: Owner, found: Iterable[tuple[str, ObjectSeen | None]]) -> Verdict | None:
     """The first object, of those found by kind, that belongs to somebody else; None: there is none."""
     for kind, seen in found:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes.aio import client as kubernetes
 
-from controller.cluster.client import ApiError, Document, Documents, KubeClient, WatchEvent
+from controller.cluster.client import FIELD_MANAGER, ApiError, Document, Documents, KubeClient, WatchEvent
 from controller.cluster.kinds import Kind
 
 ANSWER_SECONDS = 0.01
@@ -133,7 +133,8 @@ class Memory(KubeClient):
         before = self._objects.get((kind, metadata["namespace"], metadata["name"]))
         if before is None and subresource is not None:
             raise ApiError(404, "NotFound", "PATCH", "there is none")
-        return self._store(kind, _merged(before or {}, document))
+        managed = {"metadata": {"managedFields": [{"manager": FIELD_MANAGER}]}}
+        return self._store(kind, _merged(_merged(before or {}, document), managed))
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
         await self._answer("merge", kind, patch)

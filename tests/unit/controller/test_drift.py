@@ -15,7 +15,7 @@ from controller.policy.drift import Applied, digest, must_apply
 from tests.unit.controller.builders import spec
 
 OWNER = Owner("shop", "ava", "uid-1")
-SEEN = ObjectSeen("shop", "ava-worker", "uid-7", 3, labels(OWNER), (("AvatarAgent", "ava", "uid-1"),), "")
+SEEN = ObjectSeen("shop", "ava-worker", "uid-7", 3, labels(OWNER), (("AvatarAgent", "ava", "uid-1"),))
 
 
 def workers(replicas: int = 1) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from agentspec import Reason
 from controller.cluster.client import ApiError
 from controller.cluster.kinds import NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
 from tests.unit.controller.memory import UNREACHABLE
@@ -42,6 +43,20 @@ def test_what_somebody_deleted_is_made_again(monkeypatch: pytest.MonkeyPatch, ki
         assert [key.name for key in world.changed] == [""], "whichever agent of the namespace looks after it"
         await world.reconcile()
         assert there(world) == ({NAME}, {NAME})
+
+    played(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, NETWORK_POLICY])
+def test_what_somebody_else_made_under_its_name_is_left_alone(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    async def scenario(world: World) -> None:
+        world.server.put(kind, {"metadata": {"namespace": "shop", "name": NAME, "labels": {"theirs": "yes"}}})
+        verdict = await world.shared.stranger("shop")
+        assert verdict is not None
+        assert verdict.reason is Reason.APPLY_REFUSED
+        assert f"kubectl -n shop delete {kind.kind.lower()} {NAME}" in verdict.message
+        await world.reconcile()
+        assert world.server.asked["apply", kind.kind] == 0
 
     played(monkeypatch, scenario)
 
