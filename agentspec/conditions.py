@@ -110,6 +110,8 @@ class Reason(StrEnum):
     """Every worker runs the present configuration."""
     ROLLING_OUT = "RollingOut"
     """New workers are coming, old ones finish their calls; the message counts both."""
+    ROLL_OUT_AWAITED = "RollOutAwaited"
+    """A change was seen, and is rolled out once it has stood still for a moment: changes that come together make one."""
     ROLL_OUT_HELD_BACK = "RollOutHeldBack"
     """A change is not rolled out because something it needs is missing; what ran before goes on."""
 
@@ -157,12 +159,15 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.WORKERS_REGISTERED: (
         Reason.REGISTERED,
         Reason.NO_WORKERS_WANTED,
+        Reason.SUSPENDED,
         Reason.DRAINING,
+        Reason.ROLL_OUT_HELD_BACK,
         *_WORKERS,
     ),
     ConditionType.PROGRESSING: (
         Reason.ROLLED_OUT,
         Reason.ROLLING_OUT,
+        Reason.ROLL_OUT_AWAITED,
         Reason.ROLL_OUT_HELD_BACK,
         Reason.SUSPENDED,
         Reason.DRAINING,

@@ -33,7 +33,7 @@ from controller.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 CONCURRENT_RECONCILES = 16
-SILENCE_SECONDS = 180.0
+STALLED_SECONDS = 180.0
 """A watch that has heard nothing for so long, bookmarks included, and did not mend itself, never will."""
 HOUSEKEEPING_SECONDS = 1.0
 SWEEP_SECONDS = 15.0
@@ -164,10 +164,10 @@ class Controller:
             return ""
         now = time.monotonic()
         for informer in self._children.informers:
-            if informer.heard is not None and now - informer.heard > SILENCE_SECONDS:
+            if informer.heard is not None and now - informer.heard > STALLED_SECONDS:
                 return f"the watch of {informer.kind.kind} was last heard {now - informer.heard:.0f} s ago"
         behind = self._resync.behind_since
-        if behind is not None and now - behind > SILENCE_SECONDS:
+        if behind is not None and now - behind > STALLED_SECONDS:
             return f"the watch of AvatarAgents has been behind for {now - behind:.0f} s"
         return ""
 

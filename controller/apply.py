@@ -58,6 +58,16 @@ class Applier:
         and only follows the decision.
         """
         key = Key(owner.namespace, owner.name)
+        try:
+            return await self._apply(key, owner, spec, inputs, decision)
+        except ApiError as error:
+            if error.refused:
+                return Outcome(_refusal(error))
+            raise
+
+    async def _apply(
+        self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs, decision: Decision
+    ) -> Outcome:
         stranger = foreign(owner, await self._under_their_names(key, owner))
         if stranger is None:
             stranger = await self._shared.stranger(key.namespace)
@@ -67,16 +77,11 @@ class Applier:
         if before is not None and decision.workers < before:
             costs = deletion_costs(self._fleet.agents[key].workers(time.monotonic()))
             await self._children.price(key.namespace, costs)
-        try:
-            if inputs.usable and not decision.stopped:
-                again_in = await self._apply_all(key, owner, spec, inputs, decision.workers)
-            else:
-                await self._follow(key, owner, decision.workers)
-                again_in = None
-        except ApiError as error:
-            if error.refused:
-                return Outcome(_refusal(error))
-            raise
+        again_in = None
+        if inputs.usable and not decision.stopped:
+            again_in = await self._apply_all(key, owner, spec, inputs, decision.workers)
+        else:
+            await self._follow(key, owner, decision.workers)
         if before != decision.workers and self._fleet.agents[key].replicas == decision.workers:
             self._told_scaled(key, before, decision)
         return Outcome(again_in=again_in)

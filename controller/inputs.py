@@ -9,6 +9,7 @@ from controller.cluster.client import ApiError
 from controller.observation import Key, KnowledgeSeen, SecretSeen
 from controller.policy.credentials import credentials, fingerprint, secret_seen, secrets_complete, wanted_secrets
 from controller.policy.knowledge import knowledge, texts, wanted_config_maps
+from controller.policy.specification import pattern_fault
 from controller.policy.verdict import Verdict
 from controller.providers import Providers
 from controller.references import References
@@ -16,8 +17,10 @@ from controller.references import References
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What workers need besides the manifest, and whether it is there."""
+    """What workers need, and whether it is there."""
 
+    fault: Verdict | None
+    """What is wrong with the manifest itself."""
     credentials: Verdict
     credentials_fingerprint: str
     """Changes with any value that workers get; empty while some are missing."""
@@ -29,7 +32,8 @@ class Inputs:
     @property
     def usable(self) -> bool:
         """Whether workers started now would work, as far as anybody knows."""
-        return all(verdict.status is not ConditionStatus.FALSE for verdict in (self.credentials, self.knowledge))
+        judged = (self.credentials, self.knowledge)
+        return self.fault is None and all(verdict.status is not ConditionStatus.FALSE for verdict in judged)
 
 
 class InputReader:
@@ -42,7 +46,8 @@ class InputReader:
     async def read(self, key: Key, uid: str, spec: AvatarAgentSpec) -> Inputs:
         """Everything that the manifest refers to. Raises ApiError when the API server could not be asked."""
         (verdict, digest), found = await asyncio.gather(self._credentials(key, uid, spec), self._texts(key, spec))
-        return Inputs(verdict, digest, knowledge(key.namespace, spec, found), *texts(spec, found))
+        judged = knowledge(key.namespace, spec, found)
+        return Inputs(pattern_fault(spec), verdict, digest, judged, *texts(spec, found))
 
     def hurry(self, key: Key) -> None:
         """What the agent refers to is read again soon."""

@@ -24,10 +24,17 @@ def _unreachable_is_no_error(record: logging.LogRecord) -> bool:
     return True
 
 
+def _tells_of_a_secret(record: logging.LogRecord) -> bool:
+    """PyJWT warns of short keys and says how long they are; LiveKit says itself whether it accepts them."""
+    return "InsecureKeyLengthWarning" in record.getMessage()
+
+
 def configure() -> None:
     """Send everything to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
     handler.addFilter(_unreachable_is_no_error)
+    handler.addFilter(lambda record: not _tells_of_a_secret(record))
+    logging.captureWarnings(True)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # tells of every event handled

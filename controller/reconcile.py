@@ -113,11 +113,14 @@ class Reconciler:
         now, fleet = time.monotonic(), self._parts.fleet
         record = fleet.agents[key]
         seen = record.workers(now)
-        held_back = not inputs.usable or name.status is ConditionStatus.FALSE
-        verdicts = {
+        needed = {
             ConditionType.CREDENTIALS_VALID: inputs.credentials,
             ConditionType.NAME_UNIQUE: name,
             ConditionType.KNOWLEDGE_LOADED: inputs.knowledge,
+        }
+        obstacle = conditions.obstacle(needed, inputs.fault)
+        verdicts = {
+            **needed,
             ConditionType.AVATAR_AVAILABLE: avatar(spec, seen),
             ConditionType.WORKERS_REGISTERED: workers(
                 namespace=key.namespace,
@@ -126,14 +129,16 @@ class Reconciler:
                 wanted=decision.workers,
                 seen=seen,
                 deployment_trouble="" if running is None else running.trouble,
-                held_back=held_back,
+                obstacle=obstacle,
+                suspended=spec.suspend,
             ),
             ConditionType.PROGRESSING: false(Reason.ROLL_OUT_HELD_BACK, refused.message)
             if refused is not None
-            else progressing(fleet.roll_out(key, now), decision.workers, held_back=held_back, suspended=spec.suspend),
+            else progressing(fleet.roll_out(key, now), decision.workers, obstacle=obstacle, suspended=spec.suspend),
             ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, decision),
         }
-        return {ConditionType.READY: conditions.ready(verdicts, suspended=spec.suspend, refused=refused), **verdicts}
+        ready = conditions.ready(verdicts, suspended=spec.suspend, refused=inputs.fault or refused)
+        return {ConditionType.READY: ready, **verdicts}
 
     async def _report(
         self, agent: AgentSeen, spec: AvatarAgentSpec, verdicts: Mapping[ConditionType, Verdict], decision: Decision

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 
-from agentspec import API_GROUP, API_VERSION, KIND, Condition, ConditionStatus
+from agentspec import API_GROUP, API_VERSION, KIND, Condition
 from controller.cluster.client import FIELD_MANAGER, KubeClient
 from controller.cluster.kinds import EVENT
 from controller.desired.identity import Owner
+from controller.policy.conditions import warns
 
 _MESSAGE_LENGTH = 1024
 """The API server's bound on an Event's message."""
@@ -31,7 +32,7 @@ async def post_transition(client: KubeClient, owner: Owner, condition: Condition
                 "uid": owner.uid,
             },
             "reason": condition.reason.value,
-            "type": "Warning" if condition.status is ConditionStatus.FALSE else "Normal",
+            "type": "Warning" if warns(condition) else "Normal",
             "message": condition.message[:_MESSAGE_LENGTH],
         },
     )

@@ -13,8 +13,10 @@ _SUMMARISED = (
 )
 """In the order in which a person should mend them. An avatar that does not come leaves the voice: no call is lost."""
 
-_HARMLESS = frozenset({Reason.WORKERS_STARTING, Reason.SUSPENDED, Reason.DRAINING})
-"""False, and nothing for a person to mend."""
+_HARMLESS = frozenset({Reason.WORKERS_STARTING, Reason.SUSPENDED, Reason.DRAINING, Reason.ROLL_OUT_HELD_BACK})
+"""False, and nothing for a person to mend there."""
+_NEEDED = (ConditionType.CREDENTIALS_VALID, ConditionType.NAME_UNIQUE, ConditionType.KNOWLEDGE_LOADED)
+"""Without these nothing is started or changed."""
 
 
 def ready(verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused: Verdict | None) -> Verdict:
@@ -29,6 +31,20 @@ def ready(verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused
         if verdicts[kind].status is ConditionStatus.FALSE:
             return verdicts[kind]
     return true(Reason.ALL_CHECKS_PASSED, verdicts[ConditionType.WORKERS_REGISTERED].message)
+
+
+def obstacle(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | None) -> str:
+    """What has to come first before anything is started or changed; empty: nothing. `fault`: of the manifest itself."""
+    missing = [kind.value for kind in _NEEDED if verdicts[kind].status is ConditionStatus.FALSE]
+    corrected = ["the manifest is corrected"] if fault is not None else []
+    return " and ".join([*(f"{kind} is true" for kind in missing), *corrected])
+
+
+def warns(condition: Condition) -> bool:
+    """Whether the transition to it is something to look after."""
+    if condition.type is ConditionType.SCALING_LIMITED:
+        return condition.status is ConditionStatus.TRUE
+    return condition.status is ConditionStatus.FALSE and condition.reason is not Reason.SUSPENDED
 
 
 def assemble(

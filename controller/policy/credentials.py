@@ -140,7 +140,8 @@ def credentials(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer
     if silent:
         return unknown(Reason.PROVIDER_UNREACHABLE, " ".join(told[provider] for provider in silent))
     remarks = [told[provider] for provider, answer in answers.items() if answer.detail]
-    accepted = f"All Secrets are complete, and {', '.join(answers)} accept their keys."
+    *others, last = answers
+    accepted = f"All Secrets are complete, and {', '.join(others)} and {last} accept their keys."
     return true(Reason.CREDENTIALS_ACCEPTED, " ".join([accepted, *remarks]))
 
 

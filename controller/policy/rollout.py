@@ -53,18 +53,18 @@ def settle(pending: Pending | None, digest: str, now: float) -> tuple[Pending, f
     return pending, max(0.0, pending.due - now)
 
 
-def progressing(roll_out: RollOut, wanted: int, held_back: bool, suspended: bool) -> Verdict:
+def progressing(roll_out: RollOut, wanted: int, obstacle: str, suspended: bool) -> Verdict:
     """How far the workers are from running what the manifest says, none of them if it says that none should.
 
-    `held_back`: nothing is started or changed while what workers need is missing.
+    `obstacle`: what has to come first before anything is started or changed; empty: nothing.
     """
     if suspended:
         return _suspended(roll_out)
-    if held_back:
-        return _held_back(roll_out)
+    if obstacle:
+        return _held_back(roll_out, obstacle)
     if roll_out.awaited:
         return true(
-            Reason.ROLLING_OUT,
+            Reason.ROLL_OUT_AWAITED,
             f"A changed configuration is rolled out once it has stood still for {STILL_SECONDS:.0f} s.",
         )
     if roll_out.old:
@@ -85,11 +85,11 @@ def _suspended(roll_out: RollOut) -> Verdict:
     return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs. Write suspend: false to start them.")
 
 
-def _held_back(roll_out: RollOut) -> Verdict:
-    until = "until CredentialsValid, NameUnique and KnowledgeLoaded are no longer false."
+def _held_back(roll_out: RollOut, obstacle: str) -> Verdict:
     if roll_out.total:
-        return false(Reason.ROLL_OUT_HELD_BACK, f"Workers go on as they are; nothing new is rolled out {until}")
-    return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started {until}")
+        message = f"Workers go on as they are; nothing new is rolled out until {obstacle}."
+        return false(Reason.ROLL_OUT_HELD_BACK, message)
+    return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started until {obstacle}.")
 
 
 def _count(number: int, one: str, several: str) -> str:

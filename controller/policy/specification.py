@@ -12,7 +12,7 @@ from controller.policy.verdict import Verdict, false
 
 
 def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
-    """The typed spec of the resource of that name, or why it cannot be used."""
+    """The typed spec of the resource of that name, or why nothing can be read from it."""
     if len(name) > MAX_NAME_LENGTH:
         return false(
             Reason.INVALID_SPEC,
@@ -20,10 +20,14 @@ def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
             "Choose a shorter name; spec.agentName may be longer.",
         )
     try:
-        spec = AvatarAgentSpec.model_validate(raw)
+        return AvatarAgentSpec.model_validate(raw)
     except ValidationError as error:
         faults = [f"spec.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         return false(Reason.INVALID_SPEC, "; ".join(faults) + ". Correct the manifest and apply it again.")
+
+
+def pattern_fault(spec: AvatarAgentSpec) -> Verdict | None:
+    """Why workers could not use the pattern of room names; None: they can. What runs goes on as it is."""
     try:
         compiled(spec.dispatch.room_name_pattern)
     except RoomPatternInvalid as error:
@@ -32,4 +36,4 @@ def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
             f"spec.dispatch.roomNamePattern: {spec.dispatch.room_name_pattern!r} cannot be used: {error}. "
             "Write for example '^calls-', or leave the field out to accept every room.",
         )
-    return spec
+    return None

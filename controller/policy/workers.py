@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agentspec import Reason
-from controller.observation import WorkerSeen
+from controller.observation import PodSeen, WorkerSeen
 from controller.policy.verdict import Verdict, false, true
 
 REGISTRATION_SECONDS = 15.0
@@ -32,23 +32,24 @@ def workers(
     wanted: int,
     seen: Sequence[WorkerSeen],
     deployment_trouble: str,
-    held_back: bool,
+    obstacle: str,
+    suspended: bool,
 ) -> Verdict:
     """Whether a call could find a worker.
 
-    `registered_name` is empty when dispatch is automatic. `held_back`: nothing is started while inputs are broken.
+    `registered_name` is empty when dispatch is automatic. `obstacle`: what has to come first before
+    anything is started; empty: nothing.
     """
     staying = [worker for worker in seen if not worker.pod.terminating]
     registered = [worker for worker in staying if is_registered(worker, registered_name)]
-    trouble = _trouble(staying, deployment_trouble)
+    trouble = _trouble(namespace, staying, deployment_trouble)
     if registered:
         message = f"{len(registered)} of {wanted} workers are registered {_as(registered_name)}."
         return true(Reason.REGISTERED, f"{message} {trouble}".strip())
-    if held_back and not staying:
-        return false(
-            Reason.NOT_REGISTERED,
-            "No worker is started before CredentialsValid, NameUnique and KnowledgeLoaded are no longer false.",
-        )
+    if suspended and not staying:
+        return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs.")
+    if obstacle and not staying:
+        return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started until {obstacle}.")
     if wanted == 0 and not staying:
         return _nobody_wanted(len(seen))
     strangers = [
@@ -96,9 +97,17 @@ def _as(name: str) -> str:
     return f"as {name!r}" if name else "without a name (automatic dispatch)"
 
 
-def _trouble(staying: Sequence[WorkerSeen], deployment_trouble: str) -> str:
+def _trouble(namespace: str, staying: Sequence[WorkerSeen], deployment_trouble: str) -> str:
     troubled = [worker.pod for worker in staying if worker.pod.trouble]
     if troubled:
         named = "; ".join(f"pod {pod.name}: {pod.trouble}" for pod in troubled[:_NAMED_PODS])
-        return f"Workers cannot start: {named}"
+        return f"Workers cannot start: {named.rstrip('.')}. {_cure(namespace, troubled[0])}"
     return f"Workers cannot start: {deployment_trouble}" if deployment_trouble else ""
+
+
+def _cure(namespace: str, pod: PodSeen) -> str:
+    if "Image" in pod.trouble.partition(":")[0]:
+        return "Check spec.worker.image, and spec.worker.pod.imagePullSecrets if the registry asks for a password."
+    if pod.trouble.startswith("CrashLoopBackOff"):
+        return f"See why: kubectl logs {pod.name} -n {namespace} --previous"
+    return f"See more: kubectl describe pod {pod.name} -n {namespace}"
