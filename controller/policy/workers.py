@@ -47,7 +47,7 @@ def workers(
         message = f"{len(registered)} of {wanted} workers are registered {_as(registered_name)}."
         return true(Reason.REGISTERED, f"{message} {trouble}".strip())
     if suspended and not staying:
-        return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs.")
+        return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
     if obstacle and not staying:
         return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started until {obstacle}.")
     if wanted == 0 and not staying:

@@ -148,7 +148,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             GOOD,
             ConditionStatus.TRUE,
             Reason.CREDENTIALS_ACCEPTED,
-            ["LiveKit, OpenAI, Tavus accept"],
+            ["LiveKit, OpenAI and Tavus accept their keys."],
             id="all accept",
         ),
         pytest.param(

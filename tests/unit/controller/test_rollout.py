@@ -73,7 +73,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             2,
             "",
             ConditionStatus.TRUE,
-            Reason.ROLLING_OUT,
+            Reason.ROLL_OUT_AWAITED,
             "once it has stood still for 2 s",
             id="seen, and not applied yet",
         ),
@@ -110,7 +110,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "held back",
             ConditionStatus.FALSE,
             Reason.ROLL_OUT_HELD_BACK,
-            "Workers go on as they are",
+            "Workers go on as they are; nothing new is rolled out until KnowledgeLoaded is true.",
             id="what it needs is missing",
         ),
         pytest.param(
@@ -119,7 +119,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "held back",
             ConditionStatus.FALSE,
             Reason.ROLL_OUT_HELD_BACK,
-            "No worker is started until CredentialsValid",
+            "No worker is started until KnowledgeLoaded is true.",
             id="what the first workers need is missing",
         ),
         pytest.param(
@@ -145,6 +145,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
 def test_progress(
     roll_out: RollOut, wanted: int, flags: str, status: ConditionStatus, reason: Reason, told: str
 ) -> None:
-    verdict = progressing(roll_out, wanted, held_back=flags == "held back", suspended=flags == "suspended")
+    obstacle = "KnowledgeLoaded is true" if flags == "held back" else ""
+    verdict = progressing(roll_out, wanted, obstacle=obstacle, suspended=flags == "suspended")
     assert (verdict.status, verdict.reason) == (status, reason)
     assert told in verdict.message

@@ -3,9 +3,9 @@
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
-from controller.policy.specification import read_spec
+from controller.policy.specification import pattern_fault, read_spec
 from controller.policy.verdict import Verdict
-from tests.unit.controller.builders import SPEC
+from tests.unit.controller.builders import SPEC, spec
 
 
 def test_a_good_spec_is_read() -> None:
@@ -15,9 +15,6 @@ def test_a_good_spec_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        pytest.param(
-            "ava", {"dispatch": {"roomNamePattern": "("}}, "spec.dispatch.roomNamePattern", id="no expression"
-        ),
         pytest.param("ava", {"voice": {}}, "spec.voice.openai: Field required", id="what the schema would have caught"),
         pytest.param("ava", {"langauge": "ar"}, "spec.langauge", id="a field of another release"),
         pytest.param("a" * 64, {}, "at most 63", id="a name that no label can hold"),
@@ -28,3 +25,15 @@ def test_a_bad_spec_is_refused_by_field(name: str, changes: dict[str, object], t
     assert isinstance(verdict, Verdict)
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.INVALID_SPEC)
     assert told in verdict.message
+
+
+def test_a_pattern_that_is_no_expression_leaves_the_rest_readable_and_is_told_by_field() -> None:
+    fault = pattern_fault(spec(dispatch={"roomNamePattern": "^calls-("}))
+    assert fault is not None
+    assert (fault.status, fault.reason) == (ConditionStatus.FALSE, Reason.INVALID_SPEC)
+    assert "spec.dispatch.roomNamePattern: '^calls-(' cannot be used" in fault.message
+
+
+@pytest.mark.parametrize("pattern", ["", "^calls-"])
+def test_a_good_pattern_has_no_fault(pattern: str) -> None:
+    assert pattern_fault(spec(dispatch={"roomNamePattern": pattern})) is None

@@ -11,29 +11,27 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 
 @pytest.mark.parametrize(
-    ("seen", "wanted", "trouble", "held_back", "expected", "told"),
+    ("seen", "wanted", "trouble", "obstacle", "expected", "told"),
     [
         pytest.param(
-            [worker(said=status())], 1, "", False, (TRUE, Reason.REGISTERED), "1 of 1 workers are registered as 'ava'."
+            [worker(said=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers are registered as 'ava'."
         ),
         pytest.param(
             [worker(said=status()), worker("pod-2", trouble="ErrImagePull: no such image")],
             2,
             "",
-            False,
+            "",
             (TRUE, Reason.REGISTERED),
-            "1 of 2 workers are registered as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image",
+            "are registered as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image. Check spec.worker.image",
             id="one is enough, and the other's trouble is told",
         ),
-        pytest.param([], 0, "", False, (TRUE, Reason.NO_WORKERS_WANTED), "the first waiting call", id="none is wanted"),
-        pytest.param(
-            [], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="none is there yet"
-        ),
+        pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_WANTED), "the first waiting call", id="none is wanted"),
+        pytest.param([], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="none is there yet"),
         pytest.param(
             [worker(said=status(calls=2), terminating=True), worker("pod-2", terminating=True)],
             0,
             "",
-            False,
+            "",
             (TRUE, Reason.DRAINING),
             "2 still finish their calls",
             id="none is wanted and some leave",
@@ -42,23 +40,31 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(said=status())],
             1,
             "",
-            True,
+            "KnowledgeLoaded is true",
             (TRUE, Reason.REGISTERED),
             "1 of 1",
             id="held back, and what ran before goes on",
         ),
-        pytest.param([], 1, "", True, (FALSE, Reason.NOT_REGISTERED), "No worker is started before", id="held back"),
         pytest.param(
-            [worker(running=False)], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "are starting", id="starting"
+            [],
+            1,
+            "",
+            "KnowledgeLoaded is true",
+            (FALSE, Reason.ROLL_OUT_HELD_BACK),
+            "No worker is started until KnowledgeLoaded is true.",
+            id="held back",
         ),
         pytest.param(
-            [worker()], 1, "", False, (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="not heard yet"
+            [worker(running=False)], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "are starting", id="starting"
+        ),
+        pytest.param(
+            [worker()], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="not heard yet"
         ),
         pytest.param(
             [worker(said=status(registered=False))],
             1,
             "",
-            False,
+            "",
             (FALSE, Reason.NOT_REGISTERED),
             "kubectl logs pod-1 -n shop",
             id="runs but is not registered: where to look",
@@ -67,7 +73,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(said=status(agent_name="eva"))],
             1,
             "",
-            False,
+            "",
             (FALSE, Reason.NAME_MISMATCH),
             "should be registered as 'ava', but are: pod-1 as 'eva'",
             id="another name",
@@ -76,7 +82,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(said=status(agent_name=""))],
             1,
             "",
-            False,
+            "",
             (FALSE, Reason.NAME_MISMATCH),
             "pod-1 without a name (automatic dispatch)",
             id="no name at all",
@@ -85,7 +91,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(said=status(agent_name="eva")), worker("pod-2", said=status())],
             1,
             "",
-            False,
+            "",
             (TRUE, Reason.REGISTERED),
             "1 of 1",
             id="a renamed agent: new workers serve while old ones leave",
@@ -94,7 +100,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(trouble="CrashLoopBackOff: back-off 10s (last exit code 1, Error)")],
             1,
             "",
-            False,
+            "",
             (FALSE, Reason.NOT_REGISTERED),
             "pod pod-1: CrashLoopBackOff: back-off 10s (last exit code 1, Error)",
             id="cannot start: in Kubernetes' words",
@@ -103,7 +109,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [],
             1,
             "FailedCreate: exceeded quota",
-            False,
+            "",
             (FALSE, Reason.NOT_REGISTERED),
             "Workers cannot start: FailedCreate: exceeded quota",
             id="no pod may be made",
@@ -112,7 +118,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(said=status(), terminating=True)],
             1,
             "",
-            False,
+            "",
             (FALSE, Reason.WORKERS_STARTING),
             "none is registered yet",
             id="one that leaves takes no calls",
@@ -121,7 +127,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             [worker(said=status(draining=True))],
             1,
             "",
-            False,
+            "",
             (FALSE, Reason.NOT_REGISTERED),
             "not registered",
             id="one that drains takes no calls",
@@ -132,7 +138,7 @@ def test_workers_registered(
     seen: list[WorkerSeen],
     wanted: int,
     trouble: str,
-    held_back: bool,
+    obstacle: str,
     expected: tuple[ConditionStatus, Reason],
     told: str,
 ) -> None:
@@ -143,7 +149,8 @@ def test_workers_registered(
         wanted=wanted,
         seen=seen,
         deployment_trouble=trouble,
-        held_back=held_back,
+        obstacle=obstacle,
+        suspended=False,
     )
     assert (verdict.status, verdict.reason) == expected
     assert told in verdict.message
@@ -157,7 +164,8 @@ def test_with_automatic_dispatch_workers_have_no_name() -> None:
         wanted=1,
         seen=[worker(said=status(agent_name=""))],
         deployment_trouble="",
-        held_back=False,
+        obstacle="",
+        suspended=False,
     )
     assert verdict.status is TRUE
     assert "without a name (automatic dispatch)" in verdict.message
@@ -172,6 +180,47 @@ def test_a_long_list_of_pods_is_cut() -> None:
         wanted=9,
         seen=seen,
         deployment_trouble="",
-        held_back=False,
+        obstacle="",
+        suspended=False,
     )
     assert verdict.message.count("ImagePullBackOff") == 3
+
+
+@pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["gone", "on their way"])
+def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[WorkerSeen]) -> None:
+    verdict = workers(
+        namespace="shop",
+        registered_name="ava",
+        livekit_url="",
+        wanted=0,
+        seen=seen,
+        deployment_trouble="",
+        obstacle="KnowledgeLoaded is true",
+        suspended=True,
+    )
+    assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
+    assert verdict.message == "spec.suspend is true: no worker takes calls."
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cure"),
+    [
+        pytest.param("ImagePullBackOff: Back-off pulling image.", "Check spec.worker.image", id="no such image"),
+        pytest.param("InvalidImageName: could not parse", "spec.worker.pod.imagePullSecrets", id="no image's name"),
+        pytest.param("CrashLoopBackOff: exit 1", "kubectl logs pod-1 -n shop --previous", id="one that crashes"),
+        pytest.param("Unschedulable: no Image fits", "kubectl describe pod pod-1 -n shop", id="anything else"),
+    ],
+)
+def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
+    verdict = workers(
+        namespace="shop",
+        registered_name="ava",
+        livekit_url="",
+        wanted=1,
+        seen=[worker(trouble=trouble)],
+        deployment_trouble="",
+        obstacle="",
+        suspended=False,
+    )
+    assert cure in verdict.message
+    assert ".." not in verdict.message
