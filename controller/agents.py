@@ -80,9 +80,19 @@ class Agents:
             return set()  # labels, annotations, or what this controller wrote itself
         return {key} | self._claim(before, seen)
 
-    def lose(self, key: Key) -> set[Key]:
-        """The agent is gone; returns the agents that have something to do about it."""
-        before = self._agents.pop(key, None)
+    def answered(self, document: Document) -> set[Key]:
+        """The same of an answer to a write, which may come after the watch has told of the agent's end."""
+        metadata = document["metadata"]
+        before = self._agents.get(Key(metadata["namespace"], metadata["name"]))
+        return self.see(document) if before is not None and before.uid == metadata["uid"] else set()
+
+    def lose(self, key: Key, uid: str) -> set[Key]:
+        """The agent is gone; returns the agents that have something to do about it. One of the same name with another
+        uid is not meant: it came after."""
+        before = self._agents.get(key)
+        if before is not None and before.uid != uid:
+            return set()
+        self._agents.pop(key, None)
         return {key} | self._claim(before, None)
 
     def holder(self, claim: Claim) -> Claim | None:

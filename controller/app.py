@@ -36,6 +36,7 @@ CONCURRENT_RECONCILES = 16
 STALLED_SECONDS = 180.0
 """A watch that has heard nothing for so long, bookmarks included, and did not mend itself, never will."""
 HOUSEKEEPING_SECONDS = 1.0
+KOPF_STOP_SECONDS = 0.5
 SWEEP_SECONDS = 15.0
 """How often namespaces are looked at in which nothing is left."""
 
@@ -51,6 +52,8 @@ class Controller:
         self._leadership = leadership
         self._metrics = Metrics()
         self._agents = Agents()
+        self._unseen: set[Key] | None = None
+        """Agents of the first list that have not been looked at yet; None: there is no list yet."""
         self._fleet = Fleet()
         self._queue = WorkQueue(self._measured, CONCURRENT_RECONCILES)
         self._references = References(client, self._queue.add)
@@ -65,7 +68,7 @@ class Controller:
                 fleet=self._fleet,
                 streams=self._streams,
                 applier=Applier(self._children, self._shared, self._fleet, self._metrics, settings.worker_image),
-                reporter=Reporter(client, self._agent_seen),
+                reporter=Reporter(client, self._agent_answered),
                 metrics=self._metrics,
             )
         )
@@ -77,7 +80,7 @@ class Controller:
             changed=self._queue.add,
             alive=self._stuck,
             ready=self._not_ready,
-            leading=lambda: self._leadership.held,
+            leading=self._knows_supply,
         )
 
     async def run(self) -> bool:
@@ -98,7 +101,8 @@ class Controller:
         self._metrics.leads(lambda: len(self._queue), self._agents.all)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informer.run()) for informer in self._children.informers]
-            await self._resync.wait_for_resource()
+            await self._resync.see_all()
+            self._unseen = {agent.key for agent in self._agents.all()}
             await self._children.wait_listed()
             parts = (self._queue.run(), self._resync.run(), self._references.run(), self._keep_house())
             tasks += [group.create_task(part) for part in parts]
@@ -107,19 +111,33 @@ class Controller:
     async def _watch(self, tasks: list[asyncio.Task[None]]) -> None:
         """Run kopf; when it stops, so do the tasks."""
 
+        stopped = False
+
         def stopping() -> None:
+            nonlocal stopped
+            stopped = True
             for task in tasks:
                 task.cancel()
             self._streams.cancel()
+            # kopf would wait 5 s for tasks that are none of its own, such as those of open HTTP connections.
+            asyncio.get_running_loop().call_later(KOPF_STOP_SECONDS, operator.cancel)
 
         namespace = self._settings.watch_namespace
-        await kopf.operator(
-            registry=handlers.registry(self._agent_seen, self._agent_lost, self._client.server, stopping),
-            settings=handlers.settings(),
-            standalone=True,
-            clusterwide=namespace is None,
-            namespaces=[] if namespace is None else [namespace],
+        operator = asyncio.create_task(
+            kopf.operator(
+                registry=handlers.registry(self._told_seen, self._told_lost, self._client.server, stopping),
+                settings=handlers.settings(),
+                standalone=True,
+                clusterwide=namespace is None,
+                namespaces=[] if namespace is None else [namespace],
+            ),
+            name="kopf",
         )
+        try:
+            await operator
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
 
     async def _keep_house(self) -> None:
         """What only time brings about."""
@@ -132,17 +150,29 @@ class Controller:
                 await self._shared.remove_unused()
                 swept = time.monotonic()
 
+    def _told_seen(self, document: Document) -> None:
+        self._resync.watch_told()
+        self._agent_seen(document)
+
+    def _told_lost(self, key: Key, uid: str) -> None:
+        self._resync.watch_told()
+        self._agent_lost(key, uid)
+
     def _agent_seen(self, document: Document) -> None:
         for key in self._agents.see(document):
             self._queue.add(key)
 
-    def _agent_lost(self, key: Key) -> None:
-        for concerned in self._agents.lose(key):
+    def _agent_lost(self, key: Key, uid: str) -> None:
+        for concerned in self._agents.lose(key, uid):
+            self._queue.add(concerned)
+
+    def _agent_answered(self, document: Document) -> None:
+        for concerned in self._agents.answered(document):
             self._queue.add(concerned)
 
     def _child_changed(self, key: Key) -> None:
-        """What serves a whole namespace is looked after by whichever of its agents."""
-        for concerned in [key] if key.name else self._agents.in_namespace(key.namespace)[:1]:
+        """What serves a whole namespace concerns all its agents."""
+        for concerned in [key] if key.name else self._agents.in_namespace(key.namespace):
             self._queue.add(concerned)
 
     async def _measured(self, key: Key) -> float | None:
@@ -155,8 +185,14 @@ class Controller:
             outcome = "refused"
             raise
         finally:
+            if self._unseen:
+                self._unseen.discard(key)
             self._metrics.reconciled(outcome, time.monotonic() - started)
         return again_in
+
+    def _knows_supply(self) -> bool:
+        """It leads, and has looked at every agent: before that an idle agent's slots would seem taken."""
+        return self._leadership.held and self._unseen is not None and not self._unseen
 
     def _stuck(self) -> str:
         """What has stalled for good and needs a restart; a stopped API server takes the Lease away instead."""

@@ -14,7 +14,7 @@ from controller.desired.poddisruptionbudget import pod_disruption_budget
 from controller.fleet import Fleet, deletion_costs
 from controller.inputs import Inputs
 from controller.metrics import Metrics
-from controller.observation import DeploymentSeen, Key, ObjectSeen
+from controller.observation import DeploymentSeen, Key
 from controller.policy.ownership import foreign, owned
 from controller.policy.rollout import settle
 from controller.policy.scale import Decision
@@ -68,27 +68,25 @@ class Applier:
     async def _apply(
         self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs, decision: Decision
     ) -> Outcome:
-        stranger = foreign(owner, await self._under_their_names(key, owner))
-        if stranger is None:
-            stranger = await self._shared.stranger(key.namespace)
-        if stranger is not None:
-            return Outcome(stranger)
         before = self._fleet.agents[key].replicas
         if before is not None and decision.workers < before:
             costs = deletion_costs(self._fleet.agents[key].workers(time.monotonic()))
             await self._children.price(key.namespace, costs)
-        again_in = None
-        if inputs.usable and not decision.stopped:
+        startable = inputs.usable and not decision.stopped
+        stranger, again_in = await self._stranger(key, owner) if startable else None, None
+        if startable and stranger is None:
             again_in = await self._apply_all(key, owner, spec, inputs, decision.workers)
         else:
             await self._follow(key, owner, decision.workers)
         if before != decision.workers and self._fleet.agents[key].replicas == decision.workers:
             self._told_scaled(key, before, decision)
-        return Outcome(again_in=again_in)
+        return Outcome(stranger, again_in)
 
-    async def _under_their_names(self, key: Key, owner: Owner) -> list[tuple[str, ObjectSeen | None]]:
+    async def _stranger(self, key: Key, owner: Owner) -> Verdict | None:
+        """What somebody else made under a child's name; None: nothing."""
         kinds = (self._children.deployments, self._children.budgets)
-        return [(kind.informer.kind.kind, await kind.identity_of(key, owner.worker_name)) for kind in kinds]
+        found = [(kind.informer.kind.kind, await kind.identity_of(key, owner.worker_name)) for kind in kinds]
+        return foreign(owner, found) or await self._shared.stranger(key.namespace)
 
     async def _follow(self, key: Key, owner: Owner, replicas: int) -> None:
         """Change only how many workers there are."""

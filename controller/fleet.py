@@ -18,7 +18,8 @@ from agentspec import (
     WorkerStatus,
 )
 from controller.observation import Key, PodSeen, WorkerSeen
-from controller.policy.avatar import seats
+from controller.policy.avatar import AvatarFailure, newest_failure, seats
+from controller.policy.names import Claim, server_of
 from controller.policy.rollout import Pending, RollOut
 from controller.policy.scale import Decision, History, Load, decide
 from controller.policy.workers import is_registered
@@ -52,6 +53,8 @@ class AgentFleet:
     pods: dict[str, PodSeen] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     history: History = ()
+    avatar_failure: AvatarFailure | None = None
+    """The newest that is known of its avatars, if it is a failure."""
     pending: Pending | None = None
     """A pod template that waits for its roll-out."""
 
@@ -83,6 +86,8 @@ class Fleet:
     def __init__(self) -> None:
         self.agents: dict[Key, AgentFleet] = {}
         self._demands: dict[str, tuple[float, Mapping[str, int]]] = {}
+        self._users: dict[str, set[Key]] = {}
+        """Agents whose workers were ever heard under a name."""
 
     def declare(self, key: Key, spec: AvatarAgentSpec) -> AgentFleet:
         """The agent's record, under its present spec."""
@@ -108,6 +113,10 @@ class Fleet:
             return False
         before = agent._lately(pod, now)
         known = agent.reports.get(pod)
+        agent.avatar_failure = newest_failure(
+            agent.avatar_failure, pod, None if known is None else known.status, status
+        )
+        self._users.setdefault(status.agent_name, set()).add(key)
         agent.reports[pod] = Report(status, now if known is None else known.first, now)
         return before != status
 
@@ -123,6 +132,19 @@ class Fleet:
         silent = [gateway for gateway, (at, _) in self._demands.items() if now - at > GATEWAY_MEMORY_SECONDS]
         names = {name for gateway in silent for name in self._demands.pop(gateway)[1]}
         return {key for key in self.agents if str(key) in names}
+
+    def other_user(self, claim: Claim, now: float) -> Key | None:
+        """Another agent whose workers take calls under the name, unless this one's do already; None: there is none."""
+        users = self._users.get(claim.name, set())
+        using = {key for key in users if self._uses(key, claim, now)}
+        self._users[claim.name] = {key for key in users if key in self.agents}
+        return None if claim.key in using else min(using, default=None)
+
+    def _uses(self, key: Key, claim: Claim, now: float) -> bool:
+        agent = self.agents.get(key)
+        if agent is None or server_of(agent.spec.livekit.url, key.namespace) != claim.server:
+            return False
+        return any(is_registered(worker, claim.name) for worker in agent.workers(now))
 
     def pending(self, key: Key) -> int:
         """Calls waiting for a slot of this agent, at all gateways."""

@@ -50,11 +50,11 @@ def settings() -> kopf.OperatorSettings:
 
 
 def registry(
-    seen: Callable[[Document], None], lost: Callable[[Key], None], server: str, stopping: Callable[[], None]
+    seen: Callable[[Document], None], lost: Callable[[Key, str], None], server: str, stopping: Callable[[], None]
 ) -> kopf.OperatorRegistry:
-    """The handlers. `seen` is told of every AvatarAgent as it is now, `lost` of one that is gone; `server` is the API
-    server's URL; `stopping` ends all tasks of ours: at its end kopf waits 5 s for every task of the event loop,
-    whoever made it.
+    """The handlers. `seen` is told of every AvatarAgent as it is now, `lost` of one that is gone, by name and uid;
+    `server` is the API server's URL; `stopping` ends all tasks of ours: at its end kopf waits 5 s for every task of the
+    event loop, whoever made it.
     """
     handlers = kopf.OperatorRegistry()
 
@@ -74,7 +74,8 @@ def registry(
     async def avatar_agent_changed(event: kopf.RawEvent, **_: Any) -> None:
         document: Any = event["object"]
         if event["type"] == "DELETED":
-            lost(Key(document["metadata"]["namespace"], document["metadata"]["name"]))
+            metadata = document["metadata"]
+            lost(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
         else:
             seen(document)
 

@@ -164,7 +164,7 @@ async def _words(response: aiohttp.ClientResponse) -> str:
     """What a provider says of a failure: ``error.message`` (OpenAI), ``message`` or ``error`` (Tavus), else nothing."""
     try:
         answer = json.loads(await response.content.read(_MAX_ANSWER_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):  # nested a thousand deep
         return ""
     for name in ("error", "message"):
         if isinstance(answer, dict) and answer.get(name):

@@ -16,7 +16,7 @@ from controller.metrics import Metrics
 from controller.observation import DeploymentSeen, Key
 from controller.policy import conditions
 from controller.policy.avatar import avatar
-from controller.policy.names import name_unique
+from controller.policy.names import name_unique, still_in_use
 from controller.policy.rollout import progressing
 from controller.policy.scale import Decision, scaling_limited
 from controller.policy.verdict import Verdict, false
@@ -70,7 +70,8 @@ class Reconciler:
         outcome = await self._parts.applier.apply(owner, spec, inputs, decision)
         verdicts = self._verdicts(key, spec, inputs, name, running, decision, refused=outcome.refused)
         early = await self._report(agent, spec, verdicts, decision)
-        ready = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
+        settled = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
+        ready = settled and inputs.credentials.status is ConditionStatus.TRUE
         if outcome.again_in is not None or not inputs.usable:
             self._parts.inputs.hurry(key)  # what is changing, or being mended, may not be all that is
         waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if ready else NOT_READY_SECONDS)
@@ -85,7 +86,12 @@ class Reconciler:
     def _name(self, agent: AgentSeen) -> Verdict:
         claim = agent.claim
         assert claim is not None  # its spec can be used
-        return name_unique(claim, self._parts.agents.holder(claim), automatic=not claim.name)
+        older = self._parts.agents.holder(claim)
+        if older is None:
+            user = self._parts.fleet.other_user(claim, time.monotonic())
+            if user is not None:
+                return still_in_use(claim, user)
+        return name_unique(claim, older, automatic=not claim.name)
 
     async def _observe(self, key: Key, owner: Owner, spec: AvatarAgentSpec) -> DeploymentSeen | None:
         """Take up what there is; gives the Deployment of its workers."""
@@ -121,7 +127,7 @@ class Reconciler:
         obstacle = conditions.obstacle(needed, inputs.fault)
         verdicts = {
             **needed,
-            ConditionType.AVATAR_AVAILABLE: avatar(spec, seen),
+            ConditionType.AVATAR_AVAILABLE: avatar(spec, seen, record.avatar_failure),
             ConditionType.WORKERS_REGISTERED: workers(
                 namespace=key.namespace,
                 registered_name=record.registered_name,

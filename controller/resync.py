@@ -29,7 +29,7 @@ class Resync:
         namespace: str | None,
         agents: Agents,
         seen: Callable[[Document], None],
-        lost: Callable[[Key], None],
+        lost: Callable[[Key, str], None],
     ) -> None:
         self._client = client
         self._namespace = namespace
@@ -39,7 +39,7 @@ class Resync:
         self.last_success: float | None = None
         """When the list was last read (monotonic seconds); None: never."""
         self.behind_since: float | None = None
-        """Since when every list has shown something that the watch had not told; None: the last one did not."""
+        """When a list first showed what the watch had not told; None: the watch has told of something since."""
 
     async def run(self) -> None:
         """List until cancelled."""
@@ -48,12 +48,25 @@ class Resync:
             succeeded = await self.compare()
             await asyncio.sleep(PERIOD_SECONDS if succeeded else RETRY_SECONDS)
 
-    async def wait_for_resource(self) -> None:
-        """Return once the API server serves AvatarAgents: kopf looks for the resource only once, at its start."""
+    async def see_all(self) -> None:
+        """Take up every AvatarAgent, once the API server serves them: kopf looks for the resource only at its start,
+        and tells of agents one by one, so that a younger one might seem alone with a name that an older one has.
+        """
         while True:
-            if await self._versions() is not None:
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                documents = await self._client.list(AVATAR_AGENT, self._namespace)
+            except ApiError as error:
+                self._not_listed(error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for document in documents:
+                self._seen(document)
+            self.last_success = time.monotonic()
+            return
+
+    def watch_told(self) -> None:
+        """kopf's watch brought something."""
+        self.behind_since = None
 
     async def compare(self) -> bool:
         """Take up what the watch missed; false when the API server did not answer."""
@@ -74,10 +87,10 @@ class Resync:
             logger.warning("AvatarAgent not read", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
             return False
         for key in gone:
-            self._lost(key)
-        if not missed and not gone:
-            self.behind_since = None
-        elif self.behind_since is None:
+            agent = self._agents.get(key)
+            if agent is not None:
+                self._lost(key, agent.uid)
+        if (missed or gone) and self.behind_since is None:
             self.behind_since = time.monotonic()
         return True
 
@@ -86,7 +99,7 @@ class Resync:
         try:
             found = await self._client.list(AVATAR_AGENT, self._namespace, metadata_only=True)
         except ApiError as error:
-            logger.warning("AvatarAgents not listed", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
+            self._not_listed(error)
             return None
         self.last_success = time.monotonic()
         return {
@@ -95,6 +108,9 @@ class Resync:
             )
             for document in found
         }
+
+    def _not_listed(self, error: ApiError) -> None:
+        logger.warning("AvatarAgents not listed", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
 
     def _version(self, key: Key) -> int:
         agent = self._agents.get(key)

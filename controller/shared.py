@@ -49,7 +49,9 @@ class SharedObjects:
             self._locks.pop(key.namespace, None)
             try:
                 for kind in kept:
-                    await kind.delete(key, WORKER_SERVICE_ACCOUNT)
+                    ours = kind.get(key, WORKER_SERVICE_ACCOUNT)
+                    if ours is not None and ours.applied:
+                        await kind.delete(key, WORKER_SERVICE_ACCOUNT)
             except ApiError as error:
                 facts = {"agent_namespace": key.namespace, "error": str(error)}
                 logger.warning("shared objects not removed", extra=facts)

@@ -30,6 +30,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=
 class Stream:
     """How one worker is listened to."""
 
+    address: str
     task: asyncio.Task[None]
     answered: asyncio.Event
     """It has come to a first word or a first failure."""
@@ -53,13 +54,15 @@ class WorkerStreams:
         perhaps asked in vain for a while, is asked at once."""
         running = {pod.name: pod for pod in pods if pod.running and pod.ip}
         streams = self._streams.setdefault(key, {})
-        for name in streams.keys() - running.keys():
+        # A node that comes back may give a pod another address, and its old one to somebody else.
+        moved = {name for name, pod in running.items() if name in streams and streams[name].address != pod.ip}
+        for name in (streams.keys() - running.keys()) | moved:
             streams.pop(name).task.cancel()
         for name, pod in running.items():
             if name not in streams:
                 answered, awake = asyncio.Event(), asyncio.Event()
                 task = asyncio.create_task(self._follow(key, pod, answered, awake), name=f"worker {name}")
-                streams[name] = Stream(task, answered, awake, pod.ready)
+                streams[name] = Stream(pod.ip, task, answered, awake, pod.ready)
             elif pod.ready and not streams[name].ready:
                 streams[name].awake.set()
             streams[name].ready = pod.ready

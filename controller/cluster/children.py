@@ -1,6 +1,7 @@
 """The objects that AvatarAgents become: kept as the API server has them, and applied where they differ."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
@@ -26,6 +27,8 @@ from controller.cluster.observe import (
 )
 from controller.observation import DeploymentSeen, Key, ObjectSeen, PodSeen
 from controller.policy.drift import Applied, digest, must_apply
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -128,7 +131,9 @@ class Children:
             try:
                 await self._client.merge(POD, namespace, pod, {"metadata": {"annotations": {DELETION_COST: cost}}})
             except ApiError as error:
-                if error.status != 404:
+                if error.refused:  # an admission policy's; whoever leaves, leaves draining
+                    logger.warning("pod not priced", extra={"pod": pod, "error": str(error)})
+                elif error.status != 404:
                     raise
 
     async def config_maps_of_replica_sets(self, key: Key) -> set[str]:

@@ -189,8 +189,7 @@ class KubeClient:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
             if 200 <= response.status < 300:
-                document: Document = json.loads(data)
-                return document
+                return _document(method, path, data)
             seconds = pause(method, response.status, response.headers.get("Retry-After", ""), repeated)
             if seconds is None:
                 raise _refusal(method, path, response.status, data)
@@ -236,10 +235,20 @@ def _accepted(metadata: str | None) -> str:
     return "application/json" if metadata is None else f"application/json;as={metadata};g=meta.k8s.io;v=v1"
 
 
+def _document(method: str, path: str, data: bytes) -> Document:
+    try:
+        document: Document = json.loads(data)
+    except ValueError as error:  # something in between answers in the API server's place
+        raise ApiError(0, "NotUnderstood", f"{method} {path}", str(error)) from error
+    return document
+
+
 def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:
     try:
         answer = json.loads(data)
     except ValueError:
+        answer = {}
+    if not isinstance(answer, dict):
         answer = {}
     return ApiError(status, answer.get("reason", "Refused"), f"{method} {path}", answer.get("message", ""))
 

@@ -1,8 +1,9 @@
 """Decides AvatarAvailable: the next call would show a face. Whatever it says, calls go on as avatar.onFailure says."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, AvatarProvider, OnAvatarFailure, Reason
+from agentspec import AvatarAgentSpec, AvatarProvider, OnAvatarFailure, Reason, WorkerStatus
 from controller.observation import WorkerSeen
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import quoted
@@ -15,19 +16,38 @@ def seats(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen]) -> int | None:
     return max(0, spec.avatar.max_sessions - sum(worker.status.avatars for worker in workers if worker.status))
 
 
-def avatar(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen]) -> Verdict:
-    """Whether the next call would show a face, as far as the last ones tell."""
+@dataclass(frozen=True, slots=True)
+class AvatarFailure:
+    """An avatar did not come."""
+
+    pod: str
+    problem: str
+
+
+def newest_failure(
+    known: AvatarFailure | None, pod: str, before: WorkerStatus | None, now: WorkerStatus
+) -> AvatarFailure | None:
+    """The newest that is known of an agent's avatars, if it is a failure, once a worker has told its state.
+
+    A worker keeps its last problem until an avatar comes: it failed again when the problem is another one, or when a
+    call with an avatar has ended and the problem is still there.
+    """
+    if now.avatar_problem:
+        again = before is None or now.avatar_problem != before.avatar_problem or now.avatars < before.avatars
+        return AvatarFailure(pod, now.avatar_problem) if again else known
+    came = now.avatars > 0 or (before is not None and bool(before.avatar_problem))
+    return None if came else known
+
+
+def avatar(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen], failure: AvatarFailure | None) -> Verdict:
+    """Whether the next call would show a face, as far as the last one tells."""
     if spec.avatar.provider is AvatarProvider.NONE:
         return true(Reason.NO_AVATAR_DECLARED, "The agent speaks without a face (spec.avatar.provider: None).")
     otherwise = "ends" if spec.avatar.on_failure is OnAvatarFailure.END_CALL else "goes on by voice"
-    heard = [(worker.pod.name, worker.status) for worker in workers if worker.status is not None]
-    failed = [(pod, status.avatar_problem) for pod, status in heard if status.avatar_problem]
-    showing = any(status.avatars and not status.avatar_problem for _, status in heard)
-    if failed and not showing:
-        pod, problem = failed[0]
+    if failure is not None:
         return false(
             Reason.AVATAR_FAILING,
-            f"The last avatar did not come: {quoted(problem)} (pod {pod}). A call without one "
+            f"The last avatar did not come: {quoted(failure.problem)} (pod {failure.pod}). A call without one "
             f"{otherwise} (spec.avatar.onFailure). Check the provider's account (key, seats, face and PAL ids), and "
             "that it can reach spec.livekit.url from the internet; the next avatar that comes clears this.",
         )

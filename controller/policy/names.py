@@ -64,6 +64,15 @@ def _rivals(claim: Claim, other: Claim) -> bool:
     return (claim.server, claim.name) == (other.server, other.name) and claim.key != other.key
 
 
+def still_in_use(claim: Claim, user: Key) -> Verdict:
+    """The name is this agent's by right, and workers of another agent, `user`, still take calls under it."""
+    return false(
+        Reason.NAME_TAKEN,
+        f"Workers of {KIND} {user} are still registered as {claim.name!r} on {claim.server}, by its earlier manifest. "
+        "This agent starts by itself when they have left; if they stay, look at the conditions of that one.",
+    )
+
+
 def name_unique(claim: Claim, older: Claim | None, automatic: bool) -> Verdict:
     """Whether the name is the agent's own; `older`: the claim that holds it instead."""
     if automatic:

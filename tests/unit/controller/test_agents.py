@@ -125,7 +125,7 @@ def test_of_two_that_want_one_name_the_older_has_it_and_both_are_told() -> None:
 @pytest.mark.parametrize(
     "release",
     [
-        pytest.param(lambda agents: agents.lose(ONE), id="it is gone"),
+        pytest.param(lambda agents: agents.lose(ONE, f"uid-{ONE.name}"), id="it is gone"),
         pytest.param(lambda agents: agents.see(document(ONE, 2, deleted=True, agentName="desk")), id="it is going"),
         pytest.param(lambda agents: agents.see(document(ONE, 2, 2, agentName="other")), id="it took another name"),
         pytest.param(
@@ -170,7 +170,23 @@ def test_automatic_dispatch_is_one_claim_for_each_server() -> None:
 
 
 def test_an_agent_that_nobody_knows_can_be_lost() -> None:
-    assert Agents().lose(ONE) == {ONE}
+    assert Agents().lose(ONE, "uid-1") == {ONE}
+
+
+def test_the_end_of_an_agent_is_not_that_of_its_successor() -> None:
+    agents = Agents()
+    agents.see(document(ONE, uid="uid-new"))
+    assert agents.lose(ONE, "uid-old") == set()
+    assert agents.get(ONE) is not None
+
+
+def test_an_answer_that_comes_after_the_end_brings_no_ghost_back() -> None:
+    agents = Agents()
+    written = document(ONE)
+    agents.see(written)
+    agents.lose(ONE, written["metadata"]["uid"])
+    assert agents.answered(document(ONE, 2)) == set()
+    assert agents.get(ONE) is None
 
 
 def test_agents_of_a_namespace() -> None:
@@ -196,7 +212,8 @@ def test_whatever_happens_exactly_one_holds_a_name_and_who_wins_or_loses_it_is_t
     for version, (key, name, created) in enumerate(happenings, start=1):
         before = holders(agents)
         if name == "gone":
-            concerned = agents.lose(key)
+            there = agents.get(key)
+            concerned = agents.lose(key, "" if there is None else there.uid)
         else:
             concerned = agents.see(
                 document(

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from agentspec import ConditionStatus, Reason
+from agentspec import ConditionStatus, Reason, WorkerStatus
 from controller.observation import WorkerSeen
-from controller.policy.avatar import avatar, seats
+from controller.policy.avatar import AvatarFailure, avatar, newest_failure, seats
 from tests.unit.controller.builders import TAVUS, spec, status, worker
 
 NO_SEAT = "User has reached maximum\nconcurrent conversations."
@@ -68,7 +68,7 @@ def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int |
         ),
         pytest.param(
             TAVUS,
-            [showing("a", 1), showing("b", 0, NO_SEAT)],
+            [showing("b", 0, NO_SEAT), showing("a", 1)],
             "True",
             Reason.AVATAR_SEATS_FREE,
             "Seats are free",
@@ -82,7 +82,43 @@ def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int |
 def test_avatar_available(
     face: dict[str, Any], workers: list[WorkerSeen], state: str, reason: Reason, told: str
 ) -> None:
-    verdict = avatar(spec(avatar=face), workers)
+    failure = None
+    for one in workers:
+        if one.status is not None:
+            failure = newest_failure(failure, one.pod.name, None, one.status)
+    verdict = avatar(spec(avatar=face), workers, failure)
     assert (verdict.status, verdict.reason) == (ConditionStatus(state), reason)
     assert told in verdict.message
     assert len(verdict.message) < 1000
+
+
+def told(known: AvatarFailure | None, *stories: tuple[str, int, str]) -> AvatarFailure | None:
+    """What is known after workers told, one after the other, how many avatars they have and their last problem."""
+    before: dict[str, WorkerStatus] = {}
+    for pod, avatars, problem in stories:
+        now = status(avatars=avatars, avatar_problem=problem)
+        known = newest_failure(known, pod, before.get(pod), now)
+        before[pod] = now
+    return known
+
+
+FAILED = AvatarFailure("a", "no seat")
+
+
+@pytest.mark.parametrize(
+    ("stories", "known"),
+    [
+        pytest.param([("a", 1, ""), ("a", 0, "no seat")], FAILED, id="an avatar does not come"),
+        pytest.param([("a", 0, "no seat"), ("b", 1, ""), ("b", 0, "")], None, id="then another worker's comes"),
+        pytest.param(
+            [("a", 0, "no seat"), ("b", 1, ""), ("a", 0, "no seat")], None, id="an old problem told again is no news"
+        ),
+        pytest.param(
+            [("a", 0, "no seat"), ("b", 1, ""), ("a", 1, "no seat"), ("a", 0, "no seat")], FAILED, id="it fails again"
+        ),
+        pytest.param([("a", 0, "no seat"), ("a", 1, "")], None, id="its next one comes"),
+        pytest.param([("a", 0, "no seat"), ("b", 0, "")], FAILED, id="an idle worker tells nothing of avatars"),
+    ],
+)
+def test_the_newest_fact_counts(stories: list[tuple[str, int, str]], known: AvatarFailure | None) -> None:
+    assert told(None, *stories) == known

@@ -44,8 +44,8 @@ class Scene:
     def _seen(self, document: Document) -> None:
         self.found += self.agents.see(document)
 
-    def _lost(self, key: Key) -> None:
-        self.missed += self.agents.lose(key)
+    def _lost(self, key: Key, uid: str) -> None:
+        self.missed += self.agents.lose(key, uid)
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +83,7 @@ def test_what_the_watch_missed_is_taken_up() -> None:
         assert [key.name for key in scene.missed] == ["gone"]
         assert scene.server.asked["get", "AvatarAgent"] == 2, "only what was missed is read whole"
         assert {agent.key.name for agent in scene.agents.all()} == {"new", "changed", "same"}
+        scene.resync.watch_told()
         assert await scene.resync.compare()
         assert scene.resync.behind_since is None
 
@@ -124,7 +125,9 @@ def test_a_watch_that_stays_behind_is_noticed_from_the_first_time_on() -> None:
         assert since is not None
         assert 0 < since < PERIOD_SECONDS
         assert await scene.resync.compare()
-        assert scene.resync.behind_since is None, "the last list showed nothing new"
+        assert scene.resync.behind_since == since, "a quiet minute is no sign of life"
+        scene.resync.watch_told()
+        assert scene.resync.behind_since is None
 
     played(scenario)
 
@@ -167,10 +170,12 @@ def test_it_is_compared_every_minute_and_soon_again_after_a_failure() -> None:
 def test_who_waits_for_the_resource_waits_until_it_is_served() -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
-        waiting = asyncio.create_task(scene.resync.wait_for_resource())
+        scene.put(ONE, told=False)
+        waiting = asyncio.create_task(scene.resync.see_all())
         await asyncio.sleep(600)
         assert not waiting.done()
         scene.server.failures.clear()
         await asyncio.wait_for(waiting, RETRY_SECONDS + 1)
+        assert scene.found == [ONE]
 
     played(scenario)

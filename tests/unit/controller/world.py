@@ -113,7 +113,7 @@ class World:
     def remove_agent(self) -> None:
         """Somebody deletes the AvatarAgent."""
         self.server.remove(AVATAR_AGENT, "shop", "ava")
-        self.agents.lose(KEY)
+        self.agents.lose(KEY, "uid-ava")
 
     def put_pod(self, name: str, said: WorkerStatus | None = None, **changes: str) -> None:
         """A worker pod of the present configuration runs, and says something; `changes`: template or config_map."""
