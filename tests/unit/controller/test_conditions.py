@@ -3,7 +3,7 @@
 import pytest
 
 from agentspec import Condition, ConditionType, Reason
-from controller.policy.conditions import assemble, ready, worth_telling
+from controller.policy.conditions import assemble, obstacle, ready, warns, worth_telling
 from controller.policy.verdict import Verdict, false, true, unknown
 
 GOOD = true(Reason.REGISTERED, "1 of 1 workers are registered as 'ava'.")
@@ -149,3 +149,54 @@ def test_worth_telling_of_one_condition(
     kind: ConditionType, before: Verdict | None, after: Verdict, told: list[str]
 ) -> None:
     assert changed(kind, before, after) == told
+
+
+INVALID = false(Reason.INVALID_SPEC, "Correct it.")
+
+
+@pytest.mark.parametrize(
+    ("found", "fault", "told"),
+    [
+        pytest.param(verdicts(), None, "", id="nothing"),
+        pytest.param(
+            verdicts(avatar=NO_FACE, workers=STARTING, credentials=ASKED_IN_VAIN, limited=LIMITED),
+            None,
+            "",
+            id="what workers can do without, or nobody knows",
+        ),
+        pytest.param(verdicts(knowledge=EMPTY), None, "KnowledgeLoaded is true", id="one"),
+        pytest.param(
+            verdicts(knowledge=EMPTY, credentials=BROKEN, name=TAKEN),
+            None,
+            "CredentialsValid is true and NameUnique is true and KnowledgeLoaded is true",
+            id="all, in the order in which to mend them",
+        ),
+        pytest.param(verdicts(), INVALID, "the manifest is corrected", id="the manifest itself"),
+        pytest.param(
+            verdicts(name=TAKEN), INVALID, "NameUnique is true and the manifest is corrected", id="it, and more"
+        ),
+    ],
+)
+def test_what_holds_changes_back_is_named(
+    found: dict[ConditionType, Verdict], fault: Verdict | None, told: str
+) -> None:
+    assert obstacle(found, fault) == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "expected"),
+    [
+        pytest.param(ConditionType.READY, BROKEN, True, id="not ready"),
+        pytest.param(ConditionType.READY, GOOD, False, id="ready"),
+        pytest.param(
+            ConditionType.READY, false(Reason.SUSPENDED, ""), False, id="not ready because somebody wishes it"
+        ),
+        pytest.param(ConditionType.CREDENTIALS_VALID, ASKED_IN_VAIN, False, id="not known"),
+        pytest.param(ConditionType.PROGRESSING, ROLLING, False, id="a roll-out"),
+        pytest.param(ConditionType.SCALING_LIMITED, LIMITED, True, id="at its limit: true is the bad news"),
+        pytest.param(ConditionType.SCALING_LIMITED, false(Reason.WITHIN_LIMITS, ""), False, id="within its limits"),
+    ],
+)
+def test_what_is_worth_a_warning(kind: ConditionType, verdict: Verdict, expected: bool) -> None:
+    (found,) = assemble([], {kind: verdict}, generation=1, now="now")
+    assert warns(found) is expected

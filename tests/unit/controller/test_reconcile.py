@@ -8,8 +8,8 @@ import pytest
 from agentspec import ConditionType, Demand
 from agentspec.wire import WorkerStatus
 from controller.cluster.client import ApiError
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD_DISRUPTION_BUDGET, SECRET
-from controller.observation import ProviderVerdict
+from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET, SECRET
+from controller.observation import Key, ProviderVerdict
 from controller.policy.rollout import STILL_SECONDS
 from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS
 from controller.report import NUMBERS_SECONDS
@@ -173,17 +173,71 @@ def test_rejected_credentials_are_told_and_looked_at_again_soon(monkeypatch: pyt
     played(monkeypatch, scenario)
 
 
-def test_a_spec_that_cannot_be_used_is_told_and_what_runs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+BAD_PATTERN = {"roomNamePattern": "("}
+
+
+def test_a_bad_pattern_is_told_and_what_runs_goes_on_and_follows_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        room = {"scaling": {"maxWorkers": 3, "freeSlots": 0}, "worker": {"callsPerWorker": 2}}
+        world.put_agent(**room)
+        await ready(world)
+        before = world.workers["spec"]["template"]
+        world.put_agent(**room, dispatch=BAD_PATTERN)
+        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 5}), asyncio.get_running_loop().time())
+        await world.rolled_out()
+        status_, reason, message = world.condition(ConditionType.READY)
+        assert (status_, reason) == ("False", "InvalidSpec")
+        assert "spec.dispatch.roomNamePattern" in message
+        assert world.condition(ConditionType.PROGRESSING)[1:] == (
+            "RollOutHeldBack",
+            "Workers go on as they are; nothing new is rolled out until the manifest is corrected.",
+        )
+        assert world.condition(ConditionType.WORKERS_REGISTERED)[0] == "True"
+        assert world.replicas == 3, "calls that wait still bring workers"
+        assert world.workers["spec"]["template"] == before
+
+    played(monkeypatch, scenario)
+
+
+def test_under_a_bad_pattern_a_deleted_deployment_is_missed_and_comes_back_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scenario(world: World) -> None:
         await ready(world)
-        workers = world.workers
-        world.put_agent(dispatch={"roomNamePattern": "("})
+        world.put_agent(dispatch=BAD_PATTERN)
         await world.reconcile()
+        world.server.remove(DEPLOYMENT, "shop", "ava-worker")
+        world.server.remove(POD, "shop", "pod-1")
+        assert await world.reconcile() == NOT_READY_SECONDS
+        assert world.condition(ConditionType.WORKERS_REGISTERED) == (
+            "False",
+            "RollOutHeldBack",
+            "No worker is started until the manifest is corrected.",
+        )
+        agent = world.agents.get(KEY)
+        assert agent is not None
+        assert agent.status["workers"]["registered"] == 0
+        assert world.server.names(DEPLOYMENT) == set()
+        world.put_agent()
         await world.reconcile()
-        ready_, reason, message = world.condition(ConditionType.READY)
-        assert (ready_, reason) == ("False", "InvalidSpec")
-        assert "spec.dispatch.roomNamePattern" in message
-        assert world.workers == workers
+        assert world.replicas == 1
+
+    played(monkeypatch, scenario)
+
+
+def test_an_agent_whose_pattern_became_bad_keeps_its_name_from_a_younger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await ready(world)
+        world.put_agent(dispatch=BAD_PATTERN)
+        world.put_agent("eve", day=3, agentName="ava")
+        await world.reconcile()
+        await world.reconciler.reconcile(Key("shop", "eve"))
+        assert world.condition(ConditionType.NAME_UNIQUE)[0] == "True"
+        younger = world.agents.get(Key("shop", "eve"))
+        assert younger is not None
+        told = {one["type"]: one["reason"] for one in younger.status["conditions"]}
+        assert told["NameUnique"] == "NameTaken"
+        assert world.server.names(DEPLOYMENT) == {"ava-worker"}
 
     played(monkeypatch, scenario)
 

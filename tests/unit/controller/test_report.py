@@ -258,3 +258,19 @@ def test_a_namesake_of_a_forgotten_agent_is_written_at_once() -> None:
         assert len(scene.writes) == 2
 
     played(scenario)
+
+
+def test_a_wish_is_no_warning_and_a_limit_is_one() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.report(READY)
+        await asyncio.sleep(WRITE_SECONDS)
+        await scene.report({ConditionType.READY: false(Reason.SUSPENDED, "Write suspend: false.")})
+        await asyncio.sleep(WRITE_SECONDS)
+        await scene.report({ConditionType.SCALING_LIMITED: true(Reason.MAX_WORKERS_REACHED, "Raise it.")})
+        assert scene.told == [
+            ("Normal", "AllChecksPassed"),
+            ("Normal", "Suspended"),
+            ("Warning", "MaxWorkersReached"),
+        ]
+
+    played(scenario)

@@ -1,11 +1,7 @@
-"""The environment, read once; and the log's form."""
-
-import json
-import logging
+"""The environment, read once."""
 
 import pytest
 
-from controller.logs import JSONFormatter, configure
 from controller.settings import Settings, SettingsError
 
 LEAST = {"WORKER_IMAGE": "worker:1", "LEASE_NAMESPACE": "system"}
@@ -73,28 +69,3 @@ def test_who_may_connect_to_workers(operator: str | None, monitoring: str | None
 def test_what_is_missing_is_named(environment: dict[str, str], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         Settings.from_environment({"WORKER_IMAGE": "worker:1", **environment})
-
-
-def test_a_log_line_is_one_object_with_facts_as_fields() -> None:
-    record = logging.makeLogRecord({"name": "controller.x", "levelname": "INFO", "msg": "scaled", "agent": "shop/ava"})
-    entry = json.loads(JSONFormatter().format(record))
-    assert (entry["message"], entry["agent"], entry["level"]) == ("scaled", "shop/ava", "info")
-    assert "args" not in entry
-    assert entry["time"].endswith("+00:00")
-
-
-@pytest.mark.parametrize(
-    ("logger", "level"),
-    [("kopf._cogs.clients.watching", "warning"), ("kopf._core.reactor.queueing", "error"), ("controller.x", "error")],
-    ids=["kopf repeats a request", "kopf fails", "the controller fails"],
-)
-def test_an_api_server_that_is_away_is_no_error(logger: str, level: str, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = logging.root.handlers[:], logging.root.level
-    logging.root.handlers.clear()  # or configure() would close those of pytest
-    try:
-        configure()
-        logging.getLogger(logger).error("Request attempt #1/9 failed; will retry")
-    finally:
-        logging.root.handlers[:], logging.root.level = kept
-    (line,) = capsys.readouterr().err.splitlines()
-    assert json.loads(line)["level"] == level

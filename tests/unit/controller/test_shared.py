@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from agentspec import Reason
+from agentspec import ConditionType, Reason
 from controller.cluster.client import ApiError
-from controller.cluster.kinds import NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
+from controller.cluster.kinds import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
 from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import SETTLED_SECONDS, World, played
 
@@ -113,5 +113,24 @@ def test_a_failure_is_the_reconciles_that_needed_it(monkeypatch: pytest.MonkeyPa
         await asyncio.gather(*(world.shared.ensure("shop") for _ in range(3)))
         assert there(world) == ({NAME}, {NAME})
         assert applied(world) == (1, 2)
+
+    played(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, NETWORK_POLICY])
+def test_a_right_to_read_it_that_is_missing_is_told_and_nothing_is_made(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    async def scenario(world: World) -> None:
+        world.server.failures["get", kind.kind] = ApiError(403, "Forbidden", "GET", f"{kind.plural} is forbidden")
+        await world.reconcile()
+        status, reason, message = world.condition(ConditionType.READY)
+        assert (status, reason) == ("False", "ApplyRefused")
+        assert f"{kind.plural} is forbidden" in message
+        assert world.condition(ConditionType.PROGRESSING)[1] == "RollOutHeldBack"
+        assert world.server.names(DEPLOYMENT) == set()
+        world.server.failures.clear()
+        await world.reconcile()
+        assert world.replicas == 1
 
     played(monkeypatch, scenario)

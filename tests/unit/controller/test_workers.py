@@ -22,7 +22,7 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             "",
             "",
             (TRUE, Reason.REGISTERED),
-            "are registered as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image. Check spec.worker.image",
+            "as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image. Check spec.worker.image",
             id="one is enough, and the other's trouble is told",
         ),
         pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_WANTED), "the first waiting call", id="none is wanted"),
