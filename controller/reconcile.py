@@ -26,7 +26,7 @@ from controller.streams import WorkerStreams
 
 NOT_READY_SECONDS = 10.0
 """When to look again at an agent that is not ready: LiveKit may accept its keys by then."""
-READY_SECONDS = 300.0
+READY_SECONDS = 600.0
 """When to look again at one that is: everything that matters is watched, followed or read again by itself."""
 
 
