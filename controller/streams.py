@@ -117,9 +117,9 @@ class WorkerStreams:
         url = f"http://{host}:{WORKER_PORT}/status?watch"
         async with self._session.get(url, timeout=_TIMEOUT) as response:
             response.raise_for_status()
-            said = b""
+            said, status = b"", None
             async for line in response.content:
-                if line != said:  # else it is a heartbeat: a thousand workers beat fifty times a second
+                if status is None or line != said:  # else a heartbeat: a thousand workers beat fifty times a second
                     said, status = line, WorkerStatus.model_validate_json(line)
                 if self._fleet.hear_worker(key, pod.name, status, time.monotonic()):
                     self._changed(key)
