@@ -7,6 +7,7 @@ import pytest
 from agentspec import Demand, DispatchMode, DispatchSpec
 from controller.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet, deletion_costs
 from controller.observation import Key, PodSeen, WorkerSeen
+from controller.policy.names import Claim, server_of
 from controller.policy.rollout import RollOut
 from controller.policy.scale import Load
 from tests.unit.controller.builders import TAVUS, pod, spec, status, worker
@@ -179,3 +180,32 @@ def test_supply_tells_the_free_seats(avatar: dict[str, Any], free: int | None) -
 )
 def test_busy_workers_are_dear(seen: list[WorkerSeen], costs: dict[str, str]) -> None:
     assert deletion_costs(seen) == costs
+
+
+@pytest.mark.parametrize(
+    ("others", "mine", "user"),
+    [
+        pytest.param(
+            {"agent_name": "desk"}, None, Key("shop", "eva"), id="another agent's worker takes calls under it"
+        ),
+        pytest.param({"agent_name": "desk", "draining": True}, None, None, id="it drains"),
+        pytest.param({"agent_name": "desk", "registered": False}, None, None, id="it is not registered"),
+        pytest.param({"agent_name": "hall"}, None, None, id="it has another name"),
+        pytest.param({"agent_name": "desk"}, "desk", None, id="so do this agent's own already"),
+        pytest.param({"agent_name": "desk"}, "hall", Key("shop", "eva"), id="this agent's have another name"),
+    ],
+)
+def test_who_else_uses_a_name(others: dict[str, Any], mine: str | None, user: Key | None) -> None:
+    made, eva = fleet(pod()), Key("shop", "eva")
+    made.declare(eva, spec())
+    made.see_pods(eva, [pod("pod-2")])
+    made.hear_worker(eva, "pod-2", status(**others), 0.0)
+    if mine is not None:
+        made.hear_worker(KEY, "pod-1", status(agent_name=mine), 0.0)
+    claim = Claim(KEY, server_of(spec().livekit.url, "shop"), "desk", "2026-01-01T00:00:00Z", "uid-1")
+    assert made.other_user(claim, 1.0) == user
+    assert made.other_user(claim, WORKER_MEMORY_SECONDS + 1) is None, "silence is no use"
+    elsewhere = Claim(KEY, server_of("wss://elsewhere.example", "shop"), "desk", "2026-01-01T00:00:00Z", "uid-1")
+    assert made.other_user(elsewhere, 1.0) is None
+    made.forget(eva)
+    assert made.other_user(claim, 1.0) is None

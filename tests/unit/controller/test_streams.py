@@ -212,6 +212,16 @@ class Session:
             await asyncio.Event().wait()
 
 
+async def test_a_pod_that_moved_is_listened_to_where_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = RealWorker()
+    async with followed(monkeypatch, worker.status) as (following, made, _):
+        await asyncio.wait_for(following.heard(KEY), 5)
+        # A node that was started anew gives its pods other addresses, and theirs to others.
+        following.follow(KEY, [pod("pod-1", ip="127.0.0.2")])
+        await asyncio.wait_for(worker.left.wait(), 5)
+        assert made.agents[KEY].reports, "what it said last still counts for a while"
+
+
 class Scene:
     """Streams over such a session."""
 
