@@ -178,7 +178,7 @@ BAD_PATTERN = {"roomNamePattern": "("}
 
 def test_a_bad_pattern_is_told_and_what_runs_goes_on_and_follows_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
-        room = {"scaling": {"maxWorkers": 3, "freeSlots": 0}, "worker": {"callsPerWorker": 2}}
+        room: dict[str, Any] = {"scaling": {"maxWorkers": 3, "freeSlots": 0}, "worker": {"callsPerWorker": 2}}
         world.put_agent(**room)
         await ready(world)
         before = world.workers["spec"]["template"]
