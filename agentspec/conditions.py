@@ -111,7 +111,7 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     """New workers are coming, old ones finish their calls; the message counts both."""
     ROLL_OUT_AWAITED = "RollOutAwaited"
-    """A change was seen, and is rolled out once it has stood still for a moment: changes that come together make one."""
+    """A change was seen, and is rolled out once it has stood still for a moment: what comes together makes one."""
     ROLL_OUT_HELD_BACK = "RollOutHeldBack"
     """A change is not rolled out because something it needs is missing; what ran before goes on."""
 

@@ -8,6 +8,7 @@ engine's own parse of it, and patterns with too many are refused.
 import re
 import warnings
 from collections.abc import Iterable
+from functools import lru_cache
 from re import _constants as opcodes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
@@ -25,6 +26,7 @@ class RoomPatternInvalid(ValueError):
     """The pattern cannot be used; the message says why."""
 
 
+@lru_cache(maxsize=4096)
 def compiled(pattern: str) -> re.Pattern[str]:
     """The pattern ready for use. Raises RoomPatternInvalid."""
     try:

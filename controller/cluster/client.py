@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
+from pydantic_core import from_json
 
 from controller.cluster.kinds import Kind
 from controller.cluster.retries import pause
@@ -126,7 +127,7 @@ class KubeClient:
                 if response.status != 200:
                     raise _refusal("WATCH", path, response.status, await response.read())
                 while line := await response.content.readline(max_line_length=LONGEST_EVENT):
-                    event = json.loads(line)
+                    event = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
                         code, reason = status.get("code", 0), status.get("reason", "")
@@ -237,7 +238,7 @@ def _accepted(metadata: str | None) -> str:
 
 def _document(method: str, path: str, data: bytes) -> Document:
     try:
-        document: Document = json.loads(data)
+        document: Document = from_json(data)
     except ValueError as error:  # something in between answers in the API server's place
         raise ApiError(0, "NotUnderstood", f"{method} {path}", str(error)) from error
     return document
@@ -245,7 +246,7 @@ def _document(method: str, path: str, data: bytes) -> Document:
 
 def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:
     try:
-        answer = json.loads(data)
+        answer = from_json(data)
     except ValueError:
         answer = {}
     if not isinstance(answer, dict):
