@@ -74,8 +74,7 @@ def controller(controller_kubeconfig: Path, tmp_path_factory: pytest.TempPathFac
     """The controller as its own process, serving all namespaces; it must not have failed at anything."""
     with running(sys.executable, controller_kubeconfig, tmp_path_factory.mktemp("log") / "controller.log") as process:
         yield process
-        unexpected = [line for line in process.log() if line["level"] in ("error", "critical") or "exception" in line]
-        assert unexpected == []
+        assert process.unexpected() == []
 
 
 @pytest.fixture

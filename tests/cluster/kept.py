@@ -37,8 +37,7 @@ class Kept:
 
     def unexpected(self) -> list[dict[str, Any]]:
         """What was logged and should not have been."""
-        lines = [line for start in self.starts for line in start.log()]
-        return [line for line in lines if line["level"] in ("error", "critical") or "exception" in line]
+        return [line for start in self.starts for line in start.unexpected()]
 
     async def run(self) -> None:
         """Start it again and again, until cancelled."""

@@ -106,13 +106,16 @@ async def _declared(world: World) -> dict[Child, dict[str, Any]]:
 
 
 async def _are_back(world: World, before: dict[Child, dict[str, Any]]) -> None:
-    for (kind, name), essence in before.items():
+    """All of them, within the time that each has."""
 
-        async def restored(kind: Kind = kind, name: str = name, essence: dict[str, Any] = essence) -> bool:
+    async def is_back(kind: Kind, name: str, essence: dict[str, Any]) -> None:
+        async def restored() -> bool:
             document = await world.client.get(kind, world.namespace, name)
             return document is not None and _essence(document) == essence
 
         await eventually(restored, f"{kind.kind} {name} is as it was: {essence}", BACK_SECONDS)
+
+    await asyncio.gather(*(is_back(kind, name, essence) for (kind, name), essence in before.items()))
 
 
 def _essence(document: dict[str, Any]) -> dict[str, Any]:
