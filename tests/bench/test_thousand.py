@@ -128,15 +128,14 @@ def show(taken: Mapping[str, Taken]) -> None:
         "acted on, ms each": [1000 * one.acted / AGENTS for one in taken.values()],
         "serving, ms each": [1000 * one.serving / AGENTS for one in taken.values()],
         "processor, ms each": [1000 * one.processor / AGENTS for one in taken.values()],
-        "idle, % of a core": [100 * one.idle for one in taken.values()],
         "peak memory, MB": [one.megabytes for one in taken.values()],
+        "idle, % of a core": [100 * one.idle for one in taken.values()],
     }
     print(f"\n{AGENTS} objects, {len(nodes.NAMESPACES)} simulated nodes; one program after the other")
-    print(f"{'':28}" + "".join(f"{name:>12}" for name in [*taken, "ratio"]))
+    print(f"{'':24}" + "".join(f"{name:>12}" for name in [*taken, "ratio"]))
     for what, values in rows.items():
-        print(
-            f"{what:28}" + "".join(f"{value:12.2f}" for value in values) + f"{values[0] / max(values[1], 0.01):12.2f}"
-        )
+        ratio = f"{values[0] / values[1]:12.2f}" if values[1] >= 0.1 else f"{'-':>12}"  # the bare handler idles at 0
+        print(f"{what:24}" + "".join(f"{value:12.2f}" for value in values) + ratio)
     for name in (CONTROLLER, BARE):
         counts = taken[name].written
         resources = sorted({to.resource for to in counts})
