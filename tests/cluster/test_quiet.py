@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controller.cluster.client import FIELD_MANAGER
 from controller.cluster.kinds import AVATAR_AGENT, EVENT, POD, SECRET
 from tests.cluster.background import Stage
 from tests.cluster.kept import kept
@@ -76,4 +77,13 @@ async def _documents(world: World) -> dict[str, dict[str, Any]]:
     pods = [(POD, pod) for pod in await world.client.list(POD, world.namespace)]
     for kind, document in [*pods, *await world.made()]:
         found[f"{kind.kind}/{document['metadata']['name']}"] = document
+    # Kubernetes itself notes after ten minutes (progressDeadlineSeconds) that these workers do not start.
+    found["Deployment/stuck-worker"] = _of_the_controller(found["Deployment/stuck-worker"])
     return found
+
+
+def _of_the_controller(document: dict[str, Any]) -> dict[str, Any]:
+    """What the controller's writes would change, the time of the last one included."""
+    fields = [entry for entry in document["metadata"]["managedFields"] if entry["manager"] == FIELD_MANAGER]
+    assert fields
+    return {"generation": document["metadata"]["generation"], "spec": document["spec"], "fields": fields}
