@@ -140,7 +140,33 @@ async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one
 
     await eventually(arrived, "the last texts have reached the workers", NOTICED_SECONDS)
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
-    assert await world.roll_outs("ava") <= 3, "the manifest's changes together, and the ConfigMap's when it was read"
+    assert await world.roll_outs("ava") == 2, "one for the first configuration, one for all changes"
+
+
+async def test_another_image_and_other_knowledge_are_one_roll_out_each_and_cut_no_call(world: World) -> None:
+    knowledge = [{"configMapRef": {"name": "facts"}}]
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 500."))
+    first = await running(world, knowledge=knowledge)
+    first.calls = 1
+    image = {"callsPerWorker": 1, "image": "worker.example/image:next"}
+    await world.declare("ava", knowledge=knowledge, worker=image)
+    await replaced(world, first)
+    (second,) = world.standin.of("ava")
+    assert await _images(world, second) == ["worker.example/image:next"]
+    assert await world.roll_outs("ava") == 2
+    await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 600."))
+    await replaced(world, second)
+    (third,) = world.standin.of("ava")
+    assert "An hour is 600." in await world.configuration(third.pod)
+    assert world.standin.workers[first.pod] is first, "it has its call, two configurations later"
+    first.calls = 0
+    await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
+    assert await world.roll_outs("ava") == 3
+
+
+async def _images(world: World, worker: Worker) -> list[str]:
+    (spec,) = [pod["spec"] for pod in await world.pods("ava") if pod["metadata"]["name"] == worker.pod]
+    return [container["image"] for container in spec["containers"]]
 
 
 async def test_a_key_that_a_config_map_lacks_is_named(world: World) -> None:

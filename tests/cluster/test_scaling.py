@@ -1,13 +1,15 @@
 """Workers follow calls: demand brings them, idle ones leave, busy ones stay."""
 
+import asyncio
 import subprocess
 from typing import Any
 
 import aiohttp
 
-from agentspec import Demand, Supply
+from agentspec import ConditionType, Demand, Supply
 from agentspec.names import DEMAND_AUDIENCE
 from controller.cluster.kinds import SERVICE_ACCOUNT
+from tests.cluster.instance import kubectl
 from tests.cluster.process import GATEWAY_NAME, GATEWAY_NAMESPACE, RunningController
 from tests.cluster.world import World, eventually
 
@@ -117,6 +119,63 @@ async def test_an_agent_may_have_no_worker_until_somebody_calls(world: World, co
     assert world.standin.of("ava") == []
     await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 1})
     await eventually(lambda: workers(world, 1), "one worker")
+
+
+async def test_kubectl_scale_sets_how_many_workers_a_fixed_agent_has(
+    world: World, controller: RunningController
+) -> None:
+    await world.declare("ava", scaling={"mode": "Fixed", "workers": 1})
+    await eventually(lambda: workers(world, 1), "one worker")
+    await _scaled_by_hand(world, 3)
+    await _scaled_by_hand(world, 2)
+
+
+async def _scaled_by_hand(world: World, number: int) -> None:
+    command = ("-n", world.namespace, "scale", "avataragent", "ava", f"--replicas={number}")
+    await asyncio.to_thread(kubectl, world.cluster, *command)
+    await eventually(lambda: workers(world, number), f"{number} workers")
+    deployment = await world.deployment("ava")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == number
+
+
+async def test_a_suspended_agent_finishes_its_call_keeps_all_but_its_workers_and_comes_back(
+    world: World, controller: RunningController
+) -> None:
+    await world.declare("ava")
+    await world.becomes("ava", "True")
+    (busy,) = world.standin.of("ava")
+    busy.calls = 1
+    await eventually(lambda: _calls(world, 1), "the call is counted")
+    before = await _all_but_pods(world)
+    await world.declare("ava", suspend=True)
+    seen = await world.becomes("ava", "True", "Draining", ConditionType.PROGRESSING)
+    assert "1 worker" in seen["message"]
+    await world.becomes("ava", "False", "Suspended")
+    await eventually(lambda: _leaves(world), "no worker is wanted, and one leaves with its call")
+    await controller.reconciles(world, "ava", 3)
+    assert world.standin.workers == {busy.pod: busy}, "the call goes on, and nobody comes in its place"
+    assert busy.draining
+    assert await _all_but_pods(world) == before
+    busy.calls = 0
+    await world.becomes("ava", "False", "Suspended", ConditionType.PROGRESSING)
+    assert await world.pods("ava") == []
+    assert await _all_but_pods(world) == before
+    await world.declare("ava", suspend=False)
+    await world.becomes("ava", "True")
+    assert len(world.standin.of("ava")) == 1
+    assert await world.roll_outs("ava") == 1
+
+
+async def _all_but_pods(world: World) -> set[str]:
+    return {child for child in await world.children() if not child.startswith("Pod/")}
+
+
+async def _leaves(world: World) -> bool:
+    status, deployment = (await world.agent("ava"))["status"], await world.deployment("ava")
+    assert deployment is not None
+    leaving = status["workers"]["draining"] == 1 and status["calls"]["active"] == 1
+    return bool(leaving and status["workers"]["desired"] == 0 and deployment["spec"]["replicas"] == 0)
 
 
 async def test_only_the_gateway_may_report_demand(world: World, controller: RunningController) -> None:
