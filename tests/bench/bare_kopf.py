@@ -1,31 +1,25 @@
-"""The peer: a kopf handler as one writes it first, which applies one Deployment and writes one status field."""
+"""The peer: a plain kopf handler, in a thread as in kopf's documentation: one Deployment applied, one status field."""
 
 import os
 from typing import Any
 
 import kopf
-from kubernetes.aio import client, config
+from kubernetes import client, config
 
 from tests.bench.deployments import deployment
 
 
 @kopf.on.startup()
-async def connect(memo: kopf.Memo, **_: Any) -> None:
-    await config.load_kube_config(os.environ["KUBECONFIG"])  # type: ignore[no-untyped-call]
-    memo.apps = client.AppsV1Api()
-
-
-@kopf.on.cleanup()
-async def disconnect(memo: kopf.Memo, **_: Any) -> None:
-    await memo.apps.api_client.close()
+def connect(**_: Any) -> None:
+    config.load_kube_config(os.environ["KUBECONFIG"])  # type: ignore[no-untyped-call]
 
 
 @kopf.on.create("avataragents.io", "v1alpha1", "avataragents")
-async def created(memo: kopf.Memo, namespace: str | None, name: str, patch: kopf.Patch, **_: Any) -> None:
+def created(namespace: str | None, name: str, patch: kopf.Patch, **_: Any) -> None:
     assert namespace is not None
     document = deployment(namespace, name)
     kopf.adopt(document)
-    await memo.apps.patch_namespaced_deployment(
+    client.AppsV1Api().patch_namespaced_deployment(
         name, namespace, document, field_manager="bare", force=True, _content_type="application/apply-patch+yaml"
     )
     patch.status["agentName"] = name

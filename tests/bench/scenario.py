@@ -16,7 +16,7 @@ DECLARED_AT_ONCE = 10
 BOUND = 280.0
 SETTLE_SECONDS = 30.0
 """What the last objects still bring about: their children's status is written, and looked at."""
-IDLE_SECONDS = 90.0
+IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
