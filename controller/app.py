@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Iterable
 
 import aiohttp
 import kopf
@@ -144,8 +145,7 @@ class Controller:
         swept = time.monotonic()
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            for key in self._fleet.forget_silent_gateways(time.monotonic()):
-                self._queue.add(key)
+            self._look_at(self._fleet.forget_silent_gateways(time.monotonic()))
             if time.monotonic() - swept > SWEEP_SECONDS:
                 await self._shared.remove_unused()
                 swept = time.monotonic()
@@ -159,21 +159,21 @@ class Controller:
         self._agent_lost(key, uid)
 
     def _agent_seen(self, document: Document) -> None:
-        for key in self._agents.see(document):
-            self._queue.add(key)
+        self._look_at(self._agents.see(document))
 
     def _agent_lost(self, key: Key, uid: str) -> None:
-        for concerned in self._agents.lose(key, uid):
-            self._queue.add(concerned)
+        self._look_at(self._agents.lose(key, uid))
 
     def _agent_answered(self, document: Document) -> None:
-        for concerned in self._agents.answered(document):
-            self._queue.add(concerned)
+        self._look_at(self._agents.answered(document))
 
     def _child_changed(self, key: Key) -> None:
         """What serves a whole namespace concerns all its agents."""
-        for concerned in [key] if key.name else self._agents.in_namespace(key.namespace):
-            self._queue.add(concerned)
+        self._look_at([key] if key.name else self._agents.in_namespace(key.namespace))
+
+    def _look_at(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._queue.add(key)
 
     async def _measured(self, key: Key) -> float | None:
         started = time.monotonic()

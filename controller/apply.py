@@ -77,6 +77,7 @@ class Applier:
         if startable and stranger is None:
             again_in = await self._apply_all(key, owner, spec, inputs, decision.workers)
         else:
+            self._fleet.agents[key].pending = None  # what is held back waits anew
             await self._follow(key, owner, decision.workers)
         if before != decision.workers and self._fleet.agents[key].replicas == decision.workers:
             self._told_scaled(key, before, decision)
@@ -91,7 +92,6 @@ class Applier:
     async def _follow(self, key: Key, owner: Owner, replicas: int) -> None:
         """Change only how many workers there are."""
         agent = self._fleet.agents[key]
-        agent.pending = None
         if agent.replicas is not None and agent.replicas != replicas:
             await self._children.scale(key.namespace, owner.worker_name, replicas)
             agent.replicas = replicas
@@ -112,7 +112,7 @@ class Applier:
         )
         waits = self._waits(key, owner, digest_of(template))
         if waits > 0:
-            await self._follow_while_waiting(key, owner, replicas)
+            await self._follow(key, owner, replicas)
             return waits
         agent = self._fleet.agents[key]
         await self._shared.ensure(key.namespace)
@@ -130,11 +130,6 @@ class Applier:
             return 0.0
         agent.pending, waits = settle(agent.pending, digest, time.monotonic())
         return waits
-
-    async def _follow_while_waiting(self, key: Key, owner: Owner, replicas: int) -> None:
-        pending = self._fleet.agents[key].pending
-        await self._follow(key, owner, replicas)
-        self._fleet.agents[key].pending = pending
 
     async def _remove_unused(self, key: Key, current: str) -> None:
         """Configurations go when no worker runs with them and none can be started with them any more."""

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
+from agentspec.names import AGENT_LABEL
 from controller.cluster.client import FIELD_MANAGER, Document
 from controller.desired.deployment import TEMPLATE_ANNOTATION
+from controller.desired.identity import MANAGED_LABELS
 from controller.observation import DeploymentSeen, ObjectSeen, PodSeen
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY},{COMPONENT_LABEL}={WORKER_COMPONENT}"
+MANAGED_SELECTOR = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
 """Everything that the controller makes."""
 
 _HARMLESS_WAITING = frozenset({"ContainerCreating", "PodInitializing"})

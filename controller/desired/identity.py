@@ -21,13 +21,13 @@ class Owner:
         return f"{self.name}-worker"
 
 
+MANAGED_LABELS = {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: WORKER_COMPONENT}
+"""On everything that the controller makes: what it watches by."""
+
+
 def labels(owner: Owner) -> dict[str, str]:
     """Labels of every child, and the selector of worker pods."""
-    return {
-        AGENT_LABEL: owner.name,
-        MANAGED_BY_LABEL: MANAGED_BY,
-        COMPONENT_LABEL: WORKER_COMPONENT,
-    }
+    return {AGENT_LABEL: owner.name, **MANAGED_LABELS}
 
 
 def metadata(owner: Owner, name: str) -> dict[str, Any]:

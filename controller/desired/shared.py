@@ -3,16 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from agentspec.names import (
-    COMPONENT_LABEL,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    WORKER_COMPONENT,
-    WORKER_PORT,
-    WORKER_SERVICE_ACCOUNT,
-)
+from agentspec.names import WORKER_PORT, WORKER_SERVICE_ACCOUNT
+from controller.desired.identity import MANAGED_LABELS
 
-_LABELS = {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: WORKER_COMPONENT}
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """The label that Kubernetes gives every namespace."""
 
@@ -30,7 +23,7 @@ def network_policy(namespace: str, sources: Sequence[str]) -> dict[str, Any]:
     return {
         "metadata": _metadata(namespace),
         "spec": {
-            "podSelector": {"matchLabels": _LABELS},
+            "podSelector": {"matchLabels": MANAGED_LABELS},
             "policyTypes": ["Ingress"],
             "ingress": [{"from": peers, "ports": [{"protocol": "TCP", "port": WORKER_PORT}]}],
         },
@@ -38,4 +31,4 @@ def network_policy(namespace: str, sources: Sequence[str]) -> dict[str, Any]:
 
 
 def _metadata(namespace: str) -> dict[str, Any]:
-    return {"namespace": namespace, "name": WORKER_SERVICE_ACCOUNT, "labels": _LABELS}
+    return {"namespace": namespace, "name": WORKER_SERVICE_ACCOUNT, "labels": MANAGED_LABELS}
