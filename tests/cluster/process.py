@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.world import World, eventually
+from tests.ports import free_port
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -100,7 +100,7 @@ def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> It
 
 def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "", **variables: str) -> RunningController:
     """Start a controller that serves a namespace (empty: all) and candidates for the installation's Lease."""
-    port = _free_port()
+    port = free_port()
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
@@ -122,9 +122,3 @@ def _wait_leading(started: RunningController) -> None:
         if started.process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the controller does not lead:\n{started.log_file.read_text()}")
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,7 +1,5 @@
 """Inputs that are wrong: a condition says what and how to mend it, and mending is enough."""
 
-import socket
-
 import pytest
 from aiohttp import web
 
@@ -9,6 +7,7 @@ from agentspec import ConditionType
 from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET, Kind
 from tests.cluster import manifests
 from tests.cluster.world import World, eventually
+from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("controller")
 
@@ -40,7 +39,7 @@ async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) ->
 
 
 async def test_an_unreachable_livekit_is_told_with_its_address(world: World) -> None:
-    url = f"ws://127.0.0.1:{_closed_port()}"
+    url = f"ws://127.0.0.1:{free_port()}"
     await world.declare("ava", url=url)
     seen = await world.becomes("ava", "False", "LiveKitUnreachable")
     assert url in seen["message"]
@@ -183,9 +182,3 @@ async def test_transitions_are_events(world: World) -> None:
         ("Normal", "RollingOut"),
         ("Warning", "SecretNotFound"),
     ]
-
-
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

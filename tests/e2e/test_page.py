@@ -1,6 +1,5 @@
 """The call page in a real browser: a person types a name, presses Start call, hears the agent and sees it move."""
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -66,9 +66,7 @@ MOVED = """async () => {
 @contextmanager
 def page_on_localhost(platform: Platform) -> Iterator[str]:
     """The gateway at an address where browsers allow a microphone."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(platform.product.forward_gateway(port), stdout=subprocess.PIPE, text=True) as forward:
         try:
             assert forward.stdout is not None

@@ -1,6 +1,5 @@
 """The controller's HTTP, over a real connection: what the cluster, Prometheus and gateways get."""
 
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from controller.fleet import Fleet
 from controller.metrics import Metrics
 from controller.observation import Key
 from controller.server import ControllerServer
+from tests.ports import free_port
 from tests.unit.controller.builders import pod, spec, status
 
 KEY = Key("shop", "ava")
@@ -30,13 +30,6 @@ class Knowing:
         if self.failure is not None:
             raise self.failure
         return header == "Bearer gateway"
-
-
-def free_port() -> int:
-    """One for both families of addresses; of its own accord the system would give each another one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Scene:
@@ -62,7 +55,7 @@ class Scene:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Scene"]:
-        port = free_port()
+        port = free_port()  # one for both families of addresses: the system would give each another one
         async with self.server.listening(port), aiohttp.ClientSession() as self._session:
             self._url = f"http://127.0.0.1:{port}"
             yield self
