@@ -54,7 +54,7 @@ def avatar(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen], failure: Avatar
     if seats(spec, workers) == 0:
         return false(
             Reason.AVATAR_SEATS_TAKEN,
-            f"All {spec.avatar.max_sessions} seats (spec.avatar.maxSessions) are taken; the next call {otherwise} "
+            f"Every seat is taken (spec.avatar.maxSessions: {spec.avatar.max_sessions}); the next call {otherwise} "
             "(spec.avatar.onFailure). Raise maxSessions if more are bought.",
         )
     limit = "no limit is declared" if spec.avatar.max_sessions is None else f"of {spec.avatar.max_sessions} declared"

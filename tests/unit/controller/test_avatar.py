@@ -47,7 +47,7 @@ def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int |
             [showing("a", 4)],
             "False",
             Reason.AVATAR_SEATS_TAKEN,
-            "the next call goes on by voice",
+            "Every seat is taken (spec.avatar.maxSessions: 4); the next call goes on by voice",
             id="all are taken",
         ),
         pytest.param(
@@ -55,7 +55,7 @@ def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int |
             [showing("a", 1)],
             "False",
             Reason.AVATAR_SEATS_TAKEN,
-            "the next call ends",
+            "Every seat is taken (spec.avatar.maxSessions: 1); the next call ends",
             id="all are taken, and a face is demanded",
         ),
         pytest.param(
