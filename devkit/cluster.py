@@ -1,5 +1,6 @@
 """Bring an instance of the platform up and take it down: the API that tests, demo and command line use."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from devkit.traces import traces
 
 _API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
 _NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
+_PATIENCE_SECONDS = 10.0
+"""For an API server whose processes run: on a busy machine one late answer is no reason to replace an instance."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,16 @@ def is_whole(record: Record) -> bool:
     layout = Layout(record.name)
     needed = _API_DAEMONS | (set() if record.api_only else _NODE_DAEMONS) | ({"internet"} if record.internet else set())
     running = {process.name for process in layout.processes.all() if is_alive(process)}
-    return record.ready and needed <= running and kubernetes.answers(layout, record)
+    return record.ready and needed <= running and _answers(layout, record)
+
+
+def _answers(layout: Layout, record: Record) -> bool:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not kubernetes.answers(layout, record):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _has(record: Record, *, api_only: bool, internet: bool) -> bool:
