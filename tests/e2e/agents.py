@@ -29,6 +29,16 @@ def manifest(targets: Targets, name: str, *, avatar: bool = False, **spec: Any) 
     return agent
 
 
+def one_slot(targets: Targets, name: str, **scaling: Any) -> dict[str, Any]:
+    """An agent whose workers take one call each."""
+    return manifest(
+        targets,
+        name,
+        worker={"callsPerWorker": 1, "maxCallMinutes": 5},
+        scaling={"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 3, **scaling},
+    )
+
+
 @contextmanager
 def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> Iterator[str]:
     """Apply an agent, wait until it is Ready, and delete it with its workers afterwards. Yields its name."""
@@ -71,6 +81,14 @@ def serving(product: Product, name: str) -> list[str]:
         if "deletionTimestamp" not in pod["metadata"]
         and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
     ]
+
+
+def condition(product: Product, name: str, kind: str) -> tuple[str, str, str]:
+    """Status, reason and message of one of the agent's conditions; all empty before there is one."""
+    for one in product.get("avataragent", name).get("status", {}).get("conditions", []):
+        if one["type"] == kind:
+            return one["status"], one["reason"], one["message"]
+    return "", "", ""
 
 
 def eventually(fact: Callable[[], object], seconds: float, what: str = "") -> None:

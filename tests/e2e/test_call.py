@@ -9,11 +9,10 @@ from devkit.demo import conversation
 from devkit.demo.run import QUESTION
 from devkit.providers.speech import Recogniser
 from tests.e2e import agents
+from tests.e2e.callers import AVATAR
 from tests.e2e.conftest import Platform
 
 pytestmark = pytest.mark.timeout(400)
-
-AVATAR = "tavus-avatar-agent"
 
 
 def test_a_caller_is_greeted_in_arabic_answered_from_the_knowledge_and_sees_a_moving_face(

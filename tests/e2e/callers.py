@@ -1,0 +1,85 @@
+"""Callers for tests: they are greeted, ask and are answered, or are refused with a reason."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from devkit.demo.caller import Caller, call
+from devkit.demo.conversation import SAME, ask
+from devkit.providers.speech import similarity
+from tests.e2e import agents
+from tests.e2e.conftest import Platform
+
+QUESTION = "أَيْنَ يَقَعُ مَكْتَبُكُمْ؟"
+FACT = "يَقَعُ مَكْتَبُنَا فِي مَدِينَةِ دِمَشْقَ، فِي شَارِعِ بَغْدَادَ."
+AVATAR = "tavus-avatar-agent"
+"""Identity of the avatar in a call's room."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What the gateway answers to a request for a call that it does not open."""
+
+    status: int
+    reason: str
+    message: str
+
+
+async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: str) -> Caller:
+    """A caller who has heard the greeting; stays until the stack unwinds."""
+    caller = await stack.enter_async_context(await call(platform.gateway, agent, name))
+    await caller.first_word(90)
+    await caller.hear(30)
+    return caller
+
+
+async def answered(caller: Caller) -> None:
+    """The caller asks and is told the fact."""
+    said_before = len(caller.captions)
+    await ask(caller, QUESTION)
+    await says(caller, FACT, since=said_before)
+
+
+async def says(caller: Caller, text: str, *, since: int = 0) -> None:
+    """The caller has been told a text, by the agent's own captions from number `since` on."""
+
+    def told() -> str:
+        return " ".join(caller.captions[since:])
+
+    await comes_true(lambda: similarity(told(), text) >= SAME, 15, f"the agent says {text!r}")
+
+
+async def comes_true(fact: Callable[[], object], seconds: float, what: str) -> None:
+    """`agents.eventually`, while the calls go on."""
+    await asyncio.to_thread(agents.eventually, fact, seconds, what)
+
+
+def refused(platform: Platform, agent: str) -> Refusal:
+    """What the next caller is told; the gateway has heard of the agent's change within the time given."""
+    found: list[Refusal] = []
+
+    def asked() -> bool:
+        found[:] = _request(platform, agent)
+        return bool(found)
+
+    agents.eventually(asked, 20, f"the gateway refuses calls to {agent}")
+    return found[0]
+
+
+def _request(platform: Platform, agent: str) -> list[Refusal]:
+    """Ask for a call that nobody enters: the refusal, if it is one."""
+    headers = {"Content-Type": "application/json", "Origin": platform.gateway}
+    body = json.dumps({"agent": agent, "name": "Layla"}).encode()
+    request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            return []
+    except urllib.error.HTTPError as answer:
+        with answer:
+            error = json.load(answer)["error"]
+            # A caller who asked too often is told that instead.
+            return [Refusal(answer.code, error["reason"], error["message"])] if answer.code != 429 else []

@@ -1,0 +1,139 @@
+"""What a person changes while somebody is talking: the call goes on as it began, the next one is as declared now."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from agentspec.names import AGENT_LABEL
+from devkit.demo.product import AGENTS_NAMESPACE
+from tests.e2e import agents
+from tests.e2e.callers import answered, comes_true, greeted, refused, says
+from tests.e2e.conftest import Platform
+
+pytestmark = pytest.mark.timeout(400)
+
+NEW_GREETING = "مَرْحَبًا. نَحْنُ فِي إِجَازَةٍ حَتَّى يَوْمِ الأَحَدِ."
+
+
+def uids(platform: Platform, kind: str, agent: str) -> dict[str, str]:
+    """The agent's objects of a kind: which, by their names."""
+    found = platform.product.items(kind, f"{AGENT_LABEL}={agent}")
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found}
+
+
+def calls(platform: Platform, agent: str) -> dict[str, int]:
+    """Calls as the status counts them."""
+    counted: dict[str, int] = platform.product.get("avataragent", agent)["status"]["calls"]
+    return counted
+
+
+def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_its_worker(platform: Platform) -> None:
+    product = platform.product
+    agent = agents.one_slot(platform.targets, "edited")
+    old_greeting = agent["spec"]["persona"]["greeting"]
+
+    async def edit_under_a_call(name: str) -> None:
+        async with AsyncExitStack() as staying, AsyncExitStack() as later:
+            first = await greeted(staying, platform, name, "First")
+            await says(first, old_greeting)
+            (old,) = agents.worker_names(product, name)
+            agent["spec"]["persona"]["greeting"] = NEW_GREETING
+            await asyncio.to_thread(product.apply, [agent])
+            told = ("True", "RollingOut", "1 of 1 workers run the new configuration; 1 old one finishes 1 call.")
+            await comes_true(lambda: agents.condition(product, name, "Progressing") == told, 60, "it rolls out")
+            second = await greeted(later, platform, name, "Second")
+            await says(second, NEW_GREETING)
+            await answered(first)
+            assert old in agents.worker_names(product, name)
+            assert old not in agents.serving(product, name)
+            assert agents.condition(product, name, "Ready")[0] == "True"
+            await staying.aclose()
+            await comes_true(lambda: old not in agents.worker_names(product, name), 60, "the old worker left")
+
+    with agents.declared(product, agent) as name:
+        before = uids(platform, "replicasets", name)
+        asyncio.run(edit_under_a_call(name))
+        rolled_out = ("False", "RolledOut")
+        agents.eventually(lambda: agents.condition(product, name, "Progressing")[:2] == rolled_out, 30, "rolled out")
+        after = uids(platform, "replicasets", name)
+        assert len(before) == 1
+        assert before.items() < after.items()
+        assert len(after) == 2, "one roll-out"
+
+
+def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_again_afterwards(
+    platform: Platform,
+) -> None:
+    product = platform.product
+    agent = agents.one_slot(platform.targets, "paused")
+
+    async def suspend_under_a_call(name: str) -> None:
+        async with AsyncExitStack() as stack:
+            caller = await greeted(stack, platform, name, "Caller")
+            await asyncio.to_thread(product.apply, [suspended(agent, True)])
+            draining = ("True", "Draining", "spec.suspend is true: 1 worker finishes its calls and leaves.")
+            await comes_true(lambda: agents.condition(product, name, "Progressing") == draining, 30, "it drains")
+            assert agents.condition(product, name, "Ready")[:2] == ("False", "Suspended")
+            refusal = await asyncio.to_thread(refused, platform, name)
+            assert (refusal.status, refusal.reason) == (409, "Suspended")
+            assert "write spec.suspend: false" in refusal.message
+            await comes_true(lambda: not agents.serving(product, name), 30, "its worker serves no more")
+            await answered(caller)
+            assert calls(platform, name)["active"] == 1
+
+    async def one_call(name: str) -> None:
+        async with AsyncExitStack() as stack:
+            await greeted(stack, platform, name, "Caller")
+
+    with agents.declared(product, agent) as name:
+        kinds = ("configmaps", "poddisruptionbudgets", "deployments")
+        before = {kind: uids(platform, kind, name) for kind in kinds}
+        asyncio.run(suspend_under_a_call(name))
+        agents.eventually(lambda: not agents.workers(product, name), 60, "its worker left after the call")
+        suspension = ("False", "Suspended")
+        agents.eventually(lambda: agents.condition(product, name, "Progressing")[:2] == suspension, 30, "it is told")
+        agents.eventually(lambda: calls(platform, name)["active"] == 0, 30, "no call is counted")
+        assert {kind: uids(platform, kind, name) for kind in kinds} == before
+        (deployment,) = product.items("deployments", f"{AGENT_LABEL}={name}")
+        assert deployment["spec"]["replicas"] == 0
+        product.apply([suspended(agent, False)])
+        product.wait_ready(name, agents.READY_SECONDS)
+        asyncio.run(one_call(name))
+
+
+def suspended(agent: dict[str, Any], suspend: bool) -> dict[str, Any]:
+    return agent | {"spec": agent["spec"] | {"suspend": suspend}}
+
+
+def test_of_two_agents_with_one_name_the_younger_waits_for_the_older_to_go(platform: Platform) -> None:
+    """A copied manifest: name, rooms and LiveKit server are the same, so either's workers would take either's calls."""
+    product = platform.product
+    elder = agents.one_slot(platform.targets, "elder")
+    younger = agents.one_slot(platform.targets, "younger")
+    for same in ("agentName", "dispatch"):
+        younger["spec"][same] = elder["spec"][same]
+    younger["spec"]["persona"]["greeting"] = NEW_GREETING
+
+    async def delete_under_a_call() -> None:
+        async with AsyncExitStack() as staying, AsyncExitStack() as later:
+            first = await greeted(staying, platform, "elder", "First")
+            await asyncio.to_thread(product.kubectl_run, "-n", AGENTS_NAMESPACE, "delete", "avataragent", "elder")
+            await asyncio.to_thread(product.wait_ready, "younger", agents.READY_SECONDS)
+            second = await greeted(later, platform, "younger", "Second")
+            await says(second, NEW_GREETING)
+            await answered(first)
+
+    with agents.declared(product, elder), agents.declared(product, younger, ready=False) as name:
+        agents.eventually(
+            lambda: agents.condition(product, name, "Ready")[:2] == ("False", "NameTaken"), 30, "the name is taken"
+        )
+        status, reason, message = agents.condition(product, name, "NameUnique")
+        assert (status, reason) == ("False", "NameTaken")
+        assert "agents/elder is older" in message
+        refusal = refused(platform, name)
+        assert (refusal.status, refusal.reason) == (409, "NameTaken")
+        assert "Write another spec.agentName" in refusal.message
+        assert agents.workers(product, name) == []
+        asyncio.run(delete_under_a_call())

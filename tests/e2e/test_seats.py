@@ -1,0 +1,111 @@
+"""Avatar seats that are bought: as many calls at once show a face, and the others are told or served by voice."""
+
+import asyncio
+import json
+import urllib.request
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import pytest
+
+from devkit.demo.caller import Caller, request_call
+from devkit.demo.conversation import check_pictures
+from tests.e2e import agents
+from tests.e2e.callers import AVATAR, answered, comes_true, greeted
+from tests.e2e.conftest import Platform
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def one_seat(platform: Platform, on_failure: str) -> dict[str, Any]:
+    agent = agents.manifest(platform.targets, "seats", avatar=True, worker={"callsPerWorker": 2, "maxCallMinutes": 5})
+    agent["spec"]["avatar"] |= {"maxSessions": 1, "onFailure": on_failure}
+    agent["spec"]["scaling"] = {"minWorkers": 1, "maxWorkers": 2, "freeSlots": 0}
+    return agent
+
+
+def has_face(caller: Caller) -> bool:
+    return any(participant.identity == AVATAR for participant in caller.room.remote_participants.values())
+
+
+def conversations(platform: Platform) -> dict[str, str]:
+    """The status of every conversation that Tavus knows of, by id: an active one is billed and holds a seat."""
+    address = f"{platform.targets.tavus_url.removesuffix('/v2')}/_simulator"
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        known = json.load(answer)["conversations"]
+    return {conversation["conversation_id"]: conversation["status"] for conversation in known}
+
+
+def counted(platform: Platform, agent: str) -> int:
+    """Calls with a face as the status counts them."""
+    faces: int = platform.product.get("avataragent", agent)["status"]["calls"]["withAvatar"]
+    return faces
+
+
+async def ended_with(platform: Platform, opened: dict[str, Any]) -> tuple[str, str, str]:
+    """State, reason and message of a call once it is neither dispatched nor joined any more, as its page follows it."""
+    url = f"{platform.gateway}/v1/calls/{opened['callId']}"
+    headers = {"Authorization": f"Bearer {opened['callToken']}"}
+    state = str(opened["state"])
+    async with asyncio.timeout(60), aiohttp.ClientSession(headers=headers) as session:
+        while True:
+            async with session.get(url, params={"state": state, "waitSeconds": "10"}) as answer:
+                told = await answer.json()
+            state = str(told["state"])
+            if state in ("failed", "ended"):
+                return state, told["reason"], told["message"]
+
+
+def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_or_ends_as_declared(
+    platform: Platform,
+) -> None:
+    product = platform.product
+    before = conversations(platform)
+
+    def begun() -> list[str]:
+        return [status for name, status in conversations(platform).items() if name not in before]
+
+    async def calls_for_one_seat(name: str) -> None:
+        async with AsyncExitStack() as seated, AsyncExitStack() as unseated:
+            pair = await asyncio.gather(
+                greeted(seated, platform, name, "First"), greeted(unseated, platform, name, "Second")
+            )
+            await comes_true(lambda: any(has_face(caller) for caller in pair), 30, "one call has a face")
+            lucky, other = sorted(pair, key=has_face, reverse=True)
+            check_pictures(await lucky.see(6, 30))
+            await comes_true(lambda: counted(platform, name) == 1, 30, "one face is counted")
+            taken = ("False", "AvatarSeatsTaken")
+            await comes_true(lambda: agents.condition(product, name, "AvatarAvailable")[:2] == taken, 30, "told")
+            assert "goes on by voice" in agents.condition(product, name, "AvatarAvailable")[2]
+            assert agents.condition(product, name, "Ready")[0] == "True", "the voice is not held back"
+            await answered(other)
+            assert not has_face(other)
+            assert other.pictures == []
+            assert begun() == ["active"], "nobody pays for a face that is not shown"
+
+            # The seat is taken by a call on an old worker now: a roll-out does not lose the count.
+            await asyncio.to_thread(product.apply, [one_seat(platform, "EndCall")])
+            rolling_out = (
+                "True",
+                "RollingOut",
+                "1 of 1 workers run the new configuration; 1 old one finishes 2 calls.",
+            )
+            await comes_true(lambda: agents.condition(product, name, "Progressing") == rolling_out, 60, "EndCall holds")
+            opened, moments = await request_call(platform.gateway, name, "Third")
+            async with Caller("Third", opened["url"], opened["token"], moments) as third:
+                state, reason, message = await ended_with(platform, opened)
+                assert (state, reason) == ("failed", "NoAvatarSeat")
+                assert "avatar.maxSessions" in message
+                await comes_true(lambda: not third.room.isconnected(), 30, "the room is closed")
+                assert third.moments.first_word == 0.0
+            assert begun() == ["active"]
+            assert lucky.room.isconnected() and other.room.isconnected()
+
+    with agents.declared(product, one_seat(platform, "VoiceOnly")) as name:
+        asyncio.run(calls_for_one_seat(name))
+        free = ("True", "AvatarSeatsFree")
+        agents.eventually(
+            lambda: agents.condition(product, name, "AvatarAvailable")[:2] == free, 60, "the seat is free"
+        )
+        agents.eventually(lambda: begun() == ["ended"], 30, "the conversation is ended")
