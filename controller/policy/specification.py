@@ -9,6 +9,7 @@ from agentspec import AvatarAgentSpec, Reason
 from agentspec.resource import MAX_NAME_LENGTH
 from agentspec.roompattern import RoomPatternInvalid, compiled
 from controller.policy.verdict import Verdict, false
+from controller.policy.wording import AT_LENGTH, quoted
 
 
 def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
@@ -23,7 +24,8 @@ def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
         return AvatarAgentSpec.model_validate(raw)
     except ValidationError as error:
         faults = [f"spec.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        return false(Reason.INVALID_SPEC, "; ".join(faults) + ". Correct the manifest and apply it again.")
+        told = quoted("; ".join(faults), AT_LENGTH)
+        return false(Reason.INVALID_SPEC, f"{told}. Correct the manifest and apply it again.")
 
 
 def pattern_fault(spec: AvatarAgentSpec) -> Verdict | None:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 _LISTED = 10
-_QUOTED = 300
-"""Characters."""
+QUOTED = 300
+"""Characters that are quoted of somebody, unless more of what they say is needed."""
+AT_LENGTH = 1000
+"""Characters that are quoted of Kubernetes: what a scheduler or an admission policy says is a list."""
 
 
 def listed(names: Iterable[str]) -> str:
@@ -14,7 +16,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(ordered[:_LISTED]) + more if ordered else "none"
 
 
-def quoted(words: str) -> str:
-    """Somebody else's words on one line, without a full stop at the end."""
+def quoted(words: str, most: int = QUOTED) -> str:
+    """Somebody else's words on one line, at most so many characters, without a full stop at the end."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
-    return (line if len(line) <= _QUOTED else f"{line[: _QUOTED - 1]}…").rstrip(".")
+    return (line if len(line) <= most else f"{line[: most - 1]}…").rstrip(".")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from agentspec import Reason
 from controller.observation import PodSeen, WorkerSeen
 from controller.policy.verdict import Verdict, false, true
+from controller.policy.wording import AT_LENGTH, QUOTED, quoted
 
 REGISTRATION_SECONDS = 15.0
 """How long a worker may take from its first word to its first registration: seconds, unless LiveKit refuses it."""
@@ -94,15 +95,15 @@ def _reported(worker: WorkerSeen) -> str:
 
 
 def _as(name: str) -> str:
-    return f"as {name!r}" if name else "without a name (automatic dispatch)"
+    return f"as {name[:QUOTED]!r}" if name else "without a name (automatic dispatch)"
 
 
 def _trouble(namespace: str, staying: Sequence[WorkerSeen], deployment_trouble: str) -> str:
     troubled = [worker.pod for worker in staying if worker.pod.trouble]
     if troubled:
-        named = "; ".join(f"pod {pod.name}: {pod.trouble}" for pod in troubled[:_NAMED_PODS])
-        return f"Workers cannot start: {named.rstrip('.')}. {_cure(namespace, troubled[0])}"
-    return f"Workers cannot start: {deployment_trouble}" if deployment_trouble else ""
+        named = "; ".join(f"pod {pod.name}: {quoted(pod.trouble, AT_LENGTH)}" for pod in troubled[:_NAMED_PODS])
+        return f"Workers cannot start: {named}. {_cure(namespace, troubled[0])}"
+    return f"Workers cannot start: {quoted(deployment_trouble, AT_LENGTH)}." if deployment_trouble else ""
 
 
 def _cure(namespace: str, pod: PodSeen) -> str:

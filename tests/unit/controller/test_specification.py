@@ -27,6 +27,14 @@ def test_a_bad_spec_is_refused_by_field(name: str, changes: dict[str, object], t
     assert told in verdict.message
 
 
+def test_of_very_many_faults_only_the_first_are_told() -> None:
+    verdict = read_spec("ava", {**SPEC, **{f"field{number}": number for number in range(5000)}})
+    assert isinstance(verdict, Verdict)
+    assert "spec.field0: " in verdict.message
+    assert len(verdict.message) < 1200
+    assert verdict.message.endswith("Correct the manifest and apply it again.")
+
+
 def test_a_pattern_that_is_no_expression_leaves_the_rest_readable_and_is_told_by_field() -> None:
     fault = pattern_fault(spec(dispatch={"roomNamePattern": "^calls-("}))
     assert fault is not None

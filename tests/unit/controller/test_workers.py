@@ -186,6 +186,44 @@ def test_a_long_list_of_pods_is_cut() -> None:
     assert verdict.message.count("ImagePullBackOff") == 3
 
 
+@pytest.mark.parametrize(
+    ("seen", "trouble", "told"),
+    [
+        pytest.param(
+            [worker(f"pod-{number}", trouble="Unschedulable: " + "no node " * 5000) for number in range(9)],
+            "",
+            "kubectl describe pod pod-0 -n shop",
+            id="the scheduler",
+        ),
+        pytest.param(
+            [worker(said=status()), worker("pod-2", trouble="CrashLoopBackOff: " + "x" * 40000)],
+            "",
+            "kubectl logs pod-2 -n shop --previous",
+            id="the kubelet",
+        ),
+        pytest.param(
+            [], "FailedCreate: " + "denied " * 6000, "Workers cannot start: FailedCreate", id="an admission policy"
+        ),
+        pytest.param(
+            [worker(said=status(agent_name="n" * 40000))], "", "look for LIVEKIT_AGENT_NAME_OVERRIDE", id="a worker"
+        ),
+    ],
+)
+def test_what_others_say_at_length_still_fits_into_a_condition(seen: list[WorkerSeen], trouble: str, told: str) -> None:
+    verdict = workers(
+        namespace="shop",
+        registered_name="ava",
+        livekit_url="",
+        wanted=9,
+        seen=seen,
+        deployment_trouble=trouble,
+        obstacle="",
+        suspended=False,
+    )
+    assert told in verdict.message
+    assert len(verdict.message) < 4000
+
+
 @pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["gone", "on their way"])
 def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[WorkerSeen]) -> None:
     verdict = workers(
