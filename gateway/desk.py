@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
+from agentspec.roompattern import RoomPatternInvalid, room_name
 from gateway.agents import Agent
 from gateway.callrequest import CallRequest
 from gateway.calls import MESSAGES, Call, CallState, Cause, Turn, closed
@@ -14,7 +15,7 @@ from gateway.dispatcher import Dispatcher, look
 from gateway.errors import ErrorReason, RequestError
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
-from gateway.rooms import RoomPatternError, RoomRecord, call_id_for, new_call_id, parse_record, render_record, room_name
+from gateway.rooms import RoomRecord, call_id_for, new_call_id, parse_record, render_record
 
 RETRY_SECONDS = 5
 """Suggested to callers when all that helps is time."""
@@ -109,10 +110,12 @@ class Desk:
         return Opened(call, connection, created=True)
 
     def _room(self, agent: Agent, call_id: str) -> str:
+        pattern = agent.spec.dispatch.room_name_pattern
         try:
-            return room_name(agent.spec.dispatch.room_name_pattern, call_id)
-        except RoomPatternError as problem:
-            raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, f"The agent {agent.name}: {problem}.") from problem
+            return room_name(pattern, call_id)
+        except RoomPatternInvalid as problem:
+            message = f"The agent {agent.name} gets no calls because of its roomNamePattern {pattern!r}: {problem}."
+            raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from problem
 
     def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str) -> Call:
         turn = self._dispatcher.turn(agent.key)
