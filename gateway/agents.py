@@ -19,6 +19,8 @@ class Agent:
     ready: bool
     name_taken: bool = False
     """Another AvatarAgent holds its name at the same LiveKit server: calls would reach that one's workers."""
+    name_known: bool = True
+    """The controller has looked at its present name; before, nobody knows whose workers a call would reach."""
 
     @property
     def key(self) -> str:
@@ -67,14 +69,15 @@ def parse_agent(resource: dict[str, Any]) -> Agent | InvalidAgent:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         return InvalidAgent(namespace, name, f"spec.{path}: {first['msg']}")
-    conditions = {
-        condition.get("type"): condition.get("status")
-        for condition in (resource.get("status") or {}).get("conditions") or []
-    }
+    status = resource.get("status") or {}
+    conditions = {condition.get("type"): condition.get("status") for condition in status.get("conditions") or []}
+    # The status names none while the spec is one that the controller cannot use: its workers go on under their name.
+    looked_at = status.get("agentName") or spec.registered_name(name)
     return Agent(
         namespace,
         name,
         spec,
         ready=conditions.get(ConditionType.READY) == ConditionStatus.TRUE,
         name_taken=conditions.get(ConditionType.NAME_UNIQUE) == ConditionStatus.FALSE,
+        name_known=ConditionType.NAME_UNIQUE in conditions and looked_at == spec.registered_name(name),
     )

@@ -56,8 +56,15 @@ class Dispatcher:
         self._locks: dict[str, asyncio.Lock] = {}
 
     def turn(self, agent_key: str, call: Call | None = None) -> Turn:
-        """Whether a call may be dispatched now."""
+        """Whether a call may be dispatched now; never under a name that may be another agent's."""
+        if not self._name_known(agent_key):
+            return Turn.WAIT
         return self._ledger.turn(agent_key, self._supply.free_slots(agent_key), time.time(), call)
+
+    def _name_known(self, agent_key: str) -> bool:
+        namespace, _, name = agent_key.partition("/")
+        agent = self._agents.get(namespace, name)
+        return agent.name_known if isinstance(agent, Agent) else True
 
     def seated(self, call: Call) -> Call:
         """A call about to be dispatched, told whether it has an avatar's seat."""

@@ -55,6 +55,27 @@ def test_a_name_is_taken_when_the_condition_says_so(status: str, taken: bool) ->
     assert found.name_taken is taken
 
 
+UNIQUE = [{"type": "NameUnique", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "known"),
+    [
+        pytest.param({}, False, id="the controller has not seen the agent yet"),
+        pytest.param({"agentName": "ornina", "conditions": UNIQUE}, True, id="it has"),
+        pytest.param({"agentName": "nadia", "conditions": UNIQUE}, False, id="before it was renamed"),
+        pytest.param({"agentName": "", "conditions": UNIQUE}, True, id="a spec it cannot use: workers go on as before"),
+        pytest.param(
+            {"agentName": "", "conditions": [{"type": "Ready", "status": "False"}]}, False, id="nor ever could"
+        ),
+    ],
+)
+def test_a_name_is_known_once_the_controller_has_looked_at_it(status: object, known: bool) -> None:
+    found = parse_agent(resource(status=status))
+    assert isinstance(found, Agent)
+    assert found.name_known is known
+
+
 def test_a_spec_of_another_release_is_kept_apart_with_its_problem() -> None:
     found = parse_agent(resource(colour="green"))
     assert isinstance(found, InvalidAgent)

@@ -1,0 +1,27 @@
+"""No call goes out under a name that may be another agent's, whoever knows of free slots."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.agents import InvalidAgent
+from gateway.calls import Turn
+from tests.unit.gateway.fakes import World, agent
+
+KEY = agent().key
+
+
+@pytest.mark.parametrize(("free", "later"), [(1, Turn.GO), (None, Turn.GO_BLIND)], ids=["slots known", "blind"])
+async def test_calls_wait_until_the_controller_has_looked_at_the_name(
+    there: World, free: int | None, later: Turn
+) -> None:
+    there.supply.free = free
+    there.agents.known = [replace(agent(), name_known=False)]
+    assert there.gateway.dispatcher.turn(KEY) is Turn.WAIT
+    there.agents.known = [agent()]
+    assert there.gateway.dispatcher.turn(KEY) is later
+
+
+async def test_an_unreadable_agent_has_the_name_it_had(there: World) -> None:
+    there.agents.known = [InvalidAgent("agents", "ornina", "spec.colour: no")]
+    assert there.gateway.dispatcher.turn(KEY) is Turn.GO
