@@ -107,9 +107,17 @@ class KubeClient:
             query["continue"] = rest
 
     async def watch(
-        self, kind: Kind, namespace: str | None, version: str, selector: str = "", *, metadata_only: bool = False
+        self,
+        kind: Kind,
+        namespace: str | None,
+        version: str,
+        selector: str = "",
+        *,
+        metadata_only: bool = False,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[WatchEvent]:
-        """What happens after a resource version; ends when the API server ends it.
+        """What happens after a resource version; ends when the API server ends it. `opened` is called when it is
+        accepted, before anything happens.
 
         Raises ApiError: 410 when the version is too old, 0 when the stream broke or was silent for too long.
         """
@@ -126,11 +134,12 @@ class KubeClient:
             async with await self._send("GET", path, query, accept=accept, limits=WATCH_TIMEOUT) as response:
                 if response.status != 200:
                     raise _refusal("WATCH", path, response.status, await response.read())
+                opened()
                 while line := await response.content.readline(max_line_length=LONGEST_EVENT):
                     event = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
-                        code, reason = status.get("code", 0), status.get("reason", "")
+                        code, reason = status.get("code") or 500, status.get("reason", "")
                         raise ApiError(code, reason, f"WATCH {path}", status.get("message", ""))
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

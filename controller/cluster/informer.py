@@ -22,7 +22,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
+BRIEF_SECONDS = 1.0
+"""A watch that ends sooner is not opened again at once (client-go, reflector.go: "very short watch")."""
 _GONE = 410
+_AWAY = frozenset({0, 429})
+"""No answer, or not now: the watch goes on later where it stood (client-go, reflector.go: isWatchErrorRetriable). Any
+other word about it leaves nothing but to list."""
+_AT_FAULT = frozenset({500, 502, 503})
+"""As good as no answer when a watch is opened; in the middle of one they mean that something is missing."""
 
 
 class Informer(Generic[T]):
@@ -52,6 +59,8 @@ class Informer(Generic[T]):
         self._version = ""
         """How far the watch has come; empty: everything has to be listed."""
         self._pause = FIRST_PAUSE_SECONDS
+        self._opened: float | None = None
+        """When the API server accepted the present watch (monotonic seconds); None: it has not."""
         self._listed = asyncio.Event()
 
     def of(self, key: Key) -> Mapping[str, T]:
@@ -109,25 +118,40 @@ class Informer(Generic[T]):
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
-            listed = not self._version
+            listed, self._opened = not self._version, None
+            trouble = ""
             try:
                 if listed:
                     await self._list()
                 await self._watch()
             except ApiError as error:
-                if error.status:
-                    self._version = ""  # the API server answers, and not with events: begin anew
+                trouble = str(error)
+                if not self._goes_on(error.status):
+                    self._version = ""
                 if error.status == _GONE and not listed:
                     continue
-                facts = {"kind": self.kind.kind, "error": str(error), "retry_seconds": self._pause}
-                logger.warning("watch interrupted", extra=facts)
-                await asyncio.sleep(self._pause)
-                self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            lasted = 0.0 if self._opened is None else time.monotonic() - self._opened
+            if lasted > LONGEST_PAUSE_SECONDS:
+                self._pause = FIRST_PAUSE_SECONDS
+            if trouble or lasted < BRIEF_SECONDS:
+                await self._wait(trouble or "ended at once")
+
+    def _goes_on(self, status: int) -> bool:
+        """Whether a watch that failed so misses nothing when it is opened again from where it stood."""
+        return status in _AWAY or (self._opened is None and status in _AT_FAULT)
+
+    async def _wait(self, trouble: str) -> None:
+        facts = {"kind": self.kind.kind, "error": trouble, "retry_seconds": self._pause}
+        logger.warning("watch interrupted", extra=facts)
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     async def _list(self) -> None:
         documents, version = await self._client.list_at(self.kind, self._namespace, **self._shape)
         there = {(document["metadata"]["namespace"], document["metadata"]["name"]) for document in documents}
-        for identity in self._known.keys() - there:
+        # What was written meanwhile is younger than the list: the watch, which begins there, tells what became of it.
+        missing = {identity for identity, (_, known) in self._known.items() if known <= int(version)} - there
+        for identity in missing:
             self._remove(identity)
         for document in documents:
             self.see(document)
@@ -136,7 +160,7 @@ class Informer(Generic[T]):
 
     async def _watch(self) -> None:
         """Follow until the API server ends the watch. Raises ApiError."""
-        events = self._client.watch(self.kind, self._namespace, self._version, **self._shape)
+        events = self._client.watch(self.kind, self._namespace, self._version, opened=self._accepted, **self._shape)
         async with contextlib.aclosing(events):
             async for event, document in events:
                 self.heard, self._pause = time.monotonic(), FIRST_PAUSE_SECONDS
@@ -145,6 +169,10 @@ class Informer(Generic[T]):
                     self.lose(document)
                 elif event != "BOOKMARK":
                     self.see(document)
+
+    def _accepted(self) -> None:
+        """Nothing was missed up to now, though on a quiet cluster it may take a minute to the first bookmark."""
+        self.heard = self._opened = time.monotonic()
 
 
 def _key(document: Document) -> Key:

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,12 +107,20 @@ class Memory(KubeClient):
         return items, str(self.version)
 
     async def watch(
-        self, kind: Kind, namespace: str | None, version: str, selector: str = "", *, metadata_only: bool = False
+        self,
+        kind: Kind,
+        namespace: str | None,
+        version: str,
+        selector: str = "",
+        *,
+        metadata_only: bool = False,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[WatchEvent]:
         await self._answer("watch", kind)
         self.watched_from.append(version)
         if int(version) < self._oldest:
             raise TOO_OLD
+        opened()
         at, ended = int(version), self._ended
         while True:
             news = self._news

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentspec.names import AGENT_LABEL
 from controller.cluster import informer as informers
-from controller.cluster.client import ApiError, Document
+from controller.cluster.client import ApiError, Document, Documents
 from controller.cluster.informer import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Informer
 from controller.cluster.kinds import CONFIG_MAP, POD
 from controller.cluster.observe import MANAGED_SELECTOR
@@ -279,13 +279,130 @@ def test_an_api_server_that_is_away_is_asked_less_and_less_often_and_nothing_is_
     played(scenario)
 
 
-@pytest.mark.parametrize("status", [403, 429, 500])
-def test_an_api_server_that_answers_with_an_error_is_listed_again(status: int) -> None:
+@pytest.mark.parametrize("status", [403, 500, 504])
+def test_a_watch_that_ends_with_an_error_may_miss_something_and_all_is_listed_again(status: int) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.running():
             scene.server.end_watches(ApiError(status, "Odd", "WATCH", "odd"))
             await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
             assert scene.server.asked["list", "ConfigMap"] == 2
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_a_watch_that_is_refused_for_now_goes_on_later_where_it_stood(status: int) -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.running():
+            stood = scene.server.put(CONFIG_MAP, child())["metadata"]["resourceVersion"]
+            await asyncio.sleep(0.1)
+            scene.server.failures["watch", "ConfigMap"] = ApiError(status, "Busy", "WATCH", "not now")
+            scene.server.end_watches(ApiError(min(status, 429), "Busy", "WATCH", "slow down"))
+            await asyncio.sleep(120)
+            assert 4 < scene.server.asked["watch", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
+            scene.server.put(CONFIG_MAP, child("meanwhile"))
+            scene.server.failures.clear()
+            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
+            assert scene.server.watched_from[-1] == stood
+            assert set(scene.informer.of(KEY)) == {"one", "meanwhile"}
+        assert scene.server.asked["list", "ConfigMap"] == 1
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("status", [400, 403, 504])
+def test_a_watch_that_is_refused_for_what_it_asks_begins_with_a_list(status: int) -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.running():
+            scene.server.failures["watch", "ConfigMap"] = ApiError(status, "Odd", "WATCH", "odd")
+            scene.server.end_watches(UNREACHABLE)
+            await asyncio.sleep(60)
+            scene.server.failures.clear()
+            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
+            assert scene.server.asked["list", "ConfigMap"] > 1
+            scene.server.put(CONFIG_MAP, child())
+            await asyncio.sleep(0.1)
+            assert scene.informer.of(KEY) == {"one": "a"}
+
+    played(scenario)
+
+
+def test_watches_that_something_in_between_cuts_are_heard_when_they_are_accepted() -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.running():
+            for _ in range(8):
+                await asyncio.sleep(50)  # no bookmark comes in so short a time
+                scene.server.end_watches(UNREACHABLE)
+                await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
+                assert scene.informer.heard is not None
+                assert asyncio.get_running_loop().time() - scene.informer.heard < 1, "and the pause does not grow"
+        assert scene.server.asked["list", "ConfigMap"] == 1
+
+    played(scenario)
+
+
+def test_watches_that_end_at_once_are_opened_less_and_less_often(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(scene: Scene) -> None:
+        def end() -> None:
+            scene.server.end_watches()
+            ending.append(asyncio.get_running_loop().call_later(0.005, end))
+
+        async with scene.running():
+            ending: list[asyncio.TimerHandle] = []
+            end()
+            await asyncio.sleep(120)
+            assert scene.server.asked["watch", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
+            ending[-1].cancel()
+            scene.server.put(CONFIG_MAP, child())
+            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
+            assert scene.informer.of(KEY) == {"one": "a"}
+        assert scene.server.asked["list", "ConfigMap"] == 1
+
+    played(scenario)
+    assert {getattr(record, "error", "") for record in caplog.records} == {"ended at once"}
+
+
+def test_watches_that_bring_something_and_end_at_once_are_not_opened_all_the_time() -> None:
+    async def scenario(scene: Scene) -> None:
+        def end() -> None:
+            scene.server.bookmark(CONFIG_MAP)
+            scene.server.end_watches()
+            ending.append(asyncio.get_running_loop().call_later(0.005, end))
+
+        async with scene.running():
+            ending: list[asyncio.TimerHandle] = []
+            end()
+            await asyncio.sleep(60)
+            assert scene.server.asked["watch", "ConfigMap"] < 60 / FIRST_PAUSE_SECONDS + 4
+            ending[-1].cancel()
+
+    played(scenario)
+
+
+class SlowList(Memory):
+    """Its lists are half a second old when they arrive."""
+
+    async def list_at(self, *args: Any, **shape: Any) -> tuple[Documents, str]:
+        found = await super().list_at(*args, **shape)
+        await asyncio.sleep(0.5)
+        return found
+
+
+def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.server = SlowList()
+        scene.informer = Informer(scene.server, CONFIG_MAP, "shop", text, scene.changed.append)
+        scene.server.put(CONFIG_MAP, child("gone"))
+        async with scene.running():
+            scene.server.end_watches(TOO_OLD)
+            scene.server.remove(CONFIG_MAP, "shop", "gone")
+            await asyncio.sleep(0.2)
+            scene.informer.answered(scene.server.put(CONFIG_MAP, child("made")))
+            scene.informer.answered(scene.server.put(CONFIG_MAP, child("made-and-gone")))
+            scene.server.remove(CONFIG_MAP, "shop", "made-and-gone")
+            await asyncio.sleep(1)
+            assert scene.informer.of(KEY) == {"made": "a"}
+            assert scene.changed == [KEY] * 4, "two made, two gone, and nothing twice"
 
     played(scenario)
 
