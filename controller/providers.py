@@ -1,10 +1,16 @@
 """Tries the credentials of LiveKit, OpenAI and Tavus with a cheap authenticated request that changes nothing.
 
-* LiveKit: ListRooms for one room that does not exist.
+* LiveKit: ``POST /twirp/livekit.RoomService/ListRooms`` for one room that does not exist, as livekit-api's
+  ``room.list_rooms`` does. A key, a signature or a grant that the server does not take is 401 or 403, Twirp's
+  ``unauthenticated`` and ``permission_denied`` (twitchtv.github.io/twirp/docs/spec_v7.html, "Error Codes";
+  livekit-server ``pkg/service/auth.go``); everything else says nothing of the keys.
 * OpenAI: ``GET /models/{model}`` (platform.openai.com/docs/api-reference/models/retrieve). The key is looked at before
   the path, so 404 is no refusal: servers that speak like OpenAI may not have it. A restricted key that may not read
   models is 401 ``Missing scopes: api.model.read``, and good for calls (community.openai.com/t/1345041).
 * Tavus: ``GET /faces/{id}`` (docs.tavus.io/api-reference/faces/get-face). An unknown face is 400 ``Invalid face_id``.
+
+Tenants say which servers are asked, so only the beginning of an answer is read, and nothing is unpacked; livekit-api
+does both without a bound.
 """
 
 import asyncio
@@ -13,12 +19,12 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from google.protobuf.message import DecodeError
 from livekit import api
-from livekit.protocol.room import ListRoomsRequest
+from livekit.protocol.room import ListRoomsRequest, ListRoomsResponse
 from yarl import URL
 
 from agentspec import AvatarAgentSpec
@@ -32,10 +38,12 @@ from controller.policy.credentials import tavus_in_use
 
 TIMEOUT_SECONDS = 5.0
 
-_NO_ROOM = "avatar-agent-credentials-check"
-"""Asked for so that the answer is small on a busy server."""
+_ONE_ROOM = ListRoomsRequest(names=["avatar-agent-credentials-check"]).SerializeToString()
+"""There is none of this name, so that the answer is small on a busy server."""
+_LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
 _MAX_ANSWER_BYTES = 4096
-"""Read of an answer, for its words."""
+"""Read of an answer."""
+_PLAIN = {"Accept-Encoding": "identity"}
 _MISSING_SCOPES = "Missing scopes"
 _FRAGMENT = 4
 """Characters of a key in a row that nobody may see."""
@@ -90,28 +98,53 @@ class Providers:
         return Inquiry(lookup.server, identity, partial(_bounded, partial(self._look_up, lookup)))
 
     async def _list_rooms(self, url: str, key: str, secret: str) -> ProviderAnswer:
-        try:
-            server = api.LiveKitAPI(url, key, secret, session=self._session, failover=False)
-            await server.room.list_rooms(ListRoomsRequest(names=[_NO_ROOM]))
-        except api.ServerError as error:
-            return _refused(error.status, _harmless(str(error.message), secret))
-        except (DecodeError, AttributeError):  # no protobuf, or an error that is no JSON object
-            return _unreachable("something answers there, but not as LiveKit does")
-        return ProviderAnswer(ProviderVerdict.ACCEPTED)
+        token = api.AccessToken(key, secret).with_grants(api.VideoGrants(room_list=True)).to_jwt()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/protobuf"}
+        status, answer = await self._asked("POST", URL(_http(url) + _LIST_ROOMS), headers, _ONE_ROOM)
+        if status == 200:
+            return ProviderAnswer(ProviderVerdict.ACCEPTED) if _lists_rooms(answer) else _stranger()
+        said = _json(answer)
+        if said is not None and not isinstance(said, dict):
+            return _stranger()
+        return _refused(status, _harmless(_words(said), secret))
 
     async def _look_up(self, lookup: Lookup) -> ProviderAnswer:
         url = URL(f"{lookup.server.rstrip('/')}/{lookup.path}", encoded=True)
-        # Not redirected: the key is for this server only.
-        async with self._session.get(url, headers=lookup.headers, allow_redirects=False) as response:
-            status = response.status
-            if 200 <= status < 300:
-                return ProviderAnswer(ProviderVerdict.ACCEPTED)
-            words = await _words(response)
+        status, answer = await self._asked("GET", url, lookup.headers)
+        if 200 <= status < 300:
+            return ProviderAnswer(ProviderVerdict.ACCEPTED)
+        words = _words(_json(answer))
         if status in lookup.unknown:
             return ProviderAnswer(ProviderVerdict.ACCEPTED, f"{lookup.unknown[status]}, or no such path: HTTP {status}")
         if _MISSING_SCOPES in words:
             return ProviderAnswer(ProviderVerdict.ACCEPTED, "the key is restricted and may not read models")
         return _refused(status, _harmless(words, lookup.key))
+
+    async def _asked(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """Status and beginning of an answer. Not redirected: the key is for this server only."""
+        async with self._session.request(
+            method, url, headers={**headers, **_PLAIN}, data=body, allow_redirects=False, auto_decompress=False
+        ) as response:
+            try:
+                return response.status, await response.content.readexactly(_MAX_ANSWER_BYTES)
+            except asyncio.IncompleteReadError as error:  # it has come to its end
+                return response.status, error.partial
+
+
+def _http(url: str) -> str:
+    """Where LiveKit's API is, as livekit-api finds it: at the address of the signalling, which is a WebSocket's."""
+    parts = urlsplit(url)
+    return f"{parts.scheme.replace('ws', 'http')}://{parts.netloc}{parts.path}".rstrip("/")
+
+
+def _lists_rooms(answer: bytes) -> bool:
+    try:
+        ListRoomsResponse.FromString(answer)
+    except DecodeError:
+        return False
+    return True
 
 
 def _openai(voice: VoiceSpec, values: Values) -> Lookup:
@@ -147,6 +180,10 @@ async def _bounded(ask: Callable[[], Awaitable[ProviderAnswer]]) -> ProviderAnsw
         return _unreachable(str(error) or type(error).__name__)
 
 
+def _stranger() -> ProviderAnswer:
+    return _unreachable("something answers there, but not as LiveKit does")
+
+
 def _refused(status: int, words: str) -> ProviderAnswer:
     verdict = ProviderVerdict.REJECTED if status in (401, 403) else ProviderVerdict.UNREACHABLE
     return ProviderAnswer(verdict, f"HTTP {status} {words}".strip())
@@ -160,13 +197,18 @@ def _fingerprint(*identity: str) -> str:
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
-async def _words(response: aiohttp.ClientResponse) -> str:
-    """What a provider says of a failure: ``error.message`` (OpenAI), ``message`` or ``error`` (Tavus), else nothing."""
+def _json(answer: bytes) -> object:
+    """None: it is no JSON, or none that is small enough."""
     try:
-        answer = json.loads(await response.content.read(_MAX_ANSWER_BYTES))
+        return json.loads(answer)
     except (ValueError, RecursionError):  # nested a thousand deep
-        return ""
-    for name in ("error", "message"):
+        return None
+
+
+def _words(answer: object) -> str:
+    """What a provider says of a failure: ``msg`` (LiveKit), ``error.message`` (OpenAI), ``message`` or ``error``
+    (Tavus), else nothing."""
+    for name in ("error", "message", "msg"):
         if isinstance(answer, dict) and answer.get(name):
             answer = answer[name]
     return answer if isinstance(answer, str) else ""

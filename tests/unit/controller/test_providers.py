@@ -1,6 +1,8 @@
 """What is asked of LiveKit, OpenAI and Tavus, and how their answers are read."""
 
 import asyncio
+import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
+from livekit import api
 
 from agentspec import AvatarAgentSpec
 from controller import providers
@@ -184,6 +187,44 @@ async def test_what_an_answer_means(
     assert found.detail.endswith(detail)
     assert set(answers.values()) == {ProviderAnswer(ACCEPTED)}, "the others are not concerned"
     assert not any(request.path == "/elsewhere" for request in world.requests)
+
+
+async def test_an_answer_without_end_or_packed_a_thousandfold_fills_no_memory(session: aiohttp.ClientSession) -> None:
+    megabyte = bytes(2**20)
+    packed, fits = gzip.compress(megabyte * 64), 8 * 2**20
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/twirp/"):
+            headers = {"Content-Encoding": "gzip", "Content-Type": "application/protobuf"}
+            return web.Response(body=packed, headers=headers)
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        while True:
+            await response.write(megabyte)
+
+    application = web.Application()
+    application.router.add_route("*", "/{anything:.*}", flood)
+    async with TestServer(application) as server:
+        tracemalloc.start()
+        try:
+            answers = await check(session, World(str(server.make_url("")).rstrip("/")).spec())
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert answers[Provider.LIVEKIT] == ProviderAnswer(UNREACHABLE, "something answers there, but not as LiveKit does")
+    assert answers[Provider.OPENAI] == answers[Provider.TAVUS] == ProviderAnswer(UNREACHABLE, "HTTP 500")
+    assert most < fits
+
+
+async def test_livekit_is_asked_as_livekit_api_asks(world: World, session: aiohttp.ClientSession) -> None:
+    await check(session, world.spec())
+    (request,) = [request for request in world.requests if request.path.startswith("/twirp/")]
+    scheme, _, token = request.headers["Authorization"].partition(" ")
+    assert (request.method, scheme) == ("POST", "Bearer")
+    assert request.headers["Accept-Encoding"] == "identity"
+    claims = api.TokenVerifier("lk-key", SECRET).verify(token)
+    assert claims.video is not None
+    assert claims.video.room_list
 
 
 async def test_a_server_that_hangs_is_given_up(
