@@ -81,3 +81,16 @@ def test_no_pod_runs_with_an_account_that_has_more(render: Renderer) -> None:
         if document["kind"] == "Deployment":
             pod = document["spec"]["template"]["spec"]
             assert (document["metadata"]["namespace"], pod["serviceAccountName"]) in accounts
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_releases_of_one_name_in_two_namespaces_share_nothing_but_the_definition(
+    render: Renderer, settings: list[str]
+) -> None:
+    def wide(namespace: str) -> set[tuple[str, str]]:
+        documents = render(f"--namespace={namespace}", *settings)
+        return {(kind, name) for kind, place_of, name in map(place, documents) if not place_of}
+
+    here, there = wide("here"), wide("there")
+    assert {kind for kind, _ in here} == {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+    assert {kind for kind, _ in here & there} == {"CustomResourceDefinition"}
