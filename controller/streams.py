@@ -1,6 +1,7 @@
 """Follows every worker: each tells its state whenever it changes, over one long answer (`GET /status?watch`)."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ CONNECT_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 FIRST_WORD_SECONDS = 1.0
-"""How long a reconcile waits for workers that it has never heard: they answer in milliseconds, or not at all."""
+"""How long reconciles wait for a worker that was never heard: it answers in milliseconds, or not at all."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
 """A worker that misses two heartbeats is asked anew."""
@@ -38,6 +39,8 @@ class Stream:
     """Ends a pause."""
     ready: bool
     """Its pod was, when last seen."""
+    patience: float
+    """Loop time until which reconciles wait for that first word."""
 
 
 class WorkerStreams:
@@ -62,7 +65,8 @@ class WorkerStreams:
             if name not in streams:
                 answered, awake = asyncio.Event(), asyncio.Event()
                 task = asyncio.create_task(self._follow(key, pod, answered, awake), name=f"worker {name}")
-                streams[name] = Stream(pod.ip, task, answered, awake, pod.ready)
+                patience = asyncio.get_running_loop().time() + FIRST_WORD_SECONDS
+                streams[name] = Stream(pod.ip, task, answered, awake, pod.ready, patience)
             elif pod.ready and not streams[name].ready:
                 streams[name].awake.set()
             streams[name].ready = pod.ready
@@ -71,16 +75,13 @@ class WorkerStreams:
 
     async def heard(self, key: Key) -> None:
         """Until each of the agent's workers has said a first word, or failed to: a restarted controller must not take
-        them for silent. Bounded."""
-        waiting = [stream for stream in self._streams.get(key, {}).values() if not stream.answered.is_set()]
-        if not waiting:
-            return
-        try:
-            async with asyncio.timeout(FIRST_WORD_SECONDS):
-                for stream in waiting:
-                    await stream.answered.wait()
-        except TimeoutError:
-            pass
+        them for silent. Bounded, for each worker once and not for each reconcile."""
+        streams = sorted(self._streams.get(key, {}).values(), key=lambda stream: stream.patience)
+        for stream in streams:
+            if not stream.answered.is_set() and stream.patience > asyncio.get_running_loop().time():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(stream.patience):
+                        await stream.answered.wait()
 
     def cancel(self) -> None:
         """Stop listening."""
