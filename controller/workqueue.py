@@ -1,5 +1,8 @@
 """A queue of keys to reconcile: no key is in hand twice at once, and a key added while in hand is taken up again.
 
+A key that was left alone is taken up at once, so that demand is answered in milliseconds; what comes right after is put
+together.
+
 The shape is client-go's workqueue. Failures come back after 1, 2, 4 … 60 s.
 """
 
@@ -12,6 +15,8 @@ from controller.observation import Key
 
 logger = logging.getLogger(__name__)
 
+LEAST_SECONDS = 0.05
+"""From taking a key up to taking it up again: half of the 100 ms in which demand is decided on."""
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 60.0
 HANDLING_TIMEOUT_SECONDS = 90.0
@@ -27,6 +32,7 @@ class WorkQueue:
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
         self._in_hand: set[Key] = set()
+        """And those taken up less than LEAST_SECONDS ago."""
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
@@ -67,19 +73,22 @@ class WorkQueue:
                 timer.cancel()
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             key = await self._ready.get()
             self._waiting.discard(key)
             self._in_hand.add(key)
-            try:
-                again_in = await self._handled(key)
-            finally:
-                self._in_hand.discard(key)
+            rested = loop.time() + LEAST_SECONDS
+            again_in = await self._handled(key)
             if again_in is not None:
                 self.add_after(key, again_in)
-            if key in self._again:
-                self._again.discard(key)
-                self.add(key)
+            loop.call_at(rested, self._rested, key)
+
+    def _rested(self, key: Key) -> None:
+        self._in_hand.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
 
     async def _handled(self, key: Key) -> float | None:
         try:

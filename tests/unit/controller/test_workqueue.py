@@ -10,7 +10,7 @@ import pytest
 from controller import workqueue
 from controller.cluster.client import ApiError
 from controller.observation import Key
-from controller.workqueue import HANDLING_TIMEOUT_SECONDS, WorkQueue
+from controller.workqueue import HANDLING_TIMEOUT_SECONDS, LEAST_SECONDS, WorkQueue
 from tests.unit.controller.virtualtime import run
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
@@ -214,3 +214,45 @@ def test_what_happens_now_makes_what_was_due_later_needless() -> None:
 
     played(handle, script)
     assert times == [10]
+
+
+def test_what_comes_on_and_on_is_put_together_and_the_first_and_the_last_of_it_are_soon_looked_at() -> None:
+    times: list[float] = []
+
+    async def handle(key: Key) -> None:
+        times.append(asyncio.get_running_loop().time())
+
+    async def script(queue: WorkQueue) -> None:
+        for _ in range(1000):
+            queue.add(ONE)
+            await asyncio.sleep(0.001)
+        last = asyncio.get_running_loop().time()
+        queue.add(ONE)
+        await asyncio.sleep(LEAST_SECONDS)
+        assert last <= times[-1] <= last + LEAST_SECONDS
+        count = len(times)
+        await asyncio.sleep(10)
+        assert len(times) == count, "and then it is left alone"
+
+    played(handle, script)
+    assert times[0] == 0
+    assert min(later - earlier for earlier, later in pairwise(times)) >= LEAST_SECONDS - 1e-9
+    assert len(times) <= 1.1 / LEAST_SECONDS
+
+
+def test_keys_do_not_rest_for_each_other_nor_longer_than_they_must() -> None:
+    taken: list[tuple[Key, float]] = []
+
+    async def handle(key: Key) -> None:
+        taken.append((key, asyncio.get_running_loop().time()))
+        await asyncio.sleep(2 * LEAST_SECONDS)
+
+    async def script(queue: WorkQueue) -> None:
+        queue.add(ONE)
+        await asyncio.sleep(LEAST_SECONDS / 2)
+        queue.add(TWO)
+        queue.add(ONE)
+        await asyncio.sleep(10)
+
+    played(handle, script)
+    assert taken == [(ONE, 0), (TWO, LEAST_SECONDS / 2), (ONE, 2 * LEAST_SECONDS)], "it was in hand for long enough"
