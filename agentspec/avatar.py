@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agentspec.fields import HttpURL, LocalRef, rules, text
+from agentspec.fields import LocalRef, http_url, rules, text
 from agentspec.model import Model
 
 
@@ -32,10 +32,12 @@ _TavusID = Annotated[
 class TavusSpec(Model):
     """A Tavus avatar. The agent's voice stays its own; Tavus shows the face."""
 
-    base_url: HttpURL = Field(default="https://tavusapi.com/v2", description="Base URL of the API.")
+    base_url: Annotated[str, http_url("https://tavusapi.com/v2")] = Field(
+        default="https://tavusapi.com/v2", description="Base URL of the API."
+    )
     face_id: _TavusID = Field(description="Face (formerly replica) to show.")
     pal_id: _TavusID = Field(description="PAL (formerly persona) to use.")
-    credentials_secret_ref: LocalRef = Field(description="Secret with the key `apiKey`.")
+    credentials_secret_ref: LocalRef = Field(description="Secret with the key `apiKey`, as `{name: NAME}`.")
 
 
 class AvatarSpec(
@@ -55,7 +57,9 @@ class AvatarSpec(
     """The agent's face."""
 
     provider: AvatarProvider = Field(default=AvatarProvider.NONE, description="Who renders the face.")
-    tavus: TavusSpec | None = Field(default=None, description="Settings for provider Tavus.")
+    tavus: TavusSpec | None = Field(
+        default=None, description="Settings for provider Tavus; without `provider: Tavus` they do nothing."
+    )
     on_failure: OnAvatarFailure = Field(
         default=OnAvatarFailure.VOICE_ONLY,
         description="When the avatar does not come, or no seat is free: VoiceOnly goes on by voice, EndCall ends the "

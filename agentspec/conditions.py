@@ -21,8 +21,9 @@ class ConditionStatus(StrEnum):
 
 class ConditionType(StrEnum):
     READY = "Ready"
-    """The summary: a call to this agent would be answered. Its reason and message are those of the first condition
-    that keeps it from being so."""
+    """The summary: nothing known keeps the agent from answering the calls that LiveKit sends to it. Otherwise reason
+    and message are those of the first condition that does. The gateway takes calls for `dispatch.mode: Explicit` only;
+    a `roomNamePattern` that it cannot make the names of rooms from is told in the message."""
     CREDENTIALS_VALID = "CredentialsValid"
     """Every Secret named exists with its keys, and LiveKit, OpenAI and Tavus accept the credentials."""
     NAME_UNIQUE = "NameUnique"
@@ -54,7 +55,7 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"
     """A Secret that the manifest names does not exist."""
     SECRET_KEY_MISSING = "SecretKeyMissing"
-    """A Secret lacks a key, or the key's value is empty."""
+    """A Secret lacks a key, or the key's value is empty or cannot be used."""
     SECRET_UNREADABLE = "SecretUnreadable"
     """The operator may not read the Secret; the message says which permission is missing."""
     CREDENTIALS_ACCEPTED = "CredentialsAccepted"
@@ -96,7 +97,7 @@ class Reason(StrEnum):
     REGISTERED = "Registered"
     """Workers are registered and take calls."""
     NO_WORKERS_WANTED = "NoWorkersWanted"
-    """No worker should run now; the next call starts one."""
+    """No worker should run now; in mode Calls the next call starts one."""
     WORKERS_STARTING = "WorkersStarting"
     """Worker pods are not ready yet; the message says what Kubernetes says of them."""
     NOT_REGISTERED = "NotRegistered"

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from agentspec import bounds
 from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, RESOURCE_RULES, AvatarAgentSpec
 from agentspec.status import AvatarAgentStatus
 
@@ -19,7 +20,7 @@ CRD_PATHS = [_ROOT / "crds" / f"{API_GROUP}_{PLURAL}.yaml", _ROOT / "charts/avat
 """The file for ``kubectl apply``, and its copy in the chart: Helm reads nothing outside a chart."""
 
 _COLUMNS: list[tuple[str, str, str, str]] = [
-    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "A call would be answered."),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Nothing keeps it from taking calls."),
     ("Agent", "string", ".status.agentName", "Name the workers register under."),
     ("Workers", "integer", ".status.workers.registered", "Workers registered with LiveKit."),
     ("Calls", "integer", ".status.calls.active", "Calls on workers."),
@@ -87,7 +88,16 @@ def _schema(model: type[AvatarAgentSpec] | type[AvatarAgentStatus]) -> dict[str,
 
 
 def crd() -> dict[str, Any]:
-    """The CustomResourceDefinition as a document."""
+    """The CustomResourceDefinition as a document; descriptions tell defaults and bounds."""
+    document = declared()
+    (version,) = document["spec"]["versions"]
+    fields = version["schema"]["openAPIV3Schema"]["properties"]
+    fields["spec"] = bounds.told(fields["spec"])
+    return document
+
+
+def declared() -> dict[str, Any]:
+    """The same with the descriptions as the types have them."""
     version = {
         "name": API_VERSION,
         "served": True,

@@ -22,7 +22,9 @@ class LiveKitSpec(Model):
     """The LiveKit server, Cloud or self-hosted."""
 
     url: WebSocketURL = Field(description="WebSocket URL (`wss://…`) that workers and callers reach.")
-    credentials_secret_ref: LocalRef = Field(description="Secret with the keys `apiKey` and `apiSecret`.")
+    credentials_secret_ref: LocalRef = Field(
+        description="Secret with the keys `apiKey` and `apiSecret`, as `{name: NAME}`."
+    )
 
 
 class DispatchSpec(
@@ -45,8 +47,9 @@ class DispatchSpec(
         default=".*",
         max_length=256,
         description="Regular expression (Python) of the rooms workers accept; others are declined, and logged. The "
-        "gateway names its rooms `<literal prefix of the pattern><call id>`, so begin it with `^` and a prefix. It may "
-        "repeat single characters only, at most three times without a fixed number: `^ornina-[a-z]+-.*`.",
+        "gateway names its rooms `<literal prefix of the pattern><call id>`, so begin it with `^` and a prefix, and "
+        "leave the end open: `^ornina-`. It may repeat single characters only, at most three times without a fixed "
+        "number.",
     )
     join_timeout_seconds: int = Field(
         default=10, ge=2, le=60, description="Seconds from the dispatch in which the agent must have joined the room."

@@ -18,6 +18,9 @@ _HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])" + _PORT
 _PATH = r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?"
 _QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 
+_VISIBLE = r"[^\p{Z}\p{Cc}\p{Cf}]"
+"""Some letter, digit or sign. In Unicode's categories, because the engines' `\\s` differ beyond ASCII."""
+
 
 def rules(*expressions_and_messages: tuple[str, str]) -> dict[str, Any]:
     """CEL rules for ``json_schema_extra``; the message of each says what to write instead."""
@@ -41,6 +44,11 @@ def text(pattern: str, message: str, *, max_length: int) -> FieldInfo:
     return info
 
 
+def provider_word(what: str) -> FieldInfo:
+    """Metadata of a word that only a provider knows, such as a model: anything that can be seen."""
+    return text(_VISIBLE, f"write the {what} as the provider names it: it must not be blank", max_length=128)
+
+
 ObjectName = Annotated[
     str,
     text(
@@ -59,14 +67,15 @@ WebSocketURL = Annotated[
     ),
 ]
 
-HttpURL = Annotated[
-    str,
-    text(
+
+def http_url(example: str) -> FieldInfo:
+    """Metadata of a provider's base URL, of which `example` is one."""
+    return text(
         f"^https?://{_HOST}{_PATH}$",
-        "write a base URL such as https://api.openai.com/v1, without user, query or fragment",
+        f"write a base URL such as {example}, without user, query or fragment",
         max_length=512,
-    ),
-]
+    )
+
 
 Origin = Annotated[
     str,

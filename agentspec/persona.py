@@ -28,20 +28,21 @@ class PersonaSpec(
     instructions: str | None = Field(
         default=None,
         max_length=16384,
-        description="What the agent is told about its task, at most 16384 characters. "
-        f"Left out, with instructionsRef: `{DEFAULT_INSTRUCTIONS}`",
+        description=f"What the agent is told about its task. Left out, with instructionsRef: `{DEFAULT_INSTRUCTIONS}`",
     )
     instructions_ref: ConfigMapKeyRef | None = Field(
-        default=None, description="ConfigMap key that holds the instructions, instead of `instructions`."
+        default=None,
+        description="ConfigMap key that holds the instructions, instead of `instructions`: `{name: NAME, key: KEY}`.",
     )
     greeting: str | None = Field(
         default=None,
         max_length=1024,
-        description="Said first, once the caller is in the room, at most 1024 characters. Left out, with greetingRef, "
-        "or empty: the agent waits for the caller to speak.",
+        description="Said first, once the caller is in the room. Left out, with greetingRef, or empty: "
+        "the agent waits for the caller to speak.",
     )
     greeting_ref: ConfigMapKeyRef | None = Field(
-        default=None, description="ConfigMap key that holds the greeting, instead of `greeting`."
+        default=None,
+        description="ConfigMap key that holds the greeting, instead of `greeting`: `{name: NAME, key: KEY}`.",
     )
 
 
@@ -61,7 +62,7 @@ class KnowledgeSource(
     """A text, or several, that the agent answers from."""
 
     config_map_ref: LocalRef | None = Field(
-        default=None, description="ConfigMap whose every key is a text the agent answers from."
+        default=None, description="ConfigMap whose every key is a text the agent answers from, as `{name: NAME}`."
     )
     name: (
         Annotated[
@@ -74,6 +75,4 @@ class KnowledgeSource(
         ]
         | None
     ) = Field(default=None, description="What the text is called in what the model is told.")
-    text: str | None = Field(
-        default=None, min_length=1, max_length=8192, description="The text itself, at most 8192 characters."
-    )
+    text: str | None = Field(default=None, min_length=1, max_length=8192, description="The text itself.")

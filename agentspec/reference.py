@@ -14,34 +14,28 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from agentspec import bounds
 from agentspec.conditions import REASONS, ConditionType, Reason
-from agentspec.crd import RULES, crd
+from agentspec.crd import RULES, declared
 from agentspec.resource import API_GROUP, API_VERSION, KIND
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE_PATH = _ROOT / "docs" / "reference" / "avataragent.md"
 
-_UNITS = {
-    "Seconds": "seconds",
-    "Minutes": "minutes",
-    "callsPerWorker": "calls",
-    "freeSlots": "slots",
-    "maxSessions": "avatars",
-    "workers": "workers",
-    "Workers": "workers",
-}
-"""What a number counts, by how its field's name ends."""
 _FEW = 4
 """Values of an enumeration that a table's cell can show; longer ones have a section of their own."""
 _HEAD = f"""\
 <!-- Generated from agentspec/ by `make generate`. Do not edit. -->
 # AvatarAgent
 
-`apiVersion: {API_GROUP}/{API_VERSION}`, `kind: {KIND}`, namespaced. `kubectl explain ava.spec` shows the same in a
-terminal; [examples/](../../examples/) holds manifests to apply, one for each capability in
+`apiVersion: {API_GROUP}/{API_VERSION}`, `kind: {KIND}`, namespaced. `kubectl explain ava.spec` shows fields,
+defaults and bounds in a terminal; [examples/](../../examples/) holds manifests to apply, one for each capability in
 [examples/capabilities/](../../examples/capabilities/). What a manifest names (Secrets, ConfigMaps) is in its own
-namespace. An unknown field and a value out of bounds are refused by `kubectl apply`; the answer says what to write
-instead. `metadata.name` has at most 63 characters.
+namespace. `metadata.name` has at most 63 characters.
+
+`kubectl apply` refuses what cannot be. What is listed below each table under "Refused with" is answered with what to
+write instead. A field that is unknown, missing, of another type or out of bounds is answered in Kubernetes' own words,
+which name the field and, of a bound, its value.
 """
 
 
@@ -54,8 +48,8 @@ class Row:
     required: bool
 
     def render(self) -> str:
-        default = "required" if self.required else _default(self.schema)
-        cells = (f"`{self.path}`", _type(self.schema), default, _bounds(self.path, self.schema))
+        default = "required" if self.required else bounds.default(self.schema)
+        cells = (f"`{self.path}`", _type(self.schema), default, bounds.bounds(self.path, self.schema))
         return _line(*cells, self.schema.get("description", ""))
 
 
@@ -77,7 +71,7 @@ def meanings(members: type[StrEnum]) -> dict[str, str]:
 
 def render() -> str:
     """The committed page's text."""
-    document = crd()["spec"]
+    document = declared()["spec"]
     (version,) = document["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]
     parts = [_HEAD, "## spec\n", _spec(schema["spec"]), "## status\n", _table(_rows(schema["status"]))]
@@ -139,41 +133,6 @@ def _type(schema: dict[str, Any]) -> str:
 
 def _plural(kind: str) -> str:
     return {"quantity": "quantities"}.get(kind, f"{kind}s")
-
-
-def _default(schema: dict[str, Any]) -> str:
-    default = schema.get("default")
-    if default is None or "properties" in schema:
-        return ""
-    if isinstance(default, dict):
-        return ", ".join(f"`{key}: {value}`" for key, value in default.items()) or "none"
-    if default in ("", []):
-        return "empty"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def _bounds(path: str, schema: dict[str, Any]) -> str:
-    unit = next((f" {unit}" for suffix, unit in _UNITS.items() if path.endswith(suffix)), "")
-    least, most = schema.get("minimum"), schema.get("maximum")
-    bounds = []
-    if most is not None:
-        bounds.append(f"{least} to {most}{unit}")
-    elif least is not None:
-        bounds.append(f"at least {least}{unit}")
-    if "maxLength" in schema:
-        bounds.append(_span(schema.get("minLength", 0), schema["maxLength"], "characters"))
-    if "maxItems" in schema:
-        bounds.append(f"at most {schema['maxItems']} items")
-    if "maxProperties" in schema:
-        bounds.append(f"at most {schema['maxProperties']} keys")
-    values = schema.get("items", schema.get("additionalProperties"))
-    if isinstance(values, dict) and "maxLength" in values:
-        bounds.append(f"each at most {values['maxLength']} characters")
-    return ", ".join(bounds)
-
-
-def _span(least: int, most: int, what: str) -> str:
-    return f"{least} to {most} {what}" if least else f"at most {most} {what}"
 
 
 def _rules(node: dict[str, Any]) -> str:

@@ -53,12 +53,23 @@ class AvatarAgentSpec(Model):
     livekit: LiveKitSpec = Field(description="The LiveKit server.")
     language: Annotated[
         str,
-        text(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", "write a BCP 47 language such as en, ar or pt-BR", max_length=35),
-    ] = Field(default="en", description="Language of the conversation, BCP 47: `ar`, `en`.")
+        text(
+            r"^[a-z]{2}(-[A-Za-z0-9]{2,8})*$",
+            "write a language's two letters (ISO 639-1), which is what transcription models take, and a region if you "
+            "like: en, ar or pt-BR",
+            max_length=35,
+        ),
+    ] = Field(
+        default="en",
+        description="Language of the conversation: two letters (ISO 639-1), such as `ar`, or with a region.",
+    )
     persona: PersonaSpec = Field(default_factory=PersonaSpec, description="Who the agent is.")
     voice: VoiceSpec = Field(description="How it hears, thinks and speaks.")
     knowledge: list[KnowledgeSource] = Field(
-        default_factory=list, max_length=16, description="Texts it answers from; at most 256 KiB together."
+        default_factory=list,
+        max_length=16,
+        description="Texts it answers from, at most 256 KiB together: `- configMapRef: {name: NAME}`, or "
+        "`- {name: WORD, text: TEXT}`.",
     )
     avatar: AvatarSpec = Field(default_factory=AvatarSpec, description="Its face.")
     worker: WorkerSpec = Field(default_factory=WorkerSpec, description="Its worker pods.")

@@ -7,6 +7,9 @@ from pydantic import Field
 from agentspec.fields import rules
 from agentspec.model import Model
 
+_MIN_WORKERS = 1
+_MAX_WORKERS = 20
+
 
 class ScalingMode(StrEnum):
     CALLS = "Calls"
@@ -22,8 +25,9 @@ class ScalingSpec(
     Model,
     json_schema_extra=rules(
         (
-            "self.minWorkers <= self.maxWorkers",
-            "minWorkers must not exceed maxWorkers: lower minWorkers or raise maxWorkers",
+            "self.mode != 'Calls' || self.minWorkers <= self.maxWorkers",
+            "minWorkers must not exceed maxWorkers: lower minWorkers or raise maxWorkers "
+            f"(by default {_MIN_WORKERS} and {_MAX_WORKERS})",
         ),
         (
             "self.mode != 'Fixed' || has(self.workers)",
@@ -48,8 +52,8 @@ class ScalingSpec(
         le=1000,
         description="Workers in mode Fixed; `kubectl scale` sets it.",
     )
-    min_workers: int = Field(default=1, ge=0, le=1000, description="Never fewer workers, in mode Calls.")
-    max_workers: int = Field(default=20, ge=1, le=1000, description="Never more workers, in mode Calls.")
+    min_workers: int = Field(default=_MIN_WORKERS, ge=0, le=1000, description="Never fewer workers, in mode Calls.")
+    max_workers: int = Field(default=_MAX_WORKERS, ge=1, le=1000, description="Never more workers, in mode Calls.")
     free_slots: int = Field(
         default=4, ge=0, le=1000, description="Slots kept warm and unused for the next callers, in mode Calls."
     )

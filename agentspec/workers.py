@@ -147,13 +147,15 @@ class ResourcesSpec(
         default={"cpu": "250m", "memory": "512Mi"},
         max_length=8,
         json_schema_extra=rules(_RESOURCE_KEYS),
-        description="Resources reserved.",
+        description="Resources reserved. Write fractions with a unit or in quotes: `cpu: 500m` or `cpu: '0.5'`.",
     )
     limits: dict[str, Quantity] = Field(
         default={"cpu": "2", "memory": "2Gi"},
         max_length=8,
         json_schema_extra=rules(_RESOURCE_KEYS),
-        description="Resources allowed. Set a CPU limit: without one the SDK takes the whole node for its own.",
+        description="Resources allowed, written as requests are. What is written replaces the default as a whole: "
+        "`{cpu: 2}` leaves memory without a limit. Set a CPU limit: without one the SDK takes the whole "
+        "node for its own.",
     )
 
 

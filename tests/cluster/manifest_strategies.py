@@ -78,7 +78,7 @@ def _sound(there: There) -> st.SearchStrategy[Spec]:
         optional={
             "agentName": WORDS | st.sampled_from(["taken", "..", "-", "_" * 128, ""]),
             "dispatch": _dispatch(),
-            "language": st.sampled_from(["ar", "en", "pt-BR", "zz-99-abcdefgh", "aaa"]),
+            "language": st.sampled_from(["ar", "en", "pt-BR", "zz-99-abcdefgh", "aa"]),
             "persona": _persona(),
             "knowledge": st.lists(_knowledge(), max_size=3),
             "avatar": _avatar(base, secret),
@@ -90,7 +90,9 @@ def _sound(there: There) -> st.SearchStrategy[Spec]:
 
 
 def _model() -> st.SearchStrategy[Spec]:
-    return st.text(min_size=1, max_size=20).map(lambda model: {"model": model})
+    letter = st.characters(categories=["L", "N", "P", "S"])
+    seen = st.tuples(st.text(max_size=10), letter, st.text(max_size=9))
+    return seen.map(lambda parts: {"model": "".join(parts)})
 
 
 def _dispatch() -> st.SearchStrategy[Spec]:

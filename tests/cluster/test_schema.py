@@ -91,13 +91,20 @@ def resources(**fields: Any) -> dict[str, Any]:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"agentName": "front desk"}, "write an agent name of letters, digits"),
-    ({"language": "English"}, "write a BCP 47 language such as en, ar or pt-BR"),
+    ({"language": "English"}, "write a language's two letters (ISO 639-1)"),
+    ({"language": "arz"}, "write a language's two letters (ISO 639-1)"),
     ({"livekit": {"url": "https://livekit.example"}}, "write a WebSocket URL such as wss://project.livekit.cloud"),
     ({"livekit": {"url": "wss://user:password@livekit.example"}}, "without user, query or fragment"),
     ({"livekit": {"url": "wss://livekit.example:70000"}}, "write a WebSocket URL such as"),
     ({"livekit": {"url": "wss://livekit.example/\u00e9"}}, "write a WebSocket URL such as"),
     ({"livekit": {"credentialsSecretRef": {"name": "Live_Kit"}}}, "write an object's name: lower-case letters"),
     ({"voice": {"openai": {"baseURL": "api.openai.com"}}}, "write a base URL such as https://api.openai.com/v1"),
+    (
+        {"avatar": {"provider": "Tavus", "tavus": TAVUS | {"baseURL": "tavusapi.com"}}},
+        "write a base URL such as https://tavusapi.com/v2",
+    ),
+    ({"voice": {"llm": {"model": " "}}}, "write the model as the provider names it"),
+    ({"voice": {"tts": {"voice": ""}}}, "write the voice as the provider names it"),
     ({"dispatch": {"allowedOrigins": ["https://a.example"]}}, "write access: Public or remove allowedOrigins"),
     (
         {"dispatch": {"access": "Public", "allowedOrigins": ["https://*.example"]}},
@@ -135,7 +142,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (pod(priorityClassName="Urgent!"), "write a PriorityClass's name"),
     ({"scaling": {"minWorkers": 5, "maxWorkers": 2}}, "lower minWorkers or raise maxWorkers"),
-    ({"scaling": {"minWorkers": 21}}, "lower minWorkers or raise maxWorkers"),
+    ({"scaling": {"minWorkers": 21}}, "lower minWorkers or raise maxWorkers (by default 1 and 20)"),
     ({"scaling": {"mode": "Fixed"}}, "write scaling.workers, or mode: Calls to follow the calls"),
     ({"scaling": {"workers": 2}}, "write mode: Fixed, or remove scaling.workers"),
 ]
@@ -190,6 +197,8 @@ def test_types_and_bounds_are_refused_by_name(place: Place, change: dict[str, An
         {"livekit": {"url": "wss://[2001:db8::1]:443/rtc"}},
         {"avatar": {"tavus": TAVUS}},
         {"scaling": {"mode": "Fixed", "workers": 0}},
+        {"scaling": {"mode": "Fixed", "workers": 2, "minWorkers": 25}},
+        {"voice": {"llm": {"model": "Llama 3.1 \u0639\u0631\u0628\u064a"}}},
         {"scaling": {"minWorkers": 0, "maxWorkers": 1, "freeSlots": 0}},
         resources(requests={}, limits={}),
         resources(requests={"cpu": 2, "memory": "1.5Gi"}, limits={"cpu": "2000m", "memory": "2Gi"}),
@@ -298,6 +307,7 @@ def test_agents_are_in_the_categories(place: Place, category: str) -> None:
 
 def test_kubectl_explain_tells_what_a_field_means(place: Place) -> None:
     assert "Workers in mode Fixed" in place.kubectl("explain", "ava.spec.scaling.workers")
+    assert "Default `1`; 0 to 1000 workers." in place.kubectl("explain", "ava.spec.scaling.minWorkers")
     assert "How calls reach the agent." in place.kubectl("explain", "avataragent.spec.dispatch")
 
 

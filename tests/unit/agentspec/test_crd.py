@@ -63,6 +63,27 @@ def test_no_refusal_shows_a_bare_pattern_because_nobody_can_read_one() -> None:
             assert rule["message"][0].islower() and "\n" not in rule["message"], path
 
 
+def test_descriptions_tell_default_bounds_and_unit_because_kubectl_explain_shows_nothing_else() -> None:
+    spec = root()["properties"]["spec"]["properties"]
+    scaling, worker = spec["scaling"]["properties"], spec["worker"]["properties"]
+    assert scaling["minWorkers"]["description"].endswith(" Default `1`; 0 to 1000 workers.")
+    assert scaling["scaleDownDelaySeconds"]["description"].endswith(" Default `300`; 0 to 86400 seconds.")
+    assert scaling["mode"]["description"].endswith(" Default `Calls`.")
+    assert worker["image"]["description"].endswith(" At most 512 characters.")
+    assert worker["pod"]["properties"]["tolerations"]["items"]["properties"]["tolerationSeconds"][
+        "description"
+    ].endswith(" 0 to 86400 seconds.")
+
+
+def test_every_default_and_bound_of_a_number_is_told() -> None:
+    for path, node in nodes(root()["properties"]["spec"], "spec"):
+        told = node.get("description", "")
+        if node.get("type") == "integer":
+            assert f"{node['minimum']} to {node['maximum']}" in told, path
+        if node.get("default") not in (None, "") and "properties" not in node:
+            assert "efault `" in told, path
+
+
 def test_objects_that_may_be_left_out_default_to_their_own_defaults_because_rules_are_checked_on_them() -> None:
     spec = root()["properties"]["spec"]["properties"]
     assert spec["scaling"]["default"]["minWorkers"] == 1
@@ -86,8 +107,14 @@ def test_the_least_manifest_gets_the_defaults_of_the_product() -> None:
         ({"scaling": {"minWorkers": -1}}, "minWorkers"),
         ({"livekit": {"url": "https://x", "credentialsSecretRef": {"name": "a"}}}, "url"),
         ({"voice": {"openai": {"credentialsSecretRef": {"name": "UPPER"}}}}, "name"),
+        ({"voice": MINIMAL["voice"] | {"llm": {"model": " \u00a0"}}}, "model"),
+        ({"voice": MINIMAL["voice"] | {"tts": {"voice": "\u200b"}}}, "voice"),
+        ({"language": "arz"}, "language"),
     ],
-    ids=["an unknown field", "a negative count", "not a WebSocket URL", "not a Secret's name"],
+    ids=[
+        *("an unknown field", "a negative count", "not a WebSocket URL", "not a Secret's name", "a blank model"),
+        *("an invisible voice", "a language of three letters"),
+    ],
 )
 def test_what_makes_no_sense_is_refused_and_named(change: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError, match=field):

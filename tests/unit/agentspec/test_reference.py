@@ -26,6 +26,12 @@ def test_a_field_is_shown_with_type_default_bounds_and_unit() -> None:
     assert "| `credentialsSecretRef` | object | required | " in page
 
 
+def test_what_has_a_column_is_not_told_in_the_description_too() -> None:
+    for line in reference.render().splitlines():
+        if line.startswith("| `"):
+            assert "Default `" not in line.rsplit(" | ", 1)[1], line
+
+
 def test_rules_are_shown_where_they_apply() -> None:
     scaling = reference.render().split("### spec.scaling")[1].split("## status")[0]
     assert "- minWorkers must not exceed maxWorkers: lower minWorkers or raise maxWorkers" in scaling
