@@ -42,7 +42,8 @@ def newest_failure(
 def avatar(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen], failure: AvatarFailure | None) -> Verdict:
     """Whether the next call would show a face, as far as the last one tells."""
     if spec.avatar.provider is AvatarProvider.NONE:
-        return true(Reason.NO_AVATAR_DECLARED, "The agent speaks without a face (spec.avatar.provider: None).")
+        unused = " avatar.tavus is there: write provider: Tavus to show it." if spec.avatar.tavus is not None else ""
+        return true(Reason.NO_AVATAR_DECLARED, f"The agent speaks without a face (spec.avatar.provider: None).{unused}")
     otherwise = "ends" if spec.avatar.on_failure is OnAvatarFailure.END_CALL else "goes on by voice"
     if failure is not None:
         return false(

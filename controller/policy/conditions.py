@@ -13,14 +13,27 @@ _SUMMARISED = (
 )
 """In the order in which a person should mend them. An avatar that does not come leaves the voice: no call is lost."""
 
-_HARMLESS = frozenset({Reason.WORKERS_STARTING, Reason.SUSPENDED, Reason.DRAINING, Reason.ROLL_OUT_HELD_BACK})
+_HARMLESS = frozenset(
+    {
+        Reason.WORKERS_STARTING,
+        Reason.SUSPENDED,
+        Reason.DRAINING,
+        Reason.ROLL_OUT_HELD_BACK,
+        Reason.CREDENTIALS_UNTRIED,
+    }
+)
 """False, and nothing for a person to mend there."""
 _NEEDED = (ConditionType.CREDENTIALS_VALID, ConditionType.NAME_UNIQUE, ConditionType.KNOWLEDGE_LOADED)
 """Without these nothing is started or changed."""
 
 
-def ready(verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused: Verdict | None) -> Verdict:
-    """The summary: why no call would be answered, or that one would. `refused`: why Kubernetes forbids the workers."""
+def ready(
+    verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused: Verdict | None, remark: str = ""
+) -> Verdict:
+    """The summary: why no call would be answered, or that one would.
+
+    `refused`: why Kubernetes forbids the workers. `remark`: what a person should know all the same when all is well.
+    """
     if refused is not None:
         return refused
     if suspended:
@@ -28,14 +41,21 @@ def ready(verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused
             Reason.SUSPENDED, "spec.suspend is true: no call is taken. Write suspend: false to take calls again."
         )
     for kind in _SUMMARISED:
-        if verdicts[kind].status is ConditionStatus.FALSE:
-            return verdicts[kind]
-    return true(Reason.ALL_CHECKS_PASSED, verdicts[ConditionType.WORKERS_REGISTERED].message)
+        verdict = verdicts[kind]
+        if verdict.status is ConditionStatus.FALSE:
+            return _awaited(verdicts) if verdict.reason is Reason.ROLL_OUT_HELD_BACK else verdict
+    return true(Reason.ALL_CHECKS_PASSED, f"{verdicts[ConditionType.WORKERS_REGISTERED].message} {remark}".rstrip())
+
+
+def _awaited(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
+    """What no worker is started without, and nobody can say yet whether it is there."""
+    first = next(verdicts[kind] for kind in _NEEDED if verdicts[kind].hinders)
+    return false(first.reason, first.message)
 
 
 def obstacle(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | None) -> str:
     """What has to come first before anything is started or changed; empty: nothing. `fault`: of the manifest itself."""
-    missing = [kind.value for kind in _NEEDED if verdicts[kind].status is ConditionStatus.FALSE]
+    missing = [kind.value for kind in _NEEDED if verdicts[kind].hinders]
     corrected = ["the manifest is corrected"] if fault is not None else []
     return " and ".join([*(f"{kind} is true" for kind in missing), *corrected])
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agentspec import AvatarAgentSpec, Reason
+from agentspec import AvatarAgentSpec, DispatchMode, Reason
 from agentspec.resource import MAX_NAME_LENGTH
-from agentspec.roompattern import RoomPatternInvalid, compiled
+from agentspec.roompattern import RoomPatternInvalid, compiled, gateway_obstacle
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import AT_LENGTH, quoted
 
@@ -39,3 +39,17 @@ def pattern_fault(spec: AvatarAgentSpec) -> Verdict | None:
             "Write for example '^calls-', or leave the field out to accept every room.",
         )
     return None
+
+
+def pattern_remark(spec: AvatarAgentSpec) -> str:
+    """Why the gateway can open no rooms for the agent although its workers can serve others; empty: it can.
+
+    No fault: who dispatches by other means than the gateway names rooms as they like.
+    """
+    obstacle = "" if spec.dispatch.mode is DispatchMode.AUTOMATIC else gateway_obstacle(spec.dispatch.room_name_pattern)
+    if not obstacle:
+        return ""
+    return (
+        f"The gateway takes no calls for it: spec.dispatch.roomNamePattern is {spec.dispatch.room_name_pattern!r}, and "
+        f"{obstacle}. Rooms that others dispatch to the agent are served."
+    )

@@ -38,6 +38,14 @@ def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int |
     ("face", "workers", "state", "reason", "told"),
     [
         pytest.param({"provider": "None"}, [], "True", Reason.NO_AVATAR_DECLARED, "without a face", id="no face"),
+        pytest.param(
+            {"tavus": TAVUS["tavus"]},
+            [],
+            "True",
+            Reason.NO_AVATAR_DECLARED,
+            "avatar.tavus is there: write provider: Tavus to show it.",
+            id="a face without its provider",
+        ),
         pytest.param(TAVUS, [], "True", Reason.AVATAR_SEATS_FREE, "no limit is declared", id="no limit"),
         pytest.param(
             {**TAVUS, "maxSessions": 5}, [showing("a", 4)], "True", Reason.AVATAR_SEATS_FREE, "of 5", id="one is free"

@@ -56,6 +56,13 @@ def test_a_suspended_agent_is_not_ready_whatever_else_is_so_and_a_refusal_comes_
     assert ready(verdicts(credentials=BROKEN), suspended=True, refused=REFUSED) is REFUSED
 
 
+def test_a_remark_is_told_when_all_is_well_and_changes_nothing_else() -> None:
+    assert ready(verdicts(), suspended=False, refused=None, remark="Look.") == true(
+        Reason.ALL_CHECKS_PASSED, f"{GOOD.message} Look."
+    )
+    assert ready(verdicts(credentials=BROKEN), suspended=False, refused=None, remark="Look.") == BROKEN
+
+
 def condition(verdict: Verdict, at: str, generation: int = 1) -> Condition:
     return Condition(
         type=ConditionType.READY,

@@ -3,7 +3,7 @@
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
-from controller.policy.specification import pattern_fault, read_spec
+from controller.policy.specification import pattern_fault, pattern_remark, read_spec
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import SPEC, spec
 
@@ -45,3 +45,21 @@ def test_a_pattern_that_is_no_expression_leaves_the_rest_readable_and_is_told_by
 @pytest.mark.parametrize("pattern", ["", "^calls-"])
 def test_a_good_pattern_has_no_fault(pattern: str) -> None:
     assert pattern_fault(spec(dispatch={"roomNamePattern": pattern})) is None
+
+
+@pytest.mark.parametrize("pattern", ["ornina-*", "ornina-", "^desk$", "^ornina-[a-z]+-.*", "^calls-(?=z)"])
+def test_a_pattern_that_only_the_gateway_cannot_serve_is_no_fault_and_remarked(pattern: str) -> None:
+    given = spec(dispatch={"roomNamePattern": pattern})
+    assert pattern_fault(given) is None
+    said = pattern_remark(given)
+    assert said.startswith(f"The gateway takes no calls for it: spec.dispatch.roomNamePattern is {pattern!r}, and ")
+    assert "begin the pattern with ^ and a literal prefix and leave the end open" in said
+
+
+@pytest.mark.parametrize("pattern", [".*", "", "(?i)^x", "^ornina-", "^ornina-.*", "^ornina-[0-9a-f]+$"])
+def test_a_pattern_that_the_gateway_can_serve_is_not_remarked(pattern: str) -> None:
+    assert pattern_remark(spec(dispatch={"roomNamePattern": pattern})) == ""
+
+
+def test_of_an_agent_that_the_gateway_does_not_serve_nothing_is_remarked() -> None:
+    assert pattern_remark(spec(dispatch={"mode": "Automatic", "roomNamePattern": "^desk$"})) == ""
