@@ -72,7 +72,9 @@ export class Call extends EventTarget {
     try {
       await this.#room.connect(this.#opened.url, this.#opened.token);
     } catch (error) {
-      if (!this.#over) throw new CallError("ConnectionLost", String(error));
+      if (this.#over) return;
+      console.error(error);
+      return this.#lostRoom(); // it may have been closed while the browser was on its way into it
     }
     this.#update();
   }
@@ -125,7 +127,7 @@ export class Call extends EventTarget {
     room.on(RoomEvent.AudioPlaybackStatusChanged, () => this.#emit("sound", room.canPlaybackAudio));
     room.on(RoomEvent.Reconnecting, () => this.#emit("state", { state: "reconnecting" }));
     room.on(RoomEvent.Reconnected, () => this.#update());
-    room.on(RoomEvent.Disconnected, () => this.#onDisconnected());
+    room.on(RoomEvent.Disconnected, () => this.#lostRoom());
     room.registerTextStreamHandler(TRANSCRIPTION_TOPIC, (reader, { identity }) => this.#onCaption(reader, identity));
     addEventListener("pagehide", () => this.hangUp(), { once: true });
   }
@@ -155,7 +157,7 @@ export class Call extends EventTarget {
   }
 
   /** The room is gone for this browser; the gateway knows whether the call is over or was lost. */
-  async #onDisconnected() {
+  async #lostRoom() {
     if (this.#over || !this.#opened) return;
     await pause(300);
     try {

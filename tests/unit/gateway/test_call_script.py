@@ -1,8 +1,10 @@
 """The call page's script in Node, with the browser and LiveKit's client played."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +21,11 @@ globalThis.openTrack = async () => {
   open += 1;
   return { stop: () => { open -= 1; } };
 };
-globalThis.fetch = async () => {
+globalThis.fetch = async (url, { method }) => {
   await pause(20);
-  return { ok: false, status: 429, json: async () => ({ error: { reason: "TooManyPending" } }) };
+  const [status, answer] = method === "POST" ? OPENING : FOLLOWING;
+  if (!status) throw new TypeError("network");
+  return { ok: status < 300, status, json: async () => answer };
 };
 const { Call } = await import("./call.mjs");
 const call = new Call();
@@ -34,16 +38,49 @@ console.log(JSON.stringify({ reason, open }));
 CLIENT = """
 export const ConnectionState = {}, LogLevel = {}, RoomEvent = {}, Track = { Source: {}, Kind: {} };
 export const setLogLevel = () => {}, createLocalAudioTrack = () => globalThis.openTrack();
-export class Room { on() {} registerTextStreamHandler() {} disconnect() {} }
+export class Room {
+  on() {}
+  registerTextStreamHandler() {}
+  disconnect() {}
+  async connect() { throw new Error("the room was closed"); }
+}
 """
+REFUSED = (429, {"error": {"reason": "TooManyPending"}})
+OPENED = (201, {"callId": "c1", "callToken": "t", "url": "wss://livekit.example", "token": "t", "state": "dispatched"})
+NO_ANSWER = (0, {})
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def call(folder: Path, opening: object, following: object = NO_ANSWER, microphone_after: int = 0) -> dict[str, Any]:
+    """How a call ends that is opened with one answer of the gateway's and followed with another, status and body: the
+    reason told, and how many microphones are left open."""
+    script = (WEB_DIR / "call.js").read_text().replace("/assets/livekit-client.esm.mjs", "./client.mjs")
+    page = BROWSER.replace("MICROPHONE_AFTER", str(microphone_after))
+    page = page.replace("OPENING", json.dumps(opening)).replace("FOLLOWING", json.dumps(following))
+    for name, text in {"call.mjs": script, "client.mjs": CLIENT, "page.mjs": page}.items():
+        (folder / name).write_text(text)
+    done = subprocess.run(["node", "page.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
 @pytest.mark.parametrize("microphone_after", [0, 40], ids=["allowed before the refusal", "allowed after it"])
 def test_a_refused_call_leaves_no_microphone_open(tmp_path: Path, microphone_after: int) -> None:
-    script = (WEB_DIR / "call.js").read_text().replace("/assets/livekit-client.esm.mjs", "./client.mjs")
-    (tmp_path / "call.mjs").write_text(script)
-    (tmp_path / "client.mjs").write_text(CLIENT)
-    (tmp_path / "page.mjs").write_text(BROWSER.replace("MICROPHONE_AFTER", str(microphone_after)))
-    done = subprocess.run(["node", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
-    assert done.stdout.strip() == '{"reason":"TooManyPending","open":0}', done.stderr
+    told = call(tmp_path, REFUSED, microphone_after=microphone_after)
+    assert told == {"reason": "TooManyPending", "open": 0}
+
+
+@pytest.mark.parametrize(
+    ("following", "reason"),
+    [
+        pytest.param((200, {"state": "failed", "reason": "NoAvatarSeat"}), "NoAvatarSeat", id="because the call ended"),
+        pytest.param((200, {"state": "joined", "reason": ""}), "ConnectionLost", id="and the call goes on"),
+        pytest.param(NO_ANSWER, "ConnectionLost", id="and the gateway does not answer either"),
+    ],
+)
+def test_a_room_that_cannot_be_entered_is_explained_by_the_gateway(
+    tmp_path: Path, following: object, reason: str
+) -> None:
+    assert call(tmp_path, OPENED, following) == {"reason": reason, "open": 0}
