@@ -16,6 +16,7 @@ from typing import Any
 from devkit.cluster import Cluster
 from tests.cluster.instance import controller_kubeconfig, instance
 from tests.cluster.openai import OpenAI
+from tests.cluster.threads import entered
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,5 @@ async def _cancel_all() -> None:
 
 @asynccontextmanager
 async def _opened(name: str, folder: Path) -> AsyncIterator[tuple[Cluster, Path]]:
-    manager = instance(name)
-    cluster = await asyncio.to_thread(manager.__enter__)
-    try:
+    async with entered(instance(name)) as cluster:
         yield cluster, await asyncio.to_thread(controller_kubeconfig, cluster, folder)
-    finally:
-        await asyncio.to_thread(manager.__exit__, None, None, None)

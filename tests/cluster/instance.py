@@ -19,6 +19,7 @@ from tests.cluster.standin import NODE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASE_NAMESPACE = "avatar-agent-system"
+SERVED_SECONDS = 60.0
 
 
 @contextmanager
@@ -32,12 +33,22 @@ def instance(name: str) -> Iterator[Cluster]:
         assert record is not None
         livekit.start(Layout(name), record, binaries.ensure(progress, (LIVEKIT,)))
         kubectl(made, "apply", "-f", str(REPOSITORY / "crds"))
+        Layout(name).processes.wait("answer for AvatarAgents", lambda: _serves_agents(made), SERVED_SECONDS)
         kubectl(made, "create", "namespace", RELEASE_NAMESPACE)
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
         kubectl(made, "apply", "-f", "-", stdin=json.dumps(node))
         yield made
     finally:
         clusters.down(name)
+
+
+def _serves_agents(cluster: Cluster) -> bool:
+    """The API server has taken the definition up, and tells of it."""
+    try:
+        kubectl(cluster, "get", "avataragents", "--all-namespaces")
+    except subprocess.CalledProcessError:
+        return False
+    return True
 
 
 def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.process import STOP_SECONDS, RunningController, launch
-from tests.cluster.world import eventually
+from tests.waiting import eventually
 
 PAUSE_SECONDS = 0.5
 READY_SECONDS = 40.0

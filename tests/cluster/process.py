@@ -10,13 +10,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.world import World, eventually
+from tests.cluster.world import World
 from tests.ports import free_port
+from tests.waiting import eventually
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+"""A Lease that the one before could not let go of runs out first."""
 STOP_SECONDS = 15.0
 WORKER_IMAGE = "worker.example/image:of-the-release"
 GATEWAY_NAMESPACE = "avatar-agent-system"
@@ -32,8 +35,14 @@ class RunningController:
     log_file: Path
 
     def log(self) -> list[dict[str, Any]]:
-        """What it logged."""
-        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        """What it logged, but for a line that is just being written, or was when it was killed."""
+        return [json.loads(line) for line in self.log_file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def logged(self, message: str, **facts: object) -> float:
+        """When it first logged that (Unix time), by its own clock: no wait for it and no look at it counts."""
+        times = [line["time"] for line in self.log() if line.items() >= {"message": message, **facts}.items()]
+        assert times, f"not logged: {message}"
+        return datetime.fromisoformat(times[0]).timestamp()
 
     async def metric(self, name: str) -> float:
         """Sum of a metric's samples."""

@@ -6,21 +6,23 @@ import os
 import random
 import secrets
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT, REPLICA_SET, Kind
+from controller.cluster.kinds import AVATAR_AGENT, REPLICA_SET
+from controller.cluster.lease import LEASE
+from controller.settings import LEASE_NAME
 from devkit.cluster import Cluster
 from tests.cluster.instance import RELEASE_NAMESPACE
-from tests.cluster.kept import Kept, kept
+from tests.cluster.kept import Kept
 from tests.cluster.openai import OpenAI
-from tests.cluster.proxy import Proxy, proxied
-from tests.cluster.world import World, eventually, open_world
+from tests.cluster.proxy import Proxy
+from tests.cluster.staged import staged
+from tests.cluster.world import World, settled
+from tests.waiting import eventually
 
 CRASHES = 20
 WRITES = 8
@@ -28,7 +30,6 @@ WRITES = 8
 OPERATION_SECONDS = (0.5, 4.0)
 """When the controller is killed at the latest: a burst of changes is waited out for 2 s."""
 START_SECONDS = 3.0
-LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 DONE_SECONDS = 90.0
 
 
@@ -75,7 +76,8 @@ async def test_crashes_at_any_point_leave_the_same_as_none(
 ) -> None:
     seed = int(os.environ.get("CRASH_SEED") or secrets.randbits(32))
     print(f"CRASH_SEED={seed}")
-    async with _stage(cluster, openai, controller_kubeconfig, tmp_path) as (world, proxy, controller):
+    namespace = f"test-{secrets.token_hex(3)}"
+    async with staged(cluster, openai, controller_kubeconfig, tmp_path, namespace) as (world, proxy, controller):
         scene = Scene(world, random.Random(seed))
         for crash in range(CRASHES):
             # Twice as many are created as deleted.
@@ -96,18 +98,6 @@ async def test_crashes_at_any_point_leave_the_same_as_none(
         for what, without in without_crashes.items():
             assert after_crashes[what] == without, what
         assert controller.unexpected() == []
-
-
-@asynccontextmanager
-async def _stage(
-    cluster: Cluster, openai: OpenAI, kubeconfig: Path, folder: Path
-) -> AsyncIterator[tuple[World, Proxy, Kept]]:
-    async with (
-        proxied(kubeconfig, folder / "proxy") as (proxy, through),
-        open_world(cluster, openai, f"test-{secrets.token_hex(3)}") as world,
-        kept(through, folder, world.namespace) as controller,
-    ):
-        yield world, proxy, controller
 
 
 async def _crash(scene: Scene, step: str, proxy: Proxy, controller: Kept) -> None:
@@ -136,7 +126,7 @@ async def _crash(scene: Scene, step: str, proxy: Proxy, controller: Kept) -> Non
         controller.kill()
     await asyncio.to_thread(present.wait)
     # As if its time had run out, which another test waits for.
-    await scene.world.client.delete(LEASE, RELEASE_NAMESPACE, "avatar-agent-controller")
+    await scene.world.client.delete(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
     await eventually(lambda: _replaced(controller, present), "it is started again")
 
 
@@ -164,7 +154,7 @@ async def _done(scene: Scene) -> bool:
     world = scene.world
     for name, spec in scene.wanted.items():
         agent, workers = await world.agent(name), world.standin.of(name)
-        if not _told(agent) or len(workers) != 1:
+        if not settled(agent) or len(workers) != 1:
             return False
         if spec["persona"]["greeting"] not in await world.configuration(workers[0].pod):
             return False
@@ -176,19 +166,6 @@ async def _done(scene: Scene) -> bool:
     agents = len(scene.wanted)
     shared = (kinds.count("ServiceAccount"), kinds.count("NetworkPolicy"))
     return counts == {kind: agents for kind in expected} and shared == (1, 1) and len(living) == agents
-
-
-def _told(agent: dict[str, Any]) -> bool:
-    """The status has caught up: a controller that was killed leaves what it knew, until the next one has looked."""
-    told = agent.get("status", {})
-    conditions = {item["type"]: item["status"] for item in told.get("conditions", [])}
-    settled = (conditions.get("Ready"), conditions.get("Progressing")) == ("True", "False")
-    return (
-        settled
-        and told["observedGeneration"] == agent["metadata"]["generation"]
-        and told["workers"] == {"desired": 1, "ready": 1, "registered": 1, "updated": 1, "draining": 0}
-        and told["slots"]["free"] == told["slots"]["total"] > 0
-    )
 
 
 def _essence(document: dict[str, Any]) -> dict[str, Any]:

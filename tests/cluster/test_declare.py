@@ -9,9 +9,12 @@ from agentspec.workerconfig import CONFIG_PATH
 from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT
 from tests.cluster import manifests
 from tests.cluster.process import WORKER_IMAGE, RunningController
-from tests.cluster.world import World, eventually
+from tests.cluster.world import GONE_SECONDS, World
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("controller")
+
+BACK_SECONDS = 10.0
 
 
 async def test_a_manifest_becomes_a_worker_registered_under_the_declared_name(world: World) -> None:
@@ -22,6 +25,7 @@ async def test_a_manifest_becomes_a_worker_registered_under_the_declared_name(wo
     )
     ready = await world.becomes("ava", "True")
     assert ready["reason"] == "AllChecksPassed"
+    await world.settles("ava")
     status = (await world.agent("ava"))["status"]
     assert status["agentName"] == "the-declared-name"
     assert status["workers"] == {"desired": 1, "ready": 1, "registered": 1, "updated": 1, "draining": 0}
@@ -59,14 +63,9 @@ async def test_a_reconcile_that_changes_nothing_writes_nothing(world: World, con
         assert deployment is not None
         return [await world.agent("ava"), deployment, *await world.client.list(CONFIG_MAP, world.namespace)]
 
-    async def settled() -> bool:
-        before = await documents()
-        await controller.reconciles(world, "ava", 2)
-        return await documents() == before
-
     # The Deployment's own status follows its pods for a moment.
     await eventually(lambda: _available(world), "the Deployment is available")
-    await eventually(settled, "the numbers are written and stand still")
+    await world.settles("ava")
     before = await documents()
     await controller.reconciles(world, "ava", 3)
     assert await documents() == before
@@ -75,12 +74,15 @@ async def test_a_reconcile_that_changes_nothing_writes_nothing(world: World, con
 
 async def _available(world: World) -> bool:
     deployment = await world.deployment("ava")
-    return deployment is not None and deployment["status"].get("availableReplicas") == 1
+    if deployment is None or deployment["status"].get("availableReplicas") != 1:
+        return False
+    progressing = [one["reason"] for one in deployment["status"].get("conditions", []) if one["type"] == "Progressing"]
+    seen = deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"]
+    return seen and progressing == ["NewReplicaSetAvailable"]
 
 
 async def test_an_edited_or_deleted_deployment_comes_back(world: World) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
     edit = {"spec": {"replicas": 3, "template": {"spec": {"terminationGracePeriodSeconds": 1}}}}
     await world.client.merge(DEPLOYMENT, world.namespace, "ava-worker", edit)
 
@@ -91,15 +93,13 @@ async def test_an_edited_or_deleted_deployment_comes_back(world: World) -> None:
         spec = found["spec"]
         return (spec["replicas"], spec["template"]["spec"]["terminationGracePeriodSeconds"]) == (1, 60 * 60 + 420)
 
-    await eventually(restored, "the edit is undone", 10)
+    await eventually(restored, "the edit is undone", BACK_SECONDS)
     await world.remove(DEPLOYMENT, "ava-worker")
-    await eventually(restored, "the Deployment is back", 10)
+    await eventually(restored, "the Deployment is back", BACK_SECONDS)
 
 
 async def test_a_new_configuration_rolls_new_workers_in_and_the_old_one_is_removed_after_them(world: World) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
-    (old,) = world.standin.of("ava")
+    (old,) = await world.running("ava")
     old.calls = 1
     await world.declare("ava", persona={"instructions": "Speak like a pirate."})
 
@@ -110,8 +110,7 @@ async def test_a_new_configuration_rolls_new_workers_in_and_the_old_one_is_remov
     assert old.pod in world.standin.workers, "it still has its call"
     names = {document["metadata"]["name"] for document in await world.client.list(CONFIG_MAP, world.namespace)}
     assert len([name for name in names if name.startswith("ava-worker-")]) == 2
-    status = await eventually(lambda: _draining(world), "the status counts it as draining")
-    assert status["calls"]["active"] == 1
+    await eventually(lambda: _draining(world), "the status counts it as draining, and its call")
     old.calls = 0
 
     async def one_configuration() -> bool:
@@ -122,46 +121,29 @@ async def test_a_new_configuration_rolls_new_workers_in_and_the_old_one_is_remov
     await world.becomes("ava", "True")
 
 
-async def _draining(world: World) -> dict[str, dict[str, int]]:
-    status: dict[str, dict[str, int]] = (await world.agent("ava"))["status"]
-    return status if status["workers"]["draining"] == 1 else {}
+async def _draining(world: World) -> bool:
+    status = (await world.agent("ava"))["status"]
+    return (status["workers"]["draining"], status["calls"]["active"]) == (1, 1)
 
 
 async def test_deletion_leaves_nothing(world: World) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
     assert await world.children()
     await world.remove(AVATAR_AGENT, "ava")
-
-    async def gone() -> bool:
-        return not await world.children()
-
-    # The garbage collector learns of a new kind of owner within half a minute after the CRD came.
-    await eventually(gone, "all children are gone", 90.0)
+    await eventually(world.nothing, "all children are gone", GONE_SECONDS)
     agent = await world.client.get(AVATAR_AGENT, world.namespace, "ava")
     assert agent is None, "no finalizer holds it"
 
 
 async def test_two_agents_in_one_namespace_do_not_mix(world: World) -> None:
-    await world.declare("one", agentName="name-one")
-    await world.declare("two", agentName="name-two")
     world.standin.registered_name.update({"one": "name-one", "two": "name-two"})
-    await world.becomes("one", "True")
-    await world.becomes("two", "True")
-    (worker,) = world.standin.of("one")
+    (worker,) = await world.running("one", agentName="name-one")
+    await world.running("two", agentName="name-two")
     worker.calls = 1
-    await eventually(lambda: _active(world, "one", 1), "the call is counted")
+    await world.counts_calls("one", 1)
     assert (await world.agent("two"))["status"]["calls"]["active"] == 0
     await world.remove(AVATAR_AGENT, "one")
-
-    async def gone() -> bool:
-        return all("/one-worker" not in child for child in await world.children())
-
     worker.calls = 0
-    await eventually(gone, "one is gone")
+    await eventually(lambda: world.nothing_of("one"), "one is gone", GONE_SECONDS)
     assert (await world.condition("two", ConditionType.WORKERS_REGISTERED))["status"] == "True"
     assert len(world.standin.of("two")) == 1
-
-
-async def _active(world: World, name: str, calls: int) -> bool:
-    return bool((await world.agent(name))["status"]["calls"]["active"] == calls)

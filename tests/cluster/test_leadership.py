@@ -17,18 +17,21 @@ import pytest
 from agentspec.names import LEADER, LEADER_LABEL
 from controller.cluster.kinds import POD
 from controller.cluster.lease import LEASE
+from controller.settings import LEASE_NAME
 from tests.cluster.instance import RELEASE_NAMESPACE, release
 from tests.cluster.process import RunningController, launch
 from tests.cluster.proxy import Proxy, proxied
-from tests.cluster.world import World, eventually
+from tests.cluster.world import World
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 
-LEASE_NAME = "avatar-agent-controller"
 STOPPED_SECONDS = 5.0
 """A leader that is told to stop is followed within this."""
 LOST_SECONDS = 30.0
 """One that is killed, or cut off, is followed within this."""
+ENDED_SECONDS = 15.0
+"""One that may not lead any more, or is told to stop, has ended before a Lease runs out."""
 
 
 @dataclass
@@ -50,10 +53,15 @@ class Replica:
     async def follows(self, seconds: float) -> None:
         await eventually(self.leads, f"{self.pod} leads", seconds)
 
-    async def ends(self, seconds: float) -> int:
-        """Its exit code, when it ends by itself."""
+    @property
+    def began(self) -> float:
+        """When it took the lead, Unix time."""
+        return self.controller.logged("leading")
+
+    async def ends(self, seconds: float) -> tuple[int, float]:
+        """Its exit code, when it ends by itself, and when that was, Unix time."""
         async with asyncio.timeout(seconds):
-            return await asyncio.to_thread(self.controller.process.wait)
+            return await asyncio.to_thread(lambda: (self.controller.process.wait(), time.time()))
 
 
 @dataclass
@@ -74,7 +82,7 @@ async def pair(world: World, controller_kubeconfig: Path, tmp_path: Path) -> Asy
             replicas.append(await _replica(stack, world, pod, controller_kubeconfig, tmp_path / pod))
             if len(replicas) == 1:
                 await replicas[0].follows(LOST_SECONDS)
-        await eventually(lambda: _stands_by(replicas[1]), "the second stands by")
+        await eventually(lambda: asyncio.to_thread(_stands_by, replicas[1]), "the second stands by")
         yield Pair(*replicas)
         for replica in replicas:
             assert replica.controller.unexpected() == []
@@ -91,7 +99,7 @@ async def _replica(stack: AsyncExitStack, world: World, pod: str, kubeconfig: Pa
 
 async def _put_pod(stack: AsyncExitStack, world: World, name: str) -> None:
     """The pod that a replica is told it runs in: with the Deployment's labels, and a leader's of an earlier life."""
-    deployment = _of_release(world, "Deployment")
+    deployment = await asyncio.to_thread(_of_release, world, "Deployment")
     labels = {**deployment["spec"]["template"]["metadata"]["labels"], LEADER_LABEL: LEADER}
     container = {"name": "controller", "image": "controller.example/image"}
     spec = {"containers": [container], "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0}
@@ -116,30 +124,35 @@ def _of_release(world: World, kind: str) -> dict[str, Any]:
     return found
 
 
-async def _stands_by(replica: Replica) -> bool:
+def _stands_by(replica: Replica) -> bool:
     lines = replica.controller.log()
     return any(line["message"] == "standing by" for line in lines) and replica.controller.answers("/readyz") == 200
 
 
-async def _served(world: World) -> list[str]:
-    """The pods behind the controller's Service."""
-    labels = _of_release(world, "Service")["spec"]["selector"]
+async def _serves(world: World, *pods: str) -> None:
+    """Wait until these, and no others, are the pods behind the controller's Service."""
+    service = await asyncio.to_thread(_of_release, world, "Service")
+    labels = service["spec"]["selector"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    return [pod["metadata"]["name"] for pod in await world.client.list(POD, RELEASE_NAMESPACE, selector)]
+
+    async def look() -> bool:
+        found = await world.client.list(POD, RELEASE_NAMESPACE, selector)
+        return {pod["metadata"]["name"] for pod in found} == set(pods)
+
+    await eventually(look, f"behind the Service: {pods}")
 
 
 async def test_one_writes_and_the_other_only_looks_at_the_lease(world: World, pair: Pair) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
     await world.declare("ava", persona={"instructions": "Speak like a pirate."})
     await eventually(lambda: _rolled(world), "the new configuration is rolled out")
+    await _serves(world, pair.leader.pod)
     assert pair.leader.writes
     lease = LEASE.path(RELEASE_NAMESPACE, LEASE_NAME)
     asked = {(done.method, done.path) for done in pair.standby.proxy.exchanges}
     own_pod = POD.path(RELEASE_NAMESPACE, pair.standby.pod)
     assert asked == {("GET", lease), ("PATCH", own_pod)}
     assert pair.standby.writes == [f"PATCH {own_pod}"], "only the label of an earlier life is taken off its own pod"
-    assert await _served(world) == [pair.leader.pod]
     held = await world.client.get(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
     assert held is not None
     assert held["spec"]["leaseDurationSeconds"] == 15
@@ -162,41 +175,40 @@ def _told_of_demand(replica: Replica) -> int:
 
 
 async def test_a_leader_that_is_told_to_stop_is_followed_at_once(world: World, pair: Pair) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
+    told = time.time()
     pair.leader.controller.process.terminate()
-    started = time.monotonic()
-    await pair.standby.follows(STOPPED_SECONDS)
-    assert time.monotonic() - started < STOPPED_SECONDS
-    assert await pair.leader.ends(STOPPED_SECONDS) == 0
-    assert pair.standby.pod in await _served(world)
+    await pair.standby.follows(LOST_SECONDS)
+    assert pair.standby.began - told < STOPPED_SECONDS
+    assert (await pair.leader.ends(ENDED_SECONDS))[0] == 0
+    # The old leader's pod goes with its process, and its label with it.
+    await _serves(world, pair.leader.pod, pair.standby.pod)
     await _works(world, pair.standby)
 
 
 async def test_a_leader_that_is_killed_is_followed(world: World, pair: Pair) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
     pair.leader.controller.process.kill()
     await pair.standby.follows(LOST_SECONDS)
     await _works(world, pair.standby)
 
 
 async def test_a_leader_that_is_cut_off_ends_before_it_is_followed(world: World, pair: Pair) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
     await pair.leader.proxy.stop()
-    assert await pair.leader.ends(LOST_SECONDS) == 1
-    assert not await pair.standby.leads(), "the old one ended before another began"
+    code, ended = await pair.leader.ends(LOST_SECONDS)
+    assert code == 1
     told = [line for line in pair.leader.controller.log() if line["message"] == "lease lost"]
     assert [line["level"] for line in told] == ["warning"]
     await pair.standby.follows(LOST_SECONDS)
+    assert ended < pair.standby.began, "the old one ended before another began"
     await _works(world, pair.standby)
 
 
 async def test_a_leader_that_stood_still_begins_nothing_when_it_wakes(world: World, pair: Pair) -> None:
     """What it was just sending may still arrive, one request for an agent at most: nothing can hold that back."""
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
+    await world.settles("ava")
     names = [f"ava-{number}" for number in range(12)]
     before = len(pair.leader.writes)
     for name in names:
@@ -207,7 +219,7 @@ async def test_a_leader_that_stood_still_begins_nothing_when_it_wakes(world: Wor
     await world.declare("ava", persona={"instructions": "Speak like a pirate."})
     written = len(pair.leader.writes)
     pair.leader.controller.process.send_signal(signal.SIGCONT)
-    assert await pair.leader.ends(STOPPED_SECONDS) == 1
+    assert (await pair.leader.ends(ENDED_SECONDS))[0] == 1
     late = pair.leader.writes[written:]
     assert len(late) <= len(names), late
     assert not [path for path in late if "/ava-worker" in path or "/ava/" in path], "the edit meanwhile is the other's"
@@ -223,13 +235,13 @@ async def _has_written(replica: Replica, times: int) -> bool:
 async def test_who_finds_another_s_name_in_the_lease_ends(world: World, pair: Pair) -> None:
     taken = {"spec": {"holderIdentity": "somebody else"}}
     await world.client.merge(LEASE, RELEASE_NAMESPACE, LEASE_NAME, taken)
-    assert await pair.leader.ends(STOPPED_SECONDS) == 1
+    assert (await pair.leader.ends(ENDED_SECONDS))[0] == 1
     await pair.standby.follows(LOST_SECONDS)
 
 
 async def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(world: World, pair: Pair) -> None:
     pair.standby.controller.process.terminate()
-    assert await pair.standby.ends(STOPPED_SECONDS) == 0
+    assert (await pair.standby.ends(ENDED_SECONDS))[0] == 0
     assert await pair.leader.leads()
     await world.declare("ava")
     await _works(world, pair.leader)

@@ -17,7 +17,8 @@ from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
 from tests.cluster import manifests
 from tests.cluster.manifest_strategies import Spec, There, specs
 from tests.cluster.process import RunningController
-from tests.cluster.world import World, eventually, open_world
+from tests.cluster.world import World, open_world
+from tests.waiting import eventually
 
 HOW_MANY = 500
 AT_ONCE = 10

@@ -8,10 +8,11 @@ import pytest
 from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT
 from devkit.cluster import Cluster
 from tests.cluster.background import Stage
-from tests.cluster.kept import kept
-from tests.cluster.proxy import proxied
+from tests.cluster.staged import staged
 from tests.cluster.standin import Worker
-from tests.cluster.world import DISRUPTION_BUDGET, World, eventually, open_world
+from tests.cluster.threads import entered
+from tests.cluster.world import DISRUPTION_BUDGET, World
+from tests.waiting import eventually
 
 OUTAGE_SECONDS = 120.0
 BETWEEN_EDITS_SECONDS = 5.0
@@ -20,6 +21,13 @@ APPLIED_SECONDS = 60.0
 """Watches are tried again after 15 s at most, a Lease that was lost runs for 15 s, and a burst is waited out."""
 BLACKHOLE_SECONDS = 100.0
 """Bookmarks come every 60 s: after 70 s of silence a connection is given up; requests are after 30 s."""
+KUBERNETES_SECONDS = 150.0
+"""Its controllers, by which pods come and children of what is gone go, look for a lost API server again after up to a
+minute (client-go's Reflector: 30 s, and up to as much again by chance), one after the other.
+"""
+
+PRESENT = ("edited", "bereft", "new")
+"""Agents that there are in the end."""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -28,28 +36,17 @@ async def api_server_stopped(stage: Stage) -> None:
     """Two minutes without an API server; then edits are made while the controller's watches cannot be opened."""
     async with (
         stage.cluster() as (cluster, kubeconfig),
-        proxied(kubeconfig, stage.folder / "proxy") as (proxy, through),
-        open_world(cluster, stage.openai, "outage") as world,
-        kept(through, stage.folder, world.namespace) as controller,
+        staged(cluster, stage.openai, kubeconfig, stage.folder, "outage") as (world, proxy, controller),
     ):
-        for name in ("edited", "deleted", "bereft"):
-            await world.declare(name)
-            await world.becomes(name, "True")
-        talking = _in_a_call(world, "edited")
+        talking = await _agents(world)
         await _stop_api_server(cluster, OUTAGE_SECONDS)
         proxy.cut_watches()
         assert world.standin.workers[talking.pod] is talking, "the call goes on"
         await world.declare("edited", persona={"greeting": "Good morning"})
-        await world.remove(AVATAR_AGENT, "deleted")
-        await world.declare("new")
         await asyncio.sleep(BETWEEN_EDITS_SECONDS)
-        await world.declare("edited", persona={"greeting": "Good evening"})
-        await world.remove(DEPLOYMENT, "bereft-worker")
+        await _edit(world)
         proxy.mend_watches()
-        await world.becomes("new", "True", seconds=APPLIED_SECONDS)
-        await _is_applied(world, "edited", "Good evening", talking)
-        await eventually(lambda: world.nothing_of("deleted"), "the deleted one's children are gone", APPLIED_SECONDS)
-        await eventually(lambda: world.deployment("bereft"), "the deleted Deployment is back", APPLIED_SECONDS)
+        await _is_applied(world, talking, APPLIED_SECONDS)
         assert len(controller.starts) <= 2, "the Lease may be lost once"
         assert controller.unexpected() == []
 
@@ -59,29 +56,14 @@ async def history_compacted(stage: Stage) -> None:
     async with stage.cluster() as (cluster, kubeconfig):
         # With its cache the API server remembers for a while what etcd has forgotten.
         await _stop_api_server(cluster, 0, "--watch-cache=false")
-        async with (
-            proxied(kubeconfig, stage.folder / "proxy") as (proxy, through),
-            open_world(cluster, stage.openai, "compacted") as world,
-            kept(through, stage.folder, world.namespace) as controller,
-        ):
-            for name in ("edited", "deleted", "bereft"):
-                await world.declare(name)
-                await world.becomes(name, "True")
-            talking = _in_a_call(world, "edited")
+        stages = staged(cluster, stage.openai, kubeconfig, stage.folder, "compacted")
+        async with stages as (world, proxy, controller):
+            talking = await _agents(world)
             proxy.cut_watches()
-            await world.declare("edited", persona={"greeting": "Good evening"})
-            await world.remove(AVATAR_AGENT, "deleted")
-            await world.declare("new")
-            for kind in (DEPLOYMENT, DISRUPTION_BUDGET):
-                await world.remove(kind, "bereft-worker")
+            await _edit(world)
             await asyncio.to_thread(cluster.compact)
             proxy.mend_watches()
-            await world.becomes("new", "True", seconds=APPLIED_SECONDS)
-            await _is_applied(world, "edited", "Good evening", talking)
-            await eventually(
-                lambda: world.nothing_of("deleted"), "the deleted one's children are gone", APPLIED_SECONDS
-            )
-            await eventually(lambda: _whole(world, "bereft"), "deleted children are back", APPLIED_SECONDS)
+            await _is_applied(world, talking, APPLIED_SECONDS)
             assert proxy.gone > 0, "some watch was told 410"
             assert len(controller.starts) == 1
             assert controller.unexpected() == []
@@ -91,24 +73,12 @@ async def watch_blackholed(stage: Stage) -> None:
     """Open connections carry nothing any more and nobody closes them; new ones work."""
     async with (
         stage.cluster() as (cluster, kubeconfig),
-        proxied(kubeconfig, stage.folder / "proxy") as (proxy, through),
-        open_world(cluster, stage.openai, "blackhole") as world,
-        kept(through, stage.folder, world.namespace) as controller,
+        staged(cluster, stage.openai, kubeconfig, stage.folder, "blackhole") as (world, proxy, controller),
     ):
-        for name in ("edited", "deleted", "bereft"):
-            await world.declare(name)
-            await world.becomes(name, "True")
-        talking = _in_a_call(world, "edited")
+        talking = await _agents(world)
         assert proxy.blackhole() > 0, "some watch is on a connection that is blackholed"
-        await world.declare("edited", persona={"greeting": "Good evening"})
-        await world.remove(AVATAR_AGENT, "deleted")
-        await world.declare("new")
-        for kind in (DEPLOYMENT, DISRUPTION_BUDGET):
-            await world.remove(kind, "bereft-worker")
-        await world.becomes("new", "True", seconds=BLACKHOLE_SECONDS)
-        await _is_applied(world, "edited", "Good evening", talking)
-        await eventually(lambda: world.nothing_of("deleted"), "the deleted one's children are gone", APPLIED_SECONDS)
-        await eventually(lambda: _whole(world, "bereft"), "deleted children are back", BLACKHOLE_SECONDS)
+        await _edit(world)
+        await _is_applied(world, talking, BLACKHOLE_SECONDS)
         assert controller.unexpected() == []
 
 
@@ -127,34 +97,48 @@ def test_edits_during_a_silent_watch_are_applied(outcome: Callable[[float], None
     outcome(600)
 
 
-def _in_a_call(world: World, agent: str) -> Worker:
-    (worker,) = world.standin.of(agent)
-    worker.calls = 1
-    return worker
+async def _agents(world: World) -> Worker:
+    """Agents that take calls; gives the worker of the one that is going to be edited, in a call."""
+    (talking,) = await world.running("edited")
+    await world.running("deleted")
+    await world.running("bereft")
+    talking.calls = 1
+    await world.settles("edited", calls=1)
+    return talking
+
+
+async def _edit(world: World) -> None:
+    """All kinds of things that somebody may do."""
+    await world.declare("edited", persona={"greeting": "Good evening"})
+    await world.remove(AVATAR_AGENT, "deleted")
+    await world.declare("new")
+    for kind in (DEPLOYMENT, DISRUPTION_BUDGET):
+        await world.remove(kind, "bereft-worker")
+
+
+async def _is_applied(world: World, talking: Worker, seconds: float) -> None:
+    """The controller has done its part in time; then new workers come, the old one finishes its call, and the deleted
+    agent's children go.
+    """
+
+    async def applied() -> bool:
+        wanted = {f"{kind.kind}/{agent}-worker" for kind in (DEPLOYMENT, DISRUPTION_BUDGET) for agent in PRESENT}
+        return wanted <= await world.children() and "Good evening" in await world.declared_configuration("edited")
+
+    async def replaced() -> bool:
+        new = world.standin.of("edited")
+        return len(new) == 1 and talking.draining and "Good evening" in await world.configuration(new[0].pod)
+
+    await eventually(applied, "every manifest is applied", seconds)
+    await eventually(replaced, "a new worker has the last greeting", KUBERNETES_SECONDS)
+    assert world.standin.workers[talking.pod] is talking, "the call goes on"
+    assert await world.roll_outs("edited") == 2, "one roll-out"
+    for agent in ("new", "bereft"):
+        await world.becomes(agent, "True", seconds=KUBERNETES_SECONDS)
+    await eventually(lambda: world.nothing_of("deleted"), "the deleted one's children are gone", KUBERNETES_SECONDS)
 
 
 async def _stop_api_server(cluster: Cluster, seconds: float, *options: str) -> None:
     """Stop it for a while; returns when it serves again."""
-    outage = cluster.api_server_stopped(*options)
-    await asyncio.to_thread(outage.__enter__)
-    try:
+    async with entered(cluster.api_server_stopped(*options)):
         await asyncio.sleep(seconds)
-    finally:
-        await asyncio.to_thread(outage.__exit__, None, None, None)
-
-
-async def _is_applied(world: World, agent: str, greeting: str, talking: Worker) -> None:
-    """A new worker has the greeting in its configuration; the old one drains, and still has its call."""
-
-    async def applied() -> bool:
-        new = world.standin.of(agent)
-        return len(new) == 1 and talking.draining and greeting in await world.configuration(new[0].pod)
-
-    await eventually(applied, f"{agent} greets with {greeting!r}", APPLIED_SECONDS)
-    assert world.standin.workers[talking.pod] is talking, "the call goes on"
-    assert await world.roll_outs(agent) == 2, "one roll-out"
-
-
-async def _whole(world: World, agent: str) -> bool:
-    children = await world.children()
-    return {f"Deployment/{agent}-worker", f"PodDisruptionBudget/{agent}-worker"} <= children

@@ -9,16 +9,17 @@ import pytest
 from controller.cluster.kinds import AVATAR_AGENT
 from tests.cluster import manifests
 from tests.cluster.process import running
-from tests.cluster.world import World, eventually
+from tests.cluster.threads import entered
+from tests.cluster.world import World
+from tests.waiting import eventually
 
 
 async def test_a_controller_for_one_namespace_leaves_the_others_alone(
     world: World, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
-    with running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace=world.namespace):
-        await world.declare("ava")
-        await world.becomes("ava", "True")
-    with running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace="default"):
+    async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace=world.namespace)):
+        await world.running("ava")
+    async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace="default")):
         await world.declare("eva")
         await world.declare("ava", url="ws://127.0.0.1:9")
         # This one is declared last and in the controller's namespace: once it is told of, the others were passed over.
@@ -41,20 +42,16 @@ async def _told(world: World, name: str) -> bool:
 async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
     world: World, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
-    with running(sys.executable, controller_kubeconfig, tmp_path / "log"):
+    async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log")):
         scaling = {"minWorkers": 2, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 0}
         await world.declare("ava", scaling=scaling)
-        await world.becomes("ava", "True")
-
-        async def both() -> bool:
-            return len(world.standin.of("ava")) == 2
-
-        await eventually(both, "both workers run")
+        await world.settles("ava", workers=2)
         ready = await world.condition("ava")
         for worker in world.standin.of("ava"):
             worker.calls = 1
     await world.declare("ava", scaling={**scaling, "minWorkers": 1})
-    with running(sys.executable, controller_kubeconfig, tmp_path / "log") as second:
+    # In a thread: a controller waits 1 s for the first word of workers it does not know, and these run in this loop.
+    async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log")) as second:
 
         async def counted() -> bool:
             return await second.metric("avatar_agent_controller_calls") == 2

@@ -11,10 +11,12 @@ from controller.cluster.client import FIELD_MANAGER
 from controller.cluster.kinds import AVATAR_AGENT, EVENT, POD, SECRET
 from tests.cluster.background import Stage
 from tests.cluster.kept import kept
-from tests.cluster.world import World, eventually, open_world
+from tests.cluster.world import World, open_world
+from tests.waiting import eventually
 
 QUIET_SECONDS = 600.0
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 5.0
+"""Longer than anything that has changed waits to be written."""
 
 
 async def nothing_happens(stage: Stage) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from controller.cluster.kinds import AVATAR_AGENT
 from devkit.cluster import Cluster
-from tests.cluster.kept import kept
 from tests.cluster.openai import OpenAI
-from tests.cluster.proxy import Proxy, proxied
-from tests.cluster.world import World, eventually, open_world
+from tests.cluster.proxy import Proxy
+from tests.cluster.staged import staged
+from tests.cluster.world import World
+from tests.waiting import eventually
 
 AGENTS = [f"agent-{number}" for number in range(8)]
 SHARE = 0.3
@@ -28,11 +29,8 @@ REQUESTS_PER_SECOND = 5.0
 async def test_with_a_third_of_all_answers_refused_everything_comes_about_with_few_more_requests(
     cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
-    async with (
-        proxied(controller_kubeconfig, tmp_path / "proxy") as (proxy, through),
-        open_world(cluster, openai, f"test-{secrets.token_hex(3)}") as world,
-        kept(through, tmp_path, world.namespace) as controller,
-    ):
+    namespace = f"test-{secrets.token_hex(3)}"
+    async with staged(cluster, openai, controller_kubeconfig, tmp_path, namespace) as (world, proxy, controller):
         usual = await _requests(world, proxy)
         proxy.fail(SHARE, SEED)
         stressed = await _requests(world, proxy)

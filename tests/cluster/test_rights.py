@@ -19,9 +19,10 @@ from controller.cluster.kinds import (
 )
 from tests.cluster import manifests
 from tests.cluster.instance import account_kubeconfig, controller_rights, kubectl
-from tests.cluster.process import RunningController, launch
+from tests.cluster.process import START_SECONDS, RunningController, launch
 from tests.cluster.proxy import Proxy, proxied
-from tests.cluster.world import World, eventually
+from tests.cluster.world import GONE_SECONDS, World
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -48,6 +49,7 @@ async def single(
     async with proxied(single_kubeconfig, tmp_path / "proxy") as (proxy, kubeconfig):
         controller = launch(sys.executable, kubeconfig, tmp_path / "log", world.namespace, LEASE_NAME=ACCOUNT)
         try:
+            await eventually(lambda: asyncio.to_thread(controller.leads), "it leads", START_SECONDS)
             yield controller, proxy
         finally:
             await asyncio.to_thread(controller.stop)  # it speaks to the proxy until its end
@@ -68,7 +70,7 @@ async def test_an_agent_s_whole_life_needs_no_right_that_is_not_there(
         await world.remove(kind, name)
     await eventually(lambda: _whole(world), "what was deleted is back")
     await world.remove(AVATAR_AGENT, "ava")
-    await eventually(lambda: _gone(world), "everything is gone", 90.0)
+    await eventually(world.nothing, "everything is gone", GONE_SECONDS)
     refused = {f"{done.method} {done.path}" for done in proxy.exchanges if done.status in (401, 403)}
     assert refused == set()
     assert controller.unexpected() == []
@@ -80,10 +82,6 @@ async def _workers(world: World, wanted: int) -> bool:
 
 async def _whole(world: World) -> bool:
     return all([await world.client.list(kind, world.namespace, MANAGED) for kind in RESTORED])
-
-
-async def _gone(world: World) -> bool:
-    return not await world.children()
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "patch", "delete"])

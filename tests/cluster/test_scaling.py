@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import time
 from typing import Any
 
 import aiohttp
@@ -11,7 +12,11 @@ from agentspec.names import DEMAND_AUDIENCE
 from controller.cluster.kinds import SERVICE_ACCOUNT
 from tests.cluster.instance import kubectl
 from tests.cluster.process import GATEWAY_NAME, GATEWAY_NAMESPACE, RunningController
-from tests.cluster.world import World, eventually
+from tests.cluster.world import World
+from tests.waiting import eventually
+
+DEMAND_SECONDS = 1.0
+"""From the answer to a gateway's report until the Deployment says what that means."""
 
 
 def token(world: World, account: str, audience: str) -> str:
@@ -51,8 +56,7 @@ async def workers(world: World, number: int) -> bool:
 
 
 async def test_calls_that_wait_bring_workers_up_to_the_most(world: World, controller: RunningController) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
+    await world.running("ava")
     gateway = Gateway(world, controller)
     key = f"{world.namespace}__ava"
 
@@ -67,16 +71,16 @@ async def test_calls_that_wait_bring_workers_up_to_the_most(world: World, contro
 
 
 async def test_demand_reaches_the_deployment_within_a_second(world: World, controller: RunningController) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
-    gateway = Gateway(world, controller)
-    await gateway.waits(**{f"{world.namespace}__ava": 2})
+    await world.running("ava")
+    await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 2})
+    told = time.time()
 
     async def asked_for() -> bool:
         deployment = await world.deployment("ava")
         return deployment is not None and deployment["spec"]["replicas"] == 2
 
-    await eventually(asked_for, "two replicas", 1.0)
+    await eventually(asked_for, "two replicas")
+    assert controller.logged("workers scaled", agent=f"{world.namespace}/ava", workers=2) - told < DEMAND_SECONDS
 
 
 async def test_idle_workers_leave_and_busy_ones_stay(world: World, controller: RunningController) -> None:
@@ -86,14 +90,10 @@ async def test_idle_workers_leave_and_busy_ones_stay(world: World, controller: R
     youngest = max(await world.pods("ava"), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
     busy = world.standin.workers[youngest["metadata"]["name"]]
     busy.calls = 1
-    await eventually(lambda: _calls(world, 1), "the call is counted")
+    await world.counts_calls("ava", 1)
     await world.declare("ava", scaling={"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 1})
     await eventually(lambda: workers(world, 1), "the idle ones left")
     assert world.standin.of("ava") == [busy]
-
-
-async def _calls(world: World, number: int) -> bool:
-    return bool((await world.agent("ava"))["status"]["calls"]["active"] == number)
 
 
 async def test_busy_workers_are_never_fewer_than_those_with_calls(world: World, controller: RunningController) -> None:
@@ -103,7 +103,7 @@ async def test_busy_workers_are_never_fewer_than_those_with_calls(world: World, 
     await eventually(lambda: workers(world, 3), "three workers")
     first, second, _ = world.standin.of("ava")
     first.calls = second.calls = 1
-    await eventually(lambda: _calls(world, 2), "the calls are counted")
+    await world.counts_calls("ava", 2)
     await world.declare("ava", worker=roomy, scaling={**three, "minWorkers": 1})
     await eventually(lambda: workers(world, 2), "one call's room is enough for both, but both workers have one")
     await controller.reconciles(world, "ava", 3)
@@ -117,8 +117,13 @@ async def test_an_agent_may_have_no_worker_until_somebody_calls(world: World, co
     await world.declare("ava", scaling={"minWorkers": 0, "maxWorkers": 2, "freeSlots": 0, "scaleDownDelaySeconds": 1})
     await world.becomes("ava", "True")
     assert world.standin.of("ava") == []
-    await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 1})
-    await eventually(lambda: workers(world, 1), "one worker")
+    gateway = Gateway(world, controller)
+
+    async def scaled() -> bool:
+        await gateway.waits(**{f"{world.namespace}__ava": 1})
+        return await workers(world, 1)
+
+    await eventually(scaled, "one worker")
 
 
 async def test_kubectl_scale_sets_how_many_workers_a_fixed_agent_has(
@@ -142,11 +147,9 @@ async def _scaled_by_hand(world: World, number: int) -> None:
 async def test_a_suspended_agent_finishes_its_call_keeps_all_but_its_workers_and_comes_back(
     world: World, controller: RunningController
 ) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
-    (busy,) = world.standin.of("ava")
+    (busy,) = await world.running("ava")
     busy.calls = 1
-    await eventually(lambda: _calls(world, 1), "the call is counted")
+    await world.counts_calls("ava", 1)
     before = await _all_but_pods(world)
     await world.declare("ava", suspend=True)
     seen = await world.becomes("ava", "True", "Draining", ConditionType.PROGRESSING)
@@ -161,9 +164,7 @@ async def test_a_suspended_agent_finishes_its_call_keeps_all_but_its_workers_and
     await world.becomes("ava", "False", "Suspended", ConditionType.PROGRESSING)
     assert await world.pods("ava") == []
     assert await _all_but_pods(world) == before
-    await world.declare("ava", suspend=False)
-    await world.becomes("ava", "True")
-    assert len(world.standin.of("ava")) == 1
+    assert len(await world.running("ava", suspend=False)) == 1
     assert await world.roll_outs("ava") == 1
 
 

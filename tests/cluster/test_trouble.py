@@ -6,14 +6,21 @@ from aiohttp import web
 from agentspec import ConditionType
 from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET, Kind
 from tests.cluster import manifests
-from tests.cluster.world import World, eventually
+from tests.cluster.world import World
 from tests.ports import free_port
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("controller")
 
 RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 MENDED_SECONDS = 15.0
-"""What is named is not watched, but looked at every 10 s."""
+"""What is named is not watched, but looked at every 10 s; workers are started then."""
+
+
+async def mended(world: World, part: ConditionType) -> None:
+    """See that it is noticed in time that a part is as it should be, and that this is enough."""
+    await world.becomes("ava", "True", kind=part, seconds=MENDED_SECONDS)
+    await world.becomes("ava", "True")
 
 
 async def test_a_missing_secret_is_named_and_once_made_the_agent_becomes_ready(world: World) -> None:
@@ -24,7 +31,7 @@ async def test_a_missing_secret_is_named_and_once_made_the_agent_becomes_ready(w
     assert f"kubectl -n {world.namespace} create secret generic openai --from-literal=apiKey=" in seen["message"]
     assert await world.deployment("ava") is None, "workers that cannot work are not started"
     await world.put_secrets()
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await mended(world, ConditionType.CREDENTIALS_VALID)
 
 
 async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) -> None:
@@ -35,7 +42,7 @@ async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) ->
     assert "no value under apiKey" in seen["message"]
     assert "OPENAI_API_KEY" in seen["message"]
     await world.put_secrets()
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await mended(world, ConditionType.CREDENTIALS_VALID)
 
 
 async def test_an_unreachable_livekit_is_told_with_its_address(world: World) -> None:
@@ -44,7 +51,7 @@ async def test_an_unreachable_livekit_is_told_with_its_address(world: World) -> 
     seen = await world.becomes("ava", "False", "LiveKitUnreachable")
     assert url in seen["message"]
     await world.declare("ava")
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await mended(world, ConditionType.CREDENTIALS_VALID)
 
 
 async def test_a_web_server_that_is_no_livekit_is_told_apart(world: World) -> None:
@@ -73,7 +80,7 @@ async def test_credentials_that_livekit_refuses_are_told_as_such(world: World) -
     assert wrong not in str(await world.agent("ava"))
     assert "'livekit'" in seen["message"]
     await world.put_secrets()
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await mended(world, ConditionType.CREDENTIALS_VALID)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +100,12 @@ async def test_knowledge_that_cannot_be_used_is_named(world: World, texts: dict[
     assert "facts" in seen["message"]
     await world.remove(CONFIG_MAP, "facts")
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **{"a.md": "An hour is 500."}))
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await mended(world, ConditionType.KNOWLEDGE_LOADED)
 
 
 async def test_what_works_is_not_touched_while_an_input_is_broken(world: World) -> None:
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 500."))
-    await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
-    await world.becomes("ava", "True")
-    (worker,) = world.standin.of("ava")
+    (worker,) = await world.running("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
     await world.remove(CONFIG_MAP, "facts")
     await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}], persona={"greeting": "Ahoy"})
     await world.becomes("ava", "False", "ConfigMapNotFound")
@@ -115,8 +120,7 @@ async def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(world:
     await world.declare("ava", dispatch={"roomNamePattern": "^calls-("})
     seen = await world.becomes("ava", "False", "InvalidSpec")
     assert "spec.dispatch.roomNamePattern" in seen["message"]
-    await world.declare("ava", dispatch={"roomNamePattern": "^calls-"})
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await world.running("ava", dispatch={"roomNamePattern": "^calls-"})
 
 
 async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> None:
@@ -130,7 +134,8 @@ async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> Non
     seen = await world.becomes("ava", "False", "ApplyRefused")
     assert "exceeded quota: none" in seen["message"]
     await world.remove(RESOURCE_QUOTA, "none")
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await eventually(lambda: world.deployment("ava"), "it is tried again", MENDED_SECONDS)
+    await world.becomes("ava", "True")
 
 
 async def _enforced(world: World) -> bool:
@@ -147,9 +152,7 @@ async def test_workers_that_register_under_another_name_do_not_count(world: Worl
 
 
 async def test_a_worker_that_loses_livekit_is_told(world: World) -> None:
-    await world.declare("ava")
-    await world.becomes("ava", "True")
-    (worker,) = world.standin.of("ava")
+    (worker,) = await world.running("ava")
     worker.registered = False
     seen = await world.becomes("ava", "False", "NotRegistered", seconds=5)
     assert f"kubectl logs {worker.pod}" in seen["message"]
@@ -169,7 +172,7 @@ async def test_transitions_are_events(world: World) -> None:
     await world.declare("ava")
     await world.becomes("ava", "False", "SecretNotFound")
     await world.put_secrets()
-    await world.becomes("ava", "True", seconds=MENDED_SECONDS)
+    await mended(world, ConditionType.CREDENTIALS_VALID)
 
     async def told() -> list[tuple[str, str]]:
         events = await world.client.list(EVENT, world.namespace)

@@ -13,10 +13,8 @@ from tests.cluster.background import Stage
 from tests.cluster.instance import RELEASE_NAMESPACE, REPOSITORY, controller_kubeconfig, kubectl
 from tests.cluster.kept import kept
 from tests.cluster.standin import Worker
-from tests.cluster.world import NAMESPACE, World, administrator, delete_namespace, eventually, open_world
-
-GONE_SECONDS = 90.0
-"""The garbage collector looks for new kinds of owners every half minute."""
+from tests.cluster.world import GONE_SECONDS, NAMESPACE, World, administrator, delete_namespace, open_world
+from tests.waiting import eventually
 
 
 async def taken_apart(stage: Stage) -> None:
@@ -39,11 +37,8 @@ async def _namespace_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> 
         open_world(cluster, stage.openai, "first") as world,
         kept(kubeconfig, _folder(stage, "first"), "") as controller,
     ):
-        await world.declare("ava")
-        await world.declare("eva")
-        await world.becomes("ava", "True")
-        await world.becomes("eva", "True")
-        (worker,) = world.standin.of("ava")
+        (worker,) = await world.running("ava")
+        await world.running("eva")
         worker.calls = 1
         await delete_namespace(world.client, world.namespace)
         # Kubernetes takes the pods first, and all else when they are gone.
@@ -58,10 +53,8 @@ async def _controller_first(stage: Stage, cluster: Cluster, kubeconfig: Path) ->
     """Controller and rights go; then an agent, then its namespace."""
     async with open_world(cluster, stage.openai, "second") as world:
         async with kept(kubeconfig, _folder(stage, "second"), ""):
-            await world.declare("ava")
-            await world.declare("eva")
-            await world.becomes("ava", "True")
-            await world.becomes("eva", "True")
+            await world.running("ava")
+            await world.running("eva")
         await asyncio.to_thread(kubectl, cluster, "delete", "namespace", RELEASE_NAMESPACE, "--wait=false")
         for kind in ("clusterrolebinding", "clusterrole"):
             selector = "app.kubernetes.io/name=avatar-agent"
@@ -81,8 +74,7 @@ async def _definition_first(stage: Stage, cluster: Cluster, kubeconfig: Path) ->
         open_world(cluster, stage.openai, "third") as world,
         kept(kubeconfig, _folder(stage, "third"), "") as controller,
     ):
-        await world.declare("ava")
-        await world.becomes("ava", "True")
+        await world.running("ava")
         await asyncio.to_thread(kubectl, cluster, "delete", "-f", str(REPOSITORY / "crds"), "--wait=true")
         await eventually(lambda: world.nothing_of("ava"), "the agent's children are gone", GONE_SECONDS)
         await asyncio.to_thread(kubectl, cluster, "apply", "-f", str(REPOSITORY / "crds"))

@@ -1,12 +1,10 @@
 """What a test sees and does: one namespace, its agents and their workers."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config
@@ -17,27 +15,17 @@ from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, 
 from devkit.cluster import Cluster
 from tests.cluster import manifests
 from tests.cluster.openai import OpenAI
-from tests.cluster.standin import PERIOD_SECONDS, StandIn, playing
+from tests.cluster.standin import PERIOD_SECONDS, StandIn, Worker, playing
+from tests.waiting import SECONDS, eventually
 
-T = TypeVar("T")
-SECONDS = 30.0
+GONE_SECONDS = 90.0
+"""In which what belonged to something that is gone is gone, too: Kubernetes' garbage collector learns of a new kind of
+owner within half a minute after its definition came."""
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 MADE = (DEPLOYMENT, CONFIG_MAP, DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY)
 """Every kind that the controller makes."""
-
-
-async def eventually(look: Callable[[], Awaitable[T]], what: str, seconds: float = SECONDS) -> T:
-    """The first true thing that `look` returns; fails with what it saw last."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = await look()
-        if seen:
-            return seen
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {seen!r}")
-        await asyncio.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +41,12 @@ class World:
     async def declare(self, name: str, **spec: Any) -> None:
         """Apply an AvatarAgent."""
         await self.client.apply(AVATAR_AGENT, self.manifest(name, **spec))
+
+    async def running(self, name: str, **spec: Any) -> list[Worker]:
+        """Declare an agent and wait until it takes calls; gives its workers."""
+        await self.declare(name, **spec)
+        await self.becomes(name, "True")
+        return self.standin.of(name)
 
     def manifest(self, name: str, **spec: Any) -> dict[str, Any]:
         """An AvatarAgent that works here; `spec` replaces whole fields, `url` is LiveKit's."""
@@ -84,23 +78,36 @@ class World:
         return await self.client.list(POD, self.namespace, f"avataragents.io/agent={name}")
 
     async def configuration(self, pod: str) -> str:
-        """The configuration that a worker pod was started with, as text."""
-        documents = await self.client.list(POD, self.namespace)
-        (spec,) = [document["spec"] for document in documents if document["metadata"]["name"] == pod]
-        (name,) = [volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume]
+        """The configuration that a worker pod was started with, as text; empty: the pod has just gone."""
+        found = await self.client.get(POD, self.namespace, pod)
+        return "" if found is None else await self._text_of(found["spec"])
+
+    async def declared_configuration(self, name: str) -> str:
+        """The configuration that an agent's next worker will be started with, as text; empty: it has no Deployment."""
+        deployment = await self.deployment(name)
+        return "" if deployment is None else await self._text_of(deployment["spec"]["template"]["spec"])
+
+    async def _text_of(self, pod_spec: dict[str, Any]) -> str:
+        (name,) = [volume["configMap"]["name"] for volume in pod_spec["volumes"] if "configMap" in volume]
         config_map = await self.client.get(CONFIG_MAP, self.namespace, name)
         return "" if config_map is None else str(config_map["data"])
 
     async def roll_outs(self, name: str) -> int:
-        """How many pod templates the workers' Deployment has had, its first included."""
-        deployment = await self.deployment(name)
-        assert deployment is not None
-        return int(deployment["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
+        """How many pod templates the workers' Deployment has had, its first included, once Kubernetes has seen all."""
+
+        async def seen() -> dict[str, Any] | None:
+            deployment = await self.deployment(name)
+            assert deployment is not None
+            metadata: dict[str, Any] = deployment["metadata"]
+            return metadata if deployment["status"].get("observedGeneration") == metadata["generation"] else None
+
+        metadata = await eventually(seen, f"Kubernetes has seen the Deployment of {name}")
+        assert metadata is not None
+        return int(metadata["annotations"]["deployment.kubernetes.io/revision"])
 
     async def condition(self, name: str, kind: ConditionType = ConditionType.READY) -> dict[str, Any]:
         """A condition as it is now; empty: not there."""
-        found = (await self.agent(name)).get("status", {}).get("conditions", [])
-        return next((condition for condition in found if condition["type"] == kind.value), {})
+        return _condition(await self.agent(name), kind)
 
     async def becomes(
         self,
@@ -110,19 +117,37 @@ class World:
         kind: ConditionType = ConditionType.READY,
         seconds: float = SECONDS,
     ) -> dict[str, Any]:
-        """Wait until a condition has the status, and the reason when one is given."""
+        """Wait until a condition has the status, and the reason when one is given, and is said of the present spec."""
         seen: dict[str, Any] = {}
 
         async def look() -> bool:
+            agent = await self.agent(name)
             seen.clear()
-            seen.update(await self.condition(name, kind))
-            return seen.get("status") == status and reason in ("", seen["reason"])
+            seen.update(_condition(agent, kind))
+            present = agent.get("status", {}).get("observedGeneration") == agent["metadata"]["generation"]
+            return present and seen.get("status") == status and reason in ("", seen["reason"])
 
         try:
             await eventually(look, f"{kind.value} of {name} is {status} {reason}", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; the condition: {seen}") from None
         return seen
+
+    async def settles(self, name: str, workers: int = 1, calls: int = 0) -> None:
+        """Wait until the status says that all is as it should be, in all its parts: nothing more will be written."""
+
+        async def look() -> bool:
+            return settled(await self.agent(name), workers, calls)
+
+        await eventually(look, f"{name} has settled with {workers} workers and {calls} calls")
+
+    async def counts_calls(self, name: str, calls: int) -> None:
+        """Wait until the status counts so many calls."""
+
+        async def look() -> bool:
+            return bool((await self.agent(name))["status"]["calls"]["active"] == calls)
+
+        await eventually(look, f"{name} counts {calls} calls")
 
     def register_again(self, name: str) -> None:
         """Change something that the controller watches and that means nothing: a worker's id at LiveKit."""
@@ -145,6 +170,25 @@ class World:
     async def nothing(self) -> bool:
         """Nothing is left of any."""
         return not await self.children()
+
+
+def settled(agent: dict[str, Any], workers: int = 1, calls: int = 0) -> bool:
+    """The status has caught up: numbers are written later than they change, and a controller that was killed leaves
+    what it knew until the next one has looked.
+    """
+    told = agent.get("status", {})
+    conditions = {item["type"]: item["status"] for item in told.get("conditions", [])}
+    return (
+        (conditions.get("Ready"), conditions.get("Progressing")) == ("True", "False")
+        and told["observedGeneration"] == agent["metadata"]["generation"]
+        and told["workers"] == {**dict.fromkeys(("desired", "ready", "registered", "updated"), workers), "draining": 0}
+        and told["slots"]["total"] - told["slots"]["free"] == told["calls"]["active"] == calls
+    )
+
+
+def _condition(agent: dict[str, Any], kind: ConditionType) -> dict[str, Any]:
+    found = agent.get("status", {}).get("conditions", [])
+    return next((condition for condition in found if condition["type"] == kind.value), {})
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from gateway.connections import Connection, SecretProblem
 from gateway.dispatcher import look
 from gateway.livekit import LiveKitUnreachable
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, agent, world
-from tests.unit.gateway.test_dispatcher import eventually
+from tests.waiting import soon
 
 REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla", "userId": "user-7"}')
 KEY = "one-and-the-same"
@@ -84,7 +84,7 @@ async def test_a_waiting_call_goes_on_at_the_next_gateway(there: World) -> None:
     waiting = await opened(there)
     after = await restarted(there)
     await search(after)
-    await eventually(lambda: after.livekit.agents_in(waiting.room))
+    await soon(lambda: after.livekit.agents_in(waiting.room))
     assert len(after.livekit.agents_in(waiting.room)) == 1
     await after.gateway.dispatcher.stop()
 

@@ -1,7 +1,6 @@
 """Calls carried from request to end, with LiveKit played in memory and the waits made short."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +14,7 @@ from gateway.connections import SecretProblem
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
 from gateway.rooms import parse_record, render_record
 from tests.unit.gateway.fakes import World, agent
+from tests.waiting import soon
 
 REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla"}')
 
@@ -41,14 +41,8 @@ def now(there: World, call: Call) -> Call:
     return found
 
 
-async def eventually(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not fact():  # noqa: ASYNC110 - the fakes tell nobody when they change
-            await asyncio.sleep(0.002)
-
-
 async def reaches(there: World, call: Call, state: CallState) -> Call:
-    await eventually(lambda: now(there, call).state is state)
+    await soon(lambda: now(there, call).state is state)
     return now(there, call)
 
 
@@ -102,11 +96,11 @@ async def test_a_call_that_is_sent_again_keeps_to_the_seats_of_that_moment(there
     call = await opened(there)
     assert told(there, call).avatar
     await reaches(there, call, CallState.JOINED)
-    await eventually(lambda: now(there, call).agent_seen_at)
+    await soon(lambda: now(there, call).agent_seen_at)
     there.supply.seats = 0
     (lost,) = there.livekit.agents_in(call.room)
     there.livekit.leave(call.room, lost)
-    await eventually(lambda: Cause.AGENT_LOST in now(there, call).causes)
+    await soon(lambda: Cause.AGENT_LOST in now(there, call).causes)
     await reaches(there, call, CallState.JOINED)
     assert not told(there, call).avatar
 
@@ -162,17 +156,17 @@ async def test_a_caller_who_leaves_the_line_is_forgotten(there: World, monkeypat
     monkeypatch.setattr(calls, "CALLER_GRACE_SECONDS", 0.02)
     there.supply.free = 0
     call = await opened(there)
-    await eventually(lambda: now(there, call).caller_seen_at)
+    await soon(lambda: now(there, call).caller_seen_at)
     there.livekit.leave(call.room, call.identity)
     over = await reaches(there, call, CallState.ENDED)
     assert over.reason is CallReason.CALLER_LEFT
-    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+    await soon(lambda: call.room not in there.livekit.rooms_by_name)
 
 
 async def test_blind_dispatches_are_repeated_until_a_worker_takes_one(there: World) -> None:
     there.supply.free, there.livekit.slots = None, 0
     call = await opened(there)
-    await eventually(lambda: now(there, call).causes.count(Cause.NOT_TAKEN) >= 2)
+    await soon(lambda: now(there, call).causes.count(Cause.NOT_TAKEN) >= 2)
     there.livekit.slots = 1
     joined = await reaches(there, call, CallState.JOINED)
     assert joined.causes[0] is Cause.FIRST
@@ -186,7 +180,7 @@ async def test_workers_that_decline_twice_fail_the_call(there: World) -> None:
     over = await reaches(there, call, CallState.FAILED)
     assert over.reason is CallReason.NOT_ANSWERED
     assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
-    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+    await soon(lambda: call.room not in there.livekit.rooms_by_name)
 
 
 async def test_a_worker_that_dies_is_replaced_once(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +188,8 @@ async def test_a_worker_that_dies_is_replaced_once(there: World, monkeypatch: py
     call = (await there.gateway.desk.open(agent(join_timeout_seconds=2), REQUEST, "public", None)).call
     there.livekit.enter(call.room, call.identity)
     dead = there.livekit.rooms_by_name[call.room].dispatches[0].id
-    await eventually(lambda: Cause.JOB_DIED in now(there, call).causes)
-    await eventually(lambda: dead not in [found.id for found in there.livekit.rooms_by_name[call.room].dispatches])
+    await soon(lambda: Cause.JOB_DIED in now(there, call).causes)
+    await soon(lambda: dead not in [found.id for found in there.livekit.rooms_by_name[call.room].dispatches])
     there.livekit.join(call.room)
     await reaches(there, call, CallState.JOINED)
 
@@ -203,10 +197,10 @@ async def test_a_worker_that_dies_is_replaced_once(there: World, monkeypatch: py
 async def test_a_lost_agent_is_replaced_while_its_caller_stays(there: World) -> None:
     call = await opened(there)
     await reaches(there, call, CallState.JOINED)
-    await eventually(lambda: now(there, call).agent_seen_at)
+    await soon(lambda: now(there, call).agent_seen_at)
     (lost,) = there.livekit.agents_in(call.room)
     there.livekit.leave(call.room, lost)
-    await eventually(lambda: Cause.AGENT_LOST in now(there, call).causes)
+    await soon(lambda: Cause.AGENT_LOST in now(there, call).causes)
     await reaches(there, call, CallState.JOINED)
     labels = {"agent_namespace": "agents", "agent": "ornina"}
     value = there.gateway.metrics.registry.get_sample_value
@@ -223,13 +217,13 @@ async def test_the_later_of_two_agents_is_removed(there: World) -> None:
     await reaches(there, call, CallState.JOINED)
     (first,) = there.livekit.agents_in(call.room)
     there.livekit.join(call.room)
-    await eventually(lambda: there.livekit.agents_in(call.room) == [first])
+    await soon(lambda: there.livekit.agents_in(call.room) == [first])
     assert now(there, call).state is CallState.JOINED
 
 
 async def test_a_closed_room_ends_the_call(there: World) -> None:
     call = await opened(there)
-    await eventually(lambda: now(there, call).state is CallState.JOINED and now(there, call).caller_seen_at)
+    await soon(lambda: now(there, call).state is CallState.JOINED and now(there, call).caller_seen_at)
     await there.livekit.delete_room(call.room)
     assert (await reaches(there, call, CallState.ENDED)).reason is CallReason.FINISHED
 
@@ -261,7 +255,7 @@ async def test_a_room_that_could_not_be_closed_is_closed_later(there: World, mon
     monkeypatch.setattr(calls, "CALLER_GONE_SECONDS", 0.0)
     there.livekit.leave(call.room, call.identity)
     await reaches(there, call, CallState.ENDED)
-    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+    await soon(lambda: call.room not in there.livekit.rooms_by_name)
 
 
 async def test_one_bad_step_does_not_end_a_call(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +288,7 @@ async def test_the_worker_s_word_ends_the_call_and_no_other_agent_comes(there: W
     there.livekit.leave(call.room, *there.livekit.agents_in(call.room))
     over = await reaches(there, call, CallState.FAILED)
     assert (over.reason, over.causes) == (CallReason.PROVIDER_FAILED, (Cause.FIRST,))
-    await eventually(lambda: call.room not in there.livekit.rooms_by_name)
+    await soon(lambda: call.room not in there.livekit.rooms_by_name)
 
 
 @pytest.mark.parametrize("agent_name", ["ornina-agent", WAITING_AGENT_NAME])
