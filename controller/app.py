@@ -69,7 +69,7 @@ class Controller:
                 fleet=self._fleet,
                 streams=self._streams,
                 applier=Applier(self._children, self._shared, self._fleet, self._metrics, settings.worker_image),
-                reporter=Reporter(client, self._agent_answered),
+                reporter=Reporter(client, self._agent_answered, self._agent_lost),
                 metrics=self._metrics,
             )
         )
@@ -162,6 +162,7 @@ class Controller:
         self._look_at(self._agents.see(document))
 
     def _agent_lost(self, key: Key, uid: str) -> None:
+        self._resync.ended(uid)
         self._look_at(self._agents.lose(key, uid))
 
     def _agent_answered(self, document: Document) -> None:

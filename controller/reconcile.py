@@ -53,6 +53,8 @@ class Reconciler:
     async def reconcile(self, key: Key) -> float | None:
         """Returns in how many seconds to look again, None for never; raises ApiError."""
         agent = self._parts.agents.get(key)
+        if agent is not None and self._parts.children.vanished(key):
+            agent = await self._parts.reporter.confirmed(agent)
         if agent is None or agent.deleted:
             self._forget(key)
             return None

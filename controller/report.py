@@ -31,10 +31,12 @@ NUMBERS_SECONDS = 2.0
 class Reporter:
     """Writes statuses and posts events."""
 
-    def __init__(self, client: KubeClient, seen: Callable[[Document], None]) -> None:
-        """`seen` is told of every AvatarAgent as it is after a write."""
+    def __init__(self, client: KubeClient, seen: Callable[[Document], None], lost: Callable[[Key, str], None]) -> None:
+        """`seen` is told of every AvatarAgent as it is after a write, `lost` of one that turns out to be gone, by name
+        and uid."""
         self._client = client
         self._seen = seen
+        self._lost = lost
         self._instance = socket.gethostname()
         self._written: dict[Key, float] = {}
         self._noticed: dict[Key, float] = {}
@@ -43,6 +45,15 @@ class Reporter:
         """The AvatarAgent is gone."""
         self._written.pop(key, None)
         self._noticed.pop(key, None)
+
+    async def confirmed(self, agent: AgentSeen) -> AgentSeen | None:
+        """The same, unless the API server has it no more: a watch tells nothing of what went before it began, or in a
+        gap. Raises ApiError."""
+        document = await self._client.get(AVATAR_AGENT, agent.key.namespace, agent.key.name)
+        if document is not None and document["metadata"]["uid"] == agent.uid:
+            return agent
+        self._lost(agent.key, agent.uid)
+        return None
 
     async def report(
         self,
@@ -89,7 +100,8 @@ class Reporter:
             answer = await self._client.apply(AVATAR_AGENT, {"metadata": identity, "status": status}, "status")
         except ApiError as error:
             if error.status == 404:
-                return  # deleted meanwhile
+                self._lost(key, agent.uid)  # before it was watched, perhaps: then nobody else tells of it
+                return
             raise
         self._written[key] = time.monotonic()
         self._noticed.pop(key, None)

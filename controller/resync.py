@@ -39,7 +39,10 @@ class Resync:
         self.last_success: float | None = None
         """When the list was last read (monotonic seconds); None: never."""
         self.behind_since: float | None = None
-        """When a list first showed what the watch had not told; None: the watch has told of something since."""
+        """When a list first showed what the watch had not told; None: the watch has told of something since. One that
+        had a gap never tells of deletions in it, and is none the worse."""
+        self._ended: set[str] = set()
+        """Uids of agents that went while lists were compared."""
 
     async def run(self) -> None:
         """List until cancelled."""
@@ -68,8 +71,13 @@ class Resync:
         """kopf's watch brought something."""
         self.behind_since = None
 
+    def ended(self, uid: str) -> None:
+        """An agent is gone."""
+        self._ended.add(uid)
+
     async def compare(self) -> bool:
         """Take up what the watch missed; false when the API server did not answer."""
+        self._ended.clear()
         known = {agent.key: agent.version for agent in self._agents.all()}
         versions = await self._versions()
         if versions is None:
@@ -77,22 +85,25 @@ class Resync:
         if any(known.get(key, 0) < version for key, version in versions.items()):
             await asyncio.sleep(WATCH_LAG_SECONDS)
         missed = {key for key, version in versions.items() if self._version(key) < version}
-        gone = {key for key in known.keys() - versions.keys() if self._version(key) == known[key]}
         try:
             for key in missed:
-                document = await self._client.get(AVATAR_AGENT, key.namespace, key.name)
-                if document is not None:
-                    self._seen(document)
+                await self._take_up(key, versions[key])
         except ApiError as error:
             logger.warning("AvatarAgent not read", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
             return False
-        for key in gone:
+        for key in known.keys() - versions.keys():
             agent = self._agents.get(key)
-            if agent is not None:
+            if agent is not None and agent.version == known[key]:
                 self._lost(key, agent.uid)
-        if (missed or gone) and self.behind_since is None:
-            self.behind_since = time.monotonic()
         return True
+
+    async def _take_up(self, key: Key, version: int) -> None:
+        document = await self._client.get(AVATAR_AGENT, key.namespace, key.name)
+        if document is None or document["metadata"]["uid"] in self._ended or self._version(key) >= version:
+            return  # the watch was quicker
+        self._seen(document)
+        if self.behind_since is None:
+            self.behind_since = time.monotonic()
 
     async def _versions(self) -> dict[Key, int] | None:
         """The resource version of every AvatarAgent; None: the API server did not say."""

@@ -69,6 +69,10 @@ class Kept(Generic[T]):
         await self._client.delete(self.informer.kind, key.namespace, name)
         self._applied.get(key, {}).pop(name, None)
 
+    def vanished(self, key: Key) -> bool:
+        """Something that was applied is not there any more."""
+        return not self._applied.get(key, {}).keys() <= self.informer.of(key).keys()
+
     def forget(self, key: Key) -> None:
         """Nothing of it is wanted any more."""
         self._applied.pop(key, None)
@@ -113,6 +117,10 @@ class Children:
     async def wait_listed(self) -> None:
         """Until everything there was has been seen."""
         await asyncio.gather(*(informer.wait_listed() for informer in self.informers))
+
+    def vanished(self, key: Key) -> bool:
+        """Somebody removed the agent's Deployment: the garbage collector, perhaps, after the agent."""
+        return self.deployments.vanished(key)
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""

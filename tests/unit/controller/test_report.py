@@ -40,7 +40,12 @@ class Scene:
     def __init__(self, status: Mapping[str, Any] | None = None) -> None:
         self.server, self.agents = Memory(), Agents()
         self.seen: list[Key] = []
-        self.reporter = Reporter(self.server, lambda document: self.seen.extend(self.agents.see(document)))
+        self.lost: list[tuple[Key, str]] = []
+        self.reporter = Reporter(
+            self.server,
+            lambda document: self.seen.extend(self.agents.see(document)),
+            lambda key, uid: self.lost.append((key, uid)),
+        )
         self.change(status=dict(status or {}))
 
     def change(self, **changes: Any) -> None:
@@ -234,6 +239,7 @@ def test_an_agent_that_is_gone_needs_no_report() -> None:
         scene.server.remove(AVATAR_AGENT, "shop", "ava")
         assert await scene.report(READY, counts()) is None
         assert scene.told == []
+        assert scene.lost == [(KEY, "uid-1")], "whoever watches may have begun too late to know"
 
     played(scenario)
 

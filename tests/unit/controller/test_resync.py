@@ -9,7 +9,7 @@ import pytest
 from controller import resync
 from controller.agents import Agents
 from controller.cluster.client import Document
-from controller.cluster.kinds import AVATAR_AGENT
+from controller.cluster.kinds import AVATAR_AGENT, Kind
 from controller.observation import Key
 from controller.resync import PERIOD_SECONDS, RETRY_SECONDS, WATCH_LAG_SECONDS, Resync
 from tests.unit.controller.builders import SPEC
@@ -20,11 +20,25 @@ from tests.unit.controller.virtualtime import run
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
 
 
+class Late(Memory):
+    """What is read here is half a second old when it arrives."""
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        found = await super().get(kind, namespace, name)
+        await asyncio.sleep(0.5)
+        return found
+
+
+READ_SECONDS = WATCH_LAG_SECONDS + 0.25
+"""From the beginning of a comparison that missed something until it is being read."""
+
+
 class Scene:
     """AvatarAgents in the cluster, those that the watch told of, and the comparison of both."""
 
     def __init__(self) -> None:
-        self.server, self.agents = Memory(), Agents()
+        self.server: Memory = Late()
+        self.agents = Agents()
         self.found: list[Key] = []
         self.missed: list[Key] = []
         self.resync = Resync(self.server, "shop", self.agents, self._seen, self._lost)
@@ -37,15 +51,21 @@ class Scene:
             self.agents.see(written)
         return written
 
-    def remove(self, key: Key) -> None:
-        """Somebody deletes one; the watch does not say so."""
+    def remove(self, key: Key, *, told: bool = False) -> None:
+        """Somebody deletes one; `told`: the watch says so."""
+        found = self.server.find(AVATAR_AGENT, key.namespace, key.name)
+        assert found is not None
         self.server.remove(AVATAR_AGENT, key.namespace, key.name)
+        if told:
+            self.agents.lose(key, found["metadata"]["uid"])
+            self.resync.ended(found["metadata"]["uid"])
 
     def _seen(self, document: Document) -> None:
         self.found += self.agents.see(document)
 
     def _lost(self, key: Key, uid: str) -> None:
         self.missed += self.agents.lose(key, uid)
+        self.resync.ended(uid)
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +129,67 @@ def test_an_agent_made_anew_while_it_was_listed_is_not_lost() -> None:
         assert await scene.resync.compare()
         assert scene.missed == []
         assert scene.agents.get(ONE) is not None
+
+    played(scenario)
+
+
+def test_an_agent_that_goes_while_it_is_read_is_not_brought_back() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.put(ONE, told=False)
+        scene.put(TWO)
+        scene.put(TWO, "ar", told=False)
+
+        def go() -> None:
+            for key in (ONE, TWO):  # one that was not known yet, and one that was
+                scene.remove(key, told=True)
+
+        asyncio.get_running_loop().call_later(READ_SECONDS, go)
+        assert await scene.resync.compare()
+        assert list(scene.agents.all()) == []
+        assert scene.resync.behind_since is None
+        scene.put(ONE, told=False)
+        assert await scene.resync.compare()
+        assert [agent.key for agent in scene.agents.all()] == [ONE], "its namesake is another one"
+
+    played(scenario)
+
+
+def test_what_the_watch_tells_while_it_is_read_is_not_missed() -> None:
+    async def scenario(scene: Scene) -> None:
+        written = scene.put(ONE, told=False)
+
+        def tell() -> None:
+            scene.resync.watch_told()
+            scene.agents.see(written)
+
+        asyncio.get_running_loop().call_later(READ_SECONDS, tell)
+        assert await scene.resync.compare()
+        assert (scene.found, scene.resync.behind_since) == ([], None), "for hours nothing may happen that clears it"
+
+    played(scenario)
+
+
+def test_one_made_anew_while_another_is_read_is_not_lost() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.put(ONE)
+        scene.remove(ONE)
+        scene.put(TWO, told=False)
+        asyncio.get_running_loop().call_later(READ_SECONDS, scene.put, ONE)
+        assert await scene.resync.compare()
+        assert scene.missed == []
+        assert scene.agents.get(ONE) is not None
+
+    played(scenario)
+
+
+def test_a_deletion_that_the_watch_cannot_know_of_does_not_call_it_behind() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.put(ONE)
+        scene.put(TWO)
+        scene.remove(ONE)  # in a gap: after it kopf lists, and never tells of those that are gone
+        scene.resync.watch_told()
+        assert await scene.resync.compare()
+        assert (scene.missed, scene.resync.behind_since) == ([ONE], None)
 
     played(scenario)
 

@@ -78,7 +78,7 @@ class World:
                 fleet=self.fleet,
                 streams=cast(WorkerStreams, Listening()),
                 applier=Applier(self.children, self.shared, self.fleet, self.metrics, "worker:1"),
-                reporter=Reporter(self.server, self._agent_seen),
+                reporter=Reporter(self.server, self._agent_seen, self._agent_lost),
                 metrics=self.metrics,
             )
         )
@@ -176,6 +176,9 @@ class World:
 
     def _agent_seen(self, document: Document) -> None:
         self.changed += self.agents.see(document)
+
+    def _agent_lost(self, key: Key, uid: str) -> None:
+        self.changed += self.agents.lose(key, uid)
 
 
 def _unseen(name: str) -> PodSeen:

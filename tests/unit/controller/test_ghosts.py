@@ -1,0 +1,42 @@
+"""An AvatarAgent whose end nobody told of: it went after the first list, and before it was watched."""
+
+import asyncio
+
+import pytest
+
+from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET
+from tests.unit.controller.world import KEY, World, played
+
+
+def collect_garbage(world: World) -> bool:
+    """Kubernetes removes what belongs to an owner that is gone; false: there was nothing."""
+    there = [
+        (kind, name) for kind in (CONFIG_MAP, POD_DISRUPTION_BUDGET, DEPLOYMENT) for name in world.server.names(kind)
+    ]
+    for kind, name in there:
+        world.server.remove(kind, "shop", name)
+    return bool(there)
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_its_children_are_made_once_more_at_most(monkeypatch: pytest.MonkeyPatch, settled: bool) -> None:
+    async def scenario(world: World) -> None:
+        if settled:
+            await world.rolled_out()
+        world.server.remove(AVATAR_AGENT, "shop", "ava")
+        world.changed.clear()
+        collected = 0
+        again_in: float | None = 0.0
+        for _ in range(20):
+            collected += collect_garbage(world)
+            again_in = await world.reconcile()
+        assert collected <= 2
+        assert world.agents.get(KEY) is None
+        assert again_in is None, "it is not looked at any more"
+        assert KEY in world.changed, "whoever waits for its name is told, and so is the queue"
+        assert KEY not in world.fleet.agents
+        refused = world.server.asked["apply", "AvatarAgent"]
+        await asyncio.sleep(600)
+        assert world.server.asked["apply", "AvatarAgent"] == refused
+
+    played(monkeypatch, scenario)
