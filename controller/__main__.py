@@ -1,6 +1,7 @@
 """``python -m controller``: runs the operator until SIGTERM."""
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -13,6 +14,8 @@ from controller.app import Controller
 from controller.cluster.client import connect
 from controller.leadership import Leadership, OwnPod
 from controller.settings import Settings, SettingsError
+
+logger = logging.getLogger(__name__)
 
 
 def _identity() -> str:
@@ -37,14 +40,18 @@ def _session() -> aiohttp.ClientSession:
 
 
 def main() -> int:
-    """0: stopped by a signal; 1: the Lease was lost; 2: the settings are wrong."""
+    """0: stopped by a signal; 1: the Lease was lost, or a part failed; 2: the settings are wrong."""
     logs.configure()
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    return 0 if asyncio.run(run(settings)) else 1
+    try:
+        return 0 if asyncio.run(run(settings)) else 1
+    except Exception:
+        logger.exception("controller failed")
+        return 1
 
 
 if __name__ == "__main__":

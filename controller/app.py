@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import aiohttp
 import kopf
 
+from agentspec import KIND
 from controller import handlers
 from controller.agents import Agents
 from controller.apply import Applier
@@ -34,6 +35,7 @@ from controller.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 CONCURRENT_RECONCILES = 16
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STALLED_SECONDS = 180.0
 """A watch that has heard nothing for so long, bookmarks included, and did not mend itself, never will."""
 HOUSEKEEPING_SECONDS = 1.0
@@ -89,8 +91,7 @@ class Controller:
         async with self._server.listening(self._settings.port) as port:
             logger.info("controller started", extra={"port": port, "namespace": self._settings.watch_namespace})
             leading = asyncio.create_task(self._leadership.lead(self._work))
-            # While it works kopf takes these signals.
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 asyncio.get_running_loop().add_signal_handler(number, leading.cancel)
             try:
                 return await leading
@@ -110,35 +111,42 @@ class Controller:
             await self._watch(tasks)
 
     async def _watch(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Run kopf; when it stops, so do the tasks."""
-
-        stopped = False
+        """Run kopf until a signal asks it to stop; when it stops, so do the tasks. Raises if it ends by itself."""
+        loop, asked, others = asyncio.get_running_loop(), asyncio.Event(), asyncio.all_tasks()
+        cut = False
 
         def stopping() -> None:
-            nonlocal stopped
-            stopped = True
             for task in tasks:
                 task.cancel()
             self._streams.cancel()
             # kopf would wait 5 s for tasks that are none of its own, such as those of open HTTP connections.
-            asyncio.get_running_loop().call_later(KOPF_STOP_SECONDS, operator.cancel)
+            loop.call_later(KOPF_STOP_SECONDS, cutting)
+
+        def cutting() -> None:
+            nonlocal cut
+            cut = True
+            operator.cancel()
 
         namespace = self._settings.watch_namespace
-        operator = asyncio.create_task(
-            kopf.operator(
-                registry=handlers.registry(self._told_seen, self._told_lost, self._client.server, stopping),
-                settings=handlers.settings(),
-                standalone=True,
-                clusterwide=namespace is None,
-                namespaces=[] if namespace is None else [namespace],
-            ),
-            name="kopf",
+        parts = await kopf.spawn_tasks(
+            registry=handlers.registry(self._told_seen, self._told_lost, self._client.server, stopping),
+            settings=handlers.settings(),
+            standalone=True,
+            clusterwide=namespace is None,
+            namespaces=[] if namespace is None else [namespace],
+            stop_flag=asked,
         )
+        # Taken back from kopf: it does not tell whether it stopped because of them or because a part of it failed.
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, asked.set)
+        operator = asyncio.create_task(kopf.run_tasks(parts, ignored=others), name="kopf")
         try:
             await operator
         except asyncio.CancelledError:
-            if not stopped:
+            if not cut:
                 raise
+        if not asked.is_set():
+            raise RuntimeError("kopf ended by itself")
 
     async def _keep_house(self) -> None:
         """What only time brings about."""
@@ -210,11 +218,12 @@ class Controller:
 
     def _not_ready(self) -> str:
         """A standby is ready: it would lead at once."""
-        if self._leadership.held and not self._started():
-            return "AvatarAgents have not been listed yet"
+        unlisted = self._unlisted() if self._leadership.held else []
+        if unlisted:
+            return f"not listed yet: {', '.join(unlisted)} (if this stays, the log says why)"
         return self._leadership.trouble
 
-    def _started(self) -> bool:
-        return self._resync.last_success is not None and all(
-            informer.heard is not None for informer in self._children.informers
-        )
+    def _unlisted(self) -> list[str]:
+        """Kinds of which it is not known yet what there is."""
+        agents = [KIND] if self._resync.last_success is None else []
+        return agents + [informer.kind.kind for informer in self._children.informers if informer.heard is None]

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from controller.agents import AgentSeen
 from controller.fleet import Counts
 from controller.observation import Key
-from controller.policy.scale import Decision
+from controller.policy.scale import Decision, ScaleReason
 
 _AGENT = ("agent_namespace", "agent")
 _PREFIX = "avatar_agent_controller_"
@@ -38,7 +38,7 @@ class Metrics:
         )
         self._decisions = Counter(
             f"{_PREFIX}scale_decisions",
-            "Changes of the number of workers, by reason: MoreNeeded or FewerNeeded.",
+            f"Changes of the number of workers, by reason: {', '.join(ScaleReason)}.",
             [*_AGENT, "reason"],
             registry=self.registry,
         )

@@ -1,16 +1,21 @@
 """When a controller calls itself stuck, which has the kubelet start it again."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import aiohttp
+import kopf
 import pytest
+from kopf._core.reactor import observation
 
 from controller import app, resync
 from controller.app import STALLED_SECONDS, Controller
 from controller.cluster import informer
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT
+from controller.cluster.client import ApiError
+from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
 from controller.leadership import Leadership
 from controller.resync import PERIOD_SECONDS
 from controller.settings import Settings
@@ -125,7 +130,7 @@ def test_a_watch_of_agents_that_stays_behind_is_told_until_it_says_something(
 
 def test_until_all_is_listed_a_leader_is_not_ready_and_a_standby_is(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
-        assert scene.controller._not_ready() == "AvatarAgents have not been listed yet"
+        assert scene.controller._not_ready().startswith("not listed yet: AvatarAgent, Pod, ")
         scene.leadership.held = False
         assert scene.controller._not_ready() == ""
         scene.leadership.held = True
@@ -134,3 +139,75 @@ def test_until_all_is_listed_a_leader_is_not_ready_and_a_standby_is(monkeypatch:
         assert scene.controller._not_ready() == ""
 
     played(monkeypatch, scenario)
+
+
+def test_what_is_not_listed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "no right to list them")
+        await scene.controller._resync.see_all()
+        await asyncio.sleep(STALLED_SECONDS)
+        told = "not listed yet: NetworkPolicy (if this stays, the log says why)"
+        assert scene.controller._not_ready() == told
+        del scene.server.failures["list", NETWORK_POLICY.kind]
+        await scene.controller._children.wait_listed()
+        assert scene.controller._not_ready() == ""
+
+    played(monkeypatch, scenario)
+
+
+async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutine[Any, Any, None]]) -> None:
+    """Run the controller's kopf, a part of which is replaced, as its work does: beside a task of the controller, and
+    one of a connection that stays open."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(
+        kopf, "login_with_kubeconfig", lambda **_: kopf.ConnectionInfo(server="https://nowhere.example")
+    )
+    monkeypatch.setattr(observation, "resource_observer", part)
+    monkeypatch.setattr(app, "KOPF_STOP_SECONDS", 0.01)
+    ours = asyncio.create_task(asyncio.Event().wait())
+    watching = asyncio.create_task(Scene().controller._watch([cast("asyncio.Task[None]", ours)]))
+    await asyncio.sleep(0)
+    connection = asyncio.create_task(asyncio.Event().wait())  # newer than kopf, which would wait for its end
+    try:
+        await asyncio.wait_for(watching, 5)
+    finally:
+        connection.cancel()
+        ours.cancel()
+
+
+async def test_a_kopf_that_fails_ends_the_work_with_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing(**_: Any) -> None:
+        raise ValueError("a fault of kopf's")
+
+    with pytest.raises(RuntimeError, match="kopf ended by itself"):
+        await kopf_run(monkeypatch, failing)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "Resource observer has failed: a fault of kopf's"
+    ]
+
+
+class Begun(asyncio.Event):
+    """Stands for a part of kopf that goes on for ever, and tells that it runs."""
+
+    async def __call__(self, **_: Any) -> None:
+        self.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_signal_ends_the_work_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Begun()
+    running = asyncio.create_task(kopf_run(monkeypatch, part))
+    await part.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+
+
+async def test_work_that_is_cancelled_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Begun()
+    running = asyncio.create_task(kopf_run(monkeypatch, part))
+    await part.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

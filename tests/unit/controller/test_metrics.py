@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from agentspec import CallCounts, SlotCounts, WorkerCounts
 from controller.agents import AgentSeen
@@ -95,3 +96,9 @@ def test_only_a_success_is_the_last_success(outcome: str) -> None:
     assert sample(metrics, "reconciles_total", outcome="success") == 1
     assert sample(metrics, "reconcile_seconds_count") == 2
     assert sample(metrics, "reconcile_seconds_bucket", le="0.025") == 1
+
+
+def test_the_help_of_decisions_knows_every_reason() -> None:
+    text = generate_latest(Metrics().registry).decode()
+    (told,) = [line for line in text.splitlines() if line.startswith("# HELP avatar_agent_controller_scale_decisions")]
+    assert told.endswith("by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersBusy, Stopped.")
