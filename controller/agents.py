@@ -77,14 +77,18 @@ class Agents:
         )
         self._agents[key] = seen
         if before is not None and same and (before.deleted, before.status) == (seen.deleted, seen.status):
-            return set()  # labels, annotations, or what this controller wrote itself
+            return set()  # labels or annotations
         return {key} | self._claim(before, seen)
 
     def answered(self, document: Document) -> set[Key]:
-        """The same of an answer to a write, which may come after the watch has told of the agent's end."""
+        """The same of an answer to a write of the status, which may come after the watch has told of the agent's end,
+        and which is news only where it tells of more than what was written."""
         metadata = document["metadata"]
         before = self._agents.get(Key(metadata["namespace"], metadata["name"]))
-        return self.see(document) if before is not None and before.uid == metadata["uid"] else set()
+        if before is None or before.uid != metadata["uid"]:
+            return set()
+        concerned, after = self.see(document), self._agents[before.key]
+        return concerned if (after.generation, after.deleted) != (before.generation, before.deleted) else set()
 
     def lose(self, key: Key, uid: str) -> set[Key]:
         """The agent is gone; returns the agents that have something to do about it. One of the same name with another

@@ -36,7 +36,7 @@ class Report:
 
     status: WorkerStatus
     first: float
-    """When it said anything for the first time."""
+    """When the present process said anything for the first time."""
     at: float
 
 
@@ -44,7 +44,9 @@ class Report:
 class AgentFleet:
     """The workers of one AvatarAgent."""
 
+    uid: str
     spec: AvatarAgentSpec
+    """The newest that could be used."""
     registered_name: str
     replicas: int | None = None
     """Workers asked for in its Deployment; None: there is none."""
@@ -89,16 +91,24 @@ class Fleet:
         self._users: dict[str, set[Key]] = {}
         """Agents whose workers were ever heard under a name."""
 
-    def declare(self, key: Key, spec: AvatarAgentSpec) -> AgentFleet:
-        """The agent's record, under its present spec."""
+    def declare(self, key: Key, uid: str, spec: AvatarAgentSpec) -> AgentFleet:
+        """The agent's record, under its present spec. Of an earlier agent of the same name only the workers stay."""
         name = spec.registered_name(key.name) if spec.dispatch.mode is DispatchMode.EXPLICIT else ""
-        agent = self.agents.setdefault(key, AgentFleet(spec, name))
+        agent = self.agents.get(key)
+        if agent is None or agent.uid != uid:
+            workers = (agent.pods, agent.reports) if agent is not None else ({}, {})
+            agent = self.agents[key] = AgentFleet(uid, spec, name)
+            agent.pods, agent.reports = workers
         agent.spec, agent.registered_name = spec, name
         return agent
 
     def forget(self, key: Key) -> None:
-        """The AvatarAgent is gone."""
+        """The AvatarAgent is gone, and its workers with it."""
         self.agents.pop(key, None)
+        for name in [name for name, users in self._users.items() if key in users]:
+            self._users[name].discard(key)
+            if not self._users[name]:
+                del self._users[name]
 
     def see_pods(self, key: Key, pods: Iterable[PodSeen]) -> None:
         """These are all of the agent's pods that have not ended."""
@@ -117,7 +127,8 @@ class Fleet:
             agent.avatar_failure, pod, None if known is None else known.status, status
         )
         self._users.setdefault(status.agent_name, set()).add(key)
-        agent.reports[pod] = Report(status, now if known is None else known.first, now)
+        first = now if known is None or _another_process(known.status, status) else known.first
+        agent.reports[pod] = Report(status, first, now)
         return before != status
 
     def hear_gateway(self, demand: Demand, now: float) -> set[Key]:
@@ -137,7 +148,6 @@ class Fleet:
         """Another agent whose workers take calls under the name, unless this one's do already; None: there is none."""
         users = self._users.get(claim.name, set())
         using = {key for key in users if self._uses(key, claim, now)}
-        self._users[claim.name] = {key for key in users if key in self.agents}
         return None if claim.key in using else min(using, default=None)
 
     def _uses(self, key: Key, claim: Claim, now: float) -> bool:
@@ -227,6 +237,11 @@ class Fleet:
         slots = _slots(worker for worker in workers if is_registered(worker, agent.registered_name))
         free_avatars = seats(agent.spec, workers)
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
+
+
+def _another_process(before: WorkerStatus, now: WorkerStatus) -> bool:
+    """The container was started again: only a worker that has never been registered has no id."""
+    return bool(before.worker_id) and not now.worker_id
 
 
 def _slots(serving: Iterable[WorkerSeen]) -> SlotCounts:

@@ -1,7 +1,8 @@
 """Brings one AvatarAgent and the world together: observe, decide, apply, report. Idempotent and level-based."""
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
@@ -10,7 +11,7 @@ from controller.apply import Applier
 from controller.cluster.children import Children
 from controller.cluster.observe import children_selector
 from controller.desired.identity import Owner
-from controller.fleet import Fleet
+from controller.fleet import AgentFleet, Fleet
 from controller.inputs import InputReader, Inputs
 from controller.metrics import Metrics
 from controller.observation import DeploymentSeen, Key
@@ -19,6 +20,7 @@ from controller.policy.avatar import avatar
 from controller.policy.names import name_unique, still_in_use
 from controller.policy.rollout import progressing
 from controller.policy.scale import Decision, scaling_limited
+from controller.policy.specification import pattern_remark
 from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers
 from controller.report import Reporter
@@ -56,34 +58,70 @@ class Reconciler:
         if agent is not None and self._parts.children.vanished(key):
             agent = await self._parts.reporter.confirmed(agent)
         if agent is None or agent.deleted:
-            self._forget(key)
-            return None
+            return await self._leave(key, agent)
         spec = agent.spec
         if isinstance(spec, Verdict):
-            return await self._parts.reporter.report(agent, {ConditionType.READY: spec}, agent_name="", counts=None)
+            return await self._unusable(agent, spec)
         owner = Owner(key.namespace, key.name, agent.uid)
         if agent.generation != agent.status.get("observedGeneration"):
             self._parts.inputs.hurry(key)
         inputs = await self._parts.inputs.read(key, agent.uid, spec)
+        running = await self._observe(agent, spec)
         name = self._name(agent)
         stopped = spec.suspend or name.status is ConditionStatus.FALSE
-        running = await self._observe(key, owner, spec)
         decision = self._parts.fleet.decide(key, time.monotonic(), stopped=stopped)
         outcome = await self._parts.applier.apply(owner, spec, inputs, decision)
         verdicts = self._verdicts(key, spec, inputs, name, running, decision, refused=outcome.refused)
         early = await self._report(agent, spec, verdicts, decision)
-        settled = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
-        ready = settled and inputs.credentials.status is ConditionStatus.TRUE
+        if outcome.error is not None:
+            raise outcome.error
         if outcome.again_in is not None or not inputs.usable:
             self._parts.inputs.hurry(key)  # what is changing, or being mended, may not be all that is
-        waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if ready else NOT_READY_SECONDS)
+        served = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
+        settled = served and ConditionStatus.TRUE is inputs.credentials.status is name.status
+        waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if settled else NOT_READY_SECONDS)
         return min(seconds for seconds in waits if seconds is not None)
 
-    def _forget(self, key: Key) -> None:
-        parts = self._parts
-        parts.streams.follow(key, ())
-        for memory in (parts.fleet, parts.inputs, parts.children, parts.reporter, parts.metrics):
+    async def take_up(self, agents: Iterable[AgentSeen]) -> None:
+        """Listen to every agent's workers, before anything is decided: which names are in use is known by all of them
+        alone. Bounded."""
+        usable = [agent for agent in agents if not agent.deleted and isinstance(agent.spec, AvatarAgentSpec)]
+        for agent in usable:
+            assert isinstance(agent.spec, AvatarAgentSpec)
+            self._follow(agent, agent.spec)
+        await asyncio.gather(*(self._parts.streams.heard(agent.key) for agent in usable))
+
+    async def _leave(self, key: Key, agent: AgentSeen | None) -> float | None:
+        """The agent is gone, or about to be: its workers leave, and as long as they take calls its name is in use."""
+        parts, pods = self._parts, self._parts.children.pods(key)
+        for memory in (parts.inputs, parts.children, parts.applier, parts.reporter, parts.metrics):
             memory.forget(key)
+        if key in parts.fleet.agents and not all(pod.terminating for pod in pods):
+            parts.fleet.see_pods(key, pods)
+            parts.streams.follow(key, pods)
+            if agent is not None:  # its deletion waits for somebody's finalizer, and the garbage collector for it
+                await parts.applier.stop(Owner(key.namespace, key.name, agent.uid))
+            return NOT_READY_SECONDS
+        parts.fleet.forget(key)
+        parts.streams.follow(key, ())
+        return None
+
+    async def _unusable(self, agent: AgentSeen, fault: Verdict) -> float | None:
+        """What is there goes on as the last manifest that could be used says, if one was seen."""
+        key, fleet = agent.key, self._parts.fleet
+        verdicts, selector = {ConditionType.READY: fault}, children_selector(agent.key.name)
+        if key not in fleet.agents:
+            name = agent.status.get("agentName", "")
+            return await self._parts.reporter.report(agent, verdicts, agent_name=name, selector=selector, counts=None)
+        spec = fleet.agents[key].spec
+        await self._observe(agent, spec)
+        decision = fleet.decide(key, time.monotonic(), stopped=spec.suspend)
+        outcome = await self._parts.applier.apply(Owner(key.namespace, key.name, agent.uid), spec, None, decision)
+        early = await self._report(agent, spec, verdicts, decision)
+        if outcome.error is not None:
+            raise outcome.error
+        waits = (early, decision.again_in)
+        return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _name(self, agent: AgentSeen) -> Verdict:
         claim = agent.claim
@@ -95,17 +133,22 @@ class Reconciler:
                 return still_in_use(claim, user)
         return name_unique(claim, older, automatic=not claim.name)
 
-    async def _observe(self, key: Key, owner: Owner, spec: AvatarAgentSpec) -> DeploymentSeen | None:
+    async def _observe(self, agent: AgentSeen, spec: AvatarAgentSpec) -> DeploymentSeen | None:
         """Take up what there is; gives the Deployment of its workers."""
-        fleet, pods = self._parts.fleet, self._parts.children.pods(key)
-        record = fleet.declare(key, spec)
-        running = self._parts.applier.own_deployment(key, owner)
+        owner = Owner(agent.key.namespace, agent.key.name, agent.uid)
+        running = await self._parts.applier.own_deployment(agent.key, owner)
+        record = self._follow(agent, spec)
         record.replicas = None if running is None else running.replicas
         record.template = "" if running is None else running.template
-        fleet.see_pods(key, pods)
-        self._parts.streams.follow(key, pods)
-        await self._parts.streams.heard(key)
+        await self._parts.streams.heard(agent.key)
         return running
+
+    def _follow(self, agent: AgentSeen, spec: AvatarAgentSpec) -> AgentFleet:
+        key, pods = agent.key, self._parts.children.pods(agent.key)
+        record = self._parts.fleet.declare(key, agent.uid, spec)
+        self._parts.fleet.see_pods(key, pods)
+        self._parts.streams.follow(key, pods)
+        return record
 
     def _verdicts(
         self,
@@ -145,7 +188,8 @@ class Reconciler:
             else progressing(fleet.roll_out(key, now), decision.workers, obstacle=obstacle, suspended=spec.suspend),
             ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, decision),
         }
-        ready = conditions.ready(verdicts, suspended=spec.suspend, refused=inputs.fault or refused)
+        remark = pattern_remark(spec)
+        ready = conditions.ready(verdicts, suspended=spec.suspend, refused=inputs.fault or refused, remark=remark)
         return {ConditionType.READY: ready, **verdicts}
 
     async def _report(

@@ -48,11 +48,13 @@ class Kept(Generic[T]):
 
     async def identity_of(self, key: Key, name: str) -> ObjectSeen | None:
         """Whatever stands under that name, whoever made it; None: nothing. Raises ApiError."""
-        there = self.get(key, name)
-        if there is not None:
-            return self._identify(there)
+        there = self.get(key, name) or await self.ask(key, name)
+        return None if there is None else self._identify(there)
+
+    async def ask(self, key: Key, name: str) -> T | None:
+        """The same, asked of the API server: what has lost the label that it is watched by is still there."""
         document = await self._client.get(self.informer.kind, key.namespace, name)
-        return None if document is None else self._identify(self.informer.read(document))
+        return None if document is None else self.informer.read(document)
 
     async def apply(self, key: Key, document: Document) -> None:
         """Make it so, unless it is. Raises ApiError."""

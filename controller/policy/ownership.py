@@ -9,8 +9,12 @@ from controller.policy.verdict import Verdict, false
 
 
 def owned(owner: Owner, seen: ObjectSeen) -> bool:
-    """Whether the object was made for this very AvatarAgent, not for an earlier one of the same name."""
-    return any(uid == owner.uid for _, _, uid in seen.owners)
+    """Whether the object was made for this very AvatarAgent, not for an earlier one of the same name.
+
+    One that this operator made and that has no owner any more is taken up: somebody removed the reference, or an
+    earlier AvatarAgent was deleted with ``--cascade=orphan``, which asks for just that.
+    """
+    return any(uid == owner.uid for _, _, uid in seen.owners) or (seen.applied and not seen.owners)
 
 
 def not_ours(namespace: str, found: Iterable[tuple[str, ObjectSeen | None]]) -> Verdict | None:

@@ -61,7 +61,7 @@ def progressing(roll_out: RollOut, wanted: int, obstacle: str, suspended: bool) 
     if suspended:
         return _suspended(roll_out)
     if obstacle:
-        return _held_back(roll_out, obstacle)
+        return _held_back(roll_out, wanted, obstacle)
     if roll_out.awaited:
         return true(
             Reason.ROLL_OUT_AWAITED,
@@ -80,16 +80,22 @@ def progressing(roll_out: RollOut, wanted: int, obstacle: str, suspended: bool) 
 
 def _suspended(roll_out: RollOut) -> Verdict:
     if roll_out.total:
-        leaving = _count(roll_out.total, "worker finishes its calls and leaves", "workers finish their calls and leave")
-        return true(Reason.DRAINING, f"spec.suspend is true: {leaving}.")
+        return true(Reason.DRAINING, f"spec.suspend is true: {_leaving(roll_out)}.")
     return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs. Write suspend: false to start them.")
 
 
-def _held_back(roll_out: RollOut, obstacle: str) -> Verdict:
-    if roll_out.total:
+def _held_back(roll_out: RollOut, wanted: int, obstacle: str) -> Verdict:
+    if not roll_out.total:
+        message = f"No worker is started until {obstacle}."
+    elif wanted:
         message = f"Workers go on as they are; nothing new is rolled out until {obstacle}."
-        return false(Reason.ROLL_OUT_HELD_BACK, message)
-    return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started until {obstacle}.")
+    else:
+        message = f"{_leaving(roll_out)}; no other is started until {obstacle}."
+    return false(Reason.ROLL_OUT_HELD_BACK, message)
+
+
+def _leaving(roll_out: RollOut) -> str:
+    return _count(roll_out.total, "worker finishes its calls and leaves", "workers finish their calls and leave")
 
 
 def _count(number: int, one: str, several: str) -> str:

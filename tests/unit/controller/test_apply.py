@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionType, Demand
+from controller.apply import PATIENCE_SECONDS
 from controller.cluster.client import ApiError, Document
-from controller.cluster.kinds import CONFIG_MAP, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET, REPLICA_SET, SECRET, Kind
+from controller.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    REPLICA_SET,
+    SECRET,
+    Kind,
+)
 from controller.desired.identity import Owner, metadata
+from controller.observation import ProviderVerdict
 from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS
 from controller.reconcile import NOT_READY_SECONDS
 from tests.unit.controller.builders import status
@@ -30,8 +41,11 @@ def wait_for_calls(world: World, number: int) -> None:
 
 
 def templates(world: World) -> list[Document]:
-    """Every pod template that was applied."""
-    return [document["spec"]["template"] for document in world.server.of(DEPLOYMENT) if "template" in document["spec"]]
+    """Every pod template that was applied, in turn."""
+    applied = [
+        document["spec"]["template"] for document in world.server.of(DEPLOYMENT) if "template" in document["spec"]
+    ]
+    return [template for template, before in zip(applied, [None, *applied], strict=False) if template != before]
 
 
 def test_a_new_agent_is_started_at_once_with_all_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +128,11 @@ def test_a_change_that_was_held_back_waits_anew_when_it_may_be_rolled_out(monkey
         await world.rolled_out()
         world.put_agent(language="ar")
         await world.reconciler.reconcile(KEY)
-        world.put_agent(language="ar", suspend=True)
+        world.server.remove(SECRET, "shop", "openai")
+        world.references.forget(KEY)  # so that it is noticed at once
         await world.rolled_out()
-        world.put_agent(language="ar")
+        world.put_secret("openai", apiKey="first")
+        world.references.forget(KEY)
         assert await world.reconciler.reconcile(KEY) == pytest.approx(STILL_SECONDS, abs=0.1)
         assert len(templates(world)) == 1
 
@@ -126,8 +142,9 @@ def test_a_change_that_was_held_back_waits_anew_when_it_may_be_rolled_out(monkey
 def test_while_a_change_waits_the_number_follows_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(**EAGER)
+        wait_for_calls(world, 1)
         await world.reconcile()
-        assert world.replicas == 0
+        assert world.replicas == 1
         world.put_agent(**EAGER, language="ar")
         await world.reconciler.reconcile(KEY)
         wait_for_calls(world, 3)
@@ -196,6 +213,7 @@ def test_inputs_that_cannot_be_used_hold_the_template_back_and_the_number_follow
 ) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(**EAGER)
+        wait_for_calls(world, 1)
         await world.rolled_out()
         before, configurations = world.workers["spec"]["template"], world.configurations
         world.server.remove(SECRET, "shop", "openai")
@@ -209,6 +227,166 @@ def test_inputs_that_cannot_be_used_hold_the_template_back_and_the_number_follow
         world.put_secret("openai", apiKey="first")
         await world.rolled_out()
         assert world.workers["spec"]["template"] != before
+
+    played(monkeypatch, scenario)
+
+
+def test_what_is_not_wanted_any_more_is_never_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lost its name and is to have another: workers of the former manifest would take the other agent's calls."""
+
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        world.put_agent("eva", day=1, agentName="ava")
+        await world.rolled_out()
+        assert world.replicas == 0
+        world.server.remove(SECRET, "shop", "openai")
+        world.put_agent(agentName="another")
+        for _ in range(20):
+            await world.reconcile()
+        assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "False"
+        assert world.replicas == 0
+        world.put_secret("openai", apiKey="first")
+        await world.rolled_out()
+        started = [one["spec"] for one in world.server.of(DEPLOYMENT) if one["spec"]["replicas"]]
+        assert [one["template"] for one in started] == [templates(world)[0], world.workers["spec"]["template"]]
+        assert len(templates(world)) == 2
+
+    played(monkeypatch, scenario)
+
+
+def test_after_a_pause_the_present_manifest_is_started_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        world.put_agent(suspend=True)
+        await world.rolled_out()
+        before = world.workers["spec"]["template"]
+        world.put_agent(language="ar")
+        await world.reconciler.reconcile(KEY)
+        assert world.replicas == 1
+        assert world.workers["spec"]["template"] != before, "nothing runs that could be rolled out"
+
+    played(monkeypatch, scenario)
+
+
+REFUSED = ApiError(403, "Forbidden", "PATCH", "not allowed here")
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "NetworkPolicy"])
+def test_what_works_is_scaled_although_its_change_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    async def scenario(world: World) -> None:
+        world.put_agent(**EAGER)
+        wait_for_calls(world, 1)
+        await world.rolled_out()
+        world.put_agent(**{**EAGER, "worker": {"callsPerWorker": 1, "image": "forbidden:1"}})
+        world.server.failures["apply", kind] = REFUSED
+        world.server.remove(NETWORK_POLICY, "shop", "avatar-agent-worker")
+        await world.rolled_out()
+        assert world.condition(ConditionType.READY)[1] == "ApplyRefused"
+        wait_for_calls(world, 4)
+        await world.reconcile()
+        assert world.replicas == 4
+        assert world.workers["spec"]["template"]["spec"]["containers"][0]["image"] == "worker:1"
+
+    played(monkeypatch, scenario)
+
+
+def test_what_fails_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        world.put_agent(worker={"image": "worker:2"})
+        world.server.failures["apply", "Deployment"] = ApiError(500, "InternalError", "PATCH", "failed calling webhook")
+        failures = 0
+        for _ in range(int(PATIENCE_SECONDS) + 10):
+            try:
+                await world.reconcile()
+            except ApiError:
+                failures += 1
+            if failures == 1:
+                assert world.condition(ConditionType.READY)[1] != "ApplyRefused", "once is nothing"
+        assert failures > PATIENCE_SECONDS, "it is tried again"
+        status, reason, message = world.condition(ConditionType.READY)
+        assert (status, reason) == ("False", "ApplyRefused")
+        assert "failed calling webhook" in message
+        world.server.failures.clear()
+        await world.rolled_out()
+        assert world.condition(ConditionType.READY)[1] != "ApplyRefused"
+
+    played(monkeypatch, scenario)
+
+
+def test_a_long_refusal_is_told_in_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.server.failures["apply", "Deployment"] = ApiError(403, "Forbidden", "PATCH", "x" * 40_000)
+        await world.reconcile()
+        assert len(world.condition(ConditionType.READY)[2]) < 2_000
+
+    played(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("held", ["inputs", "suspended"])
+def test_edited_and_deleted_children_come_back_while_changes_are_held_back(
+    monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        configurations = world.configurations
+        if held == "inputs":
+            world.providers.verdict = ProviderVerdict.UNREACHABLE
+        else:
+            world.put_agent(suspend=True)
+        await world.rolled_out()
+        replicas = world.replicas
+        world.server.remove(POD_DISRUPTION_BUDGET, "shop", WORKERS)
+        world.server.remove(NETWORK_POLICY, "shop", "avatar-agent-worker")
+        world.server.remove(CONFIG_MAP, "shop", *configurations)
+        edited = world.workers
+        edited["spec"]["template"]["spec"]["containers"][0]["image"] = "evil:1"
+        world.server.put(DEPLOYMENT, edited)
+        await world.reconcile()
+        assert world.server.names(POD_DISRUPTION_BUDGET) == {WORKERS}
+        assert world.server.names(NETWORK_POLICY) == {"avatar-agent-worker"}
+        assert world.configurations == configurations
+        assert world.workers["spec"]["template"]["spec"]["containers"][0]["image"] == "worker:1"
+        assert world.replicas == replicas
+
+    played(monkeypatch, scenario)
+
+
+def test_a_deployment_that_lost_its_label_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.put_agent(scaling={"minWorkers": 1, "scaleDownDelaySeconds": 600})
+        wait_for_calls(world, 20)
+        await world.rolled_out()
+        before = world.replicas
+        assert before > 1
+        world.put_pod("pod-1", status(agent_name="ava"))
+        wait_for_calls(world, 0)
+        edited = world.workers
+        edited["metadata"]["labels"] = {}
+        world.server.put(DEPLOYMENT, edited)
+        await world.reconcile()
+        assert world.replicas == before, "the delay holds"
+        assert world.workers["metadata"]["labels"], "and the label is back"
+
+    played(monkeypatch, scenario)
+
+
+def test_an_orphan_of_the_same_name_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kubectl delete --cascade=orphan, and the manifest applied anew: nothing that runs is touched."""
+
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        for kind in (DEPLOYMENT, POD_DISRUPTION_BUDGET):
+            orphan = world.server.find(kind, "shop", WORKERS)
+            assert orphan is not None
+            orphan["metadata"]["ownerReferences"] = []
+            world.server.put(kind, orphan)
+        world.remove_agent()
+        await world.reconcile()
+        world.put_agent(uid="uid-2")
+        await world.rolled_out()
+        assert world.workers["metadata"]["ownerReferences"][0]["uid"] == "uid-2"
+        assert world.condition(ConditionType.READY)[1] == "WorkersStarting"
 
     played(monkeypatch, scenario)
 

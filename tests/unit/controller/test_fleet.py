@@ -17,7 +17,7 @@ KEY = Key("shop", "ava")
 
 def fleet(*pods: PodSeen, **changes: Any) -> Fleet:
     made = Fleet()
-    made.declare(KEY, spec(worker={"callsPerWorker": 4}, **changes))
+    made.declare(KEY, "uid-ava", spec(worker={"callsPerWorker": 4}, **changes))
     made.see_pods(KEY, pods)
     return made
 
@@ -197,7 +197,7 @@ def test_busy_workers_are_dear(seen: list[WorkerSeen], costs: dict[str, str]) ->
 )
 def test_who_else_uses_a_name(others: dict[str, Any], mine: str | None, user: Key | None) -> None:
     made, eva = fleet(pod()), Key("shop", "eva")
-    made.declare(eva, spec())
+    made.declare(eva, "uid-eva", spec())
     made.see_pods(eva, [pod("pod-2")])
     made.hear_worker(eva, "pod-2", status(**others), 0.0)
     if mine is not None:

@@ -272,20 +272,12 @@ def metrics_of_the_agent(world: World) -> set[str]:
     return {sample.name for sample in samples if sample.labels.get("agent") == "ava"}
 
 
-@pytest.mark.parametrize("how", ["gone", "going"])
-def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(
-    monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await ready(world)
         assert metrics_of_the_agent(world)
-        if how == "gone":
-            world.remove_agent()
-        else:
-            dying = world.server.find(AVATAR_AGENT, "shop", "ava")
-            assert dying is not None
-            dying["metadata"]["deletionTimestamp"] = "2026-02-01T00:00:00Z"
-            world.agents.see(world.server.put(AVATAR_AGENT, dying))
+        world.remove_agent()
+        world.server.remove(POD, "shop", "pod-1")
         written, reads = len(world.server.written), world.server.asked["get", "Secret"]
         assert await world.reconcile() is None
         assert await world.reconcile() is None, "and again, if somebody asks"
@@ -294,6 +286,29 @@ def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(
         assert world.server.asked["get", "Secret"] == reads, "nobody reads its Secrets any more"
         assert world.fleet.agents == {}
         assert metrics_of_the_agent(world) == set()
+
+    played(monkeypatch, scenario)
+
+
+_FACTS = ("selector", "agentName", "workers")
+
+
+def test_a_manifest_of_a_newer_release_stops_nothing_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await ready(world)
+        before = world.agents.get(KEY)
+        assert before is not None
+        world.put_agent(fieldOfANewerRelease=1)
+        await world.reconcile()
+        assert world.condition(ConditionType.READY)[:2] == ("False", "InvalidSpec")
+        after = world.agents.get(KEY)
+        assert after is not None
+        assert [after.status[told] for told in _FACTS] == [before.status[told] for told in _FACTS]
+        told = {"agent_namespace": "shop", "agent": "ava"}
+        assert world.metrics.registry.get_sample_value("avatar_agent_controller_ready", told) == 0
+        world.fleet.hear_gateway(Demand(gateway="g", pending={str(KEY): 40}), asyncio.get_running_loop().time())
+        await world.reconcile()
+        assert world.replicas > 1, "calls go on being answered"
 
     played(monkeypatch, scenario)
 

@@ -123,6 +123,15 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="what the first workers need is missing",
         ),
         pytest.param(
+            RollOut(total=2, updated=2, old=0, old_calls=0),
+            0,
+            "held back",
+            ConditionStatus.FALSE,
+            Reason.ROLL_OUT_HELD_BACK,
+            "2 workers finish their calls and leave; no other is started until KnowledgeLoaded is true.",
+            id="none may run",
+        ),
+        pytest.param(
             RollOut(total=3, updated=3, old=0, old_calls=0),
             0,
             "suspended",

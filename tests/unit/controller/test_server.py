@@ -39,7 +39,7 @@ class Scene:
         self.fleet, self.authentication = Fleet(), Knowing()
         self.changed: list[Key] = []
         self.stuck, self.not_ready, self.leading = "", "", True
-        self.fleet.declare(KEY, spec())
+        self.fleet.declare(KEY, "uid-ava", spec())
         self.fleet.see_pods(KEY, [pod()])
         self.server = ControllerServer(
             fleet=self.fleet,

@@ -17,6 +17,7 @@ from controller.streams import FIRST_PAUSE_SECONDS, FIRST_WORD_SECONDS, LONGEST_
 from tests.unit.controller.builders import pod, spec, status
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.virtualtime import run
+from tests.waiting import soon
 
 KEY = Key("shop", "ava")
 WORKER = pod("pod-1", ip="127.0.0.1")
@@ -28,16 +29,9 @@ def line(**changes: Any) -> bytes:
 
 def fleet(*pods: PodSeen) -> Fleet:
     made = Fleet()
-    made.declare(KEY, spec())
+    made.declare(KEY, "uid-ava", spec())
     made.see_pods(KEY, pods)
     return made
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Bounded: what a worker says arrives in milliseconds."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - several things may bring it about
-            await asyncio.sleep(0.002)
 
 
 class RealWorker:
@@ -106,15 +100,15 @@ async def test_every_line_is_heard_and_only_news_is_told(monkeypatch: pytest.Mon
         await asyncio.wait_for(following.heard(KEY), 5)
         assert set(made.agents[KEY].reports) == {"pod-1"}
         assert changed == [KEY]
-        await eventually(lambda: bool(worker.watching))
+        await soon(lambda: bool(worker.watching))
         await worker.say(line())  # a heartbeat
         await worker.say(line(calls=1) + line(calls=2))
-        await eventually(lambda: calls(made) == 2)
+        await soon(lambda: calls(made) == 2)
         assert changed == [KEY, KEY, KEY]
         half = line(calls=3)
         await worker.say(half[:10])
         await worker.say(half[10:])
-        await eventually(lambda: calls(made) == 3)
+        await soon(lambda: calls(made) == 3)
         assert worker.connections == 1
 
 
@@ -122,10 +116,10 @@ async def test_a_worker_that_hangs_up_is_asked_again(monkeypatch: pytest.MonkeyP
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, changed):
         await following.heard(KEY)
-        await eventually(lambda: bool(worker.watching))
+        await soon(lambda: bool(worker.watching))
         worker.greeting = line(calls=4)
         worker.hang_up()
-        await eventually(lambda: calls(made) == 4)
+        await soon(lambda: calls(made) == 4)
         assert worker.connections == 2
         assert changed == [KEY, KEY]
 
@@ -139,7 +133,7 @@ async def test_what_cannot_be_understood_is_logged_and_asked_again(
         await asyncio.wait_for(following.heard(KEY), 5)
         assert changed == []
         worker.greeting = line(calls=1)
-        await eventually(lambda: calls(made) == 1)
+        await soon(lambda: calls(made) == 1)
     told = {record.message for record in caplog.records if record.name == "controller.streams"}
     assert told == {"worker status not understood"}
 
@@ -157,7 +151,7 @@ async def test_a_worker_that_refuses_is_asked_again(
         return await worker.status(request)
 
     async with followed(monkeypatch, starting) as (_, made, _):
-        await eventually(lambda: bool(made.agents[KEY].reports))
+        await soon(lambda: bool(made.agents[KEY].reports))
         assert refusals == 2
     assert [record for record in caplog.records if record.name == "controller.streams"] == []
 
@@ -166,7 +160,7 @@ async def test_a_pod_that_is_gone_is_not_listened_to_any_more(monkeypatch: pytes
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, _, _):
         await following.heard(KEY)
-        await eventually(lambda: bool(worker.watching))
+        await soon(lambda: bool(worker.watching))
         following.follow(KEY, [])
         await asyncio.wait_for(worker.left.wait(), 5)
         await following.heard(KEY)  # nobody is waited for
@@ -345,6 +339,24 @@ def test_a_first_word_or_a_first_failure_is_waited_for_and_silence_only_so_long(
         scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
         await scene.streams.heard(KEY)
         assert now() == FIRST_WORD_SECONDS, "together, not one after the other"
+
+    played(monkeypatch, scenario)
+
+
+def test_a_silent_worker_holds_up_one_reconcile_and_not_every_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.session.hanging = {"10.0.0.1", "10.0.0.2"}
+        scene.follow(pod("hangs"))
+        await asyncio.sleep(FIRST_WORD_SECONDS / 2)
+        await scene.streams.heard(KEY)
+        assert now() == FIRST_WORD_SECONDS, "counted from when it was asked first"
+        for _ in range(30):
+            scene.follow(pod("hangs"))
+            await scene.streams.heard(KEY)
+        assert now() == FIRST_WORD_SECONDS
+        scene.follow(pod("hangs"), pod("another", ip="10.0.0.2"))
+        await scene.streams.heard(KEY)
+        assert now() == 2 * FIRST_WORD_SECONDS, "each has its own time"
 
     played(monkeypatch, scenario)
 

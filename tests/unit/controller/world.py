@@ -51,13 +51,20 @@ class Answering:
     ) -> dict[Provider, ProviderAnswer]:
         return {Provider.LIVEKIT: ProviderAnswer(self.verdict), Provider.OPENAI: ProviderAnswer(self.verdict)}
 
+    def forget(self, key: Key) -> None: ...
+
 
 class Listening:
     """Stands for the streams: workers speak when the test lets them."""
 
+    def __init__(self) -> None:
+        self.speak: Callable[[Key], None] = lambda key: None
+        """Makes an agent's workers say their first words."""
+
     def follow(self, key: Key, pods: Iterable[PodSeen]) -> None: ...
 
-    async def heard(self, key: Key) -> None: ...
+    async def heard(self, key: Key) -> None:
+        self.speak(key)
 
 
 class World:
@@ -65,7 +72,7 @@ class World:
 
     def __init__(self) -> None:
         self.server, self.agents, self.fleet, self.metrics = Memory(), Agents(), Fleet(), Metrics()
-        self.providers = Answering()
+        self.providers, self.streams = Answering(), Listening()
         self.changed: list[Key] = []
         self.children = Children(self.server, "shop", self.changed.append)
         self.shared = SharedObjects(self.children, self.agents, ["operator"])
@@ -76,7 +83,7 @@ class World:
                 children=self.children,
                 inputs=InputReader(self.references, cast(Providers, self.providers)),
                 fleet=self.fleet,
-                streams=cast(WorkerStreams, Listening()),
+                streams=cast(WorkerStreams, self.streams),
                 applier=Applier(self.children, self.shared, self.fleet, self.metrics, "worker:1"),
                 reporter=Reporter(self.server, self._agent_seen, self._agent_lost),
                 metrics=self.metrics,
@@ -167,9 +174,9 @@ class World:
         """Names of the ConfigMaps there are."""
         return self.server.names(CONFIG_MAP)
 
-    def condition(self, kind: ConditionType) -> tuple[str, str, str]:
+    def condition(self, kind: ConditionType, key: Key = KEY) -> tuple[str, str, str]:
         """Status, reason and message, as last reported."""
-        agent = self.agents.get(KEY)
+        agent = self.agents.get(key)
         assert agent is not None
         (found,) = [one for one in agent.status["conditions"] if one["type"] == kind.value]
         return found["status"], found["reason"], found["message"]
