@@ -23,6 +23,7 @@ class SharedObjects:
     def __init__(self, children: Children, agents: Agents, sources: Sequence[str]) -> None:
         """`sources`: the namespaces that may connect to workers."""
         self._children = children
+        self._kept = (children.service_accounts, children.network_policies)
         self._agents = agents
         self._sources = sources
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -30,8 +31,7 @@ class SharedObjects:
     async def stranger(self, namespace: str) -> Verdict | None:
         """What somebody else made under their names; None: nothing. Raises ApiError."""
         key = Key(namespace, "")
-        kinds = (self._children.service_accounts, self._children.network_policies)
-        found = [(kind.informer.kind.kind, await kind.identity_of(key, WORKER_SERVICE_ACCOUNT)) for kind in kinds]
+        found = [(kind.informer.kind.kind, await kind.identity_of(key, WORKER_SERVICE_ACCOUNT)) for kind in self._kept]
         return not_ours(namespace, found)
 
     async def ensure(self, namespace: str) -> None:
@@ -43,18 +43,25 @@ class SharedObjects:
 
     async def remove_unused(self) -> None:
         """Remove them where the last agent has gone, and its workers with it. What cannot be removed now is later."""
-        kept = (self._children.service_accounts, self._children.network_policies)
-        unused = {namespace for kind in kept for namespace in kind.informer.namespaces()} - self._used()
-        for key in (Key(namespace, "") for namespace in sorted(unused)):
-            self._locks.pop(key.namespace, None)
+        there = {namespace for kind in self._kept for namespace in kind.informer.namespaces()}
+        for key in (Key(namespace, "") for namespace in sorted((there | self._locks.keys()) - self._used())):
             try:
-                for kind in kept:
+                for kind in self._kept:
                     ours = kind.get(key, WORKER_SERVICE_ACCOUNT)
                     if ours is not None and ours.applied:
                         await kind.delete(key, WORKER_SERVICE_ACCOUNT)
             except ApiError as error:
                 facts = {"agent_namespace": key.namespace, "error": str(error)}
                 logger.warning("shared objects not removed", extra=facts)
+            self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        """Nothing of a namespace is remembered that is not used, and perhaps is gone itself."""
+        lock = self._locks.get(key.namespace)
+        if lock is None or not lock.locked():
+            self._locks.pop(key.namespace, None)
+            for kind in self._kept:
+                kind.forget(key)
 
     def _used(self) -> set[str]:
         return {agent.key.namespace for agent in self._agents.all()} | self._children.namespaces_with_pods()

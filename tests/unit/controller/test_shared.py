@@ -85,6 +85,42 @@ def test_it_goes_with_the_last_agent_and_the_last_worker(monkeypatch: pytest.Mon
     played(monkeypatch, scenario)
 
 
+@pytest.mark.parametrize("namespace_deleted", [True, False])
+def test_nothing_is_remembered_of_namespaces_that_are_gone(
+    monkeypatch: pytest.MonkeyPatch, namespace_deleted: bool
+) -> None:
+    def remembered(world: World) -> list[object]:
+        kept = (world.children.service_accounts, world.children.network_policies)
+        return [*world.shared._locks, *(key for kind in kept for key in kind._applied if key.namespace == "shop")]
+
+    async def scenario(world: World) -> None:
+        await world.shared.ensure("shop")
+        await asyncio.sleep(SETTLED_SECONDS)
+        await world.shared.remove_unused()
+        assert remembered(world)
+        world.remove_agent()
+        if namespace_deleted:  # and what was in it with it
+            for kind in (SERVICE_ACCOUNT, NETWORK_POLICY):
+                world.server.remove(kind, "shop", NAME)
+        await asyncio.sleep(SETTLED_SECONDS)
+        await world.shared.remove_unused()
+        assert remembered(world) == []
+
+    played(monkeypatch, scenario)
+
+
+def test_who_is_making_it_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.remove_agent()
+        making = [asyncio.create_task(world.shared.ensure("shop")) for _ in range(3)]
+        await asyncio.sleep(0)
+        await world.shared.remove_unused()
+        await asyncio.gather(*making)
+        assert applied(world) == (1, 1)
+
+    played(monkeypatch, scenario)
+
+
 def test_what_could_not_be_removed_is_removed_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
