@@ -57,9 +57,12 @@ class Reason(StrEnum):
     SECRET_KEY_MISSING = "SecretKeyMissing"
     """A Secret lacks a key, or the key's value is empty or cannot be used."""
     SECRET_UNREADABLE = "SecretUnreadable"
-    """The operator may not read the Secret; the message says which permission is missing."""
+    """The operator may not read the Secret (the message says which permission is missing), or the API server did not
+    manage to (then the status is Unknown)."""
     CREDENTIALS_ACCEPTED = "CredentialsAccepted"
     """All keys were tried, and accepted."""
+    CREDENTIALS_UNTRIED = "CredentialsUntried"
+    """LiveKit, OpenAI or Tavus is being asked whether it accepts its keys, and has not answered yet."""
     CREDENTIALS_REJECTED = "CredentialsRejected"
     """LiveKit, OpenAI or Tavus rejects the keys; the message says which."""
     LIVEKIT_UNREACHABLE = "LiveKitUnreachable"
@@ -80,6 +83,8 @@ class Reason(StrEnum):
     """A ConfigMap that the manifest names does not exist."""
     CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"
     """A ConfigMap lacks the key that the manifest names, or it is empty."""
+    CONFIG_MAP_UNREADABLE = "ConfigMapUnreadable"
+    """The operator may not read the ConfigMap, or the API server did not manage to (then the status is Unknown)."""
     KNOWLEDGE_EMPTY = "KnowledgeEmpty"
     """A ConfigMap of knowledge holds no text."""
     KNOWLEDGE_TOO_LARGE = "KnowledgeTooLarge"
@@ -126,12 +131,14 @@ _INPUTS: Final = (
     Reason.SECRET_NOT_FOUND,
     Reason.SECRET_KEY_MISSING,
     Reason.SECRET_UNREADABLE,
+    Reason.CREDENTIALS_UNTRIED,
     Reason.CREDENTIALS_REJECTED,
     Reason.LIVEKIT_UNREACHABLE,
 )
 _TEXTS: Final = (
     Reason.CONFIG_MAP_NOT_FOUND,
     Reason.CONFIG_MAP_KEY_MISSING,
+    Reason.CONFIG_MAP_UNREADABLE,
     Reason.KNOWLEDGE_EMPTY,
     Reason.KNOWLEDGE_TOO_LARGE,
 )

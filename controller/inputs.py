@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, ConditionStatus, KnowledgeDocument
+from agentspec import AvatarAgentSpec, KnowledgeDocument
 from controller.cluster.client import ApiError
-from controller.observation import Key, KnowledgeSeen, SecretSeen
+from controller.observation import Key, KnowledgeSeen, SecretSeen, Unread
 from controller.policy.credentials import credentials, fingerprint, secret_seen, secrets_complete, wanted_secrets
 from controller.policy.knowledge import knowledge, texts, wanted_config_maps
 from controller.policy.specification import pattern_fault
@@ -31,9 +31,8 @@ class Inputs:
 
     @property
     def usable(self) -> bool:
-        """Whether workers started now would work, as far as anybody knows."""
-        judged = (self.credentials, self.knowledge)
-        return self.fault is None and all(verdict.status is not ConditionStatus.FALSE for verdict in judged)
+        """Whether workers may be started from them; otherwise those that run go on as they are."""
+        return self.fault is None and not self.credentials.hinders and not self.knowledge.hinders
 
 
 class InputReader:
@@ -44,8 +43,15 @@ class InputReader:
         self._providers = providers
 
     async def read(self, key: Key, uid: str, spec: AvatarAgentSpec) -> Inputs:
-        """Everything that the manifest refers to. Raises ApiError when the API server could not be asked."""
-        (verdict, digest), found = await asyncio.gather(self._credentials(key, uid, spec), self._texts(key, spec))
+        """Everything that the manifest refers to, and why it cannot be used, if so. Bounded by what a request to the
+        API server may take; servers outside are not waited for."""
+        config_maps = wanted_config_maps(spec)
+        self._references.keep(key, [secret.name for secret in wanted_secrets(spec)], config_maps)
+        async with asyncio.TaskGroup() as group:  # when one fails, none goes on naming objects behind its back
+            judging = group.create_task(self._credentials(key, uid, spec))
+            reading = [group.create_task(self._config_map(key, name)) for name in config_maps]
+        verdict, digest = judging.result()
+        found = {seen.name: seen for seen in (task.result() for task in reading)}
         judged = knowledge(key.namespace, spec, found)
         return Inputs(pattern_fault(spec), verdict, digest, judged, *texts(spec, found))
 
@@ -56,28 +62,30 @@ class InputReader:
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         self._references.forget(key)
+        self._providers.forget(key)
 
-    async def _texts(self, key: Key, spec: AvatarAgentSpec) -> dict[str, KnowledgeSeen]:
-        names = wanted_config_maps(spec)
-        found = await asyncio.gather(*(self._references.config_map(key, name) for name in names))
-        return {name: KnowledgeSeen(name, held) for name, held in zip(names, found, strict=True)}
+    async def _config_map(self, key: Key, name: str) -> KnowledgeSeen:
+        try:
+            return KnowledgeSeen(name, await self._references.config_map(key, name))
+        except ApiError as error:
+            return KnowledgeSeen(name, None, _unread(error))
 
     async def _credentials(self, key: Key, uid: str, spec: AvatarAgentSpec) -> tuple[Verdict, str]:
         wanted = wanted_secrets(spec)
-        names = sorted({secret.name for secret in wanted})
-        self._references.keep(key, names, wanted_config_maps(spec))
         seen: dict[str, SecretSeen] = {}
         values: dict[str, Mapping[str, str]] = {}
-        for name in names:
+        for name in sorted({secret.name for secret in wanted}):
             try:
                 held = await self._references.secret(key, name)
                 seen[name], values[name] = secret_seen(name, held), held or {}
             except ApiError as error:
-                if not error.refused:
-                    raise
-                seen[name] = secret_seen(name, None, error.message or str(error))
+                seen[name] = secret_seen(name, None, _unread(error))
         incomplete = secrets_complete(key.namespace, wanted, seen)
         if incomplete is not None:
             return incomplete, ""
         answers = await self._providers.check(key, spec, values)
         return credentials(spec, answers), fingerprint(uid, wanted, values)
+
+
+def _unread(error: ApiError) -> Unread:
+    return Unread(error.message or str(error), error.refused)

@@ -1,7 +1,7 @@
 """Questions to servers outside, remembered: nothing that waits for the answers, scaling above all, waits for a server.
 
-Only the first answer to a question is waited for. Later the last one is given at once; when it is old it is asked again
-meanwhile, and whoever was given another answer than the new one is told to look again.
+The first answer to a question is waited for, shortly. Later the last one is given at once; when it is old it is asked
+again meanwhile. Whoever was given another answer than the newest, or none, is told to look again.
 """
 
 import asyncio
@@ -16,8 +16,13 @@ BAD_SECONDS = 8.0
 """How long a failure is believed: shorter than the next look at an agent that is not ready."""
 MEMORY_SECONDS = 900.0
 """How long an answer is kept that nobody asks for: longer than the next look at an agent that is ready."""
+FIRST_ANSWER_SECONDS = 0.5
+"""How long a first answer is waited for: servers that are well answer sooner. A tenth of what a try may take, as many
+agents with servers that are not well must not keep all others waiting."""
 PACE_SECONDS = 0.05
 """Least time between two requests to one server, however many agents use it."""
+
+_AWAITED = ProviderAnswer(ProviderVerdict.AWAITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,27 @@ class Inquiry:
 
 
 @dataclass(slots=True)
-class _Known:
-    answer: ProviderAnswer
-    at: float
-    asked_for: float
-    told: set[Key] = field(default_factory=set)
-    """Agents that were given it while it was asked again."""
+class _Question:
+    """What is known of the answer."""
+
+    answer: ProviderAnswer = _AWAITED
+    """The last one."""
+    at: float = 0.0
+    """When it came."""
+    asked_for: float = 0.0
+    given: set[Key] = field(default_factory=set)
+    """Agents that were given it."""
+    asking: asyncio.Task[None] | None = None
+    """It is being asked, since `begun`."""
+    begun: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        return self.answer.verdict is not ProviderVerdict.AWAITED
 
     def old(self, now: float) -> bool:
         good = self.answer.verdict is ProviderVerdict.ACCEPTED
-        return now - self.at >= (GOOD_SECONDS if good else BAD_SECONDS)
+        return not self.known or now - self.at >= (GOOD_SECONDS if good else BAD_SECONDS)
 
 
 class Inquiries:
@@ -49,44 +65,41 @@ class Inquiries:
 
     def __init__(self, changed: Callable[[Key], None]) -> None:
         self._changed = changed
-        self._known: dict[str, _Known] = {}
-        self._asking: dict[str, asyncio.Task[ProviderAnswer]] = {}
+        self._questions: dict[str, _Question] = {}
         self._turns: dict[str, float] = {}
 
     async def answer(self, key: Key, inquiry: Inquiry) -> ProviderAnswer:
-        """The last answer, or the first."""
+        """The last answer, or the first; it is awaited still when that does not come soon."""
         now = asyncio.get_running_loop().time()
-        known = self._known.get(inquiry.fingerprint)
-        if known is None or known.old(now):
-            self._start(inquiry)
-        if known is None:
-            # One who stops waiting does not stop the others.
-            return await asyncio.shield(self._asking[inquiry.fingerprint])
-        known.asked_for = now
-        if inquiry.fingerprint in self._asking:
-            known.told.add(key)
-        return known.answer
+        question = self._questions.setdefault(inquiry.fingerprint, _Question())
+        question.asked_for = now
+        if question.asking is None and question.old(now):
+            question.asking, question.begun = asyncio.create_task(self._ask(inquiry, question)), now
+        if question.asking is not None and not question.known:
+            # One who stops waiting does not stop the others, nor do those who come later wait anew.
+            patience = max(0.0, question.begun + FIRST_ANSWER_SECONDS - now)
+            await asyncio.wait([question.asking], timeout=patience)
+        question.given.add(key)
+        return question.answer
 
-    def _start(self, inquiry: Inquiry) -> None:
-        """Ask, unless it is being asked already."""
-        if inquiry.fingerprint not in self._asking:
-            self._asking[inquiry.fingerprint] = asyncio.create_task(self._ask(inquiry))
+    def forget(self, key: Key) -> None:
+        """The agent is gone: nothing is told to it."""
+        for question in self._questions.values():
+            question.given.discard(key)
 
-    async def _ask(self, inquiry: Inquiry) -> ProviderAnswer:
-        name = inquiry.fingerprint
+    async def _ask(self, inquiry: Inquiry, question: _Question) -> None:
         try:
             await self._turn(inquiry.server)
             answer = await inquiry.ask()
         finally:
-            del self._asking[name]
+            question.asking = None
         now = asyncio.get_running_loop().time()
-        before = self._known.get(name)
-        self._known[name] = _Known(answer, now, now)
-        self._known = {other: known for other, known in self._known.items() if now - known.asked_for < MEMORY_SECONDS}
-        if before is not None and before.answer != answer:
-            for key in before.told:
+        before, question.answer, question.at = question.answer, answer, now
+        self._questions = {name: one for name, one in self._questions.items() if _remembered(one, now)}
+        if answer != before:
+            outdated, question.given = question.given, set()
+            for key in outdated:
                 self._changed(key)
-        return answer
 
     async def _turn(self, server: str) -> None:
         """Wait until the server may be asked again: as long as those take who came before."""
@@ -95,3 +108,7 @@ class Inquiries:
         turn = self._turns.get(server, now)
         self._turns[server] = turn + PACE_SECONDS
         await asyncio.sleep(turn - now)
+
+
+def _remembered(question: _Question, now: float) -> bool:
+    return question.asking is not None or now - question.asked_for < MEMORY_SECONDS

@@ -20,6 +20,16 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Why an object that a manifest names could not be read."""
+
+    words: str
+    """The API server's own."""
+    lasting: bool
+    """It takes a person to change that; else trying again may help."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecretSeen:
     """A Secret, without its values."""
 
@@ -28,8 +38,8 @@ class SecretSeen:
     """Keys that hold a value; None: there is no such Secret, or it could not be read."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Keys whose value nobody can use, each with what is wrong with it."""
-    problem: str = ""
-    """Why it could not be read, in the API server's words; empty: it could."""
+    problem: Unread | None = None
+    """None: it could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,9 @@ class KnowledgeSeen:
 
     name: str
     texts: Mapping[str, str] | None
-    """Text by key; None: there is no such ConfigMap."""
+    """Text by key; None: there is no such ConfigMap, or it could not be read."""
+    problem: Unread | None = None
+    """None: it could be read."""
 
 
 class Provider(StrEnum):
@@ -53,6 +65,8 @@ class ProviderVerdict(StrEnum):
     ACCEPTED = "Accepted"
     REJECTED = "Rejected"
     UNREACHABLE = "Unreachable"
+    AWAITED = "Awaited"
+    """It is being asked for the first time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,10 +72,15 @@ class Providers:
         self._session = session
         self._inquiries = Inquiries(changed)
 
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self._inquiries.forget(key)
+
     async def check(self, key: Key, spec: AvatarAgentSpec, values: Values) -> dict[Provider, ProviderAnswer]:
         """The answer of every provider that the agent uses; the Secrets must be complete.
 
-        Waits only for credentials that were never tried. Never raises for what a server or a manifest may do.
+        Waits only for credentials that were never tried, and for those not long: their answer is awaited then. Never
+        raises for what a server or a manifest may do.
         """
         inquiries = {
             Provider.LIVEKIT: self._livekit(spec.livekit, values),

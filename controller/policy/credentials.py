@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason
 from agentspec.avatar import TavusSpec
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
-from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen
+from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen, Unread
+from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true, unknown
 from controller.policy.wording import listed, quoted
 
@@ -50,8 +51,8 @@ def tavus_in_use(spec: AvatarAgentSpec) -> TavusSpec | None:
     return spec.avatar.tavus if spec.avatar.provider is AvatarProvider.TAVUS else None
 
 
-def secret_seen(name: str, values: Mapping[str, str] | None, problem: str = "") -> SecretSeen:
-    """What may be known of a Secret without its values. `problem`: why it could not be read."""
+def secret_seen(name: str, values: Mapping[str, str] | None, problem: Unread | None = None) -> SecretSeen:
+    """What may be known of a Secret without its values."""
     if values is None:
         return SecretSeen(name, None, problem=problem)
     held = {key: value for key, value in values.items() if value}
@@ -73,7 +74,7 @@ def _fault(value: str) -> str:
 
 
 def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[str, SecretSeen]) -> Verdict | None:
-    """The first Secret or key that is missing or cannot be used; None: all are there."""
+    """The first Secret or key that is missing or cannot be used or read; None: all are there."""
     for secret in wanted:
         fault = _secret_fault(namespace, secret, seen[secret.name])
         if fault is not None:
@@ -82,13 +83,9 @@ def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[s
 
 
 def _secret_fault(namespace: str, secret: WantedSecret, seen: SecretSeen) -> Verdict | None:
-    if seen.problem:
-        return false(
-            Reason.SECRET_UNREADABLE,
-            f"Secret {secret.name!r} ({secret.field}) cannot be read: {quoted(seen.problem)}. Let the controller's "
-            f"ServiceAccount get Secrets in namespace {namespace!r} (the chart's rbac does, for the namespaces it is "
-            "installed for). It is tried again every few seconds.",
-        )
+    if seen.problem is not None:
+        names = {"field": secret.field, "namespace": namespace}
+        return unreadable(Reason.SECRET_UNREADABLE, "Secret", secret.name, **names, problem=seen.problem)
     if seen.keys is None:
         literals = " ".join(f"--from-literal={key}=…" for key in secret.keys)
         return false(
@@ -128,7 +125,7 @@ def credentials(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer
     """What the providers said to credentials that are complete.
 
     LiveKit must answer and accept, else no worker can register. OpenAI and Tavus must not refuse; while they do not
-    answer nothing is known, and nothing is held back.
+    answer nothing is known, and nothing is held back. Each gets the time of one try to say so.
     """
     told = {provider: _told(spec, provider, answer) for provider, answer in answers.items()}
     refusals = [told[provider] for provider, answer in answers.items() if answer.verdict is ProviderVerdict.REJECTED]
@@ -137,6 +134,9 @@ def credentials(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer
         return false(Reason.LIVEKIT_UNREACHABLE, " ".join([told[Provider.LIVEKIT], *refusals]))
     if refusals:
         return false(Reason.CREDENTIALS_REJECTED, " ".join(refusals))
+    awaited = [provider for provider, answer in answers.items() if answer.verdict is ProviderVerdict.AWAITED]
+    if awaited:
+        return unknown(Reason.CREDENTIALS_UNTRIED, " ".join(told[provider] for provider in awaited))
     if silent:
         return unknown(Reason.PROVIDER_UNREACHABLE, " ".join(told[provider] for provider in silent))
     remarks = [told[provider] for provider, answer in answers.items() if answer.detail]
@@ -153,6 +153,11 @@ def _told(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) -> 
         return (
             f"{provider} at {url} refuses {keys} of Secret {secret!r}: {detail}. "
             "Put into the Secret what the server knows; it is tried again every few seconds."
+        )
+    if answer.verdict is ProviderVerdict.AWAITED:
+        return (
+            f"{provider} at {url} is being asked whether it accepts {keys} of Secret {secret!r}, and has not answered "
+            "yet. More is known in seconds; meanwhile workers that run go on as they are, and no others are started."
         )
     if answer.verdict is ProviderVerdict.UNREACHABLE and provider is Provider.LIVEKIT:
         return (

@@ -6,6 +6,7 @@ from agentspec import AvatarAgentSpec, KnowledgeDocument, Reason
 from agentspec.fields import ConfigMapKeyRef
 from agentspec.persona import DEFAULT_INSTRUCTIONS
 from controller.observation import KnowledgeSeen
+from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import listed
 
@@ -75,7 +76,7 @@ def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
             continue
         held = seen[reference.name].texts
         if held is None:
-            return _not_found(namespace, reference.name, field, reference.key)
+            return _missing(namespace, seen[reference.name], field, reference.key)
         if not held.get(reference.key, "").strip():
             found = listed(key for key, text in held.items() if text.strip())
             return false(
@@ -93,7 +94,7 @@ def _sources_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
         name, field = source.config_map_ref.name, f"spec.knowledge[{index}].configMapRef"
         held = seen[name].texts
         if held is None:
-            return _not_found(namespace, name, field, "knowledge.md")
+            return _missing(namespace, seen[name], field, "knowledge.md")
         if not any(text.strip() for text in held.values()):
             return false(
                 Reason.KNOWLEDGE_EMPTY,
@@ -104,11 +105,14 @@ def _sources_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
     return None
 
 
-def _not_found(namespace: str, name: str, field: str, key: str) -> Verdict:
+def _missing(namespace: str, seen: KnowledgeSeen, field: str, key: str) -> Verdict:
+    if seen.problem is not None:
+        names = {"field": field, "namespace": namespace}
+        return unreadable(Reason.CONFIG_MAP_UNREADABLE, "ConfigMap", seen.name, **names, problem=seen.problem)
     return false(
         Reason.CONFIG_MAP_NOT_FOUND,
-        f"ConfigMap {name!r} ({field}) does not exist in namespace {namespace!r}. Create it: "
-        f"kubectl -n {namespace} create configmap {name} --from-file={key}",
+        f"ConfigMap {seen.name!r} ({field}) does not exist in namespace {namespace!r}. Create it: "
+        f"kubectl -n {namespace} create configmap {seen.name} --from-file={key}",
     )
 
 

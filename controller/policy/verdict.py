@@ -13,6 +13,15 @@ class Verdict:
     reason: Reason
     message: str
 
+    @property
+    def hinders(self) -> bool:
+        """Nothing is started or changed on account of it: what workers need is not there, or nobody can say yet.
+
+        Of OpenAI and Tavus nobody may be able to say for hours, and workers run nevertheless.
+        """
+        undecided = self.status is ConditionStatus.UNKNOWN and self.reason is not Reason.PROVIDER_UNREACHABLE
+        return undecided or self.status is ConditionStatus.FALSE
+
 
 def true(reason: Reason, message: str) -> Verdict:
     return Verdict(ConditionStatus.TRUE, reason, message)

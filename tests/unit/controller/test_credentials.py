@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec import ConditionStatus, Reason
-from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen
+from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen, Unread
 from controller.policy.credentials import credentials, fingerprint, secret_seen, secrets_complete, wanted_secrets
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import TAVUS, spec
@@ -109,11 +109,23 @@ def test_what_is_wrong_is_named_with_what_to_do(
 
 def test_a_secret_that_may_not_be_read_is_told_in_the_api_servers_words() -> None:
     seen = {name: secret_seen(name, held) for name, held in VALUES.items()}
-    seen["openai"] = secret_seen("openai", None, 'secrets "openai" is forbidden: User cannot get resource.')
+    problem = Unread('secrets "openai" is forbidden: User cannot get resource.', lasting=True)
+    seen["openai"] = secret_seen("openai", None, problem)
     verdict = secrets_complete("shop", WANTED, seen)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.SECRET_UNREADABLE)
     assert '(spec.voice.openai.credentialsSecretRef) cannot be read: secrets "openai" is forbidden' in verdict.message
+    assert "Let the controller's ServiceAccount get Secrets in namespace 'shop'" in verdict.message
+
+
+def test_a_secret_that_the_api_server_fails_to_read_is_not_known() -> None:
+    seen = {name: secret_seen(name, held) for name, held in VALUES.items()}
+    seen["livekit"] = secret_seen("livekit", None, Unread("kms: unavailable", lasting=False))
+    verdict = secrets_complete("shop", WANTED, seen)
+    assert verdict is not None
+    assert (verdict.status, verdict.reason) == (ConditionStatus.UNKNOWN, Reason.SECRET_UNREADABLE)
+    assert "Secret 'livekit' (spec.livekit.credentialsSecretRef) cannot be read: kms: unavailable." in verdict.message
+    assert verdict.hinders
 
 
 @given(st.text(max_size=64))
@@ -136,6 +148,7 @@ def test_the_fingerprint_follows_what_workers_use_and_nothing_else() -> None:
 GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)
 REFUSED = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
 SILENT = ProviderAnswer(ProviderVerdict.UNREACHABLE, "no answer within 5 s")
+AWAITED = ProviderAnswer(ProviderVerdict.AWAITED)
 UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
 
 
@@ -207,6 +220,24 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             Reason.PROVIDER_UNREACHABLE,
             ["OpenAI at https://api.openai.com/v1 did not say", "Check spec.voice.openai.baseURL", "workers run"],
             id="OpenAI is not there: nobody knows",
+        ),
+        pytest.param(
+            AWAITED,
+            SILENT,
+            GOOD,
+            ConditionStatus.UNKNOWN,
+            Reason.CREDENTIALS_UNTRIED,
+            ["LiveKit at wss://livekit.example is being asked whether it accepts apiKey and apiSecret", "no others"],
+            id="LiveKit is being asked: what it says comes first",
+        ),
+        pytest.param(
+            GOOD,
+            REFUSED,
+            AWAITED,
+            ConditionStatus.FALSE,
+            Reason.CREDENTIALS_REJECTED,
+            ["OpenAI at https://api.openai.com/v1 refuses"],
+            id="Tavus is being asked: a refusal is known already",
         ),
         pytest.param(
             GOOD,

@@ -1,5 +1,6 @@
 """Secrets, texts and providers' answers, put together for one agent."""
 
+import asyncio
 import base64
 from typing import cast
 
@@ -7,28 +8,38 @@ import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
 from controller.cluster.client import ApiError, Document
-from controller.cluster.kinds import SECRET, Kind
+from controller.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from controller.inputs import InputReader
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
 from controller.providers import Providers, Values
 from controller.references import References
 from tests.unit.controller.builders import spec
 from tests.unit.controller.recorder import Recorder
+from tests.unit.controller.virtualtime import run
 
 KEY = Key("shop", "ava")
 FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "openai" is forbidden')
 SILENT_FORBIDDEN = ApiError(403, "Refused", "GET /api/v1/namespaces/shop/secrets/openai", "")
 AWAY = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
+UNWELL = ApiError(500, "InternalError", "GET /api/v1/…", "kms: unavailable")
+
+FACTS = [{"configMapRef": {"name": "facts"}}]
 
 
 class Cluster(Recorder):
-    """Fails at one Secret, if a test says so."""
+    """Fails at one Secret or at ConfigMaps, if a test says so."""
 
     failure: ApiError | None = None
+    config_maps_failure: Exception | None = None
+    secrets_seconds = 0.0
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         if self.failure is not None and (kind, name) == (SECRET, "openai"):
             raise self.failure
+        if self.config_maps_failure is not None and kind is CONFIG_MAP:
+            raise self.config_maps_failure
+        if kind is SECRET:
+            await asyncio.sleep(self.secrets_seconds)
         return await super().get(kind, namespace, name)
 
 
@@ -46,9 +57,15 @@ class Answering:
         self.asked.append(values)
         return self.answers
 
+    def forget(self, key: Key) -> None: ...
+
 
 @pytest.fixture
 async def cluster() -> Cluster:
+    return filled()
+
+
+def filled() -> Cluster:
     made = Cluster()
     put(made, "livekit", apiKey="key", apiSecret="secret")
     put(made, "openai", apiKey="sk")
@@ -105,10 +122,59 @@ async def test_a_secret_that_may_not_be_read_is_a_condition(cluster: Cluster, fa
     assert told in inputs.credentials.message
 
 
-async def test_an_api_server_that_is_away_is_no_condition(cluster: Cluster) -> None:
-    cluster.failure = AWAY
-    with pytest.raises(ApiError, match="connection refused"):
-        await reader(cluster, Answering()).read(KEY, "uid", spec())
+@pytest.mark.parametrize("failure", [pytest.param(AWAY, id="away"), pytest.param(UNWELL, id="unwell")])
+async def test_a_secret_that_the_api_server_does_not_give_is_nobodys_fault(cluster: Cluster, failure: ApiError) -> None:
+    cluster.failure = failure
+    inputs = await reader(cluster, Answering()).read(KEY, "uid", spec())
+    seen = inputs.credentials
+    assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.SECRET_UNREADABLE)
+    assert failure.message in seen.message
+    assert not inputs.usable, "nobody knows what workers would be started with"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        pytest.param(FORBIDDEN, ConditionStatus.FALSE, id="not allowed"),
+        pytest.param(AWAY, ConditionStatus.UNKNOWN, id="away"),
+        pytest.param(UNWELL, ConditionStatus.UNKNOWN, id="unwell"),
+    ],
+)
+async def test_a_config_map_that_cannot_be_read_is_a_condition(
+    cluster: Cluster, failure: ApiError, status: ConditionStatus
+) -> None:
+    cluster.config_maps_failure = failure
+    inputs = await reader(cluster, Answering()).read(KEY, "uid", spec(knowledge=FACTS))
+    assert (inputs.knowledge.status, inputs.knowledge.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
+    assert failure.message in inputs.knowledge.message
+    assert not inputs.usable
+    assert inputs.credentials.status is ConditionStatus.TRUE, "known nevertheless"
+
+
+def test_a_read_that_fails_leaves_nothing_behind_that_names_objects() -> None:
+    async def test() -> None:
+        cluster = filled()
+        cluster.secrets_seconds, cluster.config_maps_failure = 5.0, RuntimeError("a bug")
+        references = References(cluster, list[Key]().append)
+        reading = InputReader(references, cast(Providers, Answering()))
+        with pytest.raises(ExceptionGroup):
+            await reading.read(KEY, "uid", spec(knowledge=FACTS))
+        reading.forget(KEY)
+        await asyncio.sleep(20)
+        assert not references._named
+        assert not references._entries
+
+    run(test())
+
+
+@pytest.mark.parametrize("waiting", [Provider.LIVEKIT, Provider.OPENAI])
+async def test_nothing_is_started_before_a_provider_had_the_time_to_refuse(cluster: Cluster, waiting: Provider) -> None:
+    providers = Answering()
+    providers.answers[waiting] = ProviderAnswer(ProviderVerdict.AWAITED)
+    inputs = await reader(cluster, providers).read(KEY, "uid", spec())
+    seen = inputs.credentials
+    assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.CREDENTIALS_UNTRIED)
+    assert not inputs.usable
 
 
 async def test_silence_of_a_provider_holds_nothing_back(cluster: Cluster) -> None:

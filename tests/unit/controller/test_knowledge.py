@@ -6,7 +6,7 @@ import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
 from agentspec.persona import DEFAULT_INSTRUCTIONS
-from controller.observation import KnowledgeSeen
+from controller.observation import KnowledgeSeen, Unread
 from controller.policy.knowledge import MAX_GREETING_CHARACTERS, MAX_TEXT_BYTES, knowledge, texts, wanted_config_maps
 from tests.unit.controller.builders import spec
 
@@ -122,6 +122,39 @@ def test_knowledge_loaded(
     verdict = knowledge("shop", declaration, seen(**held))
     assert (verdict.status, verdict.reason) == (ConditionStatus(status), reason)
     assert told in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "told"),
+    [
+        pytest.param(
+            Unread("configmaps is forbidden", lasting=True),
+            ConditionStatus.FALSE,
+            "cannot be read: configmaps is forbidden. Let the controller's ServiceAccount get ConfigMaps in namespace",
+            id="nobody allowed it",
+        ),
+        pytest.param(
+            Unread("connection refused", lasting=False),
+            ConditionStatus.UNKNOWN,
+            "cannot be read: connection refused. It is tried again",
+            id="the API server is away",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("declaration", "field"),
+    [
+        pytest.param(declared(HOURS, "texts"), "spec.knowledge[1].configMapRef", id="knowledge"),
+        pytest.param(declared(**PERSONA), "spec.persona.instructionsRef", id="instructions"),
+    ],
+)
+def test_a_config_map_that_could_not_be_read(
+    declaration: AvatarAgentSpec, field: str, problem: Unread, status: ConditionStatus, told: str
+) -> None:
+    verdict = knowledge("shop", declaration, {"texts": KnowledgeSeen("texts", None, problem)})
+    assert (verdict.status, verdict.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
+    assert f"ConfigMap 'texts' ({field}) {told}" in verdict.message
+    assert verdict.hinders
 
 
 def test_documents_come_in_the_manifests_order_then_by_key() -> None:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer, unused_port
 from livekit import api
 
 from agentspec import AvatarAgentSpec
-from controller import providers
+from controller import inquiries, providers
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
 from controller.providers import Providers
 from tests.unit.controller.builders import TAVUS, spec
@@ -26,7 +26,7 @@ VALUES = {
     "openai": {"apiKey": "sk-0123456789"},
     "tavus": {"apiKey": "tv-0123456789"},
 }
-ACCEPTED, REJECTED, UNREACHABLE = ProviderVerdict
+ACCEPTED, REJECTED, UNREACHABLE, AWAITED = ProviderVerdict
 
 
 @dataclass
@@ -234,6 +234,22 @@ async def test_a_server_that_hangs_is_given_up(
     world.hangs = True
     answers = await check(session, world.spec())
     assert set(answers.values()) == {ProviderAnswer(UNREACHABLE, "no answer within 0 s")}
+
+
+async def test_a_server_that_hangs_is_not_waited_for_and_told_of_later(
+    world: World, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inquiries, "FIRST_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.5)
+    told = asyncio.Queue[Key]()
+    world.hangs = True
+    asking = Providers(session, told.put_nowait)
+    answers = await asking.check(KEY, world.spec(), VALUES)
+    assert answers == dict.fromkeys(Provider, ProviderAnswer(AWAITED))
+    for _ in Provider:
+        assert await asyncio.wait_for(told.get(), 5) == KEY
+    answers = await asking.check(KEY, world.spec(), VALUES)
+    assert {answer.verdict for answer in answers.values()} == {UNREACHABLE}
 
 
 async def test_a_server_that_is_not_there(world: World, session: aiohttp.ClientSession) -> None:
