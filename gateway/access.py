@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+
 from agentspec import DispatchAccess
 from gateway.agents import Agent
 from gateway.errors import ErrorReason, RequestError
@@ -101,7 +103,7 @@ class Access:
         self._limit = limit
         self._proxy_hops = proxy_hops
 
-    def check(self, agent: Agent, headers: Mapping[str, str], peer: str) -> Caller:
+    def check(self, agent: Agent, headers: Headers, peer: str) -> Caller:
         """Who asks.
 
         Raises:
@@ -156,11 +158,16 @@ def is_own_origin(origin: str, host: str) -> bool:
         return False
 
 
-def client_address(headers: Mapping[str, str], peer: str, proxy_hops: int) -> str:
-    """The caller's address: the entry that the outermost trusted proxy appended, or the peer's own."""
+def client_address(headers: Headers, peer: str, proxy_hops: int) -> str:
+    """The caller's address: the entry that the outermost trusted proxy appended, or the peer's own.
+
+    Some proxies append to the header's line, others add a line of their own behind it: all lines are one list, in their
+    order (RFC 9110, 5.3).
+    """
     if proxy_hops == 0:
         return peer
-    entries = [entry.strip() for entry in headers.get("x-forwarded-for", "").split(",") if entry.strip()]
+    lines = ",".join(headers.getlist("x-forwarded-for"))
+    entries = [entry.strip() for entry in lines.split(",") if entry.strip()]
     return entries[-proxy_hops] if len(entries) >= proxy_hops else peer
 
 

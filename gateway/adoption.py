@@ -5,7 +5,7 @@ import logging
 import time
 
 from gateway.agents import Agent, AgentDirectory
-from gateway.connections import Connections, SecretProblem
+from gateway.connections import Connections, SecretConnections, SecretProblem
 from gateway.desk import Desk
 from gateway.ledger import Ledger
 from gateway.livekit import LiveKitError, LiveKitRefused, Room
@@ -60,10 +60,17 @@ async def _adopt(room: Room, known: dict[str, Agent], connections: Connections, 
         log.exception("call not taken over", extra={"agent": owner.key, "room": room.name})
 
 
-async def keep_house(agents: AgentDirectory, connections: Connections, desk: Desk, ledger: Ledger) -> None:
-    """Adopt calls and forget old ones, for ever."""
+async def keep_house(agents: AgentDirectory, connections: SecretConnections, desk: Desk, ledger: Ledger) -> None:
+    """Adopt calls, and forget old ones and credentials that nobody uses, for ever."""
     await agents.wait_synced()
     while True:
         await adopt_calls(agents, connections, desk)
-        ledger.forget_finished(time.time())
+        forget(agents, connections, ledger)
         await asyncio.sleep(ADOPT_SECONDS)
+
+
+def forget(agents: AgentDirectory, connections: SecretConnections, ledger: Ledger) -> None:
+    """Drop the calls that were over long ago, and the credentials of agents that are neither declared nor called."""
+    ledger.forget_finished(time.time())
+    declared = (agent for agent in agents.all() if isinstance(agent, Agent))
+    connections.keep_only([*declared, *(call.agent for call in ledger)])

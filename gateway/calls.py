@@ -120,6 +120,8 @@ class Call:
     room: str
     identity: str
     request_hash: str
+    call_token_hash: str
+    """Fingerprint of the call token that was given out first, by which it is known after its key was rotated."""
     dispatch_metadata: str = field(repr=False)
     state: CallState
     created_at: float
@@ -228,7 +230,7 @@ def step(call: Call, seen: Seen | None, turn: Turn, now: float, closing: CallRea
     if not call.live:
         return Step(call)
     if seen is None:
-        return _without_livekit(call, now)
+        return _without_livekit(call, now, closing)
     if not seen.room:
         return finish(call, CallState.ENDED, _why_room_is_gone(call), now)
     if seen.outcome in OUTCOMES:
@@ -249,12 +251,14 @@ def step(call: Call, seen: Seen | None, turn: Turn, now: float, closing: CallRea
             return _joined(call, seen, turn, now)
 
 
-def _without_livekit(call: Call, now: float) -> Step:
+def _without_livekit(call: Call, now: float, closing: CallReason) -> Step:
     """A call in progress goes on while LiveKit's API is away, as long as it may last; any other gives up sooner."""
-    if call.state is CallState.JOINED and _too_long(call, now):
-        return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
-    if call.state is not CallState.JOINED and now - call.asked_at > WAIT_SECONDS:
-        return finish(call, CallState.FAILED, CallReason.LIVEKIT_UNREACHABLE, now)
+    if call.state is CallState.JOINED:
+        return finish(call, CallState.ENDED, CallReason.TOO_LONG, now) if _too_long(call, now) else Step(call)
+    if closing and call.state is CallState.WAITING:
+        return finish(call, CallState.FAILED, closing, now)
+    if now - call.asked_at > WAIT_SECONDS:
+        return finish(call, CallState.FAILED, closing or CallReason.LIVEKIT_UNREACHABLE, now)
     return Step(call)
 
 

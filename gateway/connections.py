@@ -1,7 +1,7 @@
 """From an agent to its LiveKit server: credentials from its Secret, and a client that speaks with them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,8 +12,10 @@ from gateway.agents import Agent
 from gateway.livekit import LiveKit, LiveKitServer
 from gateway.tokens import Credentials
 
-SECRET_CACHE_SECONDS = 60.0
-"""How long a changed Secret may go unnoticed."""
+SECRET_CACHE_SECONDS = 15.0
+"""How long a changed Secret may go unnoticed while LiveKit accepts the old one; keys are rotated within 30 s."""
+REFUSED_CACHE_SECONDS = 1.0
+"""The same once LiveKit refused it. Not at once: a Secret that is simply wrong would be read with every request."""
 
 
 class SecretProblem(Exception):
@@ -50,34 +52,66 @@ class Connections(Protocol):
         """
 
 
+_Place = tuple[str, str, str]
+"""Namespace and name of a Secret, and the URL of the server that it is for."""
+
+
+def _place(agent: Agent) -> _Place:
+    return agent.namespace, agent.spec.livekit.credentials_secret_ref.name, agent.spec.livekit.url
+
+
+@dataclass
+class _Kept:
+    connection: Connection
+    asked_at: float
+    """Monotonic seconds of the last question after the Secret."""
+    refused: bool = False
+    """LiveKit refused it: its keys may have been rotated."""
+
+    def fresh(self, now: float) -> bool:
+        return now - self.asked_at < (REFUSED_CACHE_SECONDS if self.refused else SECRET_CACHE_SECONDS)
+
+
 class SecretConnections:
-    """Connections from Secrets, kept for a minute; one HTTP session for all."""
+    """Connections from Secrets, kept for seconds; one HTTP session for all."""
 
     def __init__(self, secrets: SecretStore, session: aiohttp.ClientSession) -> None:
         self._secrets = secrets
         self._session = session
-        self._cache: dict[tuple[str, str, str], tuple[float, Connection]] = {}
+        self._kept: dict[_Place, _Kept] = {}
 
     async def open(self, agent: Agent) -> Connection:
-        reference = agent.spec.livekit.credentials_secret_ref.name
-        place = (agent.namespace, reference, agent.spec.livekit.url)
-        now = time.monotonic()
-        cached = self._cache.get(place)
-        if cached and now - cached[0] < SECRET_CACHE_SECONDS:
-            return cached[1]
+        place, now = _place(agent), time.monotonic()
+        kept = self._kept.get(place)
+        if kept is not None and kept.fresh(now):
+            return kept.connection
         try:
-            values = await self._secrets.read(agent.namespace, reference, (LIVEKIT_KEY, LIVEKIT_SECRET))
+            connection = await self._read(agent, place)
         except SecretsUnavailable:
-            if cached is None:
+            if kept is None:
                 raise
-            return cached[1]
+            kept.asked_at = now
+            return kept.connection
+        self._kept[place] = _Kept(connection, now)
+        return connection
+
+    def keep_only(self, agents: Iterable[Agent]) -> None:
+        """Forget the credentials that none of these agents uses."""
+        used = {_place(agent) for agent in agents}
+        self._kept = {place: kept for place, kept in self._kept.items() if place in used}
+
+    async def _read(self, agent: Agent, place: _Place) -> Connection:
+        namespace, name, url = place
+        values = await self._secrets.read(namespace, name, (LIVEKIT_KEY, LIVEKIT_SECRET))
         for key in (LIVEKIT_KEY, LIVEKIT_SECRET):
             if not values.get(key):
-                raise SecretProblem(f"Secret {agent.namespace}/{reference} has no key {key}")
+                raise SecretProblem(f"Secret {namespace}/{name} has no key {key}")
         credentials = Credentials(values[LIVEKIT_KEY], values[LIVEKIT_SECRET])
         try:
-            connection = Connection(LiveKitServer(agent.spec.livekit.url, credentials, self._session), credentials)
+            return Connection(LiveKitServer(url, credentials, self._session, lambda: self._refused(place)), credentials)
         except ValueError as error:
             raise SecretProblem(f"spec.livekit.url of {agent.key} is no address: {error}") from error
-        self._cache[place] = (now, connection)
-        return connection
+
+    def _refused(self, place: _Place) -> None:
+        if (kept := self._kept.get(place)) is not None:
+            kept.refused = True

@@ -16,6 +16,7 @@ from gateway.errors import ErrorReason, RequestError
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
 from gateway.rooms import RoomRecord, call_id_for, new_call_id, parse_record, render_record
+from gateway.tokens import call_token, fingerprint
 
 RETRY_SECONDS = 5
 """Suggested to callers when all that helps is time."""
@@ -69,7 +70,11 @@ class Desk:
         lock = self._locks.setdefault(call_id, asyncio.Lock())
         try:
             async with lock:  # of two equal requests at once, the second finds the call of the first
-                return await self._open(agent, request, call_id, repeatable=idempotency_key is not None)
+                repeatable = idempotency_key is not None
+                try:
+                    return await self._open(agent, request, call_id, repeatable=repeatable)
+                except LiveKitRefused:  # its key may just have been rotated, and the Secret is read again then
+                    return await self._open(agent, request, call_id, repeatable=repeatable)
         except LiveKitRefused as error:
             log.error("LiveKit refused", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
             message = (
@@ -99,7 +104,7 @@ class Desk:
             return Opened(existing, connection, created=False)
         if reason := closed(agent):
             raise RequestError(409, ErrorReason(reason.value), f"{agent.name}: {MESSAGES[reason]}")
-        call = self._new_call(agent, request, call_id, room)
+        call = self._new_call(agent, request, call_id, room, connection)
         self._ledger.put(call)  # before LiveKit is asked: the slot is spoken for from here on
         try:
             await self._create_room(connection, call)
@@ -117,7 +122,7 @@ class Desk:
             message = f"The agent {agent.name} gets no calls because of its roomNamePattern {pattern!r}: {problem}."
             raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from problem
 
-    def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str) -> Call:
+    def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str, connection: Connection) -> Call:
         turn = self._dispatcher.turn(agent.key)
         if turn is not Turn.GO and self._ledger.unplaced(agent.key) >= self._max_pending:
             message = f"{self._max_pending} calls wait for the agent {agent.name} already: call again later."
@@ -131,6 +136,7 @@ class Desk:
             room=room,
             identity=identity,
             request_hash=request.digest(),
+            call_token_hash=fingerprint(call_token(connection.credentials, call_id)),
             dispatch_metadata=request.dispatch_metadata(call_id, identity, agent.spec.language),
             state=CallState.WAITING if turn is Turn.WAIT else CallState.DISPATCHED,
             created_at=now,
@@ -149,6 +155,7 @@ class Desk:
             created_at=call.created_at,
             request_hash=call.request_hash,
             agent_name=call.agent_name,
+            call_token_hash=call.call_token_hash,
         )
         waits = call.state is CallState.WAITING
         agent_name = WAITING_AGENT_NAME if waits else call.agent_name
@@ -183,6 +190,7 @@ class Desk:
             room=room,
             identity=record.identity,
             request_hash=record.request_hash,
+            call_token_hash=record.call_token_hash,
             dispatch_metadata=next((found.metadata for found in dispatches if found.metadata), ""),
             state=CallState.DISPATCHED if dispatched else CallState.WAITING,
             created_at=record.created_at,

@@ -11,7 +11,7 @@ Facts this file rests on, read in livekit-server 1.13.5 (pkg/service, pkg/rtc/ro
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,8 +105,11 @@ class LiveKit(Protocol):
 class LiveKitServer:
     """`LiveKit` over the network."""
 
-    def __init__(self, url: str, credentials: Credentials, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, url: str, credentials: Credentials, session: aiohttp.ClientSession, on_refused: Callable[[], None]
+    ) -> None:
         self._api = api.LiveKitAPI(url, credentials.api_key, credentials.api_secret, session=session)
+        self._translated = _Translated(on_refused)
 
     async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None:
         request = api.CreateRoomRequest(
@@ -117,39 +120,39 @@ class LiveKitServer:
             max_participants=MAX_PARTICIPANTS,
             agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=dispatch_metadata)],
         )
-        with _translated():
+        with self._translated:
             await self._api.room.create_room(request)
 
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
-        with _translated():
+        with self._translated:
             answer = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
         return [Room(name=room.name, metadata=room.metadata) for room in answer.rooms]
 
     async def participants(self, room: str) -> list[Participant]:
-        with _translated():
+        with self._translated:
             answer = await self._api.room.list_participants(api.ListParticipantsRequest(room=room))
         return [_participant(info) for info in answer.participants if info.state == api.ParticipantInfo.State.ACTIVE]
 
     async def dispatches(self, room: str) -> list[Dispatch]:
-        with _translated():
+        with self._translated:
             answer = await self._api.agent_dispatch.list_dispatch(room)
         return [_dispatch(found) for found in answer]
 
     async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None:
         request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
-        with _translated():
+        with self._translated:
             await self._api.agent_dispatch.create_dispatch(request)
 
     async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
-        with _translated():
+        with self._translated:
             await self._api.agent_dispatch.delete_dispatch(dispatch_id, room)
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        with _translated():
+        with self._translated:
             await self._api.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
 
     async def delete_room(self, room: str) -> None:
-        with _translated():
+        with self._translated:
             await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
 
 
@@ -170,15 +173,21 @@ def _dispatch(found: api.AgentDispatch) -> Dispatch:
     )
 
 
-class _translated:
-    """Maps the client library's errors to ours."""
+class _Translated:
+    """Maps the client library's errors to ours, and tells of refusals."""
+
+    def __init__(self, on_refused: Callable[[], None]) -> None:
+        self._on_refused = on_refused
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, api.TwirpError):
-            raise _translation(error) from error
+            translation = _translation(error)
+            if isinstance(translation, LiveKitRefused):
+                self._on_refused()
+            raise translation from error
         if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
             raise LiveKitUnreachable(f"LiveKit did not answer: {type(error).__name__}") from error
         if isinstance(error, DecodeError | ValueError):

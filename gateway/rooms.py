@@ -25,6 +25,7 @@ class RoomRecord(Model):
     agent_name: str = Field(
         description="Name that the call is dispatched to; the agent's own may have changed since.", max_length=256
     )
+    call_token_hash: str = Field(default="", description="Fingerprint of the call token given out.", max_length=64)
     outcome: str = Field(default="", description="How the worker ended the call; it writes it.", max_length=64)
 
 

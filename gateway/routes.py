@@ -17,7 +17,7 @@ from gateway.context import Gateway
 from gateway.desk import RETRY_SECONDS
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit import LiveKitError
-from gateway.tokens import is_call_token
+from gateway.tokens import has_fingerprint, is_call_token
 from gateway.views import AgentView, CallView, OpenedCallView, agent_view, call_view, opened_call_view
 
 MAX_WAIT_SECONDS = 30.0
@@ -112,7 +112,9 @@ async def call_page(request: Request, agent: str = "") -> Response:
     gateway = _gateway(request)
     namespace, _, name = agent.rpartition("/")
     found = gateway.agents.get(namespace or gateway.settings.default_namespace, name)
-    return gateway.pages.page(found if isinstance(found, Agent) else None)
+    # The page's headers name the agent's LiveKit server: only of agents that are open to everybody.
+    public = isinstance(found, Agent) and found.spec.dispatch.access is DispatchAccess.PUBLIC
+    return gateway.pages.page(found if isinstance(found, Agent) and public else None)
 
 
 @router.get("/assets/{name}", include_in_schema=False)
@@ -120,14 +122,12 @@ async def asset(request: Request, name: str) -> Response:
     return _gateway(request).pages.asset(name)
 
 
-@router.get("/livez", include_in_schema=False)
-async def livez() -> Response:
-    return JSONResponse({"live": True})
-
-
 @router.get("/readyz", include_in_schema=False)
 async def readyz(request: Request) -> Response:
-    """Ready once every AvatarAgent is known."""
+    """Whether calls can be taken, for whoever stands in front: a load balancer, or a port-forward to localhost.
+
+    Kubernetes asks `gateway.probes` instead.
+    """
     _require_synced(_gateway(request))
     return JSONResponse({"ready": True})
 
@@ -191,6 +191,9 @@ async def _own_call(gateway: Gateway, request: Request, call_id: str) -> Call:
     call = gateway.ledger.get(call_id)
     token = bearer(request.headers)
     if call is not None and token:
+        if has_fingerprint(token, call.call_token_hash):
+            return call
+        # A repeated request gets a token made with the key of that moment.
         connection = await gateway.desk.connect(call.agent)
         if is_call_token(connection.credentials, call_id, token):
             return call

@@ -39,7 +39,7 @@ def join_token(credentials: Credentials, *, room: str, identity: str, name: str)
 
 
 def call_token(credentials: Credentials, call_id: str) -> str:
-    """Proof of having been given this call: the same after a restart of the gateway, of no use to LiveKit."""
+    """Proof of having been given this call: made anew by any gateway with the same key, of no use to LiveKit."""
     key = hmac.digest(credentials.api_secret.encode(), b"avatar-agent call token", hashlib.sha256)
     return hmac.new(key, call_id.encode(), hashlib.sha256).hexdigest()
 
@@ -47,3 +47,13 @@ def call_token(credentials: Credentials, call_id: str) -> str:
 def is_call_token(credentials: Credentials, call_id: str, token: str) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(call_token(credentials, call_id).encode(), token.encode())
+
+
+def fingerprint(token: str) -> str:
+    """What tells that a call token is the right one after its key was rotated, and gives nobody the token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def has_fingerprint(token: str, known: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(fingerprint(token), known)

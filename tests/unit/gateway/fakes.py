@@ -154,11 +154,12 @@ class FakeAgents:
 class FakeConnections:
     livekit: FakeLiveKit
     problem: SecretProblem | None = None
+    credentials: Credentials = CREDENTIALS
 
     async def open(self, agent: Agent) -> Connection:
         if self.problem is not None:
             raise self.problem
-        return Connection(self.livekit, CREDENTIALS)
+        return Connection(self.livekit, self.credentials)
 
 
 @dataclass

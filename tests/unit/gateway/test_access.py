@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 
 from gateway.access import (
     Access,
@@ -12,6 +13,7 @@ from gateway.access import (
     idempotency_key,
     is_own_origin,
 )
+from gateway.agents import Agent
 from gateway.errors import ErrorReason, RequestError
 from tests.unit.gateway.fakes import agent
 
@@ -25,9 +27,13 @@ def access(folder: Path | None = None, per_minute: int = 60) -> Access:
     return Access(ApiKeys(folder), RateLimit(per_minute), 0)
 
 
-def refusal(found: Access, of: object, headers: dict[str, str]) -> RequestError:
+def scope(found: Access, of: Agent, headers: dict[str, str], peer: str = PEER) -> str:
+    return found.check(of, Headers(headers), peer).scope
+
+
+def refusal(found: Access, of: Agent, headers: dict[str, str]) -> RequestError:
     with pytest.raises(RequestError) as refused:
-        found.check(of, headers, PEER)  # type: ignore[arg-type]
+        scope(found, of, headers)
     return refused.value
 
 
@@ -40,8 +46,8 @@ def keys(tmp_path: Path) -> Path:
 
 def test_a_key_opens_every_agent_and_names_its_holder(keys: Path) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
-    assert access(keys).check(PRIVATE, headers, PEER).scope == "key/website"
-    assert access(keys).check(PUBLIC, headers, PEER).scope == "key/website"
+    assert scope(access(keys), PRIVATE, headers) == "key/website"
+    assert scope(access(keys), PUBLIC, headers) == "key/website"
 
 
 @pytest.mark.parametrize(
@@ -106,8 +112,8 @@ def test_own_origin(origin: str, host: str, own: bool) -> None:
 def test_a_public_agent_is_for_its_origins() -> None:
     found = access()
     host = {"host": "gateway.example"}
-    assert found.check(PUBLIC, {**host, "origin": "https://www.example.com"}, PEER).scope == "public"
-    assert found.check(PUBLIC, {**host, "origin": "https://gateway.example"}, PEER).scope == "public"
+    assert scope(found, PUBLIC, {**host, "origin": "https://www.example.com"}) == "public"
+    assert scope(found, PUBLIC, {**host, "origin": "https://gateway.example"}) == "public"
     for origin in ("https://www.example.com.evil", "http://www.example.com", "https://example.com", "null", ""):
         problem = refusal(found, PUBLIC, {**host, "origin": origin})
         assert (problem.status, problem.reason) == (403, ErrorReason.ORIGIN_NOT_ALLOWED)
@@ -118,12 +124,12 @@ def test_calls_from_one_address_are_limited_and_others_are_not() -> None:
     found = access(per_minute=2)
     headers = {"origin": "https://www.example.com", "host": "gateway.example"}
     for _ in range(2):
-        found.check(PUBLIC, headers, PEER)
+        scope(found, PUBLIC, headers)
     problem = refusal(found, PUBLIC, headers)
     assert (problem.status, problem.reason) == (429, ErrorReason.RATE_LIMITED)
     assert 1 <= problem.retry_after_seconds <= 31
     assert int(problem.headers()["Retry-After"]) == problem.retry_after_seconds
-    assert found.check(PUBLIC, headers, "192.0.2.2").scope == "public"
+    assert scope(found, PUBLIC, headers, "192.0.2.2") == "public"
 
 
 def test_a_bucket_fills_again_up_to_its_size() -> None:
@@ -156,7 +162,14 @@ def test_the_limit_remembers_a_bounded_number_of_addresses(monkeypatch: pytest.M
     ],
 )
 def test_only_trusted_proxies_say_who_calls(hops: int, forwarded: str, address: str) -> None:
-    assert client_address({"x-forwarded-for": forwarded}, PEER, hops) == address
+    assert client_address(Headers({"x-forwarded-for": forwarded}), PEER, hops) == address
+
+
+@pytest.mark.parametrize(("hops", "address"), [(1, "198.51.100.1"), (2, "203.0.113.9"), (3, "6.6.6.6"), (4, PEER)])
+def test_a_proxy_that_adds_a_line_of_its_own_is_believed_like_one_that_appends(hops: int, address: str) -> None:
+    lines = [b"6.6.6.6", b"203.0.113.9, 198.51.100.1"]
+    headers = Headers(raw=[(b"x-forwarded-for", line) for line in lines])
+    assert client_address(headers, PEER, hops) == address
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 129, "with space in the key", "ключ-длинный-достаточно", ""])

@@ -47,7 +47,7 @@ export class Room {
 """
 REFUSED = (429, {"error": {"reason": "TooManyPending"}})
 OPENED = (201, {"callId": "c1", "callToken": "t", "url": "wss://livekit.example", "token": "t", "state": "dispatched"})
-NO_ANSWER = (0, {})
+NO_ANSWER: tuple[int, dict[str, Any]] = (0, {})
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 

@@ -31,6 +31,7 @@ WAITING = Call(
     room="ornina-c1",
     identity="caller-c1",
     request_hash="h",
+    call_token_hash="t",
     dispatch_metadata="{}",
     state=CallState.WAITING,
     created_at=NOW,
@@ -154,6 +155,20 @@ def test_a_replaced_agent_is_searched_for_as_long_as_a_first_one() -> None:
     assert back.state is CallState.WAITING
     assert step(back, CALLER, Turn.WAIT, late + 120).call.state is CallState.WAITING
     assert step(back, CALLER, Turn.WAIT, late + 127).call.reason is CallReason.NO_FREE_SLOT
+
+
+@pytest.mark.parametrize(
+    ("call", "after", "reason"),
+    [
+        (WAITING, 1, CallReason.AGENT_NOT_FOUND),
+        (DISPATCHED, 1, CallReason.NONE),
+        (DISPATCHED, 121, CallReason.AGENT_NOT_FOUND),
+        (JOINED, 121, CallReason.NONE),
+    ],
+    ids=["who waits learns it at once", "an agent may be on its way", "and never came", "in progress"],
+)
+def test_an_agent_deleted_with_its_secret_is_the_reason(call: Call, after: float, reason: CallReason) -> None:
+    assert step(call, None, Turn.WAIT, NOW + after, CallReason.AGENT_NOT_FOUND).call.reason is reason
 
 
 @pytest.mark.parametrize(

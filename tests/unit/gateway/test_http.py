@@ -216,7 +216,6 @@ async def test_before_the_agents_are_known_nothing_is_ready(http: httpx.AsyncCli
     there.agents.is_synced = False
     refused(await http.get("/readyz"), 503, "NotReady")
     refused(await http.post("/v1/calls", json=BODY), 503, "NotReady")
-    assert (await http.get("/livez")).status_code == 200
     there.agents.is_synced = True
     assert (await http.get("/readyz")).status_code == 200
 
@@ -247,7 +246,8 @@ async def test_other_paths_and_methods_answer_in_json(http: httpx.AsyncClient) -
     refused(await http.get("/assets/../routes.py"), 404, "NotFound")
     refused(await http.get("/assets/package.json"), 404, "NotFound")
     refused(await http.get("/docs"), 404, "NotFound")
-    refused(await http.get("/metrics"), 404, "NotFound")
+    for path in ("/livez", "/metrics"):
+        refused(await http.get(path), 404, "NotFound")
 
 
 async def test_a_mistake_of_our_own_is_json_too(
@@ -302,6 +302,16 @@ async def test_the_page_may_reach_its_agents_livekit_and_nothing_else(http: http
         assert "unsafe" not in policy
     assert "connect-src 'self';" in (await http.get("/")).headers["Content-Security-Policy"]
     assert "connect-src 'self';" in (await http.get("/?agent=nobody")).headers["Content-Security-Policy"]
+
+
+async def test_nobody_learns_the_livekit_server_of_an_agent_that_needs_a_key(
+    http: httpx.AsyncClient, there: World
+) -> None:
+    there.agents.known = [agent(access="Authenticated")]
+    private, none = await http.get("/?agent=ornina"), await http.get("/?agent=nobody")
+    assert "livekit.example" not in str(private.headers) + private.text
+    assert private.status_code == none.status_code == 200
+    assert private.headers["Content-Security-Policy"] == none.headers["Content-Security-Policy"]
 
 
 async def test_everything_the_page_loads_is_served(http: httpx.AsyncClient) -> None:

@@ -1,7 +1,6 @@
 """AvatarAgents and Secrets as the API server gives them."""
 
 import base64
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +9,8 @@ from kubernetes.aio import client
 
 from agentspec import DispatchMode
 from gateway.agents import Agent, InvalidAgent, parse_agent
-from gateway.connections import SecretConnections, SecretProblem, SecretsUnavailable
+from gateway.connections import SecretProblem, SecretsUnavailable
 from gateway.kube import KubernetesAgents, KubernetesSecrets
-from tests.unit.gateway.fakes import agent
 
 SPEC: dict[str, Any] = {
     "livekit": {"url": "wss://livekit.example", "credentialsSecretRef": {"name": "livekit"}},
@@ -169,35 +167,3 @@ async def test_a_secret_that_cannot_be_had_is_explained(
 async def test_keys_of_a_secret_that_are_not_asked_for_may_hold_anything() -> None:
     store, _ = secrets({"apiKey": "key\n", "logo": "\xff\xfe"})
     assert await store.read("agents", "livekit", ["apiKey", "apiSecret"]) == {"apiKey": "key"}
-
-
-async def test_credentials_are_read_once_a_minute_and_serve_on_when_the_api_server_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    store, core = secrets({"apiKey": "key\n", "apiSecret": "secret-of-at-least-thirty-two-characters"})
-    session: Any = object()
-    connections = SecretConnections(store, session)
-    first = await connections.open(agent())
-    assert first.credentials.api_key == "key"
-    assert await connections.open(agent()) is first
-    assert core.reads == 1
-    monkeypatch.setattr("gateway.connections.SECRET_CACHE_SECONDS", -1.0)
-    core.outcome = TimeoutError()
-    assert await connections.open(agent()) is first
-    core.outcome = client.ApiException(status=404)
-    with pytest.raises(SecretProblem, match="does not exist"):
-        await connections.open(agent())
-    core.outcome = {"apiKey": "key"}
-    with pytest.raises(SecretProblem, match="no key apiSecret"):
-        await connections.open(agent())
-
-
-async def test_a_url_that_is_none_is_a_problem_of_its_agent() -> None:
-    store, _ = secrets({"apiKey": "key", "apiSecret": "secret-of-at-least-thirty-two-characters"})
-    session: Any = object()
-    good = agent()
-    server = good.spec.livekit.model_copy(update={"url": "wss://[x"})
-    with pytest.raises(SecretProblem, match=r"spec\.livekit\.url"):
-        await SecretConnections(store, session).open(
-            replace(good, spec=good.spec.model_copy(update={"livekit": server}))
-        )

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from livekit import api
 
-from gateway.livekit import LiveKitServer, LiveKitUnreachable, _participant
+from gateway.livekit import LiveKitError, LiveKitRefused, LiveKitServer, LiveKitUnreachable, RoomMissing, _participant
 from tests.unit.gateway.fakes import CREDENTIALS
 
 
@@ -28,7 +28,32 @@ async def some_website() -> AsyncIterator[str]:
 async def test_a_url_of_something_else_is_no_livekit(some_website: str) -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(LiveKitUnreachable, match="not LiveKit"):
-            await LiveKitServer(some_website, CREDENTIALS, session).rooms()
+            await LiveKitServer(some_website, CREDENTIALS, session, lambda: None).rooms()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "told"),
+    [
+        (401, "unauthenticated", LiveKitRefused, 1),
+        (404, "not_found", RoomMissing, 0),
+        (429, "resource_exhausted", LiveKitUnreachable, 0),
+        (503, "unavailable", LiveKitUnreachable, 0),
+    ],
+)
+async def test_a_refusal_is_told_to_whoever_keeps_the_credentials(
+    status: int, code: str, error: type[LiveKitError], told: int
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"code": code, "msg": "no"}, status=status)
+
+    refusals: list[None] = []
+    application = web.Application()
+    application.router.add_route("*", "/{anything:.*}", answer)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        url = str(server.make_url(""))
+        with pytest.raises(error):
+            await LiveKitServer(url, CREDENTIALS, session, lambda: refusals.append(None)).rooms()
+    assert len(refusals) == told
 
 
 @pytest.mark.parametrize(
