@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agentspec import AvatarAgentStatus, Condition, ConditionType
+from agentspec import AvatarAgentStatus, Condition, ConditionType, Reason
 from controller.agents import AgentSeen
 from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.events import post_transition
@@ -18,6 +18,7 @@ from controller.desired.identity import Owner
 from controller.fleet import Counts
 from controller.observation import Key
 from controller.policy import conditions
+from controller.policy.budget import Budget
 from controller.policy.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -40,11 +41,13 @@ class Reporter:
         self._instance = socket.gethostname()
         self._written: dict[Key, float] = {}
         self._noticed: dict[Key, float] = {}
+        self._budgets: dict[Key, dict[Reason, Budget]] = {}
 
     def forget(self, key: Key) -> None:
         """The AvatarAgent is gone."""
         self._written.pop(key, None)
         self._noticed.pop(key, None)
+        self._budgets.pop(key, None)
 
     async def confirmed(self, agent: AgentSeen) -> AgentSeen | None:
         """The same, unless the API server has it no more: a watch tells nothing of what went before it began, or in a
@@ -106,23 +109,29 @@ class Reporter:
         self._written[key] = time.monotonic()
         self._noticed.pop(key, None)
         self._seen(answer)
-        await self._tell(Owner(key.namespace, key.name, agent.uid), transitions)
+        await self._tell(key, agent.uid, transitions)
 
-    async def _tell(self, owner: Owner, transitions: list[Condition]) -> None:
+    async def _tell(self, key: Key, uid: str, transitions: list[Condition]) -> None:
+        budgets = self._budgets.setdefault(key, {})
         for condition in transitions:
             logger.info(
                 "condition changed",
                 extra={
-                    "agent": str(Key(owner.namespace, owner.name)),
+                    "agent": str(key),
                     "condition": condition.type.value,
                     "status": condition.status.value,
                     "reason": condition.reason.value,
                 },
             )
+            now = time.monotonic()
+            occurrences = budgets.setdefault(condition.reason, Budget(now)).happened(now)
+            if occurrences is None:
+                continue
             try:
-                await post_transition(self._client, owner, condition, self._instance)
+                owner = Owner(key.namespace, key.name, uid)
+                await post_transition(self._client, owner, condition, occurrences, self._instance)
             except ApiError as error:
-                logger.warning("event not posted", extra={"agent": owner.name, "error": str(error)})
+                logger.warning("event not posted", extra={"agent": str(key), "error": str(error)})
 
 
 def _essence(status: Mapping[str, Any]) -> list[Any]:

@@ -1,28 +1,31 @@
 """Kubernetes Events: what `kubectl describe` shows of an AvatarAgent's transitions."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from agentspec import API_GROUP, API_VERSION, KIND, Condition
 from controller.cluster.client import FIELD_MANAGER, KubeClient
 from controller.cluster.kinds import EVENT
 from controller.desired.identity import Owner
+from controller.policy.budget import Occurrences
 from controller.policy.conditions import warns
 
 _MESSAGE_LENGTH = 1024
 """The API server's bound on an Event's message."""
 
 
-async def post_transition(client: KubeClient, owner: Owner, condition: Condition, instance: str) -> None:
-    """Tell that a condition changed. `instance`: which controller process tells it."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+async def post_transition(
+    client: KubeClient, owner: Owner, condition: Condition, occurrences: Occurrences, instance: str
+) -> None:
+    """Tell that a condition changed, and how often it did so. `instance`: which controller process tells it."""
+    now = datetime.now(UTC)
     await client.create(
         EVENT,
         owner.namespace,
         {
             "metadata": {"namespace": owner.namespace, "generateName": f"{owner.name[:200]}-"},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
+            "firstTimestamp": _time(now - timedelta(seconds=occurrences.seconds)),
+            "lastTimestamp": _time(now),
+            "count": occurrences.times,
             "source": {"component": FIELD_MANAGER, "host": instance},
             "involvedObject": {
                 "apiVersion": f"{API_GROUP}/{API_VERSION}",
@@ -36,3 +39,7 @@ async def post_transition(client: KubeClient, owner: Owner, condition: Condition
             "message": condition.message[:_MESSAGE_LENGTH],
         },
     )
+
+
+def _time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

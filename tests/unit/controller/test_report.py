@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from controller.cluster.client import ApiError
 from controller.cluster.kinds import AVATAR_AGENT, EVENT
 from controller.fleet import Counts
 from controller.observation import Key
+from controller.policy.budget import BURST, REFILL_SECONDS
 from controller.policy.verdict import Verdict, false, true
 from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
 from tests.unit.controller.builders import SPEC
@@ -202,6 +204,32 @@ def test_what_a_person_wants_to_read_is_told_once() -> None:
             await asyncio.sleep(60)
         assert scene.told == [("Warning", "SecretNotFound"), ("Normal", "AllChecksPassed")]
         assert scene.server.of(EVENT)[0]["involvedObject"]["uid"] == "uid-1"
+
+    played(scenario)
+
+
+def test_what_comes_and_goes_all_the_time_is_told_now_and_then_with_how_often_it_was() -> None:
+    full: Verdicts = {**READY, ConditionType.AVATAR_AVAILABLE: false(Reason.AVATAR_SEATS_TAKEN, "All are taken.")}
+    free: Verdicts = {**READY, ConditionType.AVATAR_AVAILABLE: true(Reason.AVATAR_SEATS_FREE, "One is free.")}
+
+    async def scenario(scene: Scene) -> None:
+        for _ in range(300):
+            await scene.report(full)
+            await asyncio.sleep(WRITE_SECONDS)
+            await scene.report(free)
+            await asyncio.sleep(WRITE_SECONDS)
+        assert len(scene.writes) == 600
+        events = [event for event in scene.server.of(EVENT) if event["reason"] == Reason.AVATAR_SEATS_TAKEN]
+        assert len(events) == BURST + int(600 * WRITE_SECONDS / REFILL_SECONDS)
+        assert {event["count"] for event in events[:BURST]} == {1}
+        assert 100 < events[BURST]["count"] < 200
+        first, last = (datetime.fromisoformat(events[BURST][field]) for field in ("firstTimestamp", "lastTimestamp"))
+        assert 200 < (last - first).total_seconds() < 400
+        await scene.report(BROKEN)
+        assert scene.told[-1] == ("Warning", "SecretNotFound"), "nothing else is kept back by it"
+        scene.reporter.forget(KEY)
+        await scene.report(full)
+        assert scene.told[-1] == ("Warning", "AvatarSeatsTaken"), "a namesake begins anew"
 
     played(scenario)
 
