@@ -103,6 +103,8 @@ class Reason(StrEnum):
     """Workers are registered and take calls."""
     NO_WORKERS_WANTED = "NoWorkersWanted"
     """No worker should run now; in mode Calls the next call starts one."""
+    SCALED_TO_ZERO = "ScaledToZero"
+    """The manifest asks for no worker, and no call would start one: nobody answers."""
     WORKERS_STARTING = "WorkersStarting"
     """Worker pods are not ready yet; the message says what Kubernetes says of them."""
     NOT_REGISTERED = "NotRegistered"
@@ -142,7 +144,7 @@ _TEXTS: Final = (
     Reason.KNOWLEDGE_EMPTY,
     Reason.KNOWLEDGE_TOO_LARGE,
 )
-_WORKERS: Final = (Reason.WORKERS_STARTING, Reason.NOT_REGISTERED, Reason.NAME_MISMATCH)
+_WORKERS: Final = (Reason.SCALED_TO_ZERO, Reason.WORKERS_STARTING, Reason.NOT_REGISTERED, Reason.NAME_MISMATCH)
 
 REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.READY: (

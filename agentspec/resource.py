@@ -35,7 +35,17 @@ RESOURCE_RULES = rules(
 )
 
 
-class AvatarAgentSpec(Model):
+class AvatarAgentSpec(
+    Model,
+    json_schema_extra=rules(
+        (
+            "self.dispatch.mode != 'Automatic' || self.scaling.mode != 'Calls' || self.scaling.minWorkers > 0 || "
+            "self.scaling.freeSlots > 0",
+            "in dispatch.mode Automatic the gateway takes no calls, so none would start a first worker: write "
+            "scaling.minWorkers or scaling.freeSlots of at least 1",
+        )
+    ),
+):
     """What a team declares."""
 
     agent_name: Annotated[

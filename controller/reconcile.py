@@ -19,7 +19,7 @@ from controller.policy import conditions
 from controller.policy.avatar import avatar
 from controller.policy.names import name_unique, still_in_use
 from controller.policy.rollout import progressing
-from controller.policy.scale import Decision, scaling_limited
+from controller.policy.scale import Decision, never_any, scaling_limited
 from controller.policy.specification import pattern_remark
 from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers
@@ -182,6 +182,7 @@ class Reconciler:
                 deployment_trouble="" if running is None else running.trouble,
                 obstacle=obstacle,
                 suspended=spec.suspend,
+                never=never_any(spec),
             ),
             ConditionType.PROGRESSING: false(Reason.ROLL_OUT_HELD_BACK, refused.message)
             if refused is not None

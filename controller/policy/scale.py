@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agentspec import Reason, ScalingMode, ScalingSpec
+from agentspec import AvatarAgentSpec, DispatchMode, Reason, ScalingMode, ScalingSpec
 from controller.policy.verdict import Verdict, false, true
 
 
@@ -69,6 +69,23 @@ class Decision:
     def stopped(self) -> bool:
         """None may run."""
         return self.reason is ScaleReason.STOPPED
+
+
+def never_any(spec: AvatarAgentSpec) -> str:
+    """Why no worker would ever run, whatever calls come, and what to write instead; empty: calls start them."""
+    scaling = spec.scaling
+    if scaling.mode is ScalingMode.FIXED:
+        fixed = (
+            "spec.scaling.workers is 0 in mode Fixed: nobody answers a call, and none starts a worker. Write 1 or more "
+            "(kubectl scale does it too), or suspend: true if no call is to be taken: callers are told so then."
+        )
+        return "" if scaling.workers else fixed
+    if spec.dispatch.mode is DispatchMode.AUTOMATIC and not scaling.min_workers and not scaling.free_slots:
+        return (
+            "The gateway takes no calls in dispatch.mode Automatic, so none starts a first worker: nobody answers. "
+            "Write spec.scaling.minWorkers or freeSlots of at least 1."
+        )
+    return ""
 
 
 def needed(scaling: ScalingSpec, calls_per_worker: int, load: Load) -> int:

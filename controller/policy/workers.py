@@ -35,24 +35,25 @@ def workers(
     deployment_trouble: str,
     obstacle: str,
     suspended: bool,
+    never: str,
 ) -> Verdict:
     """Whether a call could find a worker.
 
     `registered_name` is empty when dispatch is automatic. `obstacle`: what has to come first before
-    anything is started; empty: nothing.
+    anything is started; empty: nothing. `never`: why no call would start a worker; empty: one would.
     """
     staying = [worker for worker in seen if not worker.pod.terminating]
     registered = [worker for worker in staying if is_registered(worker, registered_name)]
     trouble = _trouble(namespace, staying, deployment_trouble)
-    if registered:
-        message = f"{len(registered)} of {wanted} workers are registered {_as(registered_name)}."
-        return true(Reason.REGISTERED, f"{message} {trouble}".strip())
-    if suspended and not staying:
+    if suspended:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
+    if registered and wanted:
+        message = f"{_counted(len(registered), wanted)} registered {_as(registered_name)}."
+        return true(Reason.REGISTERED, f"{message} {trouble}".strip())
     if obstacle and not staying:
         return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started until {obstacle}.")
-    if wanted == 0 and not staying:
-        return _nobody_wanted(len(seen))
+    if wanted == 0:
+        return _nobody_wanted(len(seen), "" if obstacle else never)
     strangers = [
         worker
         for worker in staying
@@ -77,9 +78,18 @@ def workers(
     return false(Reason.WORKERS_STARTING, "Workers are starting; none is registered yet.")
 
 
-def _nobody_wanted(leaving: int) -> Verdict:
+def _counted(registered: int, wanted: int) -> str:
+    if registered > wanted:
+        return f"{registered} workers ({wanted} are wanted) are"
+    return f"{registered} of {wanted} workers are"
+
+
+def _nobody_wanted(leaving: int, never: str) -> Verdict:
+    finish = f"{leaving} still finish their calls and leave" if leaving > 1 else "1 still finishes its calls and leaves"
+    if never:
+        return false(Reason.SCALED_TO_ZERO, f"{never} {finish}." if leaving else never)
     if leaving:
-        return true(Reason.DRAINING, f"No worker is wanted now; {leaving} still finish their calls and leave.")
+        return true(Reason.DRAINING, f"No worker is wanted now; {finish}.")
     return true(Reason.NO_WORKERS_WANTED, "No worker is wanted now; the first waiting call starts one.")
 
 

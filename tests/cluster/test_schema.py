@@ -145,6 +145,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"scaling": {"minWorkers": 21}}, "lower minWorkers or raise maxWorkers (by default 1 and 20)"),
     ({"scaling": {"mode": "Fixed"}}, "write scaling.workers, or mode: Calls to follow the calls"),
     ({"scaling": {"workers": 2}}, "write mode: Fixed, or remove scaling.workers"),
+    (
+        {"dispatch": {"mode": "Automatic"}, "scaling": {"minWorkers": 0, "freeSlots": 0}},
+        "write scaling.minWorkers or scaling.freeSlots of at least 1",
+    ),
 ]
 
 

@@ -33,8 +33,26 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
             "",
             "",
             (TRUE, Reason.DRAINING),
-            "2 still finish their calls",
+            "2 still finish their calls and leave.",
             id="none is wanted and some leave",
+        ),
+        pytest.param(
+            [worker(said=status(calls=1))],
+            0,
+            "",
+            "",
+            (TRUE, Reason.DRAINING),
+            "No worker is wanted now; 1 still finishes its calls and leaves.",
+            id="none is wanted and one has not been told yet",
+        ),
+        pytest.param(
+            [worker(said=status()), worker("pod-2", said=status())],
+            1,
+            "",
+            "",
+            (TRUE, Reason.REGISTERED),
+            "2 workers (1 are wanted) are registered as 'ava'.",
+            id="more than are wanted",
         ),
         pytest.param(
             [worker(said=status())],
@@ -151,6 +169,7 @@ def test_workers_registered(
         deployment_trouble=trouble,
         obstacle=obstacle,
         suspended=False,
+        never="",
     )
     assert (verdict.status, verdict.reason) == expected
     assert told in verdict.message
@@ -166,6 +185,7 @@ def test_with_automatic_dispatch_workers_have_no_name() -> None:
         deployment_trouble="",
         obstacle="",
         suspended=False,
+        never="",
     )
     assert verdict.status is TRUE
     assert "without a name (automatic dispatch)" in verdict.message
@@ -182,6 +202,7 @@ def test_a_long_list_of_pods_is_cut() -> None:
         deployment_trouble="",
         obstacle="",
         suspended=False,
+        never="",
     )
     assert verdict.message.count("ImagePullBackOff") == 3
 
@@ -219,6 +240,7 @@ def test_what_others_say_at_length_still_fits_into_a_condition(seen: list[Worker
         deployment_trouble=trouble,
         obstacle="",
         suspended=False,
+        never="",
     )
     assert told in verdict.message
     assert len(verdict.message) < 4000
@@ -235,6 +257,7 @@ def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list
         deployment_trouble="",
         obstacle="KnowledgeLoaded is true",
         suspended=True,
+        never="",
     )
     assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
     assert verdict.message == "spec.suspend is true: no worker takes calls."
@@ -259,6 +282,33 @@ def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
         deployment_trouble="",
         obstacle="",
         suspended=False,
+        never="",
     )
     assert cure in verdict.message
     assert ".." not in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        pytest.param([], "Write 1 or more.", id="there is none"),
+        pytest.param(
+            [worker(said=status(calls=1)), worker("pod-2", terminating=True)],
+            "Write 1 or more. 2 still finish their calls and leave.",
+            id="some leave",
+        ),
+    ],
+)
+def test_where_no_call_starts_a_worker_none_is_promised(seen: list[WorkerSeen], told: str) -> None:
+    verdict = workers(
+        namespace="shop",
+        registered_name="ava",
+        livekit_url="",
+        wanted=0,
+        seen=seen,
+        deployment_trouble="",
+        obstacle="",
+        suspended=False,
+        never="Write 1 or more.",
+    )
+    assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, told)
