@@ -199,6 +199,17 @@ def test_a_bad_pattern_is_told_and_what_runs_goes_on_and_follows_the_calls(monke
     played(monkeypatch, scenario)
 
 
+def test_an_agent_that_the_gateway_cannot_serve_is_ready_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.put_agent(dispatch={"roomNamePattern": "^desk$"})
+        await ready(world)
+        status_, reason, message = world.condition(ConditionType.READY)
+        assert (status_, reason) == ("True", "AllChecksPassed")
+        assert "The gateway takes no calls for it: spec.dispatch.roomNamePattern is '^desk$', and" in message
+
+    played(monkeypatch, scenario)
+
+
 def test_under_a_bad_pattern_a_deleted_deployment_is_missed_and_comes_back_with_the_cure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
