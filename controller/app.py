@@ -55,8 +55,8 @@ class Controller:
         self._leadership = leadership
         self._metrics = Metrics()
         self._agents = Agents()
-        self._unseen: set[Key] | None = None
-        """Agents of the first list that have not been looked at yet; None: there is no list yet."""
+        self._taken_up = False
+        """It leads, and has listened to the workers of all agents."""
         self._fleet = Fleet()
         self._queue = WorkQueue(self._measured, CONCURRENT_RECONCILES)
         self._references = References(client, self._queue.add)
@@ -83,7 +83,8 @@ class Controller:
             changed=self._queue.add,
             alive=self._stuck,
             ready=self._not_ready,
-            leading=self._knows_supply,
+            leading=lambda: self._leadership.held,
+            knowing=lambda: self._taken_up,
         )
 
     async def run(self) -> bool:
@@ -104,8 +105,9 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informer.run()) for informer in self._children.informers]
             await self._resync.see_all()
-            self._unseen = {agent.key for agent in self._agents.all()}
             await self._children.wait_listed()
+            await self._reconciler.take_up(self._agents.all())
+            self._taken_up = True
             parts = (self._queue.run(), self._resync.run(), self._references.run(), self._keep_house())
             tasks += [group.create_task(part) for part in parts]
             await self._watch(tasks)
@@ -194,14 +196,8 @@ class Controller:
             outcome = "refused"
             raise
         finally:
-            if self._unseen:
-                self._unseen.discard(key)
             self._metrics.reconciled(outcome, time.monotonic() - started)
         return again_in
-
-    def _knows_supply(self) -> bool:
-        """It leads, and has looked at every agent: before that an idle agent's slots would seem taken."""
-        return self._leadership.held and self._unseen is not None and not self._unseen
 
     def _stuck(self) -> str:
         """What has stalled for good and needs a restart; a stopped API server takes the Lease away instead."""

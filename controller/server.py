@@ -39,8 +39,10 @@ class ControllerServer:
         alive: Callable[[], str],
         ready: Callable[[], str],
         leading: Callable[[], bool],
+        knowing: Callable[[], bool],
     ) -> None:
-        """`alive` and `ready` return what is wrong, or nothing; `leading`: this is the controller that works."""
+        """`alive` and `ready` return what is wrong, or nothing; `leading`: this is the controller that works;
+        `knowing`: it has heard every agent's workers, before which idle ones would seem to have no slots."""
         self._fleet = fleet
         self._metrics = metrics
         self._authentication = authentication
@@ -48,6 +50,7 @@ class ControllerServer:
         self._alive = alive
         self._ready = ready
         self._leading = leading
+        self._knowing = knowing
 
     @asynccontextmanager
     async def listening(self, port: int) -> AsyncIterator[int]:
@@ -96,6 +99,9 @@ class ControllerServer:
         now = time.monotonic()
         for key in self._fleet.hear_gateway(demand, now):
             self._changed(key)
+        if not self._knowing():
+            said = "This controller has just begun to lead and does not know the workers yet; the demand is noted."
+            return _refusal(503, "WorkersNotKnown", said)
         return web.json_response(Supply(agents=self._fleet.supply(now)).model_dump(by_alias=True))
 
 

@@ -38,7 +38,7 @@ class Scene:
     def __init__(self) -> None:
         self.fleet, self.authentication = Fleet(), Knowing()
         self.changed: list[Key] = []
-        self.stuck, self.not_ready, self.leading = "", "", True
+        self.stuck, self.not_ready, self.leading, self.knowing = "", "", True, True
         self.fleet.declare(KEY, "uid-ava", spec())
         self.fleet.see_pods(KEY, [pod()])
         self.server = ControllerServer(
@@ -49,6 +49,7 @@ class Scene:
             alive=lambda: self.stuck,
             ready=lambda: self.not_ready,
             leading=lambda: self.leading,
+            knowing=lambda: self.knowing,
         )
         self._url = ""
         self._session: aiohttp.ClientSession | None = None
@@ -139,3 +140,15 @@ async def test_who_does_not_lead_takes_no_demand(scene: Scene) -> None:
     code, answer = await scene.demand({"gateway": "g", "pending": {"shop/ava": 1}})
     assert (code, answer["reason"]) == (503, "NotLeading")
     assert scene.fleet.pending(KEY) == 0
+
+
+async def test_who_has_just_begun_to_lead_notes_the_demand_and_says_so(scene: Scene) -> None:
+    scene.knowing = False
+    code, answer = await scene.demand({"gateway": "g", "pending": {"shop/ava": 3}})
+    assert (code, answer["reason"]) == (503, "WorkersNotKnown")
+    assert "the demand is noted" in answer["message"]
+    assert scene.fleet.pending(KEY) == 3
+    assert scene.changed == [KEY], "workers are started for those who wait"
+    scene.knowing = True
+    code, _ = await scene.demand({"gateway": "g", "pending": {"shop/ava": 3}})
+    assert code == 200
