@@ -4,6 +4,8 @@ The library decides (``LeaderElection.try_acquire_or_renew``); its own ``LeaseLo
 writes local time as UTC, logs a lost race as an error with a traceback, and lets connection errors through.
 """
 
+import sys
+import time
 from datetime import UTC, datetime
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -68,6 +70,25 @@ class _Lock(BaseLock):
         await self._client.merge(LEASE, namespace, name, patch)
 
 
+class _Election(LeaderElection):
+    """The library's, but for how long the Lease has stood as it is. It asks the wall clock, which somebody may set: by
+    15 s or more and two lead, or nobody follows. As in client-go it is the monotonic clock's to say (leaderelection.go,
+    ``observedTime``).
+    """
+
+    _observed: float
+
+    @property
+    def observed_time_milliseconds(self) -> int:
+        """The library takes the Lease when this and its duration are over: long ago, or never, whatever day it is."""
+        return 0 if time.monotonic() - self._observed >= LEASE_SECONDS else sys.maxsize
+
+    @observed_time_milliseconds.setter
+    def observed_time_milliseconds(self, _: int) -> None:
+        """The Lease is another than before; when, the library says by the wall clock."""
+        self._observed = time.monotonic()
+
+
 class Candidate:
     """One process in the election."""
 
@@ -75,7 +96,7 @@ class Candidate:
         """`identity` must be this process's own: who finds it in the Lease holds it."""
         self._lock = _Lock(client, namespace, name, identity)
         config = Config(self._lock, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS, _unused, _unused)
-        self._election = LeaderElection(config)
+        self._election = _Election(config)
 
     @property
     def holder(self) -> str:

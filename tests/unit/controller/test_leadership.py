@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +12,12 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio.leaderelection import leaderelection as library
 
 from agentspec.names import LEADER, LEADER_LABEL
+from controller.cluster import lease
 from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.kinds import POD, Kind
 from controller.cluster.lease import LEASE, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
 from controller.leadership import STOP_SECONDS, Leadership, OwnPod
+from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.virtualtime import VirtualLoop, run
 
 UNREACHABLE = ApiError(0, "Unreachable", "GET", "connection refused")
@@ -114,12 +115,24 @@ def candidate(store: Store, identity: str, pod: OwnPod | None = None) -> tuple[A
     return api, Leadership(api, "system", "the-lease", identity, pod)
 
 
+class WallClock:
+    """What day it is, by a clock that somebody may set."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        return 1_800_000_000 + now() + self.ahead
+
+
 @pytest.fixture(autouse=True)
-def virtual_library_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The library asks time.time(): of the virtual clock, in the middle of some day."""
-    monkeypatch.setattr(library, "time", SimpleNamespace(time=lambda: 1_800_000_000 + now()))
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock]:
+    """Both clocks follow the virtual one."""
+    clock = WallClock()
+    monkeypatch.setattr(library, "time", clock)
+    follow_the_loop(monkeypatch, lease)
     Work.at_once = 0
-    yield
+    yield clock
     assert Work.at_once == 0
 
 
@@ -194,6 +207,33 @@ def test_a_killed_leader_is_followed_after_the_lease_ran_out() -> None:
         leading = asyncio.create_task(second.lead(work))
         assert LEASE_SECONDS <= await begun(work, 60) <= LEASE_SECONDS + RETRY_SECONDS + 1
         await ended(leading)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -20.0, 20.0, 3600.0])
+def test_a_wall_clock_that_is_set_neither_gives_the_lease_away_nor_keeps_it(
+    wall_clock: WallClock, seconds: float
+) -> None:
+    async def scenario() -> None:
+        store = Store()
+        (api, first), (_, second) = candidate(store, "one"), candidate(store, "two")
+        work, following = Work(), Work()
+        leading = asyncio.create_task(first.lead(work))
+        await begun(work, 1)
+        standby = asyncio.create_task(second.lead(following))
+        for _ in range(20):  # at any time between two looks
+            await asyncio.sleep(7.3)
+            wall_clock.ahead += seconds
+        assert (first.held, second.held, store.holder) == (True, False, "one")
+        api.failing = UNREACHABLE
+        failed, stands_since = now(), now() - RETRY_SECONDS
+        await asyncio.sleep(5)
+        wall_clock.ahead += seconds
+        at = await begun(following, 60)
+        assert stands_since + LEASE_SECONDS <= at <= failed + LEASE_SECONDS + 2 * RETRY_SECONDS
+        assert await leading is False
+        await ended(standby)
 
     run(scenario())
 
