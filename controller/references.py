@@ -7,6 +7,7 @@ the namespace that names the object. Values are kept in memory only, and no long
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -28,6 +29,9 @@ RETRY_SECONDS = 5.0
 HURRY_SECONDS = 1.0
 """How old what was read may be when it matters now: changes that come together make one roll-out."""
 CONCURRENT_READS = 4
+"""Objects that the refresh reads at once."""
+PLACE_SECONDS = 1.0
+"""How long one of them may keep the next from its turn: a request that hangs takes 30 s."""
 _IDLE_SECONDS = 0.5
 """How often the refresh looks for what is due."""
 
@@ -61,6 +65,8 @@ class _Entry:
     due: float = 0.0
     """When it is read again, by the event loop's clock."""
     reading: asyncio.Task[None] | None = None
+    in_line: bool = False
+    """The refresh is about to read it."""
 
     @property
     def refusal(self) -> ApiError | None:
@@ -120,19 +126,22 @@ class References:
     async def run(self) -> None:
         """Read again what is due until cancelled."""
         places = asyncio.Semaphore(CONCURRENT_READS)
-        while True:
-            now = asyncio.get_running_loop().time()
-            due = [reference for reference, entry in self._entries.items() if entry.due <= now]
-            async with asyncio.TaskGroup() as group:
-                for reference in due:
-                    group.create_task(self._refresh(reference, places))
-            await asyncio.sleep(_IDLE_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                now = asyncio.get_running_loop().time()
+                for reference, entry in self._entries.items():
+                    if entry.due <= now and not entry.in_line and entry.reading is None:
+                        entry.in_line = True
+                        group.create_task(self._refresh(reference, entry, places))
+                await asyncio.sleep(_IDLE_SECONDS)
 
-    async def _refresh(self, reference: Reference, places: asyncio.Semaphore) -> None:
+    async def _refresh(self, reference: Reference, entry: _Entry, places: asyncio.Semaphore) -> None:
         async with places:
-            entry = self._entries.get(reference)
-            if entry is not None and entry.due <= asyncio.get_running_loop().time():
-                await self._read(reference, entry)
+            entry.in_line = False
+            if self._entries.get(reference) is entry and entry.due <= asyncio.get_running_loop().time():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PLACE_SECONDS):
+                        await self._read(reference, entry)
 
     async def _get(self, key: Key, reference: Reference) -> Values | None:
         entry = self._entries.setdefault(reference, _Entry())

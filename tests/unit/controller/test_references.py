@@ -11,7 +11,14 @@ from kubernetes.aio import client as kubernetes
 from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.kinds import Kind
 from controller.observation import Key
-from controller.references import FRESH_SECONDS, HURRY_SECONDS, RETRY_SECONDS, SPREAD_SECONDS, References
+from controller.references import (
+    CONCURRENT_READS,
+    FRESH_SECONDS,
+    HURRY_SECONDS,
+    RETRY_SECONDS,
+    SPREAD_SECONDS,
+    References,
+)
 from tests.unit.controller.virtualtime import run
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
@@ -20,18 +27,24 @@ AWAY = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
 
 
 class Cluster(KubeClient):
-    """Objects by kind and name, an answer that takes a tenth of a second, and a count of what was read."""
+    """Objects by kind and name, an answer that takes a tenth of a second but for what hangs, and a count of what was
+    read."""
 
     def __init__(self) -> None:
         super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")))
         self.objects: dict[tuple[str, str], Document] = {}
         self.failure: ApiError | None = None
+        self.hanging: set[str] = set()
+        """Names of objects that the API server gives no answer about until the request is given up."""
         self.reads: Counter[tuple[str, str, str]] = Counter()
         self._version = 0
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         self.reads[kind.kind, namespace, name] += 1
         await asyncio.sleep(0.1)
+        if name in self.hanging:
+            await asyncio.sleep(30)
+            raise AWAY
         if self.failure is not None:
             raise self.failure
         return self.objects.get((kind.kind, name))
@@ -194,6 +207,30 @@ def test_an_api_server_that_is_away_unmakes_nothing_that_was_read() -> None:
         cluster.failure = None
         await asyncio.sleep(RETRY_SECONDS + 1.5)
         assert changed == [KEY, KEY], "the one that was rotated, and the one that was never read"
+
+    with_references(test)
+
+
+@pytest.mark.parametrize("hanging", [1, 2 * CONCURRENT_READS])
+def test_reads_that_hang_delay_nobody_elses_rotation(hanging: int) -> None:
+    async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
+        names = [f"hanging-{number}" for number in range(hanging)]
+        for name in names:
+            cluster.put_secret(name, apiKey="key")
+            await references.secret(OTHER, name)
+        await references.secret(KEY, "livekit")
+        cluster.hanging.update(names)
+        for number in range(20):
+            changed.clear()
+            cluster.put_secret("livekit", apiKey=f"rotated-{number}")
+            await within_30_seconds()
+            assert changed == [KEY]
+            await asyncio.sleep(number % 7)
+        at_once = cluster.reads.total()
+        await asyncio.sleep(300)
+        assert cluster.reads.total() - at_once <= (hanging + 1) * (1 + 300 / FRESH_SECONDS)
+        references.forget(OTHER)
+        await asyncio.sleep(31)
 
     with_references(test)
 
