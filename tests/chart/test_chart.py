@@ -1,5 +1,6 @@
 """The chart as helm renders it: security, references between the parts, and refusals of wrong values."""
 
+import json
 import subprocess
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from agentspec import crd, names
 from controller.desired.identity import Owner, labels
-from tests.chart.rendering import Documents, Renderer, pick
+from gateway.settings import Settings, SettingsError, read_settings
+from tests.chart.rendering import CHART, Documents, Renderer, pick
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
@@ -136,11 +138,97 @@ def test_workers_are_scraped_by_label_wherever_they_are(
     assert monitor["podMetricsEndpoints"][0]["port"] == "http"
 
 
+def gateway_env(documents: Documents) -> dict[str, str]:
+    (container,) = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "namespace"),
+    [
+        ([], "system"),
+        (["watchNamespace=agents"], "agents"),
+        (["gateway.defaultNamespace=shop"], "shop"),
+        (["watchNamespace=agents", "gateway.defaultNamespace=agents"], "agents"),
+    ],
+    ids=["the release's", "the one that is served", "as wished", "both"],
+)
+def test_plain_names_are_looked_up_where_agents_can_be(render: Renderer, settings: list[str], namespace: str) -> None:
+    assert gateway_env(render(*settings))["DEFAULT_NAMESPACE"] == namespace
+
+
+def test_the_gateway_s_settings_are_values_with_the_same_defaults_and_bounds(render: Renderer) -> None:
+    found = read_settings(gateway_env(render()) | {"POD_NAME": "gateway"})
+    assert (found.public_calls_per_minute, found.max_pending_per_agent, found.trusted_proxy_hops) == (30, 50, 0)
+    assert found.public_calls_per_minute == Settings.public_calls_per_minute
+    assert found.max_pending_per_agent == Settings.max_pending_per_agent
+    bounds = json.loads((CHART / "values.schema.json").read_text())["properties"]["gateway"]["properties"]
+    for value, variable in (
+        ("publicCallsPerMinute", "PUBLIC_CALLS_PER_MINUTE"),
+        ("maxPendingPerAgent", "MAX_PENDING_PER_AGENT"),
+        ("trustedProxyHops", "TRUSTED_PROXY_HOPS"),
+    ):
+        lowest, highest = bounds[value]["minimum"], bounds[value]["maximum"]
+        for number in (lowest, highest):
+            text = gateway_env(render(f"gateway.{value}={number}"))[variable]
+            assert text == str(number)
+            read_settings({variable: text})
+        for number in (lowest - 1, highest + 1):
+            with pytest.raises(SettingsError):
+                read_settings({variable: str(number)})
+
+
+@pytest.mark.parametrize("component", ["controller", "gateway"])
+def test_pods_run_on_the_nodes_that_are_chosen(render: Renderer, component: str) -> None:
+    chosen = render(
+        f"{component}.nodeSelector.pool=voice",
+        f"{component}.tolerations[0].key=voice",
+        f"{component}.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]"
+        ".matchExpressions[0].key=voice",
+    )
+    pod = pick(chosen, "Deployment", f"test-{component}")["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"pool": "voice"}, [{"key": "voice"}])
+    assert set(pod["affinity"]) == {"nodeAffinity"}
+    plain = pick(render(), "Deployment", f"test-{component}")["spec"]["template"]["spec"]
+    assert not {"nodeSelector", "tolerations"} & set(plain)
+
+
+def test_the_gateway_s_service_is_annotated_for_what_stands_before_it(render: Renderer) -> None:
+    service = pick(render("gateway.service.annotations.example\\.com/internal=yes"), "Service", "test-gateway")
+    assert service["metadata"]["annotations"] == {"example.com/internal": "yes"}
+    assert "annotations" not in pick(render(), "Service", "test-gateway")["metadata"]
+
+
 def test_notes_tell_how_to_go_on(render: Renderer) -> None:
     notes = render.notes("controller.replicas=1")
     for told in ("serves all namespaces", "get lease test-controller", "Set controller.replicas to 2", "apiKeysSecret"):
         assert told in notes
     assert "serves the namespace agents" in render.notes("watchNamespace=agents")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ([], ["apply -n NAMESPACE ", "?agent=NAMESPACE/NAME (Public agents)"]),
+        (["watchNamespace=agents"], ["apply -n agents ", "?agent=NAME (Public agents)\n"]),
+        (
+            ["gateway.defaultNamespace=shop"],
+            ["apply -n shop ", "?agent=NAME (Public agents in shop; others: ?agent=NAMESPACE/NAME)"],
+        ),
+    ],
+    ids=["all namespaces", "one namespace", "a default namespace"],
+)
+def test_notes_name_the_namespace_that_agents_are_found_in(
+    render: Renderer, settings: list[str], told: list[str]
+) -> None:
+    notes = render.notes(*settings)
+    assert [words for words in told if words not in notes] == []
+
+
+def test_notes_do_not_speak_of_a_gateway_that_does_not_run(render: Renderer) -> None:
+    notes = render.notes("gateway.replicas=0")
+    assert not [word for word in ("port-forward", "localhost", "apiKeysSecret") if word in notes]
+    assert "apply -n NAMESPACE" in notes
 
 
 @pytest.mark.parametrize(
@@ -151,6 +239,10 @@ def test_notes_tell_how_to_go_on(render: Renderer) -> None:
         ("images.pullPolicy=No", "/images/pullPolicy"),
         ("gatway.replicas=1", "gatway"),
         ("watchNamespace=Shop", "/watchNamespace"),
+        ("gateway.apiKeysSecret=Keys", "/gateway/apiKeysSecret"),
+        ("gateway.publicCallsPerMinute=0", "/gateway/publicCallsPerMinute"),
+        ("gateway.maxPendingPerAgent=10001", "/gateway/maxPendingPerAgent"),
+        ("watchNamespace=agents,gateway.defaultNamespace=shop", "leave gateway.defaultNamespace out"),
         ("monitoring.enabled=true", "set it to the namespace that Prometheus runs in"),
     ],
     ids=[
@@ -159,6 +251,10 @@ def test_notes_tell_how_to_go_on(render: Renderer) -> None:
         "an unknown pull policy",
         "a misspelt section",
         "a name that no namespace has",
+        "a name that no Secret has",
+        "no calls",
+        "too many that wait",
+        "a namespace that is not served",
         "monitoring from nowhere",
     ],
 )

@@ -11,13 +11,18 @@ from tests.chart.rendering import Documents, Renderer
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {"cluster-wide": [], "one-namespace": ["watchNamespace=agents"]}
 
+AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
+"""How Kubernetes finds rules for its own roles: its documentation, RBAC authorization, aggregated ClusterRoles."""
+
 Rights = dict[str, dict[str, dict[str, list[str]]]]
 
 
 def rights(documents: Documents) -> Rights:
     """By subject, by where (a namespace or the cluster), by what: the verbs."""
     roles = {
-        place(document): document["rules"] for document in documents if document["kind"] in ("Role", "ClusterRole")
+        place(document): document["rules"]
+        for document in documents
+        if document["kind"] in ("Role", "ClusterRole") and not added_to(document)
     }
     found: Rights = {}
     for binding in documents:
@@ -32,6 +37,12 @@ def rights(documents: Documents) -> Rights:
                 add(where, rule)
     assert not roles, "a role that nobody has"
     return found
+
+
+def added_to(document: dict[str, Any]) -> set[str]:
+    """Roles of Kubernetes' own that a ClusterRole's rules are added to."""
+    labels = document["metadata"]["labels"]
+    return {label.removeprefix(AGGREGATE) for label in labels if label.startswith(AGGREGATE)}
 
 
 def place(document: dict[str, Any]) -> tuple[str, str, str]:
@@ -54,6 +65,19 @@ def add(where: dict[str, list[str]], rule: dict[str, Any]) -> None:
 def test_rights_are_exactly_those_of_the_golden_list(render: Renderer, case: str, settings: list[str]) -> None:
     golden = yaml.safe_load((GOLDEN / f"rights-{case}.yaml").read_text())
     assert rights(render(*settings)) == golden
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_holders_of_kubernetes_own_roles_may_see_and_declare_agents(render: Renderer, settings: list[str]) -> None:
+    found: dict[str, dict[str, list[str]]] = {}
+    for document in render(*settings):
+        if document["kind"] != "ClusterRole" or not (roles := added_to(document)):
+            continue
+        for rule in document["rules"]:
+            add(found.setdefault({3: "view", 2: "edit"}[len(roles)], {}), rule)
+        assert roles in ({"view", "edit", "admin"}, {"edit", "admin"}), "who may more may all that others may"
+        assert document["metadata"]["name"].startswith("system:test-"), "releases do not share it"
+    assert found == yaml.safe_load((GOLDEN / "rights-of-teams.yaml").read_text())
 
 
 @pytest.mark.parametrize("case", CASES)

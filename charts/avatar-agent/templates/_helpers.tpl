@@ -34,3 +34,23 @@ capabilities: {drop: [ALL]}
 {{- define "avatar-agent.scope" -}}
 {{ if .Values.watchNamespace }}Role{{ else }}ClusterRole{{ end }}
 {{- end }}
+
+{{/* Where the gateway looks for an agent that is named without its namespace. */}}
+{{- define "avatar-agent.defaultNamespace" -}}
+{{- $served := .Values.watchNamespace }}
+{{- $wanted := .Values.gateway.defaultNamespace }}
+{{- if and $served $wanted (ne $served $wanted) }}
+{{- fail (printf "gateway.defaultNamespace is %s, and of watchNamespace %s alone are agents served: leave gateway.defaultNamespace out" $wanted $served) }}
+{{- end }}
+{{- $wanted | default $served | default .Release.Namespace }}
+{{- end }}
+
+{{/* On which nodes a pod may run, but for its affinity. */}}
+{{- define "avatar-agent.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
