@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET
+from tests.unit.controller.builders import SPEC
 from tests.unit.controller.world import KEY, World, played
 
 
@@ -38,5 +39,36 @@ def test_its_children_are_made_once_more_at_most(monkeypatch: pytest.MonkeyPatch
         refused = world.server.asked["apply", "AvatarAgent"]
         await asyncio.sleep(600)
         assert world.server.asked["apply", "AvatarAgent"] == refused
+
+    played(monkeypatch, scenario)
+
+
+def test_a_deployment_that_somebody_deletes_comes_back_and_its_agent_is_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        assert world.server.asked["get", "AvatarAgent"] == 0
+        for deletions in (1, 2):
+            world.server.remove(DEPLOYMENT, "shop", "ava-worker")
+            await world.rolled_out()
+            assert world.server.names(DEPLOYMENT) == {"ava-worker"}
+            assert world.server.asked["get", "AvatarAgent"] == deletions
+
+    played(monkeypatch, scenario)
+
+
+def test_a_namesake_that_was_not_told_of_either_is_another_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await world.rolled_out()
+        world.server.remove(AVATAR_AGENT, "shop", "ava")
+        metadata = {"namespace": "shop", "name": "ava", "uid": "uid-new", "creationTimestamp": "2026-01-09T00:00:00Z"}
+        written = world.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC})
+        collect_garbage(world)
+        await world.reconcile()
+        assert world.agents.get(KEY) is None
+        world.agents.see(written)
+        await world.rolled_out()
+        assert world.workers["metadata"]["ownerReferences"][0]["uid"] == "uid-new"
 
     played(monkeypatch, scenario)
