@@ -7,14 +7,12 @@ import pytest
 
 from agentspec import ConditionType, Demand
 from agentspec.wire import WorkerStatus
-from controller.cluster.client import ApiError
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET, SECRET
+from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
 from controller.observation import Key, ProviderVerdict
 from controller.policy.rollout import STILL_SECONDS
 from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS
 from controller.report import NUMBERS_SECONDS
 from tests.unit.controller.builders import TAVUS, status
-from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import KEY, World, played
 
 CREDENTIALS = "avataragents.io/credentials"
@@ -336,35 +334,5 @@ def test_a_namesake_of_a_deleted_agent_is_another_agent(monkeypatch: pytest.Monk
         await world.rolled_out()
         assert template(world)["metadata"]["annotations"][CREDENTIALS] != before, "nobody compares agents' values"
         assert world.workers["metadata"]["ownerReferences"][0]["uid"] == "uid-other"
-
-    played(monkeypatch, scenario)
-
-
-def test_an_api_server_that_is_away_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(world: World) -> None:
-        world.server.failures["get", "Secret"] = UNREACHABLE
-        with pytest.raises(ApiError):
-            await world.reconcile()
-        assert world.server.written == []
-        world.server.failures.clear()
-        await asyncio.sleep(ANSWERED_SECONDS)
-        await world.reconcile()
-        assert world.replicas == 1
-
-    played(monkeypatch, scenario)
-
-
-def test_a_secret_that_may_not_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(world: World) -> None:
-        await world.rolled_out()
-        before = world.workers
-        world.server.failures["get", "Secret"] = ApiError(403, "Forbidden", "GET", 'secrets "openai" is forbidden')
-        await asyncio.sleep(ANSWERED_SECONDS)
-        await world.rolled_out()
-        held, reason, message = world.condition(ConditionType.CREDENTIALS_VALID)
-        assert (held, reason) == ("False", "SecretUnreadable")
-        assert "is forbidden" in message
-        assert world.workers == before
-        assert world.server.find(SECRET, "shop", "openai") is not None
 
     played(monkeypatch, scenario)
