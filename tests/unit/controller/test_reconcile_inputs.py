@@ -1,6 +1,7 @@
 """What a reconcile makes of inputs that cannot be read, or of which nobody can say yet whether they are good."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.unit.controller.world import KEY, World, played
 READ_AGAIN_SECONDS = 25.0
 """After so long what is named has been read again."""
 UNWELL = ApiError(500, "InternalError", "GET", "kms: unavailable")
-ROOMY = {"scaling": {"maxWorkers": 5, "freeSlots": 0}, "worker": {"callsPerWorker": 1}}
+ROOMY: dict[str, Any] = {"scaling": {"maxWorkers": 5, "freeSlots": 0}, "worker": {"callsPerWorker": 1}}
 
 
 async def served(world: World) -> None:
