@@ -81,8 +81,8 @@ class Controller:
             metrics=self._metrics,
             authentication=GatewayAuthentication(client, settings.gateway_service_account),
             changed=self._queue.add,
-            alive=self._stuck,
-            ready=self._not_ready,
+            stuck=self._stuck,
+            not_ready=self._not_ready,
             leading=lambda: self._leadership.held,
             knowing=lambda: self._taken_up,
         )

@@ -36,19 +36,19 @@ class ControllerServer:
         metrics: Metrics,
         authentication: GatewayAuthentication,
         changed: Callable[[Key], None],
-        alive: Callable[[], str],
-        ready: Callable[[], str],
+        stuck: Callable[[], str],
+        not_ready: Callable[[], str],
         leading: Callable[[], bool],
         knowing: Callable[[], bool],
     ) -> None:
-        """`alive` and `ready` return what is wrong, or nothing; `leading`: this is the controller that works;
+        """`stuck` and `not_ready` return what is wrong, or nothing; `leading`: this is the controller that works;
         `knowing`: it has heard every agent's workers, before which idle ones would seem to have no slots."""
         self._fleet = fleet
         self._metrics = metrics
         self._authentication = authentication
         self._changed = changed
-        self._alive = alive
-        self._ready = ready
+        self._stuck = stuck
+        self._not_ready = not_ready
         self._leading = leading
         self._knowing = knowing
 
@@ -70,10 +70,10 @@ class ControllerServer:
             await runner.cleanup()
 
     async def _livez(self, _: web.Request) -> web.Response:
-        return _health(self._alive())
+        return _health(self._stuck())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _health(self._ready())
+        return _health(self._not_ready())
 
     async def _exposition(self, _: web.Request) -> web.Response:
         body = generate_latest(self._metrics.registry)

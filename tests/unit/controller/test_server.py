@@ -46,8 +46,8 @@ class Scene:
             metrics=Metrics(),
             authentication=cast(GatewayAuthentication, self.authentication),
             changed=self.changed.append,
-            alive=lambda: self.stuck,
-            ready=lambda: self.not_ready,
+            stuck=lambda: self.stuck,
+            not_ready=lambda: self.not_ready,
             leading=lambda: self.leading,
             knowing=lambda: self.knowing,
         )
@@ -82,7 +82,7 @@ async def test_health_tells_what_is_wrong(scene: Scene) -> None:
     assert await scene.get("/livez") == (200, "ok\n")
     assert await scene.get("/readyz") == (200, "ok\n")
     scene.stuck = "the watch of Pod was last heard 200 s ago"
-    scene.not_ready = "AvatarAgents have not been listed yet"
+    scene.not_ready = "not listed yet: NetworkPolicy (if this stays, the log says why)"
     assert await scene.get("/livez") == (503, f"{scene.stuck}\n")
     assert await scene.get("/readyz") == (503, f"{scene.not_ready}\n")
 
