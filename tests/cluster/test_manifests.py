@@ -147,7 +147,7 @@ def is_explained(agent: Document) -> bool:
     generation: int = agent["metadata"]["generation"]
     return (
         ready is not None
-        and ready.reason is not Reason.WORKERS_STARTING
+        and ready.reason not in (Reason.WORKERS_STARTING, Reason.CREDENTIALS_UNTRIED)
         and agent["status"]["observedGeneration"] == generation
     )
 
