@@ -177,9 +177,10 @@ def settled(agent: dict[str, Any], workers: int = 1, calls: int = 0) -> bool:
     what it knew until the next one has looked.
     """
     told = agent.get("status", {})
-    conditions = {item["type"]: item["status"] for item in told.get("conditions", [])}
+    ready, progressing = _condition(agent, ConditionType.READY), _condition(agent, ConditionType.PROGRESSING)
     return (
-        (conditions.get("Ready"), conditions.get("Progressing")) == ("True", "False")
+        (ready.get("status"), progressing.get("reason")) == ("True", "RolledOut")
+        and all(condition["status"] != "Unknown" for condition in told["conditions"])
         and told["observedGeneration"] == agent["metadata"]["generation"]
         and told["workers"] == {**dict.fromkeys(("desired", "ready", "registered", "updated"), workers), "draining": 0}
         and told["slots"]["total"] - told["slots"]["free"] == told["calls"]["active"] == calls
