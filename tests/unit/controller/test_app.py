@@ -211,8 +211,8 @@ async def test_a_kopf_that_fails_ends_the_work_with_an_error(
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
         "Resource observer has failed: a fault of kopf's"
     ]
-    # kopf leaves the failed task behind. Python 3.11 tells of it with a traceback, and cannot if that is in the midst of
-    # parsing another module: "AST constructor recursion depth mismatch".
+    # kopf leaves the failed task behind. Python 3.11 tells of it with a traceback, and cannot in the midst of parsing
+    # another module: "AST constructor recursion depth mismatch".
     gc.collect()
 
 
