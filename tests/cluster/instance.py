@@ -13,6 +13,7 @@ from devkit import binaries, livekit
 from devkit import cluster as clusters
 from devkit.cluster import Cluster
 from devkit.instance import Layout, load
+from devkit.locks import lock
 from devkit.progress import LogProgress
 from devkit.tools import LIVEKIT
 from tests.cluster.standin import NODE
@@ -20,11 +21,20 @@ from tests.cluster.standin import NODE
 REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASE_NAMESPACE = "avatar-agent-system"
 SERVED_SECONDS = 60.0
+IN_USE_SECONDS = 30.0
 
 
 @contextmanager
 def instance(name: str) -> Iterator[Cluster]:
-    """An API server, LiveKit beside it, the CRD, and a Node object that pods can be bound to; gone afterwards."""
+    """An API server, LiveKit beside it, the CRD, and a Node object that pods can be bound to; gone afterwards.
+
+    It is this run's alone: another run on this machine waits for a while, and then fails, rather than take it down.
+    """
+    with lock(f"tests-{name}", IN_USE_SECONDS):
+        yield from _instance(name)
+
+
+def _instance(name: str) -> Iterator[Cluster]:
     progress = LogProgress()
     clusters.down(name)  # a killed run may have left one, with its agents
     made = clusters.up(name, progress, api_only=True)
