@@ -6,7 +6,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 from devkit.demo.caller import Caller, call
 from devkit.demo.conversation import SAME, ask
@@ -18,15 +17,6 @@ QUESTION = "أَيْنَ يَقَعُ مَكْتَبُكُمْ؟"
 FACT = "يَقَعُ مَكْتَبُنَا فِي مَدِينَةِ دِمَشْقَ، فِي شَارِعِ بَغْدَادَ."
 AVATAR = "tavus-avatar-agent"
 """Identity of the avatar in a call's room."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What the gateway answers to a request for a call that it does not open."""
-
-    status: int
-    reason: str
-    message: str
 
 
 async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: str) -> Caller:
@@ -58,9 +48,9 @@ async def comes_true(fact: Callable[[], object], seconds: float, what: str) -> N
     await asyncio.to_thread(agents.eventually, fact, seconds, what)
 
 
-def refused(platform: Platform, agent: str) -> Refusal:
-    """What the next caller is told; the gateway has heard of the agent's change within the time given."""
-    found: list[Refusal] = []
+def refused(platform: Platform, agent: str) -> tuple[str, str]:
+    """Why the agent takes no calls: reason and message of the gateway's 409, once it has heard of the agent's state."""
+    found: list[tuple[str, str]] = []
 
     def asked() -> bool:
         found[:] = _request(platform, agent)
@@ -70,8 +60,8 @@ def refused(platform: Platform, agent: str) -> Refusal:
     return found[0]
 
 
-def _request(platform: Platform, agent: str) -> list[Refusal]:
-    """Ask for a call that nobody enters: the refusal, if it is one."""
+def _request(platform: Platform, agent: str) -> list[tuple[str, str]]:
+    """Ask for a call that nobody enters: its refusal, if the agent's state is what refuses it."""
     headers = {"Content-Type": "application/json", "Origin": platform.gateway}
     body = json.dumps({"agent": agent, "name": "Layla"}).encode()
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
@@ -81,5 +71,4 @@ def _request(platform: Platform, agent: str) -> list[Refusal]:
     except urllib.error.HTTPError as answer:
         with answer:
             error = json.load(answer)["error"]
-            # A caller who asked too often is told that instead.
-            return [Refusal(answer.code, error["reason"], error["message"])] if answer.code != 429 else []
+            return [(error["reason"], error["message"])] if answer.code == 409 else []

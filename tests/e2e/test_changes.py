@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from agentspec.names import AGENT_LABEL
 from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
+from tests.e2e.browser import told_on_the_page
 from tests.e2e.callers import answered, comes_true, greeted, refused, says
 from tests.e2e.conftest import Platform
 
@@ -64,7 +66,7 @@ def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_it
 
 
 def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_again_afterwards(
-    platform: Platform,
+    platform: Platform, tmp_path: Path
 ) -> None:
     product = platform.product
     agent = agents.one_slot(platform.targets, "paused")
@@ -76,9 +78,9 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
             draining = ("True", "Draining", "spec.suspend is true: 1 worker finishes its calls and leaves.")
             await comes_true(lambda: agents.condition(product, name, "Progressing") == draining, 30, "it drains")
             assert agents.condition(product, name, "Ready")[:2] == ("False", "Suspended")
-            refusal = await asyncio.to_thread(refused, platform, name)
-            assert (refusal.status, refusal.reason) == (409, "Suspended")
-            assert "write spec.suspend: false" in refusal.message
+            reason, message = await asyncio.to_thread(refused, platform, name)
+            assert reason == "Suspended"
+            assert "write spec.suspend: false" in message
             await comes_true(lambda: not agents.serving(product, name), 30, "its worker serves no more")
             await answered(caller)
             assert calls(platform, name)["active"] == 1
@@ -98,6 +100,8 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
         assert {kind: uids(platform, kind, name) for kind in kinds} == before
         (deployment,) = product.items("deployments", f"{AGENT_LABEL}={name}")
         assert deployment["spec"]["replicas"] == 0
+        closed = ("Suspended", "This agent is closed at the moment. Please try again later.")
+        assert told_on_the_page(platform, name, tmp_path / "profile") == closed
         product.apply([suspended(agent, False)])
         product.wait_ready(name, agents.READY_SECONDS)
         asyncio.run(one_call(name))
@@ -132,8 +136,8 @@ def test_of_two_agents_with_one_name_the_younger_waits_for_the_older_to_go(platf
         status, reason, message = agents.condition(product, name, "NameUnique")
         assert (status, reason) == ("False", "NameTaken")
         assert "agents/elder is older" in message
-        refusal = refused(platform, name)
-        assert (refusal.status, refusal.reason) == (409, "NameTaken")
-        assert "Write another spec.agentName" in refusal.message
+        reason, message = refused(platform, name)
+        assert reason == "NameTaken"
+        assert "Write another spec.agentName" in message
         assert agents.workers(product, name) == []
         asyncio.run(delete_under_a_call())

@@ -1,29 +1,16 @@
 """The call page in a real browser: a person types a name, presses Start call, hears the agent and sees it move."""
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.e2e import agents
+from tests.e2e.browser import browser_page, page_on_localhost
 from tests.e2e.conftest import Platform
-from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(400)
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-]
 # What the browser plays and shows, measured beside the page's own script: the loudest of every element that plays
 # sound, and how many of the picture's pixels change between two looks.
 HEARD = """async () => {
@@ -61,33 +48,6 @@ MOVED = """async () => {
   for (let i = 0; i < before.length; i += 4) changed += Math.abs(before[i] - after[i]) > 24;
   return changed;
 }"""
-
-
-@contextmanager
-def page_on_localhost(platform: Platform) -> Iterator[str]:
-    """The gateway at an address where browsers allow a microphone."""
-    port = free_port()
-    with subprocess.Popen(platform.product.forward_gateway(port), stdout=subprocess.PIPE, text=True) as forward:
-        try:
-            assert forward.stdout is not None
-            assert "Forwarding" in forward.stdout.readline()
-            yield f"http://localhost:{port}"
-        finally:
-            forward.terminate()
-
-
-@contextmanager
-def browser_page(profile: Path) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(profile), executable_path=CHROMIUM, headless=True, args=FLAGS, permissions=["microphone"]
-        )
-        try:
-            page = context.pages[0]
-            page.set_default_timeout(60_000)
-            yield page
-        finally:
-            context.close()
 
 
 @pytest.mark.parametrize(
