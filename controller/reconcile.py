@@ -72,7 +72,7 @@ class Reconciler:
         decision = self._parts.fleet.decide(key, time.monotonic(), stopped=stopped)
         outcome = await self._parts.applier.apply(owner, spec, inputs, decision)
         verdicts = self._verdicts(key, spec, inputs, name, running, decision, refused=outcome.refused)
-        early = await self._report(agent, spec, verdicts, decision)
+        early = None if _stands(agent, inputs) else await self._report(agent, spec, verdicts, decision)
         if outcome.error is not None:
             raise outcome.error
         if outcome.again_in is not None or not inputs.usable:
@@ -206,3 +206,9 @@ class Reconciler:
             selector=children_selector(agent.key.name),
             counts=counts,
         )
+
+
+def _stands(agent: AgentSeen, inputs: Inputs) -> bool:
+    """What an earlier controller said of this very manifest stands until the keys have been tried, within seconds."""
+    untried = inputs.credentials.reason is Reason.CREDENTIALS_UNTRIED
+    return untried and agent.generation == agent.status.get("observedGeneration")

@@ -299,6 +299,24 @@ def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(monk
     played(monkeypatch, scenario)
 
 
+def test_what_was_said_stands_while_another_controller_tries_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        await ready(world)
+        written = len(world.server.written)
+        world.providers.verdict = ProviderVerdict.AWAITED
+        await world.reconcile()
+        assert len(world.server.written) == written
+        world.providers.verdict = ProviderVerdict.REJECTED
+        await world.reconcile()
+        assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "False"
+        world.put_agent(language="ar")
+        world.providers.verdict = ProviderVerdict.AWAITED
+        await world.reconcile()
+        assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "Unknown", "of this one nothing was said yet"
+
+    played(monkeypatch, scenario)
+
+
 _FACTS = ("selector", "agentName", "workers")
 
 
