@@ -104,7 +104,11 @@ class PodSettings(Model):
         ),
     ] = Field(default="", description="PriorityClass of the pods; empty: the cluster's default.")
     image_pull_secrets: list[LocalRef] = Field(
-        default_factory=list, max_length=8, description="Secrets with which the node pulls the worker image."
+        default_factory=list,
+        max_length=8,
+        # As in a pod: with a name twice Kubernetes would take neither the Deployment nor say why.
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="Secrets with which the node pulls the worker image, each once.",
     )
     annotations: dict[str, Annotated[str, Field(max_length=1024)]] = Field(
         default_factory=dict,

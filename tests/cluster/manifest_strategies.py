@@ -52,6 +52,30 @@ def specs(there: There) -> st.SearchStrategy[Spec]:
     return faults.flatmap(lambda count: _with_faults(_sound(there), count))
 
 
+def certain(there: There) -> list[Spec]:
+    """Specs that lead to each explanation that a manifest alone can lead to. What is drawn may miss some: the strings
+    and numbers that hypothesis tries depend on the modules that happen to be loaded.
+    """
+    livekit, openai = {"name": "livekit"}, {"name": "openai"}
+    away = "ws://127.0.0.1:1"
+
+    def spec(url: str = there.livekit_url, keys: Spec = livekit, base: str = there.openai_url, **more: Any) -> Spec:
+        voice = {"openai": {"baseURL": base, "credentialsSecretRef": openai}}
+        return {"livekit": {"url": url, "credentialsSecretRef": keys}, "voice": voice, **more}
+
+    def texts(*names: str) -> Spec:
+        return {"knowledge": [{"configMapRef": {"name": name}} for name in names]}
+
+    too_long = ".".join(["a" * 60] * 5) + "/x"
+    return [
+        *(spec(), spec(suspend=True), spec(agentName="twice"), spec(agentName="twice")),
+        *(spec(dispatch={"roomNamePattern": "("}), spec(worker={"pod": {"nodeSelector": {too_long: "a"}}})),
+        *(spec(keys={"name": MISSING}), spec(keys=openai), spec(url=away), spec(base="http://127.0.0.1:1/v1")),
+        *(spec(**texts(MISSING)), spec(**texts("empty")), spec(**texts("large"))),
+        spec(persona={"greetingRef": {"name": "texts", "key": MISSING}}),
+    ]
+
+
 def _sound(there: There) -> st.SearchStrategy[Spec]:
     """Specs that the schema has no reason to refuse, some of which cannot work."""
     secret = st.sampled_from(["livekit", "openai", "livekit", "openai", MISSING, "a.b-c"]).map(

@@ -134,6 +134,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (toleration(key="a", value="-"), "write a label's value: at most 63 letters"),
     (pod(nodeSelector={"a": "b c"}), "write a label's value: at most 63 letters"),
     (pod(nodeSelector={"a/b/c": "d"}), "write keys such as disktype or example.com/zone"),
+    (pod(imagePullSecrets=[{"name": "registry"}, {"name": "registry"}]), "Duplicate value"),
     (pod(annotations={"": "x"}), "write keys such as disktype or example.com/zone"),
     (pod(annotations={"avataragents.io/credentials": "x"}), "they are the operator's own, or could weaken the pod"),
     (
