@@ -6,6 +6,7 @@ from typing import Any
 
 from agentspec import AvatarAgentSpec, DispatchMode
 from controller.cluster.client import Document
+from controller.desired.identity import Owner
 from controller.observation import Key
 from controller.policy.names import Claim, holder, server_of
 from controller.policy.specification import read_spec
@@ -27,6 +28,11 @@ class AgentSeen:
     spec: AvatarAgentSpec | Verdict = field(compare=False)
     """Typed, or why it cannot be used."""
     status: Mapping[str, Any]
+
+    @property
+    def owner(self) -> Owner:
+        """What its children belong to."""
+        return Owner(self.key.namespace, self.key.name, self.uid)
 
     @property
     def claim(self) -> Claim | None:

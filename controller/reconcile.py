@@ -10,7 +10,6 @@ from controller.agents import Agents, AgentSeen
 from controller.apply import Applier
 from controller.cluster.children import Children
 from controller.cluster.observe import children_selector
-from controller.desired.identity import Owner
 from controller.fleet import AgentFleet, Fleet
 from controller.inputs import InputReader, Inputs
 from controller.metrics import Metrics
@@ -62,7 +61,6 @@ class Reconciler:
         spec = agent.spec
         if isinstance(spec, Verdict):
             return await self._unusable(agent, spec)
-        owner = Owner(key.namespace, key.name, agent.uid)
         if agent.generation != agent.status.get("observedGeneration"):
             self._parts.inputs.hurry(key)
         inputs = await self._parts.inputs.read(key, agent.uid, spec)
@@ -70,7 +68,7 @@ class Reconciler:
         name = self._name(agent)
         stopped = spec.suspend or name.status is ConditionStatus.FALSE
         decision = self._parts.fleet.decide(key, time.monotonic(), stopped=stopped)
-        outcome = await self._parts.applier.apply(owner, spec, inputs, decision)
+        outcome = await self._parts.applier.apply(agent.owner, spec, inputs, decision)
         verdicts = self._verdicts(key, spec, inputs, name, running, decision, refused=outcome.refused)
         early = None if _stands(agent, inputs) else await self._report(agent, spec, verdicts, decision)
         if outcome.error is not None:
@@ -85,22 +83,22 @@ class Reconciler:
     async def take_up(self, agents: Iterable[AgentSeen]) -> None:
         """Listen to every agent's workers, before anything is decided: which names are in use is known by all of them
         alone. Bounded."""
-        usable = [agent for agent in agents if not agent.deleted and isinstance(agent.spec, AvatarAgentSpec)]
-        for agent in usable:
-            assert isinstance(agent.spec, AvatarAgentSpec)
-            self._follow(agent, agent.spec)
-        await asyncio.gather(*(self._parts.streams.heard(agent.key) for agent in usable))
+        followed = []
+        for agent in agents:
+            if not agent.deleted and isinstance(agent.spec, AvatarAgentSpec):
+                self._follow(agent, agent.spec)
+                followed.append(agent.key)
+        await asyncio.gather(*(self._parts.streams.heard(key) for key in followed))
 
     async def _leave(self, key: Key, agent: AgentSeen | None) -> float | None:
         """The agent is gone, or about to be: its workers leave, and as long as they take calls its name is in use."""
-        parts, pods = self._parts, self._parts.children.pods(key)
+        parts = self._parts
         for memory in (parts.inputs, parts.children, parts.applier, parts.reporter, parts.metrics):
             memory.forget(key)
-        if key in parts.fleet.agents and not all(pod.terminating for pod in pods):
-            parts.fleet.see_pods(key, pods)
-            parts.streams.follow(key, pods)
+        if key in parts.fleet.agents and not all(pod.terminating for pod in parts.children.pods(key)):
+            self._follow_workers(key)
             if agent is not None:  # its deletion waits for somebody's finalizer, and the garbage collector for it
-                await parts.applier.stop(Owner(key.namespace, key.name, agent.uid))
+                await parts.applier.stop(agent.owner)
             return NOT_READY_SECONDS
         parts.fleet.forget(key)
         parts.streams.follow(key, ())
@@ -116,7 +114,7 @@ class Reconciler:
         spec = fleet.agents[key].spec
         await self._observe(agent, spec)
         decision = fleet.decide(key, time.monotonic(), stopped=spec.suspend)
-        outcome = await self._parts.applier.apply(Owner(key.namespace, key.name, agent.uid), spec, None, decision)
+        outcome = await self._parts.applier.apply(agent.owner, spec, None, decision)
         early = await self._report(agent, spec, verdicts, decision)
         if outcome.error is not None:
             raise outcome.error
@@ -135,8 +133,7 @@ class Reconciler:
 
     async def _observe(self, agent: AgentSeen, spec: AvatarAgentSpec) -> DeploymentSeen | None:
         """Take up what there is; gives the Deployment of its workers."""
-        owner = Owner(agent.key.namespace, agent.key.name, agent.uid)
-        running = await self._parts.applier.own_deployment(agent.key, owner)
+        running = await self._parts.applier.own_deployment(agent.key, agent.owner)
         record = self._follow(agent, spec)
         record.replicas = None if running is None else running.replicas
         record.template = "" if running is None else running.template
@@ -144,11 +141,14 @@ class Reconciler:
         return running
 
     def _follow(self, agent: AgentSeen, spec: AvatarAgentSpec) -> AgentFleet:
-        key, pods = agent.key, self._parts.children.pods(agent.key)
-        record = self._parts.fleet.declare(key, agent.uid, spec)
+        record = self._parts.fleet.declare(agent.key, agent.uid, spec)
+        self._follow_workers(agent.key)
+        return record
+
+    def _follow_workers(self, key: Key) -> None:
+        pods = self._parts.children.pods(key)
         self._parts.fleet.see_pods(key, pods)
         self._parts.streams.follow(key, pods)
-        return record
 
     def _verdicts(
         self,

@@ -14,7 +14,6 @@ from controller.agents import AgentSeen
 from controller.cluster.client import ApiError, Document, KubeClient
 from controller.cluster.events import post_transition
 from controller.cluster.kinds import AVATAR_AGENT
-from controller.desired.identity import Owner
 from controller.fleet import Counts
 from controller.observation import Key
 from controller.policy import conditions
@@ -109,15 +108,15 @@ class Reporter:
         self._written[key] = time.monotonic()
         self._noticed.pop(key, None)
         self._seen(answer)
-        await self._tell(key, agent.uid, transitions)
+        await self._tell(agent, transitions)
 
-    async def _tell(self, key: Key, uid: str, transitions: list[Condition]) -> None:
-        budgets = self._budgets.setdefault(key, {})
+    async def _tell(self, agent: AgentSeen, transitions: list[Condition]) -> None:
+        budgets = self._budgets.setdefault(agent.key, {})
         for condition in transitions:
             logger.info(
                 "condition changed",
                 extra={
-                    "agent": str(key),
+                    "agent": str(agent.key),
                     "condition": condition.type.value,
                     "status": condition.status.value,
                     "reason": condition.reason.value,
@@ -128,10 +127,9 @@ class Reporter:
             if occurrences is None:
                 continue
             try:
-                owner = Owner(key.namespace, key.name, uid)
-                await post_transition(self._client, owner, condition, occurrences, self._instance)
+                await post_transition(self._client, agent.owner, condition, occurrences, self._instance)
             except ApiError as error:
-                logger.warning("event not posted", extra={"agent": str(key), "error": str(error)})
+                logger.warning("event not posted", extra={"agent": str(agent.key), "error": str(error)})
 
 
 def _essence(status: Mapping[str, Any]) -> list[Any]:

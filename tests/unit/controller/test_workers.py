@@ -1,13 +1,22 @@
 """Whether workers are registered under the declared name, and what is said when not."""
 
+from typing import Any
+
 import pytest
 
 from agentspec import ConditionStatus, Reason
 from controller.observation import WorkerSeen
+from controller.policy.verdict import Verdict
 from controller.policy.workers import workers
 from tests.unit.controller.builders import status, worker
 
 TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
+
+
+def judged(**known: Any) -> Verdict:
+    """What is said of workers of an agent that nothing else is the matter with."""
+    fine = {"namespace": "shop", "registered_name": "ava", "livekit_url": "wss://livekit.example"}
+    return workers(**{**fine, "deployment_trouble": "", "obstacle": "", "suspended": False, "never": "", **known})
 
 
 @pytest.mark.parametrize(
@@ -160,50 +169,20 @@ def test_workers_registered(
     expected: tuple[ConditionStatus, Reason],
     told: str,
 ) -> None:
-    verdict = workers(
-        namespace="shop",
-        registered_name="ava",
-        livekit_url="wss://livekit.example",
-        wanted=wanted,
-        seen=seen,
-        deployment_trouble=trouble,
-        obstacle=obstacle,
-        suspended=False,
-        never="",
-    )
+    verdict = judged(wanted=wanted, seen=seen, deployment_trouble=trouble, obstacle=obstacle)
     assert (verdict.status, verdict.reason) == expected
     assert told in verdict.message
 
 
 def test_with_automatic_dispatch_workers_have_no_name() -> None:
-    verdict = workers(
-        namespace="shop",
-        registered_name="",
-        livekit_url="wss://livekit.example",
-        wanted=1,
-        seen=[worker(said=status(agent_name=""))],
-        deployment_trouble="",
-        obstacle="",
-        suspended=False,
-        never="",
-    )
+    verdict = judged(registered_name="", wanted=1, seen=[worker(said=status(agent_name=""))])
     assert verdict.status is TRUE
     assert "without a name (automatic dispatch)" in verdict.message
 
 
 def test_a_long_list_of_pods_is_cut() -> None:
     seen = [worker(f"pod-{number}", trouble="ImagePullBackOff") for number in range(9)]
-    verdict = workers(
-        namespace="shop",
-        registered_name="ava",
-        livekit_url="",
-        wanted=9,
-        seen=seen,
-        deployment_trouble="",
-        obstacle="",
-        suspended=False,
-        never="",
-    )
+    verdict = judged(wanted=9, seen=seen)
     assert verdict.message.count("ImagePullBackOff") == 3
 
 
@@ -231,34 +210,14 @@ def test_a_long_list_of_pods_is_cut() -> None:
     ],
 )
 def test_what_others_say_at_length_still_fits_into_a_condition(seen: list[WorkerSeen], trouble: str, told: str) -> None:
-    verdict = workers(
-        namespace="shop",
-        registered_name="ava",
-        livekit_url="",
-        wanted=9,
-        seen=seen,
-        deployment_trouble=trouble,
-        obstacle="",
-        suspended=False,
-        never="",
-    )
+    verdict = judged(wanted=9, seen=seen, deployment_trouble=trouble)
     assert told in verdict.message
     assert len(verdict.message) < 4000
 
 
 @pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["gone", "on their way"])
 def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[WorkerSeen]) -> None:
-    verdict = workers(
-        namespace="shop",
-        registered_name="ava",
-        livekit_url="",
-        wanted=0,
-        seen=seen,
-        deployment_trouble="",
-        obstacle="KnowledgeLoaded is true",
-        suspended=True,
-        never="",
-    )
+    verdict = judged(wanted=0, seen=seen, obstacle="KnowledgeLoaded is true", suspended=True)
     assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
     assert verdict.message == "spec.suspend is true: no worker takes calls."
 
@@ -273,17 +232,7 @@ def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list
     ],
 )
 def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
-    verdict = workers(
-        namespace="shop",
-        registered_name="ava",
-        livekit_url="",
-        wanted=1,
-        seen=[worker(trouble=trouble)],
-        deployment_trouble="",
-        obstacle="",
-        suspended=False,
-        never="",
-    )
+    verdict = judged(wanted=1, seen=[worker(trouble=trouble)])
     assert cure in verdict.message
     assert ".." not in verdict.message
 
@@ -300,15 +249,5 @@ def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
     ],
 )
 def test_where_no_call_starts_a_worker_none_is_promised(seen: list[WorkerSeen], told: str) -> None:
-    verdict = workers(
-        namespace="shop",
-        registered_name="ava",
-        livekit_url="",
-        wanted=0,
-        seen=seen,
-        deployment_trouble="",
-        obstacle="",
-        suspended=False,
-        never="Write 1 or more.",
-    )
+    verdict = judged(wanted=0, seen=seen, never="Write 1 or more.")
     assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, told)
