@@ -33,7 +33,7 @@ test: check unit cluster e2e ## Everything that must pass
 check: setup ## Lint, types, import rules, generated files
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy agentspec controller gateway worker devkit tests
+	$(PYTHON) -m mypy agentspec kube controller gateway worker devkit tests
 	.venv/bin/lint-imports
 	$(PYTHON) -m agentspec.crd --check
 	$(PYTHON) -m agentspec.reference --check

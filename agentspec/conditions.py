@@ -35,7 +35,7 @@ class ConditionType(StrEnum):
     WORKERS_REGISTERED = "WorkersRegistered"
     """Workers are registered with LiveKit under the declared agent name."""
     PROGRESSING = "Progressing"
-    """A roll-out is under way: not every worker runs the present configuration yet."""
+    """A rollout is under way: not every worker runs the present configuration yet."""
     SCALING_LIMITED = "ScalingLimited"
     """Calls need more workers than `scaling.maxWorkers` allows."""
 
@@ -61,7 +61,7 @@ class Reason(StrEnum):
     manage to (then the status is Unknown)."""
     CREDENTIALS_ACCEPTED = "CredentialsAccepted"
     """All keys were tried, and accepted."""
-    CREDENTIALS_UNTRIED = "CredentialsUntried"
+    CREDENTIALS_PENDING = "CredentialsPending"
     """LiveKit, OpenAI or Tavus is being asked whether it accepts its keys, and has not answered yet."""
     CREDENTIALS_REJECTED = "CredentialsRejected"
     """LiveKit, OpenAI or Tavus rejects the keys; the message says which."""
@@ -75,7 +75,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     """An older AvatarAgent has the name; this one starts when it becomes free."""
 
-    KNOWLEDGE_READ = "KnowledgeRead"
+    KNOWLEDGE_LOADED = "KnowledgeLoaded"
     """All texts were read."""
     NO_KNOWLEDGE_DECLARED = "NoKnowledgeDeclared"
     """The manifest names no knowledge."""
@@ -101,7 +101,7 @@ class Reason(StrEnum):
 
     REGISTERED = "Registered"
     """Workers are registered and take calls."""
-    NO_WORKERS_WANTED = "NoWorkersWanted"
+    NO_WORKERS_NEEDED = "NoWorkersNeeded"
     """No worker should run now; in mode Calls the next call starts one."""
     SCALED_TO_ZERO = "ScaledToZero"
     """The manifest asks for no worker, and no call would start one: nobody answers."""
@@ -118,9 +118,9 @@ class Reason(StrEnum):
     """Every worker runs the present configuration."""
     ROLLING_OUT = "RollingOut"
     """New workers are coming, old ones finish their calls; the message counts both."""
-    ROLL_OUT_AWAITED = "RollOutAwaited"
+    ROLLOUT_PENDING = "RolloutPending"
     """A change was seen, and is rolled out once it has stood still for a moment: what comes together makes one."""
-    ROLL_OUT_HELD_BACK = "RollOutHeldBack"
+    ROLLOUT_BLOCKED = "RolloutBlocked"
     """A change is not rolled out because something it needs is missing; what ran before goes on."""
 
     WITHIN_LIMITS = "WithinLimits"
@@ -133,7 +133,7 @@ _INPUTS: Final = (
     Reason.SECRET_NOT_FOUND,
     Reason.SECRET_KEY_MISSING,
     Reason.SECRET_UNREADABLE,
-    Reason.CREDENTIALS_UNTRIED,
+    Reason.CREDENTIALS_PENDING,
     Reason.CREDENTIALS_REJECTED,
     Reason.LIVEKIT_UNREACHABLE,
 )
@@ -159,7 +159,7 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ),
     ConditionType.CREDENTIALS_VALID: (Reason.CREDENTIALS_ACCEPTED, *_INPUTS, Reason.PROVIDER_UNREACHABLE),
     ConditionType.NAME_UNIQUE: (Reason.NAME_UNIQUE, Reason.NAME_TAKEN),
-    ConditionType.KNOWLEDGE_LOADED: (Reason.KNOWLEDGE_READ, Reason.NO_KNOWLEDGE_DECLARED, *_TEXTS),
+    ConditionType.KNOWLEDGE_LOADED: (Reason.KNOWLEDGE_LOADED, Reason.NO_KNOWLEDGE_DECLARED, *_TEXTS),
     ConditionType.AVATAR_AVAILABLE: (
         Reason.NO_AVATAR_DECLARED,
         Reason.AVATAR_SEATS_FREE,
@@ -168,17 +168,17 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ),
     ConditionType.WORKERS_REGISTERED: (
         Reason.REGISTERED,
-        Reason.NO_WORKERS_WANTED,
+        Reason.NO_WORKERS_NEEDED,
         Reason.SUSPENDED,
         Reason.DRAINING,
-        Reason.ROLL_OUT_HELD_BACK,
+        Reason.ROLLOUT_BLOCKED,
         *_WORKERS,
     ),
     ConditionType.PROGRESSING: (
         Reason.ROLLED_OUT,
         Reason.ROLLING_OUT,
-        Reason.ROLL_OUT_AWAITED,
-        Reason.ROLL_OUT_HELD_BACK,
+        Reason.ROLLOUT_PENDING,
+        Reason.ROLLOUT_BLOCKED,
         Reason.SUSPENDED,
         Reason.DRAINING,
     ),

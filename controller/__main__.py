@@ -9,11 +9,12 @@ import uuid
 
 import aiohttp
 
-from controller import logs
-from controller.app import Controller
-from controller.cluster.client import connect
-from controller.leadership import Leadership, OwnPod
-from controller.settings import Settings, SettingsError
+from controller.desired.identity import FIELD_MANAGER
+from controller.runtime import logs
+from controller.runtime.app import Controller
+from controller.runtime.leadership import Leadership, OwnPod
+from controller.runtime.settings import Settings, SettingsError
+from kube.client import connect
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ async def run(settings: Settings) -> bool:
     pod = None
     if settings.pod_name is not None and settings.pod_namespace is not None:
         pod = OwnPod(settings.pod_namespace, settings.pod_name)
-    async with connect() as client, connect() as lease_client, _session() as session:
+    async with connect(FIELD_MANAGER) as client, connect(FIELD_MANAGER) as lease_client, _session() as session:
         leadership = Leadership(lease_client, settings.lease_namespace, settings.lease_name, _identity(), pod)
         client.write_only_while(lambda: leadership.held)
         return await Controller(settings, client, session, leadership).run()

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, Reason
 from controller.cluster.children import Children
-from controller.cluster.client import ApiError, Document
+from controller.cluster.shared_objects import SharedObjects
 from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import deployment, digest_of, pod_template
 from controller.desired.identity import Owner
 from controller.desired.poddisruptionbudget import pod_disruption_budget
-from controller.fleet import Fleet, deletion_costs
-from controller.inputs import Inputs
+from controller.fleet.fleet import Fleet, deletion_costs
+from controller.inputs.reader import Inputs
 from controller.metrics import Metrics
-from controller.observation import DeploymentSeen, Key
+from controller.observation import Key, ObservedDeployment
 from controller.policy.ownership import foreign, owned
 from controller.policy.rollout import settle
 from controller.policy.scale import Decision
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import AT_LENGTH, quoted
-from controller.shared import SharedObjects
+from kube.client import ApiError, Document
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Applier:
         self._made.pop(key, None)
         self._failing.pop(key, None)
 
-    async def own_deployment(self, key: Key, owner: Owner) -> DeploymentSeen | None:
+    async def own_deployment(self, key: Key, owner: Owner) -> ObservedDeployment | None:
         """The workers' Deployment, if it was made for this very agent. Raises ApiError."""
         found = self._children.deployments.get(key, owner.worker_name)
         if found is None and self._children.pods(key):
@@ -161,7 +161,7 @@ class Applier:
         return Made(configuration, template)
 
     def _waits(self, key: Key, digest: str) -> float:
-        """Seconds until another pod template may be rolled out: several changes in a burst make one roll-out. Where
+        """Seconds until another pod template may be rolled out: several changes in a burst make one rollout. Where
         nothing runs nothing is rolled out: what starts starts from what is wanted now."""
         agent = self._fleet.agents[key]
         if not agent.replicas or agent.template == digest:

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controller.agents import AgentSeen
-from controller.fleet import Counts
+from controller.cluster.agents import ObservedAgent
+from controller.fleet.fleet import Counts
 from controller.observation import Key
 from controller.policy.scale import Decision, ScaleReason
 
@@ -74,7 +74,7 @@ class Metrics:
         self._reconciles.labels(outcome).inc()
         self._reconcile_seconds.observe(seconds)
 
-    def leads(self, waiting: Callable[[], int], agents: Callable[[], Iterable[AgentSeen]]) -> None:
+    def leads(self, waiting: Callable[[], int], agents: Callable[[], Iterable[ObservedAgent]]) -> None:
         """This controller works from now on: `waiting` gives the queue's length, `agents` all that it serves."""
         self._leading.set(1)
         self._queue.set_function(waiting)
@@ -111,7 +111,7 @@ class Metrics:
 class _Conditions(Collector):
     """Counts agents by condition when asked."""
 
-    def __init__(self, agents: Callable[[], Iterable[AgentSeen]]) -> None:
+    def __init__(self, agents: Callable[[], Iterable[ObservedAgent]]) -> None:
         self._agents = agents
 
     def describe(self) -> Iterable[GaugeMetricFamily]:

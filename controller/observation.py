@@ -20,7 +20,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class ReadFailure:
     """Why an object that a manifest names could not be read."""
 
     words: str
@@ -30,7 +30,7 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
-class SecretSeen:
+class ObservedSecret:
     """A Secret, without its values."""
 
     name: str
@@ -38,18 +38,18 @@ class SecretSeen:
     """Keys that hold a value; None: there is no such Secret, or it could not be read."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Keys whose value nobody can use, each with what is wrong with it."""
-    problem: Unread | None = None
+    problem: ReadFailure | None = None
     """None: it could be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class KnowledgeSeen:
+class ObservedConfigMap:
     """A ConfigMap of knowledge."""
 
     name: str
     texts: Mapping[str, str] | None
     """Text by key; None: there is no such ConfigMap, or it could not be read."""
-    problem: Unread | None = None
+    problem: ReadFailure | None = None
     """None: it could be read."""
 
 
@@ -78,7 +78,7 @@ class ProviderAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class PodSeen:
+class ObservedPod:
     """A worker pod."""
 
     name: str
@@ -100,7 +100,7 @@ class PodSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectSeen:
+class ObservedObject:
     """A child, in what tells whose it is and whether somebody changed it."""
 
     namespace: str
@@ -118,10 +118,10 @@ class ObjectSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class DeploymentSeen:
+class ObservedDeployment:
     """The Deployment of an agent's workers."""
 
-    object: ObjectSeen
+    object: ObservedObject
     replicas: int
     """Workers asked for."""
     template: str
@@ -131,10 +131,10 @@ class DeploymentSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
+class ObservedWorker:
     """A worker pod and what it last said of itself."""
 
-    pod: PodSeen
+    pod: ObservedPod
     status: WorkerStatus | None
     """None: it never answered, or not for too long."""
     heard_seconds: float = 0.0

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
-from controller.agents import Agents, AgentSeen
 from controller.apply import Applier
+from controller.cluster.agents import Agents, ObservedAgent
 from controller.cluster.children import Children
 from controller.cluster.observe import children_selector
-from controller.fleet import AgentFleet, Fleet
-from controller.inputs import InputReader, Inputs
+from controller.fleet.fleet import AgentFleet, Fleet
+from controller.fleet.streams import WorkerStreams
+from controller.inputs.reader import InputReader, Inputs
 from controller.metrics import Metrics
-from controller.observation import DeploymentSeen, Key
+from controller.observation import Key, ObservedDeployment
 from controller.policy import conditions
 from controller.policy.avatar import avatar
 from controller.policy.names import name_unique, still_in_use
@@ -23,7 +24,6 @@ from controller.policy.specification import pattern_remark
 from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers
 from controller.report import Reporter
-from controller.streams import WorkerStreams
 
 NOT_READY_SECONDS = 10.0
 """When to look again at an agent that is not ready: LiveKit may accept its keys by then."""
@@ -80,7 +80,7 @@ class Reconciler:
         waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if settled else NOT_READY_SECONDS)
         return min(seconds for seconds in waits if seconds is not None)
 
-    async def take_up(self, agents: Iterable[AgentSeen]) -> None:
+    async def take_up(self, agents: Iterable[ObservedAgent]) -> None:
         """Listen to every agent's workers, before anything is decided: which names are in use is known by all of them
         alone. Bounded."""
         followed = []
@@ -90,7 +90,7 @@ class Reconciler:
                 followed.append(agent.key)
         await asyncio.gather(*(self._parts.streams.heard(key) for key in followed))
 
-    async def _leave(self, key: Key, agent: AgentSeen | None) -> float | None:
+    async def _leave(self, key: Key, agent: ObservedAgent | None) -> float | None:
         """The agent is gone, or about to be: its workers leave, and as long as they take calls its name is in use."""
         parts = self._parts
         for memory in (parts.inputs, parts.children, parts.applier, parts.reporter, parts.metrics):
@@ -104,7 +104,7 @@ class Reconciler:
         parts.streams.follow(key, ())
         return None
 
-    async def _unusable(self, agent: AgentSeen, fault: Verdict) -> float | None:
+    async def _unusable(self, agent: ObservedAgent, fault: Verdict) -> float | None:
         """What is there goes on as the last manifest that could be used says, if one was seen."""
         key, fleet = agent.key, self._parts.fleet
         verdicts, selector = {ConditionType.READY: fault}, children_selector(agent.key.name)
@@ -121,7 +121,7 @@ class Reconciler:
         waits = (early, decision.again_in)
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
-    def _name(self, agent: AgentSeen) -> Verdict:
+    def _name(self, agent: ObservedAgent) -> Verdict:
         claim = agent.claim
         assert claim is not None  # its spec can be used
         older = self._parts.agents.holder(claim)
@@ -131,7 +131,7 @@ class Reconciler:
                 return still_in_use(claim, user)
         return name_unique(claim, older, automatic=not claim.name)
 
-    async def _observe(self, agent: AgentSeen, spec: AvatarAgentSpec) -> DeploymentSeen | None:
+    async def _observe(self, agent: ObservedAgent, spec: AvatarAgentSpec) -> ObservedDeployment | None:
         """Take up what there is; gives the Deployment of its workers."""
         running = await self._parts.applier.own_deployment(agent.key, agent.owner)
         record = self._follow(agent, spec)
@@ -140,7 +140,7 @@ class Reconciler:
         await self._parts.streams.heard(agent.key)
         return running
 
-    def _follow(self, agent: AgentSeen, spec: AvatarAgentSpec) -> AgentFleet:
+    def _follow(self, agent: ObservedAgent, spec: AvatarAgentSpec) -> AgentFleet:
         record = self._parts.fleet.declare(agent.key, agent.uid, spec)
         self._follow_workers(agent.key)
         return record
@@ -156,7 +156,7 @@ class Reconciler:
         spec: AvatarAgentSpec,
         inputs: Inputs,
         name: Verdict,
-        running: DeploymentSeen | None,
+        running: ObservedDeployment | None,
         decision: Decision,
         *,
         refused: Verdict | None,
@@ -184,9 +184,9 @@ class Reconciler:
                 suspended=spec.suspend,
                 never=never_any(spec),
             ),
-            ConditionType.PROGRESSING: false(Reason.ROLL_OUT_HELD_BACK, refused.message)
+            ConditionType.PROGRESSING: false(Reason.ROLLOUT_BLOCKED, refused.message)
             if refused is not None
-            else progressing(fleet.roll_out(key, now), decision.workers, obstacle=obstacle, suspended=spec.suspend),
+            else progressing(fleet.rollout(key, now), decision.workers, obstacle=obstacle, suspended=spec.suspend),
             ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, decision),
         }
         remark = pattern_remark(spec)
@@ -194,7 +194,7 @@ class Reconciler:
         return {ConditionType.READY: ready, **verdicts}
 
     async def _report(
-        self, agent: AgentSeen, spec: AvatarAgentSpec, verdicts: Mapping[ConditionType, Verdict], decision: Decision
+        self, agent: ObservedAgent, spec: AvatarAgentSpec, verdicts: Mapping[ConditionType, Verdict], decision: Decision
     ) -> float | None:
         counts = self._parts.fleet.counts(agent.key, decision.workers, time.monotonic())
         ready = verdicts[ConditionType.READY].status is ConditionStatus.TRUE
@@ -208,7 +208,7 @@ class Reconciler:
         )
 
 
-def _stands(agent: AgentSeen, inputs: Inputs) -> bool:
+def _stands(agent: ObservedAgent, inputs: Inputs) -> bool:
     """What an earlier controller said of this very manifest stands until the keys have been tried, within seconds."""
-    untried = inputs.credentials.reason is Reason.CREDENTIALS_UNTRIED
+    untried = inputs.credentials.reason is Reason.CREDENTIALS_PENDING
     return untried and agent.generation == agent.status.get("observedGeneration")

@@ -10,15 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentspec import AvatarAgentStatus, Condition, ConditionType, Reason
-from controller.agents import AgentSeen
-from controller.cluster.client import ApiError, Document, KubeClient
+from controller.cluster.agents import ObservedAgent
 from controller.cluster.events import post_transition
-from controller.cluster.kinds import AVATAR_AGENT
-from controller.fleet import Counts
+from controller.fleet.fleet import Counts
 from controller.observation import Key
 from controller.policy import conditions
 from controller.policy.budget import Budget
 from controller.policy.verdict import Verdict
+from kube.client import ApiError, Document, KubeClient
+from kube.kinds import AVATAR_AGENT
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Reporter:
         self._noticed.pop(key, None)
         self._budgets.pop(key, None)
 
-    async def confirmed(self, agent: AgentSeen) -> AgentSeen | None:
+    async def confirmed(self, agent: ObservedAgent) -> ObservedAgent | None:
         """The same, unless the API server has it no more: a watch tells nothing of what went before it began, or in a
         gap. Raises ApiError."""
         document = await self._client.get(AVATAR_AGENT, agent.key.namespace, agent.key.name)
@@ -59,7 +59,7 @@ class Reporter:
 
     async def report(
         self,
-        agent: AgentSeen,
+        agent: ObservedAgent,
         verdicts: Mapping[ConditionType, Verdict],
         *,
         agent_name: str,
@@ -95,7 +95,7 @@ class Reporter:
         patience = 0.0 if urgent else NUMBERS_SECONDS
         return max(noticed + patience, self._written.get(key, float("-inf")) + WRITE_SECONDS)
 
-    async def _write(self, agent: AgentSeen, status: Document, transitions: list[Condition]) -> None:
+    async def _write(self, agent: ObservedAgent, status: Document, transitions: list[Condition]) -> None:
         key = agent.key
         identity = {"namespace": key.namespace, "name": key.name, "uid": agent.uid}
         try:
@@ -110,7 +110,7 @@ class Reporter:
         self._seen(answer)
         await self._tell(agent, transitions)
 
-    async def _tell(self, agent: AgentSeen, transitions: list[Condition]) -> None:
+    async def _tell(self, agent: ObservedAgent, transitions: list[Condition]) -> None:
         budgets = self._budgets.setdefault(agent.key, {})
         for condition in transitions:
             logger.info(

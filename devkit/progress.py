@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress as RichBar
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-log = logging.getLogger("devkit")
+logger = logging.getLogger("devkit")
 
 # Without a terminal (CI logs) a running step repeats itself this often, in seconds.
 _HEARTBEAT = 15.0
@@ -49,7 +49,7 @@ class LogProgress:
     def step(self, title: str) -> Iterator[Step]:
         started = time.monotonic()
         yield LoggedStep()
-        log.info("step done", extra={"step": title, "seconds": round(time.monotonic() - started, 1)})
+        logger.info("step done", extra={"step": title, "seconds": round(time.monotonic() - started, 1)})
 
 
 class LineProgress:

@@ -23,7 +23,7 @@ from gateway.settings import Settings, SettingsError, read_settings
 SHUTDOWN_SECONDS = 5
 """For requests in progress at SIGTERM; questions held open are let go after it."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings) -> None:
@@ -60,7 +60,7 @@ async def _serve_beside(server: uvicorn.Server, background: tuple[Coroutine[Any,
 
     def failed(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            log.critical("a part of the gateway failed", exc_info=task.exception())
+            logger.critical("a part of the gateway failed", exc_info=task.exception())
             server.should_exit = True
 
     for task in tasks:
@@ -78,7 +78,7 @@ def main() -> int:
     try:
         settings = read_settings()
     except SettingsError as problem:
-        log.critical("settings refused", extra={"problem": str(problem)})
+        logger.critical("settings refused", extra={"problem": str(problem)})
         return 2
     asyncio.run(serve(settings))
     return 0

@@ -23,7 +23,7 @@ MAX_ADDRESSES = 10_000
 """Addresses remembered by the rate limit; the longest unseen are forgotten first."""
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{16,128}")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class ApiKeys:
                 return
             self._hashes = dict(filter(None, (_hashed(path) for path in files)))
         except OSError as error:
-            log.error("API keys unreadable, those read before stay valid", extra={"problem": type(error).__name__})
+            logger.error("API keys unreadable, those read before stay valid", extra={"problem": type(error).__name__})
             return
         self._signature = signature
-        log.info("API keys read", extra={"ids": sorted(self._hashes)})
+        logger.info("API keys read", extra={"ids": sorted(self._hashes)})
 
 
 def _hashed(path: Path) -> tuple[str, bytes] | None:
     key = path.read_text(errors="replace").strip()
     if len(key) < MIN_API_KEY_LENGTH:
-        log.error("API key ignored, it is too short", extra={"id": path.name, "shortest": MIN_API_KEY_LENGTH})
+        logger.error("API key ignored, it is too short", extra={"id": path.name, "shortest": MIN_API_KEY_LENGTH})
         return None
     return path.name, hashlib.sha256(key.encode()).digest()
 

@@ -16,7 +16,7 @@ ADOPT_SECONDS = 15.0
 NEW_SECONDS = 5.0
 """A room younger than this may belong to a request in progress at another gateway."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 async def adopt_calls(agents: AgentDirectory, connections: Connections, desk: Desk) -> None:
@@ -34,12 +34,12 @@ async def _search(owners: list[Agent], known: dict[str, Agent], connections: Con
         try:
             rooms = await (await connections.open(agent)).livekit.rooms()
         except (LiveKitRefused, SecretProblem) as error:
-            log.warning("search for calls failed", extra={"agent": agent.key, "problem": str(error)})
+            logger.warning("search for calls failed", extra={"agent": agent.key, "problem": str(error)})
         except LiveKitError as error:
-            log.warning("search for calls failed", extra={"agent": agent.key, "problem": str(error)})
+            logger.warning("search for calls failed", extra={"agent": agent.key, "problem": str(error)})
             return  # its other agents would wait as long
         except Exception:  # a mistake about one server must not cost the calls of all others
-            log.exception("search for calls failed", extra={"agent": agent.key})
+            logger.exception("search for calls failed", extra={"agent": agent.key})
             return
         else:
             for room in rooms:
@@ -55,9 +55,9 @@ async def _adopt(room: Room, known: dict[str, Agent], connections: Connections, 
     try:
         await desk.adopt(owner, await connections.open(owner), room.name, record)
     except (LiveKitError, SecretProblem) as error:
-        log.warning("call not taken over", extra={"agent": owner.key, "room": room.name, "problem": str(error)})
+        logger.warning("call not taken over", extra={"agent": owner.key, "room": room.name, "problem": str(error)})
     except Exception:
-        log.exception("call not taken over", extra={"agent": owner.key, "room": room.name})
+        logger.exception("call not taken over", extra={"agent": owner.key, "room": room.name})
 
 
 async def keep_house(agents: AgentDirectory, connections: SecretConnections, desk: Desk, ledger: Ledger) -> None:

@@ -19,7 +19,7 @@ from gateway.routes import router
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"
 _PREFLIGHT_SECONDS = "600"
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -33,7 +33,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         problem = _as_request_error(error)
         gateway.metrics.requests_refused.labels(problem.reason.value).inc()
         if problem.status >= 500:
-            log.warning("request failed", extra={"path": request.url.path, "reason": problem.reason.value})
+            logger.warning("request failed", extra={"path": request.url.path, "reason": problem.reason.value})
         return JSONResponse(problem.document(), problem.status, headers=problem.headers())
 
     for kind in (RequestError, HTTPException, RequestValidationError, Exception):

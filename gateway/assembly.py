@@ -16,7 +16,7 @@ from gateway.pages import Pages
 from gateway.settings import Settings
 from gateway.supply import FreeSlots, SupplyExchange
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def assemble(
@@ -27,7 +27,7 @@ def assemble(
     supply = SupplyExchange(settings, session, ledger, metrics)
     gateway = connected(settings, agents, connections, ledger, metrics, supply)
     for path in gateway.pages.missing():
-        log.error("file of the call page is missing", extra={"path": path})
+        logger.error("file of the call page is missing", extra={"path": path})
     return gateway, supply
 
 

@@ -21,7 +21,7 @@ from gateway.tokens import call_token, fingerprint
 RETRY_SECONDS = 5
 """Suggested to callers when all that helps is time."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Desk:
         try:
             return await self._connections.open(agent)
         except SecretProblem as problem:
-            log.warning("credentials missing", extra={"agent": agent.key, "problem": str(problem)})
+            logger.warning("credentials missing", extra={"agent": agent.key, "problem": str(problem)})
             raise RequestError(
                 503,
                 ErrorReason.CREDENTIALS_MISSING,
@@ -76,13 +76,13 @@ class Desk:
                 except LiveKitRefused:  # its key may just have been rotated, and the Secret is read again then
                     return await self._open(agent, request, call_id, repeatable=repeatable)
         except LiveKitRefused as error:
-            log.error("LiveKit refused", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
+            logger.error("LiveKit refused", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
             message = (
                 f"LiveKit refuses this agent's credentials or request; `kubectl describe ava {agent.name}` says why."
             )
             raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
         except LiveKitError as error:
-            log.error("LiveKit unreachable", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
+            logger.error("LiveKit unreachable", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
             message = "The LiveKit server does not answer: try again, with the same Idempotency-Key if you sent one."
             raise RequestError(
                 503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_SECONDS
@@ -206,7 +206,7 @@ class Desk:
             return known  # taken over meanwhile by a request with its idempotency key
         self._ledger.put(call)
         self._dispatcher.conduct(call)
-        log.info(
+        logger.info(
             "call taken over", extra={"call": call.id, "room": room, "agent": agent.key, "state": call.state.value}
         )
         return call

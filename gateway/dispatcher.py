@@ -32,7 +32,7 @@ PACE_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JO
 CLOSE_ATTEMPTS = 5
 """A room that cannot be closed after so many attempts is left to LiveKit's own timeouts."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -73,14 +73,14 @@ class Dispatcher:
         call = seated(call, free, now)
         if not call.avatar:
             self._metrics.without_avatar.labels(*_labels(call.agent)).inc()
-            log.warning("no avatar seat is free", extra=_facts(call))
+            logger.warning("no avatar seat is free", extra=_facts(call))
         return call
 
     def begin(self, call: Call) -> None:
         """Carry a new call, whose room has just been made, to its end."""
         for cause in call.causes:
             self._metrics.dispatches.labels(*_labels(call.agent), cause.value).inc()
-        log.info("call " + call.state.value, extra=_facts(call))
+        logger.info("call " + call.state.value, extra=_facts(call))
         self.conduct(call)
 
     def conduct(self, call: Call) -> None:
@@ -131,7 +131,7 @@ class Dispatcher:
                     async with self._locks[call_id]:
                         await self._advance(call_id)
                 except Exception:
-                    log.exception("call step failed", extra=_facts(call))
+                    logger.exception("call step failed", extra=_facts(call))
                 await self._pause(call_id)
         finally:
             for registry in (self._wakes, self._locks, self._tasks):
@@ -182,7 +182,7 @@ class Dispatcher:
         try:
             connection = await self._connections.open(call.agent)
         except SecretProblem as problem:
-            log.warning("credentials missing", extra={**_facts(call), "problem": str(problem)})
+            logger.warning("credentials missing", extra={**_facts(call), "problem": str(problem)})
             return None, None
         try:
             return connection, await look(connection.livekit, call, time.time())
@@ -192,7 +192,7 @@ class Dispatcher:
 
     async def _remove(self, livekit: LiveKit, call: Call, identities: tuple[str, ...]) -> None:
         for identity in identities:
-            log.warning("surplus agent removed", extra={**_facts(call), "identity": identity})
+            logger.warning("surplus agent removed", extra={**_facts(call), "identity": identity})
             try:
                 await livekit.remove_participant(call.room, identity)
             except LiveKitError as error:
@@ -200,7 +200,7 @@ class Dispatcher:
 
     def _livekit_failed(self, call: Call, error: LiveKitError) -> None:
         self._metrics.livekit_errors.labels(type(error).__name__).inc()
-        log.warning("LiveKit request failed", extra={**_facts(call), "problem": str(error)})
+        logger.warning("LiveKit request failed", extra={**_facts(call), "problem": str(error)})
 
     def _record(self, before: Call, after: Call) -> None:
         """Store a step; log and count it when the state changed."""
@@ -217,7 +217,7 @@ class Dispatcher:
             self._metrics.calls.labels(*labels, after.state.value, after.reason.value).inc()
         if CallState.WAITING in (before.state, after.state):
             self._pending_changed(after.agent)
-        log.info("call " + after.state.value, extra=_facts(after))
+        logger.info("call " + after.state.value, extra=_facts(after))
 
 
 def _labels(agent: Agent) -> tuple[str, str]:

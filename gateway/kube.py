@@ -20,7 +20,7 @@ REQUEST_SECONDS = 10.0
 PAUSE_SECONDS = 2.0
 PAGE_SIZE = 500
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TROUBLE = (client.ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
@@ -63,7 +63,9 @@ class KubernetesAgents:
                 await self._watch(version)
             except _TROUBLE as error:
                 # 410 Gone is part of a watch's life; the next list heals it as it heals everything else.
-                log.warning("watching agents interrupted", extra={"problem": str(error)[:200] or type(error).__name__})
+                logger.warning(
+                    "watching agents interrupted", extra={"problem": str(error)[:200] or type(error).__name__}
+                )
                 await asyncio.sleep(PAUSE_SECONDS)
 
     def _request(self) -> tuple[Any, dict[str, Any]]:

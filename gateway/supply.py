@@ -24,7 +24,7 @@ SETTLE_SECONDS = 0.6
 """A slot counts as free once it has been so for this long: LiveKit hears of a worker's load every 0.5 s, and refuses a
 dispatch to a worker whose slot it does not know to be free again."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class SupplyExchange:
     async def run(self, on_answer: Callable[[], None]) -> None:
         """Exchange for ever; ``on_answer`` is called after every answer."""
         if not self._settings.controller_url:
-            log.warning("no controller configured, calls are dispatched without knowing of free slots")
+            logger.warning("no controller configured, calls are dispatched without knowing of free slots")
             return
         while True:
             if await self._exchange():
@@ -135,9 +135,9 @@ class SupplyExchange:
             return
         self._reachable = reachable
         if reachable:
-            log.info("controller reached", extra={"url": self._settings.controller_url})
+            logger.info("controller reached", extra={"url": self._settings.controller_url})
         else:
-            log.warning(
+            logger.warning(
                 "controller unreachable, calls are dispatched without knowing of free slots",
                 extra={"url": self._settings.controller_url, "problem": problem},
             )

@@ -22,13 +22,13 @@ def main() -> int:
 
     # Only now: prometheus_client decides at import, by the variable just removed, to keep this process' series in
     # memory. Call processes inherit the variable and write theirs to files.
-    from worker import logs, metrics, server
+    from worker.server import logs, metrics, worker
 
     metrics.prepare_directory(metrics_directory)
     metrics.expose_call_processes(metrics_directory)
     os.environ[_METRICS_VARIABLE] = str(metrics_directory)
     logs.set_up(os.environ.get(name, "") for name in SECRET_VARIABLES)
-    return server.run(settings)
+    return worker.run(settings)
 
 
 if __name__ == "__main__":

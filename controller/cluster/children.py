@@ -5,9 +5,21 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from controller.cluster.client import ApiError, Document, KubeClient
-from controller.cluster.informer import Informer
-from controller.cluster.kinds import (
+from controller.cluster.observe import (
+    DELETION_COST,
+    MANAGED_SELECTOR,
+    agent_of,
+    children_selector,
+    config_map_of,
+    observe_deployment,
+    observe_object,
+    observe_pod,
+)
+from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod
+from controller.policy.drift import Applied, digest, must_apply
+from kube.client import ApiError, Document, KubeClient
+from kube.informer import Informer
+from kube.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
@@ -17,16 +29,6 @@ from controller.cluster.kinds import (
     SERVICE_ACCOUNT,
     Kind,
 )
-from controller.cluster.observe import (
-    DELETION_COST,
-    children_selector,
-    config_map_of,
-    deployment_seen,
-    object_seen,
-    pod_seen,
-)
-from controller.observation import DeploymentSeen, Key, ObjectSeen, PodSeen
-from controller.policy.drift import Applied, digest, must_apply
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     """One kind of child: what is there, and what was applied."""
 
-    def __init__(self, client: KubeClient, informer: Informer[T], identify: Callable[[T], ObjectSeen]) -> None:
+    def __init__(self, client: KubeClient, informer: Informer[Key, T], identify: Callable[[T], ObservedObject]) -> None:
         self.informer = informer
         self._client = client
         self._identify = identify
@@ -46,7 +48,7 @@ class Kept(Generic[T]):
         """An agent's child of that name; of what serves a whole namespace the agent's name is empty."""
         return self.informer.of(key).get(name)
 
-    async def identity_of(self, key: Key, name: str) -> ObjectSeen | None:
+    async def identity_of(self, key: Key, name: str) -> ObservedObject | None:
         """Whatever stands under that name, whoever made it; None: nothing. Raises ApiError."""
         there = self.get(key, name) or await self.ask(key, name)
         return None if there is None else self._identify(there)
@@ -54,7 +56,7 @@ class Kept(Generic[T]):
     async def ask(self, key: Key, name: str) -> T | None:
         """The same, asked of the API server: what has lost the label that it is watched by is still there."""
         document = await self._client.get(self.informer.kind, key.namespace, name)
-        return None if document is None else self.informer.read(document)
+        return None if document is None else self.informer.parse(document)
 
     async def apply(self, key: Key, document: Document) -> None:
         """Make it so, unless it is. Raises ApiError."""
@@ -64,7 +66,7 @@ class Kept(Generic[T]):
             return
         answer = await self._client.apply(self.informer.kind, document)
         self.informer.answered(answer)
-        applied[name] = Applied(digest(document), self._identify(self.informer.read(answer)))
+        applied[name] = Applied(digest(document), self._identify(self.informer.parse(answer)))
 
     async def delete(self, key: Key, name: str) -> None:
         """Remove one. Raises ApiError."""
@@ -87,33 +89,46 @@ class Children:
         """`changed` is told of the agent (its name is empty for what serves a whole namespace) when a child did."""
         self._client = client
 
-        def plain(kind: Kind, *, metadata_only: bool = False) -> Kept[ObjectSeen]:
-            informer = Informer(client, kind, namespace, object_seen, changed, metadata_only=metadata_only)
-            return Kept(client, informer, lambda seen: seen)
+        def watched(kind: Kind, parse: Callable[[Document], T], *, metadata_only: bool = False) -> Informer[Key, T]:
+            return Informer(
+                client,
+                kind,
+                namespace,
+                key_of=agent_of,
+                parse=parse,
+                changed=changed,
+                selector=MANAGED_SELECTOR,
+                metadata_only=metadata_only,
+            )
 
-        deployments = Informer(client, DEPLOYMENT, namespace, deployment_seen, changed)
-        self.deployments: Kept[DeploymentSeen] = Kept(client, deployments, lambda seen: seen.object)
+        def plain(kind: Kind, *, metadata_only: bool = False) -> Kept[ObservedObject]:
+            return Kept(client, watched(kind, observe_object, metadata_only=metadata_only), lambda seen: seen)
+
+        deployments = watched(DEPLOYMENT, observe_deployment)
+        self.deployments: Kept[ObservedDeployment] = Kept(client, deployments, lambda seen: seen.object)
         self.config_maps = plain(CONFIG_MAP, metadata_only=True)
         self.budgets = plain(POD_DISRUPTION_BUDGET)
         self.service_accounts = plain(SERVICE_ACCOUNT)
         self.network_policies = plain(NETWORK_POLICY)
-        self._pods = Informer(client, POD, namespace, pod_seen, changed)
+        self._pods = watched(POD, observe_pod)
 
-    def pods(self, key: Key) -> list[PodSeen]:
+    def pods(self, key: Key) -> list[ObservedPod]:
         """An agent's worker pods that have not ended."""
         return [pod for pod in self._pods.of(key).values() if not pod.ended]
 
     def namespaces_with_pods(self) -> set[str]:
         """Where there are worker pods."""
-        return self._pods.namespaces()
+        return {key.namespace for key in self._pods.groups()}
 
     @property
-    def informers(self) -> list[Informer[DeploymentSeen] | Informer[ObjectSeen] | Informer[PodSeen]]:
+    def informers(
+        self,
+    ) -> list[Informer[Key, ObservedDeployment] | Informer[Key, ObservedObject] | Informer[Key, ObservedPod]]:
         """All of them; each has to be run."""
         return [self._pods, self.deployments.informer, *(kept.informer for kept in self._plain)]
 
     @property
-    def _plain(self) -> list[Kept[ObjectSeen]]:
+    def _plain(self) -> list[Kept[ObservedObject]]:
         return [self.config_maps, self.budgets, self.service_accounts, self.network_policies]
 
     async def wait_listed(self) -> None:

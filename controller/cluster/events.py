@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 from agentspec import API_GROUP, API_VERSION, KIND, Condition
-from controller.cluster.client import FIELD_MANAGER, KubeClient
-from controller.cluster.kinds import EVENT
-from controller.desired.identity import Owner
+from controller.desired.identity import FIELD_MANAGER, Owner
 from controller.policy.budget import Occurrences
 from controller.policy.conditions import warns
+from kube.client import KubeClient
+from kube.kinds import EVENT
 
 _MESSAGE_LENGTH = 1024
 """The API server's bound on an Event's message."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentspec.names import AGENT_LABEL
-from controller.cluster.client import FIELD_MANAGER, Document
 from controller.desired.deployment import TEMPLATE_ANNOTATION
-from controller.desired.identity import MANAGED_LABELS
-from controller.observation import DeploymentSeen, ObjectSeen, PodSeen
+from controller.desired.identity import FIELD_MANAGER, MANAGED_LABELS
+from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod
+from kube.client import Document
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 MANAGED_SELECTOR = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
@@ -21,11 +21,17 @@ def children_selector(agent: str) -> str:
     return f"{MANAGED_SELECTOR},{AGENT_LABEL}={agent}"
 
 
-def object_seen(document: Document) -> ObjectSeen:
+def agent_of(document: Document) -> Key:
+    """The AvatarAgent that an object belongs to; its name is empty for what serves a whole namespace."""
+    metadata = document["metadata"]
+    return Key(metadata["namespace"], (metadata.get("labels") or {}).get(AGENT_LABEL, ""))
+
+
+def observe_object(document: Document) -> ObservedObject:
     """A child of any kind."""
     metadata = document["metadata"]
     references = metadata.get("ownerReferences") or []
-    return ObjectSeen(
+    return ObservedObject(
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
@@ -37,25 +43,25 @@ def object_seen(document: Document) -> ObjectSeen:
     )
 
 
-def deployment_seen(document: Document) -> DeploymentSeen:
+def observe_deployment(document: Document) -> ObservedDeployment:
     """A Deployment of workers."""
     spec = document["spec"]
     annotations = spec["template"]["metadata"].get("annotations") or {}
-    return DeploymentSeen(
-        object=object_seen(document),
+    return ObservedDeployment(
+        object=observe_object(document),
         replicas=spec["replicas"],
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         trouble=_deployment_trouble(document.get("status") or {}),
     )
 
 
-def pod_seen(pod: Document) -> PodSeen:
+def observe_pod(pod: Document) -> ObservedPod:
     """A worker pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     annotations = metadata.get("annotations") or {}
     containers = status.get("containerStatuses") or []
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
-    return PodSeen(
+    return ObservedPod(
         name=metadata["name"],
         ip=status.get("podIP") or "",
         running=status.get("phase") == "Running",

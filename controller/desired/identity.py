@@ -21,6 +21,8 @@ class Owner:
         return f"{self.name}-worker"
 
 
+FIELD_MANAGER = "avatar-agent-controller"
+"""The controller's name as a writer of fields (server-side apply)."""
 MANAGED_LABELS = {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: WORKER_COMPONENT}
 """On everything that the controller makes: what it watches by."""
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, AvatarProvider, OnAvatarFailure, Reason, WorkerStatus
-from controller.observation import WorkerSeen
+from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import quoted
 
 
-def seats(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen]) -> int | None:
+def seats(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker]) -> int | None:
     """Avatars that may still be started; None: there is no limit of ours. Leaving workers keep their seats."""
     if spec.avatar.provider is AvatarProvider.NONE or spec.avatar.max_sessions is None:
         return None
@@ -39,7 +39,7 @@ def newest_failure(
     return None if came else known
 
 
-def avatar(spec: AvatarAgentSpec, workers: Sequence[WorkerSeen], failure: AvatarFailure | None) -> Verdict:
+def avatar(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker], failure: AvatarFailure | None) -> Verdict:
     """Whether the next call would show a face, as far as the last one tells."""
     if spec.avatar.provider is AvatarProvider.NONE:
         unused = " avatar.tavus is there: write provider: Tavus to show it." if spec.avatar.tavus is not None else ""

@@ -18,8 +18,8 @@ _HARMLESS = frozenset(
         Reason.WORKERS_STARTING,
         Reason.SUSPENDED,
         Reason.DRAINING,
-        Reason.ROLL_OUT_HELD_BACK,
-        Reason.CREDENTIALS_UNTRIED,
+        Reason.ROLLOUT_BLOCKED,
+        Reason.CREDENTIALS_PENDING,
     }
 )
 """False, and nothing for a person to mend there."""
@@ -43,19 +43,19 @@ def ready(
     for kind in _SUMMARISED:
         verdict = verdicts[kind]
         if verdict.status is ConditionStatus.FALSE:
-            return _awaited(verdicts) if verdict.reason is Reason.ROLL_OUT_HELD_BACK else verdict
+            return _awaited(verdicts) if verdict.reason is Reason.ROLLOUT_BLOCKED else verdict
     return true(Reason.ALL_CHECKS_PASSED, f"{verdicts[ConditionType.WORKERS_REGISTERED].message} {remark}".rstrip())
 
 
 def _awaited(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
     """What no worker is started without, and nobody can say yet whether it is there."""
-    first = next(verdicts[kind] for kind in _NEEDED if verdicts[kind].hinders)
+    first = next(verdicts[kind] for kind in _NEEDED if verdicts[kind].blocks_rollout)
     return false(first.reason, first.message)
 
 
 def obstacle(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | None) -> str:
     """What has to come first before anything is started or changed; empty: nothing. `fault`: of the manifest itself."""
-    missing = [kind.value for kind in _NEEDED if verdicts[kind].hinders]
+    missing = [kind.value for kind in _NEEDED if verdicts[kind].blocks_rollout]
     corrected = ["the manifest is corrected"] if fault is not None else []
     return " and ".join([*(f"{kind} is true" for kind in missing), *corrected])
 
@@ -89,7 +89,7 @@ def assemble(
 
 def worth_telling(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
     """Transitions that a person wants to read as events: what broke, that the agent is ready, that it is at its limit,
-    and roll-outs.
+    and rollouts.
 
     A summary that is false only repeats what broke, unless no part of it did.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason
 from agentspec.avatar import TavusSpec
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
-from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen, Unread
+from controller.observation import ObservedSecret, Provider, ProviderAnswer, ProviderVerdict, ReadFailure
 from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true, unknown
 from controller.policy.wording import listed, quoted
@@ -51,13 +51,13 @@ def tavus_in_use(spec: AvatarAgentSpec) -> TavusSpec | None:
     return spec.avatar.tavus if spec.avatar.provider is AvatarProvider.TAVUS else None
 
 
-def secret_seen(name: str, values: Mapping[str, str] | None, problem: Unread | None = None) -> SecretSeen:
+def observe_secret(name: str, values: Mapping[str, str] | None, problem: ReadFailure | None = None) -> ObservedSecret:
     """What may be known of a Secret without its values."""
     if values is None:
-        return SecretSeen(name, None, problem=problem)
+        return ObservedSecret(name, None, problem=problem)
     held = {key: value for key, value in values.items() if value}
     faults = {key: fault for key, value in held.items() if (fault := _fault(value))}
-    return SecretSeen(name, frozenset(held), faults)
+    return ObservedSecret(name, frozenset(held), faults)
 
 
 def _fault(value: str) -> str:
@@ -73,7 +73,7 @@ def _fault(value: str) -> str:
     return ""
 
 
-def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[str, SecretSeen]) -> Verdict | None:
+def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[str, ObservedSecret]) -> Verdict | None:
     """The first Secret or key that is missing or cannot be used or read; None: all are there."""
     for secret in wanted:
         fault = _secret_fault(namespace, secret, seen[secret.name])
@@ -82,7 +82,7 @@ def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[s
     return None
 
 
-def _secret_fault(namespace: str, secret: WantedSecret, seen: SecretSeen) -> Verdict | None:
+def _secret_fault(namespace: str, secret: WantedSecret, seen: ObservedSecret) -> Verdict | None:
     if seen.problem is not None:
         names = {"field": secret.field, "namespace": namespace}
         return unreadable(Reason.SECRET_UNREADABLE, "Secret", secret.name, **names, problem=seen.problem)
@@ -136,7 +136,7 @@ def credentials(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer
         return false(Reason.CREDENTIALS_REJECTED, " ".join(refusals))
     awaited = [provider for provider, answer in answers.items() if answer.verdict is ProviderVerdict.AWAITED]
     if awaited:
-        return unknown(Reason.CREDENTIALS_UNTRIED, " ".join(told[provider] for provider in awaited))
+        return unknown(Reason.CREDENTIALS_PENDING, " ".join(told[provider] for provider in awaited))
     if silent:
         return unknown(Reason.PROVIDER_UNREACHABLE, " ".join(told[provider] for provider in silent))
     remarks = [told[provider] for provider, answer in answers.items() if answer.detail]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.observation import ObjectSeen
+from controller.observation import ObservedObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Applied:
     """What was applied last, and what the API server made of it."""
 
     digest: str
-    seen: ObjectSeen
+    seen: ObservedObject
 
 
 def digest(document: Mapping[str, Any]) -> str:
@@ -22,7 +22,7 @@ def digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def must_apply(document: Mapping[str, Any], seen: ObjectSeen | None, applied: Applied | None) -> bool:
+def must_apply(document: Mapping[str, Any], seen: ObservedObject | None, applied: Applied | None) -> bool:
     """`seen`: the child as it is, None when there is none. `applied`: None after a restart; then everything is applied
     once, which changes nothing where nothing differs.
 

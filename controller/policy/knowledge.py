@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from agentspec import AvatarAgentSpec, KnowledgeDocument, Reason
 from agentspec.fields import ConfigMapKeyRef
 from agentspec.persona import DEFAULT_INSTRUCTIONS
-from controller.observation import KnowledgeSeen
+from controller.observation import ObservedConfigMap
 from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import listed
@@ -15,7 +15,7 @@ MAX_TEXT_BYTES = 256 * 1024
 MAX_GREETING_CHARACTERS = 1024
 """As in the manifest: it is spoken in one go."""
 
-Seen = Mapping[str, KnowledgeSeen]
+Seen = Mapping[str, ObservedConfigMap]
 """ConfigMaps by name."""
 
 
@@ -63,7 +63,7 @@ def knowledge(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict:
         )
     if not spec.knowledge:
         return true(Reason.NO_KNOWLEDGE_DECLARED, "The manifest names no knowledge.")
-    return true(Reason.KNOWLEDGE_READ, f"{len(documents)} texts, {size} bytes with the instructions.")
+    return true(Reason.KNOWLEDGE_LOADED, f"{len(documents)} texts, {size} bytes with the instructions.")
 
 
 def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict | None:
@@ -105,7 +105,7 @@ def _sources_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
     return None
 
 
-def _missing(namespace: str, seen: KnowledgeSeen, field: str, key: str) -> Verdict:
+def _missing(namespace: str, seen: ObservedConfigMap, field: str, key: str) -> Verdict:
     if seen.problem is not None:
         names = {"field": field, "namespace": namespace}
         return unreadable(Reason.CONFIG_MAP_UNREADABLE, "ConfigMap", seen.name, **names, problem=seen.problem)
@@ -121,6 +121,6 @@ def _referred(reference: ConfigMapKeyRef, seen: Seen) -> str:
     return ((held.texts if held else None) or {}).get(reference.key, "").strip()
 
 
-def _documents(source: KnowledgeSeen | None) -> list[KnowledgeDocument]:
+def _documents(source: ObservedConfigMap | None) -> list[KnowledgeDocument]:
     held = sorted((source.texts or {}).items()) if source is not None else []
     return [KnowledgeDocument(name=f"{source.name}/{key}", text=text) for key, text in held if source is not None]

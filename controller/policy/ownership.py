@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from agentspec import KIND, Reason
 from controller.desired.identity import Owner
-from controller.observation import ObjectSeen
+from controller.observation import ObservedObject
 from controller.policy.verdict import Verdict, false
 
 
-def owned(owner: Owner, seen: ObjectSeen) -> bool:
+def owned(owner: Owner, seen: ObservedObject) -> bool:
     """Whether the object was made for this very AvatarAgent, not for an earlier one of the same name.
 
     One that this operator made and that has no owner any more is taken up: somebody removed the reference, or an
@@ -17,7 +17,7 @@ def owned(owner: Owner, seen: ObjectSeen) -> bool:
     return any(uid == owner.uid for _, _, uid in seen.owners) or (seen.applied and not seen.owners)
 
 
-def not_ours(namespace: str, found: Iterable[tuple[str, ObjectSeen | None]]) -> Verdict | None:
+def not_ours(namespace: str, found: Iterable[tuple[str, ObservedObject | None]]) -> Verdict | None:
     """The first object, of those that should serve a whole namespace, that somebody else made; None: there is none."""
     for kind, seen in found:
         if seen is not None and not seen.applied:
@@ -29,7 +29,7 @@ def not_ours(namespace: str, found: Iterable[tuple[str, ObjectSeen | None]]) -> 
     return None
 
 
-def foreign(owner: Owner, found: Iterable[tuple[str, ObjectSeen | None]]) -> Verdict | None:
+def foreign(owner: Owner, found: Iterable[tuple[str, ObservedObject | None]]) -> Verdict | None:
     """The first object, of those found by kind, that belongs to somebody else; None: there is none."""
     for kind, seen in found:
         if seen is None or owned(owner, seen):

@@ -12,7 +12,7 @@ LATEST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class RollOut:
+class Rollout:
     """An agent's worker pods by the pod template that they were made from."""
 
     total: int
@@ -53,49 +53,49 @@ def settle(pending: Pending | None, digest: str, now: float) -> tuple[Pending, f
     return pending, max(0.0, pending.due - now)
 
 
-def progressing(roll_out: RollOut, wanted: int, obstacle: str, suspended: bool) -> Verdict:
+def progressing(rollout: Rollout, wanted: int, obstacle: str, suspended: bool) -> Verdict:
     """How far the workers are from running what the manifest says, none of them if it says that none should.
 
     `obstacle`: what has to come first before anything is started or changed; empty: nothing.
     """
     if suspended:
-        return _suspended(roll_out)
+        return _suspended(rollout)
     if obstacle:
-        return _held_back(roll_out, wanted, obstacle)
-    if roll_out.awaited:
+        return _held_back(rollout, wanted, obstacle)
+    if rollout.awaited:
         return true(
-            Reason.ROLL_OUT_AWAITED,
+            Reason.ROLLOUT_PENDING,
             f"A changed configuration is rolled out once it has stood still for {STILL_SECONDS:.0f} s.",
         )
-    if roll_out.old:
-        old = _count(roll_out.old, "old one finishes", "old ones finish")
-        calls = _count(roll_out.old_calls, "call", "calls")
+    if rollout.old:
+        old = _count(rollout.old, "old one finishes", "old ones finish")
+        calls = _count(rollout.old_calls, "call", "calls")
         return true(
-            Reason.ROLLING_OUT, f"{roll_out.updated} of {wanted} workers run the new configuration; {old} {calls}."
+            Reason.ROLLING_OUT, f"{rollout.updated} of {wanted} workers run the new configuration; {old} {calls}."
         )
-    if wanted and not roll_out.updated:
+    if wanted and not rollout.updated:
         return true(Reason.ROLLING_OUT, f"0 of {wanted} workers run yet.")
     return false(Reason.ROLLED_OUT, "Every worker runs the present configuration.")
 
 
-def _suspended(roll_out: RollOut) -> Verdict:
-    if roll_out.total:
-        return true(Reason.DRAINING, f"spec.suspend is true: {_leaving(roll_out)}.")
+def _suspended(rollout: Rollout) -> Verdict:
+    if rollout.total:
+        return true(Reason.DRAINING, f"spec.suspend is true: {_leaving(rollout)}.")
     return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs. Write suspend: false to start them.")
 
 
-def _held_back(roll_out: RollOut, wanted: int, obstacle: str) -> Verdict:
-    if not roll_out.total:
+def _held_back(rollout: Rollout, wanted: int, obstacle: str) -> Verdict:
+    if not rollout.total:
         message = f"No worker is started until {obstacle}."
     elif wanted:
         message = f"Workers go on as they are; nothing new is rolled out until {obstacle}."
     else:
-        message = f"{_leaving(roll_out)}; no other is started until {obstacle}."
-    return false(Reason.ROLL_OUT_HELD_BACK, message)
+        message = f"{_leaving(rollout)}; no other is started until {obstacle}."
+    return false(Reason.ROLLOUT_BLOCKED, message)
 
 
-def _leaving(roll_out: RollOut) -> str:
-    return _count(roll_out.total, "worker finishes its calls and leaves", "workers finish their calls and leave")
+def _leaving(rollout: Rollout) -> str:
+    return _count(rollout.total, "worker finishes its calls and leaves", "workers finish their calls and leave")
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -14,7 +14,7 @@ class Verdict:
     message: str
 
     @property
-    def hinders(self) -> bool:
+    def blocks_rollout(self) -> bool:
         """Nothing is started or changed on account of it: what workers need is not there, or nobody can say yet.
 
         Of OpenAI and Tavus nobody may be able to say for hours, and workers run nevertheless.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agentspec import Reason
-from controller.observation import PodSeen, WorkerSeen
+from controller.observation import ObservedPod, ObservedWorker
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import AT_LENGTH, QUOTED, quoted
 
@@ -13,7 +13,7 @@ _NAMED_PODS = 3
 """Pods that a message names at most."""
 
 
-def is_registered(worker: WorkerSeen, registered_name: str) -> bool:
+def is_registered(worker: ObservedWorker, registered_name: str) -> bool:
     """Whether calls to this name can reach the worker."""
     status = worker.status
     return (
@@ -31,7 +31,7 @@ def workers(
     registered_name: str,
     livekit_url: str,
     wanted: int,
-    seen: Sequence[WorkerSeen],
+    seen: Sequence[ObservedWorker],
     deployment_trouble: str,
     obstacle: str,
     suspended: bool,
@@ -51,7 +51,7 @@ def workers(
         message = f"{_counted(len(registered), wanted)} registered {_as(registered_name)}."
         return true(Reason.REGISTERED, f"{message} {trouble}".strip())
     if obstacle and not staying:
-        return false(Reason.ROLL_OUT_HELD_BACK, f"No worker is started until {obstacle}.")
+        return false(Reason.ROLLOUT_BLOCKED, f"No worker is started until {obstacle}.")
     if wanted == 0:
         return _nobody_wanted(len(seen), "" if obstacle else never)
     strangers = [
@@ -90,17 +90,17 @@ def _nobody_wanted(leaving: int, never: str) -> Verdict:
         return false(Reason.SCALED_TO_ZERO, f"{never} {finish}." if leaving else never)
     if leaving:
         return true(Reason.DRAINING, f"No worker is wanted now; {finish}.")
-    return true(Reason.NO_WORKERS_WANTED, "No worker is wanted now; the first waiting call starts one.")
+    return true(Reason.NO_WORKERS_NEEDED, "No worker is wanted now; the first waiting call starts one.")
 
 
-def _deaf(worker: WorkerSeen) -> bool:
+def _deaf(worker: ObservedWorker) -> bool:
     """It runs, and is registered no more, or should have been by now."""
     if not worker.pod.running or worker.status is None:
         return False
     return bool(worker.status.worker_id) or worker.heard_seconds >= REGISTRATION_SECONDS
 
 
-def _reported(worker: WorkerSeen) -> str:
+def _reported(worker: ObservedWorker) -> str:
     return worker.status.agent_name if worker.status else ""
 
 
@@ -108,7 +108,7 @@ def _as(name: str) -> str:
     return f"as {name[:QUOTED]!r}" if name else "without a name (automatic dispatch)"
 
 
-def _trouble(namespace: str, staying: Sequence[WorkerSeen], deployment_trouble: str) -> str:
+def _trouble(namespace: str, staying: Sequence[ObservedWorker], deployment_trouble: str) -> str:
     troubled = [worker.pod for worker in staying if worker.pod.trouble]
     if troubled:
         named = "; ".join(f"pod {pod.name}: {quoted(pod.trouble, AT_LENGTH)}" for pod in troubled[:_NAMED_PODS])
@@ -116,7 +116,7 @@ def _trouble(namespace: str, staying: Sequence[WorkerSeen], deployment_trouble: 
     return f"Workers cannot start: {quoted(deployment_trouble, AT_LENGTH)}." if deployment_trouble else ""
 
 
-def _cure(namespace: str, pod: PodSeen) -> str:
+def _cure(namespace: str, pod: ObservedPod) -> str:
     if "Image" in pod.trouble.partition(":")[0]:
         return "Check spec.worker.image, and spec.worker.pod.imagePullSecrets if the registry asks for a password."
     if pod.trouble.startswith("CrashLoopBackOff"):

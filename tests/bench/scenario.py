@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from controller.cluster.client import Document, KubeClient
-from controller.cluster.kinds import Kind
+from kube.client import Document, KubeClient
+from kube.kinds import Kind
 from tests.bench.cost import Written, peak_megabytes, processor_seconds, writes
 from tests.cluster.world import administrator
 

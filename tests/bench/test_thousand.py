@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.cluster.client import Document
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT
 from devkit.cluster import Cluster
 from devkit.instance import Layout
+from kube.client import Document
+from kube.kinds import AVATAR_AGENT, DEPLOYMENT
 from tests.bench import nodes
 from tests.bench.deployments import deployment
 from tests.bench.scenario import Milestone, Program, Scenario, Taken, run

@@ -15,8 +15,8 @@ from aiohttp import web
 from agentspec import WorkerStatus
 from agentspec.names import AGENT_LABEL, WORKER_PORT
 from agentspec.wire import STATUS_HEARTBEAT_SECONDS
-from controller.cluster.client import Document, KubeClient
-from controller.cluster.kinds import POD
+from kube.client import Document, KubeClient
+from kube.kinds import POD
 from tests.cluster.world import administrator
 
 _KNOWN_BOUND = 10.0

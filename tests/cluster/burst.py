@@ -1,4 +1,4 @@
-"""Changes in a burst, as by a person or two pipelines at work: each is seen by itself, and one roll-out is for all."""
+"""Changes in a burst, as by a person or two pipelines at work: each is seen by itself, and one rollout is for all."""
 
 import asyncio
 import time

@@ -19,8 +19,8 @@ from aiohttp import web
 
 from agentspec import WorkerStatus
 from agentspec.names import AGENT_LABEL, WORKER_PORT
-from controller.cluster.client import ApiError, KubeClient
-from controller.cluster.kinds import POD
+from kube.client import ApiError, KubeClient
+from kube.kinds import POD
 
 NODE = "stand-in"
 PERIOD_SECONDS = 0.1

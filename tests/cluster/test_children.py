@@ -7,7 +7,7 @@ import pytest
 
 from agentspec import ConditionType
 from agentspec.names import AGENT_LABEL, MANAGED_BY_LABEL
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, SERVICE_ACCOUNT, Kind
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, SERVICE_ACCOUNT, Kind
 from tests.cluster.burst import burst
 from tests.cluster.world import DISRUPTION_BUDGET, GONE_SECONDS, NETWORK_POLICY, World
 from tests.waiting import eventually
@@ -48,7 +48,7 @@ async def test_deleted_children_come_back(world: World) -> None:
     await world.becomes("ava", "True")
 
 
-async def test_several_changes_in_a_burst_are_one_roll_out_and_the_old_worker_finishes_its_call(world: World) -> None:
+async def test_several_changes_in_a_burst_are_one_rollout_and_the_old_worker_finishes_its_call(world: World) -> None:
     (old,) = await world.running("ava")
     old.calls = 1
     await world.counts_calls("ava", 1)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT, REPLICA_SET
-from controller.cluster.lease import LEASE
-from controller.settings import LEASE_NAME
+from controller.runtime.lease import LEASE
+from controller.runtime.settings import LEASE_NAME
 from devkit.cluster import Cluster
+from kube.kinds import AVATAR_AGENT, REPLICA_SET
 from tests.cluster.instance import RELEASE_NAMESPACE
 from tests.cluster.kept import Kept
 from tests.cluster.openai import OpenAI
@@ -87,7 +87,7 @@ async def test_crashes_at_any_point_leave_the_same_as_none(
         assert len(controller.starts) == CRASHES + 1
         for name in scene.wanted:
             # Fewer when a change was followed by the next while there was no controller.
-            assert await world.roll_outs(name) <= 1 + scene.changes[name], f"{name}: one roll-out for each change"
+            assert await world.roll_outs(name) <= 1 + scene.changes[name], f"{name}: one rollout for each change"
         for name in scene.wanted:
             await world.remove(AVATAR_AGENT, name)
         await eventually(world.nothing, "everything is gone", DONE_SECONDS)

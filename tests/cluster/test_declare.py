@@ -6,7 +6,7 @@ import pytest
 
 from agentspec import ConditionType, WorkerConfig
 from agentspec.workerconfig import CONFIG_PATH
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT
 from tests.cluster import manifests
 from tests.cluster.process import WORKER_IMAGE, RunningController
 from tests.cluster.world import GONE_SECONDS, World

@@ -1,4 +1,4 @@
-"""Secrets, texts and names that change while workers run: a condition, one roll-out, and no call cut."""
+"""Secrets, texts and names that change while workers run: a condition, one rollout, and no call cut."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionType
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, SECRET
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, SECRET
 from tests.cluster import manifests
 from tests.cluster.burst import burst
 from tests.cluster.standin import Worker
@@ -28,7 +28,7 @@ async def replaced(world: World, worker: Worker, roll_outs: int) -> Worker:
 
     async def noticed() -> bool:
         progress = await world.condition("ava", ConditionType.PROGRESSING)
-        return progress["reason"] == "RollOutAwaited" or await world.roll_outs("ava") >= roll_outs
+        return progress["reason"] == "RolloutPending" or await world.roll_outs("ava") >= roll_outs
 
     async def other() -> Worker | None:
         staying = world.standin.of("ava")
@@ -101,7 +101,7 @@ async def test_secrets_that_go_bad_under_workers_are_told_and_the_workers_stay(w
         seen = await world.becomes(agent, "False", reason, ConditionType.CREDENTIALS_VALID, seconds=NOTICED_SECONDS)
         assert told in seen["message"]
         assert not (value or "").strip() or f"{value}" not in str((await world.agent(agent))["status"]["conditions"])
-        await world.becomes(agent, "False", "RollOutHeldBack", ConditionType.PROGRESSING)
+        await world.becomes(agent, "False", "RolloutBlocked", ConditionType.PROGRESSING)
         registered = await world.condition(agent, ConditionType.WORKERS_REGISTERED)
         assert registered["status"] == "True", "calls are still taken"
         await put(agent, "key")
@@ -124,7 +124,7 @@ async def test_a_secret_of_bytes_is_told(world: World) -> None:
     await world.becomes("ava", "True", seconds=FOUND_SECONDS)
 
 
-async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one_roll_out(world: World) -> None:
+async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one_rollout(world: World) -> None:
     async def put(**texts: str) -> None:
         await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", **texts))
 
@@ -152,7 +152,7 @@ async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one
     assert 2 <= await world.roll_outs("ava") <= 1 + bursts, "one for the first configuration, one for all changes"
 
 
-async def test_another_image_and_other_knowledge_are_one_roll_out_each_and_cut_no_call(world: World) -> None:
+async def test_another_image_and_other_knowledge_are_one_rollout_each_and_cut_no_call(world: World) -> None:
     knowledge = [{"configMapRef": {"name": "facts"}}]
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 500."))
     first = await running(world, knowledge=knowledge)

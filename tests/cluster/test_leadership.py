@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agentspec.names import LEADER, LEADER_LABEL
-from controller.cluster.kinds import POD
-from controller.cluster.lease import LEASE
-from controller.settings import LEASE_NAME
+from controller.runtime.lease import LEASE
+from controller.runtime.settings import LEASE_NAME
+from kube.kinds import POD
 from tests.cluster.instance import RELEASE_NAMESPACE, release
 from tests.cluster.process import RunningController, launch
 from tests.cluster.proxy import Proxy, proxied

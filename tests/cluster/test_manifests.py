@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from agentspec import AvatarAgentSpec, Condition, ConditionStatus, ConditionType, Reason
 from agentspec.conditions import REASONS
 from agentspec.roompattern import RoomPatternInvalid, compiled
-from controller.cluster.client import ApiError, Document
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
+from kube.client import ApiError, Document
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
 from tests.cluster import manifests
 from tests.cluster.manifest_strategies import Spec, There, certain, specs
 from tests.cluster.process import RunningController
@@ -147,7 +147,7 @@ def is_explained(agent: Document) -> bool:
     generation: int = agent["metadata"]["generation"]
     return (
         ready is not None
-        and ready.reason not in (Reason.WORKERS_STARTING, Reason.CREDENTIALS_UNTRIED)
+        and ready.reason not in (Reason.WORKERS_STARTING, Reason.CREDENTIALS_PENDING)
         and agent["status"]["observedGeneration"] == generation
     )
 
@@ -180,5 +180,5 @@ def usable(pattern: str) -> bool:
 def works(found: dict[ConditionType, Condition]) -> bool:
     """No pod can run here: only an agent that wants none can be ready."""
     return found[ConditionType.READY].reason is Reason.ALL_CHECKS_PASSED and (
-        found[ConditionType.WORKERS_REGISTERED].reason is Reason.NO_WORKERS_WANTED
+        found[ConditionType.WORKERS_REGISTERED].reason is Reason.NO_WORKERS_NEEDED
     )

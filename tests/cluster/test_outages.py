@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT
 from devkit.cluster import Cluster
+from kube.kinds import AVATAR_AGENT, DEPLOYMENT
 from tests.cluster.background import Stage
 from tests.cluster.staged import staged
 from tests.cluster.standin import Worker
@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 OUTAGE_SECONDS = 120.0
 BETWEEN_EDITS_SECONDS = 5.0
-"""Long enough for the first edit to be on its way into a roll-out."""
+"""Long enough for the first edit to be on its way into a rollout."""
 APPLIED_SECONDS = 60.0
 """Watches are tried again after 15 s at most, a Lease that was lost runs for 15 s, and a burst is waited out."""
 BLACKHOLE_SECONDS = 100.0
@@ -132,7 +132,7 @@ async def _is_applied(world: World, talking: Worker, seconds: float) -> None:
     await eventually(applied, "every manifest is applied", seconds)
     await eventually(replaced, "a new worker has the last greeting", KUBERNETES_SECONDS)
     assert world.standin.workers[talking.pod] is talking, "the call goes on"
-    assert await world.roll_outs("edited") == 2, "one roll-out"
+    assert await world.roll_outs("edited") == 2, "one rollout"
     for agent in ("new", "bereft"):
         await world.becomes(agent, "True", seconds=KUBERNETES_SECONDS)
     await eventually(lambda: world.nothing_of("deleted"), "the deleted one's children are gone", KUBERNETES_SECONDS)

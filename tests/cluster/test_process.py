@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT
+from kube.kinds import AVATAR_AGENT
 from tests.cluster import manifests
 from tests.cluster.process import running
 from tests.cluster.threads import entered

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.cluster.client import FIELD_MANAGER
-from controller.cluster.kinds import AVATAR_AGENT, EVENT, POD, SECRET
+from controller.desired.identity import FIELD_MANAGER
+from kube.kinds import AVATAR_AGENT, EVENT, POD, SECRET
 from tests.cluster.background import Stage
 from tests.cluster.kept import kept
 from tests.cluster.world import World, open_world

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT
 from devkit.cluster import Cluster
+from kube.kinds import AVATAR_AGENT
 from tests.cluster.openai import OpenAI
 from tests.cluster.proxy import Proxy
 from tests.cluster.staged import staged

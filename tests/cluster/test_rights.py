@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.cluster.kinds import (
+from kube.kinds import (
     AVATAR_AGENT,
     CONFIG_MAP,
     DEPLOYMENT,

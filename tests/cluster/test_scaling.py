@@ -9,7 +9,7 @@ import aiohttp
 
 from agentspec import ConditionType, Demand, Supply
 from agentspec.names import DEMAND_AUDIENCE
-from controller.cluster.kinds import SERVICE_ACCOUNT
+from kube.kinds import SERVICE_ACCOUNT
 from tests.cluster.instance import kubectl
 from tests.cluster.process import GATEWAY_NAME, GATEWAY_NAMESPACE, RunningController
 from tests.cluster.world import World

@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from agentspec import ConditionType
-from controller.cluster.kinds import CONFIG_MAP, EVENT, SECRET, Kind
+from kube.kinds import CONFIG_MAP, EVENT, SECRET, Kind
 from tests.cluster import manifests
 from tests.cluster.world import World
 from tests.ports import free_port
@@ -110,7 +110,7 @@ async def test_what_works_is_not_touched_while_an_input_is_broken(world: World) 
     await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}], persona={"greeting": "Ahoy"})
     await world.becomes("ava", "False", "ConfigMapNotFound")
     held_back = await world.condition("ava", ConditionType.PROGRESSING)
-    assert held_back["reason"] == "RollOutHeldBack"
+    assert held_back["reason"] == "RolloutBlocked"
     assert world.standin.of("ava") == [worker]
     registered = await world.condition("ava", ConditionType.WORKERS_REGISTERED)
     assert registered["status"] == "True", "it still takes calls"

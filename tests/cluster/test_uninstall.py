@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.cluster.client import ApiError, KubeClient
-from controller.cluster.kinds import AVATAR_AGENT
 from devkit.cluster import Cluster
+from kube.client import ApiError, KubeClient
+from kube.kinds import AVATAR_AGENT
 from tests.cluster.background import Stage
 from tests.cluster.instance import RELEASE_NAMESPACE, REPOSITORY, controller_kubeconfig, kubectl
 from tests.cluster.kept import kept

@@ -10,9 +10,9 @@ from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config
 
 from agentspec import ConditionType
-from controller.cluster.client import ApiError, KubeClient
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET, SERVICE_ACCOUNT, Kind
 from devkit.cluster import Cluster
+from kube.client import ApiError, KubeClient
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET, SERVICE_ACCOUNT, Kind
 from tests.cluster import manifests
 from tests.cluster.openai import OpenAI
 from tests.cluster.standin import PERIOD_SECONDS, StandIn, Worker, playing
@@ -220,7 +220,7 @@ async def administrator(kubeconfig: Path) -> AsyncIterator[KubeClient]:
         config_file=str(kubeconfig), client_configuration=configuration
     )
     async with kubernetes.ApiClient(configuration=configuration) as api:
-        yield KubeClient(api)
+        yield KubeClient(api, "test")
 
 
 async def delete_namespace(client: KubeClient, namespace: str) -> None:

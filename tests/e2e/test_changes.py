@@ -62,7 +62,7 @@ def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_it
         after = uids(platform, "replicasets", name)
         assert len(before) == 1
         assert before.items() < after.items()
-        assert len(after) == 2, "one roll-out"
+        assert len(after) == 2, "one rollout"
 
 
 def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_again_afterwards(

@@ -71,7 +71,7 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
             assert other.pictures == []
             assert begun() == ["active"], "nobody pays for a face that is not shown"
 
-            # The seat is taken by a call on an old worker now: a roll-out does not lose the count.
+            # The seat is taken by a call on an old worker now: a rollout does not lose the count.
             await asyncio.to_thread(product.apply, [one_seat(platform, "EndCall")])
             rolling_out = (
                 "True",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from agentspec import AvatarAgentSpec, WorkerStatus
-from controller.observation import PodSeen, WorkerSeen
+from controller.observation import ObservedPod, ObservedWorker
 
 SPEC: dict[str, Any] = {
     "livekit": {"url": "wss://livekit.example", "credentialsSecretRef": {"name": "livekit"}},
@@ -26,7 +26,7 @@ def status(**changes: Any) -> WorkerStatus:
     return WorkerStatus.model_validate({**known, **changes})
 
 
-def pod(name: str = "pod-1", **changes: Any) -> PodSeen:
+def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
     """A pod that runs and is ready."""
     known: dict[str, Any] = {
         "ip": "10.0.0.1",
@@ -39,9 +39,9 @@ def pod(name: str = "pod-1", **changes: Any) -> PodSeen:
         "config_map": "ava-worker-1",
         "template": "template-1",
     }
-    return PodSeen(name, **{**known, **changes})
+    return ObservedPod(name, **{**known, **changes})
 
 
-def worker(name: str = "pod-1", said: WorkerStatus | None = None, **changes: Any) -> WorkerSeen:
+def worker(name: str = "pod-1", said: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and what it said; default: nothing yet."""
-    return WorkerSeen(pod(name, **changes), said)
+    return ObservedWorker(pod(name, **changes), said)

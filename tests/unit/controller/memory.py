@@ -9,8 +9,9 @@ from typing import Any
 
 from kubernetes.aio import client as kubernetes
 
-from controller.cluster.client import FIELD_MANAGER, ApiError, Document, Documents, KubeClient, WatchEvent
-from controller.cluster.kinds import Kind
+from controller.desired.identity import FIELD_MANAGER
+from kube.client import ApiError, Document, Documents, KubeClient, WatchEvent
+from kube.kinds import Kind
 
 ANSWER_SECONDS = 0.01
 """How long every answer takes, by the event loop's clock."""
@@ -32,7 +33,7 @@ class Memory(KubeClient):
     """Holds objects, and tells those who watch."""
 
     def __init__(self) -> None:
-        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")))
+        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")), FIELD_MANAGER)
         self.written: list[tuple[str, str, Any]] = []
         """Verb, kind and document (of a deletion the name) of every write of the controller."""
         self.asked: Counter[tuple[str, str]] = Counter()

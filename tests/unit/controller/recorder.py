@@ -2,15 +2,15 @@
 
 from kubernetes.aio import client
 
-from controller.cluster.client import ApiError, Document, KubeClient
-from controller.cluster.kinds import Kind
+from kube.client import ApiError, Document, KubeClient
+from kube.kinds import Kind
 
 
 class Recorder(KubeClient):
     """Reads `objects` (by kind and name); gives one answer to everything that is created, or fails with it."""
 
     def __init__(self, answer: Document | ApiError | None = None) -> None:
-        super().__init__(client.ApiClient(client.Configuration(host="https://nowhere.example")))
+        super().__init__(client.ApiClient(client.Configuration(host="https://nowhere.example")), "test")
         self.answer = answer
         self.objects: dict[tuple[str, str], Document] = {}
         self.written: list[Document] = []

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec import AvatarAgentSpec, Reason
-from controller import agents as module
-from controller.agents import Agents
-from controller.cluster.client import Document
+from controller.cluster import agents as module
+from controller.cluster.agents import Agents
 from controller.observation import Key
 from controller.policy.specification import read_spec
 from controller.policy.verdict import Verdict
+from kube.client import Document
 from tests.unit.controller.builders import SPEC
 
 ONE, TWO, THREE = Key("shop", "one"), Key("shop", "two"), Key("office", "three")

@@ -12,14 +12,15 @@ import kopf
 import pytest
 from kopf._core.reactor import observation
 
-from controller import app, resync
-from controller.app import STALLED_SECONDS, Controller
-from controller.cluster import informer
-from controller.cluster.client import ApiError
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
-from controller.leadership import Leadership
-from controller.resync import PERIOD_SECONDS
-from controller.settings import Settings
+from controller.cluster import resync
+from controller.cluster.resync import PERIOD_SECONDS
+from controller.runtime import app
+from controller.runtime.app import STALLED_SECONDS, Controller
+from controller.runtime.leadership import Leadership
+from controller.runtime.settings import Settings
+from kube import informer
+from kube.client import ApiError
+from kube.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
 from tests.unit.controller.builders import SPEC
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.memory import Memory

@@ -8,8 +8,12 @@ import pytest
 
 from agentspec import ConditionType, Demand
 from controller.apply import PATIENCE_SECONDS
-from controller.cluster.client import ApiError, Document
-from controller.cluster.kinds import (
+from controller.desired.identity import Owner, metadata
+from controller.observation import ProviderVerdict
+from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS
+from controller.reconcile import NOT_READY_SECONDS
+from kube.client import ApiError, Document
+from kube.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
@@ -19,10 +23,6 @@ from controller.cluster.kinds import (
     SECRET,
     Kind,
 )
-from controller.desired.identity import Owner, metadata
-from controller.observation import ProviderVerdict
-from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS
-from controller.reconcile import NOT_READY_SECONDS
 from tests.unit.controller.builders import status
 from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import KEY, UID, WORKERS, World, played
@@ -73,7 +73,7 @@ def test_what_is_as_it_should_be_is_not_written(monkeypatch: pytest.MonkeyPatch)
     played(monkeypatch, scenario)
 
 
-def test_changes_in_a_burst_make_one_roll_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_in_a_burst_make_one_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await world.reconcile()
         assert len(templates(world)) == 1
@@ -221,7 +221,7 @@ def test_inputs_that_cannot_be_used_hold_the_template_back_and_the_number_follow
         wait_for_calls(world, 2)
         await world.rolled_out()
         assert world.condition(ConditionType.CREDENTIALS_VALID)[:2] == ("False", "SecretNotFound")
-        assert world.condition(ConditionType.PROGRESSING)[:2] == ("False", "RollOutHeldBack")
+        assert world.condition(ConditionType.PROGRESSING)[:2] == ("False", "RolloutBlocked")
         assert (world.replicas, world.workers["spec"]["template"]) == (2, before)
         assert world.configurations == configurations
         world.put_secret("openai", apiKey="first")

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from agentspec.names import DEMAND_AUDIENCE
-from controller.authentication import GatewayAuthentication
-from controller.cluster.client import ApiError
+from controller.runtime.authentication import GatewayAuthentication
+from kube.client import ApiError
 from tests.unit.controller.recorder import Recorder
 
 GATEWAY = "system:serviceaccount:shop:gateway"

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionStatus, Reason, WorkerStatus
-from controller.observation import WorkerSeen
+from controller.observation import ObservedWorker
 from controller.policy.avatar import AvatarFailure, avatar, newest_failure, seats
 from tests.unit.controller.builders import TAVUS, spec, status, worker
 
 NO_SEAT = "User has reached maximum\nconcurrent conversations."
 
 
-def showing(name: str, avatars: int, problem: str = "", **pod: Any) -> WorkerSeen:
+def showing(name: str, avatars: int, problem: str = "", **pod: Any) -> ObservedWorker:
     return worker(name, status(calls=4, avatars=avatars, avatar_problem=problem), **pod)
 
 
@@ -30,7 +30,7 @@ def showing(name: str, avatars: int, problem: str = "", **pod: Any) -> WorkerSee
         pytest.param({**TAVUS, "maxSessions": 2}, [showing("a", 4)], 0, id="fewer seats than calls"),
     ],
 )
-def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int | None) -> None:
+def test_free_seats(face: dict[str, Any], workers: list[ObservedWorker], free: int | None) -> None:
     assert seats(spec(avatar=face), workers) == free
 
 
@@ -88,7 +88,7 @@ def test_free_seats(face: dict[str, Any], workers: list[WorkerSeen], free: int |
     ],
 )
 def test_avatar_available(
-    face: dict[str, Any], workers: list[WorkerSeen], state: str, reason: Reason, told: str
+    face: dict[str, Any], workers: list[ObservedWorker], state: str, reason: Reason, told: str
 ) -> None:
     failure = None
     for one in workers:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from controller.cluster import informer as informers
 from controller.cluster.children import Children
-from controller.cluster.client import ApiError, Document
-from controller.cluster.kinds import CONFIG_MAP, DEPLOYMENT, POD, REPLICA_SET, SERVICE_ACCOUNT
 from controller.desired.identity import Owner, metadata
 from controller.desired.shared import service_account
 from controller.observation import Key
+from kube import informer as informers
+from kube.client import ApiError, Document
+from kube.kinds import CONFIG_MAP, DEPLOYMENT, POD, REPLICA_SET, SERVICE_ACCOUNT
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.memory import UNREACHABLE, Memory
 from tests.unit.controller.virtualtime import run

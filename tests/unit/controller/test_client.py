@@ -4,7 +4,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.cluster.client import as_yaml
+from kube.client import as_yaml
 
 
 @given(st.text())

@@ -13,7 +13,7 @@ def verdicts(**found: Verdict) -> dict[ConditionType, Verdict]:
     return {
         ConditionType.CREDENTIALS_VALID: found.get("credentials", true(Reason.CREDENTIALS_ACCEPTED, "")),
         ConditionType.NAME_UNIQUE: found.get("name", true(Reason.NAME_UNIQUE, "")),
-        ConditionType.KNOWLEDGE_LOADED: found.get("knowledge", true(Reason.KNOWLEDGE_READ, "")),
+        ConditionType.KNOWLEDGE_LOADED: found.get("knowledge", true(Reason.KNOWLEDGE_LOADED, "")),
         ConditionType.AVATAR_AVAILABLE: found.get("avatar", true(Reason.AVATAR_SEATS_FREE, "")),
         ConditionType.WORKERS_REGISTERED: found.get("workers", GOOD),
         ConditionType.PROGRESSING: found.get("progressing", false(Reason.ROLLED_OUT, "")),
@@ -134,7 +134,7 @@ def changed(kind: ConditionType, before: Verdict | None, after: Verdict) -> list
     [
         pytest.param(ConditionType.PROGRESSING, None, ROLLING, [], id="a first start is told by Ready"),
         pytest.param(
-            ConditionType.PROGRESSING, false(Reason.ROLLED_OUT, ""), ROLLING, ["RollingOut"], id="a roll-out begins"
+            ConditionType.PROGRESSING, false(Reason.ROLLED_OUT, ""), ROLLING, ["RollingOut"], id="a rollout begins"
         ),
         pytest.param(ConditionType.PROGRESSING, ROLLING, false(Reason.ROLLED_OUT, ""), [], id="and ends"),
         pytest.param(
@@ -199,7 +199,7 @@ def test_what_holds_changes_back_is_named(
             ConditionType.READY, false(Reason.SUSPENDED, ""), False, id="not ready because somebody wishes it"
         ),
         pytest.param(ConditionType.CREDENTIALS_VALID, ASKED_IN_VAIN, False, id="not known"),
-        pytest.param(ConditionType.PROGRESSING, ROLLING, False, id="a roll-out"),
+        pytest.param(ConditionType.PROGRESSING, ROLLING, False, id="a rollout"),
         pytest.param(ConditionType.SCALING_LIMITED, LIMITED, True, id="at its limit: true is the bad news"),
         pytest.param(ConditionType.SCALING_LIMITED, false(Reason.WITHIN_LIMITS, ""), False, id="within its limits"),
     ],

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec import ConditionStatus, Reason
-from controller.observation import Provider, ProviderAnswer, ProviderVerdict, SecretSeen, Unread
-from controller.policy.credentials import credentials, fingerprint, secret_seen, secrets_complete, wanted_secrets
+from controller.observation import ObservedSecret, Provider, ProviderAnswer, ProviderVerdict, ReadFailure
+from controller.policy.credentials import credentials, fingerprint, observe_secret, secrets_complete, wanted_secrets
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import TAVUS, spec
 
@@ -16,7 +16,7 @@ VALUES = {"livekit": {"apiKey": "key", "apiSecret": "secret"}, "openai": {"apiKe
 
 def judged(**changes: dict[str, str] | None) -> Verdict | None:
     return secrets_complete(
-        "shop", WANTED, {name: secret_seen(name, held) for name, held in {**VALUES, **changes}.items()}
+        "shop", WANTED, {name: observe_secret(name, held) for name, held in {**VALUES, **changes}.items()}
     )
 
 
@@ -108,9 +108,9 @@ def test_what_is_wrong_is_named_with_what_to_do(
 
 
 def test_a_secret_that_may_not_be_read_is_told_in_the_api_servers_words() -> None:
-    seen = {name: secret_seen(name, held) for name, held in VALUES.items()}
-    problem = Unread('secrets "openai" is forbidden: User cannot get resource.', lasting=True)
-    seen["openai"] = secret_seen("openai", None, problem)
+    seen = {name: observe_secret(name, held) for name, held in VALUES.items()}
+    problem = ReadFailure('secrets "openai" is forbidden: User cannot get resource.', lasting=True)
+    seen["openai"] = observe_secret("openai", None, problem)
     verdict = secrets_complete("shop", WANTED, seen)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.SECRET_UNREADABLE)
@@ -119,18 +119,18 @@ def test_a_secret_that_may_not_be_read_is_told_in_the_api_servers_words() -> Non
 
 
 def test_a_secret_that_the_api_server_fails_to_read_is_not_known() -> None:
-    seen = {name: secret_seen(name, held) for name, held in VALUES.items()}
-    seen["livekit"] = secret_seen("livekit", None, Unread("kms: unavailable", lasting=False))
+    seen = {name: observe_secret(name, held) for name, held in VALUES.items()}
+    seen["livekit"] = observe_secret("livekit", None, ReadFailure("kms: unavailable", lasting=False))
     verdict = secrets_complete("shop", WANTED, seen)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (ConditionStatus.UNKNOWN, Reason.SECRET_UNREADABLE)
     assert "Secret 'livekit' (spec.livekit.credentialsSecretRef) cannot be read: kms: unavailable." in verdict.message
-    assert verdict.hinders
+    assert verdict.blocks_rollout
 
 
 @given(st.text(max_size=64))
 def test_no_value_is_shown_and_none_is_too_odd(value: str) -> None:
-    seen = {name: secret_seen(name, held) for name, held in {**VALUES, "openai": {"apiKey": value}}.items()}
+    seen = {name: observe_secret(name, held) for name, held in {**VALUES, "openai": {"apiKey": value}}.items()}
     verdict = secrets_complete("shop", WANTED, seen)
     assert len(value) < 12 or value not in str((seen, verdict))
     if verdict is None:
@@ -226,7 +226,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             SILENT,
             GOOD,
             ConditionStatus.UNKNOWN,
-            Reason.CREDENTIALS_UNTRIED,
+            Reason.CREDENTIALS_PENDING,
             ["LiveKit at wss://livekit.example is being asked whether it accepts apiKey and apiSecret", "no others"],
             id="LiveKit is being asked: what it says comes first",
         ),
@@ -266,6 +266,6 @@ def test_what_providers_say_is_passed_on(
 
 
 def test_a_secret_is_seen_without_its_values() -> None:
-    assert secret_seen("openai", {"apiKey": "sk", "blank": "", "two": "a\nb"}) == SecretSeen(
+    assert observe_secret("openai", {"apiKey": "sk", "blank": "", "two": "a\nb"}) == ObservedSecret(
         "openai", frozenset({"apiKey", "two"}), {"two": "holds a line break"}
     )

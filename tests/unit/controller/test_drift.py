@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from controller.desired.deployment import deployment, pod_template
 from controller.desired.identity import Owner, labels
-from controller.observation import ObjectSeen
+from controller.observation import ObservedObject
 from controller.policy.drift import Applied, digest, must_apply
 from tests.unit.controller.builders import spec
 
 OWNER = Owner("shop", "ava", "uid-1")
-SEEN = ObjectSeen("shop", "ava-worker", "uid-7", 3, labels(OWNER), (("AvatarAgent", "ava", "uid-1"),))
+SEEN = ObservedObject("shop", "ava-worker", "uid-7", 3, labels(OWNER), (("AvatarAgent", "ava", "uid-1"),))
 
 
 def workers(replicas: int = 1) -> dict[str, Any]:
@@ -47,7 +47,7 @@ APPLIED = Applied(digest(workers()), SEEN)
         ),
     ],
 )
-def test_must_apply(seen: ObjectSeen | None, applied: Applied | None, must: bool) -> None:
+def test_must_apply(seen: ObservedObject | None, applied: Applied | None, must: bool) -> None:
     assert must_apply(workers(), seen, applied) is must
 
 

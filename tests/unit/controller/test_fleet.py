@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 
 from agentspec import Demand, DispatchMode, DispatchSpec
-from controller.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet, deletion_costs
-from controller.observation import Key, PodSeen, WorkerSeen
+from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet, deletion_costs
+from controller.observation import Key, ObservedPod, ObservedWorker
 from controller.policy.names import Claim, server_of
-from controller.policy.rollout import RollOut
+from controller.policy.rollout import Rollout
 from controller.policy.scale import Load
 from tests.unit.controller.builders import TAVUS, pod, spec, status, worker
 
 KEY = Key("shop", "ava")
 
 
-def fleet(*pods: PodSeen, **changes: Any) -> Fleet:
+def fleet(*pods: ObservedPod, **changes: Any) -> Fleet:
     made = Fleet()
     made.declare(KEY, "uid-ava", spec(worker={"callsPerWorker": 4}, **changes))
     made.see_pods(KEY, pods)
@@ -133,7 +133,7 @@ def test_a_stopped_agent_has_none_and_remembers_no_need() -> None:
     assert made.agents[KEY].history == ()
 
 
-def test_a_roll_out_tells_new_workers_from_old_ones() -> None:
+def test_a_rollout_tells_new_workers_from_old_ones() -> None:
     made = fleet(
         pod("new", template="now"),
         pod("coming", template="now", ready=False),
@@ -143,7 +143,7 @@ def test_a_roll_out_tells_new_workers_from_old_ones() -> None:
     made.agents[KEY].template = "now"
     for name, calls in {"new": 1, "old": 2, "leaving": 3}.items():
         made.hear_worker(KEY, name, status(calls=calls), 0.0)
-    assert made.roll_out(KEY, 0.0) == RollOut(total=4, updated=1, old=2, old_calls=5)
+    assert made.rollout(KEY, 0.0) == Rollout(total=4, updated=1, old=2, old_calls=5)
     assert made.counts(KEY, 2, 0.0).workers.updated == 1
 
 
@@ -178,7 +178,7 @@ def test_supply_tells_the_free_seats(avatar: dict[str, Any], free: int | None) -
         pytest.param([worker(said=status(calls=2), terminating=True)], {}, id="one that leaves needs no price"),
     ],
 )
-def test_busy_workers_are_dear(seen: list[WorkerSeen], costs: dict[str, str]) -> None:
+def test_busy_workers_are_dear(seen: list[ObservedWorker], costs: dict[str, str]) -> None:
     assert deletion_costs(seen) == costs
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET
 from tests.unit.controller.builders import SPEC
 from tests.unit.controller.world import KEY, World, played
 

@@ -1,6 +1,6 @@
 """What kopf is told to do and to leave."""
 
-from controller.handlers import NothingRemembered, settings
+from controller.runtime.handlers import NothingRemembered, settings
 
 
 def test_a_watch_that_stalls_ends_and_no_request_waits_for_ever() -> None:

@@ -7,12 +7,12 @@ from typing import cast
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
-from controller.cluster.client import ApiError, Document
-from controller.cluster.kinds import CONFIG_MAP, SECRET, Kind
-from controller.inputs import InputReader
+from controller.inputs.providers import Providers, Values
+from controller.inputs.reader import InputReader
+from controller.inputs.references import References
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
-from controller.providers import Providers, Values
-from controller.references import References
+from kube.client import ApiError, Document
+from kube.kinds import CONFIG_MAP, SECRET, Kind
 from tests.unit.controller.builders import spec
 from tests.unit.controller.recorder import Recorder
 from tests.unit.controller.virtualtime import run
@@ -173,7 +173,7 @@ async def test_nothing_is_started_before_a_provider_had_the_time_to_refuse(clust
     providers.answers[waiting] = ProviderAnswer(ProviderVerdict.AWAITED)
     inputs = await reader(cluster, providers).read(KEY, "uid", spec())
     seen = inputs.credentials
-    assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.CREDENTIALS_UNTRIED)
+    assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.CREDENTIALS_PENDING)
     assert not inputs.usable
 
 

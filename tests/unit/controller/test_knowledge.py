@@ -6,7 +6,7 @@ import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
 from agentspec.persona import DEFAULT_INSTRUCTIONS
-from controller.observation import KnowledgeSeen, Unread
+from controller.observation import ObservedConfigMap, ReadFailure
 from controller.policy.knowledge import MAX_GREETING_CHARACTERS, MAX_TEXT_BYTES, knowledge, texts, wanted_config_maps
 from tests.unit.controller.builders import spec
 
@@ -20,8 +20,8 @@ def declared(*knowledge_of: str | dict[str, str], **persona: Any) -> AvatarAgent
     return spec(knowledge=sources, persona=persona)
 
 
-def seen(**config_maps: dict[str, str] | None) -> dict[str, KnowledgeSeen]:
-    return {name: KnowledgeSeen(name, held) for name, held in config_maps.items()}
+def seen(**config_maps: dict[str, str] | None) -> dict[str, ObservedConfigMap]:
+    return {name: ObservedConfigMap(name, held) for name, held in config_maps.items()}
 
 
 def test_each_config_map_is_wanted_once() -> None:
@@ -33,9 +33,9 @@ def test_each_config_map_is_wanted_once() -> None:
     ("declaration", "held", "status", "reason", "told"),
     [
         pytest.param(declared(), {}, "True", Reason.NO_KNOWLEDGE_DECLARED, "names no", id="none is fine"),
-        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_READ, "1 texts", id="a text in the manifest"),
+        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_LOADED, "1 texts", id="a text in the manifest"),
         pytest.param(
-            declared("a", HOURS), {"a": {"x": "text"}}, "True", Reason.KNOWLEDGE_READ, "2 texts", id="and a ConfigMap"
+            declared("a", HOURS), {"a": {"x": "text"}}, "True", Reason.KNOWLEDGE_LOADED, "2 texts", id="and a ConfigMap"
         ),
         pytest.param(
             declared("a", HOURS, "b"),
@@ -128,13 +128,13 @@ def test_knowledge_loaded(
     ("problem", "status", "told"),
     [
         pytest.param(
-            Unread("configmaps is forbidden", lasting=True),
+            ReadFailure("configmaps is forbidden", lasting=True),
             ConditionStatus.FALSE,
             "cannot be read: configmaps is forbidden. Let the controller's ServiceAccount get ConfigMaps in namespace",
             id="nobody allowed it",
         ),
         pytest.param(
-            Unread("connection refused", lasting=False),
+            ReadFailure("connection refused", lasting=False),
             ConditionStatus.UNKNOWN,
             "cannot be read: connection refused. It is tried again",
             id="the API server is away",
@@ -149,12 +149,12 @@ def test_knowledge_loaded(
     ],
 )
 def test_a_config_map_that_could_not_be_read(
-    declaration: AvatarAgentSpec, field: str, problem: Unread, status: ConditionStatus, told: str
+    declaration: AvatarAgentSpec, field: str, problem: ReadFailure, status: ConditionStatus, told: str
 ) -> None:
-    verdict = knowledge("shop", declaration, {"texts": KnowledgeSeen("texts", None, problem)})
+    verdict = knowledge("shop", declaration, {"texts": ObservedConfigMap("texts", None, problem)})
     assert (verdict.status, verdict.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
     assert f"ConfigMap 'texts' ({field}) {told}" in verdict.message
-    assert verdict.hinders
+    assert verdict.blocks_rollout
 
 
 def test_documents_come_in_the_manifests_order_then_by_key() -> None:

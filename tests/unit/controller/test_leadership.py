@@ -12,11 +12,11 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio.leaderelection import leaderelection as library
 
 from agentspec.names import LEADER, LEADER_LABEL
-from controller.cluster import lease
-from controller.cluster.client import ApiError, Document, KubeClient
-from controller.cluster.kinds import POD, Kind
-from controller.cluster.lease import LEASE, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
-from controller.leadership import STOP_SECONDS, Leadership, OwnPod
+from controller.runtime import lease
+from controller.runtime.leadership import STOP_SECONDS, Leadership, OwnPod
+from controller.runtime.lease import LEASE, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
+from kube.client import ApiError, Document, KubeClient
+from kube.kinds import POD, Kind
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.virtualtime import VirtualLoop, run
 
@@ -47,7 +47,8 @@ class Api(KubeClient):
     """One candidate's way to the store; tests let it fail."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(kubernetes_client.ApiClient(kubernetes_client.Configuration(host="https://nowhere.example")))
+        api = kubernetes_client.ApiClient(kubernetes_client.Configuration(host="https://nowhere.example"))
+        super().__init__(api, "test")
         self.store = store
         self.failing: ApiError | None = None
         self.hanging = False
@@ -277,7 +278,7 @@ def test_a_short_outage_changes_nothing_and_is_told_once(caplog: pytest.LogCaptu
 
     with caplog.at_level(logging.INFO):
         run(scenario())
-    told = [record.message for record in caplog.records if record.name == "controller.leadership"]
+    told = [record.message for record in caplog.records if record.name == "controller.runtime.leadership"]
     assert told == ["leading", "lease not reached", "lease reached again"]
 
 
@@ -408,7 +409,7 @@ def test_a_process_that_stood_still_holds_nothing_and_asks_nothing_before_it_sto
 
 async def test_a_client_sends_no_write_of_one_that_does_not_lead() -> None:
     async with kubernetes_client.ApiClient(kubernetes_client.Configuration(host="http://127.0.0.1:1")) as api:
-        client = KubeClient(api)
+        client = KubeClient(api, "test")
         leading = True
         client.write_only_while(lambda: leading)
         with pytest.raises(ApiError, match="Unreachable"):

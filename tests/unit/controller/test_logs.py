@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from controller.logs import JSONFormatter, configure
+from controller.runtime.logs import JSONFormatter, configure
 
 
 def test_a_log_line_is_one_object_with_facts_as_fields() -> None:
@@ -39,7 +39,7 @@ def test_an_api_server_that_is_away_is_no_error(logger: str, level: str, capsys:
 WARNED = """
 import logging, warnings
 import jwt
-from controller import logs
+from controller.runtime import logs
 
 logs.configure()
 jwt.encode({"iss": "key"}, "short", algorithm="HS256")

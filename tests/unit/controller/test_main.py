@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from controller import __main__ as process
-from controller import logs
-from controller.settings import Settings
+from controller.runtime import logs
+from controller.runtime.settings import Settings
 
 
 @pytest.mark.parametrize(("stopped", "code"), [(True, 0), (False, 1)], ids=["by a signal", "the Lease was lost"])

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from agentspec import CallCounts, SlotCounts, WorkerCounts
-from controller.agents import AgentSeen
-from controller.fleet import Counts
+from controller.cluster.agents import ObservedAgent
+from controller.fleet.fleet import Counts
 from controller.metrics import Metrics
 from controller.observation import Key
 from controller.policy.scale import Decision, ScaleReason
@@ -51,10 +51,10 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"avatar_agent_controller_{name}", labels)
 
 
-def agent(name: str, *conditions: tuple[str, str, str]) -> AgentSeen:
+def agent(name: str, *conditions: tuple[str, str, str]) -> ObservedAgent:
     found = [dict(zip(("type", "status", "reason"), condition, strict=True)) for condition in conditions]
     status: dict[str, Any] = {"conditions": found} if conditions else {}
-    return AgentSeen(Key("shop", name), name, 1, 1, "2026-01-01T00:00:00Z", False, spec(), status)
+    return ObservedAgent(Key("shop", name), name, 1, 1, "2026-01-01T00:00:00Z", False, spec(), status)
 
 
 def test_agents_are_counted_by_condition_when_asked() -> None:

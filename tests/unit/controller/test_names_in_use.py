@@ -7,9 +7,9 @@ import pytest
 
 from agentspec import ConditionType
 from agentspec.wire import WorkerStatus
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD, SECRET
 from controller.observation import Key
 from controller.reconcile import NOT_READY_SECONDS
+from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, SECRET
 from tests.unit.controller.builders import status
 from tests.unit.controller.world import KEY, WORKERS, World, played
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from controller.cluster.kinds import AVATAR_AGENT, POD, TOKEN_REVIEW
-from controller.cluster.observe import children_selector, config_map_of, deployment_seen, object_seen, pod_seen
-from controller.observation import ObjectSeen
+from controller.cluster.observe import children_selector, config_map_of, observe_deployment, observe_object, observe_pod
+from controller.observation import ObservedObject
+from kube.kinds import AVATAR_AGENT, POD, TOKEN_REVIEW
 
 
 def document(**status: Any) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def waiting(reason: str, message: str = "", **container: Any) -> dict[str, Any]:
 
 
 def test_a_running_pod() -> None:
-    seen = pod_seen(
+    seen = observe_pod(
         document(
             phase="Running",
             podIP="10.0.0.1",
@@ -37,7 +37,7 @@ def test_a_pod_that_leaves() -> None:
         "deletionTimestamp": "2026-01-01T00:00:00Z",
         "annotations": {"controller.kubernetes.io/pod-deletion-cost": "2"},
     }
-    seen = pod_seen(leaving)
+    seen = observe_pod(leaving)
     assert (seen.terminating, seen.deletion_cost) == (True, "2")
 
 
@@ -72,7 +72,7 @@ def test_a_pod_that_leaves() -> None:
     ],
 )
 def test_why_a_pod_cannot_start(status: dict[str, Any], trouble: str) -> None:
-    assert pod_seen(document(**status)).trouble == trouble
+    assert observe_pod(document(**status)).trouble == trouble
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_why_a_pod_cannot_start(status: dict[str, Any], trouble: str) -> None:
     [("Pending", False, False), ("Running", True, False), ("Succeeded", False, True), ("Failed", False, True)],
 )
 def test_a_pods_phases(phase: str, running: bool, ended: bool) -> None:
-    seen = pod_seen(document(phase=phase))
+    seen = observe_pod(document(phase=phase))
     assert (seen.running, seen.ended) == (running, ended)
 
 
 def test_a_pod_tells_what_it_was_made_from() -> None:
     made = document()
     made["metadata"]["annotations"] = {"avataragents.io/template": "0123456789ab"}
-    seen = pod_seen(made)
+    seen = observe_pod(made)
     assert (seen.template, seen.config_map) == ("0123456789ab", "ava-worker-1")
     assert config_map_of({}) == "", "somebody else's pod"
 
@@ -97,18 +97,18 @@ def child(**metadata: Any) -> dict[str, Any]:
 
 
 def test_a_child_without_anything() -> None:
-    assert object_seen(child()) == ObjectSeen("shop", "ava-worker", "uid-7", 0, {}, ())
+    assert observe_object(child()) == ObservedObject("shop", "ava-worker", "uid-7", 0, {}, ())
 
 
 def test_a_childs_owners_labels_and_generation() -> None:
     reference = {"apiVersion": "avataragents.io/v1alpha1", "kind": "AvatarAgent", "name": "ava", "uid": "uid-1"}
-    seen = object_seen(child(generation=3, labels={"a": "b"}, ownerReferences=[reference]))
+    seen = observe_object(child(generation=3, labels={"a": "b"}, ownerReferences=[reference]))
     assert (seen.generation, seen.labels, seen.owners) == (3, {"a": "b"}, (("AvatarAgent", "ava", "uid-1"),))
 
 
 def test_a_service_account_has_no_generation_so_its_content_is_compared() -> None:
     accounts = [child() | {"automountServiceAccountToken": token} for token in (True, False)]
-    assert object_seen(accounts[0]).content != object_seen(accounts[1]).content
+    assert observe_object(accounts[0]).content != observe_object(accounts[1]).content
 
 
 def workers(**status: Any) -> dict[str, Any]:
@@ -118,19 +118,19 @@ def workers(**status: Any) -> dict[str, Any]:
 
 
 def test_a_deployment_tells_its_workers_and_their_template() -> None:
-    seen = deployment_seen(workers())
+    seen = observe_deployment(workers())
     assert (seen.replicas, seen.template, seen.trouble, seen.object.uid) == (2, "0123456789ab", "", "uid-7")
 
 
 def test_a_deployment_that_somebody_else_made_can_be_read() -> None:
     made = child() | {"spec": {"replicas": 1, "template": {"metadata": {}, "spec": {}}}}
-    assert deployment_seen(made).template == ""
+    assert observe_deployment(made).template == ""
 
 
 def test_why_a_deployment_cannot_make_pods() -> None:
     failing = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
-    assert deployment_seen(workers(conditions=[failing])).trouble == "FailedCreate: exceeded quota"
-    assert deployment_seen(workers(conditions=[{**failing, "status": "False"}])).trouble == ""
+    assert observe_deployment(workers(conditions=[failing])).trouble == "FailedCreate: exceeded quota"
+    assert observe_deployment(workers(conditions=[{**failing, "status": "False"}])).trouble == ""
 
 
 def test_children_are_selected_by_their_agent() -> None:

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestServer, unused_port
 from livekit import api
 
 from agentspec import AvatarAgentSpec
-from controller import inquiries, providers
+from controller.inputs import probe_cache, providers
+from controller.inputs.providers import Providers
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
-from controller.providers import Providers
 from tests.unit.controller.builders import TAVUS, spec
 
 KEY = Key("shop", "ava")
@@ -239,7 +239,7 @@ async def test_a_server_that_hangs_is_given_up(
 async def test_a_server_that_hangs_is_not_waited_for_and_told_of_later(
     world: World, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inquiries, "FIRST_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(probe_cache, "FIRST_ANSWER_SECONDS", 0.1)
     monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.5)
     told = asyncio.Queue[Key]()
     world.hangs = True

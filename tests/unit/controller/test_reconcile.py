@@ -7,11 +7,11 @@ import pytest
 
 from agentspec import ConditionType, Demand
 from agentspec.wire import WorkerStatus
-from controller.cluster.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
 from controller.observation import Key, ProviderVerdict
 from controller.policy.rollout import STILL_SECONDS
 from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS
 from controller.report import NUMBERS_SECONDS
+from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
 from tests.unit.controller.builders import TAVUS, status
 from tests.unit.controller.world import KEY, World, played
 
@@ -129,7 +129,7 @@ def test_what_workers_do_not_use_rolls_nothing(monkeypatch: pytest.MonkeyPatch) 
     played(monkeypatch, scenario)
 
 
-def test_a_manifest_and_a_secret_changed_together_make_one_roll_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_and_a_secret_changed_together_make_one_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await world.rolled_out()
         await asyncio.sleep(5)
@@ -187,7 +187,7 @@ def test_a_bad_pattern_is_told_and_what_runs_goes_on_and_follows_the_calls(monke
         assert (status_, reason) == ("False", "InvalidSpec")
         assert "spec.dispatch.roomNamePattern" in message
         assert world.condition(ConditionType.PROGRESSING)[1:] == (
-            "RollOutHeldBack",
+            "RolloutBlocked",
             "Workers go on as they are; nothing new is rolled out until the manifest is corrected.",
         )
         assert world.condition(ConditionType.WORKERS_REGISTERED)[0] == "True"
@@ -220,7 +220,7 @@ def test_under_a_bad_pattern_a_deleted_deployment_is_missed_and_comes_back_with_
         assert await world.reconcile() == NOT_READY_SECONDS
         assert world.condition(ConditionType.WORKERS_REGISTERED) == (
             "False",
-            "RollOutHeldBack",
+            "RolloutBlocked",
             "No worker is started until the manifest is corrected.",
         )
         agent = world.agents.get(KEY)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionType, Demand
-from controller.cluster.client import ApiError
-from controller.cluster.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, SECRET
 from controller.observation import ProviderVerdict
 from controller.reconcile import NOT_READY_SECONDS
+from kube.client import ApiError
+from kube.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, SECRET
 from tests.unit.controller.builders import status
 from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import KEY, World, played
@@ -111,10 +111,10 @@ def test_no_worker_is_started_before_a_provider_has_answered(monkeypatch: pytest
         world.providers.verdict = ProviderVerdict.AWAITED
         await world.reconcile()
         assert world.server.find(DEPLOYMENT, "shop", "ava-worker") is None
-        assert world.condition(ConditionType.CREDENTIALS_VALID)[:2] == ("Unknown", "CredentialsUntried")
-        assert world.condition(ConditionType.READY)[:2] == ("False", "CredentialsUntried")
+        assert world.condition(ConditionType.CREDENTIALS_VALID)[:2] == ("Unknown", "CredentialsPending")
+        assert world.condition(ConditionType.READY)[:2] == ("False", "CredentialsPending")
         registered, reason, message = world.condition(ConditionType.WORKERS_REGISTERED)
-        assert (registered, reason) == ("False", "RollOutHeldBack")
+        assert (registered, reason) == ("False", "RolloutBlocked")
         assert message == "No worker is started until CredentialsValid is true."
         assert world.server.of(EVENT) == [], "there is nothing for a person to do"
         world.providers.verdict = ProviderVerdict.ACCEPTED

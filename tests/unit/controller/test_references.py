@@ -8,10 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from kubernetes.aio import client as kubernetes
 
-from controller.cluster.client import ApiError, Document, KubeClient
-from controller.cluster.kinds import Kind
-from controller.observation import Key
-from controller.references import (
+from controller.inputs.references import (
     CONCURRENT_READS,
     FRESH_SECONDS,
     HURRY_SECONDS,
@@ -19,6 +16,9 @@ from controller.references import (
     SPREAD_SECONDS,
     References,
 )
+from controller.observation import Key
+from kube.client import ApiError, Document, KubeClient
+from kube.kinds import Kind
 from tests.unit.controller.virtualtime import run
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
@@ -31,7 +31,7 @@ class Cluster(KubeClient):
     read."""
 
     def __init__(self) -> None:
-        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")))
+        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")), "test")
         self.objects: dict[tuple[str, str], Document] = {}
         self.failure: ApiError | None = None
         self.hanging: set[str] = set()

@@ -10,14 +10,14 @@ import pytest
 
 from agentspec import CallCounts, ConditionType, Reason, SlotCounts, WorkerCounts
 from controller import report
-from controller.agents import Agents
-from controller.cluster.client import ApiError
-from controller.cluster.kinds import AVATAR_AGENT, EVENT
-from controller.fleet import Counts
+from controller.cluster.agents import Agents
+from controller.fleet.fleet import Counts
 from controller.observation import Key
 from controller.policy.budget import BURST, REFILL_SECONDS
 from controller.policy.verdict import Verdict, false, true
 from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
+from kube.client import ApiError
+from kube.kinds import AVATAR_AGENT, EVENT
 from tests.unit.controller.builders import SPEC
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.memory import UNREACHABLE, Memory
@@ -150,7 +150,7 @@ def test_another_message_alone_is_as_patient_as_a_number() -> None:
     ("verdicts", "agent_name", "changes"),
     [
         pytest.param(BROKEN, "ava", {}, id="a condition"),
-        pytest.param({ConditionType.READY: true(Reason.NO_WORKERS_WANTED, "")}, "ava", {}, id="a reason"),
+        pytest.param({ConditionType.READY: true(Reason.NO_WORKERS_NEEDED, "")}, "ava", {}, id="a reason"),
         pytest.param(READY, "eva", {}, id="the agent name"),
         pytest.param(READY, "ava", {"spec": {**SPEC, "language": "ar"}}, id="the generation"),
     ],

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from controller import resync
-from controller.agents import Agents
-from controller.cluster.client import Document
-from controller.cluster.kinds import AVATAR_AGENT, Kind
+from controller.cluster import resync
+from controller.cluster.agents import Agents
+from controller.cluster.resync import PERIOD_SECONDS, RETRY_SECONDS, WATCH_LAG_SECONDS, Resync
 from controller.observation import Key
-from controller.resync import PERIOD_SECONDS, RETRY_SECONDS, WATCH_LAG_SECONDS, Resync
+from kube.client import Document
+from kube.kinds import AVATAR_AGENT, Kind
 from tests.unit.controller.builders import SPEC
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.memory import UNREACHABLE, Memory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.cluster.retries import REPEATS, pause
+from kube.retries import REPEATS, pause
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec import ConditionStatus, Reason
-from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS, Pending, RollOut, progressing, settle
+from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS, Pending, Rollout, progressing, settle
 
 EIGHTHS = st.integers(0, 40).map(lambda number: number / 8)
 """Seconds between looks, which add up exactly."""
 
 
 @given(st.lists(st.tuples(EIGHTHS, st.sampled_from("abc")), min_size=1, max_size=30))
-def test_a_burst_of_changes_is_one_roll_out(looks: list[tuple[float, str]]) -> None:
+def test_a_burst_of_changes_is_one_rollout(looks: list[tuple[float, str]]) -> None:
     now, first, changed, pending = 0.0, 0.0, 0.0, None
     for pause, digest in looks:
         now += pause
@@ -48,10 +48,10 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("roll_out", "wanted", "flags", "status", "reason", "told"),
+    ("rollout", "wanted", "flags", "status", "reason", "told"),
     [
         pytest.param(
-            RollOut(total=5, updated=2, old=3, old_calls=4),
+            Rollout(total=5, updated=2, old=3, old_calls=4),
             5,
             "",
             ConditionStatus.TRUE,
@@ -60,7 +60,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="under way",
         ),
         pytest.param(
-            RollOut(total=2, updated=1, old=1, old_calls=1),
+            Rollout(total=2, updated=1, old=1, old_calls=1),
             1,
             "",
             ConditionStatus.TRUE,
@@ -69,16 +69,16 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="the last call",
         ),
         pytest.param(
-            RollOut(total=2, updated=2, old=0, old_calls=0, awaited=True),
+            Rollout(total=2, updated=2, old=0, old_calls=0, awaited=True),
             2,
             "",
             ConditionStatus.TRUE,
-            Reason.ROLL_OUT_AWAITED,
+            Reason.ROLLOUT_PENDING,
             "once it has stood still for 2 s",
             id="seen, and not applied yet",
         ),
         pytest.param(
-            RollOut(total=0, updated=0, old=0, old_calls=0),
+            Rollout(total=0, updated=0, old=0, old_calls=0),
             2,
             "",
             ConditionStatus.TRUE,
@@ -87,16 +87,16 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="the first workers",
         ),
         pytest.param(
-            RollOut(total=2, updated=2, old=0, old_calls=0),
+            Rollout(total=2, updated=2, old=0, old_calls=0),
             5,
             "",
             ConditionStatus.FALSE,
             Reason.ROLLED_OUT,
             "Every worker",
-            id="more workers are no roll-out",
+            id="more workers are no rollout",
         ),
         pytest.param(
-            RollOut(total=0, updated=0, old=0, old_calls=0),
+            Rollout(total=0, updated=0, old=0, old_calls=0),
             0,
             "",
             ConditionStatus.FALSE,
@@ -105,34 +105,34 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="none is wanted",
         ),
         pytest.param(
-            RollOut(total=2, updated=0, old=2, old_calls=1),
+            Rollout(total=2, updated=0, old=2, old_calls=1),
             2,
             "held back",
             ConditionStatus.FALSE,
-            Reason.ROLL_OUT_HELD_BACK,
+            Reason.ROLLOUT_BLOCKED,
             "Workers go on as they are; nothing new is rolled out until KnowledgeLoaded is true.",
             id="what it needs is missing",
         ),
         pytest.param(
-            RollOut(total=0, updated=0, old=0, old_calls=0),
+            Rollout(total=0, updated=0, old=0, old_calls=0),
             2,
             "held back",
             ConditionStatus.FALSE,
-            Reason.ROLL_OUT_HELD_BACK,
+            Reason.ROLLOUT_BLOCKED,
             "No worker is started until KnowledgeLoaded is true.",
             id="what the first workers need is missing",
         ),
         pytest.param(
-            RollOut(total=2, updated=2, old=0, old_calls=0),
+            Rollout(total=2, updated=2, old=0, old_calls=0),
             0,
             "held back",
             ConditionStatus.FALSE,
-            Reason.ROLL_OUT_HELD_BACK,
+            Reason.ROLLOUT_BLOCKED,
             "2 workers finish their calls and leave; no other is started until KnowledgeLoaded is true.",
             id="none may run",
         ),
         pytest.param(
-            RollOut(total=3, updated=3, old=0, old_calls=0),
+            Rollout(total=3, updated=3, old=0, old_calls=0),
             0,
             "suspended",
             ConditionStatus.TRUE,
@@ -141,7 +141,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             id="suspended, calls go on",
         ),
         pytest.param(
-            RollOut(total=0, updated=0, old=0, old_calls=0),
+            Rollout(total=0, updated=0, old=0, old_calls=0),
             0,
             "suspended",
             ConditionStatus.FALSE,
@@ -152,9 +152,9 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
     ],
 )
 def test_progress(
-    roll_out: RollOut, wanted: int, flags: str, status: ConditionStatus, reason: Reason, told: str
+    rollout: Rollout, wanted: int, flags: str, status: ConditionStatus, reason: Reason, told: str
 ) -> None:
     obstacle = "KnowledgeLoaded is true" if flags == "held back" else ""
-    verdict = progressing(roll_out, wanted, obstacle=obstacle, suspended=flags == "suspended")
+    verdict = progressing(rollout, wanted, obstacle=obstacle, suspended=flags == "suspended")
     assert (verdict.status, verdict.reason) == (status, reason)
     assert told in verdict.message

@@ -8,12 +8,12 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from controller.authentication import GatewayAuthentication
-from controller.cluster.client import ApiError
-from controller.fleet import Fleet
+from controller.fleet.fleet import Fleet
 from controller.metrics import Metrics
 from controller.observation import Key
-from controller.server import ControllerServer
+from controller.runtime.authentication import GatewayAuthentication
+from controller.runtime.server import ControllerServer
+from kube.client import ApiError
 from tests.ports import free_port
 from tests.unit.controller.builders import pod, spec, status
 

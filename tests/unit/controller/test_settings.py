@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.settings import Settings, SettingsError
+from controller.runtime.settings import Settings, SettingsError
 
 LEAST = {"WORKER_IMAGE": "worker:1", "LEASE_NAMESPACE": "system"}
 

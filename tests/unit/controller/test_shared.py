@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from agentspec import ConditionType, Reason
-from controller.cluster.client import ApiError
-from controller.cluster.kinds import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
+from kube.client import ApiError
+from kube.kinds import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
 from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import SETTLED_SECONDS, World, played
 
@@ -163,7 +163,7 @@ def test_a_right_to_read_it_that_is_missing_is_told_and_nothing_is_made(
         status, reason, message = world.condition(ConditionType.READY)
         assert (status, reason) == ("False", "ApplyRefused")
         assert f"{kind.plural} is forbidden" in message
-        assert world.condition(ConditionType.PROGRESSING)[1] == "RollOutHeldBack"
+        assert world.condition(ConditionType.PROGRESSING)[1] == "RolloutBlocked"
         assert world.server.names(DEPLOYMENT) == set()
         world.server.failures.clear()
         await world.reconcile()

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from controller import streams
-from controller.fleet import WORKER_MEMORY_SECONDS, Fleet
-from controller.observation import Key, PodSeen
-from controller.streams import FIRST_PAUSE_SECONDS, FIRST_WORD_SECONDS, LONGEST_PAUSE_SECONDS, WorkerStreams
+from controller.fleet import streams
+from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
+from controller.fleet.streams import FIRST_PAUSE_SECONDS, FIRST_WORD_SECONDS, LONGEST_PAUSE_SECONDS, WorkerStreams
+from controller.observation import Key, ObservedPod
 from tests.unit.controller.builders import pod, spec, status
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.virtualtime import run
@@ -27,7 +27,7 @@ def line(**changes: Any) -> bytes:
     return status(**changes).model_dump_json(by_alias=True).encode() + b"\n"
 
 
-def fleet(*pods: PodSeen) -> Fleet:
+def fleet(*pods: ObservedPod) -> Fleet:
     made = Fleet()
     made.declare(KEY, "uid-ava", spec())
     made.see_pods(KEY, pods)
@@ -134,7 +134,7 @@ async def test_what_cannot_be_understood_is_logged_and_asked_again(
         assert changed == []
         worker.greeting = line(calls=1)
         await soon(lambda: calls(made) == 1)
-    told = {record.message for record in caplog.records if record.name == "controller.streams"}
+    told = {record.message for record in caplog.records if record.name == "controller.fleet.streams"}
     assert told == {"worker status not understood"}
 
 
@@ -153,7 +153,7 @@ async def test_a_worker_that_refuses_is_asked_again(
     async with followed(monkeypatch, starting) as (_, made, _):
         await soon(lambda: bool(made.agents[KEY].reports))
         assert refusals == 2
-    assert [record for record in caplog.records if record.name == "controller.streams"] == []
+    assert [record for record in caplog.records if record.name == "controller.fleet.streams"] == []
 
 
 async def test_a_pod_that_is_gone_is_not_listened_to_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ class Scene:
         session = cast(aiohttp.ClientSession, self.session)
         self.streams = WorkerStreams(self.fleet, session, self.changed.append)
 
-    def follow(self, *pods: PodSeen) -> None:
+    def follow(self, *pods: ObservedPod) -> None:
         self.fleet.see_pods(KEY, pods)
         self.streams.follow(KEY, pods)
 

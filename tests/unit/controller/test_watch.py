@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from controller.cluster.client import ApiError, KubeClient, WatchEvent
-from controller.cluster.kinds import POD
+from kube.client import ApiError, KubeClient, WatchEvent
+from kube.kinds import POD
 
 HEARTBEAT = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
 
@@ -38,7 +38,7 @@ async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]])
     configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
     try:
         async with client.ApiClient(configuration) as api:
-            yield KubeClient(api)
+            yield KubeClient(api, "test")
     finally:
         await runner.cleanup()
 

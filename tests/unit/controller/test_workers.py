@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionStatus, Reason
-from controller.observation import WorkerSeen
+from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict
 from controller.policy.workers import workers
 from tests.unit.controller.builders import status, worker
@@ -34,7 +34,7 @@ def judged(**known: Any) -> Verdict:
             "as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image. Check spec.worker.image",
             id="one is enough, and the other's trouble is told",
         ),
-        pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_WANTED), "the first waiting call", id="none is wanted"),
+        pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_NEEDED), "the first waiting call", id="none is wanted"),
         pytest.param([], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="none is there yet"),
         pytest.param(
             [worker(said=status(calls=2), terminating=True), worker("pod-2", terminating=True)],
@@ -77,7 +77,7 @@ def judged(**known: Any) -> Verdict:
             1,
             "",
             "KnowledgeLoaded is true",
-            (FALSE, Reason.ROLL_OUT_HELD_BACK),
+            (FALSE, Reason.ROLLOUT_BLOCKED),
             "No worker is started until KnowledgeLoaded is true.",
             id="held back",
         ),
@@ -162,7 +162,7 @@ def judged(**known: Any) -> Verdict:
     ],
 )
 def test_workers_registered(
-    seen: list[WorkerSeen],
+    seen: list[ObservedWorker],
     wanted: int,
     trouble: str,
     obstacle: str,
@@ -209,14 +209,14 @@ def test_a_long_list_of_pods_is_cut() -> None:
         ),
     ],
 )
-def test_what_others_say_at_length_still_fits_into_a_condition(seen: list[WorkerSeen], trouble: str, told: str) -> None:
+def test_long_foreign_messages_fit_into_a_condition(seen: list[ObservedWorker], trouble: str, told: str) -> None:
     verdict = judged(wanted=9, seen=seen, deployment_trouble=trouble)
     assert told in verdict.message
     assert len(verdict.message) < 4000
 
 
 @pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["gone", "on their way"])
-def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[WorkerSeen]) -> None:
+def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[ObservedWorker]) -> None:
     verdict = judged(wanted=0, seen=seen, obstacle="KnowledgeLoaded is true", suspended=True)
     assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
     assert verdict.message == "spec.suspend is true: no worker takes calls."
@@ -248,6 +248,6 @@ def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
         ),
     ],
 )
-def test_where_no_call_starts_a_worker_none_is_promised(seen: list[WorkerSeen], told: str) -> None:
+def test_where_no_call_starts_a_worker_none_is_promised(seen: list[ObservedWorker], told: str) -> None:
     verdict = judged(wanted=0, seen=seen, never="Write 1 or more.")
     assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, told)

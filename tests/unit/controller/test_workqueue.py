@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from controller import workqueue
-from controller.cluster.client import ApiError
 from controller.observation import Key
-from controller.workqueue import HANDLING_TIMEOUT_SECONDS, LEAST_SECONDS, WorkQueue
+from controller.runtime import workqueue
+from controller.runtime.workqueue import HANDLING_TIMEOUT_SECONDS, LEAST_SECONDS, WorkQueue
+from kube.client import ApiError
 from tests.unit.controller.virtualtime import run
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")

@@ -11,23 +11,23 @@ import pytest
 from agentspec import AvatarAgentSpec, ConditionType, WorkerStatus
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
 from controller import apply, reconcile, report
-from controller.agents import Agents
 from controller.apply import Applier
-from controller.cluster import informer
+from controller.cluster.agents import Agents
 from controller.cluster.children import Children
-from controller.cluster.client import Document
-from controller.cluster.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET
+from controller.cluster.shared_objects import SharedObjects
 from controller.desired.deployment import TEMPLATE_ANNOTATION
-from controller.fleet import Fleet
-from controller.inputs import InputReader
+from controller.fleet.fleet import Fleet
+from controller.fleet.streams import WorkerStreams
+from controller.inputs.providers import Providers
+from controller.inputs.reader import InputReader
+from controller.inputs.references import References
 from controller.metrics import Metrics
-from controller.observation import Key, PodSeen, Provider, ProviderAnswer, ProviderVerdict
-from controller.providers import Providers
+from controller.observation import Key, ObservedPod, Provider, ProviderAnswer, ProviderVerdict
 from controller.reconcile import Parts, Reconciler
-from controller.references import References
 from controller.report import Reporter
-from controller.shared import SharedObjects
-from controller.streams import WorkerStreams
+from kube import informer
+from kube.client import Document
+from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET
 from tests.unit.controller.builders import SPEC
 from tests.unit.controller.clocks import follow_the_loop
 from tests.unit.controller.memory import Memory
@@ -61,7 +61,7 @@ class Listening:
         self.speak: Callable[[Key], None] = lambda key: None
         """Makes an agent's workers say their first words."""
 
-    def follow(self, key: Key, pods: Iterable[PodSeen]) -> None: ...
+    def follow(self, key: Key, pods: Iterable[ObservedPod]) -> None: ...
 
     async def heard(self, key: Key) -> None:
         self.speak(key)
@@ -188,8 +188,8 @@ class World:
         self.changed += self.agents.lose(key, uid)
 
 
-def _unseen(name: str) -> PodSeen:
-    return PodSeen(name, "", True, True, False, False, None, "", "", "")
+def _unseen(name: str) -> ObservedPod:
+    return ObservedPod(name, "", True, True, False, False, None, "", "", "")
 
 
 def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:

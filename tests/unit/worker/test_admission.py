@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker.admission import MAX_METADATA_BYTES, Declined, decide, read_metadata
+from worker.server.admission import MAX_METADATA_BYTES, Declined, decide, read_metadata
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from livekit.plugins import tavus
 
 from agentspec import TavusSpec
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
-from worker import avatar as module
-from worker.avatar import Avatar, AvatarError, _refusal
-from worker.callmetrics import AvatarOutcome
+from worker.call import tavus_avatar as module
+from worker.call.metrics import AvatarOutcome
+from worker.call.tavus_avatar import Avatar, AvatarError, _refusal
 
 IDENTITY = "tavus-avatar-agent"
 SPEC = TavusSpec.model_validate(

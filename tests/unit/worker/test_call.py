@@ -13,10 +13,10 @@ from livekit.agents import JobContext
 from agentspec.wire import CallMetadata
 from agentspec.workerconfig import WorkerConfig
 from tests.unit.worker.fakes import FakeParticipant, FakeRoom
-from worker import call as module
-from worker import voice
-from worker.call import Call
-from worker.callmetrics import Outcome
+from worker.call import call as module
+from worker.call import voice
+from worker.call.call import Call
+from worker.call.metrics import Outcome
 
 RECORD = {"version": 1, "callID": "c1"}
 OF_A_GATEWAY = CallMetadata(call_id="c1", caller_identity="salma").model_dump_json(by_alias=True)

@@ -6,8 +6,8 @@ import pytest
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
 from tests.unit.worker.fakes import AGENT, JOINED, SIP, FakeParticipant, FakePublication, FakeRoom
-from worker import caller as module
-from worker.caller import Caller
+from worker.call import caller as module
+from worker.call.caller import Caller
 
 
 class _Scene:

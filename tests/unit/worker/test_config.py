@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from worker import logs, metrics, server
 from worker.__main__ import main
 from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, ConfigError, load_settings
+from worker.server import logs, metrics, worker
 
 CREDENTIALS = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "livekit-secret", "OPENAI_API_KEY": "openai-secret"}
 TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
@@ -113,7 +113,7 @@ def test_call_processes_inherit_the_keys_without_the_newline_of_a_secret_made_fr
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LIVEKIT_AGENT_NAME_OVERRIDE", "another")
     inherited: dict[str, str] = {}
-    monkeypatch.setattr(server, "run", lambda _: inherited.update(os.environ) or 0)
+    monkeypatch.setattr(worker, "run", lambda _: inherited.update(os.environ) or 0)
     monkeypatch.setattr(metrics, "expose_call_processes", lambda _: None)
     monkeypatch.setattr(logs, "set_up", lambda _: None)
     assert main() == 0

@@ -9,8 +9,8 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from agentspec import WorkerStatus
-from worker import statuswatch
-from worker.endpoints import make_app, readiness
+from worker.server import status_stream
+from worker.server.endpoints import make_app, readiness
 
 
 def _status(registered: bool, draining: bool) -> WorkerStatus:
@@ -92,13 +92,13 @@ async def test_a_watcher_gets_the_present_state_and_every_change_within_a_tenth_
             assert (await _next(stream)).calls == calls
             assert clock() - changed_at < 0.1
         with pytest.raises(TimeoutError):  # no change, no line
-            await asyncio.wait_for(stream.content.readline(), 3 * statuswatch.LOOK_SECONDS)
+            await asyncio.wait_for(stream.content.readline(), 3 * status_stream.LOOK_SECONDS)
 
 
 async def test_without_a_change_the_state_comes_again_as_a_sign_of_life(
     watched: _Worker, client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statuswatch, "STATUS_HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(status_stream, "STATUS_HEARTBEAT_SECONDS", 0.2)
     async with client.get("/status?watch") as stream:
         assert [await _next(stream) for _ in range(3)] == [watched.state] * 3
 
@@ -109,7 +109,7 @@ async def test_nobody_looks_while_nobody_watches(watched: _Worker, client: TestC
     stream.close()
     await _until_still(watched)
     looks = watched.looks
-    await asyncio.sleep(4 * statuswatch.LOOK_SECONDS)
+    await asyncio.sleep(4 * status_stream.LOOK_SECONDS)
     assert watched.looks == looks
 
 
@@ -117,18 +117,18 @@ async def _until_still(worker: _Worker) -> None:
     async with asyncio.timeout(2):
         while True:
             looks = worker.looks
-            await asyncio.sleep(3 * statuswatch.LOOK_SECONDS)
+            await asyncio.sleep(3 * status_stream.LOOK_SECONDS)
             if worker.looks == looks:
                 return
 
 
 async def test_one_watcher_too_many_takes_the_place_of_the_oldest(client: TestClient[Any, Any]) -> None:
-    streams = [await client.get("/status?watch") for _ in range(statuswatch.MAX_WATCHERS + 1)]
+    streams = [await client.get("/status?watch") for _ in range(status_stream.MAX_WATCHERS + 1)]
     for stream in streams:
         await _next(stream)
     assert await asyncio.wait_for(streams[0].content.read(), 2) == b"", "let go in order"
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(streams[1].content.readline(), 3 * statuswatch.LOOK_SECONDS)
+        await asyncio.wait_for(streams[1].content.readline(), 3 * status_stream.LOOK_SECONDS)
     for stream in streams:
         stream.close()
 

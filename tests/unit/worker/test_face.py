@@ -8,12 +8,12 @@ import pytest
 
 from agentspec.workerconfig import WorkerConfig
 from tests.unit.worker.fakes import FakeRoom
-from worker import callmetrics
-from worker import face as module
-from worker.avatar import AvatarError
-from worker.avatars import Fate
-from worker.callmetrics import AvatarOutcome, Outcome
-from worker.face import Face
+from worker.avatar_reports import AvatarState
+from worker.call import call_avatar as module
+from worker.call import metrics
+from worker.call.call_avatar import Face
+from worker.call.metrics import AvatarOutcome, Outcome
+from worker.call.tavus_avatar import AvatarError
 
 TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
 
@@ -54,7 +54,7 @@ class Scene:
         monkeypatch.setattr(module, "SEEN_SECONDS", 0.05)
         monkeypatch.setattr(module, "Avatar", lambda *_, **options: self._make(options))
         self.ends: list[tuple[Outcome, str]] = []
-        self.told: list[tuple[Fate, str]] = []
+        self.told: list[tuple[AvatarState, str]] = []
         self.repeats = 0
         self.room = FakeRoom()
         self.session = SimpleNamespace(agent_state="listening")
@@ -92,9 +92,9 @@ async def test_an_avatar_that_comes_is_shown(scene: Scene) -> None:
     await scene.face.run()
     assert scene.avatar.shown
     await asyncio.wait_for(scene.face.settled(), 0.02)
-    assert scene.told == [(Fate.CAME, "")]
+    assert scene.told == [(AvatarState.CAME, "")]
     await scene.face.close()
-    assert scene.told[1:] == [(Fate.GONE, "")], "its seat is free before the process has gone"
+    assert scene.told[1:] == [(AvatarState.GONE, "")], "its seat is free before the process has gone"
 
 
 @pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [Outcome.NO_AVATAR_SEAT])])
@@ -102,13 +102,13 @@ async def test_without_a_seat_no_avatar_is_asked_for_and_the_policy_kept(
     config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[Outcome]
 ) -> None:
     scene = Scene(config, monkeypatch, policy, seat=False)
-    counted = callmetrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
+    counted = metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
     await asyncio.wait_for(asyncio.gather(scene.face.run(), scene.face.settled(), scene.face.close()), 1)
     assert not hasattr(scene, "avatar")
     assert scene.told == []
     assert [outcome for outcome, _ in scene.ends] == ends
     assert all("maxSessions" in reason for _, reason in scene.ends)
-    assert callmetrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get() == counted + 1
+    assert metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get() == counted + 1
 
 
 async def test_an_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
@@ -145,7 +145,7 @@ async def test_an_avatar_that_does_not_come_is_ended_and_the_policy_kept(
     assert scene.avatar.closed == 1
     assert len(scene.ends) == ends
     assert all(outcome is Outcome.AVATAR_FAILED and "no seat" in reason for outcome, reason in scene.ends)
-    assert scene.told == [(Fate.FAILED, "no seat"), (Fate.GONE, "")]
+    assert scene.told == [(AvatarState.FAILED, "no seat"), (AvatarState.GONE, "")]
 
 
 async def test_a_call_that_was_over_before_its_avatar_came_is_no_failure_of_the_avatar(
@@ -158,7 +158,7 @@ async def test_a_call_that_was_over_before_its_avatar_came_is_no_failure_of_the_
     await scene.face.run()
     assert (scene.told, scene.ends) == ([], [])
     await scene.face.close()
-    assert scene.told == [(Fate.GONE, "")]
+    assert scene.told == [(AvatarState.GONE, "")]
 
 
 async def test_an_unexpected_error_of_the_avatar_leaves_the_voice(scene: Scene) -> None:
@@ -183,7 +183,7 @@ async def test_a_lost_avatar_gives_the_voice_back(scene: Scene, state: str, show
     assert scene.repeats == repeats
     assert scene.avatar.closed == 1
     assert scene.ends == []
-    assert scene.told == [(Fate.GONE, "")], "it had come: nothing is wrong with starting one"
+    assert scene.told == [(AvatarState.GONE, "")], "it had come: nothing is wrong with starting one"
 
 
 async def test_a_lost_avatar_ends_the_call_where_that_is_declared(

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from worker.logs import JsonFormatter
+from worker.server.logs import JsonFormatter
 
 SECRET = "sk-very-secret-value"
 
 
 def _line(fields: Mapping[str, object], message: str = "room accepted") -> dict[str, object]:
-    record = logging.makeLogRecord({"msg": message, "name": "worker.server", "levelname": "INFO", **fields})
+    record = logging.makeLogRecord({"msg": message, "name": "worker.server.worker", "levelname": "INFO", **fields})
     line: dict[str, object] = json.loads(JsonFormatter([SECRET, ""]).format(record))
     return line
 
@@ -24,7 +24,7 @@ def test_facts_are_fields() -> None:
     assert line | {"time": ""} == {
         "time": "",
         "level": "info",
-        "logger": "worker.server",
+        "logger": "worker.server.worker",
         "message": "room accepted",
         "room": "ornina-1",
         "slots": 4,
@@ -81,7 +81,7 @@ def test_fields_that_are_not_json_are_shown_as_text() -> None:
 
 
 def test_the_log_goes_to_standard_error() -> None:
-    script = "import logging, worker.logs; worker.logs.set_up([]); logging.getLogger('worker').info('room accepted')"
+    script = "import logging, worker.server.logs; worker.server.logs.set_up([]); logging.getLogger('worker').info('room accepted')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == ""
     assert json.loads(done.stderr)["message"] == "room accepted"

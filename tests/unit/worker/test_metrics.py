@@ -7,16 +7,16 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from worker.metrics import CallProcesses, fold_dead, prepare_directory
+from worker.server.metrics import CallProcesses, fold_dead, prepare_directory
 
 _NO_PROCESS = 4194305
 """Linux gives no process an id above 4194304."""
 
 _CALL = """
-from worker import callmetrics
-callmetrics.STARTED.inc()
-callmetrics.ENDED.labels("caller_left").inc()
-callmetrics.ANSWER_SECONDS.observe(0.15)
+from worker.call import metrics
+metrics.STARTED.inc()
+metrics.ENDED.labels("caller_left").inc()
+metrics.ANSWER_SECONDS.observe(0.15)
 """
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentspec.wire import CallMetadata
 from agentspec.workerconfig import KnowledgeDocument, WorkerConfig
-from worker.persona import apology, facts, instructions, knowledge, primary
+from worker.call.prompt import apology, facts, instructions, knowledge, primary
 
 
 def _documents(*texts: str) -> list[KnowledgeDocument]:

@@ -11,7 +11,7 @@ from livekit import rtc
 
 from agentspec.workerconfig import WorkerConfig
 from tests.unit.worker.fakes import silence
-from worker import phrases
+from worker.call import phrases
 
 
 class FakeProvider:

@@ -10,7 +10,7 @@ from livekit.agents._exceptions import AssignmentTimeoutError
 
 from agentspec.workerconfig import WorkerConfig
 from worker.config import Settings
-from worker.server import Worker
+from worker.server.worker import Worker
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec.scaling import Placement
-from worker.slots import Slots, load
+from worker.server.slots import Slots, load
 
 LIVEKIT_REFUSES_AT = 0.7
 

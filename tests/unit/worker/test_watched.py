@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.unit.worker.fakes import FakeSink, silence
-from worker.watched import WatchedOutput
+from worker.call.watched_output import WatchedOutput
 
 GRACE = 0.05
 

@@ -1,0 +1,266 @@
+"""What the controller remembers between reconciles: workers' states, gateways' demands, and recent needs.
+
+Everything here is lost at a restart and comes back within seconds: pods are listed, workers asked, gateways report.
+Times are seconds of one monotonic clock, passed in.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agentspec import (
+    AgentSupply,
+    AvatarAgentSpec,
+    CallCounts,
+    Demand,
+    DispatchMode,
+    SlotCounts,
+    WorkerCounts,
+    WorkerStatus,
+)
+from controller.observation import Key, ObservedPod, ObservedWorker
+from controller.policy.avatar import AvatarFailure, newest_failure, seats
+from controller.policy.names import Claim, server_of
+from controller.policy.rollout import Pending, Rollout
+from controller.policy.scale import Decision, History, Load, decide
+from controller.policy.workers import is_registered
+
+WORKER_MEMORY_SECONDS = 30.0
+"""How long a worker that stopped answering counts with what it said last."""
+GATEWAY_MEMORY_SECONDS = 10.0
+"""How long a gateway that stopped reporting is believed to have its calls waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker said last, and when."""
+
+    status: WorkerStatus
+    first: float
+    """When the present process said anything for the first time."""
+    at: float
+
+
+@dataclass(slots=True)
+class AgentFleet:
+    """The workers of one AvatarAgent."""
+
+    uid: str
+    spec: AvatarAgentSpec
+    """The newest that could be used."""
+    registered_name: str
+    replicas: int | None = None
+    """Workers asked for in its Deployment; None: there is none."""
+    template: str = ""
+    """Digest of the pod template that new workers are made from."""
+    pods: dict[str, ObservedPod] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
+    history: History = ()
+    avatar_failure: AvatarFailure | None = None
+    """The newest that is known of its avatars, if it is a failure."""
+    pending: Pending | None = None
+    """A pod template that waits for its rollout."""
+
+    def workers(self, now: float) -> list[ObservedWorker]:
+        """Its worker pods, each with what it said lately."""
+        return [self._seen(pod, now) for _, pod in sorted(self.pods.items())]
+
+    def _seen(self, pod: ObservedPod, now: float) -> ObservedWorker:
+        report = self.reports.get(pod.name)
+        return ObservedWorker(pod, self._lately(pod.name, now), 0.0 if report is None else now - report.first)
+
+    def _lately(self, pod: str, now: float) -> WorkerStatus | None:
+        report = self.reports.get(pod)
+        return report.status if report is not None and now - report.at <= WORKER_MEMORY_SECONDS else None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The numbers that the status reports."""
+
+    workers: WorkerCounts
+    slots: SlotCounts
+    calls: CallCounts
+
+
+class Fleet:
+    """All agents' workers and all gateways' demands."""
+
+    def __init__(self) -> None:
+        self.agents: dict[Key, AgentFleet] = {}
+        self._demands: dict[str, tuple[float, Mapping[str, int]]] = {}
+        self._users: dict[str, set[Key]] = {}
+        """Agents whose workers were ever heard under a name."""
+
+    def declare(self, key: Key, uid: str, spec: AvatarAgentSpec) -> AgentFleet:
+        """The agent's record, under its present spec. Of an earlier agent of the same name only the workers stay."""
+        name = spec.registered_name(key.name) if spec.dispatch.mode is DispatchMode.EXPLICIT else ""
+        agent = self.agents.get(key)
+        if agent is None or agent.uid != uid:
+            workers = (agent.pods, agent.reports) if agent is not None else ({}, {})
+            agent = self.agents[key] = AgentFleet(uid, spec, name)
+            agent.pods, agent.reports = workers
+        agent.spec, agent.registered_name = spec, name
+        return agent
+
+    def forget(self, key: Key) -> None:
+        """The AvatarAgent is gone, and its workers with it."""
+        self.agents.pop(key, None)
+        for name in [name for name, users in self._users.items() if key in users]:
+            self._users[name].discard(key)
+            if not self._users[name]:
+                del self._users[name]
+
+    def see_pods(self, key: Key, pods: Iterable[ObservedPod]) -> None:
+        """These are all of the agent's pods that have not ended."""
+        agent = self.agents[key]
+        agent.pods = {pod.name: pod for pod in pods}
+        agent.reports = {name: report for name, report in agent.reports.items() if name in agent.pods}
+
+    def hear_worker(self, key: Key, pod: str, status: WorkerStatus, now: float) -> bool:
+        """A worker answered; true when it said something new."""
+        agent = self.agents.get(key)
+        if agent is None or pod not in agent.pods:
+            return False
+        before = agent._lately(pod, now)
+        known = agent.reports.get(pod)
+        agent.avatar_failure = newest_failure(
+            agent.avatar_failure, pod, None if known is None else known.status, status
+        )
+        self._users.setdefault(status.agent_name, set()).add(key)
+        first = now if known is None or _another_process(known.status, status) else known.first
+        agent.reports[pod] = Report(status, first, now)
+        return before != status
+
+    def hear_gateway(self, demand: Demand, now: float) -> set[Key]:
+        """A gateway reported; returns the agents whose waiting calls changed."""
+        _, before = self._demands.get(demand.gateway, (now, {}))
+        self._demands[demand.gateway] = (now, demand.pending)
+        names = {name for name in {*before, *demand.pending} if before.get(name, 0) != demand.pending.get(name, 0)}
+        return {key for key in self.agents if str(key) in names}
+
+    def forget_silent_gateways(self, now: float) -> set[Key]:
+        """Gateways that stopped reporting count no more; returns the agents whose waiting calls changed."""
+        silent = [gateway for gateway, (at, _) in self._demands.items() if now - at > GATEWAY_MEMORY_SECONDS]
+        names = {name for gateway in silent for name in self._demands.pop(gateway)[1]}
+        return {key for key in self.agents if str(key) in names}
+
+    def other_user(self, claim: Claim, now: float) -> Key | None:
+        """Another agent whose workers take calls under the name, unless this one's do already; None: there is none."""
+        users = self._users.get(claim.name, set())
+        using = {key for key in users if self._uses(key, claim, now)}
+        return None if claim.key in using else min(using, default=None)
+
+    def _uses(self, key: Key, claim: Claim, now: float) -> bool:
+        agent = self.agents.get(key)
+        if agent is None or server_of(agent.spec.livekit.url, key.namespace) != claim.server:
+            return False
+        return any(is_registered(worker, claim.name) for worker in agent.workers(now))
+
+    def pending(self, key: Key) -> int:
+        """Calls waiting for a slot of this agent, at all gateways."""
+        name = str(key)
+        return sum(max(0, waiting.get(name, 0)) for _, waiting in self._demands.values())
+
+    def load(self, key: Key, now: float) -> Load:
+        """What the workers that stay have to carry."""
+        staying = [worker for worker in self.agents[key].workers(now) if not worker.pod.terminating]
+        busy = [worker for worker in staying if _busy(worker)]
+        return Load(
+            calls=sum(worker.status.calls for worker in staying if worker.status),
+            pending=self.pending(key),
+            busy=len(busy),
+            busy_unready=any(not worker.pod.ready for worker in busy),
+        )
+
+    def decide(self, key: Key, now: float, *, stopped: bool) -> Decision:
+        """How many workers the agent should have, remembering what it needed. `stopped`: none may run."""
+        agent = self.agents[key]
+        spec = agent.spec
+        decision = decide(
+            spec.scaling,
+            spec.worker.calls_per_worker,
+            self.load(key, now),
+            stopped=stopped,
+            current=agent.replicas,
+            history=agent.history,
+            now=now,
+        )
+        agent.history = decision.history
+        return decision
+
+    def rollout(self, key: Key, now: float) -> Rollout:
+        """How far the present pod template has come."""
+        agent = self.agents[key]
+        workers = agent.workers(now)
+        updated = [worker for worker in workers if worker.pod.template == agent.template]
+        old = [worker for worker in workers if worker.pod.template != agent.template]
+        return Rollout(
+            total=len(workers),
+            updated=sum(worker.pod.ready and not worker.pod.terminating for worker in updated),
+            old=len(old),
+            old_calls=sum(worker.status.calls for worker in old if worker.status),
+            awaited=agent.pending is not None,
+        )
+
+    def counts(self, key: Key, wanted: int, now: float) -> Counts:
+        """The numbers to report."""
+        agent = self.agents[key]
+        workers = agent.workers(now)
+        serving = [worker for worker in workers if is_registered(worker, agent.registered_name)]
+        draining = [
+            worker for worker in workers if worker.pod.terminating or (worker.status and worker.status.draining)
+        ]
+        said = [worker.status for worker in workers if worker.status]
+        return Counts(
+            workers=WorkerCounts(
+                desired=wanted,
+                ready=sum(worker.pod.ready and not worker.pod.terminating for worker in workers),
+                registered=len(serving),
+                updated=self.rollout(key, now).updated,
+                draining=len(draining),
+            ),
+            slots=_slots(serving),
+            calls=CallCounts(
+                active=sum(status.calls for status in said),
+                pending=self.pending(key),
+                with_avatar=sum(status.avatars for status in said),
+            ),
+        )
+
+    def supply(self, now: float) -> dict[str, AgentSupply]:
+        """Slots of every agent, by agent key."""
+        return {str(key): self._supply(key, now) for key in self.agents}
+
+    def _supply(self, key: Key, now: float) -> AgentSupply:
+        agent = self.agents[key]
+        workers = agent.workers(now)
+        slots = _slots(worker for worker in workers if is_registered(worker, agent.registered_name))
+        free_avatars = seats(agent.spec, workers)
+        return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
+
+
+def _another_process(before: WorkerStatus, now: WorkerStatus) -> bool:
+    """The container was started again: only a worker that has never been registered has no id."""
+    return bool(before.worker_id) and not now.worker_id
+
+
+def _slots(serving: Iterable[ObservedWorker]) -> SlotCounts:
+    said = [worker.status for worker in serving if worker.status]
+    return SlotCounts(total=sum(status.slots for status in said), free=sum(status.free_slots for status in said))
+
+
+def _busy(worker: ObservedWorker) -> bool:
+    """Has calls; a worker that is ready but whose calls are not known may have some."""
+    return worker.status.calls > 0 if worker.status is not None else worker.pod.ready
+
+
+def deletion_costs(workers: Iterable[ObservedWorker]) -> dict[str, str]:
+    """The pod-deletion-cost that pods should get so that idle workers leave first; only those that need a change."""
+    costs: dict[str, str] = {}
+    for worker in workers:
+        if worker.pod.terminating:
+            continue
+        calls = worker.status.calls if worker.status is not None else int(worker.pod.ready)
+        if (worker.pod.deletion_cost or "0") != str(calls):
+            costs[worker.pod.name] = str(calls)
+    return costs

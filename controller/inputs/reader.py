@@ -1,0 +1,91 @@
+"""Reads what a manifest refers to, tries its credentials, and judges both."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentspec import AvatarAgentSpec, KnowledgeDocument
+from controller.inputs.providers import Providers
+from controller.inputs.references import References
+from controller.observation import Key, ObservedConfigMap, ObservedSecret, ReadFailure
+from controller.policy.credentials import credentials, fingerprint, observe_secret, secrets_complete, wanted_secrets
+from controller.policy.knowledge import knowledge, texts, wanted_config_maps
+from controller.policy.specification import pattern_fault
+from controller.policy.verdict import Verdict
+from kube.client import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What workers need, and whether it is there."""
+
+    fault: Verdict | None
+    """What is wrong with the manifest itself."""
+    credentials: Verdict
+    credentials_fingerprint: str
+    """Changes with any value that workers get; empty while some are missing."""
+    knowledge: Verdict
+    instructions: str
+    greeting: str
+    documents: list[KnowledgeDocument]
+
+    @property
+    def usable(self) -> bool:
+        """Whether workers may be started from them; otherwise those that run go on as they are."""
+        return self.fault is None and not self.credentials.blocks_rollout and not self.knowledge.blocks_rollout
+
+
+class InputReader:
+    """Reads inputs."""
+
+    def __init__(self, references: References, providers: Providers) -> None:
+        self._references = references
+        self._providers = providers
+
+    async def read(self, key: Key, uid: str, spec: AvatarAgentSpec) -> Inputs:
+        """Everything that the manifest refers to, and why it cannot be used, if so. Bounded by what a request to the
+        API server may take; servers outside are not waited for."""
+        config_maps = wanted_config_maps(spec)
+        self._references.keep(key, [secret.name for secret in wanted_secrets(spec)], config_maps)
+        async with asyncio.TaskGroup() as group:  # when one fails, none goes on naming objects behind its back
+            judging = group.create_task(self._credentials(key, uid, spec))
+            reading = [group.create_task(self._config_map(key, name)) for name in config_maps]
+        verdict, digest = judging.result()
+        found = {seen.name: seen for seen in (task.result() for task in reading)}
+        judged = knowledge(key.namespace, spec, found)
+        return Inputs(pattern_fault(spec), verdict, digest, judged, *texts(spec, found))
+
+    def hurry(self, key: Key) -> None:
+        """What the agent refers to is read again soon."""
+        self._references.hurry(key)
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self._references.forget(key)
+        self._providers.forget(key)
+
+    async def _config_map(self, key: Key, name: str) -> ObservedConfigMap:
+        try:
+            return ObservedConfigMap(name, await self._references.config_map(key, name))
+        except ApiError as error:
+            return ObservedConfigMap(name, None, _read_failure(error))
+
+    async def _credentials(self, key: Key, uid: str, spec: AvatarAgentSpec) -> tuple[Verdict, str]:
+        wanted = wanted_secrets(spec)
+        seen: dict[str, ObservedSecret] = {}
+        values: dict[str, Mapping[str, str]] = {}
+        for name in sorted({secret.name for secret in wanted}):
+            try:
+                held = await self._references.secret(key, name)
+                seen[name], values[name] = observe_secret(name, held), held or {}
+            except ApiError as error:
+                seen[name] = observe_secret(name, None, _read_failure(error))
+        incomplete = secrets_complete(key.namespace, wanted, seen)
+        if incomplete is not None:
+            return incomplete, ""
+        answers = await self._providers.check(key, spec, values)
+        return credentials(spec, answers), fingerprint(uid, wanted, values)
+
+
+def _read_failure(error: ApiError) -> ReadFailure:
+    return ReadFailure(error.message or str(error), error.refused)

@@ -1,0 +1,281 @@
+"""One call: join the room at once, wait for the caller, greet, converse, end with a reason.
+
+The job starts before the caller arrives: the room, the session and the avatar are made ready meanwhile, and the
+greeting's audio is made beforehand, so that the first word follows the caller's arrival at once.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Coroutine
+from functools import partial
+from typing import Final
+
+from livekit import api, rtc
+from livekit.agents import NOT_GIVEN, AutoSubscribe, JobContext
+from livekit.agents.voice import (
+    AgentStateChangedEvent,
+    CloseEvent,
+    ConversationItemAddedEvent,
+    ErrorEvent,
+)
+from livekit.agents.voice.events import CloseReason
+from livekit.agents.voice.room_io import RoomOptions
+from openai import AsyncOpenAI
+
+from agentspec.workerconfig import WorkerConfig
+from worker import avatar_reports
+from worker.call import metrics, phrases, prompt, voice
+from worker.call.agent_audio import OwnVoice
+from worker.call.call_avatar import Face
+from worker.call.caller import Caller
+from worker.call.metrics import Outcome
+from worker.server.admission import read_metadata
+
+logger = logging.getLogger(__name__)
+
+CALLER_SECONDS: Final = 60.0
+"""How long the agent waits in the room for its caller."""
+HEARABLE_SECONDS: Final = 10.0
+"""How long the greeting waits for the caller's client to take the agent's audio."""
+_GREETING_SECONDS: Final = 3.0
+_DELETE_SECONDS: Final = 5.0
+_TELL_SECONDS: Final = 2.0
+CLOSING_BY_GATEWAY_SECONDS: Final = 4.0
+"""How long a gateway, which looks every 2 s (gateway/dispatcher.py), has to tell its caller and to close the room."""
+
+_TOLD: Final = {Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED, Outcome.NO_AVATAR_SEAT}
+"""Outcomes of which a caller who is still there should hear (gateway/calls.py, OUTCOMES)."""
+
+_FOREIGN_ENDS: Final = {"room disconnected": Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}
+"""The SDK's reasons for ending a job that this module did not end (ipc/job_proc_lazy_main.py)."""
+
+
+class Call:
+    """A job's call, from the assignment to the end."""
+
+    def __init__(self, context: JobContext, config: WorkerConfig, client: AsyncOpenAI) -> None:
+        self._context = context
+        self._config = config
+        self._client = client
+        self._session = voice.make_session(config.voice, config.language, client)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcome: Outcome | None = None
+        self._room_is_ours = False
+        """The call was ended here, with nobody but the caller in the room: the room goes with it."""
+        self._told_gateway = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._started = time.monotonic()
+        self._caller_arrived: float | None = None
+        self._answered = False
+        self._apologising = False
+        metadata, ignored = read_metadata(context.job.metadata)
+        context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
+        if metadata is not None:
+            context.log_context_fields["call"] = metadata.call_id
+        if ignored:
+            logger.warning("job metadata ignored", extra={"reason": ignored})
+        self._gateway_follows = metadata is not None
+        self._agent = voice.make_agent(config, metadata)
+        self._caller = Caller(
+            context.room,
+            metadata.caller_identity if metadata else "",
+            on_left=lambda: self.end(Outcome.CALLER_LEFT, "the caller left the room"),
+        )
+        self._own_voice = OwnVoice(context.room)
+        self._face = Face(
+            self._session,
+            context.room,
+            config,
+            seat=metadata is None or metadata.avatar,
+            end_call=self.end,
+            say_again=self._say_again,
+            tell=partial(avatar_reports.tell, context.job.id),
+        )
+
+    async def start(self) -> None:
+        """Join the room and make ready; the conversation goes on in the background."""
+        self._context.add_shutdown_callback(self._on_shutdown)
+        await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        metrics.STARTED.inc()
+        if self._context._info.received_at:
+            metrics.JOIN_SECONDS.observe(time.time() - self._context._info.received_at)
+        self._caller.watch()
+        self._session.on("error", self._on_error)
+        self._session.on("close", self._on_close)
+        self._session.on("agent_state_changed", self._on_agent_state)
+        self._session.on("conversation_item_added", self._on_item)
+        self._spawn(self._own_voice.publish(), "publish_voice")
+        self._session.output.audio = self._own_voice.output
+        await self._session.start(
+            self._agent,
+            room=self._context.room,
+            room_options=RoomOptions(
+                text_input=False,
+                audio_output=False,
+                participant_kinds=list(Caller.KINDS),
+                close_on_disconnect=False,
+                participant_identity=self._caller.identity or NOT_GIVEN,
+            ),
+            session_host=False,
+            record=False,
+        )
+        self._spawn(self._face.run(), "face")
+        self._spawn(self._converse(), "converse")
+        self._spawn(self._enforce_length(), "enforce_length")
+
+    async def _converse(self) -> None:
+        text = self._config.greeting
+        prepared = asyncio.create_task(phrases.audio(text, self._config.voice, self._client)) if text else None
+        try:
+            await asyncio.wait_for(self._caller.arrived(), CALLER_SECONDS)
+        except TimeoutError:
+            self.end(Outcome.CALLER_ABSENT, f"no caller within {CALLER_SECONDS:g} s")
+            return
+        self._caller_arrived = time.monotonic()
+        logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
+        if prepared is not None:
+            await self._until_heard()
+            await self._face.settled()
+            await self._greet(prepared)
+
+    async def _until_heard(self) -> None:
+        try:
+            async with asyncio.timeout(HEARABLE_SECONDS):
+                await self._caller.connected()
+                await self._own_voice.subscribed()
+        except TimeoutError:
+            logger.warning("caller does not take the agent's audio", extra={"seconds": HEARABLE_SECONDS})
+
+    async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame | None]) -> None:
+        await asyncio.wait({prepared}, timeout=_GREETING_SECONDS)
+        audio = prepared.result() if prepared.done() else None
+        if audio is None:
+            prepared.cancel()
+            logger.warning("greeting synthesised late: its audio was not ready")
+        speech = self._session.say(self._config.greeting, audio=phrases.frames(audio) if audio else NOT_GIVEN)
+        await speech.wait_for_playout()
+
+    def _say_again(self) -> None:
+        """By voice what the avatar swallowed."""
+        if any(item.type == "message" and item.role == "user" for item in self._session.history.items):
+            _ = self._session.generate_reply()
+        elif self._config.greeting:
+            _ = self._session.say(self._config.greeting)
+
+    async def _enforce_length(self) -> None:
+        await asyncio.sleep(self._config.max_call_minutes * 60)
+        self.end(Outcome.MAX_LENGTH, f"the call reached maxCallMinutes ({self._config.max_call_minutes})")
+
+    def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
+        if event.new_state != "speaking" or self._answered or self._caller_arrived is None:
+            return
+        self._answered = True
+        seconds = time.monotonic() - self._caller_arrived
+        metrics.ANSWER_SECONDS.observe(seconds)
+        logger.info("answered", extra={"seconds": round(seconds, 3)})
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        latency = event.item.metrics.get("e2e_latency") if event.item.type == "message" else None
+        if latency is not None:
+            metrics.TURN_SECONDS.observe(latency)
+
+    def _on_error(self, event: ErrorEvent) -> None:
+        error = event.error
+        if getattr(error, "recoverable", True):
+            return
+        stage = str(error.type).removesuffix("_error")
+        metrics.PROVIDER_ERRORS.labels(stage).inc()
+        cause = error.error
+        logger.error(
+            "provider failed",
+            extra={
+                "stage": stage,
+                "error": type(cause).__name__,
+                "status": getattr(cause, "status_code", None),
+                "url": self._config.voice.openai.base_url,
+            },
+        )
+        if not self._apologising:
+            self._apologising = True
+            self._spawn(self._apologise(), "apologise")
+
+    async def _apologise(self) -> None:
+        """Say that something went wrong: silence would leave the caller wondering."""
+        text = prompt.apology(self._config.language)
+        audio = await phrases.audio(text, self._config.voice, self._client)
+        if audio is not None:
+            speech = self._session.say(
+                text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False
+            )
+            await speech.wait_for_playout()
+        self._apologising = False
+
+    def _on_close(self, event: CloseEvent) -> None:
+        if event.reason is CloseReason.ERROR:
+            self.end(Outcome.PROVIDER_FAILED, "hearing, thinking or speaking failed again and again")
+
+    def end(self, outcome: Outcome, reason: str) -> None:
+        """End the call; the first reason counts."""
+        if self._outcome is None:
+            self._outcome = outcome
+            # A gateway sends another agent to a caller whose agent crashed: the room stays for it.
+            replaced = outcome is Outcome.CRASHED and self._gateway_follows
+            self._room_is_ours = not (replaced or self._caller.others_present())
+            logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
+            self._cancel_tasks()
+            self._leaving = asyncio.create_task(self._leave(outcome), name="leave")
+
+    async def _leave(self, outcome: Outcome) -> None:
+        """Leave the room, and before that the outcome in it for the gateway, which would take the agent for lost."""
+        if self._gateway_follows and self._room_is_ours and outcome in _TOLD:
+            try:
+                await asyncio.wait_for(self._tell_gateway(outcome), _TELL_SECONDS)
+                self._told_gateway = True
+            except Exception as error:  # whatever it is, the call ends
+                logger.warning("outcome not left in the room", extra={"error": type(error).__name__})
+        self._context.shutdown(outcome)
+
+    async def _tell_gateway(self, outcome: Outcome) -> None:
+        room = self._context.room
+        record = json.loads(room.metadata or "")
+        update = api.UpdateRoomMetadataRequest(room=room.name, metadata=json.dumps(record | {"outcome": outcome.value}))
+        await self._context.api.room.update_room_metadata(update)
+
+    async def _on_shutdown(self, reason: str) -> None:
+        """The agent has left the room: end what belongs to the call. Runs whoever ended the job."""
+        outcome = self._outcome or _FOREIGN_ENDS.get(reason, Outcome.STOPPED)
+        self._outcome = outcome
+        self._caller.unwatch()
+        self._cancel_tasks()
+        # Beside each other: an avatar may take long to close, and an empty room would be given another agent.
+        await asyncio.gather(self._face.close(), self._own_voice.close(), self._close_room())
+        metrics.ENDED.labels(outcome).inc()
+        logger.info("call ended", extra={"outcome": outcome, "seconds": round(time.monotonic() - self._started, 1)})
+
+    async def _close_room(self) -> None:
+        if not self._room_is_ours:
+            return
+        if self._told_gateway:
+            await asyncio.sleep(CLOSING_BY_GATEWAY_SECONDS)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
+        except TimeoutError:
+            logger.warning("room not deleted in time", extra={"seconds": _DELETE_SECONDS})
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None or not self._context.room.isconnected():
+            return
+        logger.error("call task failed", extra={"task": task.get_name()}, exc_info=task.exception())
+        self.end(Outcome.CRASHED, f"internal error in {task.get_name()}")

@@ -1,0 +1,113 @@
+"""Hearing, thinking and speaking: the OpenAI plugin as the configuration asks, and turns by models that run here.
+
+Voice activity (silero) and end of turn (turn-detector-v1-mini) come inside the package livekit-local-inference:
+nothing is downloaded. The end-of-turn model knows fourteen languages, Arabic among them; for any other, silence
+decides (livekit-agents 1.8.9, inference/eot/languages.py).
+"""
+
+import asyncio
+from typing import Any, Final
+
+from livekit.agents import (
+    NOT_GIVEN,
+    Agent,
+    APIConnectOptions,
+    APIError,
+    APITimeoutError,
+    ChatContext,
+    NotGivenOr,
+    inference,
+    stt,
+    utils,
+)
+from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
+from livekit.agents.voice import AgentSession
+from livekit.agents.voice.agent_session import SessionConnectOptions
+from livekit.plugins import openai
+from openai import AsyncOpenAI, Timeout
+
+from agentspec import VoiceSpec
+from agentspec.wire import CallMetadata
+from agentspec.workerconfig import WorkerConfig
+from worker.call import prompt
+
+HEARING_SECONDS: Final = 12.0
+"""Longest wait for one transcription: the plugin's own is 30 s, in which a caller has hung up."""
+CONSECUTIVE_FAILURES: Final = 5
+"""Turns that may fail in a row at one stage; with one more the call ends."""
+
+_HEARING: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
+_THINKING: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
+SPEAKING: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
+
+
+class Hearing(openai.STT):
+    """OpenAI's transcription, bounded in time; a failure costs the turn, not the call.
+
+    The SDK ends its hearing for good when a transcription fails for good. Here the failure has been reported as the
+    `error` event by then, and the turn is taken as nothing heard.
+    """
+
+    async def recognize(
+        self,
+        buffer: utils.AudioBuffer,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions = _HEARING,
+    ) -> stt.SpeechEvent:
+        try:
+            return await super().recognize(buffer, language=language, conn_options=conn_options)
+        except APIError:
+            return stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
+
+    async def _recognize_impl(self, buffer: utils.AudioBuffer, **options: Any) -> stt.SpeechEvent:
+        try:
+            async with asyncio.timeout(HEARING_SECONDS):
+                return await super()._recognize_impl(buffer, **options)
+        except TimeoutError:
+            raise APITimeoutError(f"no transcription within {HEARING_SECONDS:g} s") from None
+
+
+def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
+    """One client for all three stages: one pool of connections, and its TLS set-up paid once, before the call."""
+    return AsyncOpenAI(
+        base_url=voice.openai.base_url,
+        api_key=key,
+        max_retries=0,
+        timeout=Timeout(connect=5.0, read=8.0, write=5.0, pool=5.0),
+    )
+
+
+def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
+    """The agent's voice, as raw samples: no codec between the provider and the room."""
+    return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
+
+
+def make_agent(config: WorkerConfig, call: CallMetadata | None) -> Agent:
+    """The agent as declared. What the website said of the call comes as a message of the lowest rank, the user's."""
+    context = ChatContext.empty()
+    if call is not None and (facts := prompt.facts(call, config.language)):
+        context.add_message(role="user", content=facts)
+    return Agent(instructions=prompt.instructions(config), chat_ctx=context)
+
+
+def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
+    """A session that hears, thinks and speaks as declared."""
+    code = prompt.primary(language)
+    return AgentSession(
+        vad=inference.VAD(),
+        stt=Hearing(model=voice.stt.model, language=code, client=client, use_realtime=False),
+        llm=openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400),
+        tts=make_tts(voice, client),
+        turn_handling={
+            "turn_detection": inference.TurnDetector(version="v1-mini") if code in LOCAL_LANGUAGES else "vad",
+            "interruption": {"mode": "vad"},
+        },
+        session_close_transcript_timeout=0.2,
+        conn_options=SessionConnectOptions(
+            stt_conn_options=_HEARING,
+            llm_conn_options=_THINKING,
+            tts_conn_options=SPEAKING,
+            max_unrecoverable_errors=CONSECUTIVE_FAILURES,
+        ),
+    )

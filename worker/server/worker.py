@@ -1,0 +1,273 @@
+"""The worker's main process: registers with LiveKit, takes jobs while slots are free, drains when told to stop.
+
+Built on livekit-agents 1.8.9's AgentServer. It tells nobody when it loses its registration, reports nothing about
+failed ones, and counts slots by guessing; the few places where this class reaches into it are marked.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from typing import Any, Final
+
+import aiohttp
+from livekit.agents import AgentServer, JobRequest
+from livekit.agents._exceptions import AssignmentTimeoutError
+from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
+
+from agentspec import AvatarProvider, WorkerStatus
+from worker.avatar_reports import Avatars, listening
+from worker.call import job, phrases, voice
+from worker.config import Settings
+from worker.server import admission, endpoints, metrics
+from worker.server.slots import Slots, load
+
+logger = logging.getLogger(__name__)
+
+IDLE_PROCESSES: Final = 2
+"""Call processes kept warm, while slots are free. A warm one answers at once; each further one costs memory."""
+CALL_MEMORY_WARNING_MB: Final = 700
+CLOSING_SECONDS: Final = 60
+"""What a call may take to end after its time is up, while draining."""
+_PROCESS_START_SECONDS: Final = 30.0
+_PROCESS_CLOSE_SECONDS: Final = 20.0
+_STABLE_SECONDS: Final = 10.0
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+_MOST_DOUBLINGS: Final = 10
+"""2.0 ** 1024 overflows: a worker that fails for hours must go on trying."""
+
+
+class Worker(AgentServer):
+    """One worker of one AvatarAgent."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = settings.config
+        super().__init__(
+            ws_url=config.livekit_url,
+            api_key=settings.livekit_key,
+            api_secret=settings.livekit_secret,
+            # The server judges by the load alone; slots are counted here, exactly, when a job is offered.
+            load_threshold=float("inf"),
+            load_fnc=self._report_load,
+            setup_fnc=job.prewarm,
+            num_idle_processes=min(IDLE_PROCESSES, config.calls_per_worker),
+            initialize_process_timeout=_PROCESS_START_SECONDS,
+            shutdown_process_timeout=_PROCESS_CLOSE_SECONDS,
+            session_end_timeout=10.0,
+            job_memory_warn_mb=CALL_MEMORY_WARNING_MB,
+            drain_timeout=config.max_call_minutes * 60 + CLOSING_SECONDS,
+            max_retry=sys.maxsize,
+            preload_modules=["worker.call.preload", "worker.call.job"],
+            host="127.0.0.1",
+            port=0,
+        )
+        self.registered = False
+        self._config = config
+        self._slots = Slots(config.calls_per_worker)
+        self.avatars = Avatars()
+        self._unstable_connects = 0
+        self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
+        self.on("worker_registered", self._on_registered)
+        self.on("worker_started", lambda: self._proc_pool.on("process_closed", self._on_process_closed))
+        metrics.SLOTS.set(config.calls_per_worker)
+        metrics.CALLS.set_function(self.calls)
+        metrics.CALLS_WITH_AVATAR.set_function(lambda: self.avatars.count(self._held()))
+        metrics.REGISTERED.set_function(lambda: float(self.registered))
+        metrics.DRAINING.set_function(lambda: float(self.draining))
+
+    def calls(self) -> int:
+        """Calls held, those being started and those whose process has not quite gone included."""
+        return len(self._held())
+
+    def _held(self) -> set[str]:
+        if not hasattr(self, "_proc_pool"):  # made in run()
+            return self._slots.held(())
+        return self._slots.held(info.job.id for info in self.active_jobs)
+
+    def status(self) -> WorkerStatus:
+        """What the controller and the gateway want to know."""
+        held = self._held()
+        return WorkerStatus(
+            agent_name=self._config.registered_name,
+            worker_id="" if self.id == "unregistered" else self.id,
+            registered=self.registered,
+            draining=self.draining,
+            slots=self._slots.total,
+            calls=len(held),
+            avatars=self.avatars.count(held),
+            avatar_problem=self.avatars.problem,
+        )
+
+    def _report_load(self) -> float:
+        calls = self.calls()
+        free = max(0, self._slots.total - calls)
+        # With an endless threshold the SDK leaves the number of warm processes alone: no more than free slots.
+        self._proc_pool.set_target_idle_processes(min(IDLE_PROCESSES, free))
+        return load(calls, self._slots.total, self._config.placement)
+
+    async def _invoke_load_fnc(self) -> float:
+        """The SDK's: asks for the load twice a second. It tells LiveKit only every 2.5 s, and a slot that became free
+        would be refused for so long; a change is told at once."""
+        reported = await super()._invoke_load_fnc()
+        if self.registered and reported != self._worker_load:
+            self._worker_load = reported
+            await self._update_worker_status()
+        return reported
+
+    async def _on_request(self, request: JobRequest) -> None:
+        facts = {"room": request.room.name, "job_id": request.id, "agent_name": request.agent_name}
+        decision = admission.decide(
+            request.room.name,
+            self._config.room_name_pattern,
+            calls=self.calls(),
+            slots=self._slots.total,
+            draining=self.draining,
+        )
+        if decision.declined is not None:
+            metrics.DECLINED.labels(decision.declined).inc()
+            logger.warning("job declined", extra=facts | {"reason": decision.reason})
+            await request.reject(terminate=False)  # another worker may have a slot, or a newer pattern
+            return
+        avatar = self._wants_avatar(request)
+        self._slots.reserve(request.id)
+        if avatar:
+            self.avatars.expect(request.id)
+        try:
+            await request.accept(name=self._config.agent_name)
+        except AssignmentTimeoutError:
+            logger.warning("job accepted but not assigned: LiveKit withdrew it", extra=facts)
+        else:
+            metrics.ACCEPTED.inc()
+            logger.info(
+                "room accepted",
+                extra=facts
+                | {
+                    "avatar": self._config.avatar.provider if avatar else AvatarProvider.NONE,
+                    "voice": self._config.voice.tts.voice,
+                },
+            )
+        finally:
+            self._slots.release(request.id)
+            if request.id not in self._held():  # its process did not start
+                self.avatars.forget(request.id)
+
+    def _wants_avatar(self, request: JobRequest) -> bool:
+        metadata, _ = admission.read_metadata(request.job.metadata)
+        return self._config.avatar.provider is not AvatarProvider.NONE and (metadata is None or metadata.avatar)
+
+    def _on_registered(self, worker_id: str, _: object) -> None:
+        metrics.REGISTRATIONS.inc()
+        logger.info(
+            "registered with LiveKit",
+            extra={
+                "worker_id": worker_id,
+                "agent_name": self._config.registered_name,
+                "dispatch_mode": self._config.dispatch_mode,
+            },
+        )
+
+    def _on_process_closed(self, process: JobExecutor) -> None:
+        job = process.running_job
+        if job is None:
+            return
+        self.avatars.forget(job.job.id)
+        if process.status is JobStatus.FAILED:
+            metrics.LOST.inc()
+            logger.error("call process died: its call is lost", extra={"room": job.job.room.name, "job_id": job.job.id})
+
+    async def _run_ws(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """The SDK's: runs exactly while the worker is registered."""
+        self.registered = True
+        since = time.monotonic()
+        try:
+            await super()._run_ws(ws)
+        finally:
+            self.registered = False
+            if time.monotonic() - since >= _STABLE_SECONDS:
+                self._unstable_connects = 0
+            logger.warning("registration with LiveKit ended")
+
+    async def _connection_task(self) -> None:
+        """The SDK's: connects and registers, for ever.
+
+        It pauses between connections that fail, but not when the connection stands and the registration fails or is
+        lost at once: that would ask LiveKit as fast as it answers.
+        """
+        assert self._http_session is not None
+        connect = self._http_session.ws_connect
+
+        async def paced(*args: Any, **options: Any) -> aiohttp.ClientWebSocketResponse:
+            if self._unstable_connects:
+                doublings = min(self._unstable_connects - 1, _MOST_DOUBLINGS)
+                await asyncio.sleep(min(2.0**doublings, _LONGEST_PAUSE_SECONDS))
+            socket: aiohttp.ClientWebSocketResponse = await connect(*args, **options)
+            self._unstable_connects += 1
+            return socket
+
+        object.__setattr__(self._http_session, "ws_connect", paced)
+        await super()._connection_task()
+
+    async def serve(self) -> int:
+        """Run until a signal or a failure; returns the exit status."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        running = asyncio.create_task(self.run(), name="agent_server")
+        stopping = asyncio.create_task(stop.wait(), name="stop_signal")
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            stopping.cancel()
+            logger.error("worker failed", exc_info=running.exception())
+            return 1
+        await self._finish_calls()
+        await self.aclose()
+        await running
+        logger.info("worker stopped")
+        return 0
+
+    async def _finish_calls(self) -> None:
+        logger.info("draining: taking no more jobs", extra={"calls": self.calls()})
+        try:
+            await self.drain()
+        except TimeoutError:
+            logger.error("drain timed out: calls are cut", extra={"calls": self.calls()})
+
+
+async def _main(settings: Settings) -> int:
+    worker = Worker(settings)
+    config = settings.config
+    logger.info(
+        "worker starting",
+        extra={
+            "agent": f"{config.namespace}/{config.name}",
+            "dispatch_mode": config.dispatch_mode,
+            "agent_name": config.registered_name,
+            "room_name_pattern": config.room_name_pattern,
+            "slots": config.calls_per_worker,
+            "avatar": config.avatar.provider,
+            "voice": config.voice.tts.voice,
+            "language": config.language,
+            "livekit_url": config.livekit_url,
+        },
+    )
+    if config.avatar.provider is AvatarProvider.NONE:
+        logger.info("no avatar declared: calls are voice only")
+    client = voice.make_client(config.voice, settings.openai_key)
+    preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
+    try:
+        async with endpoints.serve(worker, settings.port), listening(worker.avatars):
+            return await worker.serve()
+    except OSError as error:
+        logger.error("cannot serve HTTP", extra={"port": settings.port, "reason": str(error)})
+        return 1
+    finally:
+        preparing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await preparing
+
+
+def run(settings: Settings) -> int:
+    """Serve calls; returns the exit status."""
+    return asyncio.run(_main(settings))
