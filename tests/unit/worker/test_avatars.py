@@ -50,7 +50,9 @@ async def test_a_call_process_tells_the_main_process() -> None:
 async def test_another_process_finds_the_way() -> None:
     seats = Avatars()
     async with listening(seats):
-        code = "from worker.avatar_reports import AvatarState, tell; tell('a', AvatarState.FAILED, 'Tavus did not answer')"
+        code = (
+            "from worker.avatar_reports import AvatarState, tell; tell('a', AvatarState.FAILED, 'Tavus did not answer')"
+        )
         done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], timeout=30, check=True)
         assert done.returncode == 0
         await _eventually(seats, set(), 0, "Tavus did not answer")

@@ -81,7 +81,10 @@ def test_fields_that_are_not_json_are_shown_as_text() -> None:
 
 
 def test_the_log_goes_to_standard_error() -> None:
-    script = "import logging, worker.server.logs; worker.server.logs.set_up([]); logging.getLogger('worker').info('room accepted')"
+    script = (
+        "import logging; from worker.server import logs; logs.set_up([]); "
+        "logging.getLogger('worker').info('room accepted')"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == ""
     assert json.loads(done.stderr)["message"] == "room accepted"
