@@ -10,7 +10,7 @@ import aiohttp
 import uvicorn
 from kubernetes.aio import client
 
-from gateway.adoption import keep_house
+from gateway.adoption import run_housekeeping
 from gateway.app import create_app
 from gateway.assembly import assemble
 from gateway.connections import SecretConnections
@@ -47,8 +47,8 @@ async def serve(settings: Settings) -> None:
         )
         background = (
             agents.run(),
-            supply.run(gateway.dispatcher.wake_waiting),
-            keep_house(agents, connections, gateway.desk, gateway.ledger),
+            supply.run(gateway.dispatcher.wake_waiting_calls),
+            run_housekeeping(agents, connections, gateway.opener, gateway.ledger),
         )
         async with serving(probe_app(agents, gateway.metrics), settings.probe_port):
             await _serve_beside(server, background)
@@ -78,7 +78,7 @@ def main() -> int:
     try:
         settings = read_settings()
     except SettingsError as problem:
-        logger.critical("settings refused", extra={"problem": str(problem)})
+        logger.critical("settings refused", extra={"error": str(problem)})
         return 2
     asyncio.run(serve(settings))
     return 0

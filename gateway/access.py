@@ -17,7 +17,7 @@ from gateway.agents import Agent
 from gateway.errors import ErrorReason, RequestError
 
 MIN_API_KEY_LENGTH = 16
-KEYS_CHECK_SECONDS = 1.0
+KEY_RELOAD_SECONDS = 1.0
 """How long a changed key file may go unnoticed."""
 MAX_ADDRESSES = 10_000
 """Addresses remembered by the rate limit; the longest unseen are forgotten first."""
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Caller:
+class Client:
     """Who asks, as far as it matters."""
 
     scope: str
@@ -51,7 +51,7 @@ class ApiKeys:
         return found[0] if found else None
 
     def _reload(self) -> None:
-        if self._folder is None or time.monotonic() - self._checked_at < KEYS_CHECK_SECONDS:
+        if self._folder is None or time.monotonic() - self._checked_at < KEY_RELOAD_SECONDS:
             return
         self._checked_at = time.monotonic()
         try:
@@ -62,7 +62,7 @@ class ApiKeys:
                 return
             self._hashes = dict(filter(None, (_hashed(path) for path in files)))
         except OSError as error:
-            logger.error("API keys unreadable, those read before stay valid", extra={"problem": type(error).__name__})
+            logger.error("API keys unreadable, those read before stay valid", extra={"error": type(error).__name__})
             return
         self._signature = signature
         logger.info("API keys read", extra={"ids": sorted(self._hashes)})
@@ -84,7 +84,7 @@ class RateLimit:
         self._burst = float(per_minute)
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def wait_seconds(self, address: str, now: float) -> float:
+    def take_token(self, address: str, now: float) -> float:
         """Take one token; 0 when there was one, otherwise the seconds until there is."""
         tokens, at = self._buckets.pop(address, (self._burst, now))
         tokens = min(self._burst, tokens + (now - at) * self._rate)
@@ -103,27 +103,27 @@ class Access:
         self._limit = limit
         self._proxy_hops = proxy_hops
 
-    def check(self, agent: Agent, headers: Headers, peer: str) -> Caller:
+    def check(self, agent: Agent, headers: Headers, peer: str) -> Client:
         """Who asks.
 
         Raises:
             RequestError: 401, 403 or 429.
         """
         if "authorization" in headers:
-            key_id = self._keys.identify(bearer(headers))
+            key_id = self._keys.identify(bearer_token(headers))
             if key_id is None:
                 message = "The API key is not valid: send `Authorization: Bearer <key>` with a key of this gateway."
                 raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
-            return Caller(f"key/{key_id}")
+            return Client(f"key/{key_id}")
         if agent.spec.dispatch.access is DispatchAccess.AUTHENTICATED:
             message = f"The agent {agent.name} needs an API key: send `Authorization: Bearer <key>`."
             raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
         self._check_origin(agent, headers)
-        wait = self._limit.wait_seconds(client_address(headers, peer, self._proxy_hops), time.monotonic())
+        wait = self._limit.take_token(client_address(headers, peer, self._proxy_hops), time.monotonic())
         if wait:
             message = "Too many calls from this address: try again later."
             raise RequestError(429, ErrorReason.RATE_LIMITED, message, retry_after_seconds=int(wait) + 1)
-        return Caller("public")
+        return Client("public")
 
     def _check_origin(self, agent: Agent, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin", "")
@@ -138,7 +138,7 @@ class Access:
         raise RequestError(403, ErrorReason.ORIGIN_NOT_ALLOWED, message)
 
 
-def bearer(headers: Mapping[str, str]) -> str:
+def bearer_token(headers: Mapping[str, str]) -> str:
     """The token of an Authorization header; empty when there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -19,7 +19,7 @@ class Agent:
     ready: bool
     name_taken: bool = False
     """Another AvatarAgent holds its name at the same LiveKit server: calls would reach that one's workers."""
-    name_known: bool = True
+    name_checked: bool = True
     """The controller has looked at its present name; before, nobody knows whose workers a call would reach."""
 
     @property
@@ -72,12 +72,12 @@ def parse_agent(resource: dict[str, Any]) -> Agent | InvalidAgent:
     status = resource.get("status") or {}
     conditions = {condition.get("type"): condition.get("status") for condition in status.get("conditions") or []}
     # The status names none while the spec is one that the controller cannot use: its workers go on under their name.
-    looked_at = status.get("agentName") or spec.registered_name(name)
+    checked_name = status.get("agentName") or spec.registered_name(name)
     return Agent(
         namespace,
         name,
         spec,
         ready=conditions.get(ConditionType.READY) == ConditionStatus.TRUE,
         name_taken=conditions.get(ConditionType.NAME_UNIQUE) == ConditionStatus.FALSE,
-        name_known=ConditionType.NAME_UNIQUE in conditions and looked_at == spec.registered_name(name),
+        name_checked=ConditionType.NAME_UNIQUE in conditions and checked_name == spec.registered_name(name),
     )

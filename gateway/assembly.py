@@ -8,13 +8,13 @@ from gateway.access import Access, ApiKeys, RateLimit
 from gateway.agents import AgentDirectory
 from gateway.connections import Connections
 from gateway.context import Gateway
-from gateway.desk import Desk
 from gateway.dispatcher import Dispatcher
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.opening import CallOpener
 from gateway.pages import Pages
 from gateway.settings import Settings
-from gateway.supply import FreeSlots, SupplyExchange
+from gateway.supply import SupplyExchange, SupplySource
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +25,19 @@ def assemble(
     """The parts of a gateway, connected and not yet running."""
     metrics, ledger = Metrics(), Ledger()
     supply = SupplyExchange(settings, session, ledger, metrics)
-    gateway = connected(settings, agents, connections, ledger, metrics, supply)
+    gateway = create_gateway(settings, agents, connections, ledger, metrics, supply)
     for path in gateway.pages.missing():
         logger.error("file of the call page is missing", extra={"path": path})
     return gateway, supply
 
 
-def connected(
+def create_gateway(
     settings: Settings,
     agents: AgentDirectory,
     connections: Connections,
     ledger: Ledger,
     metrics: Metrics,
-    supply: FreeSlots,
+    supply: SupplySource,
 ) -> Gateway:
     """A gateway on any source of agents, LiveKit connections and free slots."""
     dispatcher = Dispatcher(agents, connections, ledger, supply, metrics)
@@ -50,7 +50,7 @@ def connected(
         ),
         ledger=ledger,
         dispatcher=dispatcher,
-        desk=Desk(connections, ledger, dispatcher, settings.max_pending_per_agent),
+        opener=CallOpener(connections, ledger, dispatcher, settings.max_pending_per_agent),
         metrics=metrics,
         pages=Pages(settings.livekit_client_dir),
     )

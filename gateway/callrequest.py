@@ -100,10 +100,10 @@ def parse_request(body: bytes) -> CallRequest:
     try:
         return CallRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False, include_input=False)[0]) from None
+        raise _request_error(error.errors(include_url=False, include_input=False)[0]) from None
 
 
-def _refusal(first: ErrorDetails) -> RequestError:
+def _request_error(first: ErrorDetails) -> RequestError:
     field = ".".join(str(part) for part in first["loc"] if part not in ("constrained-str", "AgentRef"))
     match first["type"]:
         case "json_invalid":

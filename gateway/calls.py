@@ -12,15 +12,15 @@ from enum import StrEnum
 from gateway.agents import Agent
 from gateway.seats import Seat, with_avatar
 
-WAIT_SECONDS = 120.0
+SEARCH_TIMEOUT_SECONDS = 120.0
 """Longest time a call waits for an agent altogether."""
-OFFER_SECONDS = 2.5
+ACCEPT_TIMEOUT_SECONDS = 2.5
 """A worker accepts within 0.5 s; a dispatch that none accepted after this is withdrawn, with a job that comes late."""
-NEVER_CAME_SECONDS = 60.0
+CONNECT_TIMEOUT_SECONDS = 60.0
 """A caller that was handed a token and did not connect for so long will not come."""
-CALLER_GRACE_SECONDS = 10.0
+WAITING_CALLER_GRACE_SECONDS = 10.0
 """A waiting caller may be away for so long, to load the page again, before the call is given up."""
-CALLER_GONE_SECONDS = 30.0
+JOINED_CALLER_GRACE_SECONDS = 30.0
 """The same for a caller who was already talking to the agent."""
 AGENT_GRACE_SECONDS = 5.0
 """An agent that vanished for so long, while its caller stays, was lost; a reconnection is quicker."""
@@ -125,13 +125,13 @@ class Call:
     dispatch_metadata: str = field(repr=False)
     state: CallState
     created_at: float
-    asked_at: float
+    search_started_at: float
     """When the search for an agent began: at creation, and again when the agent was lost."""
-    since: float
+    state_since: float
     """When the state began."""
-    slot_known: bool = False
+    free_slot_known: bool = False
     """A slot was known to be free when it was dispatched last."""
-    declined: int = 0
+    times_declined: int = 0
     """Times that no worker took it although a slot was known to be free."""
     caller_seen_at: float | None = None
     agent_seen_at: float | None = None
@@ -146,7 +146,7 @@ class Call:
     reason: CallReason = CallReason.NONE
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         return self.state not in (CallState.FAILED, CallState.ENDED)
 
     @property
@@ -155,27 +155,27 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RoomSnapshot:
     """LiveKit's own record of a call's room at one moment."""
 
-    room: bool
-    caller: bool
-    agent: bool
-    taken: bool
+    exists: bool
+    caller_present: bool
+    agent_present: bool
+    accepted: bool
     """A worker accepted the dispatch; only looked up once it matters."""
     outcome: str = ""
     """How the worker ended the call, by the room's record; only looked up once the agent is not there."""
-    surplus: tuple[str, ...] = ()
+    surplus_agents: tuple[str, ...] = ()
     """Agents too many, by identity."""
 
 
-class Turn(StrEnum):
+class Admission(StrEnum):
     """Whether a waiting call may be dispatched."""
 
     WAIT = "wait"
-    GO = "go"
+    FREE_SLOT = "free-slot"
     """A slot is free for it."""
-    GO_BLIND = "go-blind"
+    SLOTS_UNKNOWN = "slots-unknown"
     """Nobody knows of free slots: LiveKit is asked."""
 
 
@@ -199,10 +199,10 @@ class Step:
 
 def finish(call: Call, state: CallState, reason: CallReason, now: float) -> Step:
     """End a call; its room is closed, so that nothing later enters an empty one."""
-    return Step(replace(call, state=state, reason=reason, since=now), Effect.HANG_UP)
+    return Step(replace(call, state=state, reason=reason, state_since=now), Effect.HANG_UP)
 
 
-def closed(agent: Agent | None) -> CallReason:
+def unavailable_reason(agent: Agent | None) -> CallReason:
     """Why no call to an agent is begun any more; none while it takes calls. None is an agent that was deleted."""
     if agent is None:
         return CallReason.AGENT_NOT_FOUND
@@ -211,7 +211,7 @@ def closed(agent: Agent | None) -> CallReason:
     return CallReason.NAME_TAKEN if agent.name_taken else CallReason.NONE
 
 
-def seated(call: Call, free: int | None, now: float) -> Call:
+def assign_seat(call: Call, free: int | None, now: float) -> Call:
     """A call about to be dispatched, with an avatar unless seats are counted and none is free."""
     avatar = free is None or free > 0
     return replace(
@@ -222,124 +222,128 @@ def seated(call: Call, free: int | None, now: float) -> Call:
     )
 
 
-def step(call: Call, seen: Seen | None, turn: Turn, now: float, closing: CallReason = CallReason.NONE) -> Step:
+def step(
+    call: Call, seen: RoomSnapshot | None, admission: Admission, now: float, unavailable: CallReason = CallReason.NONE
+) -> Step:
     """What follows from one look at the room; ``seen`` is None when LiveKit did not answer.
 
-    ``closing`` says why the agent takes no calls any more: those that wait for it end, those in progress go on.
+    ``unavailable`` says why the agent takes no calls any more: those that wait for it end, those in progress go on.
     """
-    if not call.live:
+    if not call.is_live:
         return Step(call)
     if seen is None:
-        return _without_livekit(call, now, closing)
-    if not seen.room:
-        return finish(call, CallState.ENDED, _why_room_is_gone(call), now)
+        return _without_livekit(call, now, unavailable)
+    if not seen.exists:
+        return finish(call, CallState.ENDED, _missing_room_reason(call), now)
     if seen.outcome in OUTCOMES:
         return finish(call, *OUTCOMES[seen.outcome], now)
     call = replace(
         call,
-        caller_seen_at=now if seen.caller else call.caller_seen_at,
-        agent_seen_at=now if seen.agent else call.agent_seen_at,
+        caller_seen_at=now if seen.caller_present else call.caller_seen_at,
+        agent_seen_at=now if seen.agent_present else call.agent_seen_at,
     )
-    if reason := _caller_gone(call, now):
+    if reason := _absent_caller_reason(call, now):
         return finish(call, CallState.ENDED, reason, now)
     match call.state:
         case CallState.WAITING:
-            return _waiting(call, seen, turn, now, closing)
+            return _waiting(call, seen, admission, now, unavailable)
         case CallState.DISPATCHED:
-            return _dispatched(call, seen, turn, now)
+            return _dispatched(call, seen, admission, now)
         case _:
-            return _joined(call, seen, turn, now)
+            return _joined(call, seen, admission, now)
 
 
-def _without_livekit(call: Call, now: float, closing: CallReason) -> Step:
+def _without_livekit(call: Call, now: float, unavailable: CallReason) -> Step:
     """A call in progress goes on while LiveKit's API is away, as long as it may last; any other gives up sooner."""
     if call.state is CallState.JOINED:
-        return finish(call, CallState.ENDED, CallReason.TOO_LONG, now) if _too_long(call, now) else Step(call)
-    if closing and call.state is CallState.WAITING:
-        return finish(call, CallState.FAILED, closing, now)
-    if now - call.asked_at > WAIT_SECONDS:
-        return finish(call, CallState.FAILED, closing or CallReason.LIVEKIT_UNREACHABLE, now)
+        return finish(call, CallState.ENDED, CallReason.TOO_LONG, now) if _is_too_long(call, now) else Step(call)
+    if unavailable and call.state is CallState.WAITING:
+        return finish(call, CallState.FAILED, unavailable, now)
+    if now - call.search_started_at > SEARCH_TIMEOUT_SECONDS:
+        return finish(call, CallState.FAILED, unavailable or CallReason.LIVEKIT_UNREACHABLE, now)
     return Step(call)
 
 
-def _why_room_is_gone(call: Call) -> CallReason:
+def _missing_room_reason(call: Call) -> CallReason:
     if call.caller_seen_at is None:
         return CallReason.CALLER_NEVER_CAME
     return CallReason.FINISHED if call.state is CallState.JOINED else CallReason.CALLER_LEFT
 
 
-def _caller_gone(call: Call, now: float) -> CallReason:
+def _absent_caller_reason(call: Call, now: float) -> CallReason:
     if call.caller_seen_at is None:
-        return CallReason.CALLER_NEVER_CAME if now - call.created_at > NEVER_CAME_SECONDS else CallReason.NONE
-    patience = CALLER_GONE_SECONDS if call.state is CallState.JOINED else CALLER_GRACE_SECONDS
+        return CallReason.CALLER_NEVER_CAME if now - call.created_at > CONNECT_TIMEOUT_SECONDS else CallReason.NONE
+    patience = JOINED_CALLER_GRACE_SECONDS if call.state is CallState.JOINED else WAITING_CALLER_GRACE_SECONDS
     return CallReason.CALLER_LEFT if now - call.caller_seen_at > patience else CallReason.NONE
 
 
-def _waiting(call: Call, seen: Seen, turn: Turn, now: float, closing: CallReason) -> Step:
-    if seen.agent:
-        # A worker that accepted after OFFER_SECONDS comes in spite of the withdrawal (livekit-agents 1.8.9).
-        return Step(replace(call, state=CallState.JOINED, since=now))
-    if closing:
-        return finish(call, CallState.FAILED, closing, now)
-    if now - call.asked_at > WAIT_SECONDS:
+def _waiting(call: Call, seen: RoomSnapshot, admission: Admission, now: float, unavailable: CallReason) -> Step:
+    if seen.agent_present:
+        # A worker that accepted after ACCEPT_TIMEOUT_SECONDS comes in spite of the withdrawal (livekit-agents 1.8.9).
+        return Step(replace(call, state=CallState.JOINED, state_since=now))
+    if unavailable:
+        return finish(call, CallState.FAILED, unavailable, now)
+    if now - call.search_started_at > SEARCH_TIMEOUT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
-    if turn is Turn.WAIT or now < call.not_before or not seen.caller:
+    if admission is Admission.WAIT or now < call.not_before or not seen.caller_present:
         return Step(call)
-    return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, turn, now)
+    return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, admission, now)
 
 
-def _dispatched(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
-    if seen.agent:
-        return Step(replace(call, state=CallState.JOINED, since=now))
-    waited = now - call.since
-    if not seen.taken and waited >= offer_seconds(call):
-        return _not_taken(call, now)
+def _dispatched(call: Call, seen: RoomSnapshot, admission: Admission, now: float) -> Step:
+    if seen.agent_present:
+        return Step(replace(call, state=CallState.JOINED, state_since=now))
+    waited = now - call.state_since
+    if not seen.accepted and waited >= accept_timeout_seconds(call):
+        return _not_accepted(call, now)
     if waited < call.agent.spec.dispatch.join_timeout_seconds:
         return Step(call)
     if Cause.JOB_DIED in call.causes:
         return finish(call, CallState.FAILED, CallReason.AGENT_DID_NOT_JOIN, now)
-    return _dispatch(call, Cause.JOB_DIED, turn, now)
+    return _dispatch(call, Cause.JOB_DIED, admission, now)
 
 
-def offer_seconds(call: Call) -> float:
+def accept_timeout_seconds(call: Call) -> float:
     """How long after the dispatch it is clear that no worker takes it."""
-    return min(OFFER_SECONDS, call.agent.spec.dispatch.join_timeout_seconds)
+    return min(ACCEPT_TIMEOUT_SECONDS, call.agent.spec.dispatch.join_timeout_seconds)
 
 
-def _not_taken(call: Call, now: float) -> Step:
+def _not_accepted(call: Call, now: float) -> Step:
     """Wait in line again; but workers that decline twice with a slot free will decline for ever."""
-    declined = call.declined + (1 if call.slot_known else 0)
+    declined = call.times_declined + (1 if call.free_slot_known else 0)
     if declined > 1:
         return finish(call, CallState.FAILED, CallReason.NOT_ANSWERED, now)
-    if now - call.asked_at > WAIT_SECONDS:
+    if now - call.search_started_at > SEARCH_TIMEOUT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
     pause = now + RETRY_PAUSE_SECONDS
-    return Step(replace(call, state=CallState.WAITING, since=now, declined=declined, not_before=pause), Effect.HOLD)
+    return Step(
+        replace(call, state=CallState.WAITING, state_since=now, times_declined=declined, not_before=pause), Effect.HOLD
+    )
 
 
-def _joined(call: Call, seen: Seen, turn: Turn, now: float) -> Step:
-    if _too_long(call, now):
+def _joined(call: Call, seen: RoomSnapshot, admission: Admission, now: float) -> Step:
+    if _is_too_long(call, now):
         return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
-    agent_seen_at = call.since if call.agent_seen_at is None else call.agent_seen_at
-    if now - agent_seen_at <= AGENT_GRACE_SECONDS or not seen.caller:
+    agent_seen_at = call.state_since if call.agent_seen_at is None else call.agent_seen_at
+    if now - agent_seen_at <= AGENT_GRACE_SECONDS or not seen.caller_present:
         return Step(call)
     if Cause.AGENT_LOST in call.causes:
         return finish(call, CallState.FAILED, CallReason.AGENT_LOST, now)
-    return _dispatch(replace(call, asked_at=now), Cause.AGENT_LOST, turn, now)
+    return _dispatch(replace(call, search_started_at=now), Cause.AGENT_LOST, admission, now)
 
 
-def _too_long(call: Call, now: float) -> bool:
-    return now - call.since > call.agent.spec.worker.max_call_minutes * 60 + OVERTIME_SECONDS
+def _is_too_long(call: Call, now: float) -> bool:
+    return now - call.state_since > call.agent.spec.worker.max_call_minutes * 60 + OVERTIME_SECONDS
 
 
-def _dispatch(call: Call, cause: Cause, turn: Turn, now: float) -> Step:
+def _dispatch(call: Call, cause: Cause, admission: Admission, now: float) -> Step:
     return Step(
         replace(
             call,
             state=CallState.DISPATCHED,
-            since=now,
+            state_since=now,
             causes=(*call.causes, cause),
-            slot_known=turn is Turn.GO,
+            free_slot_known=admission is Admission.FREE_SLOT,
         ),
         Effect.DISPATCH,
     )

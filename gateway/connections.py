@@ -18,11 +18,11 @@ REFUSED_CACHE_SECONDS = 1.0
 """The same once LiveKit refused it. Not at once: a Secret that is simply wrong would be read with every request."""
 
 
-class SecretProblem(Exception):
+class SecretError(Exception):
     """A Secret is missing or lacks a key, or its server has no address; for the log and the operator's eyes."""
 
 
-class SecretsUnavailable(SecretProblem):
+class SecretsUnavailable(SecretError):
     """Secrets cannot be read just now; those read before still serve."""
 
 
@@ -31,7 +31,7 @@ class SecretStore(Protocol):
         """The decoded values of those keys that the Secret has.
 
         Raises:
-            SecretProblem: it does not exist or cannot be read.
+            SecretError: it does not exist or cannot be read.
         """
 
 
@@ -48,7 +48,7 @@ class Connections(Protocol):
         """The connection of an agent.
 
         Raises:
-            SecretProblem: its credentials cannot be had.
+            SecretError: its credentials cannot be had.
         """
 
 
@@ -63,13 +63,13 @@ def _place(agent: Agent) -> _Place:
 @dataclass
 class _Kept:
     connection: Connection
-    asked_at: float
+    read_at: float
     """Monotonic seconds of the last question after the Secret."""
     refused: bool = False
     """LiveKit refused it: its keys may have been rotated."""
 
     def fresh(self, now: float) -> bool:
-        return now - self.asked_at < (REFUSED_CACHE_SECONDS if self.refused else SECRET_CACHE_SECONDS)
+        return now - self.read_at < (REFUSED_CACHE_SECONDS if self.refused else SECRET_CACHE_SECONDS)
 
 
 class SecretConnections:
@@ -90,12 +90,12 @@ class SecretConnections:
         except SecretsUnavailable:
             if kept is None:
                 raise
-            kept.asked_at = now
+            kept.read_at = now
             return kept.connection
         self._kept[place] = _Kept(connection, now)
         return connection
 
-    def keep_only(self, agents: Iterable[Agent]) -> None:
+    def drop_unused(self, agents: Iterable[Agent]) -> None:
         """Forget the credentials that none of these agents uses."""
         used = {_place(agent) for agent in agents}
         self._kept = {place: kept for place, kept in self._kept.items() if place in used}
@@ -105,12 +105,12 @@ class SecretConnections:
         values = await self._secrets.read(namespace, name, (LIVEKIT_KEY, LIVEKIT_SECRET))
         for key in (LIVEKIT_KEY, LIVEKIT_SECRET):
             if not values.get(key):
-                raise SecretProblem(f"Secret {namespace}/{name} has no key {key}")
+                raise SecretError(f"Secret {namespace}/{name} has no key {key}")
         credentials = Credentials(values[LIVEKIT_KEY], values[LIVEKIT_SECRET])
         try:
             return Connection(LiveKitServer(url, credentials, self._session, lambda: self._refused(place)), credentials)
         except ValueError as error:
-            raise SecretProblem(f"spec.livekit.url of {agent.key} is no address: {error}") from error
+            raise SecretError(f"spec.livekit.url of {agent.key} is no address: {error}") from error
 
     def _refused(self, place: _Place) -> None:
         if (kept := self._kept.get(place)) is not None:

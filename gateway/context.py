@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from gateway.access import Access
 from gateway.agents import AgentDirectory
 from gateway.connections import Connections
-from gateway.desk import Desk
 from gateway.dispatcher import Dispatcher
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.opening import CallOpener
 from gateway.pages import Pages
 from gateway.settings import Settings
 
@@ -23,6 +23,6 @@ class Gateway:
     access: Access
     ledger: Ledger
     dispatcher: Dispatcher
-    desk: Desk
+    opener: CallOpener
     metrics: Metrics
     pages: Pages

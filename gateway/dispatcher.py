@@ -6,28 +6,28 @@ import time
 
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
 from gateway.calls import (
+    Admission,
     Call,
     CallReason,
     CallState,
     Cause,
     Effect,
-    Seen,
+    RoomSnapshot,
     Step,
-    Turn,
-    closed,
+    accept_timeout_seconds,
+    assign_seat,
     finish,
-    offer_seconds,
-    seated,
     step,
+    unavailable_reason,
 )
-from gateway.connections import Connection, Connections, SecretProblem
+from gateway.connections import Connection, Connections, SecretError
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
 from gateway.metrics import Metrics
 from gateway.rooms import parse_record
-from gateway.supply import FreeSlots
+from gateway.supply import SupplySource
 
-PACE_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
+POLL_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
 """How often a call's room is looked at."""
 CLOSE_ATTEMPTS = 5
 """A room that cannot be closed after so many attempts is left to LiveKit's own timeouts."""
@@ -43,7 +43,7 @@ class Dispatcher:
         agents: AgentDirectory,
         connections: Connections,
         ledger: Ledger,
-        supply: FreeSlots,
+        supply: SupplySource,
         metrics: Metrics,
     ) -> None:
         self._agents = agents
@@ -52,67 +52,67 @@ class Dispatcher:
         self._supply = supply
         self._metrics = metrics
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._wakes: dict[str, asyncio.Event] = {}
+        self._wake_events: dict[str, asyncio.Event] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    def turn(self, agent_key: str, call: Call | None = None) -> Turn:
+    def admission(self, agent_key: str, call: Call | None = None) -> Admission:
         """Whether a call may be dispatched now; never under a name that may be another agent's."""
-        if not self._name_known(agent_key):
-            return Turn.WAIT
-        return self._ledger.turn(agent_key, self._supply.free_slots(agent_key), time.time(), call)
+        if not self._is_name_checked(agent_key):
+            return Admission.WAIT
+        return self._ledger.admission(agent_key, self._supply.free_slots(agent_key), time.time(), call)
 
-    def _name_known(self, agent_key: str) -> bool:
+    def _is_name_checked(self, agent_key: str) -> bool:
         namespace, _, name = agent_key.partition("/")
         agent = self._agents.get(namespace, name)
-        return agent.name_known if isinstance(agent, Agent) else True
+        return agent.name_checked if isinstance(agent, Agent) else True
 
-    def seated(self, call: Call) -> Call:
+    def assign_seat(self, call: Call) -> Call:
         """A call about to be dispatched, told whether it has an avatar's seat."""
         now = time.time()
-        free = self._ledger.free_seats(call, self._supply.free_avatars(call.agent.key), now)
-        call = seated(call, free, now)
+        free = self._ledger.free_seats(call, self._supply.free_seats(call.agent.key), now)
+        call = assign_seat(call, free, now)
         if not call.avatar:
             self._metrics.without_avatar.labels(*_labels(call.agent)).inc()
-            logger.warning("no avatar seat is free", extra=_facts(call))
+            logger.warning("no avatar seat is free", extra=_log_fields(call))
         return call
 
-    def begin(self, call: Call) -> None:
+    def follow_new(self, call: Call) -> None:
         """Carry a new call, whose room has just been made, to its end."""
         for cause in call.causes:
             self._metrics.dispatches.labels(*_labels(call.agent), cause.value).inc()
-        logger.info("call " + call.state.value, extra=_facts(call))
-        self.conduct(call)
+        logger.info("call " + call.state.value, extra=_log_fields(call))
+        self.follow(call)
 
-    def conduct(self, call: Call) -> None:
+    def follow(self, call: Call) -> None:
         """Carry a call that is in the ledger, and whose room exists, to its end."""
-        self._wakes[call.id] = asyncio.Event()
+        self._wake_events[call.id] = asyncio.Event()
         self._locks[call.id] = asyncio.Lock()
-        self._tasks[call.id] = asyncio.create_task(self._conduct(call.id), name=f"call {call.id}")
+        self._tasks[call.id] = asyncio.create_task(self._follow(call.id), name=f"call {call.id}")
         self._pending_changed(call.agent)
 
     def _pending_changed(self, agent: Agent) -> None:
         self._metrics.pending.labels(*_labels(agent)).set(len(self._ledger.waiting(agent.key)))
-        self._supply.nudge()
+        self._supply.exchange_soon()
 
-    def wake_waiting(self) -> None:
+    def wake_waiting_calls(self) -> None:
         """Free slots may have changed: look at the waiting calls whose turn it is."""
         for call in self._ledger:
-            wake = self._wakes.get(call.id)
-            if wake and call.state is CallState.WAITING and self.turn(call.agent.key, call) is not Turn.WAIT:
+            wake = self._wake_events.get(call.id)
+            if wake and call.state is CallState.WAITING and self.admission(call.agent.key, call) is not Admission.WAIT:
                 wake.set()
 
     async def hang_up(self, call: Call) -> None:
         """End a call because somebody asked for it.
 
         Raises:
-            LiveKitError, SecretProblem: the room could not be closed; the call goes on.
+            LiveKitError, SecretError: the room could not be closed; the call goes on.
         """
-        lock, wake = self._locks.get(call.id), self._wakes.get(call.id)
+        lock, wake = self._locks.get(call.id), self._wake_events.get(call.id)
         if lock is None or wake is None:
             return
         async with lock:
             current = self._ledger.get(call.id)
-            if current is None or not current.live:
+            if current is None or not current.is_live:
                 return
             await _close((await self._connections.open(call.agent)).livekit, call.room)
             self._record(current, finish(current, CallState.ENDED, CallReason.HUNG_UP, time.time()).call)
@@ -124,26 +124,26 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _conduct(self, call_id: str) -> None:
+    async def _follow(self, call_id: str) -> None:
         try:
-            while (call := self._ledger.get(call_id)) is not None and call.live:
+            while (call := self._ledger.get(call_id)) is not None and call.is_live:
                 try:
                     async with self._locks[call_id]:
                         await self._advance(call_id)
                 except Exception:
-                    logger.exception("call step failed", extra=_facts(call))
-                await self._pause(call_id)
+                    logger.exception("call step failed", extra=_log_fields(call))
+                await self._wait_for_next_poll(call_id)
         finally:
-            for registry in (self._wakes, self._locks, self._tasks):
+            for registry in (self._wake_events, self._locks, self._tasks):
                 registry.pop(call_id, None)
 
-    async def _pause(self, call_id: str) -> None:
+    async def _wait_for_next_poll(self, call_id: str) -> None:
         call = self._ledger.get(call_id)
-        if call is None or not call.live:
+        if call is None or not call.is_live:
             return
-        wake = self._wakes[call_id]
+        wake = self._wake_events[call_id]
         try:
-            async with asyncio.timeout(PACE_SECONDS[call.state]):
+            async with asyncio.timeout(POLL_SECONDS[call.state]):
                 await wake.wait()
         except TimeoutError:
             return
@@ -152,15 +152,15 @@ class Dispatcher:
     async def _advance(self, call_id: str) -> None:
         """One look at the room and what follows from it."""
         call = self._ledger.get(call_id)
-        if call is None or not call.live:
+        if call is None or not call.is_live:
             return
-        connection, seen = await self._look(call)
+        connection, seen = await self._read_room(call)
         now = time.time()
-        if connection is not None and seen is not None and seen.surplus:
-            await self._remove(connection.livekit, call, seen.surplus)
-        taken = step(call, seen, self.turn(call.agent.key, call), now, self._closing(call.agent))
+        if connection is not None and seen is not None and seen.surplus_agents:
+            await self._remove(connection.livekit, call, seen.surplus_agents)
+        taken = step(call, seen, self.admission(call.agent.key, call), now, self._unavailable_reason(call.agent))
         if taken.effect is Effect.DISPATCH:
-            taken = Step(self.seated(taken.call), taken.effect)
+            taken = Step(self.assign_seat(taken.call), taken.effect)
         self._record(call, taken.call)
         if taken.effect is Effect.NONE or connection is None:
             return
@@ -173,26 +173,26 @@ class Dispatcher:
                 return  # a dispatch that went wrong is noticed by its missing join, and repeated
             await asyncio.sleep(attempt)
 
-    def _closing(self, agent: Agent) -> CallReason:
+    def _unavailable_reason(self, agent: Agent) -> CallReason:
         """Why an agent, as it is declared now, takes no calls any more."""
         current = self._agents.get(agent.namespace, agent.name)
-        return CallReason.NONE if isinstance(current, InvalidAgent) else closed(current)
+        return CallReason.NONE if isinstance(current, InvalidAgent) else unavailable_reason(current)
 
-    async def _look(self, call: Call) -> tuple[Connection | None, Seen | None]:
+    async def _read_room(self, call: Call) -> tuple[Connection | None, RoomSnapshot | None]:
         try:
             connection = await self._connections.open(call.agent)
-        except SecretProblem as problem:
-            logger.warning("credentials missing", extra={**_facts(call), "problem": str(problem)})
+        except SecretError as problem:
+            logger.warning("credentials missing", extra={**_log_fields(call), "error": str(problem)})
             return None, None
         try:
-            return connection, await look(connection.livekit, call, time.time())
+            return connection, await read_room(connection.livekit, call, time.time())
         except LiveKitError as error:
             self._livekit_failed(call, error)
             return connection, None
 
     async def _remove(self, livekit: LiveKit, call: Call, identities: tuple[str, ...]) -> None:
         for identity in identities:
-            logger.warning("surplus agent removed", extra={**_facts(call), "identity": identity})
+            logger.warning("surplus agent removed", extra={**_log_fields(call), "identity": identity})
             try:
                 await livekit.remove_participant(call.room, identity)
             except LiveKitError as error:
@@ -200,7 +200,7 @@ class Dispatcher:
 
     def _livekit_failed(self, call: Call, error: LiveKitError) -> None:
         self._metrics.livekit_errors.labels(type(error).__name__).inc()
-        logger.warning("LiveKit request failed", extra={**_facts(call), "problem": str(error)})
+        logger.warning("LiveKit request failed", extra={**_log_fields(call), "error": str(error)})
 
     def _record(self, before: Call, after: Call) -> None:
         """Store a step; log and count it when the state changed."""
@@ -211,56 +211,58 @@ class Dispatcher:
         if after.causes != before.causes:
             self._metrics.dispatches.labels(*labels, after.causes[-1].value).inc()
         if after.state is CallState.JOINED and Cause.AGENT_LOST not in after.causes:
-            self._metrics.join_seconds.labels(*labels).observe(after.since - after.created_at)
+            self._metrics.join_seconds.labels(*labels).observe(after.state_since - after.created_at)
             self._metrics.calls.labels(*labels, "joined", "").inc()
-        elif not after.live:
+        elif not after.is_live:
             self._metrics.calls.labels(*labels, after.state.value, after.reason.value).inc()
         if CallState.WAITING in (before.state, after.state):
             self._pending_changed(after.agent)
-        logger.info("call " + after.state.value, extra=_facts(after))
+        logger.info("call " + after.state.value, extra=_log_fields(after))
 
 
 def _labels(agent: Agent) -> tuple[str, str]:
     return agent.namespace, agent.name
 
 
-def _facts(call: Call) -> dict[str, object]:
+def _log_fields(call: Call) -> dict[str, object]:
     return {
-        "call": call.id,
+        "call_id": call.id,
         "room": call.room,
         "agent": call.agent.key,
         "reason": call.reason.value,
         "causes": [cause.value for cause in call.causes],
-        "age_seconds": round(call.since - call.created_at, 3),
+        "age_seconds": round(call.state_since - call.created_at, 3),
     }
 
 
-async def look(livekit: LiveKit, call: Call, now: float) -> Seen:
+async def read_room(livekit: LiveKit, call: Call, now: float) -> RoomSnapshot:
     """LiveKit's own record of a call's room."""
     participants = await livekit.participants(call.room)
     agents = [found for found in participants if found.agent_name == call.agent_name]
     caller = any(found.identity == call.identity for found in participants)
     abandoned = call.state is CallState.JOINED and not agents
     # An agent that ends the call at once, as for want of an avatar's seat, may never be seen in the room.
-    overdue = call.state is CallState.DISPATCHED and not agents and now - call.since >= offer_seconds(call)
+    overdue = (
+        call.state is CallState.DISPATCHED and not agents and now - call.state_since >= accept_timeout_seconds(call)
+    )
     rooms = await livekit.rooms([call.room]) if abandoned or overdue or not participants else []
     room = bool(participants) or bool(rooms)
     record = parse_record(rooms[0].metadata) if rooms else None
-    taken = False
+    accepted = False
     if room and overdue:
         dispatches = await livekit.dispatches(call.room)
-        taken = any(found.taken for found in dispatches if found.agent_name == call.agent_name)
-    return Seen(
-        room=room,
-        caller=caller,
-        agent=bool(agents),
-        taken=taken,
+        accepted = any(found.accepted for found in dispatches if found.agent_name == call.agent_name)
+    return RoomSnapshot(
+        exists=room,
+        caller_present=caller,
+        agent_present=bool(agents),
+        accepted=accepted,
         outcome=record.outcome if record else "",
-        surplus=surplus(agents),
+        surplus_agents=surplus_agents(agents),
     )
 
 
-def surplus(agents: list[Participant]) -> tuple[str, ...]:
+def surplus_agents(agents: list[Participant]) -> tuple[str, ...]:
     """Agents beside the one that came first, by identity.
 
     A worker that was frozen when its dispatch was withdrawn joins all the same when it thaws (seen with livekit-agents

@@ -12,7 +12,7 @@ from kubernetes.aio import client, config, watch
 
 from agentspec import API_GROUP, API_VERSION, PLURAL
 from gateway.agents import Agent, InvalidAgent, parse_agent
-from gateway.connections import SecretProblem, SecretsUnavailable
+from gateway.connections import SecretError, SecretsUnavailable
 
 WATCH_SECONDS = 120
 """The API server ends a watch after so long, and everything is listed again: a stalled watch heals itself."""
@@ -124,9 +124,9 @@ class KubernetesSecrets:
             secret = await self._core.read_namespaced_secret(name, namespace, _request_timeout=REQUEST_SECONDS)
         except client.ApiException as error:
             if error.status == 404:
-                raise SecretProblem(f"Secret {namespace}/{name} does not exist") from error
+                raise SecretError(f"Secret {namespace}/{name} does not exist") from error
             if error.status == 403:
-                raise SecretProblem(f"the gateway may not read Secret {namespace}/{name}") from error
+                raise SecretError(f"the gateway may not read Secret {namespace}/{name}") from error
             raise SecretsUnavailable(f"the API server answered {error.status}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise SecretsUnavailable(f"the API server did not answer: {type(error).__name__}") from error
@@ -134,4 +134,4 @@ class KubernetesSecrets:
             found = {key: value for key, value in (secret.data or {}).items() if key in keys}
             return {key: base64.b64decode(value).decode().strip() for key, value in found.items()}
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise SecretProblem(f"Secret {namespace}/{name} holds something that is not text") from error
+            raise SecretError(f"Secret {namespace}/{name} holds something that is not text") from error

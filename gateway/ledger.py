@@ -4,12 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 
-from gateway.calls import Call, CallState, Turn
+from gateway.calls import Admission, Call, CallState
 from gateway.seats import free_seats
 
-KEEP_FINISHED_SECONDS = 600.0
+FINISHED_RETENTION_SECONDS = 600.0
 """How long the outcome of a call can be asked for."""
-SETTLED_SECONDS = 2.0
+SUPPLY_LAG_SECONDS = 2.0
 """So long after the join the controller's counts of free slots and seats know of it."""
 
 
@@ -35,11 +35,11 @@ class Ledger:
         self._calls.pop(call_id, None)
         self._changes.pop(call_id, asyncio.Event()).set()
 
-    async def changed(self, call_id: str, known: CallState, seconds: float) -> None:
+    async def wait_for_change(self, call_id: str, known: CallState, seconds: float) -> None:
         """Wait until a call is in another state than the known one, at most so long."""
         try:
             async with asyncio.timeout(seconds):
-                while (call := self.get(call_id)) is not None and call.live and call.state is known:
+                while (call := self.get(call_id)) is not None and call.is_live and call.state is known:
                     await self._changes.setdefault(call_id, asyncio.Event()).wait()
         except TimeoutError:
             return
@@ -49,11 +49,11 @@ class Ledger:
         calls = [call for call in self if call.agent.key == agent_key and call.state is CallState.WAITING]
         return sorted(calls, key=lambda call: (call.created_at, call.id))
 
-    def unplaced(self, agent_key: str) -> int:
+    def count_without_slot(self, agent_key: str) -> int:
         """An agent's calls that no slot is known for: those that wait, and those LiveKit was asked about blindly."""
         calls = (call for call in self if call.agent.key == agent_key)
         return sum(
-            call.state is CallState.WAITING or (call.state is CallState.DISPATCHED and not call.slot_known)
+            call.state is CallState.WAITING or (call.state is CallState.DISPATCHED and not call.free_slot_known)
             for call in calls
         )
 
@@ -70,28 +70,28 @@ class Ledger:
         """Dispatches that the controller's count of free slots may not know of yet."""
         return sum(1 for call in self if call.agent.key == agent_key and _in_flight(call, now))
 
-    def turn(self, agent_key: str, free_slots: int | None, now: float, call: Call | None = None) -> Turn:
+    def admission(self, agent_key: str, free_slots: int | None, now: float, call: Call | None = None) -> Admission:
         """Whether a waiting call, or a new one behind all that wait, may be dispatched now."""
         if free_slots is None:
-            return Turn.GO_BLIND
+            return Admission.SLOTS_UNKNOWN
         ahead = len(self.waiting(agent_key))
         if call is not None and (position := self.position(call)) is not None:
             ahead = position - 1
-        return Turn.GO if ahead < free_slots - self.in_flight(agent_key, now) else Turn.WAIT
+        return Admission.FREE_SLOT if ahead < free_slots - self.in_flight(agent_key, now) else Admission.WAIT
 
     def free_seats(self, call: Call, reported: int | None, now: float) -> int | None:
         """Avatar seats that are free for a call, given the controller's count; None: nobody counts them."""
         others = (other for other in self if other.agent.key == call.agent.key and other.id != call.id)
         return free_seats(reported, [other.seat for other in others if other.seat and _in_flight(other, now)])
 
-    def forget_finished(self, now: float) -> None:
+    def remove_finished(self, now: float) -> None:
         """Drop calls that were over long ago."""
         for call in self:
-            if not call.live and now - call.since > KEEP_FINISHED_SECONDS:
+            if not call.is_live and now - call.state_since > FINISHED_RETENTION_SECONDS:
                 self.remove(call.id)
 
 
 def _in_flight(call: Call, now: float) -> bool:
     if call.state is CallState.JOINED:
-        return now - call.since < SETTLED_SECONDS
+        return now - call.state_since < SUPPLY_LAG_SECONDS
     return call.state is CallState.DISPATCHED

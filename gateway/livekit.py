@@ -78,7 +78,7 @@ class Dispatch:
     id: str
     agent_name: str
     metadata: str
-    taken: bool
+    accepted: bool
     """A worker accepted it, whatever became of that worker."""
 
 
@@ -169,7 +169,7 @@ def _dispatch(found: api.AgentDispatch) -> Dispatch:
         id=found.id,
         agent_name=found.agent_name,
         metadata=found.metadata,
-        taken=any(job.state.participant_identity for job in found.state.jobs),
+        accepted=any(job.state.participant_identity for job in found.state.jobs),
     )
 
 

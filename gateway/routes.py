@@ -1,4 +1,4 @@
-"""The HTTP surface: from requests to the desk and back. Every answer of the API is JSON, errors included."""
+"""The HTTP surface: from requests to the opener and back. Every answer of the API is JSON, errors included."""
 
 import asyncio
 from typing import Annotated
@@ -8,15 +8,15 @@ from fastapi.responses import JSONResponse, Response
 
 from agentspec import DispatchAccess, DispatchMode
 from agentspec.model import Model
-from gateway.access import bearer, idempotency_key
+from gateway.access import bearer_token, idempotency_key
 from gateway.agents import Agent, InvalidAgent
 from gateway.callrequest import MAX_BODY_BYTES, AgentRef, CallRequest, parse_request
 from gateway.calls import Call, CallState
-from gateway.connections import SecretProblem
+from gateway.connections import SecretError
 from gateway.context import Gateway
-from gateway.desk import RETRY_SECONDS
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit import LiveKitError
+from gateway.opening import RETRY_AFTER_SECONDS
 from gateway.tokens import has_fingerprint, is_call_token
 from gateway.views import AgentView, CallView, OpenedCallView, agent_view, call_view, opened_call_view
 
@@ -51,7 +51,7 @@ async def open_call(request: Request) -> Response:
             "write dispatch.mode: Explicit."
         )
         raise RequestError(409, ErrorReason.AGENT_AUTOMATIC, message)
-    opened = await gateway.desk.open(agent, wanted, caller.scope, idempotency_key(request.headers))
+    opened = await gateway.opener.open(agent, wanted, caller.scope, idempotency_key(request.headers))
     position = gateway.ledger.position(opened.call)
     view = opened_call_view(opened.call, position, opened.connection, wanted.name)
     return _json(view, 201 if opened.created else 200)
@@ -66,9 +66,9 @@ async def read_call(
 ) -> Response:
     """A call as it stands, or as soon as its state is another than ``state``."""
     gateway = _gateway(request)
-    call = await _own_call(gateway, request, call_id)
+    call = await _authorized_call(gateway, request, call_id)
     if state is not None and wait_seconds:
-        await gateway.ledger.changed(call_id, state, wait_seconds)
+        await gateway.ledger.wait_for_change(call_id, state, wait_seconds)
         call = gateway.ledger.get(call_id) or call
     return _json(call_view(call, gateway.ledger.position(call)))
 
@@ -77,12 +77,14 @@ async def read_call(
 async def hang_up(request: Request, call_id: str) -> Response:
     """End a call; ending it again changes nothing."""
     gateway = _gateway(request)
-    call = await _own_call(gateway, request, call_id)
+    call = await _authorized_call(gateway, request, call_id)
     try:
         await gateway.dispatcher.hang_up(call)
-    except (LiveKitError, SecretProblem) as error:
+    except (LiveKitError, SecretError) as error:
         message = "The room could not be closed because LiveKit does not answer: try again."
-        raise RequestError(503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_SECONDS) from error
+        raise RequestError(
+            503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from error
     return _json(call_view(gateway.ledger.get(call_id) or call, None))
 
 
@@ -186,15 +188,15 @@ def _agent(gateway: Gateway, wanted: str | AgentRef) -> Agent:
     return found
 
 
-async def _own_call(gateway: Gateway, request: Request, call_id: str) -> Call:
+async def _authorized_call(gateway: Gateway, request: Request, call_id: str) -> Call:
     """The call, if the request carries its call token; one who has not been given it learns nothing."""
     call = gateway.ledger.get(call_id)
-    token = bearer(request.headers)
+    token = bearer_token(request.headers)
     if call is not None and token:
         if has_fingerprint(token, call.call_token_hash):
             return call
         # A repeated request gets a token made with the key of that moment.
-        connection = await gateway.desk.connect(call.agent)
+        connection = await gateway.opener.connect(call.agent)
         if is_call_token(connection.credentials, call_id, token):
             return call
     message = "No such call, or not yours: send `Authorization: Bearer <callToken>` of a call that has not long ended."

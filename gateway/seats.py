@@ -20,7 +20,7 @@ class Seat:
 
     free: int
     """Seats that were free then, this one included."""
-    at: float
+    assigned_at: float
     """Unix seconds."""
 
 
@@ -28,7 +28,7 @@ def free_seats(reported: int | None, unseen: Iterable[Seat]) -> int | None:
     """Seats free now: by the controller's count and the seats that it may not know of yet; None: nobody counts."""
     if reported is None:
         return None
-    handed_out = sorted(unseen, key=lambda seat: (seat.at, -seat.free))
+    handed_out = sorted(unseen, key=lambda seat: (seat.assigned_at, -seat.free))
     return min(reported, handed_out[0].free - len(handed_out)) if handed_out else reported
 
 

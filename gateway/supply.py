@@ -28,20 +28,20 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReceivedSupply:
     """What the controller said, and when (monotonic seconds)."""
 
     at: float
     supply: Supply
 
 
-def recent(answers: Sequence[Answer], now: float) -> list[Answer]:
+def recent(answers: Sequence[ReceivedSupply], now: float) -> list[ReceivedSupply]:
     """The answers of the settling time, and the one before them, which says how it began."""
     older = [answer for answer in answers if now - answer.at > SETTLE_SECONDS]
     return [*older[-1:], *(answer for answer in answers if now - answer.at <= SETTLE_SECONDS)]
 
 
-def settled_free_slots(answers: Sequence[Answer], agent_key: str, now: float) -> int | None:
+def settled_free_slots(answers: Sequence[ReceivedSupply], agent_key: str, now: float) -> int | None:
     """The fewest free slots of the settling time; None when the last answer is stale, or there is none."""
     if not answers or now - answers[-1].at > STALE_SECONDS:
         return None
@@ -49,14 +49,14 @@ def settled_free_slots(answers: Sequence[Answer], agent_key: str, now: float) ->
     return min(count.free_slots if count else 0 for count in counts)
 
 
-class FreeSlots(Protocol):
+class SupplySource(Protocol):
     """What calls need to know of the controller."""
 
     def free_slots(self, agent_key: str) -> int | None: ...
 
-    def free_avatars(self, agent_key: str) -> int | None: ...
+    def free_seats(self, agent_key: str) -> int | None: ...
 
-    def nudge(self) -> None: ...
+    def exchange_soon(self) -> None: ...
 
 
 class SupplyExchange:
@@ -67,39 +67,39 @@ class SupplyExchange:
         self._session = session
         self._ledger = ledger
         self._metrics = metrics
-        self._answers: list[Answer] = []
+        self._answers: list[ReceivedSupply] = []
         self._reachable: bool | None = None
-        self._nudge = asyncio.Event()
+        self._exchange_requested = asyncio.Event()
 
     def free_slots(self, agent_key: str) -> int | None:
         """Free slots of an agent; None when the controller has not said so lately."""
         return settled_free_slots(self._answers, agent_key, time.monotonic())
 
-    def free_avatars(self, agent_key: str) -> int | None:
+    def free_seats(self, agent_key: str) -> int | None:
         """Free avatar seats of an agent; None when it has no limit, or the controller has not said so lately."""
         if not self._answers or time.monotonic() - self._answers[-1].at > STALE_SECONDS:
             return None
         count = self._answers[-1].supply.agents.get(agent_key)
         return count.free_avatars if count else None
 
-    def nudge(self) -> None:
+    def exchange_soon(self) -> None:
         """Exchange at once: the pending calls have changed."""
-        self._nudge.set()
+        self._exchange_requested.set()
 
-    async def run(self, on_answer: Callable[[], None]) -> None:
-        """Exchange for ever; ``on_answer`` is called after every answer."""
+    async def run(self, on_supply: Callable[[], None]) -> None:
+        """Exchange for ever; ``on_supply`` is called after every answer."""
         if not self._settings.controller_url:
             logger.warning("no controller configured, calls are dispatched without knowing of free slots")
             return
         while True:
             if await self._exchange():
-                on_answer()
+                on_supply()
             try:
                 async with asyncio.timeout(EXCHANGE_SECONDS):
-                    await self._nudge.wait()
+                    await self._exchange_requested.wait()
             except TimeoutError:
                 pass
-            self._nudge.clear()
+            self._exchange_requested.clear()
 
     async def _exchange(self) -> bool:
         demand = Demand(gateway=self._settings.gateway_name, pending=self._ledger.pending())
@@ -119,7 +119,7 @@ class SupplyExchange:
             self._report(False, str(error) or type(error).__name__)
             return False
         now = time.monotonic()
-        self._answers = [*recent(self._answers, now), Answer(now, supply)]
+        self._answers = [*recent(self._answers, now), ReceivedSupply(now, supply)]
         self._report(True, "")
         return True
 
@@ -139,5 +139,5 @@ class SupplyExchange:
         else:
             logger.warning(
                 "controller unreachable, calls are dispatched without knowing of free slots",
-                extra={"url": self._settings.controller_url, "problem": problem},
+                extra={"url": self._settings.controller_url, "error": problem},
             )

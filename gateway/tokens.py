@@ -10,7 +10,7 @@ from livekit import api
 JOIN_TOKEN_LIFETIME = timedelta(seconds=70)
 """How long a caller may take to connect; a connected one stays connected after it.
 
-A little longer than `calls.NEVER_CAME_SECONDS`: LiveKit makes a new room for a valid token whose room is gone, and
+A little longer than `calls.CONNECT_TIMEOUT_SECONDS`: LiveKit makes a new room for a valid token whose room is gone, and
 nobody would look after that one.
 """
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from agentspec import AvatarAgentSpec
 from gateway.agents import Agent, InvalidAgent
-from gateway.assembly import connected
-from gateway.connections import Connection, SecretProblem
+from gateway.assembly import create_gateway
+from gateway.connections import Connection, SecretError
 from gateway.context import Gateway
 from gateway.ledger import Ledger
 from gateway.livekit import Dispatch, LiveKitError, Participant, Room, RoomMissing
@@ -121,7 +121,7 @@ class FakeLiveKit:
 
     def _dispatch(self, room: str, agent_name: str, metadata: str) -> None:
         self.launched.append((room, agent_name))
-        busy = sum(dispatch.taken for found in self.rooms_by_name.values() for dispatch in found.dispatches)
+        busy = sum(dispatch.accepted for found in self.rooms_by_name.values() for dispatch in found.dispatches)
         taken = agent_name == self.agent_name and busy < self.slots
         dispatch = Dispatch(f"AD_{next(self._ids)}", agent_name, metadata, taken)
         self.rooms_by_name[room].dispatches.append(dispatch)
@@ -153,7 +153,7 @@ class FakeAgents:
 @dataclass
 class FakeConnections:
     livekit: FakeLiveKit
-    problem: SecretProblem | None = None
+    problem: SecretError | None = None
     credentials: Credentials = CREDENTIALS
 
     async def open(self, agent: Agent) -> Connection:
@@ -174,10 +174,10 @@ class FakeSupply:
     def free_slots(self, agent_key: str) -> int | None:
         return self.free
 
-    def free_avatars(self, agent_key: str) -> int | None:
+    def free_seats(self, agent_key: str) -> int | None:
         return self.seats
 
-    def nudge(self) -> None:
+    def exchange_soon(self) -> None:
         self.nudges += 1
 
 
@@ -196,5 +196,5 @@ def world(settings: Settings | None = None) -> World:
     livekit, agents, supply = FakeLiveKit(), FakeAgents(), FakeSupply()
     connections = FakeConnections(livekit)
     settings = replace(settings or Settings(), default_namespace="agents")
-    gateway = connected(settings, agents, connections, Ledger(), Metrics(), supply)
+    gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply)
     return World(livekit, agents, connections, supply, gateway)

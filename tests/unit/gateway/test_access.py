@@ -67,7 +67,7 @@ def test_without_keys_nobody_has_one() -> None:
 
 
 def test_changed_keys_are_noticed_and_short_ones_ignored(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.KEYS_CHECK_SECONDS", -1.0)
+    monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
     found = ApiKeys(keys)
     assert found.identify(KEY) == "website"
     (keys / "website").unlink()
@@ -79,7 +79,7 @@ def test_changed_keys_are_noticed_and_short_ones_ignored(keys: Path, monkeypatch
 
 
 def test_unreadable_keys_leave_the_known_ones_valid(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.KEYS_CHECK_SECONDS", -1.0)
+    monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
     found = ApiKeys(keys)
     assert found.identify(KEY) == "website"
     for path in keys.iterdir():
@@ -134,20 +134,20 @@ def test_calls_from_one_address_are_limited_and_others_are_not() -> None:
 
 def test_a_bucket_fills_again_up_to_its_size() -> None:
     limit = RateLimit(60)
-    assert [limit.wait_seconds("a", 0.0) for _ in range(60)] == [0.0] * 60
-    assert limit.wait_seconds("a", 0.0) == pytest.approx(1.0)
-    assert limit.wait_seconds("a", 1.0) == 0.0
-    assert [limit.wait_seconds("a", 1000.0) for _ in range(60)] == [0.0] * 60
-    assert limit.wait_seconds("a", 1000.0) > 0
+    assert [limit.take_token("a", 0.0) for _ in range(60)] == [0.0] * 60
+    assert limit.take_token("a", 0.0) == pytest.approx(1.0)
+    assert limit.take_token("a", 1.0) == 0.0
+    assert [limit.take_token("a", 1000.0) for _ in range(60)] == [0.0] * 60
+    assert limit.take_token("a", 1000.0) > 0
 
 
 def test_the_limit_remembers_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.MAX_ADDRESSES", 3)
     limit = RateLimit(1)
     for address in "abcd":
-        limit.wait_seconds(address, 0.0)
-    assert limit.wait_seconds("d", 0.0) > 0
-    assert limit.wait_seconds("a", 0.0) == 0.0, "the longest unseen was forgotten"
+        limit.take_token(address, 0.0)
+    assert limit.take_token("d", 0.0) > 0
+    assert limit.take_token("a", 0.0) == 0.0, "the longest unseen was forgotten"
 
 
 @pytest.mark.parametrize(

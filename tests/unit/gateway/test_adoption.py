@@ -10,8 +10,8 @@ from gateway.adoption import adopt_calls
 from gateway.agents import Agent
 from gateway.callrequest import parse_request
 from gateway.calls import Call, CallState
-from gateway.connections import Connection, SecretProblem
-from gateway.dispatcher import look
+from gateway.connections import Connection, SecretError
+from gateway.dispatcher import read_room
 from gateway.livekit import LiveKitUnreachable
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, agent, world
 from tests.waiting import soon
@@ -22,11 +22,11 @@ KEY = "one-and-the-same"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adoption, "NEW_SECONDS", -1.0)
+    monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", -1.0)
 
 
 async def opened(there: World, key: str | None = None) -> Call:
-    call = (await there.gateway.desk.open(agent(), REQUEST, "public", key)).call
+    call = (await there.gateway.opener.open(agent(), REQUEST, "public", key)).call
     there.livekit.enter(call.room, call.identity)
     return call
 
@@ -40,7 +40,7 @@ async def restarted(before: World) -> World:
 
 
 async def search(there: World) -> None:
-    await adopt_calls(there.agents, there.connections, there.gateway.desk)
+    await adopt_calls(there.agents, there.connections, there.gateway.opener)
 
 
 async def test_joined_and_waiting_calls_are_taken_over_as_they_stand(there: World) -> None:
@@ -74,8 +74,8 @@ async def test_a_call_in_progress_outlives_a_changed_agent_name_and_a_restart(th
     found = after.gateway.ledger.get(call.id)
     assert found is not None
     assert (found.state, found.agent_name) == (CallState.JOINED, "ornina-agent")
-    seen = await look(after.livekit, found, found.created_at)
-    assert seen.agent
+    seen = await read_room(after.livekit, found, found.created_at)
+    assert seen.agent_present
     await after.gateway.dispatcher.stop()
 
 
@@ -92,7 +92,7 @@ async def test_a_waiting_call_goes_on_at_the_next_gateway(there: World) -> None:
 async def test_a_repeated_request_finds_its_call_after_a_restart(there: World) -> None:
     call = await opened(there, KEY)
     after = await restarted(there)
-    again = await after.gateway.desk.open(agent(), REQUEST, "public", KEY)
+    again = await after.gateway.opener.open(agent(), REQUEST, "public", KEY)
     assert not again.created
     assert (again.call.id, again.call.room, again.call.identity) == (call.id, call.room, call.identity)
     assert len(after.livekit.launched) == 1
@@ -138,13 +138,13 @@ def elsewhere(name: str, url: str) -> Agent:
     )
 
 
-@pytest.mark.parametrize("trouble", [ValueError("Invalid IPv6 URL"), LiveKitUnreachable("away"), SecretProblem("none")])
+@pytest.mark.parametrize("trouble", [ValueError("Invalid IPv6 URL"), LiveKitUnreachable("away"), SecretError("none")])
 async def test_a_server_in_trouble_costs_the_others_no_call(there: World, trouble: Exception) -> None:
     call = await opened(there)
     after = await restarted(there)
     after.agents.known = [elsewhere("wrong", "wss://wrong.example"), agent()]
     servers = Servers({"wrong": trouble, "ornina": after.connections})
-    await adopt_calls(after.agents, servers, after.gateway.desk)
+    await adopt_calls(after.agents, servers, after.gateway.opener)
     assert after.gateway.ledger.get(call.id) is not None
     await after.gateway.dispatcher.stop()
 
@@ -164,5 +164,5 @@ async def test_servers_are_searched_side_by_side_and_a_dead_one_once(there: Worl
     names = ["a", "b", "c"]
     there.agents.known = [elsewhere(name, f"wss://{'one' if name != 'c' else 'two'}.example") for name in names]
     servers = Servers({name: FakeConnections(Dead(name)) for name in names})
-    await adopt_calls(there.agents, servers, there.gateway.desk)
+    await adopt_calls(there.agents, servers, there.gateway.opener)
     assert asked == ["a", "c"]

@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestServer
 from livekit import api
 
 from gateway import connections
-from gateway.adoption import forget
+from gateway.adoption import drop_unused
 from gateway.agents import Agent
-from gateway.connections import SecretConnections, SecretProblem, SecretsUnavailable
+from gateway.connections import SecretConnections, SecretError, SecretsUnavailable
 from gateway.ledger import Ledger
 from gateway.livekit import LiveKitRefused
 from tests.unit.gateway.fakes import FakeAgents, agent
@@ -25,12 +25,12 @@ OLD, NEW = "an-old-secret-of-more-than-thirty-two-letters", "a-new-secret-of-mor
 class Secrets:
     """One Secret for everybody, or the reason why it cannot be had."""
 
-    values: dict[str, str] | SecretProblem
+    values: dict[str, str] | SecretError
     reads: int = 0
 
     async def read(self, namespace: str, name: str, keys: Sequence[str]) -> dict[str, str]:
         self.reads += 1
-        if isinstance(self.values, SecretProblem):
+        if isinstance(self.values, SecretError):
             raise self.values
         return self.values
 
@@ -123,23 +123,23 @@ async def test_credentials_serve_on_while_the_api_server_is_away_and_it_is_not_a
 
 @pytest.mark.parametrize(
     ("outcome", "told"),
-    [(SecretProblem("it does not exist"), "does not exist"), ({"apiKey": "key"}, "no key apiSecret")],
+    [(SecretError("it does not exist"), "does not exist"), ({"apiKey": "key"}, "no key apiSecret")],
     ids=["deleted", "broken"],
 )
 async def test_a_secret_that_is_gone_serves_no_more(
-    clock: Clock, session: aiohttp.ClientSession, outcome: dict[str, str] | SecretProblem, told: str
+    clock: Clock, session: aiohttp.ClientSession, outcome: dict[str, str] | SecretError, told: str
 ) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
     await found.open(agent())
     secrets.values = outcome
     clock.now += 16
-    with pytest.raises(SecretProblem, match=told):
+    with pytest.raises(SecretError, match=told):
         await found.open(agent())
 
 
 async def test_a_url_that_is_none_is_a_problem_of_its_agent(session: aiohttp.ClientSession) -> None:
-    with pytest.raises(SecretProblem, match=r"spec\.livekit\.url"):
+    with pytest.raises(SecretError, match=r"spec\.livekit\.url"):
         await SecretConnections(Secrets({"apiKey": "key", "apiSecret": OLD}), session).open(at("wss://[x"))
 
 
@@ -153,7 +153,7 @@ async def test_credentials_that_nobody_uses_are_forgotten(clock: Clock, session:
     ledger = Ledger()
     ledger.put(called)
     await found.open(called.agent)
-    forget(FakeAgents([kept]), found, ledger)
+    drop_unused(FakeAgents([kept]), found, ledger)
     secrets.values = SecretsUnavailable("away")
     assert [await secret(found, of) for of in (kept, called.agent)] == [OLD, OLD]
     with pytest.raises(SecretsUnavailable):

@@ -10,7 +10,7 @@ from gateway import calls, dispatcher
 from gateway.agents import Agent, InvalidAgent
 from gateway.callrequest import parse_request
 from gateway.calls import Call, CallReason, CallState, Cause
-from gateway.connections import SecretProblem
+from gateway.connections import SecretError
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
 from gateway.rooms import parse_record, render_record
 from tests.unit.gateway.fakes import World, agent
@@ -21,15 +21,15 @@ REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla"}')
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "PACE_SECONDS", dict.fromkeys(CallState, 0.005))
-    monkeypatch.setattr(calls, "OFFER_SECONDS", 0.03)
+    monkeypatch.setattr(dispatcher, "POLL_SECONDS", dict.fromkeys(CallState, 0.005))
+    monkeypatch.setattr(calls, "ACCEPT_TIMEOUT_SECONDS", 0.03)
     monkeypatch.setattr(calls, "RETRY_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(calls, "AGENT_GRACE_SECONDS", 0.03)
 
 
 async def opened(there: World, *, caller: bool = True) -> Call:
     """A new call, its caller connected."""
-    call = (await there.gateway.desk.open(agent(), REQUEST, "public", None)).call
+    call = (await there.gateway.opener.open(agent(), REQUEST, "public", None)).call
     if caller:
         there.livekit.enter(call.room, call.identity)
     return call
@@ -54,7 +54,7 @@ async def test_a_waiting_call_is_dispatched_when_a_slot_becomes_free(there: Worl
     there.supply.free = 0
     first, second = await opened(there), await opened(there)
     there.supply.free = 1
-    there.gateway.dispatcher.wake_waiting()
+    there.gateway.dispatcher.wake_waiting_calls()
     await reaches(there, first, CallState.JOINED)
     assert now(there, second).state is CallState.WAITING, "the only slot is spoken for"
     assert dispatched_names(there, first) == ["ornina-agent"]
@@ -145,7 +145,7 @@ async def test_no_agent_is_sent_to_a_caller_who_is_not_there(there: World) -> No
     there.supply.free = 0
     call = await opened(there, caller=False)
     there.supply.free = 1
-    there.gateway.dispatcher.wake_waiting()
+    there.gateway.dispatcher.wake_waiting_calls()
     await asyncio.sleep(0.05)
     assert now(there, call).state is CallState.WAITING
     there.livekit.enter(call.room, call.identity)
@@ -153,7 +153,7 @@ async def test_no_agent_is_sent_to_a_caller_who_is_not_there(there: World) -> No
 
 
 async def test_a_caller_who_leaves_the_line_is_forgotten(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "CALLER_GRACE_SECONDS", 0.02)
+    monkeypatch.setattr(calls, "WAITING_CALLER_GRACE_SECONDS", 0.02)
     there.supply.free = 0
     call = await opened(there)
     await soon(lambda: now(there, call).caller_seen_at)
@@ -185,7 +185,7 @@ async def test_workers_that_decline_twice_fail_the_call(there: World) -> None:
 
 async def test_a_worker_that_dies_is_replaced_once(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
     there.livekit.joins = False
-    call = (await there.gateway.desk.open(agent(join_timeout_seconds=2), REQUEST, "public", None)).call
+    call = (await there.gateway.opener.open(agent(join_timeout_seconds=2), REQUEST, "public", None)).call
     there.livekit.enter(call.room, call.identity)
     dead = there.livekit.rooms_by_name[call.room].dispatches[0].id
     await soon(lambda: Cause.JOB_DIED in now(there, call).causes)
@@ -233,7 +233,7 @@ async def test_a_call_outlives_livekits_silence_and_missing_secrets(there: World
     await reaches(there, call, CallState.JOINED)
     there.livekit.error = LiveKitUnreachable("away")
     await asyncio.sleep(0.05)
-    there.livekit.error, there.connections.problem = None, SecretProblem("gone")
+    there.livekit.error, there.connections.problem = None, SecretError("gone")
     await asyncio.sleep(0.05)
     there.connections.problem = None
     assert now(there, call).state is CallState.JOINED
@@ -252,21 +252,21 @@ async def test_a_room_that_could_not_be_closed_is_closed_later(there: World, mon
         await close(room)
 
     monkeypatch.setattr(there.livekit, "delete_room", delete_room)
-    monkeypatch.setattr(calls, "CALLER_GONE_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "JOINED_CALLER_GRACE_SECONDS", 0.0)
     there.livekit.leave(call.room, call.identity)
     await reaches(there, call, CallState.ENDED)
     await soon(lambda: call.room not in there.livekit.rooms_by_name)
 
 
 async def test_one_bad_step_does_not_end_a_call(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    look, failures = dispatcher.look, iter([ValueError("unforeseen")])
+    read_room, failures = dispatcher.read_room, iter([ValueError("unforeseen")])
 
     async def stumbling(*arguments: object) -> object:
         if (error := next(failures, None)) is not None:
             raise error
-        return await look(*arguments)  # type: ignore[arg-type]
+        return await read_room(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dispatcher, "look", stumbling)
+    monkeypatch.setattr(dispatcher, "read_room", stumbling)
     call = await opened(there)
     await reaches(there, call, CallState.JOINED)
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.agents import InvalidAgent
-from gateway.connections import SecretProblem
+from gateway.connections import SecretError
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitRefused, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import CREDENTIALS, World, agent
@@ -206,7 +206,7 @@ async def test_without_livekit_there_is_no_call_and_no_trace_of_one(
 
 
 async def test_without_credentials_the_operator_is_pointed_to(http: httpx.AsyncClient, there: World) -> None:
-    there.connections.problem = SecretProblem("Secret agents/livekit does not exist")
+    there.connections.problem = SecretError("Secret agents/livekit does not exist")
     message = refused(await http.post("/v1/calls", json=BODY), 503, "CredentialsMissing")
     assert "kubectl describe ava ornina" in message
     assert "Secret" not in message, "callers need not know its name"
@@ -253,7 +253,7 @@ async def test_other_paths_and_methods_answer_in_json(http: httpx.AsyncClient) -
 async def test_a_mistake_of_our_own_is_json_too(
     http: httpx.AsyncClient, there: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(there.gateway.ledger, "turn", lambda *_: 1 / 0)
+    monkeypatch.setattr(there.gateway.ledger, "admission", lambda *_: 1 / 0)
     refused(await http.post("/v1/calls", json=BODY), 500, "Internal")
 
 

@@ -9,7 +9,7 @@ from kubernetes.aio import client
 
 from agentspec import DispatchMode
 from gateway.agents import Agent, InvalidAgent, parse_agent
-from gateway.connections import SecretProblem, SecretsUnavailable
+from gateway.connections import SecretError, SecretsUnavailable
 from gateway.kube import KubernetesAgents, KubernetesSecrets
 
 SPEC: dict[str, Any] = {
@@ -71,7 +71,7 @@ UNIQUE = [{"type": "NameUnique", "status": "True"}]
 def test_a_name_is_known_once_the_controller_has_looked_at_it(status: object, known: bool) -> None:
     found = parse_agent(resource(status=status))
     assert isinstance(found, Agent)
-    assert found.name_known is known
+    assert found.name_checked is known
 
 
 def test_a_spec_of_another_release_is_kept_apart_with_its_problem() -> None:
@@ -149,15 +149,15 @@ def secrets(outcome: dict[str, str] | Exception) -> tuple[KubernetesSecrets, Fak
 @pytest.mark.parametrize(
     ("outcome", "kind", "message"),
     [
-        (client.ApiException(status=404), SecretProblem, "agents/livekit does not exist"),
-        (client.ApiException(status=403), SecretProblem, "may not read Secret agents/livekit"),
+        (client.ApiException(status=404), SecretError, "agents/livekit does not exist"),
+        (client.ApiException(status=403), SecretError, "may not read Secret agents/livekit"),
         (client.ApiException(status=500), SecretsUnavailable, "answered 500"),
         (TimeoutError(), SecretsUnavailable, "did not answer"),
-        ({"apiKey": "\xff\xfe"}, SecretProblem, "not text"),
+        ({"apiKey": "\xff\xfe"}, SecretError, "not text"),
     ],
 )
 async def test_a_secret_that_cannot_be_had_is_explained(
-    outcome: dict[str, str] | Exception, kind: type[SecretProblem], message: str
+    outcome: dict[str, str] | Exception, kind: type[SecretError], message: str
 ) -> None:
     store, _ = secrets(outcome)
     with pytest.raises(kind, match=message):

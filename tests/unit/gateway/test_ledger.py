@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from gateway.agents import Agent
-from gateway.calls import Call, CallReason, CallState, Turn
+from gateway.calls import Admission, Call, CallReason, CallState
 from gateway.ledger import Ledger
 from gateway.seats import Seat
 from tests.unit.gateway.fakes import agent
@@ -35,20 +35,23 @@ def test_calls_wait_in_the_order_in_which_they_came() -> None:
 
 def test_as_many_calls_go_as_slots_are_free_and_not_spoken_for() -> None:
     in_flight = replace(DISPATCHED, id="d")
-    just_joined = replace(JOINED, id="j", since=NOW - 1)
-    long_joined = replace(JOINED, id="l", since=NOW - 3)
+    just_joined = replace(JOINED, id="j", state_since=NOW - 1)
+    long_joined = replace(JOINED, id="l", state_since=NOW - 3)
     calls = ledger(waiting(1), waiting(2), in_flight, just_joined, long_joined)
     assert calls.in_flight(KEY, NOW) == 2
-    assert [calls.turn(KEY, 3, NOW, call) for call in (waiting(1), waiting(2))] == [Turn.GO, Turn.WAIT]
-    assert calls.turn(KEY, 4, NOW) is Turn.WAIT, "a new call stands behind those that wait"
-    assert calls.turn(KEY, 5, NOW) is Turn.GO
-    assert calls.turn("agents/other", 0, NOW) is Turn.WAIT
+    assert [calls.admission(KEY, 3, NOW, call) for call in (waiting(1), waiting(2))] == [
+        Admission.FREE_SLOT,
+        Admission.WAIT,
+    ]
+    assert calls.admission(KEY, 4, NOW) is Admission.WAIT, "a new call stands behind those that wait"
+    assert calls.admission(KEY, 5, NOW) is Admission.FREE_SLOT
+    assert calls.admission("agents/other", 0, NOW) is Admission.WAIT
 
 
 def test_seats_of_calls_under_way_are_spoken_for_until_the_controller_knows_of_them() -> None:
     under_way = replace(DISPATCHED, id="d", seat=Seat(3, NOW - 2.5))
-    just_joined = replace(JOINED, id="j", since=NOW - 1, seat=Seat(2, NOW - 2))
-    known_by_now = replace(JOINED, id="k", since=NOW - 3, seat=Seat(4, NOW - 4))
+    just_joined = replace(JOINED, id="j", state_since=NOW - 1, seat=Seat(2, NOW - 2))
+    known_by_now = replace(JOINED, id="k", state_since=NOW - 3, seat=Seat(4, NOW - 4))
     elsewhere = replace(DISPATCHED, id="e", agent=agent("other"), seat=Seat(1, NOW))
     by_voice = replace(DISPATCHED, id="v", avatar=False)
     calls = ledger(WAITING, under_way, just_joined, known_by_now, elsewhere, by_voice)
@@ -58,12 +61,12 @@ def test_seats_of_calls_under_way_are_spoken_for_until_the_controller_knows_of_t
 
 
 def test_without_knowledge_every_call_goes() -> None:
-    assert ledger(waiting(1)).turn(KEY, None, NOW) is Turn.GO_BLIND
+    assert ledger(waiting(1)).admission(KEY, None, NOW) is Admission.SLOTS_UNKNOWN
 
 
 async def test_a_change_of_state_wakes_those_who_ask() -> None:
     calls = ledger(WAITING)
-    asking = asyncio.create_task(calls.changed(WAITING.id, CallState.WAITING, 10))
+    asking = asyncio.create_task(calls.wait_for_change(WAITING.id, CallState.WAITING, 10))
     await asyncio.sleep(0)
     calls.put(replace(WAITING, caller_seen_at=NOW))
     await asyncio.sleep(0)
@@ -74,16 +77,16 @@ async def test_a_change_of_state_wakes_those_who_ask() -> None:
 
 async def test_a_question_ends_at_once_when_the_state_is_another_or_the_call_is_over() -> None:
     over = replace(WAITING, state=CallState.ENDED, reason=CallReason.HUNG_UP)
-    await asyncio.wait_for(ledger(DISPATCHED).changed("c1", CallState.WAITING, 10), 1)
-    await asyncio.wait_for(ledger(over).changed("c1", CallState.ENDED, 10), 1)
-    await asyncio.wait_for(ledger().changed("c1", CallState.WAITING, 10), 1)
-    await asyncio.wait_for(ledger(WAITING).changed("c1", CallState.WAITING, 0.01), 1)
+    await asyncio.wait_for(ledger(DISPATCHED).wait_for_change("c1", CallState.WAITING, 10), 1)
+    await asyncio.wait_for(ledger(over).wait_for_change("c1", CallState.ENDED, 10), 1)
+    await asyncio.wait_for(ledger().wait_for_change("c1", CallState.WAITING, 10), 1)
+    await asyncio.wait_for(ledger(WAITING).wait_for_change("c1", CallState.WAITING, 0.01), 1)
 
 
 def test_old_outcomes_are_forgotten_and_live_calls_never() -> None:
     over = replace(WAITING, id="over", state=CallState.ENDED, reason=CallReason.HUNG_UP)
     calls = ledger(over, JOINED)
-    calls.forget_finished(NOW + 599)
+    calls.remove_finished(NOW + 599)
     assert calls.get("over") == over
-    calls.forget_finished(NOW + 601)
+    calls.remove_finished(NOW + 601)
     assert [call.id for call in calls] == [JOINED.id]

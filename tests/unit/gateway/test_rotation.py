@@ -10,7 +10,7 @@ import pytest
 from gateway import adoption
 from gateway.adoption import adopt_calls
 from gateway.app import create_app
-from gateway.connections import SecretProblem
+from gateway.connections import SecretError
 from gateway.livekit import LiveKitRefused
 from gateway.tokens import Credentials
 from tests.unit.gateway.conftest import BASE
@@ -36,13 +36,13 @@ async def asked(http: httpx.AsyncClient, call: dict[str, Any]) -> int:
 @pytest.fixture
 async def next_gateway(there: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     """The gateway that comes after a restart, once it is asked anything; it reads the rotated key."""
-    monkeypatch.setattr(adoption, "NEW_SECONDS", -1.0)
+    monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", -1.0)
     after = world()
     after.connections.livekit, after.connections.credentials = there.livekit, ROTATED
 
     async def search(_: httpx.Request) -> None:
         await there.gateway.dispatcher.stop()
-        await adopt_calls(after.agents, after.connections, after.gateway.desk)
+        await adopt_calls(after.agents, after.connections, after.gateway.opener)
 
     transport = httpx.ASGITransport(create_app(after.gateway))
     hooks: dict[str, list[Callable[..., Awaitable[None]]]] = {"request": [search]}
@@ -77,7 +77,7 @@ async def test_a_request_repeated_after_a_rotation_gets_a_token_that_counts(
 
 async def test_a_call_token_outlives_its_secret(http: httpx.AsyncClient, there: World) -> None:
     call = await opened(http)
-    there.connections.problem = SecretProblem("deleted")
+    there.connections.problem = SecretError("deleted")
     assert await asked(http, call) == 200
 
 

@@ -43,7 +43,7 @@ def test_calls_that_come_close_together_get_every_seat_and_not_one_more(
     for gap, lag in zip(gaps, lags, strict=False):
         now += gap
         reported = total - sum(known_at <= now for _, known_at in seats)
-        free = free_seats(reported, [seat for seat, _ in seats if now - seat.at < 2.0])
+        free = free_seats(reported, [seat for seat, _ in seats if now - seat.assigned_at < 2.0])
         assert free is not None
         assert free == total - len(seats)
         if free > 0:

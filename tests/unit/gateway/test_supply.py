@@ -15,14 +15,14 @@ from gateway import supply
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import Settings
-from gateway.supply import SETTLE_SECONDS, STALE_SECONDS, Answer, SupplyExchange, recent, settled_free_slots
+from gateway.supply import SETTLE_SECONDS, STALE_SECONDS, ReceivedSupply, SupplyExchange, recent, settled_free_slots
 from tests.unit.gateway.test_calls import WAITING
 
 KEY = WAITING.agent.key
 
 
-def answer(at: float, free: int) -> Answer:
-    return Answer(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=4)}))
+def answer(at: float, free: int) -> ReceivedSupply:
+    return ReceivedSupply(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=4)}))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def answer(at: float, free: int) -> Answer:
         ([answer(8.0, 0), answer(9.3, 2), answer(9.9, 2)], 2, "what was before does not matter"),
     ],
 )
-def test_free_slots_are_those_that_have_settled(answers: list[Answer], free: int | None, why: str) -> None:
+def test_free_slots_are_those_that_have_settled(answers: list[ReceivedSupply], free: int | None, why: str) -> None:
     assert settled_free_slots(answers, KEY, 10.0) == free, why
 
 
@@ -135,15 +135,15 @@ async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> N
 
 async def test_free_avatar_seats_are_the_last_answers() -> None:
     exchange = Exchange()
-    assert exchange.supply.free_avatars(KEY) is None, "nothing is known"
+    assert exchange.supply.free_seats(KEY) is None, "nothing is known"
     for seats in (2, 0, None):
         count = AgentSupply(free_slots=1, slots=4, free_avatars=seats)
         exchange.session.next = (200, Supply(agents={KEY: count}).model_dump_json())
         await exchange.once()
-        assert exchange.supply.free_avatars(KEY) == seats
-    assert exchange.supply.free_avatars("agents/other") is None
+        assert exchange.supply.free_seats(KEY) == seats
+    assert exchange.supply.free_seats("agents/other") is None
     exchange.supply._answers = [replace(exchange.supply._answers[-1], at=time.monotonic() - STALE_SECONDS - 1)]
-    assert exchange.supply.free_avatars(KEY) is None, "too old"
+    assert exchange.supply.free_seats(KEY) is None, "too old"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ async def test_a_change_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     running = asyncio.create_task(exchange.supply.run(exchange.answered.set))
     await asyncio.wait_for(exchange.answered.wait(), 5)
     exchange.answered.clear()
-    exchange.supply.nudge()
+    exchange.supply.exchange_soon()
     await asyncio.wait_for(exchange.answered.wait(), 5)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

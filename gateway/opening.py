@@ -9,23 +9,23 @@ from weakref import WeakValueDictionary
 from agentspec.roompattern import RoomPatternInvalid, room_name
 from gateway.agents import Agent
 from gateway.callrequest import CallRequest
-from gateway.calls import MESSAGES, Call, CallState, Cause, Turn, closed
-from gateway.connections import Connection, Connections, SecretProblem
-from gateway.dispatcher import Dispatcher, look
+from gateway.calls import MESSAGES, Admission, Call, CallState, Cause, unavailable_reason
+from gateway.connections import Connection, Connections, SecretError
+from gateway.dispatcher import Dispatcher, read_room
 from gateway.errors import ErrorReason, RequestError
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
 from gateway.rooms import RoomRecord, call_id_for, new_call_id, parse_record, render_record
 from gateway.tokens import call_token, fingerprint
 
-RETRY_SECONDS = 5
+RETRY_AFTER_SECONDS = 5
 """Suggested to callers when all that helps is time."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCall:
     """The answer to a request: the call, how to reach its room, and whether this request made it."""
 
     call: Call
@@ -33,7 +33,7 @@ class Opened:
     created: bool
 
 
-class Desk:
+class CallOpener:
     """Opens calls, and finds those that an earlier gateway opened."""
 
     def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, max_pending: int) -> None:
@@ -51,16 +51,16 @@ class Desk:
         """
         try:
             return await self._connections.open(agent)
-        except SecretProblem as problem:
-            logger.warning("credentials missing", extra={"agent": agent.key, "problem": str(problem)})
+        except SecretError as problem:
+            logger.warning("credentials missing", extra={"agent": agent.key, "error": str(problem)})
             raise RequestError(
                 503,
                 ErrorReason.CREDENTIALS_MISSING,
                 f"The agent {agent.name} has no LiveKit credentials yet; `kubectl describe ava {agent.name}` says why.",
-                retry_after_seconds=RETRY_SECONDS,
+                retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from problem
 
-    async def open(self, agent: Agent, request: CallRequest, caller: str, idempotency_key: str | None) -> Opened:
+    async def open(self, agent: Agent, request: CallRequest, caller: str, idempotency_key: str | None) -> OpenedCall:
         """The call for a request, opened now or before.
 
         Raises:
@@ -76,33 +76,33 @@ class Desk:
                 except LiveKitRefused:  # its key may just have been rotated, and the Secret is read again then
                     return await self._open(agent, request, call_id, repeatable=repeatable)
         except LiveKitRefused as error:
-            logger.error("LiveKit refused", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
+            logger.error("LiveKit refused", extra={"agent": agent.key, "call_id": call_id, "error": str(error)})
             message = (
                 f"LiveKit refuses this agent's credentials or request; `kubectl describe ava {agent.name}` says why."
             )
             raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
         except LiveKitError as error:
-            logger.error("LiveKit unreachable", extra={"agent": agent.key, "call": call_id, "problem": str(error)})
+            logger.error("LiveKit unreachable", extra={"agent": agent.key, "call_id": call_id, "error": str(error)})
             message = "The LiveKit server does not answer: try again, with the same Idempotency-Key if you sent one."
             raise RequestError(
-                503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_SECONDS
+                503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
             ) from error
 
-    async def _open(self, agent: Agent, request: CallRequest, call_id: str, *, repeatable: bool) -> Opened:
+    async def _open(self, agent: Agent, request: CallRequest, call_id: str, *, repeatable: bool) -> OpenedCall:
         room = self._room(agent, call_id)
         connection = await self.connect(agent)
         existing = self._ledger.get(call_id)
         if existing is None and repeatable:
-            existing = await self._recall(agent, connection, room)
+            existing = await self._find_in_livekit(agent, connection, room)
         if existing is not None:
             if existing.request_hash != request.digest():
                 message = "This Idempotency-Key was used for a different request: use a new key for a new call."
                 raise RequestError(409, ErrorReason.IDEMPOTENCY_KEY_REUSED, message)
-            if not existing.live:
+            if not existing.is_live:
                 message = f"The call of this Idempotency-Key is over ({existing.reason}): use a new key for a new call."
                 raise RequestError(409, ErrorReason.CALL_OVER, message)
-            return Opened(existing, connection, created=False)
-        if reason := closed(agent):
+            return OpenedCall(existing, connection, created=False)
+        if reason := unavailable_reason(agent):
             raise RequestError(409, ErrorReason(reason.value), f"{agent.name}: {MESSAGES[reason]}")
         call = self._new_call(agent, request, call_id, room, connection)
         self._ledger.put(call)  # before LiveKit is asked: the slot is spoken for from here on
@@ -111,8 +111,8 @@ class Desk:
         except BaseException:
             self._ledger.remove(call.id)
             raise
-        self._dispatcher.begin(call)
-        return Opened(call, connection, created=True)
+        self._dispatcher.follow_new(call)
+        return OpenedCall(call, connection, created=True)
 
     def _room(self, agent: Agent, call_id: str) -> str:
         pattern = agent.spec.dispatch.room_name_pattern
@@ -123,10 +123,10 @@ class Desk:
             raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from problem
 
     def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str, connection: Connection) -> Call:
-        turn = self._dispatcher.turn(agent.key)
-        if turn is not Turn.GO and self._ledger.unplaced(agent.key) >= self._max_pending:
+        admission = self._dispatcher.admission(agent.key)
+        if admission is not Admission.FREE_SLOT and self._ledger.count_without_slot(agent.key) >= self._max_pending:
             message = f"{self._max_pending} calls wait for the agent {agent.name} already: call again later."
-            raise RequestError(429, ErrorReason.TOO_MANY_PENDING, message, retry_after_seconds=RETRY_SECONDS)
+            raise RequestError(429, ErrorReason.TOO_MANY_PENDING, message, retry_after_seconds=RETRY_AFTER_SECONDS)
         now = time.time()
         identity = f"caller-{call_id}"
         call = Call(
@@ -138,14 +138,14 @@ class Desk:
             request_hash=request.digest(),
             call_token_hash=fingerprint(call_token(connection.credentials, call_id)),
             dispatch_metadata=request.dispatch_metadata(call_id, identity, agent.spec.language),
-            state=CallState.WAITING if turn is Turn.WAIT else CallState.DISPATCHED,
+            state=CallState.WAITING if admission is Admission.WAIT else CallState.DISPATCHED,
             created_at=now,
-            asked_at=now,
-            since=now,
-            slot_known=turn is Turn.GO,
-            causes=() if turn is Turn.WAIT else (Cause.FIRST,),
+            search_started_at=now,
+            state_since=now,
+            free_slot_known=admission is Admission.FREE_SLOT,
+            causes=() if admission is Admission.WAIT else (Cause.FIRST,),
         )
-        return call if turn is Turn.WAIT else self._dispatcher.seated(call)
+        return call if admission is Admission.WAIT else self._dispatcher.assign_seat(call)
 
     async def _create_room(self, connection: Connection, call: Call) -> None:
         record = RoomRecord(
@@ -161,7 +161,7 @@ class Desk:
         agent_name = WAITING_AGENT_NAME if waits else call.agent_name
         await connection.livekit.create_room(call.room, render_record(record), agent_name, call.dispatch_metadata)
 
-    async def _recall(self, agent: Agent, connection: Connection, room: str) -> Call | None:
+    async def _find_in_livekit(self, agent: Agent, connection: Connection, room: str) -> Call | None:
         """A call that is in LiveKit's record, though not in ours."""
         for found in await connection.livekit.rooms([room]):
             record = parse_record(found.metadata)
@@ -194,19 +194,19 @@ class Desk:
             dispatch_metadata=next((found.metadata for found in dispatches if found.metadata), ""),
             state=CallState.DISPATCHED if dispatched else CallState.WAITING,
             created_at=record.created_at,
-            asked_at=now,
-            since=now,
+            search_started_at=now,
+            state_since=now,
             caller_seen_at=now,
             causes=(Cause.FIRST,) if dispatched else (),
         )
-        seen = await look(connection.livekit, call, now)
-        if seen.agent:
-            call = replace(call, state=CallState.JOINED, since=record.created_at, agent_seen_at=now)
+        seen = await read_room(connection.livekit, call, now)
+        if seen.agent_present:
+            call = replace(call, state=CallState.JOINED, state_since=record.created_at, agent_seen_at=now)
         if (known := self._ledger.get(record.call_id)) is not None:
             return known  # taken over meanwhile by a request with its idempotency key
         self._ledger.put(call)
-        self._dispatcher.conduct(call)
+        self._dispatcher.follow(call)
         logger.info(
-            "call taken over", extra={"call": call.id, "room": room, "agent": agent.key, "state": call.state.value}
+            "call taken over", extra={"call_id": call.id, "room": room, "agent": agent.key, "state": call.state.value}
         )
         return call
