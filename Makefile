@@ -37,6 +37,7 @@ check: setup ## Lint, types, import rules, generated files
 	.venv/bin/lint-imports
 	$(PYTHON) -m agentspec.crd --check
 	$(PYTHON) -m agentspec.reference --check
+	$(PYTHON) -m devkit.figures --check
 
 unit: setup ## Pure logic, seconds, no network
 	@$(PYTEST) tests/unit
@@ -49,13 +50,15 @@ e2e: setup ## Calls on a real node with LiveKit and a browser
 	@$(PYTHON) -m devkit build
 	$(PYTEST) tests/e2e
 
-bench: setup ## Measured comparisons with named peers
+bench: setup ## Measured comparisons with named peers; updates the figures in README and docs
 	@$(PYTHON) -m devkit build --bench
 	$(PYTEST) tests/bench -s
+	$(PYTHON) -m devkit.figures
 
 generate: setup ## Files generated from types
 	@$(PYTHON) -m agentspec.crd
 	$(PYTHON) -m agentspec.reference
+	$(PYTHON) -m devkit.figures
 
 format: setup ## Format and mend what ruff can
 	@$(PYTHON) -m ruff format .

@@ -1,4 +1,4 @@
-"""One program under the load of many objects: declared, acted on, serving, settled, idle."""
+"""One program under the load of many objects: they are declared, applied, serving, settled, then idle."""
 
 import asyncio
 from collections import Counter
@@ -13,15 +13,16 @@ from tests.bench.cost import Written, peak_megabytes, processor_seconds, writes
 from tests.cluster.world import administrator
 
 DECLARED_AT_ONCE = 10
-BOUND = 280.0
+REACHED_SECONDS = 280.0
+"""In which every object must have reached a milestone."""
 SETTLE_SECONDS = 30.0
-"""What the last objects still bring about: their children's status is written, and looked at."""
+"""Time for the last objects' follow-up work: their children's status changes, and the program reconciles that."""
 IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Milestone:
-    """Reached when an object of the kind and of the declared object's name says so."""
+    """A state that the object of this kind with the declared object's name reaches."""
 
     kind: Kind
     reached: Callable[[Document], bool]
@@ -29,59 +30,60 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is declared, and how one sees what has become of it."""
+    """The objects to declare, and the milestones that each has to reach."""
 
     kubeconfig: Path
     kind: Kind
     documents: list[Document]
-    acted: Milestone
-    """The program has done its part, as far as it can before pods run."""
+    applied: Milestone
+    """The program has applied everything that it can apply before pods run."""
     serving: Milestone
-    """A pod runs, and is known to."""
+    """A pod runs, and the object's status says so."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Whose cost is taken."""
+    """The process whose cost is measured."""
 
     pid: int
     user: str
-    """Name under which the API server knows it."""
+    """Its user name at the API server."""
     audit: Path
+    """Audit log of the API server."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What one program needed for all objects."""
+class Measured:
+    """Cost of one program for all objects."""
 
-    acted: float
-    """Seconds from the first declaration until every object was acted on."""
+    applied: float
+    """Seconds from the first declaration until every object was applied."""
     serving: float
-    """The same, until every object is served by a pod."""
+    """Seconds from the first declaration until a pod served every object."""
     processor: float
-    """Processor seconds until all had settled."""
+    """Processor seconds until all objects had settled."""
     megabytes: float
-    """The most memory it had at any time."""
+    """Peak resident memory in MiB."""
     idle: float
     """Share of a core while nothing changed."""
     written: Counter[Written]
-    """Requests that wrote, by object, until all had settled."""
+    """Write requests by object, until all objects had settled."""
     written_idle: Counter[Written]
-    """The same, while nothing changed."""
+    """Write requests by object, while nothing changed."""
 
 
-async def run(scenario: Scenario, program: Program) -> Taken:
+async def run(scenario: Scenario, program: Program) -> Measured:
     """Declare everything and measure."""
     started, before = monotonic(), processor_seconds(program.pid)
     async with administrator(scenario.kubeconfig) as client, asyncio.TaskGroup() as group:
-        acted = group.create_task(_all_reached(client, scenario, scenario.acted))
+        applied = group.create_task(_all_reached(client, scenario, scenario.applied))
         serving = group.create_task(_all_reached(client, scenario, scenario.serving))
         await _declare(client, scenario)
     await asyncio.sleep(SETTLE_SECONDS)
     settled, written = processor_seconds(program.pid), writes(program.audit, program.user)
     await asyncio.sleep(IDLE_SECONDS)
-    return Taken(
-        acted=acted.result() - started,
+    return Measured(
+        applied=applied.result() - started,
         serving=serving.result() - started,
         processor=settled - before,
         megabytes=peak_megabytes(program.pid),
@@ -92,23 +94,23 @@ async def run(scenario: Scenario, program: Program) -> Taken:
 
 
 async def _declare(client: KubeClient, scenario: Scenario) -> None:
-    rest = iter(scenario.documents)
+    remaining = iter(scenario.documents)
 
-    async def one_after_the_other(documents: Iterable[Document]) -> None:
+    async def create_each(documents: Iterable[Document]) -> None:
         for document in documents:
             await client.create(scenario.kind, document["metadata"]["namespace"], document)
 
-    await asyncio.gather(*(one_after_the_other(rest) for _ in range(DECLARED_AT_ONCE)))
+    await asyncio.gather(*(create_each(remaining) for _ in range(DECLARED_AT_ONCE)))
 
 
 async def _all_reached(client: KubeClient, scenario: Scenario, milestone: Milestone) -> float:
-    """The moment at which the last object has come so far."""
+    """Return the time (monotonic clock) at which the last object reached the milestone."""
     left = {_identity(document) for document in scenario.documents}
     try:
-        async with asyncio.timeout(BOUND):
-            # Some may be declared already; a watch from there misses nothing.
-            there, version = await client.list_at(milestone.kind, None)
-            left -= {_identity(document) for document in there if milestone.reached(document)}
+        async with asyncio.timeout(REACHED_SECONDS):
+            # Some objects may exist already; a watch from the list's version misses no change.
+            existing, version = await client.list_at(milestone.kind, None)
+            left -= {_identity(document) for document in existing if milestone.reached(document)}
             while left:
                 async for event, document in client.watch(milestone.kind, None, version):
                     version = document["metadata"]["resourceVersion"]
@@ -118,7 +120,9 @@ async def _all_reached(client: KubeClient, scenario: Scenario, milestone: Milest
                         break
             return monotonic()
     except TimeoutError:
-        raise AssertionError(f"{len(left)} have not come so far in {BOUND:.0f} s, {min(left)} among them") from None
+        raise AssertionError(
+            f"{len(left)} objects, such as {min(left)}, missed the milestone in {REACHED_SECONDS:.0f} s"
+        ) from None
 
 
 def _identity(document: Document) -> tuple[str, str]:

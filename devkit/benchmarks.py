@@ -1,0 +1,152 @@
+"""The measured benchmark figures, in one file that README and docs are rendered from (`devkit.figures`).
+
+Each benchmark records its own section when it passes; a run of one benchmark leaves the other's section as it is.
+"""
+
+import os
+import subprocess
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from devkit.paths import REPOSITORY
+
+FILE = REPOSITORY / "docs/reference/benchmarks.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(_Model):
+    """When, from which commit and on how large a machine a benchmark was measured."""
+
+    date: str
+    """Day of the run, UTC, as YYYY-MM-DD."""
+    commit: str
+    """Abbreviated commit hash; `+` at its end: with uncommitted changes."""
+    cores: int
+    memory_gib: int | None = None
+    """Memory of the machine in GiB; none: the run did not record it."""
+
+
+class Pair(_Model):
+    """Seconds that the product and its peer took, as medians."""
+
+    product: float
+    peer: float
+
+    @property
+    def ratio(self) -> float:
+        """Product's seconds for one second of the peer's."""
+        return self.product / self.peer
+
+    def rounded(self, digits: int) -> "Pair":
+        """Return both values rounded, so that the ratio is that of the values a page shows."""
+        return Pair(product=round(self.product, digits), peer=round(self.peer, digits))
+
+
+class FirstCall(_Model):
+    """Section of `tests/bench/test_first_call.py`."""
+
+    run: Run
+    calls: int
+    """Calls to each of the two."""
+    joined: Pair
+    """From the request until the agent is in the room."""
+    first_word: Pair
+    """From the request until the first audible word."""
+    first_word_ratio_limit: float
+
+
+class Cost(_Model):
+    """Cost of one program, for each of the declared objects unless the name says otherwise."""
+
+    applied_ms: float
+    """Milliseconds until its children are applied and its status is first written."""
+    serving_ms: float
+    """Milliseconds until its pod runs."""
+    processor_ms: float
+    """Processor time in milliseconds."""
+    peak_memory_mb: float
+    """Peak resident memory of the program."""
+    idle_percent: float
+    """Share of one core while nothing changes."""
+    object_writes: int | None = None
+    """Most writes to one declared object; none: not counted for this program."""
+    child_writes: int | None = None
+    """Most writes to one child."""
+
+
+class Limits(_Model):
+    """Limits on the controller's cost that the benchmark asserts."""
+
+    ratio: float
+    """To the bare kopf handler, for time and processor time."""
+    peak_memory_mb: float
+    idle_percent: float
+    object_writes: int
+    child_writes: int
+
+
+class ThousandAgents(_Model):
+    """Section of `tests/bench/test_thousand.py`."""
+
+    run: Run
+    agents: int
+    controller: Cost
+    bare_kopf: Cost
+    async_kopf: Cost
+    kube_controller_manager: Cost
+    limits: Limits
+
+
+class Benchmarks(_Model):
+    """The whole file."""
+
+    first_call: FirstCall
+    thousand_agents: ThousandAgents
+
+
+def load(file: Path = FILE) -> Benchmarks:
+    """Read and validate the file."""
+    return Benchmarks.model_validate_json(file.read_text())
+
+
+def record(section: FirstCall | ThousandAgents, file: Path = FILE) -> None:
+    """Replace one section of the file, atomically: a reader sees the old file or the new one."""
+    name = "first_call" if isinstance(section, FirstCall) else "thousand_agents"
+    text = load(file).model_copy(update={name: section}).model_dump_json(indent=2) + "\n"
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
+        try:
+            temporary.write(text)
+            temporary.flush()
+            os.fchmod(temporary.fileno(), 0o644)
+            os.replace(temporary.name, file)
+        except BaseException:
+            os.unlink(temporary.name)
+            raise
+
+
+def this_run() -> Run:
+    """Describe a run that happens now, on this machine, from the checked-out commit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Run(
+        date=datetime.now(UTC).date().isoformat(),
+        commit=_git("rev-parse", "--short=7", "HEAD") + ("+" if _has_changes() else ""),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(memory / 1024**3),
+    )
+
+
+def _has_changes() -> bool:
+    """Uncommitted changes to tracked files, other than the figures themselves."""
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{FILE.relative_to(REPOSITORY)}")
+    return bool(changes)
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

@@ -1,0 +1,137 @@
+"""Renders the measured figures into README and docs: ``python -m devkit.figures``; ``--check`` only compares.
+
+A page shows a figure between `<!-- figure:NAME -->` and `<!-- /figure -->`; the names are the keys of FIGURES.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from devkit import benchmarks
+from devkit.benchmarks import Benchmarks, Cost, Pair, Run
+from devkit.errors import DevkitError
+from devkit.paths import REPOSITORY
+
+_FIGURE = re.compile(r"(<!-- figure:(?P<name>[a-z-]+) -->)(?P<text>.*?)(<!-- /figure -->)", re.DOTALL)
+_MARKER = re.compile(r"<!-- *(figure\b|/ *figure).*?-->")
+_SMALLEST_PEER = 0.1
+"""A ratio to less than this says nothing: an idle kopf handler uses next to no processor time."""
+
+
+def _first_call(measured: Benchmarks) -> str:
+    call = measured.first_call
+    return (
+        f"\nOver {call.calls} calls each ({_machine(call.run)}), the agent joined "
+        f"{_compared(call.joined)}.\nThe first audible word came {_compared(call.first_word)}.\n"
+    )
+
+
+def _compared(pair: Pair) -> str:
+    return f"{pair.product:.2f} s after the request (peer {pair.peer:.2f} s, ratio {pair.ratio:.2f})"
+
+
+def _first_call_table(measured: Benchmarks) -> str:
+    call = measured.first_call
+    limit = f"first audible word (limit: ratio {call.first_word_ratio_limit:g})"
+    rows = [
+        [what, f"{pair.product:.2f}", f"{pair.peer:.2f}", f"{pair.ratio:.2f}"]
+        for what, pair in (("agent joined", call.joined), (limit, call.first_word))
+    ]
+    return _table(["seconds from the request", "product", "bare worker", "ratio"], rows)
+
+
+def _thousand_agents_table(measured: Benchmarks) -> str:
+    section = measured.thousand_agents
+    limits = section.limits
+    programs = (section.controller, section.bare_kopf, section.async_kopf, section.kube_controller_manager)
+    head = ["", "controller", "bare kopf", "async kopf", "kube-c-m", "to bare (limit)", "to async"]
+
+    def compared(what: str, cost: Callable[[Cost], float]) -> list[str]:
+        mine, bare, other, manager = (cost(program) for program in programs)
+        ratios = [f"{_ratio(mine, bare)} ({limits.ratio:g})", _ratio(mine, other)]
+        return [what, *(f"{value:.1f}" for value in (mine, bare, other, manager)), *ratios]
+
+    def limited(what: str, cost: Callable[[Cost], float | None], digits: int, limit: float) -> list[str]:
+        shown = ["" if (value := cost(program)) is None else f"{value:.{digits}f}" for program in programs]
+        return [what, *shown, f"({limit:g})", ""]
+
+    rows = [
+        compared("applied, ms each", lambda cost: cost.applied_ms),
+        compared("serving, ms each", lambda cost: cost.serving_ms),
+        compared("processor, ms each", lambda cost: cost.processor_ms),
+        limited("peak memory, MB", lambda cost: cost.peak_memory_mb, 0, limits.peak_memory_mb),
+        limited("idle, % of a core", lambda cost: cost.idle_percent, 1, limits.idle_percent),
+        limited("writes to each AvatarAgent", lambda cost: cost.object_writes, 0, limits.object_writes),
+        limited("writes to each child", lambda cost: cost.child_writes, 0, limits.child_writes),
+    ]
+    return _table(head, rows)
+
+
+def _ratio(mine: float, peer: float) -> str:
+    return f"{mine / peer:.1f}" if peer >= _SMALLEST_PEER else ""
+
+
+def _machine(run: Run) -> str:
+    memory = f" and {run.memory_gib} GiB of memory" if run.memory_gib else ""
+    return f"{run.cores} cores{memory}, {run.date}, commit {run.commit}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
+    return "\n" + "\n".join(line.replace("|  |", "| |").replace("|  |", "| |") for line in lines) + "\n"
+
+
+FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
+    "first-call": _first_call,
+    "first-call-machine": lambda measured: _machine(measured.first_call.run),
+    "first-call-table": _first_call_table,
+    "thousand-agents-machine": lambda measured: _machine(measured.thousand_agents.run),
+    "thousand-agents-table": _thousand_agents_table,
+}
+"""Text of each figure, by the name in its marker."""
+
+
+def render(page: str, measured: Benchmarks) -> str:
+    """Return a page with the text of every figure replaced. Raises DevkitError for a marker that makes no pair."""
+    figures = list(_FIGURE.finditer(page))
+    for figure in figures:
+        if figure["name"] not in FIGURES:
+            raise DevkitError(f"no figure is named {figure['name']!r}; the names are {', '.join(FIGURES)}")
+        if _MARKER.search(figure["text"]):
+            raise DevkitError(f"the figure {figure['name']!r} has no end marker")
+    if len(_MARKER.findall(page)) != 2 * len(figures):
+        raise DevkitError("a figure's marker is incomplete: it needs <!-- figure:NAME --> and <!-- /figure -->")
+    return _FIGURE.sub(lambda found: found[1] + FIGURES[found["name"]](measured) + found[4], page)
+
+
+def pages() -> Iterator[Path]:
+    """README and every page of the docs."""
+    yield REPOSITORY / "README.md"
+    yield from sorted((REPOSITORY / "docs").rglob("*.md"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Render every page, or with `--check` only compare."""
+    measured, stale = benchmarks.load(), []
+    for page in pages():
+        before = page.read_text()
+        try:
+            after = render(before, measured)
+        except DevkitError as error:
+            print(f"{page.relative_to(REPOSITORY)}: {error}", file=sys.stderr)
+            return 1
+        if before != after:
+            stale.append(page)
+            if "--check" not in arguments:
+                page.write_text(after)
+    if "--check" not in arguments:
+        return 0
+    for page in stale:
+        print(f"{page.relative_to(REPOSITORY)} is stale: run `make generate` and commit the result", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""Figures in README and docs: one source, rendered between markers, and a check that finds a stale one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from devkit import benchmarks, figures
+from devkit.benchmarks import Benchmarks, Pair, Run
+from devkit.errors import DevkitError
+
+
+@pytest.fixture
+def measured() -> Benchmarks:
+    return benchmarks.load()
+
+
+def shown(name: str) -> str:
+    return f"before <!-- figure:{name} -->old<!-- /figure --> after"
+
+
+def test_committed_pages_show_the_recorded_figures(measured: Benchmarks) -> None:
+    for page in figures.pages():
+        assert figures.render(page.read_text(), measured) == page.read_text(), f"{page.name} is stale"
+
+
+def test_every_figure_appears_on_some_page() -> None:
+    text = "".join(page.read_text() for page in figures.pages())
+    assert [name for name in figures.FIGURES if f"<!-- figure:{name} -->" not in text] == []
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_rendering_replaces_only_the_text_between_markers(measured: Benchmarks, name: str) -> None:
+    page = figures.render(shown(name), measured)
+    assert page.startswith(f"before <!-- figure:{name} -->") and page.endswith("<!-- /figure --> after")
+    assert "old" not in page
+    assert figures.render(page, measured) == page
+
+
+def test_readme_figure_states_measured_seconds_and_ratio(measured: Benchmarks) -> None:
+    run = Run(date="2026-01-02", commit="abc1234", cores=8, memory_gib=16)
+    call = measured.first_call.model_copy(
+        update={"run": run, "joined": Pair(product=0.2, peer=0.4), "first_word": Pair(product=3.0, peer=1.5)}
+    )
+    text = figures.render(shown("first-call"), measured.model_copy(update={"first_call": call}))
+    assert "8 cores and 16 GiB of memory, 2026-01-02, commit abc1234" in text
+    assert "joined 0.20 s after the request (peer 0.40 s, ratio 0.50)" in text
+    assert "word came 3.00 s after the request (peer 1.50 s, ratio 2.00)" in text
+
+
+def test_table_shows_cost_ratio_and_limit_of_each_program(measured: Benchmarks) -> None:
+    section = measured.thousand_agents
+    controller = section.controller.model_copy(update={"applied_ms": 30.0, "object_writes": 7})
+    bare = section.bare_kopf.model_copy(update={"applied_ms": 20.0, "idle_percent": 0.0})
+    other = section.async_kopf.model_copy(update={"applied_ms": 10.0})
+    section = section.model_copy(update={"controller": controller, "bare_kopf": bare, "async_kopf": other})
+    text = figures.render(shown("thousand-agents-table"), measured.model_copy(update={"thousand_agents": section}))
+    assert "| applied, ms each | 30.0 | 20.0 | 10.0 | 16.9 | 1.5 (2.5) | 3.0 |" in text
+    assert "| writes to each AvatarAgent | 7 | 2 | 2 | | (2) | |" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [
+        pytest.param(shown("no-such"), "no figure is named 'no-such'", id="unknown name"),
+        pytest.param("<!-- figure:first-call -->old", "incomplete", id="no end marker"),
+        pytest.param("old<!-- /figure -->", "incomplete", id="no start marker"),
+        pytest.param("<!-- figure:first_call -->old<!-- /figure -->", "incomplete", id="misspelt name"),
+        pytest.param("<!-- figure:first-call -->old" + shown("first-call"), "no end marker", id="nested"),
+    ],
+)
+def test_broken_marker_is_an_error(measured: Benchmarks, page: str, error: str) -> None:
+    with pytest.raises(DevkitError, match=error):
+        figures.render(page, measured)
+
+
+def test_check_names_a_stale_page_and_rendering_updates_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(figures, "REPOSITORY", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("No figure here.\n")
+    page = tmp_path / "docs" / "page.md"
+    page.write_text(shown("first-call-table"))
+    assert figures.main(["--check"]) == 1
+    assert capsys.readouterr().err == "docs/page.md is stale: run `make generate` and commit the result\n"
+    assert page.read_text() == shown("first-call-table"), "--check changes nothing"
+    assert figures.main([]) == 0
+    assert figures.main(["--check"]) == 0
+    assert "| agent joined |" in page.read_text()
+
+
+def test_recording_replaces_one_section_and_keeps_the_other(tmp_path: Path, measured: Benchmarks) -> None:
+    file = tmp_path / "benchmarks.json"
+    file.write_text(measured.model_dump_json())
+    call = measured.first_call.model_copy(update={"joined": Pair(product=1.0, peer=2.0), "run": benchmarks.this_run()})
+    benchmarks.record(call, file)
+    after = benchmarks.load(file)
+    assert (after.first_call, after.thousand_agents) == (call, measured.thousand_agents)
+    benchmarks.record(measured.thousand_agents.model_copy(update={"agents": 7}), file)
+    assert (benchmarks.load(file).first_call, benchmarks.load(file).thousand_agents.agents) == (call, 7)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name], "no temporary file is left"
+
+
+def test_failed_recording_leaves_the_file_as_it_was(
+    tmp_path: Path, measured: Benchmarks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    file = tmp_path / "benchmarks.json"
+    file.write_text(measured.model_dump_json())
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        benchmarks.record(measured.first_call.model_copy(update={"calls": 1}), file)
+    assert benchmarks.load(file) == measured
+    assert [path.name for path in tmp_path.iterdir()] == [file.name], "no temporary file is left"
+
+
+def test_run_is_described_by_day_commit_and_machine_size() -> None:
+    run = benchmarks.this_run()
+    assert len(run.date) == len("2026-01-02")
+    assert len(run.commit.removesuffix("+")) >= 7
+    assert run.cores > 0
+    assert run.memory_gib is not None
+    assert set(type(run).model_fields) == {"date", "commit", "cores", "memory_gib"}, "no name of the machine"
