@@ -31,7 +31,7 @@ async def run(settings: Settings) -> bool:
         pod = OwnPod(settings.pod_namespace, settings.pod_name)
     async with connect(FIELD_MANAGER) as client, connect(FIELD_MANAGER) as lease_client, _session() as session:
         leadership = Leadership(lease_client, settings.lease_namespace, settings.lease_name, _identity(), pod)
-        client.write_only_while(lambda: leadership.held)
+        client.allow_writes_while(lambda: leadership.held)
         return await Controller(settings, client, session, leadership).run()
 
 

@@ -113,7 +113,7 @@ class Applier:
         try:
             return await self._apply(key, owner, spec, inputs, decision)
         except ApiError as error:
-            if not error.refused:
+            if not error.is_rejection:
                 raise
             await self._follow(key, owner, decision.workers)
             return Outcome(_refusal(error))
@@ -200,7 +200,7 @@ class Applier:
 
     async def _remove_unused(self, key: Key, current: str) -> None:
         """Configurations go when no worker runs with them and none can be started with them any more."""
-        there = set(self._children.config_maps.informer.of(key))
+        there = set(self._children.config_maps.informer.group(key))
         unused = there - {current} - {pod.config_map for pod in self._children.pods(key)}
         if unused:
             unused -= await self._children.config_maps_of_replica_sets(key)

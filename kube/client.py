@@ -1,12 +1,10 @@
-"""The API server's verbs on plain JSON documents, over ``kubernetes.aio``'s transport and authentication.
+"""Sends requests to the API server and returns plain JSON documents, over `kubernetes.aio`'s transport.
 
-The generated typed methods validate every object with pydantic both ways and know no server-side apply; documents do
-not need either.
+The package's docstring says why the library's own API classes are not used.
 """
 
 import asyncio
 import json
-import logging
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -19,24 +17,22 @@ from kubernetes.aio import client, config
 from pydantic_core import from_json
 
 from kube.kinds import Kind
-from kube.retries import pause
-
-logger = logging.getLogger(__name__)
+from kube.retries import retry_delay
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 WATCH_SECONDS = 300
-"""After so long the API server ends a watch, and the next one goes on where it stood."""
-SILENCE_SECONDS = 70
-"""Bookmarks come every 60 s: a watch that is silent for longer is dead, whatever TCP says."""
-WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=SILENCE_SECONDS)
-LONGEST_EVENT = 16 * 1024**2
-"""Bytes. etcd keeps objects of up to 1.5 MiB; JSON with its escapes may be six times as long."""
+"""The API server ends a watch after this time; the next watch continues at the same resource version."""
+WATCH_IDLE_SECONDS = 70
+"""The API server sends a bookmark every 60 s; a watch that is silent for longer is dead, even if TCP is not."""
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=WATCH_IDLE_SECONDS)
+MAX_EVENT_BYTES = 16 * 1024**2
+"""etcd stores objects of up to 1.5 MiB; as JSON with escapes they may be six times as long."""
 APPLY_PATCH = "application/apply-patch+yaml; charset=utf-8"
-"""With the character set the library sends a text as it is; without, it makes JSON of a document itself."""
-LIST_CHUNK = 500
-"""Objects a list request returns at most; longer lists come in several."""
+"""With a character set `kubernetes.aio` sends text unchanged; without one it encodes the body as JSON itself."""
+LIST_PAGE_SIZE = 500
+"""Objects in one page of a list; longer lists are fetched page by page."""
 
-_TO_ESCAPE = re.compile("[\x7f-\uffff]")
+_MUST_ESCAPE = re.compile("[\x7f-\uffff]")
 
 Document = dict[str, Any]
 Documents = list[Document]
@@ -45,39 +41,39 @@ WatchEvent = tuple[str, Document]
 
 
 class ApiError(Exception):
-    """The API server refused or could not be asked; trying again later may help."""
+    """A request failed: the API server rejected it or did not answer. A later attempt may succeed."""
 
     def __init__(self, status: int, reason: str, request: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {request}: {message}")
         self.status = status
-        """HTTP status; 0: no answer."""
+        """HTTP status; 0 when there was no response."""
         self.reason = reason
         self.message = message
-        """The API server's own words."""
+        """The message of the API server, unchanged."""
 
     @property
-    def refused(self) -> bool:
-        """The request itself is at fault, or forbidden: it takes a person to change that."""
+    def is_rejection(self) -> bool:
+        """Whether the request is invalid or forbidden, so that retrying is useless until someone changes that."""
         return self.status in (400, 403, 422)
 
 
 class KubeClient:
-    """Reads and writes objects; raises ApiError."""
+    """Reads and writes objects; all methods raise ApiError."""
 
     def __init__(self, api: client.ApiClient, field_manager: str) -> None:
-        """`field_manager` names the writer: Kubernetes records it for every field that is applied."""
+        """`field_manager` is the name that Kubernetes records as the manager of every applied field."""
         self._api = api
         self._field_manager = field_manager
         self.server: str = api.configuration.host
         """URL of the API server."""
         self._may_write: Callable[[], bool] = lambda: True
 
-    def write_only_while(self, condition: Callable[[], bool]) -> None:
-        """Refuse writes, unsent, whenever the condition does not hold: those of a leader that is one no more."""
+    def allow_writes_while(self, condition: Callable[[], bool]) -> None:
+        """Send writes only while the condition holds, so that a former leader cannot write; others raise ApiError."""
         self._may_write = condition
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
-        """The object, or None when there is none."""
+        """The object, or None when it does not exist."""
         try:
             return await self._request("GET", kind.path(namespace, name))
         except ApiError as error:
@@ -88,24 +84,24 @@ class KubeClient:
     async def list(
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
     ) -> list[Document]:
-        """All objects of a namespace (None: of all namespaces) with the labels selected."""
-        items, _ = await self.list_at(kind, namespace, selector, metadata_only=metadata_only)
+        """All objects of a namespace (None: of all namespaces) that match the label selector."""
+        items, _ = await self.list_with_version(kind, namespace, selector, metadata_only=metadata_only)
         return items
 
-    async def list_at(
+    async def list_with_version(
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
     ) -> tuple[Documents, str]:
-        """The same, and the resource version that they are of: a watch from there misses nothing."""
-        query = {"limit": str(LIST_CHUNK), "labelSelector": selector}
+        """Like `list`, with the list's resource version: a watch that starts there misses no change."""
+        query = {"limit": str(LIST_PAGE_SIZE), "labelSelector": selector}
         items: list[Document] = []
         while True:
-            accept = _accepted("PartialObjectMetadataList" if metadata_only else None)
+            accept = _accept_header("PartialObjectMetadataList" if metadata_only else None)
             page = await self._request("GET", kind.path(namespace), query, accept=accept)
             items += page.get("items") or []
-            rest = page["metadata"].get("continue")
-            if not rest:
+            continue_token = page["metadata"].get("continue")
+            if not continue_token:
                 return items, page["metadata"]["resourceVersion"]
-            query["continue"] = rest
+            query["continue"] = continue_token
 
     async def watch(
         self,
@@ -115,10 +111,11 @@ class KubeClient:
         selector: str = "",
         *,
         metadata_only: bool = False,
-        opened: Callable[[], None] = lambda: None,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[WatchEvent]:
-        """What happens after a resource version; ends when the API server ends it. `opened` is called when it is
-        accepted, before anything happens.
+        """All changes after a resource version, until the API server ends the watch.
+
+        `on_open` is called when the API server accepts the watch, before the first event.
 
         Raises ApiError: 410 when the version is too old, 0 when the stream broke or was silent for too long.
         """
@@ -129,14 +126,14 @@ class KubeClient:
             "timeoutSeconds": str(WATCH_SECONDS),
             "labelSelector": selector,
         }
-        accept = _accepted("PartialObjectMetadata" if metadata_only else None)
+        accept = _accept_header("PartialObjectMetadata" if metadata_only else None)
         path = kind.path(namespace)
         try:
             async with await self._send("GET", path, query, accept=accept, limits=WATCH_TIMEOUT) as response:
                 if response.status != 200:
-                    raise _refusal("WATCH", path, response.status, await response.read())
-                opened()
-                while line := await response.content.readline(max_line_length=LONGEST_EVENT):
+                    raise _error_of("WATCH", path, response.status, await response.read())
+                on_open()
+                while line := await response.content.readline(max_line_length=MAX_EVENT_BYTES):
                     event = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
@@ -147,7 +144,7 @@ class KubeClient:
             raise ApiError(0, "Unreachable", f"WATCH {path}", str(error) or type(error).__name__) from error
 
     async def apply(self, kind: Kind, document: Document, subresource: str | None = None) -> Document:
-        """Server-side apply: what the document says is so, whoever said otherwise; what it does not say is left."""
+        """Server-side apply: set the document's fields, take them over from other managers, leave all other fields."""
         metadata = document["metadata"]
         return await self._request(
             "PATCH",
@@ -157,8 +154,8 @@ class KubeClient:
             content_type=APPLY_PATCH,
         )
 
-    async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
-        """JSON merge patch: change only what the patch says."""
+    async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        """JSON merge patch: change only the fields in the patch."""
         return await self._request(
             "PATCH",
             kind.path(namespace, name),
@@ -168,12 +165,12 @@ class KubeClient:
         )
 
     async def create(self, kind: Kind, namespace: str | None, document: Document) -> Document:
-        """Create an object, or ask for a review."""
+        """Create an object, or send a review such as a TokenReview."""
         body = {"apiVersion": kind.api_version, "kind": kind.kind, **document}
         return await self._request("POST", kind.path(namespace), {"fieldManager": self._field_manager}, body)
 
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """Delete an object; one that is gone already is fine."""
+        """Delete an object; succeeds when it does not exist."""
         try:
             await self._request("DELETE", kind.path(namespace, name))
         except ApiError as error:
@@ -190,7 +187,7 @@ class KubeClient:
         accept: str = "application/json",
         content_type: str = "application/json",
     ) -> Document:
-        repeated = 0
+        retries = 0
         while True:
             try:
                 async with await self._send(
@@ -200,12 +197,12 @@ class KubeClient:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
             if 200 <= response.status < 300:
-                return _document(method, path, data)
-            seconds = pause(method, response.status, response.headers.get("Retry-After", ""), repeated)
-            if seconds is None:
-                raise _refusal(method, path, response.status, data)
-            await asyncio.sleep(seconds)
-            repeated += 1
+                return _parse(method, path, data)
+            delay = retry_delay(method, response.status, response.headers.get("Retry-After", ""), retries)
+            if delay is None:
+                raise _error_of(method, path, response.status, data)
+            await asyncio.sleep(delay)
+            retries += 1
 
     async def _send(
         self,
@@ -218,14 +215,14 @@ class KubeClient:
         content_type: str = "application/json",
         limits: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
     ) -> aiohttp.ClientResponse:
-        """By the library's transport and authentication, past its serialisation: these are documents already."""
+        """Send with the library's transport and authentication, without its serialisation of models."""
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._field_manager}
         for setting in (await self._api.configuration.auth_settings()).values():
             headers[setting["key"]] = setting["value"]
         parameters = urlencode({key: value for key, value in (query or {}).items() if value})
         url = f"{self.server}{path}?{parameters}" if parameters else f"{self.server}{path}"
         if method != "GET" and not self._may_write():
-            raise ApiError(0, "NotLeading", f"{method} {path}", "this controller does not lead any more")
+            raise ApiError(0, "NotLeading", f"{method} {path}", "this process is no longer the leader")
         answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
             method, url, headers, body, _request_timeout=limits
         )
@@ -234,27 +231,29 @@ class KubeClient:
 
 
 def as_yaml(document: Document) -> str:
-    """JSON that is YAML as well, for server-side apply takes nothing else. YAML knows no surrogate pairs, by which JSON
-    usually escapes what is beyond U+FFFF, such as an emoji, and wants some other characters escaped.
+    """Encode as JSON that is also valid YAML, which is the only format that server-side apply accepts.
+
+    JSON usually escapes characters beyond U+FFFF, such as an emoji, as surrogate pairs. YAML has none of these, and
+    requires escapes for some other characters.
     """
     text = json.dumps(document, ensure_ascii=False)
-    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _MUST_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _accepted(metadata: str | None) -> str:
-    """What to ask for: whole objects, or this shape with their metadata alone."""
-    return "application/json" if metadata is None else f"application/json;as={metadata};g=meta.k8s.io;v=v1"
+def _accept_header(metadata_kind: str | None) -> str:
+    """The Accept header for whole objects, or for objects of this kind, which holds metadata alone."""
+    return "application/json" if metadata_kind is None else f"application/json;as={metadata_kind};g=meta.k8s.io;v=v1"
 
 
-def _document(method: str, path: str, data: bytes) -> Document:
+def _parse(method: str, path: str, data: bytes) -> Document:
     try:
         document: Document = from_json(data)
-    except ValueError as error:  # something in between answers in the API server's place
-        raise ApiError(0, "NotUnderstood", f"{method} {path}", str(error)) from error
+    except ValueError as error:  # a proxy may have answered instead of the API server
+        raise ApiError(0, "InvalidResponse", f"{method} {path}", str(error)) from error
     return document
 
 
-def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:
+def _error_of(method: str, path: str, status: int, data: bytes) -> ApiError:
     try:
         answer = from_json(data)
     except ValueError:
@@ -266,7 +265,7 @@ def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:
 
 @asynccontextmanager
 async def connect(field_manager: str) -> AsyncIterator[KubeClient]:
-    """A client for the cluster this process runs in, else for the one of KUBECONFIG."""
+    """A client for the cluster that this process runs in; outside a cluster, for the one in KUBECONFIG."""
     configuration = client.Configuration()
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -274,7 +273,7 @@ async def connect(field_manager: str) -> AsyncIterator[KubeClient]:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
         )
-    # Looking for a proxy and a password file takes two threads for each request, and finds none inside a cluster.
+    # The library looks for proxies and a netrc file in two threads per request; inside a cluster there are none.
     configuration.client_session_kwargs = {"trust_env": False}
     async with client.ApiClient(configuration=configuration) as api:
         yield KubeClient(api, field_manager)

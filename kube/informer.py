@@ -1,7 +1,7 @@
-"""Keeps what matters of one kind's objects as the API server has them: list, watch, and list again after a gap.
+"""Keeps a parsed copy of one kind's objects in memory: lists them, watches them, and lists again after a gap.
 
-The shape is client-go's Reflector. kopf's own watch hides bookmarks, so nobody sees that it has stalled, and after a
-gap (410 Gone) it never tells what was deleted meanwhile; here the new list replaces everything.
+The design is that of client-go's Reflector. kopf's own watch hides bookmarks, so a stalled watch goes unnoticed. After
+a gap (410 Gone) kopf does not report objects that were deleted meanwhile; here the new list replaces the copy.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 15.0
-BRIEF_SECONDS = 1.0
-"""A watch that ends sooner is not opened again at once (client-go, reflector.go: "very short watch")."""
+INITIAL_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 15.0
+SHORT_WATCH_SECONDS = 1.0
+"""A watch that ends sooner is reopened after a backoff (client-go, reflector.go: "very short watch")."""
 _GONE = 410
-_AWAY = frozenset({0, 429})
-"""No answer, or not now: the watch goes on later where it stood (client-go, reflector.go: isWatchErrorRetriable). Any
-other word about it leaves nothing but to list."""
-_AT_FAULT = frozenset({500, 502, 503})
-"""As good as no answer when a watch is opened; in the middle of one they mean that something is missing."""
+_RETRIABLE = frozenset({0, 429})
+"""No response, or too many requests: the watch resumes at the same version (client-go, reflector.go:
+isWatchErrorRetriable). After any other error everything is listed again."""
+_RETRIABLE_ON_OPEN = frozenset({500, 502, 503})
+"""Also retriable while a watch is being opened; from an open watch they mean that events were lost."""
 
 
 class Informer(Generic[K, T]):
-    """The selected objects of one kind, parsed, in groups: `key_of` says which group an object belongs to."""
+    """The selected objects of one kind, parsed, and grouped by a key."""
 
     def __init__(
         self,
@@ -39,138 +39,152 @@ class Informer(Generic[K, T]):
         kind: Kind,
         namespace: str | None,
         *,
-        key_of: Callable[[Document], K],
+        group_of: Callable[[Document], K],
         parse: Callable[[Document], T],
-        changed: Callable[[K], None],
+        on_change: Callable[[K], None] = lambda _: None,
         selector: str = "",
         metadata_only: bool = False,
     ) -> None:
-        """`parse` keeps what matters of an object; `changed` is called with the group's key when that differs."""
+        """Create an informer that is empty until it runs.
+
+        `namespace` None means all namespaces. `group_of` returns the key of the group that an object belongs to; the
+        objects of one group must be in one namespace, because a group holds them by name.
+        `parse` returns the part of an object to keep. `on_change` is called with the group's key when that part
+        changes, and when an object appears or disappears.
+        """
         self.kind = kind
-        self.heard: float | None = None
-        """When the API server last said anything (monotonic seconds); None: not listed yet."""
+        self.last_contact: float | None = None
+        """When the API server last sent anything (monotonic seconds); None before the first list."""
         self._client = client
         self._namespace = namespace
         self.parse = parse
-        self._key_of = key_of
-        self._changed = changed
-        self._shape: dict[str, Any] = {"selector": selector, "metadata_only": metadata_only}
-        self._objects: dict[K, dict[str, T]] = {}
-        self._known: dict[tuple[str, str], tuple[K, int]] = {}
+        self._group_of = group_of
+        self._on_change = on_change
+        self._selection: dict[str, Any] = {"selector": selector, "metadata_only": metadata_only}
+        self._groups: dict[K, dict[str, T]] = {}
+        self._versions: dict[tuple[str, str], tuple[K, int]] = {}
+        """Group and resource version of each object, by namespace and name."""
         self._version = ""
-        """How far the watch has come; empty: everything has to be listed."""
-        self._pause = FIRST_PAUSE_SECONDS
-        self._opened: float | None = None
-        """When the API server accepted the present watch (monotonic seconds); None: it has not."""
-        self._listed = asyncio.Event()
+        """Resource version that the watch has reached; empty: a list is needed."""
+        self._backoff = INITIAL_BACKOFF_SECONDS
+        self._opened_at: float | None = None
+        """When the API server accepted the current watch (monotonic seconds); None: not yet."""
+        self._synced = asyncio.Event()
 
-    def of(self, key: K) -> Mapping[str, T]:
-        """An agent's objects, by name."""
-        return self._objects.get(key, {})
+    @property
+    def synced(self) -> bool:
+        """Whether all objects have been listed once."""
+        return self._synced.is_set()
 
-    def groups(self) -> Set[K]:
-        """The groups that have objects."""
-        return self._objects.keys()
+    async def wait_synced(self) -> None:
+        """Wait until all objects have been listed once."""
+        await self._synced.wait()
 
-    async def wait_listed(self) -> None:
-        """Until everything there was has been seen."""
-        await self._listed.wait()
+    def group(self, key: K) -> Mapping[str, T]:
+        """The objects of a group, by name."""
+        return self._groups.get(key, {})
 
-    def see(self, document: Document) -> None:
-        """An object as the API server has it."""
+    def group_keys(self) -> Set[K]:
+        """The keys of all groups that have objects."""
+        return self._groups.keys()
+
+    def upsert(self, document: Document) -> None:
+        """Add or update an object; an older version than the one in memory is ignored."""
         metadata = document["metadata"]
         identity, version = (metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
-        key, (before, known) = self._key_of(document), self._known.get(identity, (None, 0))
+        key, (known_key, known_version) = self._group_of(document), self._versions.get(identity, (None, 0))
         # Versions are comparable numbers: Kubernetes documentation, "API Concepts", "Resource versions" (1.35 on).
-        if version <= known:
+        if version <= known_version:
             return
-        if before not in (None, key):
-            self._remove(identity)  # its label was edited: somebody's child is missing now
-        self._known[identity] = (key, version)
-        objects = self._objects.setdefault(key, {})
+        if known_key not in (None, key):
+            self._drop(identity)  # its label was edited: the object has left its former group
+        self._versions[identity] = (key, version)
+        objects = self._groups.setdefault(key, {})
         old, new = objects.get(metadata["name"]), self.parse(document)
         objects[metadata["name"]] = new
         if new != old:
-            self._changed(key)
+            self._on_change(key)
 
-    def answered(self, document: Document) -> None:
-        """The API server's answer to a write. Where the watch has come further already it has told of it, and of what
-        happened to the object since: perhaps it is gone."""
+    def observe_write(self, document: Document) -> None:
+        """Add the API server's response to a write, without waiting for the watch.
+
+        Ignored when the watch has passed that version: it has reported the write, and perhaps a later deletion.
+        """
         if int(document["metadata"]["resourceVersion"]) > int(self._version or 0):
-            self.see(document)
+            self.upsert(document)
 
-    def lose(self, document: Document) -> None:
-        """An object is gone, or has lost the labels by which it is watched."""
+    def remove(self, document: Document) -> None:
+        """Remove an object that was deleted or no longer matches the selector, unless a newer version is in memory."""
         metadata = document["metadata"]
         identity = (metadata["namespace"], metadata["name"])
-        if self._known.get(identity, (None, 0))[1] <= int(metadata["resourceVersion"]):
-            self._remove(identity)
+        if self._versions.get(identity, (None, 0))[1] <= int(metadata["resourceVersion"]):
+            self._drop(identity)
 
-    def _remove(self, identity: tuple[str, str]) -> None:
-        if identity not in self._known:
+    def _drop(self, identity: tuple[str, str]) -> None:
+        if identity not in self._versions:
             return
-        key, _ = self._known.pop(identity)
-        objects = self._objects[key]
+        key, _ = self._versions.pop(identity)
+        objects = self._groups[key]
         del objects[identity[1]]
         if not objects:
-            del self._objects[key]
-        self._changed(key)
+            del self._groups[key]
+        self._on_change(key)
 
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
-            listed, self._opened = not self._version, None
-            trouble = ""
+            listed, self._opened_at = not self._version, None
+            failure = ""
             try:
                 if listed:
                     await self._list()
                 await self._watch()
             except ApiError as error:
-                trouble = str(error)
-                if not self._goes_on(error.status):
+                failure = str(error)
+                if not self._can_resume_after(error.status):
                     self._version = ""
                 if error.status == _GONE and not listed:
                     continue
-            lasted = 0.0 if self._opened is None else time.monotonic() - self._opened
-            if lasted > LONGEST_PAUSE_SECONDS:
-                self._pause = FIRST_PAUSE_SECONDS
-            if trouble or lasted < BRIEF_SECONDS:
-                await self._wait(trouble or "ended at once")
+            open_seconds = 0.0 if self._opened_at is None else time.monotonic() - self._opened_at
+            if open_seconds > MAX_BACKOFF_SECONDS:
+                self._backoff = INITIAL_BACKOFF_SECONDS
+            if failure or open_seconds < SHORT_WATCH_SECONDS:
+                await self._back_off(failure or "ended at once")
 
-    def _goes_on(self, status: int) -> bool:
-        """Whether a watch that failed so misses nothing when it is opened again from where it stood."""
-        return status in _AWAY or (self._opened is None and status in _AT_FAULT)
+    def _can_resume_after(self, status: int) -> bool:
+        """Whether the watch can continue at its version after this error, without losing events."""
+        return status in _RETRIABLE or (self._opened_at is None and status in _RETRIABLE_ON_OPEN)
 
-    async def _wait(self, trouble: str) -> None:
-        facts = {"kind": self.kind.kind, "error": trouble, "retry_seconds": self._pause}
-        logger.warning("watch interrupted", extra=facts)
-        await asyncio.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+    async def _back_off(self, failure: str) -> None:
+        fields = {"kind": self.kind.kind, "error": failure, "retry_seconds": self._backoff}
+        logger.warning("watch interrupted, retrying", extra=fields)
+        await asyncio.sleep(self._backoff)
+        self._backoff = min(2 * self._backoff, MAX_BACKOFF_SECONDS)
 
     async def _list(self) -> None:
-        documents, version = await self._client.list_at(self.kind, self._namespace, **self._shape)
-        there = {(document["metadata"]["namespace"], document["metadata"]["name"]) for document in documents}
-        # What was written meanwhile is younger than the list: the watch, which begins there, tells what became of it.
-        missing = {identity for identity, (_, known) in self._known.items() if known <= int(version)} - there
-        for identity in missing:
-            self._remove(identity)
+        documents, version = await self._client.list_with_version(self.kind, self._namespace, **self._selection)
+        listed = {(document["metadata"]["namespace"], document["metadata"]["name"]) for document in documents}
+        # An object written after the list was taken is newer than the list; the watch will report what became of it.
+        older = {identity for identity, (_, known) in self._versions.items() if known <= int(version)}
+        for identity in older - listed:
+            self._drop(identity)
         for document in documents:
-            self.see(document)
-        self.heard, self._version = time.monotonic(), version
-        self._listed.set()
+            self.upsert(document)
+        self.last_contact, self._version = time.monotonic(), version
+        self._synced.set()
 
     async def _watch(self) -> None:
-        """Follow until the API server ends the watch. Raises ApiError."""
-        events = self._client.watch(self.kind, self._namespace, self._version, opened=self._accepted, **self._shape)
+        """Process events until the API server ends the watch. Raises ApiError."""
+        events = self._client.watch(self.kind, self._namespace, self._version, on_open=self._opened, **self._selection)
         async with contextlib.aclosing(events):
             async for event, document in events:
-                self.heard, self._pause = time.monotonic(), FIRST_PAUSE_SECONDS
+                self.last_contact, self._backoff = time.monotonic(), INITIAL_BACKOFF_SECONDS
                 self._version = document["metadata"]["resourceVersion"]
                 if event == "DELETED":
-                    self.lose(document)
+                    self.remove(document)
                 elif event != "BOOKMARK":
-                    self.see(document)
+                    self.upsert(document)
 
-    def _accepted(self) -> None:
-        """Nothing was missed up to now, though on a quiet cluster it may take a minute to the first bookmark."""
-        self.heard = self._opened = time.monotonic()
+    def _opened(self) -> None:
+        """The copy is complete up to now, although the first bookmark may come a minute later."""
+        self.last_contact = self._opened_at = time.monotonic()

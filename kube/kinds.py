@@ -1,4 +1,4 @@
-"""The kinds the controller touches and where the API server serves them."""
+"""The Kubernetes kinds in use, and their URL paths at the API server."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -8,14 +8,14 @@ from agentspec import API_GROUP, API_VERSION, KIND, PLURAL
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind."""
+    """A namespaced or cluster-wide kind and its resource name."""
 
     api_version: str
     kind: str
     plural: str
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """URL path of the collection, the object or its subresource."""
+        """URL path of the collection, of one object, or of its subresource."""
         prefix = "/apis" if "/" in self.api_version else "/api"
         parts = [f"{prefix}/{self.api_version}"]
         if namespace is not None:

@@ -1,27 +1,30 @@
-"""When a request to the API server is worth repeating at once.
+"""Decides which failed requests to the API server are sent again at once, and after how long.
 
-A reconcile is a dozen requests, and begins anew when one fails: under an API server that refuses every third it would
-hardly ever come to its end. client-go repeats such requests too (rest.Request, "Retry-After").
+A reconcile sends about a dozen requests and starts again when one fails. If the API server rejected every third
+request, hardly any reconcile would finish. client-go retries such requests too (rest.Request, "Retry-After").
 """
 
-REPEATS = 3
-"""Times that a request is repeated at most; then whoever asked has to see, and tries everything again later."""
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 5.0
-"""Who is told to stay away for longer gives up the request."""
+MAX_RETRIES = 3
+"""Retries of one request; after these the caller gets the error and decides."""
+INITIAL_BACKOFF_SECONDS = 0.2
+MAX_RETRY_AFTER_SECONDS = 5.0
+"""A request is not retried when Retry-After is longer than this; the caller gets the error instead."""
 
-_BUSY = 429
-_AT_FAULT = frozenset({500, 502, 503, 504})
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERRORS = frozenset({500, 502, 503, 504})
 
 
-def pause(method: str, status: int, retry_after: str, repeated: int) -> float | None:
-    """Seconds after which to repeat a request that was answered with this status; None: not at all.
+def retry_delay(method: str, status: int, retry_after: str, retries: int) -> float | None:
+    """Seconds to wait before sending a request again that got this HTTP status; None: do not retry.
 
-    `retry_after` is the answer's header, empty without one; `repeated` is how often the request was repeated already.
-    A POST whose answer is a server's fault may have been done.
+    `retry_after` is the response's Retry-After header, empty without one. `retries` is the number of retries so far.
+    A POST is not retried after a server error, because the server may have carried it out.
     """
-    worth_it = status == _BUSY or (status in _AT_FAULT and method != "POST")
-    if not worth_it or repeated >= REPEATS:
+    can_retry = status == _TOO_MANY_REQUESTS or (status in _SERVER_ERRORS and method != "POST")
+    if not can_retry or retries >= MAX_RETRIES:
         return None
-    asked = float(retry_after) if retry_after.isdecimal() else 0.0
-    return max(asked, FIRST_PAUSE_SECONDS * 2**repeated) if asked <= LONGEST_PAUSE_SECONDS else None
+    requested = float(retry_after) if retry_after.isdecimal() else 0.0
+    if requested > MAX_RETRY_AFTER_SECONDS:
+        return None
+    backoff: float = INITIAL_BACKOFF_SECONDS * 2**retries
+    return max(requested, backoff)

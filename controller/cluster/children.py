@@ -46,7 +46,7 @@ class Kept(Generic[T]):
 
     def get(self, key: Key, name: str) -> T | None:
         """An agent's child of that name; of what serves a whole namespace the agent's name is empty."""
-        return self.informer.of(key).get(name)
+        return self.informer.group(key).get(name)
 
     async def identity_of(self, key: Key, name: str) -> ObservedObject | None:
         """Whatever stands under that name, whoever made it; None: nothing. Raises ApiError."""
@@ -65,7 +65,7 @@ class Kept(Generic[T]):
         if not must_apply(document, None if there is None else self._identify(there), applied.get(name)):
             return
         answer = await self._client.apply(self.informer.kind, document)
-        self.informer.answered(answer)
+        self.informer.observe_write(answer)
         applied[name] = Applied(digest(document), self._identify(self.informer.parse(answer)))
 
     async def delete(self, key: Key, name: str) -> None:
@@ -75,7 +75,7 @@ class Kept(Generic[T]):
 
     def vanished(self, key: Key) -> bool:
         """Something that was applied is not there any more."""
-        return not self._applied.get(key, {}).keys() <= self.informer.of(key).keys()
+        return not self._applied.get(key, {}).keys() <= self.informer.group(key).keys()
 
     def forget(self, key: Key) -> None:
         """Nothing of it is wanted any more."""
@@ -94,9 +94,9 @@ class Children:
                 client,
                 kind,
                 namespace,
-                key_of=agent_of,
+                group_of=agent_of,
                 parse=parse,
-                changed=changed,
+                on_change=changed,
                 selector=MANAGED_SELECTOR,
                 metadata_only=metadata_only,
             )
@@ -114,11 +114,11 @@ class Children:
 
     def pods(self, key: Key) -> list[ObservedPod]:
         """An agent's worker pods that have not ended."""
-        return [pod for pod in self._pods.of(key).values() if not pod.ended]
+        return [pod for pod in self._pods.group(key).values() if not pod.ended]
 
     def namespaces_with_pods(self) -> set[str]:
         """Where there are worker pods."""
-        return {key.namespace for key in self._pods.groups()}
+        return {key.namespace for key in self._pods.group_keys()}
 
     @property
     def informers(
@@ -133,7 +133,7 @@ class Children:
 
     async def wait_listed(self) -> None:
         """Until everything there was has been seen."""
-        await asyncio.gather(*(informer.wait_listed() for informer in self.informers))
+        await asyncio.gather(*(informer.wait_synced() for informer in self.informers))
 
     def vanished(self, key: Key) -> bool:
         """Somebody removed the agent's Deployment: the garbage collector, perhaps, after the agent."""
@@ -147,16 +147,17 @@ class Children:
 
     async def scale(self, namespace: str, deployment: str, replicas: int) -> None:
         """Change only how many workers there are."""
-        answer = await self._client.merge(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
-        self.deployments.informer.answered(answer)
+        answer = await self._client.merge_patch(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
+        self.deployments.informer.observe_write(answer)
 
     async def price(self, namespace: str, costs: Mapping[str, str]) -> None:
         """Say how dear pods are: of those that could leave, the cheapest go first. One that is gone is fine."""
         for pod, cost in costs.items():
             try:
-                await self._client.merge(POD, namespace, pod, {"metadata": {"annotations": {DELETION_COST: cost}}})
+                patch = {"metadata": {"annotations": {DELETION_COST: cost}}}
+                await self._client.merge_patch(POD, namespace, pod, patch)
             except ApiError as error:
-                if error.refused:  # an admission policy's; whoever leaves, leaves draining
+                if error.is_rejection:  # an admission policy's; whoever leaves, leaves draining
                     logger.warning("pod not priced", extra={"pod": pod, "error": str(error)})
                 elif error.status != 404:
                     raise

@@ -43,7 +43,7 @@ class SharedObjects:
 
     async def remove_unused(self) -> None:
         """Remove them where the last agent has gone, and its workers with it. What cannot be removed now is later."""
-        there = {key.namespace for kind in self._kept for key in kind.informer.groups()}
+        there = {key.namespace for kind in self._kept for key in kind.informer.group_keys()}
         for key in (Key(namespace, "") for namespace in sorted((there | self._locks.keys()) - self._used())):
             try:
                 for kind in self._kept:

@@ -88,4 +88,4 @@ class InputReader:
 
 
 def _read_failure(error: ApiError) -> ReadFailure:
-    return ReadFailure(error.message or str(error), error.refused)
+    return ReadFailure(error.message or str(error), error.is_rejection)

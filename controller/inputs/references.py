@@ -71,7 +71,7 @@ class _Entry:
     @property
     def refusal(self) -> ApiError | None:
         """What askers get instead of values. An API server that is away for a while does not unmake what was read."""
-        return self.problem if self.problem and (self.problem.refused or self.version is None) else None
+        return self.problem if self.problem and (self.problem.is_rejection or self.version is None) else None
 
     @property
     def told(self) -> Values | str | None:

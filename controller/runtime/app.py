@@ -205,8 +205,8 @@ class Controller:
             return ""
         now = time.monotonic()
         for informer in self._children.informers:
-            if informer.heard is not None and now - informer.heard > STALLED_SECONDS:
-                return f"the watch of {informer.kind.kind} was last heard {now - informer.heard:.0f} s ago"
+            if informer.last_contact is not None and now - informer.last_contact > STALLED_SECONDS:
+                return f"the watch of {informer.kind.kind} was last heard {now - informer.last_contact:.0f} s ago"
         behind = self._resync.behind_since
         if behind is not None and now - behind > STALLED_SECONDS:
             return f"the watch of AvatarAgents has been behind for {now - behind:.0f} s"
@@ -222,4 +222,4 @@ class Controller:
     def _unlisted(self) -> list[str]:
         """Kinds of which it is not known yet what there is."""
         agents = [KIND] if self._resync.last_success is None else []
-        return agents + [informer.kind.kind for informer in self._children.informers if informer.heard is None]
+        return agents + [informer.kind.kind for informer in self._children.informers if informer.last_contact is None]

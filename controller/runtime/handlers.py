@@ -13,7 +13,7 @@ import kopf
 
 from agentspec import API_GROUP, API_VERSION, PLURAL
 from controller.observation import Key
-from kube.client import LIST_CHUNK, SILENCE_SECONDS, WATCH_SECONDS, Document
+from kube.client import LIST_PAGE_SIZE, WATCH_IDLE_SECONDS, WATCH_SECONDS, Document
 
 
 class NothingRemembered(kopf.DiffBaseStorage):
@@ -36,9 +36,9 @@ def settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     chosen.watching.server_timeout = WATCH_SECONDS  # a stalled watch ends: the server closes it,
     chosen.watching.client_timeout = WATCH_SECONDS + 30  # or else the client does;
-    chosen.watching.inactivity_timeout = SILENCE_SECONDS  # bookmarks come every 60 s: silence is a dead stream
+    chosen.watching.inactivity_timeout = WATCH_IDLE_SECONDS  # bookmarks come every 60 s: silence is a dead stream
     chosen.watching.connect_timeout = 10
-    chosen.watching.chunk_size = LIST_CHUNK  # at start everything is listed: in pieces
+    chosen.watching.chunk_size = LIST_PAGE_SIZE  # at start everything is listed: in pieces
     chosen.networking.connect_timeout = 10
     chosen.networking.request_timeout = 30
     chosen.queueing.worker_limit = 50  # at start everything comes at once,

@@ -159,7 +159,7 @@ class Leadership:
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 patch = {"metadata": {"labels": {LEADER_LABEL: role}}}
-                await self._client.merge(POD, self._pod.namespace, self._pod.name, patch)
+                await self._client.merge_patch(POD, self._pod.namespace, self._pod.name, patch)
         except (ApiError, TimeoutError) as error:
             logger.warning("own pod not labelled", extra={"pod": self._pod.name, "error": str(error)})
             return False

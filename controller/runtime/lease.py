@@ -67,7 +67,7 @@ class _Lock(BaseLock):
     async def _write(self, name: str, namespace: str, spec: Document) -> None:
         # With the version that was read: of two candidates that write at once, one gets 409.
         patch = {"metadata": {"resourceVersion": self._version}, "spec": spec}
-        await self._client.merge(LEASE, namespace, name, patch)
+        await self._client.merge_patch(LEASE, namespace, name, patch)
 
 
 class _Election(LeaderElection):

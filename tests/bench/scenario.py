@@ -109,7 +109,7 @@ async def _all_reached(client: KubeClient, scenario: Scenario, milestone: Milest
     try:
         async with asyncio.timeout(REACHED_SECONDS):
             # Some objects may exist already; a watch from the list's version misses no change.
-            existing, version = await client.list_at(milestone.kind, None)
+            existing, version = await client.list_with_version(milestone.kind, None)
             left -= {_identity(document) for document in existing if milestone.reached(document)}
             while left:
                 async for event, document in client.watch(milestone.kind, None, version):

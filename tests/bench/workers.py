@@ -31,7 +31,7 @@ class Workers:
 
     async def follow(self, client: KubeClient) -> None:
         """Learn of pods until cancelled."""
-        pods, version = await client.list_at(POD, None)
+        pods, version = await client.list_with_version(POD, None)
         for pod in pods:
             self._see(pod)
         while True:

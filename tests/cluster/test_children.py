@@ -32,8 +32,8 @@ Child = tuple[Kind, str]
 async def test_edited_children_come_back_and_foreign_annotations_stay(world: World) -> None:
     before = await _declared(world)
     for kind, name in before:
-        await world.client.merge(kind, world.namespace, name, {"metadata": {"annotations": FOREIGN}})
-    await asyncio.gather(*(world.client.merge(kind, world.namespace, name, EDITS[kind]) for kind, name in before))
+        await world.client.merge_patch(kind, world.namespace, name, {"metadata": {"annotations": FOREIGN}})
+    await asyncio.gather(*(world.client.merge_patch(kind, world.namespace, name, EDITS[kind]) for kind, name in before))
     await _are_back(world, before)
     for kind, name in before:
         document = await world.client.get(kind, world.namespace, name)

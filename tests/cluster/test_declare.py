@@ -56,7 +56,7 @@ async def test_a_reconcile_that_changes_nothing_writes_nothing(world: World, con
     await world.declare("ava")
     await world.becomes("ava", "True")
     foreign = {"metadata": {"annotations": {"example.com/owner": "somebody else"}}}
-    await world.client.merge(DEPLOYMENT, world.namespace, "ava-worker", foreign)
+    await world.client.merge_patch(DEPLOYMENT, world.namespace, "ava-worker", foreign)
 
     async def documents() -> list[dict[str, Any]]:
         deployment = await world.deployment("ava")
@@ -84,7 +84,7 @@ async def _available(world: World) -> bool:
 async def test_an_edited_or_deleted_deployment_comes_back(world: World) -> None:
     await world.running("ava")
     edit = {"spec": {"replicas": 3, "template": {"spec": {"terminationGracePeriodSeconds": 1}}}}
-    await world.client.merge(DEPLOYMENT, world.namespace, "ava-worker", edit)
+    await world.client.merge_patch(DEPLOYMENT, world.namespace, "ava-worker", edit)
 
     async def restored() -> bool:
         found = await world.deployment("ava")

@@ -234,7 +234,7 @@ async def _has_written(replica: Replica, times: int) -> bool:
 
 async def test_who_finds_another_s_name_in_the_lease_ends(world: World, pair: Pair) -> None:
     taken = {"spec": {"holderIdentity": "somebody else"}}
-    await world.client.merge(LEASE, RELEASE_NAMESPACE, LEASE_NAME, taken)
+    await world.client.merge_patch(LEASE, RELEASE_NAMESPACE, LEASE_NAME, taken)
     assert (await pair.leader.ends(ENDED_SECONDS))[0] == 1
     await pair.standby.follows(LOST_SECONDS)
 

@@ -14,6 +14,7 @@ from kopf._core.reactor import observation
 
 from controller.cluster import resync
 from controller.cluster.resync import PERIOD_SECONDS
+from controller.desired.identity import FIELD_MANAGER
 from controller.runtime import app
 from controller.runtime.app import STALLED_SECONDS, Controller
 from controller.runtime.leadership import Leadership
@@ -22,9 +23,8 @@ from kube import informer
 from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
 from tests.unit.controller.builders import SPEC
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import Memory
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.apiserver import FakeApiServer
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 
 BOOKMARK_SECONDS = 60.0
 
@@ -40,7 +40,7 @@ class Scene:
     """A controller whose watches run, and the API server that it watches."""
 
     def __init__(self) -> None:
-        self.server, self.leadership = Memory(), Holding()
+        self.server, self.leadership = FakeApiServer(FIELD_MANAGER), Holding()
         session = cast(aiohttp.ClientSession, None)  # nobody is connected to
         leadership = cast(Leadership, self.leadership)
         self.controller = Controller(
@@ -73,7 +73,7 @@ class Scene:
 
 
 def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-    follow_the_loop(monkeypatch, app, informer, resync)
+    use_loop_clock(monkeypatch, app, informer, resync)
 
     async def play() -> None:
         scene = Scene()
@@ -144,7 +144,7 @@ def test_until_all_is_listed_a_leader_is_not_ready_and_a_standby_is(monkeypatch:
 
 
 def test_a_leader_knows_the_supply_before_it_has_looked_at_any_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_the_loop(monkeypatch, app, informer, resync)
+    use_loop_clock(monkeypatch, app, informer, resync)
 
     async def scenario() -> None:
         scene = Scene()

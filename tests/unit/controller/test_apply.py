@@ -24,8 +24,8 @@ from kube.kinds import (
     Kind,
 )
 from tests.unit.controller.builders import status
-from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import KEY, UID, WORKERS, World, played
+from tests.unit.fakes.apiserver import UNREACHABLE
 
 Change = Callable[[World], None]
 EAGER: dict[str, Any] = {
@@ -43,7 +43,7 @@ def wait_for_calls(world: World, number: int) -> None:
 def templates(world: World) -> list[Document]:
     """Every pod template that was applied, in turn."""
     applied = [
-        document["spec"]["template"] for document in world.server.of(DEPLOYMENT) if "template" in document["spec"]
+        document["spec"]["template"] for document in world.server.written(DEPLOYMENT) if "template" in document["spec"]
     ]
     return [template for template, before in zip(applied, [None, *applied], strict=False) if template != before]
 
@@ -55,7 +55,7 @@ def test_a_new_agent_is_started_at_once_with_all_it_needs(monkeypatch: pytest.Mo
         assert world.server.names(POD_DISRUPTION_BUDGET) == {WORKERS}
         (volume,) = [one for one in world.workers["spec"]["template"]["spec"]["volumes"] if "configMap" in one]
         assert {volume["configMap"]["name"]} == world.configurations
-        made = [kind for verb, kind, _ in world.server.written if verb == "apply"]
+        made = [kind for verb, kind, _ in world.server.writes if verb == "apply"]
         assert made.index("ConfigMap") < made.index("Deployment"), "no pod is started without its configuration"
         assert made.index("ServiceAccount") < made.index("Deployment"), "or without whom it runs as"
 
@@ -65,10 +65,10 @@ def test_a_new_agent_is_started_at_once_with_all_it_needs(monkeypatch: pytest.Mo
 def test_what_is_as_it_should_be_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await world.rolled_out()
-        version, written = world.server.version, len(world.server.written)
+        version, written = world.server.version, len(world.server.writes)
         for _ in range(5):
             await world.reconcile()
-        assert (world.server.version, len(world.server.written)) == (version, written)
+        assert (world.server.version, len(world.server.writes)) == (version, written)
 
     played(monkeypatch, scenario)
 
@@ -88,7 +88,7 @@ def test_changes_in_a_burst_make_one_rollout(monkeypatch: pytest.MonkeyPatch) ->
         await world.reconcile()
         assert len(templates(world)) == 2
         assert len(world.configurations) == 1, "and what was not rolled out was never made"
-        assert len(world.server.of(CONFIG_MAP)) == 3, "made twice, removed once"
+        assert len(world.server.written(CONFIG_MAP)) == 3, "made twice, removed once"
 
     played(monkeypatch, scenario)
 
@@ -247,7 +247,7 @@ def test_what_is_not_wanted_any_more_is_never_started(monkeypatch: pytest.Monkey
         assert world.replicas == 0
         world.put_secret("openai", apiKey="first")
         await world.rolled_out()
-        started = [one["spec"] for one in world.server.of(DEPLOYMENT) if one["spec"]["replicas"]]
+        started = [one["spec"] for one in world.server.written(DEPLOYMENT) if one["spec"]["replicas"]]
         assert [one["template"] for one in started] == [templates(world)[0], world.workers["spec"]["template"]]
         assert len(templates(world)) == 2
 
@@ -442,7 +442,7 @@ def test_what_belongs_to_others_is_named_and_left_alone(
         assert again_in is not None
         assert again_in <= NOT_READY_SECONDS
         assert world.server.find(kind, "shop", WORKERS) == before
-        assert {written for _, written, _ in world.server.written} == {"AvatarAgent", "Event"}
+        assert {written for _, written, _ in world.server.writes} == {"AvatarAgent", "Event"}
         ready, reason, message = world.condition(ConditionType.READY)
         if complete:  # otherwise nothing is made, and nothing is in the way
             assert (ready, reason) == ("False", "ApplyRefused")
@@ -464,7 +464,7 @@ def test_its_own_are_kept_up_though_others_own_them_too(monkeypatch: pytest.Monk
             world.server.put(kind, their(kind.kind, other, reference(), **labels))
         await world.rolled_out()
         assert len(templates(world)) == 1
-        assert len(world.server.of(POD_DISRUPTION_BUDGET)) == 1
+        assert len(world.server.written(POD_DISRUPTION_BUDGET)) == 1
 
     played(monkeypatch, scenario)
 
@@ -523,9 +523,9 @@ def test_configurations_go_when_no_worker_has_them_and_none_can_get_them(monkeyp
         await world.reconcile()
         assert len(world.configurations) == 1
         assert first not in world.configurations
-        asked = world.server.asked["list", "ReplicaSet"]
+        asked = world.server.requests["list", "ReplicaSet"]
         await world.reconcile()
-        assert world.server.asked["list", "ReplicaSet"] == asked, "nothing is unused: nobody is asked"
+        assert world.server.requests["list", "ReplicaSet"] == asked, "nothing is unused: nobody is asked"
 
     played(monkeypatch, scenario)
 
@@ -551,11 +551,11 @@ def test_busy_workers_are_made_dear_before_one_leaves(monkeypatch: pytest.Monkey
         wait_for_calls(world, 0)
         await world.reconcile()
         assert world.replicas == 1
-        written = [(verb, kind) for verb, kind, _ in world.server.written]
+        written = [(verb, kind) for verb, kind, _ in world.server.writes]
         assert written.index(("merge", "Pod")) < max(
             number for number, (_, kind) in enumerate(written) if kind == "Deployment"
         )
-        (cost,) = world.server.of(POD)
+        (cost,) = world.server.written(POD)
         assert cost == {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "1"}}}
 
     played(monkeypatch, scenario)

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from controller.cluster.children import Children
-from controller.desired.identity import Owner, metadata
+from controller.desired.identity import FIELD_MANAGER, Owner, metadata
 from controller.desired.shared import service_account
 from controller.observation import Key
 from kube import informer as informers
 from kube.client import ApiError, Document
 from kube.kinds import CONFIG_MAP, DEPLOYMENT, POD, REPLICA_SET, SERVICE_ACCOUNT
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import UNREACHABLE, Memory
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 
 OWNER = Owner("shop", "ava", "uid-1")
 KEY = Key("shop", "ava")
@@ -32,8 +31,8 @@ def deployment(replicas: int = 1) -> Document:
 class Scene:
     """Children of agents, as a controller that has just started keeps them."""
 
-    def __init__(self, server: Memory | None = None) -> None:
-        self.server = server or Memory()
+    def __init__(self, server: FakeApiServer | None = None) -> None:
+        self.server = server or FakeApiServer(FIELD_MANAGER)
         self.changed: list[Key] = []
         self.children = Children(self.server, "shop", self.changed.append)
 
@@ -50,15 +49,15 @@ class Scene:
 
     async def apply(self, document: Document | None = None) -> int:
         """Apply the workers' Deployment; how many writes that took."""
-        before = self.server.asked["apply", "Deployment"]
+        before = self.server.requests["apply", "Deployment"]
         await self.children.deployments.apply(KEY, document or deployment())
         await asyncio.sleep(0.1)
-        return self.server.asked["apply", "Deployment"] - before
+        return self.server.requests["apply", "Deployment"] - before
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_the_loop(monkeypatch, informers)
+    use_loop_clock(monkeypatch, informers)
 
 
 def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
@@ -79,8 +78,8 @@ def test_it_is_applied_once_and_again_when_it_should_be_another() -> None:
     played(scenario)
 
 
-def _edited(change: Callable[[Document], None]) -> Callable[[Memory], None]:
-    def edit(server: Memory) -> None:
+def _edited(change: Callable[[Document], None]) -> Callable[[FakeApiServer], None]:
+    def edit(server: FakeApiServer) -> None:
         document = deployment()
         change(document)
         server.put(DEPLOYMENT, document)
@@ -104,11 +103,11 @@ def _disown(document: Document) -> None:
     document["metadata"]["ownerReferences"] = []
 
 
-def _delete(server: Memory) -> None:
+def _delete(server: FakeApiServer) -> None:
     server.remove(DEPLOYMENT, "shop", NAME)
 
 
-def _replace(server: Memory) -> None:
+def _replace(server: FakeApiServer) -> None:
     _delete(server)
     server.put(DEPLOYMENT, deployment())
 
@@ -124,7 +123,7 @@ def _replace(server: Memory) -> None:
         pytest.param(_replace, id="it was deleted and made anew by somebody"),
     ],
 )
-def test_what_somebody_changed_is_told_and_put_right(drift: Callable[[Memory], None]) -> None:
+def test_what_somebody_changed_is_told_and_put_right(drift: Callable[[FakeApiServer], None]) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.apply()
         scene.changed.clear()
@@ -171,7 +170,7 @@ def test_a_service_account_given_a_token_loses_it_again() -> None:
         await asyncio.sleep(0.1)
         for _ in range(2):
             await accounts.apply(SHARED, service_account("shop"))
-        assert scene.server.asked["apply", "ServiceAccount"] == 2
+        assert scene.server.requests["apply", "ServiceAccount"] == 2
 
     played(scenario)
 
@@ -215,7 +214,7 @@ def test_scaling_changes_the_number_and_is_seen_at_once_and_the_next_apply_says_
         found = scene.children.deployments.get(KEY, NAME)
         assert found is not None
         assert found.replicas == 5
-        assert scene.server.of(DEPLOYMENT)[-1] == {"spec": {"replicas": 5}}
+        assert scene.server.written(DEPLOYMENT)[-1] == {"spec": {"replicas": 5}}
         assert [await scene.apply(deployment(5)) for _ in range(2)] == [1, 0]
 
     played(scenario)
@@ -230,10 +229,10 @@ def test_whatever_stands_under_a_name_is_found_whoever_made_it() -> None:
         found = await scene.children.deployments.identity_of(KEY, NAME)
         assert found is not None
         assert (found.owners, found.labels) == ((), {})
-        asked = scene.server.asked["get", "Deployment"]
+        asked = scene.server.requests["get", "Deployment"]
         await scene.apply()
         assert await scene.children.deployments.identity_of(KEY, NAME) is not None
-        assert scene.server.asked["get", "Deployment"] == asked, "its own are known"
+        assert scene.server.requests["get", "Deployment"] == asked, "its own are known"
 
     played(scenario)
 
@@ -290,10 +289,10 @@ def test_only_what_tells_whose_it_is_is_kept_of_configurations() -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.put(CONFIG_MAP, {"metadata": metadata(OWNER, "ava-worker-1"), "data": {"agent.json": "{}"}})
         await asyncio.sleep(0.1)
-        assert set(scene.children.config_maps.informer.of(KEY)) == {"ava-worker-1"}
+        assert set(scene.children.config_maps.informer.group(KEY)) == {"ava-worker-1"}
         await scene.children.config_maps.delete(KEY, "ava-worker-1")
         await asyncio.sleep(0.1)
         assert scene.server.names(CONFIG_MAP) == set()
-        assert scene.children.config_maps.informer.of(KEY) == {}
+        assert scene.children.config_maps.informer.group(KEY) == {}
 
     played(scenario)

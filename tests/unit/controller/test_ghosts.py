@@ -36,9 +36,9 @@ def test_its_children_are_made_once_more_at_most(monkeypatch: pytest.MonkeyPatch
         assert again_in is None, "it is not looked at any more"
         assert KEY in world.changed, "whoever waits for its name is told, and so is the queue"
         assert KEY not in world.fleet.agents
-        refused = world.server.asked["apply", "AvatarAgent"]
+        refused = world.server.requests["apply", "AvatarAgent"]
         await asyncio.sleep(600)
-        assert world.server.asked["apply", "AvatarAgent"] == refused
+        assert world.server.requests["apply", "AvatarAgent"] == refused
 
     played(monkeypatch, scenario)
 
@@ -48,12 +48,12 @@ def test_a_deployment_that_somebody_deletes_comes_back_and_its_agent_is_asked_fo
 ) -> None:
     async def scenario(world: World) -> None:
         await world.rolled_out()
-        assert world.server.asked["get", "AvatarAgent"] == 0
+        assert world.server.requests["get", "AvatarAgent"] == 0
         for deletions in (1, 2):
             world.server.remove(DEPLOYMENT, "shop", "ava-worker")
             await world.rolled_out()
             assert world.server.names(DEPLOYMENT) == {"ava-worker"}
-            assert world.server.asked["get", "AvatarAgent"] == deletions
+            assert world.server.requests["get", "AvatarAgent"] == deletions
 
     played(monkeypatch, scenario)
 

@@ -15,7 +15,7 @@ from kube.client import ApiError, Document
 from kube.kinds import CONFIG_MAP, SECRET, Kind
 from tests.unit.controller.builders import spec
 from tests.unit.controller.recorder import Recorder
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.virtualtime import run
 
 KEY = Key("shop", "ava")
 FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "openai" is forbidden')

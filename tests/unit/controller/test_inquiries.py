@@ -14,7 +14,7 @@ from controller.inputs.probe_cache import (
 )
 from controller.observation import Key, ProviderAnswer, ProviderVerdict
 from controller.runtime.workqueue import WorkQueue
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.virtualtime import run
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
 GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)

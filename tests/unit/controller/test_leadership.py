@@ -17,8 +17,7 @@ from controller.runtime.leadership import STOP_SECONDS, Leadership, OwnPod
 from controller.runtime.lease import LEASE, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
 from kube.client import ApiError, Document, KubeClient
 from kube.kinds import POD, Kind
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.virtualtime import VirtualLoop, run
+from tests.unit.fakes.virtualtime import VirtualLoop, run, use_loop_clock
 
 UNREACHABLE = ApiError(0, "Unreachable", "GET", "connection refused")
 TOO_MANY = ApiError(429, "TooManyRequests", "GET", "slow down")
@@ -67,7 +66,7 @@ class Api(KubeClient):
         self.store.write(document["spec"])
         return document
 
-    async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+    async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
         await self._answer()
         self.writes += 1
         if kind == POD:
@@ -131,7 +130,7 @@ def wall_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock]:
     """Both clocks follow the virtual one."""
     clock = WallClock()
     monkeypatch.setattr(library, "time", clock)
-    follow_the_loop(monkeypatch, lease)
+    use_loop_clock(monkeypatch, lease)
     Work.at_once = 0
     yield clock
     assert Work.at_once == 0
@@ -335,11 +334,11 @@ def test_somebody_else_s_edit_of_the_lease_does_not_end_the_work(caplog: pytest.
     class Contested(Api):
         conflicts = 0
 
-        async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
             if self.writes % 2:
                 self.conflicts += 1
                 self.store.write({})
-            return await super().merge(kind, namespace, name, patch)
+            return await super().merge_patch(kind, namespace, name, patch)
 
     async def scenario() -> None:
         api = Contested(Store())
@@ -399,7 +398,7 @@ def test_a_process_that_stood_still_holds_nothing_and_asks_nothing_before_it_sto
         await begun(work, 1)
         await asyncio.sleep(100)
         writes = api.writes
-        loop.stand_still(20)
+        loop.freeze(20)
         assert not first.held, "known at once, before the next look"
         assert await leading is False
         assert api.writes == writes
@@ -411,12 +410,12 @@ async def test_a_client_sends_no_write_of_one_that_does_not_lead() -> None:
     async with kubernetes_client.ApiClient(kubernetes_client.Configuration(host="http://127.0.0.1:1")) as api:
         client = KubeClient(api, "test")
         leading = True
-        client.write_only_while(lambda: leading)
+        client.allow_writes_while(lambda: leading)
         with pytest.raises(ApiError, match="Unreachable"):
-            await client.merge(POD, "system", "pod", {})
+            await client.merge_patch(POD, "system", "pod", {})
         leading = False
-        with pytest.raises(ApiError, match="does not lead any more"):
-            await client.merge(POD, "system", "pod", {})
+        with pytest.raises(ApiError, match="no longer the leader"):
+            await client.merge_patch(POD, "system", "pod", {})
         with pytest.raises(ApiError, match="Unreachable"):
             await client.get(POD, "system", "pod")
 
@@ -522,10 +521,10 @@ def test_a_label_that_is_refused_does_not_keep_anyone_from_leading_and_is_tried_
     class NoLabels(Api):
         refusing = True
 
-        async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
             if kind == POD and self.refusing:
                 raise ApiError(403, "Forbidden", "PATCH", "pods is forbidden")
-            return await super().merge(kind, namespace, name, patch)
+            return await super().merge_patch(kind, namespace, name, patch)
 
     async def scenario() -> None:
         store = Store()

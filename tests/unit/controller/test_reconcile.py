@@ -138,7 +138,7 @@ def test_a_manifest_and_a_secret_changed_together_make_one_rollout(monkeypatch: 
         world.put_secret("openai", apiKey="second")
         await asyncio.sleep(STILL_SECONDS - 0.1)
         await world.rolled_out()
-        fingerprints = [one["spec"]["template"]["metadata"]["annotations"] for one in world.server.of(DEPLOYMENT)]
+        fingerprints = [one["spec"]["template"]["metadata"]["annotations"] for one in world.server.written(DEPLOYMENT)]
         assert len(fingerprints) == 2
         assert fingerprints[0][CREDENTIALS] != fingerprints[1][CREDENTIALS]
 
@@ -151,7 +151,7 @@ def test_the_values_themselves_are_written_nowhere(
     async def scenario(world: World) -> None:
         world.put_secret("openai", apiKey="sk-very-secret")
         await ready(world)
-        assert "sk-very-secret" not in str(world.server.written)
+        assert "sk-very-secret" not in str(world.server.writes)
 
     with caplog.at_level("DEBUG"):
         played(monkeypatch, scenario)
@@ -287,12 +287,12 @@ def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(monk
         assert metrics_of_the_agent(world)
         world.remove_agent()
         world.server.remove(POD, "shop", "pod-1")
-        written, reads = len(world.server.written), world.server.asked["get", "Secret"]
+        written, reads = len(world.server.writes), world.server.requests["get", "Secret"]
         assert await world.reconcile() is None
         assert await world.reconcile() is None, "and again, if somebody asks"
         await asyncio.sleep(120)
-        assert len(world.server.written) == written
-        assert world.server.asked["get", "Secret"] == reads, "nobody reads its Secrets any more"
+        assert len(world.server.writes) == written
+        assert world.server.requests["get", "Secret"] == reads, "nobody reads its Secrets any more"
         assert world.fleet.agents == {}
         assert metrics_of_the_agent(world) == set()
 
@@ -302,10 +302,10 @@ def test_of_an_agent_that_is_deleted_nothing_is_kept_and_nothing_is_written(monk
 def test_what_was_said_stands_while_another_controller_tries_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await ready(world)
-        written = len(world.server.written)
+        written = len(world.server.writes)
         world.providers.verdict = ProviderVerdict.AWAITED
         await world.reconcile()
-        assert len(world.server.written) == written
+        assert len(world.server.writes) == written
         world.providers.verdict = ProviderVerdict.REJECTED
         await world.reconcile()
         assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "False"

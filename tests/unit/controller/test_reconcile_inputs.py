@@ -11,8 +11,8 @@ from controller.reconcile import NOT_READY_SECONDS
 from kube.client import ApiError
 from kube.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, SECRET
 from tests.unit.controller.builders import status
-from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import KEY, World, played
+from tests.unit.fakes.apiserver import UNREACHABLE
 
 READ_AGAIN_SECONDS = 25.0
 """After so long what is named has been read again."""
@@ -116,7 +116,7 @@ def test_no_worker_is_started_before_a_provider_has_answered(monkeypatch: pytest
         registered, reason, message = world.condition(ConditionType.WORKERS_REGISTERED)
         assert (registered, reason) == ("False", "RolloutBlocked")
         assert message == "No worker is started until CredentialsValid is true."
-        assert world.server.of(EVENT) == [], "there is nothing for a person to do"
+        assert world.server.written(EVENT) == [], "there is nothing for a person to do"
         world.providers.verdict = ProviderVerdict.ACCEPTED
         await world.reconcile()
         assert world.replicas == 1
@@ -128,13 +128,13 @@ def test_no_worker_is_started_before_a_provider_has_answered(monkeypatch: pytest
 def test_workers_that_run_are_scaled_while_a_providers_answer_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await served(world)
-        events = len(world.server.of(EVENT))
+        events = len(world.server.written(EVENT))
         world.providers.verdict = ProviderVerdict.AWAITED
         four_wait(world)
         await world.reconcile()
         assert world.replicas == 4
         assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "True", "as it was found last"
         assert world.condition(ConditionType.READY)[0] == "True"
-        assert len(world.server.of(EVENT)) == events
+        assert len(world.server.written(EVENT)) == events
 
     played(monkeypatch, scenario)

@@ -19,7 +19,7 @@ from controller.inputs.references import (
 from controller.observation import Key
 from kube.client import ApiError, Document, KubeClient
 from kube.kinds import Kind
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.virtualtime import run
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
 FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "livekit" is forbidden')

@@ -11,6 +11,7 @@ import pytest
 from agentspec import CallCounts, ConditionType, Reason, SlotCounts, WorkerCounts
 from controller import report
 from controller.cluster.agents import Agents
+from controller.desired.identity import FIELD_MANAGER
 from controller.fleet.fleet import Counts
 from controller.observation import Key
 from controller.policy.budget import BURST, REFILL_SECONDS
@@ -19,9 +20,8 @@ from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
 from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, EVENT
 from tests.unit.controller.builders import SPEC
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import UNREACHABLE, Memory
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 
 KEY = Key("shop", "ava")
 Verdicts = Mapping[ConditionType, Verdict]
@@ -40,7 +40,7 @@ class Scene:
     """One AvatarAgent, and a reporter that has just started."""
 
     def __init__(self, status: Mapping[str, Any] | None = None) -> None:
-        self.server, self.agents = Memory(), Agents()
+        self.server, self.agents = FakeApiServer(FIELD_MANAGER), Agents()
         self.seen: list[Key] = []
         self.lost: list[tuple[Key, str]] = []
         self.reporter = Reporter(
@@ -62,16 +62,16 @@ class Scene:
 
     @property
     def writes(self) -> list[Any]:
-        return [document["status"] for document in self.server.of(AVATAR_AGENT)]
+        return [document["status"] for document in self.server.written(AVATAR_AGENT)]
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        return [(event["type"], event["reason"]) for event in self.server.of(EVENT)]
+        return [(event["type"], event["reason"]) for event in self.server.written(EVENT)]
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_the_loop(monkeypatch, report)
+    use_loop_clock(monkeypatch, report)
 
 
 def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]], status: Mapping[str, Any] | None = None) -> None:
@@ -203,7 +203,7 @@ def test_what_a_person_wants_to_read_is_told_once() -> None:
             await scene.report(verdicts, counts())
             await asyncio.sleep(60)
         assert scene.told == [("Warning", "SecretNotFound"), ("Normal", "AllChecksPassed")]
-        assert scene.server.of(EVENT)[0]["involvedObject"]["uid"] == "uid-1"
+        assert scene.server.written(EVENT)[0]["involvedObject"]["uid"] == "uid-1"
 
     played(scenario)
 
@@ -219,7 +219,7 @@ def test_what_comes_and_goes_all_the_time_is_told_now_and_then_with_how_often_it
             await scene.report(free)
             await asyncio.sleep(WRITE_SECONDS)
         assert len(scene.writes) == 600
-        events = [event for event in scene.server.of(EVENT) if event["reason"] == Reason.AVATAR_SEATS_TAKEN]
+        events = [event for event in scene.server.written(EVENT) if event["reason"] == Reason.AVATAR_SEATS_TAKEN]
         assert len(events) == BURST + int(600 * WRITE_SECONDS / REFILL_SECONDS)
         assert {event["count"] for event in events[:BURST]} == {1}
         assert 100 < events[BURST]["count"] < 200
@@ -237,7 +237,7 @@ def test_what_comes_and_goes_all_the_time_is_told_now_and_then_with_how_often_it
 def test_a_long_message_fits_an_event() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.report({ConditionType.CREDENTIALS_VALID: false(Reason.LIVEKIT_UNREACHABLE, "x" * 5000)})
-        assert len(scene.server.of(EVENT)[0]["message"]) == 1024
+        assert len(scene.server.written(EVENT)[0]["message"]) == 1024
         assert len(scene.writes[0]["conditions"][0]["message"]) == 5000
 
     played(scenario)

@@ -9,18 +9,18 @@ import pytest
 from controller.cluster import resync
 from controller.cluster.agents import Agents
 from controller.cluster.resync import PERIOD_SECONDS, RETRY_SECONDS, WATCH_LAG_SECONDS, Resync
+from controller.desired.identity import FIELD_MANAGER
 from controller.observation import Key
 from kube.client import Document
 from kube.kinds import AVATAR_AGENT, Kind
 from tests.unit.controller.builders import SPEC
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import UNREACHABLE, Memory
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
 
 
-class Late(Memory):
+class Late(FakeApiServer):
     """What is read here is half a second old when it arrives."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
@@ -37,7 +37,7 @@ class Scene:
     """AvatarAgents in the cluster, those that the watch told of, and the comparison of both."""
 
     def __init__(self) -> None:
-        self.server: Memory = Late()
+        self.server: FakeApiServer = Late(FIELD_MANAGER)
         self.agents = Agents()
         self.found: list[Key] = []
         self.missed: list[Key] = []
@@ -70,7 +70,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow_the_loop(monkeypatch, resync)
+    use_loop_clock(monkeypatch, resync)
 
 
 def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
@@ -86,7 +86,7 @@ def test_a_watch_that_told_everything_is_not_behind() -> None:
         scene.put(TWO)
         assert await scene.resync.compare()
         assert (scene.found, scene.missed, scene.resync.behind_since) == ([], [], None)
-        assert scene.server.asked["get", "AvatarAgent"] == 0
+        assert scene.server.requests["get", "AvatarAgent"] == 0
         assert scene.resync.last_success is not None
 
     played(scenario)
@@ -101,7 +101,7 @@ def test_what_the_watch_missed_is_taken_up() -> None:
         assert await scene.resync.compare()
         assert sorted(key.name for key in scene.found) == ["changed", "new"]
         assert [key.name for key in scene.missed] == ["gone"]
-        assert scene.server.asked["get", "AvatarAgent"] == 2, "only what was missed is read whole"
+        assert scene.server.requests["get", "AvatarAgent"] == 2, "only what was missed is read whole"
         assert {agent.key.name for agent in scene.agents.all()} == {"new", "changed", "same"}
         scene.resync.watch_told()
         assert await scene.resync.compare()
@@ -233,9 +233,9 @@ def test_it_is_compared_every_minute_and_soon_again_after_a_failure() -> None:
     async def scenario(scene: Scene) -> None:
         running = asyncio.create_task(scene.resync.run())
         await asyncio.sleep(PERIOD_SECONDS - 1)
-        assert scene.server.asked["list", "AvatarAgent"] == 0
+        assert scene.server.requests["list", "AvatarAgent"] == 0
         await asyncio.sleep(10 * PERIOD_SECONDS)
-        assert scene.server.asked["list", "AvatarAgent"] == 10
+        assert scene.server.requests["list", "AvatarAgent"] == 10
         scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
         await asyncio.sleep(2 * PERIOD_SECONDS)
         scene.server.failures.clear()

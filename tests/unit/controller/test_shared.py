@@ -7,8 +7,8 @@ import pytest
 from agentspec import ConditionType, Reason
 from kube.client import ApiError
 from kube.kinds import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
-from tests.unit.controller.memory import UNREACHABLE
 from tests.unit.controller.world import SETTLED_SECONDS, World, played
+from tests.unit.fakes.apiserver import UNREACHABLE
 
 NAME = "avatar-agent-worker"
 
@@ -18,7 +18,7 @@ def there(world: World) -> tuple[set[str], set[str]]:
 
 
 def applied(world: World) -> tuple[int, int]:
-    return world.server.asked["apply", "ServiceAccount"], world.server.asked["apply", "NetworkPolicy"]
+    return world.server.requests["apply", "ServiceAccount"], world.server.requests["apply", "NetworkPolicy"]
 
 
 def test_a_hundred_agents_that_start_together_make_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_what_somebody_else_made_under_its_name_is_left_alone(monkeypatch: pytes
         assert verdict.reason is Reason.APPLY_REFUSED
         assert f"kubectl -n shop delete {kind.kind.lower()} {NAME}" in verdict.message
         await world.reconcile()
-        assert world.server.asked["apply", kind.kind] == 0
+        assert world.server.requests["apply", kind.kind] == 0
 
     played(monkeypatch, scenario)
 
@@ -76,9 +76,9 @@ def test_it_goes_with_the_last_agent_and_the_last_worker(monkeypatch: pytest.Mon
         await world.shared.remove_unused()
         assert there(world) == (set(), set())
         await asyncio.sleep(SETTLED_SECONDS)
-        before = len(world.server.written)
+        before = len(world.server.writes)
         await world.shared.remove_unused()
-        assert len(world.server.written) == before
+        assert len(world.server.writes) == before
         await world.shared.ensure("shop")
         assert there(world) == ({NAME}, {NAME}), "a new agent needs it again"
 

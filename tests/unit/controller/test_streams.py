@@ -15,8 +15,7 @@ from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
 from controller.fleet.streams import FIRST_PAUSE_SECONDS, FIRST_WORD_SECONDS, LONGEST_PAUSE_SECONDS, WorkerStreams
 from controller.observation import Key, ObservedPod
 from tests.unit.controller.builders import pod, spec, status
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 from tests.waiting import soon
 
 KEY = Key("shop", "ava")
@@ -231,7 +230,7 @@ class Scene:
 
 
 def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-    follow_the_loop(monkeypatch, streams)
+    use_loop_clock(monkeypatch, streams)
 
     async def play() -> None:
         scene = Scene()

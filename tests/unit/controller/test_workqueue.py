@@ -11,7 +11,7 @@ from controller.observation import Key
 from controller.runtime import workqueue
 from controller.runtime.workqueue import HANDLING_TIMEOUT_SECONDS, LEAST_SECONDS, WorkQueue
 from kube.client import ApiError
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.virtualtime import run
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
 

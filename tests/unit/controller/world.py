@@ -16,6 +16,7 @@ from controller.cluster.agents import Agents
 from controller.cluster.children import Children
 from controller.cluster.shared_objects import SharedObjects
 from controller.desired.deployment import TEMPLATE_ANNOTATION
+from controller.desired.identity import FIELD_MANAGER
 from controller.fleet.fleet import Fleet
 from controller.fleet.streams import WorkerStreams
 from controller.inputs.providers import Providers
@@ -29,9 +30,8 @@ from kube import informer
 from kube.client import Document
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET
 from tests.unit.controller.builders import SPEC
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import Memory
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.apiserver import FakeApiServer
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 
 KEY = Key("shop", "ava")
 UID = "uid-ava"
@@ -71,7 +71,7 @@ class World:
     """The parts, the cluster, and what tests do to it."""
 
     def __init__(self) -> None:
-        self.server, self.agents, self.fleet, self.metrics = Memory(), Agents(), Fleet(), Metrics()
+        self.server, self.agents, self.fleet, self.metrics = FakeApiServer(FIELD_MANAGER), Agents(), Fleet(), Metrics()
         self.providers, self.streams = Answering(), Listening()
         self.changed: list[Key] = []
         self.children = Children(self.server, "shop", self.changed.append)
@@ -194,7 +194,7 @@ def _unseen(name: str) -> ObservedPod:
 
 def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     """Run a scenario in a world of its own on a virtual clock."""
-    follow_the_loop(monkeypatch, apply, informer, reconcile, report)
+    use_loop_clock(monkeypatch, apply, informer, reconcile, report)
 
     async def play() -> None:
         world = World()

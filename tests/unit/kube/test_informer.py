@@ -14,11 +14,10 @@ from controller.cluster.observe import MANAGED_SELECTOR, agent_of
 from controller.observation import Key
 from kube import informer as informers
 from kube.client import ApiError, Document, Documents
-from kube.informer import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Informer
+from kube.informer import INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, Informer
 from kube.kinds import CONFIG_MAP, POD
-from tests.unit.controller.clocks import follow_the_loop
-from tests.unit.controller.memory import TOO_OLD, UNREACHABLE, Memory
-from tests.unit.controller.virtualtime import run
+from tests.unit.fakes.apiserver import TOO_OLD, UNREACHABLE, FakeApiServer
+from tests.unit.fakes.virtualtime import run, use_loop_clock
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eva")
 SHARED = Key("shop", "")
@@ -46,9 +45,15 @@ def text(document: Document) -> str:
     return str(document["data"]["text"])
 
 
-def watched(server: Memory, namespace: str | None, changed: list[Key]) -> Informer[Key, str]:
+def watched(server: FakeApiServer, namespace: str | None, changed: list[Key]) -> Informer[Key, str]:
     return Informer(
-        server, CONFIG_MAP, namespace, key_of=agent_of, parse=text, changed=changed.append, selector=MANAGED_SELECTOR
+        server,
+        CONFIG_MAP,
+        namespace,
+        group_of=agent_of,
+        parse=text,
+        on_change=changed.append,
+        selector=MANAGED_SELECTOR,
     )
 
 
@@ -56,7 +61,7 @@ class Scene:
     """An informer, what it watches, and whom it told."""
 
     def __init__(self, namespace: str | None = "shop") -> None:
-        self.server = Memory()
+        self.server = FakeApiServer()
         self.changed: list[Key] = []
         self.informer = watched(self.server, namespace, self.changed)
 
@@ -64,7 +69,7 @@ class Scene:
     async def running(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.informer.run())
         try:
-            await self.informer.wait_listed()
+            await self.informer.wait_synced()
             await asyncio.sleep(0.1)
             self.changed.clear()
             yield
@@ -76,7 +81,7 @@ class Scene:
 @pytest.fixture(autouse=True, scope="module")
 def clock() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        follow_the_loop(patch, informers)
+        use_loop_clock(patch, informers)
         yield
 
 
@@ -93,17 +98,17 @@ def test_what_is_there_is_listed_and_what_happens_is_followed() -> None:
         scene.server.put(CONFIG_MAP, child("two", "eva"))
         scene.server.put(CONFIG_MAP, child("all", agent=None))
         async with scene.running():
-            assert scene.informer.of(KEY) == {"one": "a"}
-            assert scene.informer.of(OTHER) == {"two": "a"}
-            assert scene.informer.of(SHARED) == {"all": "a"}, "what serves all agents belongs to none"
+            assert scene.informer.group(KEY) == {"one": "a"}
+            assert scene.informer.group(OTHER) == {"two": "a"}
+            assert scene.informer.group(SHARED) == {"all": "a"}, "what serves all agents belongs to none"
             scene.server.put(CONFIG_MAP, child("three"))
             scene.server.put(CONFIG_MAP, child("one", data="b"))
             scene.server.remove(CONFIG_MAP, "shop", "two")
             await asyncio.sleep(0.1)
-            assert scene.informer.of(KEY) == {"one": "b", "three": "a"}
-            assert scene.informer.of(OTHER) == {}
+            assert scene.informer.group(KEY) == {"one": "b", "three": "a"}
+            assert scene.informer.group(OTHER) == {}
             assert scene.changed == [KEY, KEY, OTHER]
-        assert scene.server.asked["list", "ConfigMap"] == 1
+        assert scene.server.requests["list", "ConfigMap"] == 1
 
     played(scenario)
 
@@ -116,10 +121,10 @@ def test_what_is_others_is_not_seen() -> None:
         elsewhere["metadata"]["namespace"] = "office"
         scene.server.put(CONFIG_MAP, elsewhere)
         async with scene.running():
-            assert {key.namespace for key in scene.informer.groups()} == set()
+            assert {key.namespace for key in scene.informer.group_keys()} == set()
             scene.server.put(CONFIG_MAP, child("mine"))
             await asyncio.sleep(0.1)
-            assert {key.namespace for key in scene.informer.groups()} == {"shop"}
+            assert {key.namespace for key in scene.informer.group_keys()} == {"shop"}
 
     played(scenario)
 
@@ -131,7 +136,7 @@ def test_a_change_of_what_does_not_matter_is_not_told() -> None:
             scene.server.put(CONFIG_MAP, child(note="about it"))
             await asyncio.sleep(0.1)
             assert scene.changed == []
-            assert scene.informer.of(KEY) == {"one": "a"}
+            assert scene.informer.group(KEY) == {"one": "a"}
 
     played(scenario)
 
@@ -142,7 +147,7 @@ def test_a_label_that_somebody_edits_moves_the_object_and_both_agents_are_told()
         async with scene.running():
             scene.server.put(CONFIG_MAP, child(agent="eva"))
             await asyncio.sleep(0.1)
-            assert (scene.informer.of(KEY), scene.informer.of(OTHER)) == ({}, {"one": "a"})
+            assert (scene.informer.group(KEY), scene.informer.group(OTHER)) == ({}, {"one": "a"})
             assert scene.changed == [KEY, OTHER]
 
     played(scenario)
@@ -154,10 +159,10 @@ def test_a_label_that_somebody_removes_is_a_loss_and_one_that_comes_back_a_find(
         async with scene.running():
             scene.server.put(CONFIG_MAP, child(**{"app.kubernetes.io/managed-by": "somebody"}))
             await asyncio.sleep(0.1)
-            assert (scene.informer.of(KEY), scene.changed) == ({}, [KEY])
+            assert (scene.informer.group(KEY), scene.changed) == ({}, [KEY])
             scene.server.put(CONFIG_MAP, child())
             await asyncio.sleep(0.1)
-            assert (scene.informer.of(KEY), scene.changed) == ({"one": "a"}, [KEY, KEY])
+            assert (scene.informer.group(KEY), scene.changed) == ({"one": "a"}, [KEY, KEY])
 
     played(scenario)
 
@@ -170,11 +175,11 @@ def test_a_watch_that_ends_or_breaks_goes_on_where_it_stood() -> None:
                 await asyncio.sleep(0.1)
                 scene.server.end_watches(error)
                 scene.server.put(CONFIG_MAP, child(f"meanwhile-{number}"))
-                await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
-                assert scene.server.watched_from[-1] == stood
-            assert len(scene.informer.of(KEY)) == 4
+                await asyncio.sleep(INITIAL_BACKOFF_SECONDS + 0.1)
+                assert scene.server.watch_versions[-1] == stood
+            assert len(scene.informer.group(KEY)) == 4
             assert len(scene.changed) == 4, "each once"
-        assert scene.server.asked["list", "ConfigMap"] == 1
+        assert scene.server.requests["list", "ConfigMap"] == 1
 
     played(scenario)
 
@@ -186,14 +191,14 @@ def test_bookmarks_keep_the_version_young_and_are_heard() -> None:
             scene.server.put(POD, child("others-are-busy"))
             scene.server.bookmark(CONFIG_MAP)
             await asyncio.sleep(0.1)
-            assert scene.informer.heard is not None
-            assert asyncio.get_running_loop().time() - scene.informer.heard < 1
+            assert scene.informer.last_contact is not None
+            assert asyncio.get_running_loop().time() - scene.informer.last_contact < 1
             scene.server.compact()
             scene.server.end_watches()
             await asyncio.sleep(0.1)
-            assert scene.server.watched_from[-1] == str(scene.server.version)
+            assert scene.server.watch_versions[-1] == str(scene.server.version)
             assert scene.changed == []
-        assert scene.server.asked["list", "ConfigMap"] == 1, "nothing had to be listed again"
+        assert scene.server.requests["list", "ConfigMap"] == 1, "nothing had to be listed again"
 
     played(scenario)
 
@@ -209,23 +214,23 @@ def test_after_a_gap_everything_is_listed_and_what_is_gone_is_missed() -> None:
             scene.server.put(CONFIG_MAP, child("two", data="b"))
             scene.server.put(CONFIG_MAP, child("three"))
             scene.server.compact()
-            await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
-            assert scene.informer.of(KEY) == {"one": "a", "two": "b", "three": "a"}
+            await asyncio.sleep(INITIAL_BACKOFF_SECONDS + 0.1)
+            assert scene.informer.group(KEY) == {"one": "a", "two": "b", "three": "a"}
             assert scene.changed == [KEY, KEY, KEY], "one that is unchanged is not told"
             scene.server.put(CONFIG_MAP, child("four"))
             await asyncio.sleep(0.1)
-            assert "four" in scene.informer.of(KEY), "and the watch goes on"
-        assert scene.server.asked["list", "ConfigMap"] == 2
+            assert "four" in scene.informer.group(KEY), "and the watch goes on"
+        assert scene.server.requests["list", "ConfigMap"] == 2
 
     played(scenario)
 
 
 def test_what_was_written_while_it_was_listed_is_not_undone_by_the_watch() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.informer.see(at(20, data="new"))
-        scene.informer.see(at(10, data="old"))
-        scene.informer.see(at(20, data="odd"))
-        assert scene.informer.of(KEY) == {"one": "new"}
+        scene.informer.upsert(at(20, data="new"))
+        scene.informer.upsert(at(10, data="old"))
+        scene.informer.upsert(at(20, data="odd"))
+        assert scene.informer.group(KEY) == {"one": "new"}
         assert scene.changed == [KEY]
 
     played(scenario)
@@ -235,14 +240,14 @@ def test_an_answer_to_a_write_is_seen_at_once_unless_the_watch_was_quicker() -> 
     async def scenario(scene: Scene) -> None:
         async with scene.running():
             answer = scene.server.put(CONFIG_MAP, child())
-            scene.informer.answered(answer)
-            assert scene.informer.of(KEY) == {"one": "a"}
+            scene.informer.observe_write(answer)
+            assert scene.informer.group(KEY) == {"one": "a"}
             await asyncio.sleep(0.1)
             assert scene.changed == [KEY], "the watch tells nothing new"
             scene.server.remove(CONFIG_MAP, "shop", "one")
             await asyncio.sleep(0.1)
-            scene.informer.answered(answer)
-            assert scene.informer.of(KEY) == {}, "it was deleted meanwhile"
+            scene.informer.observe_write(answer)
+            assert scene.informer.group(KEY) == {}, "it was deleted meanwhile"
 
     played(scenario)
 
@@ -250,12 +255,12 @@ def test_an_answer_to_a_write_is_seen_at_once_unless_the_watch_was_quicker() -> 
 @pytest.mark.parametrize(("version", "kept"), [(19, True), (20, False), (21, False)])
 def test_a_deletion_counts_unless_a_younger_object_stands_there(version: int, kept: bool) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.informer.see(at(20))
+        scene.informer.upsert(at(20))
         scene.changed.clear()
-        scene.informer.lose(at(version))
-        assert bool(scene.informer.of(KEY)) is kept
+        scene.informer.remove(at(version))
+        assert bool(scene.informer.group(KEY)) is kept
         assert scene.changed == ([] if kept else [KEY])
-        scene.informer.lose(at(99, name="never-seen"))
+        scene.informer.remove(at(99, name="never-seen"))
         assert len(scene.changed) <= 1
 
     played(scenario)
@@ -270,17 +275,17 @@ def test_an_api_server_that_is_away_is_asked_less_and_less_often_and_nothing_is_
             scene.server.failures["watch", "ConfigMap"] = UNREACHABLE
             scene.server.end_watches(UNREACHABLE)
             await asyncio.sleep(120)
-            assert scene.informer.of(KEY) == {"one": "a"}
-            assert scene.server.asked["watch", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
+            assert scene.informer.group(KEY) == {"one": "a"}
+            assert scene.server.requests["watch", "ConfigMap"] < 120 / MAX_BACKOFF_SECONDS + 8
             del scene.server.failures["watch", "ConfigMap"]
             scene.server.put(CONFIG_MAP, child(data="b"))
-            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
-            assert scene.informer.of(KEY) == {"one": "b"}
+            await asyncio.sleep(MAX_BACKOFF_SECONDS + 0.1)
+            assert scene.informer.group(KEY) == {"one": "b"}
             caplog.clear()
             scene.server.end_watches(UNREACHABLE)
             await asyncio.sleep(0.1)
-            assert [getattr(record, "retry_seconds", None) for record in caplog.records] == [FIRST_PAUSE_SECONDS]
-        assert scene.server.asked["list", "ConfigMap"] == 1
+            assert [getattr(record, "retry_seconds", None) for record in caplog.records] == [INITIAL_BACKOFF_SECONDS]
+        assert scene.server.requests["list", "ConfigMap"] == 1
 
     played(scenario)
 
@@ -290,8 +295,8 @@ def test_a_watch_that_ends_with_an_error_may_miss_something_and_all_is_listed_ag
     async def scenario(scene: Scene) -> None:
         async with scene.running():
             scene.server.end_watches(ApiError(status, "Odd", "WATCH", "odd"))
-            await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
-            assert scene.server.asked["list", "ConfigMap"] == 2
+            await asyncio.sleep(INITIAL_BACKOFF_SECONDS + 0.1)
+            assert scene.server.requests["list", "ConfigMap"] == 2
 
     played(scenario)
 
@@ -305,13 +310,13 @@ def test_a_watch_that_is_refused_for_now_goes_on_later_where_it_stood(status: in
             scene.server.failures["watch", "ConfigMap"] = ApiError(status, "Busy", "WATCH", "not now")
             scene.server.end_watches(ApiError(min(status, 429), "Busy", "WATCH", "slow down"))
             await asyncio.sleep(120)
-            assert 4 < scene.server.asked["watch", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
+            assert 4 < scene.server.requests["watch", "ConfigMap"] < 120 / MAX_BACKOFF_SECONDS + 8
             scene.server.put(CONFIG_MAP, child("meanwhile"))
             scene.server.failures.clear()
-            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
-            assert scene.server.watched_from[-1] == stood
-            assert set(scene.informer.of(KEY)) == {"one", "meanwhile"}
-        assert scene.server.asked["list", "ConfigMap"] == 1
+            await asyncio.sleep(MAX_BACKOFF_SECONDS + 0.1)
+            assert scene.server.watch_versions[-1] == stood
+            assert set(scene.informer.group(KEY)) == {"one", "meanwhile"}
+        assert scene.server.requests["list", "ConfigMap"] == 1
 
     played(scenario)
 
@@ -324,11 +329,11 @@ def test_a_watch_that_is_refused_for_what_it_asks_begins_with_a_list(status: int
             scene.server.end_watches(UNREACHABLE)
             await asyncio.sleep(60)
             scene.server.failures.clear()
-            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
-            assert scene.server.asked["list", "ConfigMap"] > 1
+            await asyncio.sleep(MAX_BACKOFF_SECONDS + 0.1)
+            assert scene.server.requests["list", "ConfigMap"] > 1
             scene.server.put(CONFIG_MAP, child())
             await asyncio.sleep(0.1)
-            assert scene.informer.of(KEY) == {"one": "a"}
+            assert scene.informer.group(KEY) == {"one": "a"}
 
     played(scenario)
 
@@ -339,10 +344,10 @@ def test_watches_that_something_in_between_cuts_are_heard_when_they_are_accepted
             for _ in range(8):
                 await asyncio.sleep(50)  # no bookmark comes in so short a time
                 scene.server.end_watches(UNREACHABLE)
-                await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.1)
-                assert scene.informer.heard is not None
-                assert asyncio.get_running_loop().time() - scene.informer.heard < 1, "and the pause does not grow"
-        assert scene.server.asked["list", "ConfigMap"] == 1
+                await asyncio.sleep(INITIAL_BACKOFF_SECONDS + 0.1)
+                assert scene.informer.last_contact is not None
+                assert asyncio.get_running_loop().time() - scene.informer.last_contact < 1, "the backoff stays"
+        assert scene.server.requests["list", "ConfigMap"] == 1
 
     played(scenario)
 
@@ -357,12 +362,12 @@ def test_watches_that_end_at_once_are_opened_less_and_less_often(caplog: pytest.
             ending: list[asyncio.TimerHandle] = []
             end()
             await asyncio.sleep(120)
-            assert scene.server.asked["watch", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
+            assert scene.server.requests["watch", "ConfigMap"] < 120 / MAX_BACKOFF_SECONDS + 8
             ending[-1].cancel()
             scene.server.put(CONFIG_MAP, child())
-            await asyncio.sleep(LONGEST_PAUSE_SECONDS + 0.1)
-            assert scene.informer.of(KEY) == {"one": "a"}
-        assert scene.server.asked["list", "ConfigMap"] == 1
+            await asyncio.sleep(MAX_BACKOFF_SECONDS + 0.1)
+            assert scene.informer.group(KEY) == {"one": "a"}
+        assert scene.server.requests["list", "ConfigMap"] == 1
 
     played(scenario)
     assert {getattr(record, "error", "") for record in caplog.records} == {"ended at once"}
@@ -379,17 +384,17 @@ def test_watches_that_bring_something_and_end_at_once_are_not_opened_all_the_tim
             ending: list[asyncio.TimerHandle] = []
             end()
             await asyncio.sleep(60)
-            assert scene.server.asked["watch", "ConfigMap"] < 60 / FIRST_PAUSE_SECONDS + 4
+            assert scene.server.requests["watch", "ConfigMap"] < 60 / INITIAL_BACKOFF_SECONDS + 4
             ending[-1].cancel()
 
     played(scenario)
 
 
-class SlowList(Memory):
+class SlowList(FakeApiServer):
     """Its lists are half a second old when they arrive."""
 
-    async def list_at(self, *args: Any, **shape: Any) -> tuple[Documents, str]:
-        found = await super().list_at(*args, **shape)
+    async def list_with_version(self, *args: Any, **shape: Any) -> tuple[Documents, str]:
+        found = await super().list_with_version(*args, **shape)
         await asyncio.sleep(0.5)
         return found
 
@@ -403,11 +408,11 @@ def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
             scene.server.end_watches(TOO_OLD)
             scene.server.remove(CONFIG_MAP, "shop", "gone")
             await asyncio.sleep(0.2)
-            scene.informer.answered(scene.server.put(CONFIG_MAP, child("made")))
-            scene.informer.answered(scene.server.put(CONFIG_MAP, child("made-and-gone")))
+            scene.informer.observe_write(scene.server.put(CONFIG_MAP, child("made")))
+            scene.informer.observe_write(scene.server.put(CONFIG_MAP, child("made-and-gone")))
             scene.server.remove(CONFIG_MAP, "shop", "made-and-gone")
             await asyncio.sleep(1)
-            assert scene.informer.of(KEY) == {"made": "a"}
+            assert scene.informer.group(KEY) == {"made": "a"}
             assert scene.changed == [KEY] * 4, "two made, two gone, and nothing twice"
 
     played(scenario)
@@ -419,7 +424,7 @@ def test_versions_that_are_always_too_old_are_not_listed_all_the_time() -> None:
             scene.server.failures["watch", "ConfigMap"] = TOO_OLD
             scene.server.end_watches()
             await asyncio.sleep(120)
-            assert scene.server.asked["list", "ConfigMap"] < 120 / LONGEST_PAUSE_SECONDS + 8
+            assert scene.server.requests["list", "ConfigMap"] < 120 / MAX_BACKOFF_SECONDS + 8
 
     played(scenario)
 
@@ -429,13 +434,13 @@ def test_nothing_is_listed_before_everything_is() -> None:
         scene.server.put(CONFIG_MAP, child())
         scene.server.failures["list", "ConfigMap"] = UNREACHABLE
         running = asyncio.create_task(scene.informer.run())
-        waiting = asyncio.create_task(scene.informer.wait_listed())
+        waiting = asyncio.create_task(scene.informer.wait_synced())
         await asyncio.sleep(60)
         assert not waiting.done()
-        assert scene.informer.heard is None
+        assert scene.informer.last_contact is None
         scene.server.failures.clear()
-        await asyncio.wait_for(waiting, LONGEST_PAUSE_SECONDS + 1)
-        assert scene.informer.of(KEY) == {"one": "a"}
+        await asyncio.wait_for(waiting, MAX_BACKOFF_SECONDS + 1)
+        assert scene.informer.group(KEY) == {"one": "a"}
         running.cancel()
         await asyncio.wait([running])
 
@@ -465,7 +470,7 @@ def do(scene: Scene, step: tuple[Any, ...]) -> None:
             scene.server.remove(CONFIG_MAP, "shop", name)
         case ("write", name, seconds):  # the controller's own; its answer may come late
             answer = scene.server.put(CONFIG_MAP, child(name, data="w"))
-            asyncio.get_running_loop().call_later(seconds, scene.informer.answered, answer)
+            asyncio.get_running_loop().call_later(seconds, scene.informer.observe_write, answer)
         case ("end", error):
             scene.server.end_watches(error)
         case ("compact",):
@@ -481,13 +486,13 @@ def test_whatever_happens_in_the_end_it_knows_what_is_there_and_who_is_concerned
             for step in happenings:
                 do(scene, step)
                 await asyncio.sleep(step[1] if step[0] == "wait" else 0.002)
-            seen = {key: dict(scene.informer.of(key)) for key in (KEY, OTHER, SHARED)}
+            seen = {key: dict(scene.informer.group(key)) for key in (KEY, OTHER, SHARED)}
             scene.changed.clear()
-            await asyncio.sleep(2 * LONGEST_PAUSE_SECONDS)
-            there, _ = await scene.server.list_at(CONFIG_MAP, "shop", MANAGED_SELECTOR)
+            await asyncio.sleep(2 * MAX_BACKOFF_SECONDS)
+            there, _ = await scene.server.list_with_version(CONFIG_MAP, "shop", MANAGED_SELECTOR)
             for key in (KEY, OTHER, SHARED):
                 own = [one for one in there if one["metadata"]["labels"].get(AGENT_LABEL, "") == key.name]
-                known = scene.informer.of(key)
+                known = scene.informer.group(key)
                 assert known == {one["metadata"]["name"]: text(one) for one in own}
                 assert known == seen[key] or key in scene.changed
 

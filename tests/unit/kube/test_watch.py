@@ -48,7 +48,7 @@ async def followed(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
     watched = Watched()
     async with served(answer) as api:
         try:
-            async for event in api.watch(POD, None, "5", opened=watched.opened):
+            async for event in api.watch(POD, None, "5", on_open=watched.opened):
                 watched.events.append(event)
         except ApiError as error:
             return watched, error

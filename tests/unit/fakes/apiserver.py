@@ -1,4 +1,4 @@
-"""An API server in memory, as far as the controller uses one: versions, generations, selectors, watches, failures."""
+"""An API server in memory: versions, generations, selectors, watches, failures."""
 
 import asyncio
 import copy
@@ -9,19 +9,18 @@ from typing import Any
 
 from kubernetes.aio import client as kubernetes
 
-from controller.desired.identity import FIELD_MANAGER
 from kube.client import ApiError, Document, Documents, KubeClient, WatchEvent
 from kube.kinds import Kind
 
-ANSWER_SECONDS = 0.01
-"""How long every answer takes, by the event loop's clock."""
+RESPONSE_SECONDS = 0.01
+"""Duration of every request, by the event loop's clock."""
 UNREACHABLE = ApiError(0, "Unreachable", "GET /api", "connection refused")
 TOO_OLD = ApiError(410, "Expired", "WATCH /api", "too old resource version")
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One change of one object; neither before nor after: a bookmark."""
+class Change:
+    """One change of one object; with neither `before` nor `after` a bookmark."""
 
     kind: Kind
     version: int
@@ -29,77 +28,79 @@ class Happening:
     after: Document | None = None
 
 
-class Memory(KubeClient):
-    """Holds objects, and tells those who watch."""
+class FakeApiServer(KubeClient):
+    """A `KubeClient` whose objects are in memory; its watches report every change."""
 
-    def __init__(self) -> None:
-        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")), FIELD_MANAGER)
-        self.written: list[tuple[str, str, Any]] = []
-        """Verb, kind and document (of a deletion the name) of every write of the controller."""
-        self.asked: Counter[tuple[str, str]] = Counter()
-        """Requests by verb and kind."""
+    def __init__(self, field_manager: str = "test") -> None:
+        super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")), field_manager)
+        self.writes: list[tuple[str, str, Any]] = []
+        """Verb, kind and document (of a deletion the name) of every write through the client."""
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """Number of requests by verb and kind."""
         self.failures: dict[tuple[str, str], ApiError] = {}
-        """What requests of this verb and kind fail with."""
-        self.watched_from: list[str] = []
+        """The error that requests of a verb and kind fail with."""
+        self.watch_versions: list[str] = []
+        """The resource version that each watch started from."""
         self.version = 100
+        """The latest resource version."""
         self._objects: dict[tuple[Kind, str, str], Document] = {}
-        self._history: list[Happening] = []
+        self._history: list[Change] = []
         self._oldest = 0
         self._ended = 0
         self._ended_with: ApiError | None = None
         self._news = asyncio.Event()
 
     def put(self, kind: Kind, document: Document) -> Document:
-        """Somebody writes an object: its fields are those given, as a whole; others stay."""
+        """Create or update an object as another client would: replaces the given top-level fields, leaves the rest."""
         metadata = document["metadata"]
         before = self._objects.get((kind, metadata["namespace"], metadata["name"]), {"metadata": {}})
         return self._store(kind, copy.deepcopy(before | document | {"metadata": before["metadata"] | metadata}))
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
-        """Somebody deletes an object."""
+        """Delete an object as another client would."""
         before = self._objects.pop((kind, namespace, name))
-        self._tell(kind, before, None)
+        self._record(kind, before, None)
 
     def bookmark(self, kind: Kind) -> None:
-        """The watches of a kind hear how far they have come."""
-        self._tell(kind, None, None)
+        """Send a bookmark to the watches of a kind."""
+        self._record(kind, None, None)
 
     def end_watches(self, error: ApiError | None = None) -> None:
-        """All watches end, or break."""
+        """End all watches, with the error if there is one."""
         self._ended, self._ended_with = self._ended + 1, error
         self._wake()
 
     def compact(self) -> None:
-        """Forget what has happened: a watch from an older version is refused."""
+        """Drop the history: a watch from an older version fails with 410."""
         self._history.clear()
         self._oldest = self.version
 
     def find(self, kind: Kind, namespace: str, name: str) -> Document | None:
-        """An object as it is."""
+        """A copy of an object; None when it does not exist."""
         return copy.deepcopy(self._objects.get((kind, namespace, name)))
 
-    def of(self, kind: Kind) -> list[Any]:
-        """What the controller wrote of a kind."""
-        return [document for _, written, document in self.written if written == kind.kind]
+    def written(self, kind: Kind) -> list[Any]:
+        """The documents of a kind that were written through the client."""
+        return [document for _, written, document in self.writes if written == kind.kind]
 
     def names(self, kind: Kind) -> set[str]:
-        """What there is of a kind."""
+        """The names of all objects of a kind."""
         return {name for there, _, name in self._objects if there == kind}
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
-        await self._answer("get", kind)
+        await self._respond("get", kind)
         return self.find(kind, namespace, name)
 
     async def list(
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
     ) -> list[Document]:
-        items, _ = await self.list_at(kind, namespace, selector, metadata_only=metadata_only)
+        items, _ = await self.list_with_version(kind, namespace, selector, metadata_only=metadata_only)
         return items
 
-    async def list_at(
+    async def list_with_version(
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
     ) -> tuple[Documents, str]:
-        await self._answer("list", kind)
+        await self._respond("list", kind)
         items = [
             _shaped(document, metadata_only)
             for (there, _, _), document in self._objects.items()
@@ -115,13 +116,13 @@ class Memory(KubeClient):
         selector: str = "",
         *,
         metadata_only: bool = False,
-        opened: Callable[[], None] = lambda: None,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[WatchEvent]:
-        await self._answer("watch", kind)
-        self.watched_from.append(version)
+        await self._respond("watch", kind)
+        self.watch_versions.append(version)
         if int(version) < self._oldest:
             raise TOO_OLD
-        opened()
+        on_open()
         at, ended = int(version), self._ended
         while True:
             news = self._news
@@ -129,45 +130,45 @@ class Memory(KubeClient):
                 if self._ended_with is not None:
                     raise self._ended_with
                 return
-            for happening in [one for one in self._history if one.version > at]:
-                at = happening.version
-                event = _event(happening, namespace, selector) if happening.kind == kind else None
+            for change in [one for one in self._history if one.version > at]:
+                at = change.version
+                event = _event(change, namespace, selector) if change.kind == kind else None
                 if event is not None:
                     yield event[0], _shaped(event[1], metadata_only)
             await news.wait()
 
     async def apply(self, kind: Kind, document: Document, subresource: str | None = None) -> Document:
-        await self._answer("apply", kind, document)
+        await self._respond("apply", kind, document)
         metadata = document["metadata"]
         before = self._objects.get((kind, metadata["namespace"], metadata["name"]))
         if before is None and subresource is not None:
             raise ApiError(404, "NotFound", "PATCH", "there is none")
-        managed = {"metadata": {"managedFields": [{"manager": FIELD_MANAGER}]}}
+        managed = {"metadata": {"managedFields": [{"manager": self._field_manager}]}}
         return self._store(kind, _merged(_merged(before or {}, document), managed))
 
-    async def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
-        await self._answer("merge", kind, patch)
+    async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        await self._respond("merge", kind, patch)
         before = self._objects.get((kind, namespace, name))
         if before is None:
             raise ApiError(404, "NotFound", "PATCH", "there is none")
         return self._store(kind, _merged(before, patch))
 
     async def create(self, kind: Kind, namespace: str | None, document: Document) -> Document:
-        await self._answer("create", kind, document)
+        await self._respond("create", kind, document)
         return document
 
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        await self._answer("delete", kind, name)
+        await self._respond("delete", kind, name)
         if (kind, namespace, name) in self._objects:
             self.remove(kind, namespace, name)
 
-    async def _answer(self, verb: str, kind: Kind, written: Document | str | None = None) -> None:
-        self.asked[verb, kind.kind] += 1
-        await asyncio.sleep(ANSWER_SECONDS)
+    async def _respond(self, verb: str, kind: Kind, written: Document | str | None = None) -> None:
+        self.requests[verb, kind.kind] += 1
+        await asyncio.sleep(RESPONSE_SECONDS)
         if (verb, kind.kind) in self.failures:
             raise self.failures[verb, kind.kind]
         if written is not None:
-            self.written.append((verb, kind.kind, copy.deepcopy(written)))
+            self.writes.append((verb, kind.kind, copy.deepcopy(written)))
 
     def _store(self, kind: Kind, document: Document) -> Document:
         metadata = document["metadata"]
@@ -180,14 +181,14 @@ class Memory(KubeClient):
             other = before is None or before["spec"] != document["spec"]
             metadata["generation"] = metadata.get("generation", 0) + other
         self._objects[identity] = document
-        self._tell(kind, before, document)
+        self._record(kind, before, document)
         return copy.deepcopy(document)
 
-    def _tell(self, kind: Kind, before: Document | None, after: Document | None) -> None:
+    def _record(self, kind: Kind, before: Document | None, after: Document | None) -> None:
         self.version += 1
         if after is not None:
             after["metadata"]["resourceVersion"] = str(self.version)
-        self._history.append(Happening(kind, self.version, copy.deepcopy(before), copy.deepcopy(after)))
+        self._history.append(Change(kind, self.version, copy.deepcopy(before), copy.deepcopy(after)))
         self._wake()
 
     def _wake(self) -> None:
@@ -195,9 +196,9 @@ class Memory(KubeClient):
         self._news = asyncio.Event()
 
 
-def _event(happening: Happening, namespace: str | None, selector: str) -> WatchEvent | None:
-    """What a watch tells of it."""
-    before, after, version = happening.before, happening.after, {"resourceVersion": str(happening.version)}
+def _event(change: Change, namespace: str | None, selector: str) -> WatchEvent | None:
+    """The event that a watch of this selection gets for a change; None: none."""
+    before, after, version = change.before, change.after, {"resourceVersion": str(change.version)}
     if before is None and after is None:
         return "BOOKMARK", {"metadata": version}
     was = before is not None and _selected(before, namespace, selector)
@@ -217,7 +218,7 @@ def _shaped(document: Document, metadata_only: bool) -> Document:
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
-    """Objects field by field, null removes one; lists and values as a whole."""
+    """A JSON merge: objects field by field, null removes a field, lists and values are replaced."""
     merged = {field: value for field, value in old.items() if field not in new}
     for field, value in new.items():
         if isinstance(value, Mapping):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kube.retries import REPEATS, pause
+from kube.retries import MAX_RETRIES, retry_delay
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from kube.retries import REPEATS, pause
     [
         pytest.param("GET", 500, "", 0, 0.2, id="a server's fault is gone soon"),
         pytest.param("PATCH", 503, "", 2, 0.8, id="or a little later"),
-        pytest.param("GET", 500, "", REPEATS, None, id="but not for ever"),
+        pytest.param("GET", 500, "", MAX_RETRIES, None, id="but not for ever"),
         pytest.param("POST", 500, "", 0, None, id="what may have been done is not done twice"),
         pytest.param("POST", 429, "1", 0, 1.0, id="what was refused was not done"),
         pytest.param("GET", 429, "", 0, 0.2, id="too many requests, without a word on when to come again"),
@@ -23,4 +23,4 @@ from kube.retries import REPEATS, pause
 def test_a_request_is_repeated(
     method: str, status: int, retry_after: str, repeated: int, expected: float | None
 ) -> None:
-    assert pause(method, status, retry_after, repeated) == expected
+    assert retry_delay(method, status, retry_after, repeated) == expected
