@@ -1,4 +1,4 @@
-"""Who may call an agent: holders of an API key, and for Public agents the pages of allowed origins."""
+"""Access control: API keys for every agent, and allowed origins with a rate limit for Public agents."""
 
 import hashlib
 import hmac
@@ -18,9 +18,9 @@ from gateway.errors import ErrorReason, RequestError
 
 MIN_API_KEY_LENGTH = 16
 KEY_RELOAD_SECONDS = 1.0
-"""How long a changed key file may go unnoticed."""
+"""Interval between two checks for changed key files."""
 MAX_ADDRESSES = 10_000
-"""Addresses remembered by the rate limit; the longest unseen are forgotten first."""
+"""Number of addresses that the rate limit tracks; it evicts the least recently used."""
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{16,128}")
 
 logger = logging.getLogger(__name__)
@@ -28,23 +28,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks, as far as it matters."""
+    """The authorized sender of a request."""
 
     scope: str
-    """Whose idempotency keys these are: ``key/<id>`` or ``public``."""
+    """Namespace of the client's idempotency keys: ``key/<id>`` or ``public``."""
 
 
 class ApiKeys:
-    """API keys from a folder: one file a key, named by the key's id. Only their hashes are kept."""
+    """API keys from a folder with one file for each key; the file name is the key's id. Only hashes stay in memory."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._hashes: dict[str, bytes] = {}
-        self._signature: object = None
+        self._loaded_files: object = None
         self._checked_at = float("-inf")
 
     def identify(self, key: str) -> str | None:
-        """The id of a key; every known one is compared, each in constant time."""
+        """Return the id of a valid key, or None. Compares with every known key, each in constant time."""
         self._reload()
         digest = hashlib.sha256(key.encode()).digest()
         found = [key_id for key_id, known in self._hashes.items() if hmac.compare_digest(known, digest)]
@@ -55,23 +55,24 @@ class ApiKeys:
             return
         self._checked_at = time.monotonic()
         try:
-            # A mounted Secret shows its keys as links into a folder `..data`, which is replaced as a whole.
+            # The keys of a mounted Secret are links into the folder `..data`, which the kubelet replaces as a whole.
             files = sorted(path for path in self._folder.iterdir() if not path.name.startswith(".") and path.is_file())
-            signature = [(path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in files]
-            if signature == self._signature:
+            current_files = [(path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in files]
+            if current_files == self._loaded_files:
                 return
-            self._hashes = dict(filter(None, (_hashed(path) for path in files)))
+            self._hashes = dict(filter(None, (_read_key(path) for path in files)))
         except OSError as error:
-            logger.error("API keys unreadable, those read before stay valid", extra={"error": type(error).__name__})
+            logger.error("could not read API keys, keeping the previous ones", extra={"error": type(error).__name__})
             return
-        self._signature = signature
-        logger.info("API keys read", extra={"ids": sorted(self._hashes)})
+        self._loaded_files = current_files
+        logger.info("API keys loaded", extra={"key_ids": sorted(self._hashes)})
 
 
-def _hashed(path: Path) -> tuple[str, bytes] | None:
+def _read_key(path: Path) -> tuple[str, bytes] | None:
+    """Return the id and the hash of the key in a file; None when the key is too short."""
     key = path.read_text(errors="replace").strip()
     if len(key) < MIN_API_KEY_LENGTH:
-        logger.error("API key ignored, it is too short", extra={"id": path.name, "shortest": MIN_API_KEY_LENGTH})
+        logger.error("API key ignored, it is too short", extra={"key_id": path.name, "min_length": MIN_API_KEY_LENGTH})
         return None
     return path.name, hashlib.sha256(key.encode()).digest()
 
@@ -85,7 +86,7 @@ class RateLimit:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take_token(self, address: str, now: float) -> float:
-        """Take one token; 0 when there was one, otherwise the seconds until there is."""
+        """Take one token. Return 0, or without a token the seconds until one is available."""
         tokens, at = self._buckets.pop(address, (self._burst, now))
         tokens = min(self._burst, tokens + (now - at) * self._rate)
         allowed = tokens >= 1
@@ -96,7 +97,7 @@ class RateLimit:
 
 
 class Access:
-    """Decides whether a request may call an agent."""
+    """Decides whether the sender of a request may call an agent."""
 
     def __init__(self, keys: ApiKeys, limit: RateLimit, proxy_hops: int) -> None:
         self._keys = keys
@@ -104,24 +105,24 @@ class Access:
         self._proxy_hops = proxy_hops
 
     def check(self, agent: Agent, headers: Headers, peer: str) -> Client:
-        """Who asks.
+        """Return the client that sent a request.
 
         Raises:
-            RequestError: 401, 403 or 429.
+            RequestError: 401, 403 or 429; the client may not call the agent now.
         """
         if "authorization" in headers:
             key_id = self._keys.identify(bearer_token(headers))
             if key_id is None:
-                message = "The API key is not valid: send `Authorization: Bearer <key>` with a key of this gateway."
+                message = "The API key is not valid. Send `Authorization: Bearer <key>` with a key of this gateway."
                 raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
             return Client(f"key/{key_id}")
         if agent.spec.dispatch.access is DispatchAccess.AUTHENTICATED:
-            message = f"The agent {agent.name} needs an API key: send `Authorization: Bearer <key>`."
+            message = f"Calls to the agent {agent.name} require an API key. Send `Authorization: Bearer <key>`."
             raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
         self._check_origin(agent, headers)
         wait = self._limit.take_token(client_address(headers, peer, self._proxy_hops), time.monotonic())
         if wait:
-            message = "Too many calls from this address: try again later."
+            message = "This address has opened too many calls. Try again after the seconds in Retry-After."
             raise RequestError(429, ErrorReason.RATE_LIMITED, message, retry_after_seconds=int(wait) + 1)
         return Client("public")
 
@@ -130,22 +131,22 @@ class Access:
         if origin and (is_own_origin(origin, headers.get("host", "")) or origin in agent.spec.dispatch.allowed_origins):
             return
         message = (
-            f"Pages of {origin} may not call the agent {agent.name}: add this origin to spec.dispatch.allowedOrigins."
+            f"Pages from {origin} may not call the agent {agent.name}. Add the origin to spec.dispatch.allowedOrigins."
             if origin
-            else f"Only pages may call the agent {agent.name} without an API key, and they send the header Origin: "
-            "send `Authorization: Bearer <key>`."
+            else f"The request has no Origin header, so it did not come from a browser page. To call the agent "
+            f"{agent.name} from a back end, send `Authorization: Bearer <key>`."
         )
         raise RequestError(403, ErrorReason.ORIGIN_NOT_ALLOWED, message)
 
 
 def bearer_token(headers: Mapping[str, str]) -> str:
-    """The token of an Authorization header; empty when there is none."""
+    """Return the bearer token of the Authorization header; empty without one."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def is_own_origin(origin: str, host: str) -> bool:
-    """Whether an origin is the address this very request was sent to."""
+    """Return whether an origin is the host that the request was sent to, so that the page is the gateway's own."""
     try:
         parts = urlsplit(origin)
         default = {"http": 80, "https": 443}.get(parts.scheme)
@@ -159,10 +160,10 @@ def is_own_origin(origin: str, host: str) -> bool:
 
 
 def client_address(headers: Headers, peer: str, proxy_hops: int) -> str:
-    """The caller's address: the entry that the outermost trusted proxy appended, or the peer's own.
+    """Return the client's address: the entry that the outermost trusted proxy appended, or the peer's address.
 
-    Some proxies append to the header's line, others add a line of their own behind it: all lines are one list, in their
-    order (RFC 9110, 5.3).
+    Some proxies append to the header line, others add another line. All lines together form one list, in their order
+    (RFC 9110, 5.3).
     """
     if proxy_hops == 0:
         return peer
@@ -172,13 +173,13 @@ def client_address(headers: Headers, peer: str, proxy_hops: int) -> str:
 
 
 def idempotency_key(headers: Mapping[str, str]) -> str | None:
-    """The Idempotency-Key of a request.
+    """Return the Idempotency-Key of a request, or None.
 
     Raises:
-        RequestError: 400, it is too short to be unguessable, too long, or not printable.
+        RequestError: 400, the key is too short to be unguessable, too long, or has characters that are not visible.
     """
     key = headers.get("idempotency-key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
-        message = "Idempotency-Key has to be 16 to 128 visible ASCII characters: a UUID is right."
+        message = "The Idempotency-Key is not valid. Send 16 to 128 visible ASCII characters, for example a UUID."
         raise RequestError(400, ErrorReason.INVALID_REQUEST, message)
     return key

@@ -38,7 +38,7 @@ class InvalidAgent:
 
     namespace: str
     name: str
-    problem: str
+    error: str
 
     @property
     def key(self) -> str:

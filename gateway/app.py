@@ -1,4 +1,4 @@
-"""Assembles the web application: routes, errors as JSON, and the headers that let other origins' pages in."""
+"""The web application: routes, errors as JSON, and CORS."""
 
 import logging
 from collections.abc import Iterable
@@ -19,25 +19,37 @@ from gateway.routes import router
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"
 _PREFLIGHT_SECONDS = "600"
 
+_DESCRIPTION = """\
+Opens calls to AvatarAgents. Every error is `{"error": {"reason", "message", "field"}}`: the reason is constant, the \
+message says what happened and what to do, and `field` names the wrong field or parameter. Errors with status 429 or \
+503 have the header Retry-After.
+"""
+
 logger = logging.getLogger(__name__)
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """The application around the parts of a gateway."""
-    app = FastAPI(title="Avatar agent gateway", version="v1", docs_url=None, redoc_url=None)
+    """Create the web application of a gateway."""
+    app = FastAPI(
+        title="Avatar agent gateway",
+        version="v1",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.gateway = gateway
     app.include_router(router)
     app.add_middleware(CrossOrigin, agents=gateway.agents)
 
-    async def refused(request: Request, error: Exception) -> Response:
-        problem = _as_request_error(error)
-        gateway.metrics.requests_refused.labels(problem.reason.value).inc()
-        if problem.status >= 500:
-            logger.warning("request failed", extra={"path": request.url.path, "reason": problem.reason.value})
-        return JSONResponse(problem.document(), problem.status, headers=problem.headers())
+    async def answer_error(request: Request, exception: Exception) -> Response:
+        error = _as_request_error(exception)
+        gateway.metrics.requests_refused.labels(error.reason.value).inc()
+        if error.status >= 500:
+            logger.warning("request failed", extra={"path": request.url.path, "reason": error.reason.value})
+        return JSONResponse(error.document(), error.status, headers=error.headers())
 
     for kind in (RequestError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, refused)
+        app.add_exception_handler(kind, answer_error)
     return app
 
 
@@ -47,18 +59,21 @@ def _as_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
-        return RequestError(400, ErrorReason.INVALID_REQUEST, f"{field} is wrong: {first['msg']}.", field=field)
+        message = f"The parameter {field} is not valid: {first['msg']}."
+        return RequestError(400, ErrorReason.INVALID_REQUEST, message, field=field)
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return RequestError(405, ErrorReason.METHOD_NOT_ALLOWED, "This method is not served here.")
+        message = "This path does not support the method. See /openapi.json for the methods."
+        return RequestError(405, ErrorReason.METHOD_NOT_ALLOWED, message)
     if isinstance(error, HTTPException) and error.status_code < 500:
-        return RequestError(error.status_code, ErrorReason.NOT_FOUND, "There is nothing here; see /openapi.json.")
-    return RequestError(500, ErrorReason.INTERNAL, "The gateway made a mistake; its log says which.")
+        message = "This path does not exist. See /openapi.json for the paths."
+        return RequestError(error.status_code, ErrorReason.NOT_FOUND, message)
+    return RequestError(500, ErrorReason.INTERNAL, "Internal error. See the gateway log.")
 
 
 class CrossOrigin:
-    """CORS by exact origin: each origin that a Public agent allows is named in answers to itself, and no other.
+    """CORS by exact origin. A response names the request's origin if a Public agent allows it, and no other origin.
 
-    Whether an origin may call a certain agent is decided by `gateway.access`, not here.
+    `gateway.access`, not this class, decides whether an origin may call one agent.
     """
 
     def __init__(self, app: ASGIApp, agents: AgentDirectory) -> None:
@@ -97,7 +112,7 @@ def _preflight() -> Response:
 
 
 def allowed_origins(agents: AgentDirectory) -> Iterable[str]:
-    """Origins that any Public agent allows."""
+    """Return the origins that at least one Public agent allows."""
     return {
         origin
         for agent in agents.all()

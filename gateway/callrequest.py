@@ -1,4 +1,4 @@
-"""The body of ``POST /v1/calls``: bounded, strict, and free of anything that could configure a room."""
+"""The body of ``POST /v1/calls``: bounded, strictly typed, and without any field that could configure a room."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ from gateway.errors import ErrorReason, RequestError
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_METADATA_BYTES = 1536
-"""With it everything else that the worker is told stays below the 4 KiB that it reads."""
+"""Keeps the whole dispatch metadata below the 4 KiB that a worker reads."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=64)]
 _Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 _Capability = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 _Value = Annotated[str, Field(max_length=256)] | bool | int | float
 _INTEGER_BOUND = 2**53
-"""JSON numbers beyond it do not survive every reader."""
+"""Many JSON readers round larger integers."""
 
 
 class AgentRef(Model):
@@ -33,26 +33,32 @@ class AgentRef(Model):
 
 
 class CallRequest(Model):
-    """What a caller may say about a call. It is data for the agent, never part of its instructions."""
+    """A request for a call. Its fields are data for the agent, never part of the agent's instructions."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=False, strict=True, allow_inf_nan=False, hide_input_in_errors=True
     )
 
-    agent: _Name | AgentRef = Field(description="Name of the AvatarAgent, in the gateway's namespace or with its own.")
+    agent: _Name | AgentRef = Field(
+        description="The AvatarAgent: its name in the gateway's default namespace, or both."
+    )
     name: str = Field(min_length=1, max_length=64, description="The caller's name, as shown in the room.")
     language: str | None = Field(
         default=None,
         max_length=35,
         pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
-        description="Language the caller prefers, BCP 47; the agent's own without it.",
+        description="The caller's preferred language, as a BCP 47 tag; the default is the agent's language.",
     )
-    user_id: str | None = Field(default=None, min_length=1, max_length=128, description="Your own id of the caller.")
+    user_id: str | None = Field(
+        default=None, min_length=1, max_length=128, description="The caller's id in your system."
+    )
     capabilities: list[_Capability] = Field(
-        default_factory=list, max_length=16, description="What the caller's page can do, for the agent to know."
+        default_factory=list, max_length=16, description="Features of the caller's client, such as video or captions."
     )
     metadata: dict[_Text, _Value] = Field(
-        default_factory=dict, max_length=16, description="Flat facts for the agent: text, numbers, true or false."
+        default_factory=dict,
+        max_length=16,
+        description="Facts about the call for the agent, by name: text, numbers or booleans.",
     )
 
     @field_validator("name")
@@ -60,7 +66,7 @@ class CallRequest(Model):
     def _printable(cls, value: str) -> str:
         value = " ".join(value.split())
         if not value or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-            raise ValueError("write a name of visible characters")
+            raise ValueError("use at least one visible character, and no control characters")
         return value
 
     @field_validator("metadata")
@@ -68,18 +74,18 @@ class CallRequest(Model):
     def _exact(cls, values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items():
             if isinstance(value, int) and abs(value) > _INTEGER_BOUND:
-                raise ValueError(f"{key} is too large for a number: write it as text")
+                raise ValueError(f"{key} is larger than 2^53; send it as text")
         if len(json.dumps(values, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
-            raise ValueError(f"it is larger than {MAX_METADATA_BYTES} bytes: send less")
+            raise ValueError(f"the metadata is larger than {MAX_METADATA_BYTES} bytes; send less")
         return values
 
     def digest(self) -> str:
-        """Equal for equal requests: a repeated idempotency key must come with the same one."""
+        """Return a hash that is equal for equal requests. Requests with one idempotency key must have the same hash."""
         document = json.dumps(self.model_dump(by_alias=True), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()[:32]
 
     def dispatch_metadata(self, call_id: str, identity: str, default_language: str) -> str:
-        """What the agent is told about the call, as JSON."""
+        """Return the dispatch metadata of the call, as JSON."""
         facts = CallMetadata(
             call_id=call_id,
             caller_identity=identity,
@@ -92,27 +98,37 @@ class CallRequest(Model):
 
 
 def parse_request(body: bytes) -> CallRequest:
-    """The request in a body.
+    """Parse the body of a request for a call.
 
     Raises:
-        RequestError: 400 with the field and what to write.
+        RequestError: 400; the message names the field and says what to send.
     """
     try:
         return CallRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _request_error(error.errors(include_url=False, include_input=False)[0]) from None
+        raise _request_error(_first(error.errors(include_url=False, include_input=False))) from None
 
 
-def _request_error(first: ErrorDetails) -> RequestError:
-    field = ".".join(str(part) for part in first["loc"] if part not in ("constrained-str", "AgentRef"))
-    match first["type"]:
+def _first(errors: list[ErrorDetails]) -> ErrorDetails:
+    """Return the error to report. Of an agent given as an object, that is the object's error, not "no string"."""
+    if errors[0]["loc"][:1] == ("agent",):
+        return next((error for error in errors if "AgentRef" in error["loc"][:-1]), errors[0])
+    return errors[0]
+
+
+def _request_error(error: ErrorDetails) -> RequestError:
+    field = ".".join(str(part) for part in error["loc"] if part not in ("constrained-str", "AgentRef"))
+    detail = error["msg"].removeprefix("Value error, ").removeprefix("Invalid JSON: ")
+    match error["type"]:
         case "json_invalid":
-            return RequestError(400, ErrorReason.BAD_JSON, f"The body is not JSON: {first['msg']}.")
+            return RequestError(400, ErrorReason.BAD_JSON, f"The body is not valid JSON: {detail}.")
         case "extra_forbidden":
             known = ", ".join(info.alias or name for name, info in CallRequest.model_fields.items())
-            message = f"Unknown field {field}: remove it. Known fields: {known}."
+            message = f"The field {field} is unknown. Remove it. Known fields: {known}."
         case "missing":
-            message = f"The field {field} is missing: add it."
+            message = f"The field {field} is missing. Add it."
+        case _ if not field:
+            message = f"The body is not valid: {detail}."
         case _:
-            message = f"The field {field} is wrong: {first['msg']}."
+            message = f"The field {field} is not valid: {detail}."
     return RequestError(400, ErrorReason.INVALID_REQUEST, message, field=field)

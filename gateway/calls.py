@@ -1,8 +1,8 @@
-"""A call and what may become of it. Pure: no client, no clock; times are Unix seconds handed in.
+"""The state machine of one call. Pure: no client and no clock; callers pass times as Unix seconds.
 
 ```
 waiting -> dispatched -> joined -> ended
-   ^------------'  ^--------'          (each state can also end in failed or ended)
+   ^------------'  ^--------'          (each state can also change to failed or ended)
 ```
 """
 
@@ -13,37 +13,40 @@ from gateway.agents import Agent
 from gateway.seats import Seat, with_avatar
 
 SEARCH_TIMEOUT_SECONDS = 120.0
-"""Longest time a call waits for an agent altogether."""
+"""Longest search for an agent for one call, with all waiting and all dispatches."""
 ACCEPT_TIMEOUT_SECONDS = 2.5
-"""A worker accepts within 0.5 s; a dispatch that none accepted after this is withdrawn, with a job that comes late."""
+"""The gateway withdraws a dispatch that no worker has accepted after this long; workers accept within 0.5 s."""
 CONNECT_TIMEOUT_SECONDS = 60.0
-"""A caller that was handed a token and did not connect for so long will not come."""
+"""A call ends when its caller has not connected this long after the request."""
 WAITING_CALLER_GRACE_SECONDS = 10.0
-"""A waiting caller may be away for so long, to load the page again, before the call is given up."""
+"""A waiting call ends when its caller has been disconnected for this long; a page reload is quicker."""
 JOINED_CALLER_GRACE_SECONDS = 30.0
-"""The same for a caller who was already talking to the agent."""
+"""The same limit for a joined call."""
 AGENT_GRACE_SECONDS = 5.0
-"""An agent that vanished for so long, while its caller stays, was lost; a reconnection is quicker."""
+"""An agent is lost when it has been absent for this long while its caller is present; a reconnection is quicker."""
 OVERTIME_SECONDS = 60.0
-"""The worker ends a call at maxCallMinutes, politely; so much later the room is closed."""
+"""The worker ends a call at maxCallMinutes and says goodbye. The gateway closes the room this long afterwards."""
 RETRY_PAUSE_SECONDS = 1.0
+"""Delay before the next dispatch of a call whose dispatch no worker accepted."""
 
 
 class CallState(StrEnum):
+    """The states of a call, as the API reports them."""
+
     WAITING = "waiting"
-    """For a free slot."""
+    """The call waits for a free slot."""
     DISPATCHED = "dispatched"
-    """The agent was called into the room and has not joined yet."""
+    """The agent is dispatched to the room and has not joined yet."""
     JOINED = "joined"
-    """The agent is in the room, by LiveKit's own record."""
+    """LiveKit lists the agent as a participant of the room."""
     FAILED = "failed"
-    """The caller got no agent, or lost it; the reason says why."""
+    """No agent joined, or the agent was lost; the reason says why."""
     ENDED = "ended"
-    """Over: hung up, or the caller left."""
+    """The call ended normally, for example because the caller left."""
 
 
 class CallReason(StrEnum):
-    """Why a call failed or ended."""
+    """Why a call failed or ended; empty while the call is live."""
 
     NONE = ""
     NO_FREE_SLOT = "NoFreeSlot"
@@ -65,39 +68,43 @@ class CallReason(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why the agent is dispatched to a call; each cause but the first counts once."""
+    """Why the agent is dispatched to a call. The gateway retries JobDied and AgentLost once in a call."""
 
     FIRST = "First"
+    """The first dispatch of the call."""
     NOT_TAKEN = "NotTaken"
-    """No worker accepted the job."""
+    """No worker accepted the job of the previous dispatch."""
     JOB_DIED = "JobDied"
-    """A worker accepted it and did not join."""
+    """A worker accepted the job and did not join the room in time."""
     AGENT_LOST = "AgentLost"
-    """It had joined and vanished."""
+    """The agent had joined and was lost."""
 
 
 MESSAGES = {
-    CallReason.NO_FREE_SLOT: "All agents are busy. Please call again later; more calls at once need a higher "
+    CallReason.NO_FREE_SLOT: "All agents are busy. Call again later. To serve more calls at once, raise "
     "scaling.maxWorkers or worker.callsPerWorker.",
-    CallReason.NOT_ANSWERED: "Workers with free slots did not accept the call. The workers' logs say why; most often "
-    "roomNamePattern differs from the one the workers started with.",
-    CallReason.AGENT_DID_NOT_JOIN: "A worker accepted the call twice and did not join in time. See the workers' logs.",
-    CallReason.AGENT_LOST: "The agent left the call unexpectedly, and its replacement too. See the workers' logs.",
-    CallReason.LIVEKIT_UNREACHABLE: "The LiveKit server does not answer. Please call again in a moment.",
+    CallReason.NOT_ANSWERED: "Workers with free slots did not accept the call. See the workers' logs. Often the "
+    "workers were started with a different roomNamePattern.",
+    CallReason.AGENT_DID_NOT_JOIN: "Workers accepted the call twice and did not join the room in time. See the "
+    "workers' logs.",
+    CallReason.AGENT_LOST: "The agent left the call unexpectedly, and its replacement did too. See the workers' logs.",
+    CallReason.LIVEKIT_UNREACHABLE: "The LiveKit server is unreachable. Call again in a moment.",
     CallReason.HUNG_UP: "The call was hung up.",
     CallReason.FINISHED: "The call is over.",
-    CallReason.CALLER_LEFT: "The caller left.",
-    CallReason.CALLER_NEVER_CAME: "The caller did not connect in time.",
-    CallReason.TOO_LONG: "The call reached its longest duration, worker.maxCallMinutes.",
-    CallReason.PROVIDER_FAILED: "The agent could not hear, think or speak any more. See the worker's log.",
+    CallReason.CALLER_LEFT: "The caller left the call.",
+    CallReason.CALLER_NEVER_CAME: "The caller did not connect to the room in time.",
+    CallReason.TOO_LONG: "The call reached the maximum duration, worker.maxCallMinutes.",
+    CallReason.PROVIDER_FAILED: "A speech or language provider failed, so the agent could not continue. See the "
+    "worker's log.",
     CallReason.AVATAR_FAILED: "The avatar failed, and avatar.onFailure is EndCall. See the worker's log.",
     CallReason.NO_AVATAR_SEAT: "All avatar seats are taken (avatar.maxSessions), and avatar.onFailure is EndCall. "
-    "Please call again later; VoiceOnly goes on by voice.",
-    CallReason.SUSPENDED: "The agent is suspended and takes no calls: write spec.suspend: false to open it again.",
-    CallReason.NAME_TAKEN: "The agent takes no calls: an older AvatarAgent has its agentName at the same LiveKit "
-    "server; the condition NameUnique says which. Write another spec.agentName.",
+    "Call again later, or set avatar.onFailure: VoiceOnly to serve such calls without an avatar.",
+    CallReason.SUSPENDED: "The agent is suspended and takes no calls. Set spec.suspend: false to resume it.",
+    CallReason.NAME_TAKEN: "The agent takes no calls because an older AvatarAgent uses the same agentName on the same "
+    "LiveKit server. The condition NameUnique names it. Set a different spec.agentName.",
     CallReason.AGENT_NOT_FOUND: "The agent was deleted while the call waited.",
 }
+"""What happened and what to do about it, for every reason."""
 
 OUTCOMES = {
     "max_length": (CallState.ENDED, CallReason.TOO_LONG),
@@ -111,38 +118,42 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Call:
-    """One person in one room with one agent."""
+    """One caller in one room with one agent."""
 
     id: str
     agent: Agent = field(repr=False)
     agent_name: str
-    """What it is dispatched to; `agent` may carry another name by now, and a call in progress keeps its own."""
+    """Name that the call is dispatched to. It stays the same when `agent` gets a new name during the call."""
     room: str
     identity: str
+    """The caller's participant identity in the room."""
     request_hash: str
+    """Digest of the request that opened the call."""
     call_token_hash: str
-    """Fingerprint of the call token that was given out first, by which it is known after its key was rotated."""
+    """Fingerprint of the first call token issued, which stays valid after the LiveKit key is rotated."""
     dispatch_metadata: str = field(repr=False)
     state: CallState
     created_at: float
     search_started_at: float
-    """When the search for an agent began: at creation, and again when the agent was lost."""
+    """Start of the current search for an agent: the creation of the call, or the loss of its agent."""
     state_since: float
-    """When the state began."""
+    """Start of the current state."""
     free_slot_known: bool = False
-    """A slot was known to be free when it was dispatched last."""
+    """The controller reported a free slot at the last dispatch."""
     times_declined: int = 0
-    """Times that no worker took it although a slot was known to be free."""
+    """Number of dispatches that no worker accepted although the controller reported a free slot."""
     caller_seen_at: float | None = None
+    """Last time that the caller was in the room; None: never."""
     agent_seen_at: float | None = None
+    """Last time that the agent was in the room; None: never."""
     not_before: float = 0.0
     """Earliest time of the next dispatch from waiting."""
     causes: tuple[Cause, ...] = ()
-    """Why it was dispatched, again and again."""
+    """The cause of each dispatch, in order."""
     avatar: bool = True
-    """It was dispatched to have the agent's avatar, if the agent has one."""
+    """The dispatch allows the agent's avatar, if the agent has one."""
     seat: Seat | None = None
-    """The avatar's seat, where somebody counts them."""
+    """The avatar seat assigned to the call; None when the agent has no limit."""
     reason: CallReason = CallReason.NONE
 
     @property
@@ -156,35 +167,36 @@ class Call:
 
 @dataclass(frozen=True)
 class RoomSnapshot:
-    """LiveKit's own record of a call's room at one moment."""
+    """A call's room at one moment, as LiveKit reports it."""
 
     exists: bool
     caller_present: bool
     agent_present: bool
     accepted: bool
-    """A worker accepted the dispatch; only looked up once it matters."""
+    """A worker accepted the dispatch. The gateway reads this only when the accept timeout is over."""
     outcome: str = ""
-    """How the worker ended the call, by the room's record; only looked up once the agent is not there."""
+    """How the worker ended the call, from the room record. The gateway reads this only when the agent is absent."""
     surplus_agents: tuple[str, ...] = ()
-    """Agents too many, by identity."""
+    """Identities of agents other than the first."""
 
 
 class Admission(StrEnum):
-    """Whether a waiting call may be dispatched."""
+    """Whether a waiting call may be dispatched now."""
 
     WAIT = "wait"
+    """No: no slot is free for the call, or the agent's name is not checked yet."""
     FREE_SLOT = "free-slot"
-    """A slot is free for it."""
+    """Yes: a slot is free for the call."""
     SLOTS_UNKNOWN = "slots-unknown"
-    """Nobody knows of free slots: LiveKit is asked."""
+    """Yes: the number of free slots is unknown, so LiveKit finds a worker or none."""
 
 
 class Effect(StrEnum):
-    """What has to be done to the room so that the new state is true."""
+    """The action on the room that makes it match the new state."""
 
     NONE = "none"
     DISPATCH = "dispatch"
-    """Call the agent in, after withdrawing every earlier dispatch."""
+    """Withdraw every earlier dispatch and dispatch the agent."""
     HOLD = "hold"
     """Withdraw every dispatch; the call waits again."""
     HANG_UP = "hang-up"
@@ -193,17 +205,19 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
+    """The next state of a call and the action that it needs."""
+
     call: Call
     effect: Effect = Effect.NONE
 
 
 def finish(call: Call, state: CallState, reason: CallReason, now: float) -> Step:
-    """End a call; its room is closed, so that nothing later enters an empty one."""
+    """End a call and close its room, so that no late agent stays in an empty room."""
     return Step(replace(call, state=state, reason=reason, state_since=now), Effect.HANG_UP)
 
 
 def unavailable_reason(agent: Agent | None) -> CallReason:
-    """Why no call to an agent is begun any more; none while it takes calls. None is an agent that was deleted."""
+    """Return why an agent takes no new calls; NONE while it takes calls. An agent of None was deleted."""
     if agent is None:
         return CallReason.AGENT_NOT_FOUND
     if agent.spec.suspend:
@@ -212,7 +226,10 @@ def unavailable_reason(agent: Agent | None) -> CallReason:
 
 
 def assign_seat(call: Call, free: int | None, now: float) -> Call:
-    """A call about to be dispatched, with an avatar unless seats are counted and none is free."""
+    """Return a call about to be dispatched with an avatar seat, or without an avatar when no seat is free.
+
+    ``free`` is the number of free seats; None means that the agent has no limit.
+    """
     avatar = free is None or free > 0
     return replace(
         call,
@@ -223,38 +240,38 @@ def assign_seat(call: Call, free: int | None, now: float) -> Call:
 
 
 def step(
-    call: Call, seen: RoomSnapshot | None, admission: Admission, now: float, unavailable: CallReason = CallReason.NONE
+    call: Call, room: RoomSnapshot | None, admission: Admission, now: float, unavailable: CallReason = CallReason.NONE
 ) -> Step:
-    """What follows from one look at the room; ``seen`` is None when LiveKit did not answer.
+    """Return the next step of a call, given a snapshot of its room; None when LiveKit did not answer.
 
-    ``unavailable`` says why the agent takes no calls any more: those that wait for it end, those in progress go on.
+    ``unavailable`` says why the agent takes no new calls. Waiting calls then fail; calls in progress continue.
     """
     if not call.is_live:
         return Step(call)
-    if seen is None:
+    if room is None:
         return _without_livekit(call, now, unavailable)
-    if not seen.exists:
+    if not room.exists:
         return finish(call, CallState.ENDED, _missing_room_reason(call), now)
-    if seen.outcome in OUTCOMES:
-        return finish(call, *OUTCOMES[seen.outcome], now)
+    if room.outcome in OUTCOMES:
+        return finish(call, *OUTCOMES[room.outcome], now)
     call = replace(
         call,
-        caller_seen_at=now if seen.caller_present else call.caller_seen_at,
-        agent_seen_at=now if seen.agent_present else call.agent_seen_at,
+        caller_seen_at=now if room.caller_present else call.caller_seen_at,
+        agent_seen_at=now if room.agent_present else call.agent_seen_at,
     )
     if reason := _absent_caller_reason(call, now):
         return finish(call, CallState.ENDED, reason, now)
     match call.state:
         case CallState.WAITING:
-            return _waiting(call, seen, admission, now, unavailable)
+            return _waiting(call, room, admission, now, unavailable)
         case CallState.DISPATCHED:
-            return _dispatched(call, seen, admission, now)
+            return _dispatched(call, room, admission, now)
         case _:
-            return _joined(call, seen, admission, now)
+            return _joined(call, room, admission, now)
 
 
 def _without_livekit(call: Call, now: float, unavailable: CallReason) -> Step:
-    """A call in progress goes on while LiveKit's API is away, as long as it may last; any other gives up sooner."""
+    """A joined call continues until its maximum duration; any other call fails after the search timeout."""
     if call.state is CallState.JOINED:
         return finish(call, CallState.ENDED, CallReason.TOO_LONG, now) if _is_too_long(call, now) else Step(call)
     if unavailable and call.state is CallState.WAITING:
@@ -273,28 +290,28 @@ def _missing_room_reason(call: Call) -> CallReason:
 def _absent_caller_reason(call: Call, now: float) -> CallReason:
     if call.caller_seen_at is None:
         return CallReason.CALLER_NEVER_CAME if now - call.created_at > CONNECT_TIMEOUT_SECONDS else CallReason.NONE
-    patience = JOINED_CALLER_GRACE_SECONDS if call.state is CallState.JOINED else WAITING_CALLER_GRACE_SECONDS
-    return CallReason.CALLER_LEFT if now - call.caller_seen_at > patience else CallReason.NONE
+    grace = JOINED_CALLER_GRACE_SECONDS if call.state is CallState.JOINED else WAITING_CALLER_GRACE_SECONDS
+    return CallReason.CALLER_LEFT if now - call.caller_seen_at > grace else CallReason.NONE
 
 
-def _waiting(call: Call, seen: RoomSnapshot, admission: Admission, now: float, unavailable: CallReason) -> Step:
-    if seen.agent_present:
-        # A worker that accepted after ACCEPT_TIMEOUT_SECONDS comes in spite of the withdrawal (livekit-agents 1.8.9).
+def _waiting(call: Call, room: RoomSnapshot, admission: Admission, now: float, unavailable: CallReason) -> Step:
+    if room.agent_present:
+        # A worker that accepts after ACCEPT_TIMEOUT_SECONDS joins despite the withdrawal (livekit-agents 1.8.9).
         return Step(replace(call, state=CallState.JOINED, state_since=now))
     if unavailable:
         return finish(call, CallState.FAILED, unavailable, now)
     if now - call.search_started_at > SEARCH_TIMEOUT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
-    if admission is Admission.WAIT or now < call.not_before or not seen.caller_present:
+    if admission is Admission.WAIT or now < call.not_before or not room.caller_present:
         return Step(call)
     return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, admission, now)
 
 
-def _dispatched(call: Call, seen: RoomSnapshot, admission: Admission, now: float) -> Step:
-    if seen.agent_present:
+def _dispatched(call: Call, room: RoomSnapshot, admission: Admission, now: float) -> Step:
+    if room.agent_present:
         return Step(replace(call, state=CallState.JOINED, state_since=now))
     waited = now - call.state_since
-    if not seen.accepted and waited >= accept_timeout_seconds(call):
+    if not room.accepted and waited >= accept_timeout_seconds(call):
         return _not_accepted(call, now)
     if waited < call.agent.spec.dispatch.join_timeout_seconds:
         return Step(call)
@@ -304,12 +321,12 @@ def _dispatched(call: Call, seen: RoomSnapshot, admission: Admission, now: float
 
 
 def accept_timeout_seconds(call: Call) -> float:
-    """How long after the dispatch it is clear that no worker takes it."""
+    """Return how long after the dispatch the gateway gives up on a worker accepting it."""
     return min(ACCEPT_TIMEOUT_SECONDS, call.agent.spec.dispatch.join_timeout_seconds)
 
 
 def _not_accepted(call: Call, now: float) -> Step:
-    """Wait in line again; but workers that decline twice with a slot free will decline for ever."""
+    """Return to waiting. Fail after two declines with a free slot: the workers would decline every dispatch."""
     declined = call.times_declined + (1 if call.free_slot_known else 0)
     if declined > 1:
         return finish(call, CallState.FAILED, CallReason.NOT_ANSWERED, now)
@@ -321,11 +338,11 @@ def _not_accepted(call: Call, now: float) -> Step:
     )
 
 
-def _joined(call: Call, seen: RoomSnapshot, admission: Admission, now: float) -> Step:
+def _joined(call: Call, room: RoomSnapshot, admission: Admission, now: float) -> Step:
     if _is_too_long(call, now):
         return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
     agent_seen_at = call.state_since if call.agent_seen_at is None else call.agent_seen_at
-    if now - agent_seen_at <= AGENT_GRACE_SECONDS or not seen.caller_present:
+    if now - agent_seen_at <= AGENT_GRACE_SECONDS or not room.caller_present:
         return Step(call)
     if Cause.AGENT_LOST in call.causes:
         return finish(call, CallState.FAILED, CallReason.AGENT_LOST, now)

@@ -1,4 +1,4 @@
-"""Carries calls from request to end: looks at their rooms, and does what `calls.step` decides."""
+"""Runs each call from its request to its end: reads the room, and carries out what `calls.step` decides."""
 
 import asyncio
 import logging
@@ -28,15 +28,15 @@ from gateway.rooms import parse_record
 from gateway.supply import SupplySource
 
 POLL_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
-"""How often a call's room is looked at."""
+"""Interval between two reads of a call's room, by state."""
 CLOSE_ATTEMPTS = 5
-"""A room that cannot be closed after so many attempts is left to LiveKit's own timeouts."""
+"""The gateway tries this often to close a room; after that LiveKit's own timeouts close it."""
 
 logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """One task for each live call."""
+    """Runs one task for each live call."""
 
     def __init__(
         self,
@@ -56,7 +56,10 @@ class Dispatcher:
         self._locks: dict[str, asyncio.Lock] = {}
 
     def admission(self, agent_key: str, call: Call | None = None) -> Admission:
-        """Whether a call may be dispatched now; never under a name that may be another agent's."""
+        """Return whether a call may be dispatched now; without ``call``, whether a new call may be.
+
+        A call waits until the controller has checked the agent's name: workers of another agent may use the same name.
+        """
         if not self._is_name_checked(agent_key):
             return Admission.WAIT
         return self._ledger.admission(agent_key, self._supply.free_slots(agent_key), time.time(), call)
@@ -67,24 +70,24 @@ class Dispatcher:
         return agent.name_checked if isinstance(agent, Agent) else True
 
     def assign_seat(self, call: Call) -> Call:
-        """A call about to be dispatched, told whether it has an avatar's seat."""
+        """Return a call about to be dispatched with an avatar seat, or without an avatar when no seat is free."""
         now = time.time()
         free = self._ledger.free_seats(call, self._supply.free_seats(call.agent.key), now)
         call = assign_seat(call, free, now)
         if not call.avatar:
             self._metrics.without_avatar.labels(*_labels(call.agent)).inc()
-            logger.warning("no avatar seat is free", extra=_log_fields(call))
+            logger.warning("dispatching without avatar, no seat is free", extra=_log_fields(call))
         return call
 
     def follow_new(self, call: Call) -> None:
-        """Carry a new call, whose room has just been made, to its end."""
+        """Count and log a new call whose room was just created, and follow it."""
         for cause in call.causes:
             self._metrics.dispatches.labels(*_labels(call.agent), cause.value).inc()
         logger.info("call " + call.state.value, extra=_log_fields(call))
         self.follow(call)
 
     def follow(self, call: Call) -> None:
-        """Carry a call that is in the ledger, and whose room exists, to its end."""
+        """Start the task that follows a call to its end. The ledger has the call, and its room exists."""
         self._wake_events[call.id] = asyncio.Event()
         self._locks[call.id] = asyncio.Lock()
         self._tasks[call.id] = asyncio.create_task(self._follow(call.id), name=f"call {call.id}")
@@ -95,17 +98,17 @@ class Dispatcher:
         self._supply.exchange_soon()
 
     def wake_waiting_calls(self) -> None:
-        """Free slots may have changed: look at the waiting calls whose turn it is."""
+        """Process now the waiting calls that may be dispatched; call this when free slots have changed."""
         for call in self._ledger:
             wake = self._wake_events.get(call.id)
             if wake and call.state is CallState.WAITING and self.admission(call.agent.key, call) is not Admission.WAIT:
                 wake.set()
 
     async def hang_up(self, call: Call) -> None:
-        """End a call because somebody asked for it.
+        """End a call on request. Do nothing when it has ended.
 
         Raises:
-            LiveKitError, SecretError: the room could not be closed; the call goes on.
+            LiveKitError, SecretError: the room could not be closed, and the call continues.
         """
         lock, wake = self._locks.get(call.id), self._wake_events.get(call.id)
         if lock is None or wake is None:
@@ -119,7 +122,7 @@ class Dispatcher:
         wake.set()
 
     async def stop(self) -> None:
-        """Let go of all calls; their rooms stay, and the next gateway finds them there."""
+        """Stop following all calls. Their rooms stay, and the next gateway adopts the calls."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -150,39 +153,39 @@ class Dispatcher:
         wake.clear()
 
     async def _advance(self, call_id: str) -> None:
-        """One look at the room and what follows from it."""
+        """Read the room once, store the next state, and carry out its effect."""
         call = self._ledger.get(call_id)
         if call is None or not call.is_live:
             return
-        connection, seen = await self._read_room(call)
+        connection, room = await self._read_room(call)
         now = time.time()
-        if connection is not None and seen is not None and seen.surplus_agents:
-            await self._remove(connection.livekit, call, seen.surplus_agents)
-        taken = step(call, seen, self.admission(call.agent.key, call), now, self._unavailable_reason(call.agent))
-        if taken.effect is Effect.DISPATCH:
-            taken = Step(self.assign_seat(taken.call), taken.effect)
-        self._record(call, taken.call)
-        if taken.effect is Effect.NONE or connection is None:
+        if connection is not None and room is not None and room.surplus_agents:
+            await self._remove(connection.livekit, call, room.surplus_agents)
+        following = step(call, room, self.admission(call.agent.key, call), now, self._unavailable_reason(call.agent))
+        if following.effect is Effect.DISPATCH:
+            following = Step(self.assign_seat(following.call), following.effect)
+        self._record(call, following.call)
+        if following.effect is Effect.NONE or connection is None:
             return
         for attempt in range(1, CLOSE_ATTEMPTS + 1):
             try:
-                return await _perform(connection.livekit, taken)
+                return await _perform(connection.livekit, following)
             except LiveKitError as error:
-                self._livekit_failed(taken.call, error)
-            if taken.effect is not Effect.HANG_UP or attempt == CLOSE_ATTEMPTS:
-                return  # a dispatch that went wrong is noticed by its missing join, and repeated
+                self._livekit_failed(following.call, error)
+            if following.effect is not Effect.HANG_UP or attempt == CLOSE_ATTEMPTS:
+                return  # after a failed dispatch no agent joins, and `calls.step` dispatches again
             await asyncio.sleep(attempt)
 
     def _unavailable_reason(self, agent: Agent) -> CallReason:
-        """Why an agent, as it is declared now, takes no calls any more."""
+        """Return why the agent, as it is declared now, takes no new calls."""
         current = self._agents.get(agent.namespace, agent.name)
         return CallReason.NONE if isinstance(current, InvalidAgent) else unavailable_reason(current)
 
     async def _read_room(self, call: Call) -> tuple[Connection | None, RoomSnapshot | None]:
         try:
             connection = await self._connections.open(call.agent)
-        except SecretError as problem:
-            logger.warning("credentials missing", extra={**_log_fields(call), "error": str(problem)})
+        except SecretError as error:
+            logger.warning("LiveKit credentials missing", extra={**_log_fields(call), "error": str(error)})
             return None, None
         try:
             return connection, await read_room(connection.livekit, call, time.time())
@@ -192,7 +195,7 @@ class Dispatcher:
 
     async def _remove(self, livekit: LiveKit, call: Call, identities: tuple[str, ...]) -> None:
         for identity in identities:
-            logger.warning("surplus agent removed", extra={**_log_fields(call), "identity": identity})
+            logger.warning("removing surplus agent", extra={**_log_fields(call), "identity": identity})
             try:
                 await livekit.remove_participant(call.room, identity)
             except LiveKitError as error:
@@ -203,7 +206,7 @@ class Dispatcher:
         logger.warning("LiveKit request failed", extra={**_log_fields(call), "error": str(error)})
 
     def _record(self, before: Call, after: Call) -> None:
-        """Store a step; log and count it when the state changed."""
+        """Store the new state of a call; log and count it when the state changed."""
         self._ledger.put(after)
         if after.state is before.state and after.causes == before.causes:
             return
@@ -236,12 +239,12 @@ def _log_fields(call: Call) -> dict[str, object]:
 
 
 async def read_room(livekit: LiveKit, call: Call, now: float) -> RoomSnapshot:
-    """LiveKit's own record of a call's room."""
+    """Read a call's room from LiveKit, with as few requests as the call's state allows."""
     participants = await livekit.participants(call.room)
     agents = [found for found in participants if found.agent_name == call.agent_name]
     caller = any(found.identity == call.identity for found in participants)
     abandoned = call.state is CallState.JOINED and not agents
-    # An agent that ends the call at once, as for want of an avatar's seat, may never be seen in the room.
+    # An agent that ends the call at once, for example because no avatar seat is free, may never appear in the room.
     overdue = (
         call.state is CallState.DISPATCHED and not agents and now - call.state_since >= accept_timeout_seconds(call)
     )
@@ -263,17 +266,17 @@ async def read_room(livekit: LiveKit, call: Call, now: float) -> RoomSnapshot:
 
 
 def surplus_agents(agents: list[Participant]) -> tuple[str, ...]:
-    """Agents beside the one that came first, by identity.
+    """Return the identities of all agents except the first that joined.
 
-    A worker that was frozen when its dispatch was withdrawn joins all the same when it thaws (seen with livekit-agents
+    A worker that was frozen while its dispatch was withdrawn still joins when it resumes (observed with livekit-agents
     1.8.9 and livekit-server 1.13.5).
     """
     return tuple(found.identity for found in sorted(agents, key=lambda found: found.joined_at)[1:])
 
 
-async def _perform(livekit: LiveKit, taken: Step) -> None:
-    call = taken.call
-    match taken.effect:
+async def _perform(livekit: LiveKit, following: Step) -> None:
+    call = following.call
+    match following.effect:
         case Effect.DISPATCH:
             await redispatch(livekit, call, call.agent_name)
         case Effect.HOLD:
@@ -283,10 +286,10 @@ async def _perform(livekit: LiveKit, taken: Step) -> None:
 
 
 async def redispatch(livekit: LiveKit, call: Call, agent_name: str) -> None:
-    """Leave exactly one dispatch in an existing room, for the agent a new one.
+    """Leave exactly one dispatch in an existing room: a new one for the agent, or the one that holds a waiting call.
 
-    The agent's old ones go first, so that no two agents come; meanwhile a dispatch to nobody holds the metadata, which
-    would otherwise be lost with a gateway that dies in between.
+    The agent's old dispatches are deleted first, so that no two agents join. Meanwhile the dispatch to
+    `WAITING_AGENT_NAME` holds the metadata, so that it survives when the gateway stops in between.
     """
     found = await livekit.dispatches(call.room)
     holding = [dispatch for dispatch in found if dispatch.agent_name == WAITING_AGENT_NAME]

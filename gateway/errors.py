@@ -1,10 +1,10 @@
-"""What can go wrong with a request: a status, a constant reason and a message that says what to do."""
+"""Errors of the HTTP API: a status, a constant reason, and a message that says what happened and what to do."""
 
 from enum import StrEnum
 
 
 class ErrorReason(StrEnum):
-    """Constants: clients and alerts match on them."""
+    """Constant reasons that clients and alerts can match."""
 
     BAD_JSON = "BadJSON"
     INVALID_REQUEST = "InvalidRequest"
@@ -34,7 +34,7 @@ class ErrorReason(StrEnum):
 
 
 class RequestError(Exception):
-    """Answered as ``{"error": {"reason", "message"}}`` with the given HTTP status."""
+    """A failed request, answered with the status and ``{"error": {"reason", "message", "field"}}``."""
 
     def __init__(
         self, status: int, reason: ErrorReason, message: str, *, field: str = "", retry_after_seconds: int = 0
@@ -44,15 +44,16 @@ class RequestError(Exception):
         self.reason = reason
         self.message = message
         self.field = field
-        """Where in the request body the mistake is, as a dotted path; empty: not in the body."""
+        """Dotted path of the wrong field or parameter; empty: the error is not about one."""
         self.retry_after_seconds = retry_after_seconds
-        """When trying again makes sense; 0: it makes none."""
+        """Seconds after which the client should retry; 0: a retry does not help."""
 
     def document(self) -> dict[str, object]:
-        """The response body."""
+        """Return the response body."""
         error = {"reason": self.reason.value, "message": self.message}
         return {"error": error | ({"field": self.field} if self.field else {})}
 
     def headers(self) -> dict[str, str]:
+        """Return the response headers that belong to the error."""
         headers = {"Retry-After": str(self.retry_after_seconds)} if self.retry_after_seconds else {}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})

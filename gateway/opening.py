@@ -1,4 +1,4 @@
-"""Takes requests for calls: the same request is the same call, and a room is made with exactly one dispatch."""
+"""Opens calls for requests. Equal requests get the same call, and each room is created with exactly one dispatch."""
 
 import asyncio
 import logging
@@ -19,22 +19,23 @@ from gateway.rooms import RoomRecord, call_id_for, new_call_id, parse_record, re
 from gateway.tokens import call_token, fingerprint
 
 RETRY_AFTER_SECONDS = 5
-"""Suggested to callers when all that helps is time."""
+"""Retry-After of errors that pass by themselves."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OpenedCall:
-    """The answer to a request: the call, how to reach its room, and whether this request made it."""
+    """A call and the connection to its LiveKit server."""
 
     call: Call
     connection: Connection
     created: bool
+    """This request opened the call; False: an equal earlier request did."""
 
 
 class CallOpener:
-    """Opens calls, and finds those that an earlier gateway opened."""
+    """Opens calls, and adopts calls that an earlier gateway opened."""
 
     def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, max_pending: int) -> None:
         self._connections = connections
@@ -44,46 +45,52 @@ class CallOpener:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def connect(self, agent: Agent) -> Connection:
-        """The agent's LiveKit server.
+        """Return the connection to the agent's LiveKit server.
 
         Raises:
-            RequestError: 503, its credentials are missing.
+            RequestError: 503, the credentials are missing.
         """
         try:
             return await self._connections.open(agent)
-        except SecretError as problem:
-            logger.warning("credentials missing", extra={"agent": agent.key, "error": str(problem)})
+        except SecretError as error:
+            logger.warning("LiveKit credentials missing", extra={"agent": agent.key, "error": str(error)})
             raise RequestError(
                 503,
                 ErrorReason.CREDENTIALS_MISSING,
-                f"The agent {agent.name} has no LiveKit credentials yet; `kubectl describe ava {agent.name}` says why.",
+                f"The LiveKit credentials of the agent {agent.name} are missing. "
+                f"Run `kubectl describe ava {agent.name}` to see why.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
-            ) from problem
+            ) from error
 
-    async def open(self, agent: Agent, request: CallRequest, caller: str, idempotency_key: str | None) -> OpenedCall:
-        """The call for a request, opened now or before.
+    async def open(self, agent: Agent, request: CallRequest, scope: str, idempotency_key: str | None) -> OpenedCall:
+        """Open the call for a request, or return the call that an equal request opened.
+
+        ``scope`` is the client's `access.Client.scope`: equal idempotency keys of different clients are different.
 
         Raises:
             RequestError: no call can be opened; the message says why and what to do.
         """
-        call_id = call_id_for(agent.key, caller, idempotency_key) if idempotency_key else new_call_id()
+        call_id = call_id_for(agent.key, scope, idempotency_key) if idempotency_key else new_call_id()
         lock = self._locks.setdefault(call_id, asyncio.Lock())
         try:
-            async with lock:  # of two equal requests at once, the second finds the call of the first
+            async with lock:  # the second of two concurrent equal requests finds the call of the first
                 repeatable = idempotency_key is not None
                 try:
                     return await self._open(agent, request, call_id, repeatable=repeatable)
-                except LiveKitRefused:  # its key may just have been rotated, and the Secret is read again then
+                except LiveKitRefused:  # the key may have been rotated; the retry reads the Secret again
                     return await self._open(agent, request, call_id, repeatable=repeatable)
         except LiveKitRefused as error:
-            logger.error("LiveKit refused", extra={"agent": agent.key, "call_id": call_id, "error": str(error)})
+            fields = {"agent": agent.key, "call_id": call_id, "error": str(error)}
+            logger.error("LiveKit rejected the request", extra=fields)
             message = (
-                f"LiveKit refuses this agent's credentials or request; `kubectl describe ava {agent.name}` says why."
+                f"LiveKit rejected the credentials of the agent {agent.name}, or the request. "
+                f"Run `kubectl describe ava {agent.name}` to see why."
             )
             raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
         except LiveKitError as error:
-            logger.error("LiveKit unreachable", extra={"agent": agent.key, "call_id": call_id, "error": str(error)})
-            message = "The LiveKit server does not answer: try again, with the same Idempotency-Key if you sent one."
+            fields = {"agent": agent.key, "call_id": call_id, "error": str(error)}
+            logger.error("LiveKit is unreachable", extra=fields)
+            message = "The LiveKit server is unreachable. Retry with the same Idempotency-Key."
             raise RequestError(
                 503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
             ) from error
@@ -96,16 +103,16 @@ class CallOpener:
             existing = await self._find_in_livekit(agent, connection, room)
         if existing is not None:
             if existing.request_hash != request.digest():
-                message = "This Idempotency-Key was used for a different request: use a new key for a new call."
+                message = "This Idempotency-Key belongs to a different request. Use a new key for a new call."
                 raise RequestError(409, ErrorReason.IDEMPOTENCY_KEY_REUSED, message)
             if not existing.is_live:
-                message = f"The call of this Idempotency-Key is over ({existing.reason}): use a new key for a new call."
+                message = f"The call of this Idempotency-Key is over ({existing.reason}). Use a new key for a new call."
                 raise RequestError(409, ErrorReason.CALL_OVER, message)
             return OpenedCall(existing, connection, created=False)
         if reason := unavailable_reason(agent):
-            raise RequestError(409, ErrorReason(reason.value), f"{agent.name}: {MESSAGES[reason]}")
+            raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
         call = self._new_call(agent, request, call_id, room, connection)
-        self._ledger.put(call)  # before LiveKit is asked: the slot is spoken for from here on
+        self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot
         try:
             await self._create_room(connection, call)
         except BaseException:
@@ -118,14 +125,14 @@ class CallOpener:
         pattern = agent.spec.dispatch.room_name_pattern
         try:
             return room_name(pattern, call_id)
-        except RoomPatternInvalid as problem:
-            message = f"The agent {agent.name} gets no calls because of its roomNamePattern {pattern!r}: {problem}."
-            raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from problem
+        except RoomPatternInvalid as error:
+            message = f"The agent {agent.name} takes no calls because of its roomNamePattern {pattern!r}: {error}."
+            raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from error
 
     def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str, connection: Connection) -> Call:
         admission = self._dispatcher.admission(agent.key)
         if admission is not Admission.FREE_SLOT and self._ledger.count_without_slot(agent.key) >= self._max_pending:
-            message = f"{self._max_pending} calls wait for the agent {agent.name} already: call again later."
+            message = f"{self._max_pending} calls already wait for the agent {agent.name}. Call again later."
             raise RequestError(429, ErrorReason.TOO_MANY_PENDING, message, retry_after_seconds=RETRY_AFTER_SECONDS)
         now = time.time()
         identity = f"caller-{call_id}"
@@ -162,7 +169,7 @@ class CallOpener:
         await connection.livekit.create_room(call.room, render_record(record), agent_name, call.dispatch_metadata)
 
     async def _find_in_livekit(self, agent: Agent, connection: Connection, room: str) -> Call | None:
-        """A call that is in LiveKit's record, though not in ours."""
+        """Adopt the call of this room when LiveKit has it and the ledger does not."""
         for found in await connection.livekit.rooms([room]):
             record = parse_record(found.metadata)
             if record is not None and record.agent == agent.key:
@@ -170,10 +177,10 @@ class CallOpener:
         return None
 
     async def adopt(self, agent: Agent, connection: Connection, room: str, record: RoomRecord) -> Call | None:
-        """Take over a call by LiveKit's record of its room; None when it is over.
+        """Adopt a call that another gateway opened, from its room record; None when the room is closed.
 
         Raises:
-            LiveKitError: LiveKit did not tell.
+            LiveKitError: the room could not be read.
         """
         if (known := self._ledger.get(record.call_id)) is not None:
             return known
@@ -199,14 +206,14 @@ class CallOpener:
             caller_seen_at=now,
             causes=(Cause.FIRST,) if dispatched else (),
         )
-        seen = await read_room(connection.livekit, call, now)
-        if seen.agent_present:
+        snapshot = await read_room(connection.livekit, call, now)
+        if snapshot.agent_present:
             call = replace(call, state=CallState.JOINED, state_since=record.created_at, agent_seen_at=now)
         if (known := self._ledger.get(record.call_id)) is not None:
-            return known  # taken over meanwhile by a request with its idempotency key
+            return known  # a request with the call's idempotency key adopted it meanwhile
         self._ledger.put(call)
         self._dispatcher.follow(call)
         logger.info(
-            "call taken over", extra={"call_id": call.id, "room": room, "agent": agent.key, "state": call.state.value}
+            "call adopted", extra={"call_id": call.id, "room": room, "agent": agent.key, "state": call.state.value}
         )
         return call

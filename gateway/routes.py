@@ -1,7 +1,7 @@
-"""The HTTP surface: from requests to the opener and back. Every answer of the API is JSON, errors included."""
+"""The HTTP API and the call page. Every API response is JSON, errors included."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -18,12 +18,29 @@ from gateway.errors import ErrorReason, RequestError
 from gateway.livekit import LiveKitError
 from gateway.opening import RETRY_AFTER_SECONDS
 from gateway.tokens import has_fingerprint, is_call_token
-from gateway.views import AgentView, CallView, OpenedCallView, agent_view, call_view, opened_call_view
+from gateway.views import AgentView, CallView, ErrorView, OpenedCallView, agent_view, call_view, opened_call_view
 
 MAX_WAIT_SECONDS = 30.0
-"""Longest that a question after a call is held open."""
+"""Longest time that a request for a call's state is held open."""
 BODY_SECONDS = 10.0
-"""Longest that a body may take to arrive."""
+"""Longest time in which a request body must arrive."""
+
+_SUMMARIES = {
+    400: "A field, a parameter or the Idempotency-Key is not valid.",
+    401: "The API key is missing or not valid.",
+    403: "The Public agent does not allow the page's origin.",
+    404: "The agent or the call does not exist, or the call token belongs to another call.",
+    409: "The agent takes no calls, or the Idempotency-Key belongs to another request or to a call that is over.",
+    429: "Too many calls from this address, or too many calls wait for the agent.",
+    502: "LiveKit rejected the agent's credentials or the request.",
+    503: "LiveKit is unreachable, the agent's credentials are missing, or the gateway has just started.",
+}
+
+
+def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI descriptions of error responses."""
+    return {status: {"model": ErrorView, "description": _SUMMARIES[status]} for status in statuses}
+
 
 router = APIRouter()
 
@@ -31,7 +48,14 @@ router = APIRouter()
 @router.post(
     "/v1/calls",
     status_code=201,
-    responses={201: {"model": OpenedCallView}, 200: {"model": OpenedCallView}},
+    responses={
+        201: {"model": OpenedCallView, "description": "This request opened the call."},
+        200: {
+            "model": OpenedCallView,
+            "description": "An equal request with the same Idempotency-Key opened the call.",
+        },
+        **_responses(400, 401, 403, 404, 409, 429, 502, 503),
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -40,31 +64,44 @@ router = APIRouter()
     },
 )
 async def open_call(request: Request) -> Response:
-    """Open a call: 201 when this request made it, 200 when an equal one had."""
+    """Open a call to an agent.
+
+    The room exists when the response arrives. Connect to it with `url` and `token` at once. Repeat a request with the
+    same Idempotency-Key to get the same call.
+    """
     gateway = _gateway(request)
     wanted = parse_request(await _json_body(request))
     agent = _agent(gateway, wanted.agent)
-    caller = gateway.access.check(agent, request.headers, request.client.host if request.client else "")
+    client = gateway.access.check(agent, request.headers, request.client.host if request.client else "")
     if agent.spec.dispatch.mode is DispatchMode.AUTOMATIC:
         message = (
-            f"The agent {agent.name} joins every room by itself (dispatch.mode Automatic), so it takes no calls here: "
-            "write dispatch.mode: Explicit."
+            f"The gateway opens no calls for the agent {agent.name}, because it joins every room by itself "
+            "(dispatch.mode: Automatic). Set dispatch.mode: Explicit."
         )
         raise RequestError(409, ErrorReason.AGENT_AUTOMATIC, message)
-    opened = await gateway.opener.open(agent, wanted, caller.scope, idempotency_key(request.headers))
+    opened = await gateway.opener.open(agent, wanted, client.scope, idempotency_key(request.headers))
     position = gateway.ledger.position(opened.call)
     view = opened_call_view(opened.call, position, opened.connection, wanted.name)
     return _json(view, 201 if opened.created else 200)
 
 
-@router.get("/v1/calls/{call_id}", response_model=CallView)
+@router.get("/v1/calls/{call_id}", response_model=CallView, responses=_responses(400, 404, 503))
 async def read_call(
     request: Request,
     call_id: str,
-    state: CallState | None = None,
-    wait_seconds: Annotated[float, Query(alias="waitSeconds", ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)] = 0,
+    state: Annotated[CallState | None, Query(description="The state that the client already knows.")] = None,
+    wait_seconds: Annotated[
+        float,
+        Query(
+            alias="waitSeconds",
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Wait up to this many seconds for a state other than `state`.",
+        ),
+    ] = 0,
 ) -> Response:
-    """A call as it stands, or as soon as its state is another than ``state``."""
+    """Read a call. With `state` and `waitSeconds`, the response waits for a change of state."""
     gateway = _gateway(request)
     call = await _authorized_call(gateway, request, call_id)
     if state is not None and wait_seconds:
@@ -73,60 +110,65 @@ async def read_call(
     return _json(call_view(call, gateway.ledger.position(call)))
 
 
-@router.delete("/v1/calls/{call_id}", response_model=CallView)
+@router.delete("/v1/calls/{call_id}", response_model=CallView, responses=_responses(404, 503))
 async def hang_up(request: Request, call_id: str) -> Response:
-    """End a call; ending it again changes nothing."""
+    """End a call. Ending it again has no effect."""
     gateway = _gateway(request)
     call = await _authorized_call(gateway, request, call_id)
     try:
         await gateway.dispatcher.hang_up(call)
     except (LiveKitError, SecretError) as error:
-        message = "The room could not be closed because LiveKit does not answer: try again."
+        message = "The gateway could not close the room because LiveKit is unreachable. Try again."
         raise RequestError(
             503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
         ) from error
     return _json(call_view(gateway.ledger.get(call_id) or call, None))
 
 
-@router.get("/v1/agents/{name}", response_model=AgentView)
+@router.get("/v1/agents/{name}", response_model=AgentView, responses=_responses(401, 404, 409, 503))
 async def read_agent(request: Request, name: str) -> Response:
-    """What the call page shows of a Public agent in the gateway's own namespace."""
+    """Read a Public agent in the gateway's default namespace."""
     return _public_agent(request, name)
 
 
-@router.get("/v1/agents/{namespace}/{name}", response_model=AgentView)
-async def read_agent_in(request: Request, namespace: str, name: str) -> Response:
-    """What the call page shows of a Public agent."""
+@router.get(
+    "/v1/agents/{namespace}/{name}",
+    response_model=AgentView,
+    responses=_responses(401, 404, 409, 503),
+)
+async def read_agent_in_namespace(request: Request, namespace: str, name: str) -> Response:
+    """Read a Public agent in any namespace."""
     return _public_agent(request, AgentRef.model_construct(namespace=namespace, name=name))
 
 
 def _public_agent(request: Request, wanted: str | AgentRef) -> Response:
     agent = _agent(_gateway(request), wanted)
     if agent.spec.dispatch.access is not DispatchAccess.PUBLIC:
-        message = f"The agent {agent.name} is not Public: calls to it need an API key."
+        message = f"The agent {agent.name} is not Public. Open calls to it with an API key."
         raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
     return _json(agent_view(agent))
 
 
 @router.get("/", include_in_schema=False)
 async def call_page(request: Request, agent: str = "") -> Response:
-    """The call page. It says itself what is wrong with its agent, so that it always opens."""
+    """Serve the call page. It always loads; errors about the agent appear on the page."""
     gateway = _gateway(request)
     namespace, _, name = agent.rpartition("/")
     found = gateway.agents.get(namespace or gateway.settings.default_namespace, name)
-    # The page's headers name the agent's LiveKit server: only of agents that are open to everybody.
+    # The page's headers contain the URL of the agent's LiveKit server. Only Public agents may reveal it.
     public = isinstance(found, Agent) and found.spec.dispatch.access is DispatchAccess.PUBLIC
     return gateway.pages.page(found if isinstance(found, Agent) and public else None)
 
 
 @router.get("/assets/{name}", include_in_schema=False)
 async def asset(request: Request, name: str) -> Response:
+    """Serve a file of the call page."""
     return _gateway(request).pages.asset(name)
 
 
 @router.get("/readyz", include_in_schema=False)
 async def readyz(request: Request) -> Response:
-    """Whether calls can be taken, for whoever stands in front: a load balancer, or a port-forward to localhost.
+    """Report whether the gateway takes calls, for a load balancer or a port-forward in front of it.
 
     Kubernetes asks `gateway.probes` instead.
     """
@@ -147,7 +189,7 @@ def _json(view: Model, status: int = 200) -> Response:
 async def _json_body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        message = "Send the request as JSON, with the header Content-Type: application/json."
+        message = "The Content-Type is not supported. Send JSON with the header Content-Type: application/json."
         raise RequestError(415, ErrorReason.UNSUPPORTED_MEDIA_TYPE, message)
     body = b""
     try:
@@ -155,17 +197,17 @@ async def _json_body(request: Request) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    message = f"The body is larger than {MAX_BODY_BYTES} bytes: send less."
+                    message = f"The body is larger than {MAX_BODY_BYTES} bytes. Send a smaller one."
                     raise RequestError(413, ErrorReason.BODY_TOO_LARGE, message)
     except TimeoutError as error:
-        message = f"The body did not arrive within {BODY_SECONDS:.0f} s: send it again."
+        message = f"The body did not arrive within {BODY_SECONDS:.0f} s. Send the request again."
         raise RequestError(408, ErrorReason.BODY_TOO_SLOW, message) from error
     return body
 
 
 def _require_synced(gateway: Gateway) -> None:
     if not gateway.agents.synced:
-        message = "The gateway has just started and does not know the agents yet: try again."
+        message = "The gateway is starting and has not loaded the agents yet. Try again in a second."
         raise RequestError(503, ErrorReason.NOT_READY, message, retry_after_seconds=1)
 
 
@@ -177,27 +219,31 @@ def _agent(gateway: Gateway, wanted: str | AgentRef) -> Agent:
     if found is None:
         elsewhere = isinstance(wanted, str) and any(agent.name == name for agent in gateway.agents.all())
         hint = (
-            'one of this name exists in another namespace: write "agent": {"namespace": …, "name": …}'
+            'Another namespace has an agent of this name. Send "agent": {"namespace": …, "name": …}.'
             if elsewhere
-            else "`kubectl get ava` lists the agents"
+            else f"Run `kubectl get ava -n {namespace}` to list the agents."
         )
-        raise RequestError(404, ErrorReason.AGENT_NOT_FOUND, f"There is no agent {name} in {namespace}; {hint}.")
+        message = f"The agent {name} does not exist in the namespace {namespace}. {hint}"
+        raise RequestError(404, ErrorReason.AGENT_NOT_FOUND, message)
     if isinstance(found, InvalidAgent):
-        message = f"The agent {name} is declared in a way this gateway does not understand: {found.problem}."
+        message = f"The spec of the agent {name} is not valid for this release of the gateway. {found.error}."
         raise RequestError(409, ErrorReason.AGENT_INVALID, message)
     return found
 
 
 async def _authorized_call(gateway: Gateway, request: Request, call_id: str) -> Call:
-    """The call, if the request carries its call token; one who has not been given it learns nothing."""
+    """Return the call if the request carries its call token; otherwise answer as if the call did not exist."""
     call = gateway.ledger.get(call_id)
     token = bearer_token(request.headers)
     if call is not None and token:
         if has_fingerprint(token, call.call_token_hash):
             return call
-        # A repeated request gets a token made with the key of that moment.
+        # After a key rotation, a repeated request gets a token made with the new key.
         connection = await gateway.opener.connect(call.agent)
         if is_call_token(connection.credentials, call_id, token):
             return call
-    message = "No such call, or not yours: send `Authorization: Bearer <callToken>` of a call that has not long ended."
+    message = (
+        "The call does not exist, or the call token belongs to another call. Send `Authorization: Bearer <callToken>` "
+        "with the token of this call. Calls are removed 10 minutes after they end."
+    )
     raise RequestError(404, ErrorReason.CALL_NOT_FOUND, message)

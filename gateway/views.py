@@ -1,4 +1,4 @@
-"""What the API answers."""
+"""The response documents of the HTTP API."""
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -8,54 +8,77 @@ from agentspec.model import Model
 from gateway.agents import Agent
 from gateway.calls import Call, CallReason, CallState
 from gateway.connections import Connection
+from gateway.errors import ErrorReason
 from gateway.tokens import call_token, join_token
 
 
 class View(Model):
-    """A document of the HTTP API, whose field names are plain camelCase: ``callId``."""
+    """A response document. Its field names are plain camelCase, such as ``callId``."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
+class ErrorDetail(View):
+    """What went wrong."""
+
+    reason: ErrorReason = Field(description="Constant reason; match on it.")
+    message: str = Field(description="What happened and what to do.")
+    field: str = Field(default="", description="Dotted path of the wrong field or parameter, if there is one.")
+
+
+class ErrorView(View):
+    """The response to a request that failed."""
+
+    error: ErrorDetail
+
+
 class AgentIdentity(View):
-    namespace: str
-    name: str
-    agent_name: str = Field(description="Name that its workers register under at LiveKit.")
+    """The agent of a call."""
+
+    namespace: str = Field(description="Namespace of the AvatarAgent.")
+    name: str = Field(description="Name of the AvatarAgent.")
+    agent_name: str = Field(description="Name under which the agent's workers register with LiveKit.")
 
 
 class CallView(View):
-    """A call as it stands."""
+    """The current state of a call."""
 
-    call_id: str
-    room: str
+    call_id: str = Field(description="Id of the call.")
+    room: str = Field(description="LiveKit room of the call.")
     identity: str = Field(description="Identity of the caller in the room.")
     agent: AgentIdentity
-    state: CallState
-    position: int | None = Field(default=None, description="Place in line while waiting, counted from 1.")
-    reason: CallReason = Field(description="Why it failed or ended; empty before.")
-    message: str = Field(description="The same for a person.")
-    join_timeout_seconds: int = Field(description="Seconds in which a dispatched agent joins, or is dispatched again.")
+    state: CallState = Field(
+        description="waiting: for a free slot; dispatched: the agent is on its way; joined: the agent is in the room; "
+        "failed: no agent joined, or the agent was lost; ended: the call is over."
+    )
+    position: int | None = Field(default=None, description="Position in the queue, from 1; null unless waiting.")
+    reason: CallReason = Field(description="Why the call failed or ended; empty while it is live.")
+    message: str = Field(description="The reason in words, and what to do; empty while the call is live.")
+    join_timeout_seconds: int = Field(
+        description="Seconds in which a dispatched agent must join; after that the gateway dispatches it once more."
+    )
 
 
 class OpenedCallView(CallView):
-    """The answer to a request for a call: all that is needed to take part in it."""
+    """An opened call, with everything that the caller's client needs to take part in it."""
 
     url: str = Field(description="LiveKit WebSocket URL to connect to.")
-    token: str = Field(description="LiveKit token of the caller; connect within a minute, or the call is given up.")
+    token: str = Field(description="The caller's LiveKit token. The call ends unless the caller connects in a minute.")
     call_token: str = Field(description="Bearer token for GET and DELETE of this call.")
 
 
 class AgentView(View):
-    """What a page may know of a Public agent before the call."""
+    """The public facts about a Public agent."""
 
-    namespace: str
-    name: str
-    language: str
-    access: DispatchAccess
-    ready: bool
+    namespace: str = Field(description="Namespace of the AvatarAgent.")
+    name: str = Field(description="Name of the AvatarAgent.")
+    language: str = Field(description="The agent's language, as a BCP 47 tag.")
+    access: DispatchAccess = Field(description="Who may call the agent.")
+    ready: bool = Field(description="The condition Ready of the AvatarAgent is True.")
 
 
 def call_view(call: Call, position: int | None) -> CallView:
+    """Return the view of a call; ``position`` is its place in the queue."""
     return CallView(
         call_id=call.id,
         room=call.room,
@@ -70,6 +93,7 @@ def call_view(call: Call, position: int | None) -> CallView:
 
 
 def opened_call_view(call: Call, position: int | None, connection: Connection, caller_name: str) -> OpenedCallView:
+    """Return the view of an opened call, with new tokens for the caller."""
     credentials = connection.credentials
     return OpenedCallView(
         **dict(call_view(call, position)),
@@ -80,6 +104,7 @@ def opened_call_view(call: Call, position: int | None, connection: Connection, c
 
 
 def agent_view(agent: Agent) -> AgentView:
+    """Return the view of an agent."""
     return AgentView(
         namespace=agent.namespace,
         name=agent.name,

@@ -80,7 +80,7 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
             assert agents.condition(product, name, "Ready")[:2] == ("False", "Suspended")
             reason, message = await asyncio.to_thread(refused, platform, name)
             assert reason == "Suspended"
-            assert "write spec.suspend: false" in message
+            assert "Set spec.suspend: false" in message
             await comes_true(lambda: not agents.serving(product, name), 30, "its worker serves no more")
             await answered(caller)
             assert calls(platform, name)["active"] == 1
@@ -138,6 +138,6 @@ def test_of_two_agents_with_one_name_the_younger_waits_for_the_older_to_go(platf
         assert "agents/elder is older" in message
         reason, message = refused(platform, name)
         assert reason == "NameTaken"
-        assert "Write another spec.agentName" in message
+        assert "Set a different spec.agentName" in message
         assert agents.workers(product, name) == []
         asyncio.run(delete_under_a_call())

@@ -104,7 +104,7 @@ async def test_calls_wait_in_order_where_no_agent_joins_them_yet(http: httpx.Asy
     assert [name for _, name in there.livekit.launched] == [WAITING_AGENT_NAME] * 2
     assert there.gateway.ledger.pending() == {"agents/ornina": 2}
     answer = await http.post("/v1/calls", json=BODY)
-    assert "call again later" in refused(answer, 429, "TooManyPending")
+    assert "Call again later" in refused(answer, 429, "TooManyPending")
     assert int(answer.headers["Retry-After"]) > 0
 
 
@@ -156,7 +156,7 @@ async def test_an_unknown_agent(http: httpx.AsyncClient, there: World) -> None:
     assert "kubectl get ava" in refused(answer, 404, "AgentNotFound")
     there.agents.known.append(agent("nobody", namespace="other"))
     answer = await http.post("/v1/calls", json=BODY | {"agent": "nobody"})
-    assert "another namespace" in refused(answer, 404, "AgentNotFound")
+    assert "Another namespace" in refused(answer, 404, "AgentNotFound")
     there.livekit.slots = 2
     assert (await opened(http, agent={"namespace": "other", "name": "nobody"}))["agent"]["namespace"] == "other"
 

@@ -77,7 +77,7 @@ def test_a_name_is_known_once_the_controller_has_looked_at_it(status: object, kn
 def test_a_spec_of_another_release_is_kept_apart_with_its_problem() -> None:
     found = parse_agent(resource(colour="green"))
     assert isinstance(found, InvalidAgent)
-    assert "spec.colour" in found.problem
+    assert "spec.colour" in found.error
 
 
 class FakeObjects:
