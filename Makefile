@@ -6,8 +6,9 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 NAME ?= demo
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 
-.PHONY: help setup demo down test check unit cluster e2e bench generate lock format
+.PHONY: help setup demo down test check lint types generated prose chart unit cluster e2e bench generate lock format
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,14 +31,30 @@ down: setup ## Take down what `make demo` and interrupted tests left
 
 test: check unit cluster e2e ## Everything that must pass
 
-check: setup ## Lint, types, import rules, generated files
+check: lint types generated prose chart ## All static checks; `lint` to `chart` run one kind each
+
+lint: setup ## Style and import contracts
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy agentspec kube controller gateway worker devkit tests
 	.venv/bin/lint-imports
-	$(PYTHON) -m agentspec.crd --check
+
+types: setup ## Static types
+	@$(PYTHON) -m mypy agentspec kube controller gateway worker devkit tests
+
+generated: setup ## Generated files are up to date
+	@$(PYTHON) -m agentspec.crd --check
 	$(PYTHON) -m agentspec.reference --check
 	$(PYTHON) -m devkit.figures --check
+
+prose: setup ## Words and sentence length of everything people read
+	@$(PYTHON) -m devkit tool vale $(PAGES)
+	$(PYTHON) -m devkit.prose $(PAGES)
+	$(PYTEST) -q tests/prose
+
+chart: setup ## The chart, by Helm's own linter
+	@$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent
+	$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent \
+	    --set watchNamespace=agents --set monitoring.enabled=true --set monitoring.namespace=monitoring
 
 unit: setup ## Pure logic, seconds, no network
 	@$(PYTEST) tests/unit
@@ -60,7 +77,7 @@ generate: setup ## Files generated from types
 	$(PYTHON) -m agentspec.reference
 	$(PYTHON) -m devkit.figures
 
-format: setup ## Format and mend what ruff can
+format: setup ## Format, and fix what ruff can
 	@$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 

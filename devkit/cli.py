@@ -1,5 +1,6 @@
 """Command line of the platform: up, down, status, build, logs."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from devkit.instance import Layout, Record, check_name, load, names
 from devkit.logs import follow_log, last_lines
 from devkit.processes import is_alive
 from devkit.progress import LineProgress, Progress, TerminalProgress
-from devkit.tools import API_TOOLS, BENCH_TOOLS, LIVEKIT
+from devkit.tools import API_TOOLS, BENCH_TOOLS, CHECK_TOOLS, LIVEKIT
 
 console = Console()
 
@@ -101,6 +102,17 @@ def _build_all(name: str, progress: Progress) -> None:
         cluster.load_images(name, built, progress)
     for image in (built.controller, built.worker):
         console.print(image, highlight=False)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("program", type=click.Choice([tool.name for tool in CHECK_TOOLS]))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def tool(program: str, arguments: tuple[str, ...]) -> None:
+    """Run a linter of `make check`, such as `tool helm lint charts/avatar-agent`; build it first if it is missing."""
+    (chosen,) = (tool for tool in CHECK_TOOLS if tool.name == program)
+    with shown() as progress:
+        path = binaries.ensure(progress, [chosen])[program]
+    os.execv(path, [path, *arguments])
 
 
 @main.command()

@@ -54,9 +54,12 @@ HELM = Tool(
     version_arguments=("version", "--short"),
 )
 KWOK = Tool("kwok", "0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+VALE = Tool("vale", "3.21.0", {"vale": "github.com/vale-cli/vale/v3/cmd/vale"}, stamps=("main.version=3.21.0",))
 # Small ones first: what is needed soonest, and what fails soonest.
 TOOLS = (ETCD, HELM, COREDNS, LIVEKIT, KUBERNETES)
 # What an instance without a node runs and offers.
 API_TOOLS = (ETCD, HELM, KUBERNETES)
 # What only the benches run: nodes without machines.
 BENCH_TOOLS = (KWOK,)
+# What `make check` runs: the chart's linter and the prose linter.
+CHECK_TOOLS = (HELM, VALE)

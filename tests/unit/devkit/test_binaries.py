@@ -6,7 +6,7 @@ import pytest
 
 from devkit.binaries import cache_key, fits
 from devkit.golang import parse_version
-from devkit.tools import BENCH_TOOLS, ETCD, KUBERNETES, TOOLS, Tool
+from devkit.tools import BENCH_TOOLS, CHECK_TOOLS, ETCD, KUBERNETES, TOOLS, Tool
 
 FILES = [b"module tools\n", b"checksums\n"]
 
@@ -43,7 +43,7 @@ def test_a_program_on_the_machine_fits_by_major_and_minor(said: str, wanted: str
 
 
 def test_every_tool_has_its_module_with_checksums() -> None:
-    for tool in (*TOOLS, *BENCH_TOOLS):
+    for tool in (*TOOLS, *BENCH_TOOLS, *CHECK_TOOLS):
         assert (tool.module / "go.sum").stat().st_size > 0
         assert tool.version in (tool.module / "go.mod").read_text(), f"{tool.name}: tools.py and go.mod disagree"
 
