@@ -1,8 +1,11 @@
-"""Stands in for the kubelet and the worker process: there is no node here.
+"""Simulates the kubelet and the worker process, because these tests have no node.
 
-Every pod of a namespace is bound to a Node object, gets a loopback address on which a small server answers `/status`
-and `/status?watch` like a worker, and is reported running and ready. A pod that is deleted stays, draining, until it
-has no calls.
+The stand-in binds every pod of a namespace to a Node object and reports it running and ready. The pod gets a loopback
+address, on which a small server answers `/status` and `/status?watch` as a worker does.
+
+A deleted pod drains until its calls end. The stand-in cuts the calls where a kubelet would kill the worker first: when
+the grace period is shorter than the calls may still last, and when somebody deletes the pod by force. Time is
+compressed: it cuts as soon as it sees the deletion, instead of when the grace period ends.
 """
 
 import asyncio
@@ -21,30 +24,33 @@ from agentspec import WorkerStatus
 from agentspec.names import AGENT_LABEL, WORKER_PORT
 from kube.client import ApiError, KubeClient
 from kube.kinds import POD
+from tests.waiting import eventually
 
 NODE = "stand-in"
 PERIOD_SECONDS = 0.1
-# A change is told after 0.05 s, and the present state again after 20 s without one.
-_LOOK_SECONDS = 0.05
-_LOOKS_BETWEEN_HEARTBEATS = 400
+# A worker reports a change after 0.05 s, and repeats its status after 20 s without one.
+_POLL_SECONDS = 0.05
+_POLLS_BETWEEN_HEARTBEATS = 400
 _addresses = itertools.count(int(ipaddress.IPv4Address("127.88.0.1")))
 
 
 @dataclass
 class Worker:
-    """One pod's worker; tests set its fields."""
+    """Simulated worker of one pod; tests set its fields."""
 
     pod: str
     agent: str
     agent_name: str
     slots: int
     calls: int = 0
+    call_seconds: float = 3600.0
+    """How long its calls may still last: the default of spec.worker.maxCallMinutes."""
     registered: bool = True
     draining: bool = False
     address: str = ""
-    """Its pod's; empty until it serves."""
+    """Address of its pod; empty until it serves."""
     registrations: int = 1
-    """Each gives it another id at LiveKit, which means nothing to anybody."""
+    """Number of its registrations: each gives it another worker id at LiveKit, which changes nothing else."""
     runner: web.AppRunner | None = field(default=None, repr=False)
 
     def status(self) -> WorkerStatus:
@@ -67,7 +73,7 @@ class Worker:
             try:
                 return await web.TCPSite(self.runner, self.address, WORKER_PORT).start()
             except OSError as error:
-                if error.errno != errno.EADDRINUSE:  # by the stand-in of another run of these tests
+                if error.errno != errno.EADDRINUSE:  # another run of these tests may use the address
                     raise
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -76,15 +82,15 @@ class Worker:
         return web.Response(text=self.status().model_dump_json(by_alias=True), content_type="application/json")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """A line at once, one after every change, and one now and then."""
+        """Send a line at once, one after every change, and a heartbeat."""
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         while True:
-            told = self.status()
-            await response.write(told.model_dump_json(by_alias=True).encode() + b"\n")
-            for _ in range(_LOOKS_BETWEEN_HEARTBEATS):
-                await asyncio.sleep(_LOOK_SECONDS)
-                if self.status() != told:
+            sent = self.status()
+            await response.write(sent.model_dump_json(by_alias=True).encode() + b"\n")
+            for _ in range(_POLLS_BETWEEN_HEARTBEATS):
+                await asyncio.sleep(_POLL_SECONDS)
+                if self.status() != sent:
                     break
 
     async def end(self) -> None:
@@ -93,42 +99,70 @@ class Worker:
             self.runner = None
 
 
+@dataclass(frozen=True)
+class CutCalls:
+    """Calls that a worker lost because its pod did not get the time to drain."""
+
+    pod: str
+    calls: int
+    reason: str
+
+
 class StandIn:
-    """Plays the node for one namespace."""
+    """Simulates the node for one namespace."""
 
     def __init__(self, client: KubeClient, namespace: str, period: float) -> None:
         self._client = client
         self._namespace = namespace
         self._period = period
         self.workers: dict[str, Worker] = {}
-        """Workers that run, by pod name."""
+        """Running workers by pod name."""
         self.registered_name: dict[str, str] = {}
         """Name that an agent's new workers register under; default: the agent's own."""
         self.waiting: dict[str, str] = {}
         """Agents whose pods do not start, with the container's waiting reason."""
+        self.cut_calls: list[CutCalls] = []
+        """Calls that were cut. `open_world` fails its test when any are left in here."""
+        self._passes = 0
 
     def of(self, agent: str) -> list[Worker]:
-        """An agent's workers that stay."""
+        """Return an agent's workers that do not drain."""
         return [worker for worker in self.workers.values() if worker.agent == agent and not worker.draining]
 
+    def is_in_call(self, worker: Worker) -> bool:
+        """Whether the worker still runs, and has calls."""
+        return self.workers.get(worker.pod) is worker and worker.calls > 0
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Play until told to stop: cancelling would cut requests short and leave sockets open."""
+        """Run until `stop` is set: cancelling would interrupt requests and leave sockets open."""
         while not stop.is_set():
-            # A pod that is deleted while it is being reported on is what happens to a kubelet, too, and so is an
-            # API server that does not answer: what has not been done is done in the next pass.
+            # As with a kubelet, a pod may be deleted while its status is written, and the API server may not answer.
+            # The next pass does what this one could not do.
             with contextlib.suppress(ApiError):
                 await self._pass()
+                self._passes += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._period)
+
+    async def sees_pods(self) -> None:
+        """Wait until the stand-in has acted on every pod as it is now: for a whole pass that begins after this call."""
+        passes = self._passes + 2
+
+        async def has_passed() -> bool:
+            return self._passes >= passes
+
+        await eventually(has_passed, "the stand-in lists the pods")
 
     async def _pass(self) -> None:
         pods = {pod["metadata"]["name"]: pod for pod in await self._client.list(POD, self._namespace)}
         for name in set(self.workers) - set(pods):
-            await self.workers.pop(name).end()
+            worker = self.workers.pop(name)
+            self._cut(worker, "the pod was deleted by force")
+            await worker.end()
         for name, pod in pods.items():
             with contextlib.suppress(ApiError):
                 if pod["metadata"].get("deletionTimestamp"):
-                    await self._drain(name)
+                    await self._drain(name, pod["metadata"]["deletionGracePeriodSeconds"])
                 elif name not in self.workers:
                     await self._start(name, pod)
 
@@ -150,10 +184,17 @@ class StandIn:
         self.workers[name] = worker
         return None
 
-    async def _drain(self, name: str) -> None:
+    def _cut(self, worker: Worker, reason: str) -> None:
+        if worker.calls:
+            self.cut_calls.append(CutCalls(worker.pod, worker.calls, reason))
+            worker.calls = 0
+
+    async def _drain(self, name: str, grace_seconds: int) -> None:
         worker = self.workers.get(name)
         if worker is not None:
             worker.draining = True
+            if grace_seconds < worker.call_seconds:
+                self._cut(worker, f"the grace period of {grace_seconds} s is shorter than a call may last")
             if worker.calls:
                 return
             await self.workers.pop(name).end()
@@ -178,8 +219,8 @@ def _waiting(reason: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def playing(client: KubeClient, namespace: str, period: float = PERIOD_SECONDS) -> AsyncIterator[StandIn]:
-    """A stand-in that plays until the block ends, looking every `period` seconds."""
+async def simulating_node(client: KubeClient, namespace: str, period: float = PERIOD_SECONDS) -> AsyncIterator[StandIn]:
+    """Run a stand-in until the block ends; it lists the pods every `period` seconds."""
     standin = StandIn(client, namespace, period)
     stop = asyncio.Event()
     task = asyncio.create_task(standin.run(stop))

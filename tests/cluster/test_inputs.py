@@ -53,7 +53,7 @@ async def test_a_rotated_secret_rolls_new_workers_in_once_and_cuts_no_call(world
     world.openai.keys.add("rotated")
     await world.put(SECRET, manifests.secret(world.namespace, "openai", apiKey="rotated"))
     await replaced(world, worker, 2)
-    assert world.standin.workers[worker.pod].draining, "it finishes its call"
+    assert worker.draining and world.standin.is_in_call(worker), "the old worker keeps its call"
 
     async def told() -> bool:
         progress = await world.condition("ava", ConditionType.PROGRESSING)
@@ -164,7 +164,7 @@ async def test_another_image_and_other_knowledge_are_one_rollout_each_and_cut_no
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 600."))
     third = await replaced(world, second, 3)
     assert "An hour is 600." in await world.configuration(third.pod)
-    assert world.standin.workers[first.pod] is first, "it has its call, two configurations later"
+    assert world.standin.is_in_call(first), "the first worker keeps its call, two configurations later"
     first.calls = 0
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
     assert await world.roll_outs("ava") == 3

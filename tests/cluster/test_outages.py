@@ -41,7 +41,8 @@ async def api_server_stopped(stage: Stage) -> None:
         talking = await _agents(world)
         await _stop_api_server(cluster, OUTAGE_SECONDS)
         proxy.cut_watches()
-        assert world.standin.workers[talking.pod] is talking, "the call goes on"
+        await world.standin.sees_pods()
+        assert world.standin.is_in_call(talking), "the outage cut no call"
         await world.declare("edited", persona={"greeting": "Good morning"})
         await asyncio.sleep(BETWEEN_EDITS_SECONDS)
         await _edit(world)
@@ -131,7 +132,7 @@ async def _is_applied(world: World, talking: Worker, seconds: float) -> None:
 
     await eventually(applied, "every manifest is applied", seconds)
     await eventually(replaced, "a new worker has the last greeting", KUBERNETES_SECONDS)
-    assert world.standin.workers[talking.pod] is talking, "the call goes on"
+    assert world.standin.is_in_call(talking), "the old worker keeps its call"
     assert await world.roll_outs("edited") == 2, "one rollout"
     for agent in ("new", "bereft"):
         await world.becomes(agent, "True", seconds=KUBERNETES_SECONDS)

@@ -157,8 +157,8 @@ async def test_a_suspended_agent_finishes_its_call_keeps_all_but_its_workers_and
     await world.becomes("ava", "False", "Suspended")
     await eventually(lambda: _leaves(world), "no worker is wanted, and one leaves with its call")
     await controller.reconciles(world, "ava", 3)
-    assert world.standin.workers == {busy.pod: busy}, "the call goes on, and nobody comes in its place"
-    assert busy.draining
+    assert world.standin.workers == {busy.pod: busy}, "no worker replaces the draining one"
+    assert busy.draining and world.standin.is_in_call(busy), "the busy worker keeps its call"
     assert await _all_but_pods(world) == before
     busy.calls = 0
     await world.becomes("ava", "False", "Suspended", ConditionType.PROGRESSING)

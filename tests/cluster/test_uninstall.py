@@ -91,7 +91,7 @@ def _folder(stage: Stage, name: str) -> Path:
 
 
 async def _alone(world: World, worker: Worker) -> bool:
-    return worker.draining and list(world.standin.workers.values()) == [worker]
+    return worker.draining and world.standin.is_in_call(worker) and len(world.standin.workers) == 1
 
 
 async def _namespace_gone(world: World) -> None:

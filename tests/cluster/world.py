@@ -15,7 +15,7 @@ from kube.client import ApiError, KubeClient
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET, SERVICE_ACCOUNT, Kind
 from tests.cluster import manifests
 from tests.cluster.openai import OpenAI
-from tests.cluster.standin import PERIOD_SECONDS, StandIn, Worker, playing
+from tests.cluster.standin import PERIOD_SECONDS, StandIn, Worker, simulating_node
 from tests.waiting import SECONDS, eventually
 
 GONE_SECONDS = 90.0
@@ -196,14 +196,15 @@ def _condition(agent: dict[str, Any], kind: ConditionType) -> dict[str, Any]:
 async def open_world(
     cluster: Cluster, openai: OpenAI, namespace: str, period: float = PERIOD_SECONDS
 ) -> AsyncIterator[World]:
-    """A fresh namespace whose pods are looked after every `period` seconds; deleted afterwards."""
+    """Create a namespace with a stand-in for the node, and delete it afterwards. Fails when calls were cut in it."""
     async with administrator(cluster.kubeconfig) as client:
         await client.create(NAMESPACE, None, {"metadata": {"name": namespace}})
-        async with playing(client, namespace, period) as standin:
+        async with simulating_node(client, namespace, period) as standin:
             world = World(cluster, openai, client, namespace, standin)
             await world.put_secrets()
             try:
                 yield world
+                assert standin.cut_calls == [], "a kubelet would have cut these calls"
             finally:
                 for document in await client.list(AVATAR_AGENT, namespace):
                     await world.remove(AVATAR_AGENT, document["metadata"]["name"])
