@@ -117,7 +117,7 @@ async def test_rollout_of_workers_with_a_short_grace_period_cuts_their_calls(
     (old,) = await eventually(other, "the Deployment's worker serves")
     old.calls = worker.calls = 1
     template["metadata"]["annotations"] = {"example.com/version": "2"}
-    await world.client.merge(DEPLOYMENT, world.namespace, "defect", {"spec": {"template": template}})
+    await world.client.merge_patch(DEPLOYMENT, world.namespace, "defect", {"spec": {"template": template}})
     await world.declare("ava", persona={"greeting": "Hello"})
     await eventually(lambda: is_gone(world, old), "the old worker is killed")
     assert [cut.pod for cut in world.standin.cut_calls] == [old.pod]
