@@ -8,17 +8,17 @@ from typing import Any
 
 import aiohttp
 import uvicorn
-from kubernetes.aio import client
 
 from gateway.adoption import run_housekeeping
 from gateway.app import create_app
 from gateway.assembly import assemble
+from gateway.cluster import FIELD_MANAGER, ClusterAgents, ClusterSecrets
 from gateway.connections import SecretConnections
-from gateway.kube import KubernetesAgents, KubernetesSecrets, load_configuration
 from gateway.livekit import REQUEST_TIMEOUT
 from gateway.logs import configure_logging
 from gateway.probes import probe_app, serving
 from gateway.settings import Settings, SettingsError, read_settings
+from kube.client import connect
 
 SHUTDOWN_SECONDS = 5
 """For requests in progress at SIGTERM; questions held open are let go after it."""
@@ -28,10 +28,9 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: Settings) -> None:
     """Run every part until the server is told to stop; a background part that fails stops the gateway."""
-    await load_configuration()
-    async with client.ApiClient() as api, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
-        agents = KubernetesAgents(client.CustomObjectsApi(api), settings.watch_namespace)
-        connections = SecretConnections(KubernetesSecrets(client.CoreV1Api(api)), session)
+    async with connect(FIELD_MANAGER) as client, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
+        agents = ClusterAgents(client, settings.watch_namespace)
+        connections = SecretConnections(ClusterSecrets(client), session)
         gateway, supply = assemble(settings, agents, connections, session)
         server = uvicorn.Server(
             uvicorn.Config(
