@@ -15,11 +15,11 @@ from controller.fleet.fleet import Fleet, deletion_costs
 from controller.inputs.reader import Inputs
 from controller.metrics import Metrics
 from controller.observation import Key, ObservedDeployment
-from controller.policy.ownership import foreign, owned
-from controller.policy.rollout import settle
+from controller.policy.ownership import is_owned, name_conflict
+from controller.policy.rollout import debounce
 from controller.policy.scale import Decision
 from controller.policy.verdict import Verdict, false
-from controller.policy.wording import AT_LENGTH, quoted
+from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 from kube.client import ApiError, Document
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class Applier:
         found = self._children.deployments.get(key, owner.worker_name)
         if found is None and self._children.pods(key):
             # Somebody took its label away: it runs, and must not be taken for one that is to be made.
-            found = await self._children.deployments.ask(key, owner.worker_name)
-        return found if found is not None and owned(owner, found.object) else None
+            found = await self._children.deployments.fetch(key, owner.worker_name)
+        return found if found is not None and is_owned(owner, found.object) else None
 
     async def apply(self, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs | None, decision: Decision) -> Outcome:
         """Make it so.
@@ -109,7 +109,7 @@ class Applier:
     ) -> Outcome:
         agent = self._fleet.agents[key]
         if agent.replicas is not None and decision.workers < agent.replicas:
-            await self._children.price(key.namespace, deletion_costs(agent.workers(time.monotonic())))
+            await self._children.set_deletion_costs(key.namespace, deletion_costs(agent.workers(time.monotonic())))
         try:
             return await self._apply(key, owner, spec, inputs, decision)
         except ApiError as error:
@@ -144,8 +144,8 @@ class Applier:
     async def _stranger(self, key: Key, owner: Owner) -> Verdict | None:
         """What somebody else made under a child's name; None: nothing."""
         kinds = (self._children.deployments, self._children.budgets)
-        found = [(kind.informer.kind.kind, await kind.identity_of(key, owner.worker_name)) for kind in kinds]
-        return foreign(owner, found) or await self._shared.stranger(key.namespace)
+        found = [(kind.informer.kind.kind, await kind.existing(key, owner.worker_name)) for kind in kinds]
+        return name_conflict(owner, found) or await self._shared.name_conflict(key.namespace)
 
     def _wanted(self, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs) -> Made:
         configuration = config_map(
@@ -166,7 +166,7 @@ class Applier:
         agent = self._fleet.agents[key]
         if not agent.replicas or agent.template == digest:
             return 0.0
-        agent.pending, waits = settle(agent.pending, digest, time.monotonic())
+        agent.pending, waits = debounce(agent.pending, digest, time.monotonic())
         return waits
 
     async def _make(self, key: Key, owner: Owner, made: Made, replicas: int) -> None:
@@ -216,14 +216,14 @@ class Applier:
 def _refusal(error: ApiError) -> Verdict:
     return false(
         Reason.APPLY_REFUSED,
-        f"Kubernetes refuses what the manifest asks for: {quoted(error.message, AT_LENGTH)}. Correct the manifest, or "
-        "what forbids it; it is tried again every few seconds.",
+        f"Kubernetes refuses what the manifest asks for: {quoted(error.message, LONG_QUOTE_LENGTH)}. Correct the "
+        "manifest, or what forbids it; it is tried again every few seconds.",
     )
 
 
 def _failure(error: ApiError) -> Verdict:
     return false(
         Reason.APPLY_REFUSED,
-        f"Kubernetes fails, try after try, to do what the manifest asks for: {quoted(str(error), AT_LENGTH)}. It goes "
-        "on being tried; see whether an admission webhook or the API server is in trouble.",
+        f"Kubernetes fails, try after try, to do what the manifest asks for: {quoted(str(error), LONG_QUOTE_LENGTH)}. "
+        "It goes on being tried; see whether an admission webhook or the API server is in trouble.",
     )

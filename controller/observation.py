@@ -1,4 +1,4 @@
-"""What the controller has seen, as plain values: the input of every decision in ``controller.policy``."""
+"""Observations as plain values: the input of every decision in ``controller.policy``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from agentspec.wire import agent_key
 
 
 class Key(NamedTuple):
-    """Names one AvatarAgent."""
+    """Namespace and name of one AvatarAgent."""
 
     namespace: str
     name: str
@@ -23,10 +23,10 @@ class Key(NamedTuple):
 class ReadFailure:
     """Why an object that a manifest names could not be read."""
 
-    words: str
-    """The API server's own."""
-    lasting: bool
-    """It takes a person to change that; else trying again may help."""
+    message: str
+    """The API server's own message."""
+    permanent: bool
+    """Whether the API server refused the request. Otherwise a retry may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +35,26 @@ class ObservedSecret:
 
     name: str
     keys: frozenset[str] | None
-    """Keys that hold a value; None: there is no such Secret, or it could not be read."""
+    """Keys that have a value; None: the Secret does not exist or could not be read."""
     faults: Mapping[str, str] = field(default_factory=dict)
-    """Keys whose value nobody can use, each with what is wrong with it."""
-    problem: ReadFailure | None = None
-    """None: it could be read."""
+    """Keys whose value cannot be used, each with the reason."""
+    read_failure: ReadFailure | None = None
+    """None: the object could be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedConfigMap:
-    """A ConfigMap of knowledge."""
+    """A ConfigMap that the manifest refers to for knowledge, instructions or greeting."""
 
     name: str
     texts: Mapping[str, str] | None
-    """Text by key; None: there is no such ConfigMap, or it could not be read."""
-    problem: ReadFailure | None = None
-    """None: it could be read."""
+    """Text by key; None: the ConfigMap does not exist or could not be read."""
+    read_failure: ReadFailure | None = None
+    """None: the object could be read."""
 
 
 class Provider(StrEnum):
-    """Whose credentials an agent uses."""
+    """A service whose credentials an agent uses."""
 
     LIVEKIT = "LiveKit"
     OPENAI = "OpenAI"
@@ -62,19 +62,22 @@ class Provider(StrEnum):
 
 
 class ProviderVerdict(StrEnum):
+    """The result of a credentials probe."""
+
     ACCEPTED = "Accepted"
     REJECTED = "Rejected"
     UNREACHABLE = "Unreachable"
-    AWAITED = "Awaited"
-    """It is being asked for the first time."""
+    PENDING = "Pending"
+    """The first probe has not finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """What became of an authenticated request to a provider."""
+    """The outcome of an authenticated request to a provider."""
 
     verdict: ProviderVerdict
     detail: str = ""
+    """Why; with `ACCEPTED`, a warning that continues the sentence "the provider accepts the key but …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +87,37 @@ class ObservedPod:
     name: str
     ip: str
     running: bool
-    """Its container has been started and has not ended."""
+    """Its container has started and has not terminated."""
     ready: bool
     terminating: bool
     ended: bool
-    """All its containers have ended, and none is started again."""
+    """All its containers have terminated and will not be restarted."""
     deletion_cost: str | None
     """Value of the annotation controller.kubernetes.io/pod-deletion-cost."""
-    trouble: str
-    """Why it cannot start, in the words of Kubernetes; empty: nothing known against it."""
+    start_failure: str
+    """Why it cannot start, as Kubernetes reports it; empty: no failure is known."""
     config_map: str
-    """Name of the configuration it was started with."""
+    """Name of the ConfigMap with its configuration."""
     template: str
-    """Digest of the pod template it was made from."""
+    """Digest of the pod template that it was created from."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedObject:
-    """A child, in what tells whose it is and whether somebody changed it."""
+    """A child's metadata: enough to decide who owns it and whether another client edited it."""
 
     namespace: str
     name: str
     uid: str
     generation: int
-    """Counts changes of the spec; 0 for kinds that have none."""
+    """`metadata.generation`, which counts changes of the spec; 0 for kinds without one."""
     labels: Mapping[str, str]
     owners: tuple[tuple[str, str, str], ...]
     """Kind, name and uid of each owner."""
     applied: bool = False
-    """This controller has a part in it, as its managed fields say."""
+    """Whether this controller applied the object, according to its managed fields."""
     content: str = ""
-    """What else matters of a kind without a generation."""
+    """Other fields to compare, for a kind without a generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +126,19 @@ class ObservedDeployment:
 
     object: ObservedObject
     replicas: int
-    """Workers asked for."""
+    """`spec.replicas`."""
     template: str
     """Digest of the pod template that was applied last."""
-    trouble: str
-    """Why it cannot make pods (quota, admission); empty: it can."""
+    create_failure: str
+    """Why it cannot create pods (quota, admission policy); empty: it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedWorker:
-    """A worker pod and what it last said of itself."""
+    """A worker pod and its latest status report."""
 
     pod: ObservedPod
     status: WorkerStatus | None
-    """None: it never answered, or not for too long."""
-    heard_seconds: float = 0.0
-    """Since it said its first word."""
+    """None: the worker never reported, or its last report is too old."""
+    reporting_seconds: float = 0.0
+    """Seconds since the worker process first reported."""

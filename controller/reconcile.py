@@ -16,13 +16,13 @@ from controller.inputs.reader import InputReader, Inputs
 from controller.metrics import Metrics
 from controller.observation import Key, ObservedDeployment
 from controller.policy import conditions
-from controller.policy.avatar import avatar
-from controller.policy.names import name_unique, still_in_use
+from controller.policy.avatar import avatar_available
+from controller.policy.names import name_still_in_use, name_unique
 from controller.policy.rollout import progressing
-from controller.policy.scale import Decision, never_any, scaling_limited
-from controller.policy.specification import pattern_remark
+from controller.policy.scale import Decision, scaling_limited, why_no_worker_starts
+from controller.policy.specification import room_pattern_warning
 from controller.policy.verdict import Verdict, false
-from controller.policy.workers import workers
+from controller.policy.workers import workers_registered
 from controller.report import Reporter
 
 NOT_READY_SECONDS = 10.0
@@ -54,7 +54,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> float | None:
         """Returns in how many seconds to look again, None for never; raises ApiError."""
         agent = self._parts.agents.get(key)
-        if agent is not None and self._parts.children.vanished(key):
+        if agent is not None and self._parts.children.deployment_removed(key):
             agent = await self._parts.reporter.confirmed(agent)
         if agent is None or agent.deleted:
             return await self._leave(key, agent)
@@ -62,7 +62,7 @@ class Reconciler:
         if isinstance(spec, Verdict):
             return await self._unusable(agent, spec)
         if agent.generation != agent.status.get("observedGeneration"):
-            self._parts.inputs.hurry(key)
+            self._parts.inputs.refresh_soon(key)
         inputs = await self._parts.inputs.read(key, agent.uid, spec)
         running = await self._observe(agent, spec)
         name = self._name(agent)
@@ -74,10 +74,10 @@ class Reconciler:
         if outcome.error is not None:
             raise outcome.error
         if outcome.again_in is not None or not inputs.usable:
-            self._parts.inputs.hurry(key)  # what is changing, or being mended, may not be all that is
+            self._parts.inputs.refresh_soon(key)  # what is changing, or being mended, may not be all that is
         served = verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
         settled = served and ConditionStatus.TRUE is inputs.credentials.status is name.status
-        waits = (early, outcome.again_in, decision.again_in, READY_SECONDS if settled else NOT_READY_SECONDS)
+        waits = (early, outcome.again_in, decision.requeue_after, READY_SECONDS if settled else NOT_READY_SECONDS)
         return min(seconds for seconds in waits if seconds is not None)
 
     async def take_up(self, agents: Iterable[ObservedAgent]) -> None:
@@ -88,7 +88,7 @@ class Reconciler:
             if not agent.deleted and isinstance(agent.spec, AvatarAgentSpec):
                 self._follow(agent, agent.spec)
                 followed.append(agent.key)
-        await asyncio.gather(*(self._parts.streams.heard(key) for key in followed))
+        await asyncio.gather(*(self._parts.streams.wait_first_reports(key) for key in followed))
 
     async def _leave(self, key: Key, agent: ObservedAgent | None) -> float | None:
         """The agent is gone, or about to be: its workers leave, and as long as they take calls its name is in use."""
@@ -118,7 +118,7 @@ class Reconciler:
         early = await self._report(agent, spec, verdicts, decision)
         if outcome.error is not None:
             raise outcome.error
-        waits = (early, decision.again_in)
+        waits = (early, decision.requeue_after)
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _name(self, agent: ObservedAgent) -> Verdict:
@@ -128,7 +128,7 @@ class Reconciler:
         if older is None:
             user = self._parts.fleet.other_user(claim, time.monotonic())
             if user is not None:
-                return still_in_use(claim, user)
+                return name_still_in_use(claim, user)
         return name_unique(claim, older, automatic=not claim.name)
 
     async def _observe(self, agent: ObservedAgent, spec: AvatarAgentSpec) -> ObservedDeployment | None:
@@ -137,7 +137,7 @@ class Reconciler:
         record = self._follow(agent, spec)
         record.replicas = None if running is None else running.replicas
         record.template = "" if running is None else running.template
-        await self._parts.streams.heard(agent.key)
+        await self._parts.streams.wait_first_reports(agent.key)
         return running
 
     def _follow(self, agent: ObservedAgent, spec: AvatarAgentSpec) -> AgentFleet:
@@ -172,24 +172,24 @@ class Reconciler:
         obstacle = conditions.obstacle(needed, inputs.fault)
         verdicts = {
             **needed,
-            ConditionType.AVATAR_AVAILABLE: avatar(spec, seen, record.avatar_failure),
-            ConditionType.WORKERS_REGISTERED: workers(
+            ConditionType.AVATAR_AVAILABLE: avatar_available(spec, seen, record.avatar_failure),
+            ConditionType.WORKERS_REGISTERED: workers_registered(
                 namespace=key.namespace,
                 registered_name=record.registered_name,
                 livekit_url=spec.livekit.url,
                 wanted=decision.workers,
                 seen=seen,
-                deployment_trouble="" if running is None else running.trouble,
+                deployment_trouble="" if running is None else running.create_failure,
                 obstacle=obstacle,
                 suspended=spec.suspend,
-                never=never_any(spec),
+                never=why_no_worker_starts(spec),
             ),
             ConditionType.PROGRESSING: false(Reason.ROLLOUT_BLOCKED, refused.message)
             if refused is not None
             else progressing(fleet.rollout(key, now), decision.workers, obstacle=obstacle, suspended=spec.suspend),
             ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, decision),
         }
-        remark = pattern_remark(spec)
+        remark = room_pattern_warning(spec)
         ready = conditions.ready(verdicts, suspended=spec.suspend, refused=inputs.fault or refused, remark=remark)
         return {ConditionType.READY: ready, **verdicts}
 

@@ -15,7 +15,7 @@ from controller.cluster.events import post_transition
 from controller.fleet.fleet import Counts
 from controller.observation import Key
 from controller.policy import conditions
-from controller.policy.budget import Budget
+from controller.policy.event_budget import EventBudget
 from controller.policy.verdict import Verdict
 from kube.client import ApiError, Document, KubeClient
 from kube.kinds import AVATAR_AGENT
@@ -40,7 +40,7 @@ class Reporter:
         self._instance = socket.gethostname()
         self._written: dict[Key, float] = {}
         self._noticed: dict[Key, float] = {}
-        self._budgets: dict[Key, dict[Reason, Budget]] = {}
+        self._budgets: dict[Key, dict[Reason, EventBudget]] = {}
 
     def forget(self, key: Key) -> None:
         """The AvatarAgent is gone."""
@@ -123,7 +123,7 @@ class Reporter:
                 },
             )
             now = time.monotonic()
-            occurrences = budgets.setdefault(condition.reason, Budget(now)).happened(now)
+            occurrences = budgets.setdefault(condition.reason, EventBudget(now)).record(now)
             if occurrences is None:
                 continue
             try:

@@ -1,4 +1,4 @@
-"""The AvatarAgents as last seen, and which of them claim which agent name."""
+"""A cache of the AvatarAgents, and the agent names that they claim."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,28 +15,29 @@ from kube.client import Document
 
 @dataclass(frozen=True, slots=True)
 class ObservedAgent:
-    """One AvatarAgent."""
+    """One AvatarAgent, as last read from the API server."""
 
     key: Key
     uid: str
     version: int
+    """`metadata.resourceVersion`, which Kubernetes increases with every change."""
     generation: int
     created: str
-    """RFC 3339."""
+    """Creation time, RFC 3339."""
     deleted: bool
-    """Its deletion has begun; what it owns is being removed."""
+    """Whether it has a deletion timestamp; Kubernetes is removing its children."""
     spec: AvatarAgentSpec | Verdict = field(compare=False)
-    """Typed, or why it cannot be used."""
+    """The typed spec, or why it is invalid."""
     status: Mapping[str, Any]
 
     @property
     def owner(self) -> Owner:
-        """What its children belong to."""
+        """The owner of its children."""
         return Owner(self.key.namespace, self.key.name, self.uid)
 
     @property
     def claim(self) -> Claim | None:
-        """The name it wants on its LiveKit server; None: it wants none."""
+        """Its claim to an agent name; None: it is being deleted or its spec is invalid."""
         if self.deleted or isinstance(self.spec, Verdict):
             return None
         automatic = self.spec.dispatch.mode is DispatchMode.AUTOMATIC
@@ -45,14 +46,14 @@ class ObservedAgent:
 
 
 class Agents:
-    """All AvatarAgents served."""
+    """All AvatarAgents that this controller serves."""
 
     def __init__(self) -> None:
         self._agents: dict[Key, ObservedAgent] = {}
         self._claims: dict[tuple[str, str], dict[Key, Claim]] = {}
 
     def get(self, key: Key) -> ObservedAgent | None:
-        """The agent; None: there is none."""
+        """The cached agent; None: there is none."""
         return self._agents.get(key)
 
     def all(self) -> Iterable[ObservedAgent]:
@@ -60,11 +61,11 @@ class Agents:
         return self._agents.values()
 
     def in_namespace(self, namespace: str) -> list[Key]:
-        """The agents of a namespace."""
+        """The keys of all agents in a namespace."""
         return [key for key in self._agents if key.namespace == namespace]
 
-    def see(self, document: Document) -> set[Key]:
-        """An agent as the API server has it; returns the agents that have something to do about it."""
+    def update(self, document: Document) -> set[Key]:
+        """Cache an agent as the API server returned it; returns the agents to reconcile because of the change."""
         metadata = document["metadata"]
         key, version = Key(metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
         before = self._agents.get(key)
@@ -83,22 +84,27 @@ class Agents:
         )
         self._agents[key] = seen
         if before is not None and same and (before.deleted, before.status) == (seen.deleted, seen.status):
-            return set()  # labels or annotations
+            return set()  # only labels or annotations changed
         return {key} | self._claim(before, seen)
 
-    def answered(self, document: Document) -> set[Key]:
-        """The same of an answer to a write of the status, which may come after the watch has told of the agent's end,
-        and which is news only where it tells of more than what was written."""
+    def update_from_response(self, document: Document) -> set[Key]:
+        """Cache the response to a status write; returns the agents to reconcile.
+
+        The response may arrive after the watch has reported the agent's deletion; it is ignored then. The written
+        status itself needs no reconcile, only a new generation or a deletion does.
+        """
         metadata = document["metadata"]
         before = self._agents.get(Key(metadata["namespace"], metadata["name"]))
         if before is None or before.uid != metadata["uid"]:
             return set()
-        concerned, after = self.see(document), self._agents[before.key]
-        return concerned if (after.generation, after.deleted) != (before.generation, before.deleted) else set()
+        affected, after = self.update(document), self._agents[before.key]
+        return affected if (after.generation, after.deleted) != (before.generation, before.deleted) else set()
 
-    def lose(self, key: Key, uid: str) -> set[Key]:
-        """The agent is gone; returns the agents that have something to do about it. One of the same name with another
-        uid is not meant: it came after."""
+    def remove(self, key: Key, uid: str) -> set[Key]:
+        """Remove an agent that no longer exists; returns the agents to reconcile because of it.
+
+        A newer agent with the same name has another uid and stays.
+        """
         before = self._agents.get(key)
         if before is not None and before.uid != uid:
             return set()
@@ -106,11 +112,11 @@ class Agents:
         return {key} | self._claim(before, None)
 
     def holder(self, claim: Claim) -> Claim | None:
-        """The other agent that holds the name claimed; None: the claim stands."""
+        """The claim of the other agent that holds the name; None: this claim holds it."""
         return holder(claim, self._claims.get((claim.server, claim.name), {}).values())
 
     def _claim(self, before: ObservedAgent | None, after: ObservedAgent | None) -> set[Key]:
-        """Note whose claim is what now; returns the rivals concerned."""
+        """Update the claims after an agent changed; returns the other agents with the same claim, before or now."""
         old = before.claim if before is not None else None
         new = after.claim if after is not None else None
         if old == new:

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class ChildKind(Generic[T]):
     """One kind of child: what is there, and what was applied."""
 
     def __init__(self, client: KubeClient, informer: Informer[Key, T], identify: Callable[[T], ObservedObject]) -> None:
@@ -48,12 +48,12 @@ class Kept(Generic[T]):
         """An agent's child of that name; of what serves a whole namespace the agent's name is empty."""
         return self.informer.group(key).get(name)
 
-    async def identity_of(self, key: Key, name: str) -> ObservedObject | None:
+    async def existing(self, key: Key, name: str) -> ObservedObject | None:
         """Whatever stands under that name, whoever made it; None: nothing. Raises ApiError."""
-        there = self.get(key, name) or await self.ask(key, name)
+        there = self.get(key, name) or await self.fetch(key, name)
         return None if there is None else self._identify(there)
 
-    async def ask(self, key: Key, name: str) -> T | None:
+    async def fetch(self, key: Key, name: str) -> T | None:
         """The same, asked of the API server: what has lost the label that it is watched by is still there."""
         document = await self._client.get(self.informer.kind, key.namespace, name)
         return None if document is None else self.informer.parse(document)
@@ -73,8 +73,8 @@ class Kept(Generic[T]):
         await self._client.delete(self.informer.kind, key.namespace, name)
         self._applied.get(key, {}).pop(name, None)
 
-    def vanished(self, key: Key) -> bool:
-        """Something that was applied is not there any more."""
+    def has_lost_child(self, key: Key) -> bool:
+        """Whether a child that was applied no longer exists."""
         return not self._applied.get(key, {}).keys() <= self.informer.group(key).keys()
 
     def forget(self, key: Key) -> None:
@@ -101,11 +101,11 @@ class Children:
                 metadata_only=metadata_only,
             )
 
-        def plain(kind: Kind, *, metadata_only: bool = False) -> Kept[ObservedObject]:
-            return Kept(client, watched(kind, observe_object, metadata_only=metadata_only), lambda seen: seen)
+        def plain(kind: Kind, *, metadata_only: bool = False) -> ChildKind[ObservedObject]:
+            return ChildKind(client, watched(kind, observe_object, metadata_only=metadata_only), lambda seen: seen)
 
         deployments = watched(DEPLOYMENT, observe_deployment)
-        self.deployments: Kept[ObservedDeployment] = Kept(client, deployments, lambda seen: seen.object)
+        self.deployments: ChildKind[ObservedDeployment] = ChildKind(client, deployments, lambda seen: seen.object)
         self.config_maps = plain(CONFIG_MAP, metadata_only=True)
         self.budgets = plain(POD_DISRUPTION_BUDGET)
         self.service_accounts = plain(SERVICE_ACCOUNT)
@@ -128,16 +128,16 @@ class Children:
         return [self._pods, self.deployments.informer, *(kept.informer for kept in self._plain)]
 
     @property
-    def _plain(self) -> list[Kept[ObservedObject]]:
+    def _plain(self) -> list[ChildKind[ObservedObject]]:
         return [self.config_maps, self.budgets, self.service_accounts, self.network_policies]
 
     async def wait_listed(self) -> None:
         """Until everything there was has been seen."""
         await asyncio.gather(*(informer.wait_synced() for informer in self.informers))
 
-    def vanished(self, key: Key) -> bool:
-        """Somebody removed the agent's Deployment: the garbage collector, perhaps, after the agent."""
-        return self.deployments.vanished(key)
+    def deployment_removed(self, key: Key) -> bool:
+        """Whether the agent's applied Deployment is gone, for example because the agent was deleted before it."""
+        return self.deployments.has_lost_child(key)
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
@@ -150,7 +150,7 @@ class Children:
         answer = await self._client.merge_patch(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
         self.deployments.informer.observe_write(answer)
 
-    async def price(self, namespace: str, costs: Mapping[str, str]) -> None:
+    async def set_deletion_costs(self, namespace: str, costs: Mapping[str, str]) -> None:
         """Say how dear pods are: of those that could leave, the cheapest go first. One that is gone is fine."""
         for pod, cost in costs.items():
             try:

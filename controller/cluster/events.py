@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from agentspec import API_GROUP, API_VERSION, KIND, Condition
 from controller.desired.identity import FIELD_MANAGER, Owner
-from controller.policy.budget import Occurrences
 from controller.policy.conditions import warns
+from controller.policy.event_budget import EventSeries
 from kube.client import KubeClient
 from kube.kinds import EVENT
 
@@ -14,18 +14,18 @@ _MESSAGE_LENGTH = 1024
 
 
 async def post_transition(
-    client: KubeClient, owner: Owner, condition: Condition, occurrences: Occurrences, instance: str
+    client: KubeClient, owner: Owner, condition: Condition, series: EventSeries, instance: str
 ) -> None:
-    """Tell that a condition changed, and how often it did so. `instance`: which controller process tells it."""
+    """Post an Event that a condition changed. `series`: how often; `instance`: the reporting controller process."""
     now = datetime.now(UTC)
     await client.create(
         EVENT,
         owner.namespace,
         {
             "metadata": {"namespace": owner.namespace, "generateName": f"{owner.name[:200]}-"},
-            "firstTimestamp": _time(now - timedelta(seconds=occurrences.seconds)),
+            "firstTimestamp": _time(now - timedelta(seconds=series.seconds)),
             "lastTimestamp": _time(now),
-            "count": occurrences.times,
+            "count": series.count,
             "source": {"component": FIELD_MANAGER, "host": instance},
             "involvedObject": {
                 "apiVersion": f"{API_GROUP}/{API_VERSION}",

@@ -51,7 +51,7 @@ def observe_deployment(document: Document) -> ObservedDeployment:
         object=observe_object(document),
         replicas=spec["replicas"],
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
-        trouble=_deployment_trouble(document.get("status") or {}),
+        create_failure=_create_failure(document.get("status") or {}),
     )
 
 
@@ -69,7 +69,7 @@ def observe_pod(pod: Document) -> ObservedPod:
         terminating=bool(metadata.get("deletionTimestamp")),
         ended=status.get("phase") in ("Succeeded", "Failed"),
         deletion_cost=annotations.get(DELETION_COST),
-        trouble=_pod_trouble(conditions, containers),
+        start_failure=_start_failure(conditions, containers),
         config_map=config_map_of(pod["spec"]),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
     )
@@ -83,14 +83,14 @@ def config_map_of(pod_spec: Mapping[str, Any]) -> str:
     return ""
 
 
-def _deployment_trouble(status: Document) -> str:
+def _create_failure(status: Document) -> str:
     for condition in status.get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"
     return ""
 
 
-def _pod_trouble(conditions: Mapping[str, Any], containers: list[Document]) -> str:
+def _start_failure(conditions: Mapping[str, Any], containers: list[Document]) -> str:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"

@@ -1,5 +1,7 @@
-"""Compares what the watch of AvatarAgents told with a list, every minute: a watch that stalls or misses something costs
-a minute, and one that stays behind is noticed. kopf hides its watch's bookmarks; this is how its health is seen.
+"""Lists the AvatarAgents every minute and compares them with what kopf's watch delivered.
+
+An event that a stalled watch misses costs a minute at most, and a watch that stays behind is detected. kopf does not
+expose the bookmarks of its watch, so this comparison is the only sign of the watch's health.
 """
 
 import asyncio
@@ -17,67 +19,70 @@ logger = logging.getLogger(__name__)
 PERIOD_SECONDS = 60.0
 RETRY_SECONDS = 5.0
 WATCH_LAG_SECONDS = 2.0
-"""How much later than a list the watch may tell of the same."""
+"""How far the watch may lag behind a list."""
 
 
 class Resync:
-    """The slow timer."""
+    """Periodic comparison of a list of AvatarAgents with the cache."""
 
     def __init__(
         self,
         client: KubeClient,
         namespace: str | None,
         agents: Agents,
-        seen: Callable[[Document], None],
-        lost: Callable[[Key, str], None],
+        updated: Callable[[Document], None],
+        removed: Callable[[Key, str], None],
     ) -> None:
+        """`updated`: called with every agent to cache; `removed`: with key and uid of every deleted agent."""
         self._client = client
         self._namespace = namespace
         self._agents = agents
-        self._seen = seen
-        self._lost = lost
+        self._updated = updated
+        self._removed = removed
         self.last_success: float | None = None
-        """When the list was last read (monotonic seconds); None: never."""
+        """When a list last succeeded (monotonic seconds); None: never."""
         self.behind_since: float | None = None
-        """When a list first showed what the watch had not told; None: the watch has told of something since. One that
-        had a gap never tells of deletions in it, and is none the worse."""
-        self._ended: set[str] = set()
-        """Uids of agents that went while lists were compared."""
+        """When a list first contained a change that the watch had not delivered; None: the watch has delivered events
+        since. Deletions do not count: a healthy watch never reports those that happened while it reconnected."""
+        self._deleted: set[str] = set()
+        """Uids of agents that were deleted during the current comparison."""
 
     async def run(self) -> None:
-        """List until cancelled."""
+        """Compare periodically until cancelled."""
         await asyncio.sleep(PERIOD_SECONDS)
         while True:
             succeeded = await self.compare()
             await asyncio.sleep(PERIOD_SECONDS if succeeded else RETRY_SECONDS)
 
-    async def see_all(self) -> None:
-        """Take up every AvatarAgent, once the API server serves them: kopf looks for the resource only at its start,
-        and tells of agents one by one, so that a younger one might seem alone with a name that an older one has.
+    async def list_all(self) -> None:
+        """Cache every AvatarAgent, as soon as the API server serves the resource.
+
+        kopf looks for the resource only when it starts. It also delivers agents one by one, so a younger agent could
+        claim a name before the older one that holds it arrives.
         """
         while True:
             try:
                 documents = await self._client.list(AVATAR_AGENT, self._namespace)
             except ApiError as error:
-                self._not_listed(error)
+                self._log_list_failure(error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             for document in documents:
-                self._seen(document)
+                self._updated(document)
             self.last_success = time.monotonic()
             return
 
-    def watch_told(self) -> None:
-        """kopf's watch brought something."""
+    def watch_progressed(self) -> None:
+        """Record that kopf's watch delivered an event."""
         self.behind_since = None
 
-    def ended(self, uid: str) -> None:
-        """An agent is gone."""
-        self._ended.add(uid)
+    def agent_deleted(self, uid: str) -> None:
+        """Record that an agent no longer exists."""
+        self._deleted.add(uid)
 
     async def compare(self) -> bool:
-        """Take up what the watch missed; false when the API server did not answer."""
-        self._ended.clear()
+        """Cache what the watch missed; False: the API server failed."""
+        self._deleted.clear()
         known = {agent.key: agent.version for agent in self._agents.all()}
         versions = await self._versions()
         if versions is None:
@@ -87,30 +92,32 @@ class Resync:
         missed = {key for key, version in versions.items() if self._version(key) < version}
         try:
             for key in missed:
-                await self._take_up(key, versions[key])
+                await self._cache(key, versions[key])
         except ApiError as error:
-            logger.warning("AvatarAgent not read", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
+            logger.warning(
+                "could not read AvatarAgent, retrying", extra={"error": str(error), "retry_seconds": RETRY_SECONDS}
+            )
             return False
         for key in known.keys() - versions.keys():
             agent = self._agents.get(key)
             if agent is not None and agent.version == known[key]:
-                self._lost(key, agent.uid)
+                self._removed(key, agent.uid)
         return True
 
-    async def _take_up(self, key: Key, version: int) -> None:
+    async def _cache(self, key: Key, version: int) -> None:
         document = await self._client.get(AVATAR_AGENT, key.namespace, key.name)
-        if document is None or document["metadata"]["uid"] in self._ended or self._version(key) >= version:
-            return  # the watch was quicker
-        self._seen(document)
+        if document is None or document["metadata"]["uid"] in self._deleted or self._version(key) >= version:
+            return  # the watch delivered it meanwhile
+        self._updated(document)
         if self.behind_since is None:
             self.behind_since = time.monotonic()
 
     async def _versions(self) -> dict[Key, int] | None:
-        """The resource version of every AvatarAgent; None: the API server did not say."""
+        """The resource version of every AvatarAgent; None: the API server failed."""
         try:
             found = await self._client.list(AVATAR_AGENT, self._namespace, metadata_only=True)
         except ApiError as error:
-            self._not_listed(error)
+            self._log_list_failure(error)
             return None
         self.last_success = time.monotonic()
         return {
@@ -120,8 +127,10 @@ class Resync:
             for document in found
         }
 
-    def _not_listed(self, error: ApiError) -> None:
-        logger.warning("AvatarAgents not listed", extra={"error": str(error), "retry_seconds": RETRY_SECONDS})
+    def _log_list_failure(self, error: ApiError) -> None:
+        logger.warning(
+            "could not list AvatarAgents, retrying", extra={"error": str(error), "retry_seconds": RETRY_SECONDS}
+        )
 
     def _version(self, key: Key) -> int:
         agent = self._agents.get(key)

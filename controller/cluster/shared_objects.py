@@ -10,7 +10,7 @@ from controller.cluster.agents import Agents
 from controller.cluster.children import Children
 from controller.desired.shared import network_policy, service_account
 from controller.observation import Key
-from controller.policy.ownership import not_ours
+from controller.policy.ownership import shared_name_conflict
 from controller.policy.verdict import Verdict
 from kube.client import ApiError
 
@@ -28,11 +28,11 @@ class SharedObjects:
         self._sources = sources
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def stranger(self, namespace: str) -> Verdict | None:
+    async def name_conflict(self, namespace: str) -> Verdict | None:
         """What somebody else made under their names; None: nothing. Raises ApiError."""
         key = Key(namespace, "")
-        found = [(kind.informer.kind.kind, await kind.identity_of(key, WORKER_SERVICE_ACCOUNT)) for kind in self._kept]
-        return not_ours(namespace, found)
+        found = [(kind.informer.kind.kind, await kind.existing(key, WORKER_SERVICE_ACCOUNT)) for kind in self._kept]
+        return shared_name_conflict(namespace, found)
 
     async def ensure(self, namespace: str) -> None:
         """They are there and as they should be. Raises ApiError."""

@@ -18,9 +18,9 @@ from agentspec import (
     WorkerStatus,
 )
 from controller.observation import Key, ObservedPod, ObservedWorker
-from controller.policy.avatar import AvatarFailure, newest_failure, seats
+from controller.policy.avatar import AvatarFailure, free_seats, newest_failure
 from controller.policy.names import Claim, server_of
-from controller.policy.rollout import Pending, Rollout
+from controller.policy.rollout import PendingTemplate, Rollout
 from controller.policy.scale import Decision, History, Load, decide
 from controller.policy.workers import is_registered
 
@@ -57,7 +57,7 @@ class AgentFleet:
     history: History = ()
     avatar_failure: AvatarFailure | None = None
     """The newest that is known of its avatars, if it is a failure."""
-    pending: Pending | None = None
+    pending: PendingTemplate | None = None
     """A pod template that waits for its rollout."""
 
     def workers(self, now: float) -> list[ObservedWorker]:
@@ -199,7 +199,7 @@ class Fleet:
             updated=sum(worker.pod.ready and not worker.pod.terminating for worker in updated),
             old=len(old),
             old_calls=sum(worker.status.calls for worker in old if worker.status),
-            awaited=agent.pending is not None,
+            pending=agent.pending is not None,
         )
 
     def counts(self, key: Key, wanted: int, now: float) -> Counts:
@@ -235,7 +235,7 @@ class Fleet:
         agent = self.agents[key]
         workers = agent.workers(now)
         slots = _slots(worker for worker in workers if is_registered(worker, agent.registered_name))
-        free_avatars = seats(agent.spec, workers)
+        free_avatars = free_seats(agent.spec, workers)
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
 
 

@@ -73,7 +73,7 @@ class WorkerStreams:
         if not streams:
             del self._streams[key]
 
-    async def heard(self, key: Key) -> None:
+    async def wait_first_reports(self, key: Key) -> None:
         """Until each of the agent's workers has said a first word, or failed to: a restarted controller must not take
         them for silent. Bounded, for each worker once and not for each reconcile."""
         streams = sorted(self._streams.get(key, {}).values(), key=lambda stream: stream.patience)

@@ -22,7 +22,7 @@ agents with servers that are not well must not keep all others waiting."""
 PACE_SECONDS = 0.05
 """Least time between two requests to one server, however many agents use it."""
 
-_AWAITED = ProviderAnswer(ProviderVerdict.AWAITED)
+_AWAITED = ProviderAnswer(ProviderVerdict.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class _Question:
 
     @property
     def known(self) -> bool:
-        return self.answer.verdict is not ProviderVerdict.AWAITED
+        return self.answer.verdict is not ProviderVerdict.PENDING
 
     def old(self, now: float) -> bool:
         good = self.answer.verdict is ProviderVerdict.ACCEPTED

@@ -45,6 +45,7 @@ _MAX_ANSWER_BYTES = 4096
 """Read of an answer."""
 _PLAIN = {"Accept-Encoding": "identity"}
 _MISSING_SCOPES = "Missing scopes"
+_RESTRICTED_KEY = "does not let it read models (restricted key), so the model is unchecked"
 _FRAGMENT = 4
 """Characters of a key in a row that nobody may see."""
 
@@ -120,9 +121,10 @@ class Providers:
             return ProviderAnswer(ProviderVerdict.ACCEPTED)
         words = _words(_json(answer))
         if status in lookup.unknown:
-            return ProviderAnswer(ProviderVerdict.ACCEPTED, f"{lookup.unknown[status]}, or no such path: HTTP {status}")
+            warning = f"{lookup.unknown[status]}, or does not serve this path: HTTP {status}"
+            return ProviderAnswer(ProviderVerdict.ACCEPTED, warning)
         if _MISSING_SCOPES in words:
-            return ProviderAnswer(ProviderVerdict.ACCEPTED, "the key is restricted and may not read models")
+            return ProviderAnswer(ProviderVerdict.ACCEPTED, _RESTRICTED_KEY)
         return _refused(status, _harmless(words, lookup.key))
 
     async def _asked(
@@ -159,13 +161,13 @@ def _openai(voice: VoiceSpec, values: Values) -> Lookup:
         path=f"models/{quote(model, safe='')}",
         key=key,
         headers={"Authorization": f"Bearer {key}"},
-        unknown={404: f"it has no model {model!r} (spec.voice.llm.model)"},
+        unknown={404: f"does not list model {model!r} (spec.voice.llm.model)"},
     )
 
 
 def _tavus(tavus: TavusSpec, values: Values) -> Lookup:
     key = values[tavus.credentials_secret_ref.name][TAVUS_KEY]
-    unknown = f"it has no face {tavus.face_id!r} (spec.avatar.tavus.faceID)"
+    unknown = f"does not know face ID {tavus.face_id!r} (spec.avatar.tavus.faceID)"
     return Lookup(
         server=tavus.base_url,
         path=f"faces/{quote(tavus.face_id, safe='')}",

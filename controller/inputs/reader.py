@@ -8,9 +8,15 @@ from agentspec import AvatarAgentSpec, KnowledgeDocument
 from controller.inputs.providers import Providers
 from controller.inputs.references import References
 from controller.observation import Key, ObservedConfigMap, ObservedSecret, ReadFailure
-from controller.policy.credentials import credentials, fingerprint, observe_secret, secrets_complete, wanted_secrets
-from controller.policy.knowledge import knowledge, texts, wanted_config_maps
-from controller.policy.specification import pattern_fault
+from controller.policy.credentials import (
+    credentials_valid,
+    fingerprint,
+    observe_secret,
+    secrets_complete,
+    wanted_secrets,
+)
+from controller.policy.knowledge import knowledge_loaded, texts, wanted_config_maps
+from controller.policy.specification import room_pattern_fault
 from controller.policy.verdict import Verdict
 from kube.client import ApiError
 
@@ -52,12 +58,12 @@ class InputReader:
             reading = [group.create_task(self._config_map(key, name)) for name in config_maps]
         verdict, digest = judging.result()
         found = {seen.name: seen for seen in (task.result() for task in reading)}
-        judged = knowledge(key.namespace, spec, found)
-        return Inputs(pattern_fault(spec), verdict, digest, judged, *texts(spec, found))
+        judged = knowledge_loaded(key.namespace, spec, found)
+        return Inputs(room_pattern_fault(spec), verdict, digest, judged, *texts(spec, found))
 
-    def hurry(self, key: Key) -> None:
+    def refresh_soon(self, key: Key) -> None:
         """What the agent refers to is read again soon."""
-        self._references.hurry(key)
+        self._references.refresh_soon(key)
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
@@ -84,8 +90,8 @@ class InputReader:
         if incomplete is not None:
             return incomplete, ""
         answers = await self._providers.check(key, spec, values)
-        return credentials(spec, answers), fingerprint(uid, wanted, values)
+        return credentials_valid(spec, answers), fingerprint(uid, wanted, values)
 
 
 def _read_failure(error: ApiError) -> ReadFailure:
-    return ReadFailure(error.message or str(error), error.is_rejection)
+    return ReadFailure(error.message or str(error), permanent=error.is_rejection)

@@ -26,7 +26,7 @@ SPREAD_SECONDS = 4.0
 """Up to so much is added by chance, so that what was read at once is not read at once for ever."""
 RETRY_SECONDS = 5.0
 """What is missing or could not be read is tried again after this long."""
-HURRY_SECONDS = 1.0
+REFRESH_SOON_SECONDS = 1.0
 """How old what was read may be when it matters now: changes that come together make one rollout."""
 CONCURRENT_READS = 4
 """Objects that the refresh reads at once."""
@@ -113,11 +113,11 @@ class References:
         for reference in self._named.get(key, set()) - kept:
             self._drop(key, reference)
 
-    def hurry(self, key: Key) -> None:
+    def refresh_soon(self, key: Key) -> None:
         """The agent's manifest has changed, or something is wrong with it: what it names may just be changing, too."""
         for reference in self._named.get(key, ()):
             entry = self._entries[reference]
-            entry.due = min(entry.due, entry.read + HURRY_SECONDS)
+            entry.due = min(entry.due, entry.read + REFRESH_SOON_SECONDS)
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""

@@ -1,1 +1,1 @@
-"""Decisions: what is so, why, and what to do about it. Pure functions of what was seen."""
+"""Decisions: the conditions of an AvatarAgent and how many workers it needs. Pure functions of observations."""

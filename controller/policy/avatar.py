@@ -1,4 +1,4 @@
-"""Decides AvatarAvailable: the next call would show a face. Whatever it says, calls go on as avatar.onFailure says."""
+"""Decides AvatarAvailable: whether the next call gets an avatar. Calls without one follow avatar.onFailure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import quoted
 
 
-def seats(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker]) -> int | None:
-    """Avatars that may still be started; None: there is no limit of ours. Leaving workers keep their seats."""
+def free_seats(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker]) -> int | None:
+    """Avatars that may still be started; None: the manifest sets no limit. Draining workers keep their seats."""
     if spec.avatar.provider is AvatarProvider.NONE or spec.avatar.max_sessions is None:
         return None
     return max(0, spec.avatar.max_sessions - sum(worker.status.avatars for worker in workers if worker.status))
@@ -18,45 +18,48 @@ def seats(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker]) -> int | Non
 
 @dataclass(frozen=True, slots=True)
 class AvatarFailure:
-    """An avatar did not come."""
+    """An avatar that could not be started."""
 
     pod: str
-    problem: str
+    error: str
 
 
 def newest_failure(
     known: AvatarFailure | None, pod: str, before: WorkerStatus | None, now: WorkerStatus
 ) -> AvatarFailure | None:
-    """The newest that is known of an agent's avatars, if it is a failure, once a worker has told its state.
+    """The failure of the agent's latest avatar after a worker reported its status; None: the latest one succeeded.
 
-    A worker keeps its last problem until an avatar comes: it failed again when the problem is another one, or when a
-    call with an avatar has ended and the problem is still there.
+    A worker keeps reporting its last avatar error until an avatar succeeds. An avatar failed again when the error
+    changed, or when a call with an avatar ended and the error is still reported.
     """
     if now.avatar_problem:
         again = before is None or now.avatar_problem != before.avatar_problem or now.avatars < before.avatars
         return AvatarFailure(pod, now.avatar_problem) if again else known
-    came = now.avatars > 0 or (before is not None and bool(before.avatar_problem))
-    return None if came else known
+    succeeded = now.avatars > 0 or (before is not None and bool(before.avatar_problem))
+    return None if succeeded else known
 
 
-def avatar(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker], failure: AvatarFailure | None) -> Verdict:
-    """Whether the next call would show a face, as far as the last one tells."""
+def avatar_available(
+    spec: AvatarAgentSpec, workers: Sequence[ObservedWorker], failure: AvatarFailure | None
+) -> Verdict:
+    """Whether the next call gets an avatar, judged by free seats and by the latest avatar."""
     if spec.avatar.provider is AvatarProvider.NONE:
-        unused = " avatar.tavus is there: write provider: Tavus to show it." if spec.avatar.tavus is not None else ""
-        return true(Reason.NO_AVATAR_DECLARED, f"The agent speaks without a face (spec.avatar.provider: None).{unused}")
-    otherwise = "ends" if spec.avatar.on_failure is OnAvatarFailure.END_CALL else "goes on by voice"
+        unused = " spec.avatar.tavus is ignored; set provider: Tavus to use it." if spec.avatar.tavus else ""
+        return true(Reason.NO_AVATAR_DECLARED, f"The agent has no avatar (spec.avatar.provider: None).{unused}")
+    otherwise = "ends" if spec.avatar.on_failure is OnAvatarFailure.END_CALL else "continues with voice only"
     if failure is not None:
         return false(
             Reason.AVATAR_FAILING,
-            f"The last avatar did not come: {quoted(failure.problem)} (pod {failure.pod}). A call without one "
-            f"{otherwise} (spec.avatar.onFailure). Check the provider's account (key, seats, face and PAL ids), and "
-            "that it can reach spec.livekit.url from the internet; the next avatar that comes clears this.",
+            f"The last avatar failed to start (pod {failure.pod}): {quoted(failure.error)}. A call without an avatar "
+            f"{otherwise} (spec.avatar.onFailure). Check the provider account (API key, seats, face and PAL ids) and "
+            "that the provider can reach spec.livekit.url from the internet. The next avatar that starts clears this "
+            "condition.",
         )
-    if seats(spec, workers) == 0:
+    if free_seats(spec, workers) == 0:
         return false(
             Reason.AVATAR_SEATS_TAKEN,
-            f"Every seat is taken (spec.avatar.maxSessions: {spec.avatar.max_sessions}); the next call {otherwise} "
-            "(spec.avatar.onFailure). Raise maxSessions if more are bought.",
+            f"All avatar seats are in use (spec.avatar.maxSessions: {spec.avatar.max_sessions}). The next call "
+            f"{otherwise} (spec.avatar.onFailure). Buy more seats from the provider and raise maxSessions.",
         )
-    limit = "no limit is declared" if spec.avatar.max_sessions is None else f"of {spec.avatar.max_sessions} declared"
-    return true(Reason.AVATAR_SEATS_FREE, f"Seats are free ({limit}, spec.avatar.maxSessions).")
+    limit = "no limit set" if spec.avatar.max_sessions is None else f"limit {spec.avatar.max_sessions}"
+    return true(Reason.AVATAR_SEATS_FREE, f"Avatar seats are free ({limit} in spec.avatar.maxSessions).")

@@ -1,4 +1,4 @@
-"""Decides CredentialsValid: every Secret is there with its keys, and the providers accept what is in them."""
+"""Decides CredentialsValid: every Secret exists with its keys, and the providers accept the credentials."""
 
 import hashlib
 import json
@@ -15,12 +15,12 @@ from controller.policy.wording import listed, quoted
 
 _FINGERPRINT_LENGTH = 12
 _MAX_VALUE_CHARACTERS = 4096
-"""Of a key; HTTP servers take about 8 KiB of headers."""
+"""Maximum length of a key; HTTP servers accept about 8 KiB of headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class WantedSecret:
-    """A Secret that the manifest names, the keys wanted in it and the field that names it."""
+    """A Secret that the manifest names, the keys that it must have, and the field that names it."""
 
     name: str
     keys: tuple[str, ...]
@@ -28,7 +28,7 @@ class WantedSecret:
 
 
 def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
-    """All Secrets that the workers need. Two may be one Secret."""
+    """All Secrets that the workers need. Two entries may name the same Secret."""
     wanted = [
         WantedSecret(
             spec.livekit.credentials_secret_ref.name,
@@ -47,34 +47,36 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
 
 
 def tavus_in_use(spec: AvatarAgentSpec) -> TavusSpec | None:
-    """The settings for Tavus, if it renders the face: they may stay in a manifest that turned it off."""
+    """The Tavus settings if Tavus renders the avatar; a manifest may keep them with another provider."""
     return spec.avatar.tavus if spec.avatar.provider is AvatarProvider.TAVUS else None
 
 
-def observe_secret(name: str, values: Mapping[str, str] | None, problem: ReadFailure | None = None) -> ObservedSecret:
-    """What may be known of a Secret without its values."""
+def observe_secret(
+    name: str, values: Mapping[str, str] | None, read_failure: ReadFailure | None = None
+) -> ObservedSecret:
+    """The Secret without its values, for use in verdicts."""
     if values is None:
-        return ObservedSecret(name, None, problem=problem)
+        return ObservedSecret(name, None, read_failure=read_failure)
     held = {key: value for key, value in values.items() if value}
     faults = {key: fault for key, value in held.items() if (fault := _fault(value))}
     return ObservedSecret(name, frozenset(held), faults)
 
 
 def _fault(value: str) -> str:
-    """What is wrong with a key, in any header or environment variable; empty: nothing that can be seen."""
+    """Why a value cannot be sent as a key in an HTTP header or environment variable; empty: it can."""
     if "\N{REPLACEMENT CHARACTER}" in value:
         return "is not UTF-8 text"
     if any(letter in "\r\n" for letter in value):
-        return "holds a line break"
+        return "contains a line break"
     if not value.isascii() or not value.isprintable():
-        return "holds characters that no key has (control characters, or letters beyond ASCII)"
+        return "contains control characters or non-ASCII letters"
     if len(value) > _MAX_VALUE_CHARACTERS:
-        return f"has {len(value)} characters: it is not a key"
+        return f"has {len(value)} characters; the maximum is {_MAX_VALUE_CHARACTERS}"
     return ""
 
 
 def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[str, ObservedSecret]) -> Verdict | None:
-    """The first Secret or key that is missing or cannot be used or read; None: all are there."""
+    """The first Secret or key that is missing, unusable or unreadable; None: all Secrets are complete."""
     for secret in wanted:
         fault = _secret_fault(namespace, secret, seen[secret.name])
         if fault is not None:
@@ -83,9 +85,9 @@ def secrets_complete(namespace: str, wanted: list[WantedSecret], seen: Mapping[s
 
 
 def _secret_fault(namespace: str, secret: WantedSecret, seen: ObservedSecret) -> Verdict | None:
-    if seen.problem is not None:
+    if seen.read_failure is not None:
         names = {"field": secret.field, "namespace": namespace}
-        return unreadable(Reason.SECRET_UNREADABLE, "Secret", secret.name, **names, problem=seen.problem)
+        return unreadable(Reason.SECRET_UNREADABLE, "Secret", secret.name, **names, failure=seen.read_failure)
     if seen.keys is None:
         literals = " ".join(f"--from-literal={key}=…" for key in secret.keys)
         return false(
@@ -97,15 +99,15 @@ def _secret_fault(namespace: str, secret: WantedSecret, seen: ObservedSecret) ->
     if missing:
         return false(
             Reason.SECRET_KEY_MISSING,
-            f"Secret {secret.name!r} ({secret.field}) has no value under {', '.join(missing)}; keys with a value: "
-            f"{listed(seen.keys)}. Add it: {_patch(namespace, secret.name, missing)}",
+            f"Secret {secret.name!r} ({secret.field}) has no value for {', '.join(missing)}. Keys with a value: "
+            f"{listed(seen.keys)}. Add the missing ones: {_patch(namespace, secret.name, missing)}",
         )
     faulty = [key for key in secret.keys if key in seen.faults]
     if faulty:
         return false(
             Reason.SECRET_KEY_MISSING,
-            f"Secret {secret.name!r} ({secret.field}) has no usable value under {faulty[0]}: it "
-            f"{seen.faults[faulty[0]]}. Write it again: {_patch(namespace, secret.name, faulty)}",
+            f"Secret {secret.name!r} ({secret.field}) has an unusable value for {faulty[0]}: it "
+            f"{seen.faults[faulty[0]]}. Set it again: {_patch(namespace, secret.name, faulty)}",
         )
     return None
 
@@ -116,64 +118,68 @@ def _patch(namespace: str, name: str, keys: list[str]) -> str:
 
 
 def fingerprint(uid: str, wanted: list[WantedSecret], values: Mapping[str, Mapping[str, str]]) -> str:
-    """Changes with any value that the workers use, and tells nothing of it: salted with the agent's uid, and cut."""
+    """A hash that changes with every value that workers use and reveals none: salted with the uid, and truncated."""
     used = [[values[secret.name][key] for key in secret.keys] for secret in wanted]
     return hashlib.sha256(json.dumps([uid, used]).encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
-def credentials(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer]) -> Verdict:
-    """What the providers said to credentials that are complete.
+def credentials_valid(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer]) -> Verdict:
+    """Whether the providers accept credentials that are complete.
 
-    LiveKit must answer and accept, else no worker can register. OpenAI and Tavus must not refuse; while they do not
-    answer nothing is known, and nothing is held back. Each gets the time of one try to say so.
+    LiveKit must answer and accept, otherwise no worker can register. OpenAI and Tavus must not reject. While one of
+    them is unreachable the status is Unknown and rollouts continue. Each provider has the time of one probe to answer.
     """
-    told = {provider: _told(spec, provider, answer) for provider, answer in answers.items()}
-    refusals = [told[provider] for provider, answer in answers.items() if answer.verdict is ProviderVerdict.REJECTED]
-    silent = [provider for provider, answer in answers.items() if answer.verdict is ProviderVerdict.UNREACHABLE]
-    if Provider.LIVEKIT in silent:
-        return false(Reason.LIVEKIT_UNREACHABLE, " ".join([told[Provider.LIVEKIT], *refusals]))
-    if refusals:
-        return false(Reason.CREDENTIALS_REJECTED, " ".join(refusals))
-    awaited = [provider for provider, answer in answers.items() if answer.verdict is ProviderVerdict.AWAITED]
-    if awaited:
-        return unknown(Reason.CREDENTIALS_PENDING, " ".join(told[provider] for provider in awaited))
-    if silent:
-        return unknown(Reason.PROVIDER_UNREACHABLE, " ".join(told[provider] for provider in silent))
-    remarks = [told[provider] for provider, answer in answers.items() if answer.detail]
+    messages = {provider: _message(spec, provider, answer) for provider, answer in answers.items()}
+
+    def with_verdict(verdict: ProviderVerdict) -> list[Provider]:
+        return [provider for provider, answer in answers.items() if answer.verdict is verdict]
+
+    rejections = [messages[provider] for provider in with_verdict(ProviderVerdict.REJECTED)]
+    unreachable = with_verdict(ProviderVerdict.UNREACHABLE)
+    if Provider.LIVEKIT in unreachable:
+        return false(Reason.LIVEKIT_UNREACHABLE, " ".join([messages[Provider.LIVEKIT], *rejections]))
+    if rejections:
+        return false(Reason.CREDENTIALS_REJECTED, " ".join(rejections))
+    pending = with_verdict(ProviderVerdict.PENDING)
+    if pending:
+        return unknown(Reason.CREDENTIALS_PENDING, " ".join(messages[provider] for provider in pending))
+    if unreachable:
+        return unknown(Reason.PROVIDER_UNREACHABLE, " ".join(messages[provider] for provider in unreachable))
+    warnings = [messages[provider] for provider, answer in answers.items() if answer.detail]
     *others, last = answers
     accepted = f"All Secrets are complete, and {', '.join(others)} and {last} accept their keys."
-    return true(Reason.CREDENTIALS_ACCEPTED, " ".join([accepted, *remarks]))
+    return true(Reason.CREDENTIALS_ACCEPTED, " ".join([accepted, *warnings]))
 
 
-def _told(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) -> str:
-    """One provider's part of the message."""
+def _message(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) -> str:
+    """The part of the condition message about one provider."""
     field, url, secret, keys = _use(spec, provider)
     detail = quoted(answer.detail)
     if answer.verdict is ProviderVerdict.REJECTED:
         return (
-            f"{provider} at {url} refuses {keys} of Secret {secret!r}: {detail}. "
-            "Put into the Secret what the server knows; it is tried again every few seconds."
+            f"{provider} at {url} rejects {keys} of Secret {secret!r}: {detail}. "
+            "Update the Secret with valid keys; the controller rechecks every few seconds."
         )
-    if answer.verdict is ProviderVerdict.AWAITED:
+    if answer.verdict is ProviderVerdict.PENDING:
         return (
-            f"{provider} at {url} is being asked whether it accepts {keys} of Secret {secret!r}, and has not answered "
-            "yet. More is known in seconds; meanwhile workers that run go on as they are, and no others are started."
+            f"The controller is checking {keys} of Secret {secret!r} with {provider} at {url} and waits for the "
+            "answer, which takes a few seconds. Until then running workers continue and no new ones start."
         )
     if answer.verdict is ProviderVerdict.UNREACHABLE and provider is Provider.LIVEKIT:
         return (
-            f"LiveKit does not answer at {url}: {detail}. Check {field} (host, port, ws or wss), that the server runs, "
-            "and that this cluster may reach it. It is tried again every few seconds."
+            f"LiveKit is unreachable at {url}: {detail}. Check {field} (host, port, ws or wss), that the server runs, "
+            "and that this cluster can connect to it. The controller rechecks every few seconds."
         )
     if answer.verdict is ProviderVerdict.UNREACHABLE:
         return (
-            f"{provider} at {url} did not say whether it accepts {keys} of Secret {secret!r}: {detail}. "
-            f"Check {field} if this stays; workers run nevertheless."
+            f"{provider} at {url} could not check {keys} of Secret {secret!r}: {detail}. Workers run nevertheless. "
+            f"If this persists, check {field} and that this cluster can connect to it."
         )
-    return f"{provider} remarks: {detail}."
+    return f"Warning: {provider} accepts the key but {detail}."
 
 
 def _use(spec: AvatarAgentSpec, provider: Provider) -> tuple[str, str, str, str]:
-    """The field that names the provider's server, its URL, the Secret, and the keys in it."""
+    """The field that names the provider's server, the server's URL, the Secret, and the keys in it."""
     if provider is Provider.LIVEKIT:
         livekit = spec.livekit
         keys = f"{LIVEKIT_KEY} and {LIVEKIT_SECRET}"
@@ -182,6 +188,6 @@ def _use(spec: AvatarAgentSpec, provider: Provider) -> tuple[str, str, str, str]
         openai = spec.voice.openai
         return "spec.voice.openai.baseURL", openai.base_url, openai.credentials_secret_ref.name, OPENAI_KEY
     if spec.avatar.tavus is None:
-        raise ValueError("an answer of Tavus without an avatar of Tavus")
+        raise ValueError("an answer from Tavus for a spec without avatar.tavus")
     tavus = spec.avatar.tavus
     return "spec.avatar.tavus.baseURL", tavus.base_url, tavus.credentials_secret_ref.name, TAVUS_KEY

@@ -1,4 +1,4 @@
-"""Decides whether a child has to be applied: it is missing, should be another, or somebody changed it. Pure."""
+"""Decides whether a child has to be applied: it is missing, its document changed, or another client edited it. Pure."""
 
 import hashlib
 import json
@@ -11,22 +11,25 @@ from controller.observation import ObservedObject
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was applied last, and what the API server made of it."""
+    """The document that was applied last, and the object that resulted."""
 
     digest: str
     seen: ObservedObject
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """Tells one document from another."""
+    """A hash that differs between any two different documents."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def must_apply(document: Mapping[str, Any], seen: ObservedObject | None, applied: Applied | None) -> bool:
-    """`seen`: the child as it is, None when there is none. `applied`: None after a restart; then everything is applied
-    once, which changes nothing where nothing differs.
+    """Whether to apply the document.
 
-    Kubernetes counts changes of a spec as its generation, so nobody has to compare fields that it rewrites.
+    `seen`: the cached child; None: there is none. `applied`: None after a restart. Every child is then applied once,
+    which changes nothing where nothing differs.
+
+    Kubernetes increments `metadata.generation` when a spec changes. Comparing it avoids comparing fields that the API
+    server sets or rewrites.
     """
     if seen is None or applied is None or applied.digest != digest(document):
         return True

@@ -1,4 +1,4 @@
-"""Decides KnowledgeLoaded: every reference to a text leads to one, and all of them together are small enough."""
+"""Decides KnowledgeLoaded: every reference leads to text, and all texts together are small enough."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import listed
 
 MAX_TEXT_BYTES = 256 * 1024
-"""All texts of one agent together, so that the configuration stays well below a ConfigMap's 1 MiB."""
+"""Limit for all texts of one agent together: the configuration stays well below a ConfigMap's 1 MiB."""
 MAX_GREETING_CHARACTERS = 1024
-"""As in the manifest: it is spoken in one go."""
+"""The schema's limit for `persona.greeting`: a greeting is spoken without a pause."""
 
 Seen = Mapping[str, ObservedConfigMap]
 """ConfigMaps by name."""
@@ -27,7 +27,7 @@ def wanted_config_maps(spec: AvatarAgentSpec) -> list[str]:
 
 
 def texts(spec: AvatarAgentSpec, seen: Seen) -> tuple[str, str, list[KnowledgeDocument]]:
-    """Instructions, greeting and documents; the latter in the manifest's order, then by key."""
+    """Instructions, greeting and documents. Documents are in the manifest's order, then by key."""
     persona = spec.persona
     instructions = _referred(persona.instructions_ref, seen) if persona.instructions_ref else persona.instructions
     greeting = _referred(persona.greeting_ref, seen) if persona.greeting_ref else persona.greeting
@@ -40,8 +40,8 @@ def texts(spec: AvatarAgentSpec, seen: Seen) -> tuple[str, str, list[KnowledgeDo
     return instructions or DEFAULT_INSTRUCTIONS, greeting or "", documents
 
 
-def knowledge(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict:
-    """Whether the agent has everything it should say and answer from."""
+def knowledge_loaded(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict:
+    """Whether the agent has all texts that the manifest refers to, within the limits."""
     fault = _persona_fault(namespace, spec, seen) or _sources_fault(namespace, spec, seen)
     if fault is not None:
         return fault
@@ -49,8 +49,8 @@ def knowledge(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict:
     if len(greeting) > MAX_GREETING_CHARACTERS:
         return false(
             Reason.KNOWLEDGE_TOO_LARGE,
-            f"The greeting (spec.persona.greetingRef) has {len(greeting)} characters; at most "
-            f"{MAX_GREETING_CHARACTERS} are spoken. Shorten it, or tell the agent more in spec.persona.instructions.",
+            f"The greeting (spec.persona.greetingRef) has {len(greeting)} characters; the maximum is "
+            f"{MAX_GREETING_CHARACTERS}. Shorten it, or move a part of it to spec.persona.instructions.",
         )
     sizes = [(len(instructions.encode()), "the instructions")]
     sizes += [(len(document.text.encode()), document.name) for document in documents]
@@ -58,12 +58,13 @@ def knowledge(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict:
     if size > MAX_TEXT_BYTES:
         return false(
             Reason.KNOWLEDGE_TOO_LARGE,
-            f"Knowledge and instructions are {size} bytes together; at most {MAX_TEXT_BYTES} fit. Shorten them; the "
-            f"largest: {max(sizes)[1]}.",
+            f"Knowledge and instructions have {size} bytes together; the maximum is {MAX_TEXT_BYTES}. Shorten "
+            f"them; the largest is {max(sizes)[1]}.",
         )
     if not spec.knowledge:
-        return true(Reason.NO_KNOWLEDGE_DECLARED, "The manifest names no knowledge.")
-    return true(Reason.KNOWLEDGE_LOADED, f"{len(documents)} texts, {size} bytes with the instructions.")
+        return true(Reason.NO_KNOWLEDGE_DECLARED, "spec.knowledge is empty; the agent has only its instructions.")
+    loaded = "1 text is" if len(documents) == 1 else f"{len(documents)} texts are"
+    return true(Reason.KNOWLEDGE_LOADED, f"{loaded} loaded, {size} bytes with the instructions.")
 
 
 def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict | None:
@@ -81,8 +82,9 @@ def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
             found = listed(key for key, text in held.items() if text.strip())
             return false(
                 Reason.CONFIG_MAP_KEY_MISSING,
-                f"ConfigMap {reference.name!r} ({field}) has no text under {reference.key!r}; keys with text: {found}. "
-                f"Name one of them, or add it: kubectl -n {namespace} edit configmap {reference.name}",
+                f"ConfigMap {reference.name!r} ({field}) has no text for key {reference.key!r}. Keys with text: "
+                f"{found}. Set the reference to one of them, or add the key: "
+                f"kubectl -n {namespace} edit configmap {reference.name}",
             )
     return None
 
@@ -98,17 +100,17 @@ def _sources_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
         if not any(text.strip() for text in held.values()):
             return false(
                 Reason.KNOWLEDGE_EMPTY,
-                f"ConfigMap {name!r} ({field}) holds no text. Give it at least one key with UTF-8 text (a file in "
-                "another encoding lands in binaryData, which is not read), or remove it from spec.knowledge: "
-                f"kubectl -n {namespace} edit configmap {name}",
+                f"ConfigMap {name!r} ({field}) contains no text. Add at least one key with UTF-8 text: "
+                f"kubectl -n {namespace} edit configmap {name}. kubectl stores files in other encodings in binaryData, "
+                "which the controller ignores. Or remove the ConfigMap from spec.knowledge.",
             )
     return None
 
 
 def _missing(namespace: str, seen: ObservedConfigMap, field: str, key: str) -> Verdict:
-    if seen.problem is not None:
+    if seen.read_failure is not None:
         names = {"field": field, "namespace": namespace}
-        return unreadable(Reason.CONFIG_MAP_UNREADABLE, "ConfigMap", seen.name, **names, problem=seen.problem)
+        return unreadable(Reason.CONFIG_MAP_UNREADABLE, "ConfigMap", seen.name, **names, failure=seen.read_failure)
     return false(
         Reason.CONFIG_MAP_NOT_FOUND,
         f"ConfigMap {seen.name!r} ({field}) does not exist in namespace {namespace!r}. Create it: "

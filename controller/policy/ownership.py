@@ -1,4 +1,4 @@
-"""Decides whether what stands under a child's name is the agent's own: what belongs to others is never touched."""
+"""Decides whether an object with a child's name is the agent's own. The controller never changes objects of others."""
 
 from collections.abc import Iterable
 
@@ -8,38 +8,48 @@ from controller.observation import ObservedObject
 from controller.policy.verdict import Verdict, false
 
 
-def owned(owner: Owner, seen: ObservedObject) -> bool:
-    """Whether the object was made for this very AvatarAgent, not for an earlier one of the same name.
+def is_owned(owner: Owner, seen: ObservedObject) -> bool:
+    """Whether the object was created for this AvatarAgent, not for an earlier one with the same name.
 
-    One that this operator made and that has no owner any more is taken up: somebody removed the reference, or an
-    earlier AvatarAgent was deleted with ``--cascade=orphan``, which asks for just that.
+    The agent also adopts an object that this controller applied and that has no owner. Such an object lost its owner
+    reference to an edit, or was orphaned on purpose with ``kubectl delete --cascade=orphan``.
     """
     return any(uid == owner.uid for _, _, uid in seen.owners) or (seen.applied and not seen.owners)
 
 
-def not_ours(namespace: str, found: Iterable[tuple[str, ObservedObject | None]]) -> Verdict | None:
-    """The first object, of those that should serve a whole namespace, that somebody else made; None: there is none."""
+def shared_name_conflict(namespace: str, found: Iterable[tuple[str, ObservedObject | None]]) -> Verdict | None:
+    """The first object shared by a namespace's agents that this controller did not create; None: there is none.
+
+    `found`: kind and object. Only server-side apply by this controller marks an object as its own.
+    """
     for kind, seen in found:
         if seen is not None and not seen.applied:
             return false(
                 Reason.APPLY_REFUSED,
-                f"{kind} {seen.name!r} exists and was not made by this operator, so it is left alone, and no worker is "
-                f"started without it. Rename or delete it: kubectl -n {namespace} delete {kind.lower()} {seen.name}",
+                f"{kind} {seen.name!r} exists but was not created by this controller, which does not change it. No "
+                "worker starts until it is gone. Rename or delete it: "
+                f"kubectl -n {namespace} delete {kind.lower()} {seen.name}",
             )
     return None
 
 
-def foreign(owner: Owner, found: Iterable[tuple[str, ObservedObject | None]]) -> Verdict | None:
-    """The first object, of those found by kind, that belongs to somebody else; None: there is none."""
+def name_conflict(owner: Owner, found: Iterable[tuple[str, ObservedObject | None]]) -> Verdict | None:
+    """The first object with a child's name that is not the agent's own; None: there is none.
+
+    `found`: kind and object.
+    """
     for kind, seen in found:
-        if seen is None or owned(owner, seen):
+        if seen is None or is_owned(owner, seen):
             continue
         if any((kind, name) == (KIND, owner.name) for kind, name, _ in seen.owners):
-            told = f"belongs to a deleted {KIND} of the same name: it is tried again until Kubernetes has removed it."
+            problem = (
+                f"belongs to a deleted {KIND} with the same name. The controller retries until Kubernetes has removed "
+                "it."
+            )
         else:
-            told = (
-                f"was not made for this {KIND}, so it is left alone. Rename or delete it "
+            problem = (
+                f"was not created for this {KIND}; the controller does not change it. Rename or delete it "
                 f"(kubectl -n {owner.namespace} delete {kind.lower()} {seen.name}), or rename the {KIND}."
             )
-        return false(Reason.APPLY_REFUSED, f"{kind} {seen.name!r} exists and {told}")
+        return false(Reason.APPLY_REFUSED, f"{kind} {seen.name!r} exists but {problem}")
     return None

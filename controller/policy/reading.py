@@ -1,4 +1,4 @@
-"""What is said of a Secret or ConfigMap that could not be read."""
+"""The verdict on a Secret or ConfigMap that could not be read."""
 
 from agentspec import Reason
 from controller.observation import ReadFailure
@@ -6,14 +6,14 @@ from controller.policy.verdict import Verdict, false, unknown
 from controller.policy.wording import quoted
 
 
-def unreadable(reason: Reason, kind: str, name: str, *, field: str, namespace: str, problem: ReadFailure) -> Verdict:
-    """False when somebody has to allow it; unknown when the API server did not manage. `field` names the object."""
-    told = f"{kind} {name!r} ({field}) cannot be read: {quoted(problem.words)}."
-    again = "It is tried again every few seconds"
-    if problem.lasting:
+def unreadable(reason: Reason, kind: str, name: str, *, field: str, namespace: str, failure: ReadFailure) -> Verdict:
+    """False when the controller lacks a permission; unknown when the API server failed. `field` names the object."""
+    problem = f"The controller cannot read {kind} {name!r} ({field}): {quoted(failure.message)}."
+    retry = "The controller retries every few seconds"
+    if failure.permanent:
         return false(
             reason,
-            f"{told} Let the controller's ServiceAccount get {kind}s in namespace {namespace!r} (the chart's rbac "
-            f"does, for the namespaces it is installed for). {again}.",
+            f"{problem} Allow the controller's ServiceAccount to get {kind}s in namespace {namespace!r}; the Helm "
+            f"chart's RBAC does so for the namespaces that it is installed for. {retry}.",
         )
-    return unknown(reason, f"{told} {again}; meanwhile workers that run go on as they are, and no others are started.")
+    return unknown(reason, f"{problem} {retry}. Until then running workers continue and no new ones start.")

@@ -1,4 +1,4 @@
-"""Decides how many workers run: up at once, down when fewer have sufficed for a while, never below the busy ones."""
+"""Decides how many workers run: up at once, down after a delay, and never below the number of busy workers."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,44 +8,45 @@ from controller.policy.verdict import Verdict, false, true
 
 
 class ScaleReason(StrEnum):
-    """Why there are as many workers as there are."""
+    """Why the number of workers is what it is."""
 
     STEADY = "Steady"
-    """As many as needed."""
+    """The number of workers is what calls need."""
     MORE_NEEDED = "MoreNeeded"
-    """Calls, pending calls and free slots need more."""
+    """Calls, waiting calls and free slots need more workers."""
     FEWER_NEEDED = "FewerNeeded"
-    """Fewer have sufficed for the whole delay."""
+    """Fewer workers were enough for the whole scale-down delay."""
     DELAY_RUNNING = "DelayRunning"
-    """Fewer would do, but not for long enough yet."""
+    """Fewer workers would be enough, but the scale-down delay is still running."""
     WORKERS_BUSY = "WorkersBusy"
-    """Fewer would do, but those that run have calls."""
+    """Fewer workers would be enough, but the running ones have calls."""
     STOPPED = "Stopped"
-    """None may run: the agent is suspended, or its name is another's."""
+    """No worker may run: the agent is suspended, or another agent holds its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the workers that stay have to carry."""
+    """The demand on workers that are not terminating."""
 
     calls: int
     pending: int
+    """Calls that wait for a slot."""
     busy: int
-    """Workers with calls, or whose calls are not known."""
+    """Workers with calls, and workers whose number of calls is unknown."""
     busy_unready: bool
-    """Kubernetes takes pods that are not ready first, whatever calls they have: nothing may leave while one is busy."""
+    """Whether a busy worker is not ready. Kubernetes removes unready pods first, so no scale-down is safe then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How many workers were needed at a time (seconds of a monotonic clock)."""
+    """How many workers were needed at a time, in seconds of a monotonic clock."""
 
     at: float
     workers: int
 
 
 History = tuple[Sample, ...]
-"""Needs within the delay, each larger than all later ones: at most maxWorkers of them."""
+"""Samples within the scale-down delay, each larger than all later ones: at most maxWorkers of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,41 +56,41 @@ class Decision:
     workers: int
     reason: ScaleReason
     wanted: int
-    """What calls, pending calls and free slots need: more than `workers` where maxWorkers stands in the way."""
+    """Workers that calls, waiting calls and free slots need; more than `workers` if maxWorkers limits them."""
     history: History
-    again_in: float | None = None
-    """Seconds after which time alone may change the decision; None: never."""
+    requeue_after: float | None = None
+    """Seconds after which the decision may change without any event; None: it cannot."""
 
     @property
     def limited(self) -> bool:
-        """maxWorkers kept it from being more."""
+        """Whether maxWorkers limits the number of workers."""
         return self.wanted > self.workers and not self.stopped
 
     @property
     def stopped(self) -> bool:
-        """None may run."""
+        """Whether no worker may run."""
         return self.reason is ScaleReason.STOPPED
 
 
-def never_any(spec: AvatarAgentSpec) -> str:
-    """Why no worker would ever run, whatever calls come, and what to write instead; empty: calls start them."""
+def why_no_worker_starts(spec: AvatarAgentSpec) -> str:
+    """Why no call would ever start a worker, and which field to set; empty: calls start workers."""
     scaling = spec.scaling
     if scaling.mode is ScalingMode.FIXED:
         fixed = (
-            "spec.scaling.workers is 0 in mode Fixed: nobody answers a call, and none starts a worker. Write 1 or more "
-            "(kubectl scale does it too), or suspend: true if no call is to be taken: callers are told so then."
+            "spec.scaling.workers is 0 in mode Fixed: no worker runs, and calls do not start one. Set workers to 1 or "
+            "more (or use kubectl scale). To take no calls, set suspend: true; callers then get a clear answer."
         )
         return "" if scaling.workers else fixed
     if spec.dispatch.mode is DispatchMode.AUTOMATIC and not scaling.min_workers and not scaling.free_slots:
         return (
-            "The gateway takes no calls in dispatch.mode Automatic, so none starts a first worker: nobody answers. "
-            "Write spec.scaling.minWorkers or freeSlots of at least 1."
+            "No worker runs: with dispatch.mode Automatic the gateway takes no calls, so no waiting call starts one. "
+            "Set spec.scaling.minWorkers or spec.scaling.freeSlots to at least 1."
         )
     return ""
 
 
 def needed(scaling: ScalingSpec, calls_per_worker: int, load: Load) -> int:
-    """Workers that hold all calls, those waiting, and the free slots; not clamped."""
+    """Workers that hold all calls, the waiting calls and the free slots, before minWorkers and maxWorkers apply."""
     return -(-(load.calls + load.pending + scaling.free_slots) // calls_per_worker)
 
 
@@ -103,10 +104,11 @@ def decide(
     history: History,
     now: float,
 ) -> Decision:
-    """How many workers to run. `stopped`: none may. `current`: how many are asked for now, None when there is no
-    Deployment yet.
+    """How many workers to run.
 
-    An empty history (the controller has just started) counts `current` as needed until now.
+    `stopped`: no worker may run. `current`: the Deployment's replicas; None: there is no Deployment.
+
+    With an empty history (the controller has just started), `current` counts as needed until now.
     """
     if stopped:
         return Decision(0, ScaleReason.STOPPED, 0, ())
@@ -121,38 +123,39 @@ def decide(
     if current is None:
         return Decision(need, ScaleReason.MORE_NEEDED, wanted, history)
     highest = max(history, key=lambda sample: sample.workers)
-    held = highest.workers
+    recent = highest.workers
     floor = max(need, current) if load.busy_unready else max(need, load.busy)
-    workers = min(max(need, min(max(held, floor), current)), scaling.max_workers)
-    waits = highest.at + scaling.scale_down_delay_seconds - now if held > need else None
-    return Decision(workers, _reason(workers, current, need, held), wanted, history, waits)
+    workers = min(max(need, min(max(recent, floor), current)), scaling.max_workers)
+    requeue_after = highest.at + scaling.scale_down_delay_seconds - now if recent > need else None
+    return Decision(workers, _reason(workers, current, need, recent), wanted, history, requeue_after)
 
 
 def _remember(history: History, sample: Sample, delay: float) -> History:
-    """What was decided last has been needed until now."""
+    """Add a sample and drop those that no longer matter. The last sample was needed until now."""
     until_now = (*history[:-1], Sample(sample.at, history[-1].workers)) if history else ()
     kept = [old for old in until_now if sample.at - old.at < delay and old.workers > sample.workers]
     return (*kept, sample)
 
 
-def _reason(workers: int, current: int, need: int, held: int) -> ScaleReason:
+def _reason(workers: int, current: int, need: int, recent: int) -> ScaleReason:
     if workers > current:
         return ScaleReason.MORE_NEEDED
     if workers < current:
         return ScaleReason.FEWER_NEEDED
     if need < current:
-        return ScaleReason.DELAY_RUNNING if held >= current else ScaleReason.WORKERS_BUSY
+        return ScaleReason.DELAY_RUNNING if recent >= current else ScaleReason.WORKERS_BUSY
     return ScaleReason.STEADY
 
 
 def scaling_limited(scaling: ScalingSpec, decision: Decision) -> Verdict:
-    """Whether callers may have to wait because no more workers are allowed."""
+    """Whether maxWorkers allows fewer workers than calls need, so that callers may have to wait."""
     if decision.limited:
         return true(
             Reason.MAX_WORKERS_REACHED,
             f"Calls, waiting calls and free slots need {decision.wanted} workers; spec.scaling.maxWorkers allows "
-            f"{scaling.max_workers}. Raise it, or worker.callsPerWorker, or lower scaling.freeSlots.",
+            f"{scaling.max_workers}. Raise maxWorkers or spec.worker.callsPerWorker, or lower spec.scaling.freeSlots.",
         )
     if scaling.mode is ScalingMode.FIXED:
-        return false(Reason.WITHIN_LIMITS, "The number of workers is fixed: calls do not change it.")
-    return false(Reason.WITHIN_LIMITS, f"Calls need no more than the {scaling.max_workers} workers allowed.")
+        return false(Reason.WITHIN_LIMITS, "The number of workers is fixed (spec.scaling.mode: Fixed).")
+    limit = f"{scaling.max_workers} workers (spec.scaling.maxWorkers)"
+    return false(Reason.WITHIN_LIMITS, f"Calls need no more than {limit}.")

@@ -1,22 +1,22 @@
-"""What conditions quote from others, cut so that a message stays readable and within its bounds."""
+"""Bounds for text in condition messages that comes from elsewhere, so that a message stays short and valid."""
 
 from collections.abc import Iterable
 
-_LISTED = 10
-QUOTED = 300
-"""Characters that are quoted of somebody, unless more of what they say is needed."""
-AT_LENGTH = 1000
-"""Characters that are quoted of Kubernetes: what a scheduler or an admission policy says is a list."""
+_MAX_LISTED = 10
+QUOTE_LENGTH = 300
+"""Characters quoted from another system, unless its message is longer by nature."""
+LONG_QUOTE_LENGTH = 1000
+"""Characters quoted from Kubernetes: the scheduler and admission policies answer with lists."""
 
 
 def listed(names: Iterable[str]) -> str:
-    """The names, in order, but not a thousand of them."""
+    """The names in alphabetical order, at most ten of them."""
     ordered = sorted(names)
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return ", ".join(ordered[:_LISTED]) + more if ordered else "none"
+    more = f" and {len(ordered) - _MAX_LISTED} more" if len(ordered) > _MAX_LISTED else ""
+    return ", ".join(ordered[:_MAX_LISTED]) + more if ordered else "none"
 
 
-def quoted(words: str, most: int = QUOTED) -> str:
-    """Somebody else's words on one line, at most so many characters, without a full stop at the end."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
-    return (line if len(line) <= most else f"{line[: most - 1]}…").rstrip(".")
+def quoted(text: str, max_length: int = QUOTE_LENGTH) -> str:
+    """Another system's text on one line, at most `max_length` characters, without a full stop at the end."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return (line if len(line) <= max_length else f"{line[: max_length - 1]}…").rstrip(".")

@@ -1,20 +1,20 @@
-"""Decides WorkersRegistered: workers are registered with LiveKit under exactly the declared name."""
+"""Decides WorkersRegistered: workers are registered with LiveKit under exactly the declared agent name."""
 
 from collections.abc import Sequence
 
 from agentspec import Reason
 from controller.observation import ObservedPod, ObservedWorker
 from controller.policy.verdict import Verdict, false, true
-from controller.policy.wording import AT_LENGTH, QUOTED, quoted
+from controller.policy.wording import LONG_QUOTE_LENGTH, QUOTE_LENGTH, quoted
 
 REGISTRATION_SECONDS = 15.0
-"""How long a worker may take from its first word to its first registration: seconds, unless LiveKit refuses it."""
+"""Time from a worker's first status report to its first registration, which takes seconds unless LiveKit rejects it."""
 _NAMED_PODS = 3
-"""Pods that a message names at most."""
+"""Maximum number of pods that a message names."""
 
 
 def is_registered(worker: ObservedWorker, registered_name: str) -> bool:
-    """Whether calls to this name can reach the worker."""
+    """Whether LiveKit can dispatch calls for this name to the worker."""
     status = worker.status
     return (
         not worker.pod.terminating
@@ -25,7 +25,7 @@ def is_registered(worker: ObservedWorker, registered_name: str) -> bool:
     )
 
 
-def workers(
+def workers_registered(
     *,
     namespace: str,
     registered_name: str,
@@ -37,88 +37,90 @@ def workers(
     suspended: bool,
     never: str,
 ) -> Verdict:
-    """Whether a call could find a worker.
+    """Whether LiveKit has a worker to dispatch a call to.
 
-    `registered_name` is empty when dispatch is automatic. `obstacle`: what has to come first before
-    anything is started; empty: nothing. `never`: why no call would start a worker; empty: one would.
+    `registered_name`: empty with automatic dispatch. `deployment_trouble`: why the Deployment cannot create pods.
+    `obstacle`: what blocks the start of workers; empty: nothing. `never`: why no call would start a worker; empty:
+    calls start workers.
     """
     staying = [worker for worker in seen if not worker.pod.terminating]
     registered = [worker for worker in staying if is_registered(worker, registered_name)]
-    trouble = _trouble(namespace, staying, deployment_trouble)
+    failure = _start_failure(namespace, staying, deployment_trouble)
     if suspended:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
     if registered and wanted:
-        message = f"{_counted(len(registered), wanted)} registered {_as(registered_name)}."
-        return true(Reason.REGISTERED, f"{message} {trouble}".strip())
+        message = _registered(len(registered), wanted, registered_name)
+        return true(Reason.REGISTERED, f"{message} {failure}".strip())
     if obstacle and not staying:
-        return false(Reason.ROLLOUT_BLOCKED, f"No worker is started until {obstacle}.")
+        return false(Reason.ROLLOUT_BLOCKED, f"No worker starts until {obstacle}.")
     if wanted == 0:
-        return _nobody_wanted(len(seen), "" if obstacle else never)
-    strangers = [
+        return _none_wanted(len(seen), "" if obstacle else never)
+    misnamed = [
         worker
         for worker in staying
         if worker.status and worker.status.registered and worker.status.agent_name != registered_name
     ]
-    if strangers:
-        named = ", ".join(f"{worker.pod.name} {_as(_reported(worker))}" for worker in strangers[:_NAMED_PODS])
+    if misnamed:
+        named = ", ".join(f"{worker.pod.name} {_as(_reported_name(worker))}" for worker in misnamed[:_NAMED_PODS])
         return false(
             Reason.NAME_MISMATCH,
-            f"Workers should be registered {_as(registered_name)}, but are: {named}. Workers of an earlier manifest "
-            "are replaced by themselves; otherwise look for LIVEKIT_AGENT_NAME_OVERRIDE in the worker image.",
+            f"Workers should be registered {_as(registered_name)}, but are registered otherwise: {named}. Workers of "
+            "an earlier manifest are replaced automatically. If this persists, check that the worker image does not "
+            "set LIVEKIT_AGENT_NAME_OVERRIDE.",
         )
-    if trouble:
-        return false(Reason.NOT_REGISTERED, trouble)
-    deaf = [worker.pod.name for worker in staying if _deaf(worker)]
-    if deaf:
+    if failure:
+        return false(Reason.NOT_REGISTERED, failure)
+    unregistered = [worker.pod.name for worker in staying if _unregistered(worker)]
+    if unregistered:
         return false(
             Reason.NOT_REGISTERED,
-            f"Pods run but are not registered with LiveKit at {livekit_url}: {', '.join(deaf[:_NAMED_PODS])}. "
-            f"See why: kubectl logs {deaf[0]} -n {namespace}",
+            f"Worker pods are running but not registered with LiveKit at {livekit_url}: "
+            f"{', '.join(unregistered[:_NAMED_PODS])}. Check the log: kubectl logs {unregistered[0]} -n {namespace}",
         )
     return false(Reason.WORKERS_STARTING, "Workers are starting; none is registered yet.")
 
 
-def _counted(registered: int, wanted: int) -> str:
-    if registered > wanted:
-        return f"{registered} workers ({wanted} are wanted) are"
-    return f"{registered} of {wanted} workers are"
+def _registered(number: int, wanted: int, name: str) -> str:
+    if number > wanted:
+        return f"{number} workers registered {_as(name)} ({wanted} needed)."
+    return f"{number} of {wanted} workers registered {_as(name)}."
 
 
-def _nobody_wanted(leaving: int, never: str) -> Verdict:
-    finish = f"{leaving} still finish their calls and leave" if leaving > 1 else "1 still finishes its calls and leaves"
+def _none_wanted(draining: int, never: str) -> Verdict:
+    drain = f"{draining} workers are draining" if draining > 1 else "1 worker is draining"
     if never:
-        return false(Reason.SCALED_TO_ZERO, f"{never} {finish}." if leaving else never)
-    if leaving:
-        return true(Reason.DRAINING, f"No worker is wanted now; {finish}.")
-    return true(Reason.NO_WORKERS_NEEDED, "No worker is wanted now; the first waiting call starts one.")
+        return false(Reason.SCALED_TO_ZERO, f"{never} {drain}." if draining else never)
+    if draining:
+        return true(Reason.DRAINING, f"No worker is needed now; {drain}.")
+    return true(Reason.NO_WORKERS_NEEDED, "No worker is needed now; the first waiting call starts one.")
 
 
-def _deaf(worker: ObservedWorker) -> bool:
-    """It runs, and is registered no more, or should have been by now."""
+def _unregistered(worker: ObservedWorker) -> bool:
+    """Whether the worker runs but has lost its registration, or should have registered by now."""
     if not worker.pod.running or worker.status is None:
         return False
-    return bool(worker.status.worker_id) or worker.heard_seconds >= REGISTRATION_SECONDS
+    return bool(worker.status.worker_id) or worker.reporting_seconds >= REGISTRATION_SECONDS
 
 
-def _reported(worker: ObservedWorker) -> str:
+def _reported_name(worker: ObservedWorker) -> str:
     return worker.status.agent_name if worker.status else ""
 
 
 def _as(name: str) -> str:
-    return f"as {name[:QUOTED]!r}" if name else "without a name (automatic dispatch)"
+    return f"as {name[:QUOTE_LENGTH]!r}" if name else "without a name (automatic dispatch)"
 
 
-def _trouble(namespace: str, staying: Sequence[ObservedWorker], deployment_trouble: str) -> str:
-    troubled = [worker.pod for worker in staying if worker.pod.trouble]
-    if troubled:
-        named = "; ".join(f"pod {pod.name}: {quoted(pod.trouble, AT_LENGTH)}" for pod in troubled[:_NAMED_PODS])
-        return f"Workers cannot start: {named}. {_cure(namespace, troubled[0])}"
-    return f"Workers cannot start: {quoted(deployment_trouble, AT_LENGTH)}." if deployment_trouble else ""
+def _start_failure(namespace: str, staying: Sequence[ObservedWorker], deployment_trouble: str) -> str:
+    failed = [worker.pod for worker in staying if worker.pod.start_failure]
+    if failed:
+        causes = [f"pod {pod.name}: {quoted(pod.start_failure, LONG_QUOTE_LENGTH)}" for pod in failed[:_NAMED_PODS]]
+        return f"Workers cannot start: {'; '.join(causes)}. {_remedy(namespace, failed[0])}"
+    return f"Workers cannot start: {quoted(deployment_trouble, LONG_QUOTE_LENGTH)}." if deployment_trouble else ""
 
 
-def _cure(namespace: str, pod: ObservedPod) -> str:
-    if "Image" in pod.trouble.partition(":")[0]:
-        return "Check spec.worker.image, and spec.worker.pod.imagePullSecrets if the registry asks for a password."
-    if pod.trouble.startswith("CrashLoopBackOff"):
-        return f"See why: kubectl logs {pod.name} -n {namespace} --previous"
-    return f"See more: kubectl describe pod {pod.name} -n {namespace}"
+def _remedy(namespace: str, pod: ObservedPod) -> str:
+    if "Image" in pod.start_failure.partition(":")[0]:
+        return "Check spec.worker.image, and spec.worker.pod.imagePullSecrets if the registry needs credentials."
+    if pod.start_failure.startswith("CrashLoopBackOff"):
+        return f"Check the log: kubectl logs {pod.name} -n {namespace} --previous"
+    return f"Check the pod: kubectl describe pod {pod.name} -n {namespace}"

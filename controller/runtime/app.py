@@ -104,7 +104,7 @@ class Controller:
         self._metrics.leads(lambda: len(self._queue), self._agents.all)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informer.run()) for informer in self._children.informers]
-            await self._resync.see_all()
+            await self._resync.list_all()
             await self._children.wait_listed()
             await self._reconciler.take_up(self._agents.all())
             self._taken_up = True
@@ -161,22 +161,22 @@ class Controller:
                 swept = time.monotonic()
 
     def _told_seen(self, document: Document) -> None:
-        self._resync.watch_told()
+        self._resync.watch_progressed()
         self._agent_seen(document)
 
     def _told_lost(self, key: Key, uid: str) -> None:
-        self._resync.watch_told()
+        self._resync.watch_progressed()
         self._agent_lost(key, uid)
 
     def _agent_seen(self, document: Document) -> None:
-        self._look_at(self._agents.see(document))
+        self._look_at(self._agents.update(document))
 
     def _agent_lost(self, key: Key, uid: str) -> None:
-        self._resync.ended(uid)
-        self._look_at(self._agents.lose(key, uid))
+        self._resync.agent_deleted(uid)
+        self._look_at(self._agents.remove(key, uid))
 
     def _agent_answered(self, document: Document) -> None:
-        self._look_at(self._agents.answered(document))
+        self._look_at(self._agents.update_from_response(document))
 
     def _child_changed(self, key: Key) -> None:
         """What serves a whole namespace concerns all its agents."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS
+from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS
 
 BETWEEN_SECONDS = 0.5
 _SEEN_SECONDS = 0.5
@@ -21,7 +21,7 @@ async def burst(changes: int, change: Callable[[int], Awaitable[None]]) -> int:
         first = min(first, started)
         await change(number)
         now = time.monotonic()
-        if now - last > STILL_SECONDS - _SEEN_SECONDS or now - first > LATEST_SECONDS - _SEEN_SECONDS:
+        if now - last > QUIET_SECONDS - _SEEN_SECONDS or now - first > MAX_WAIT_SECONDS - _SEEN_SECONDS:
             bursts, first = bursts + 1, started
         last = started
         await asyncio.sleep(BETWEEN_SECONDS)

@@ -57,7 +57,7 @@ async def test_several_changes_in_a_burst_are_one_rollout_and_the_old_worker_fin
         await world.declare("ava", persona={"greeting": f"Good morning number {number}"})
 
     bursts = await burst(5, change)
-    message = "1 of 1 workers run the new configuration; 1 old one finishes 1 call."
+    message = "1 of 1 workers updated; 1 old worker is finishing 1 call."
     await eventually(lambda: _says(world, message), message)
     await eventually(lambda: _counts(world, updated=1, draining=1, calls=1), "the numbers say the same")
     (new,) = world.standin.of("ava")

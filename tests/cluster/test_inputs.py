@@ -57,7 +57,7 @@ async def test_a_rotated_secret_rolls_new_workers_in_once_and_cuts_no_call(world
 
     async def told() -> bool:
         progress = await world.condition("ava", ConditionType.PROGRESSING)
-        return progress["status"] == "True" and "1 old one finishes 1 call" in progress["message"]
+        return progress["status"] == "True" and "1 old worker is finishing 1 call" in progress["message"]
 
     await eventually(told, "the status says who still talks")
     worker.calls = 0
@@ -179,7 +179,7 @@ async def test_a_key_that_a_config_map_lacks_is_named(world: World) -> None:
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", hello="Welcome."))
     await world.declare("ava", persona={"instructionsRef": {"name": "texts", "key": "task"}})
     seen = await world.becomes("ava", "False", "ConfigMapKeyMissing", ConditionType.KNOWLEDGE_LOADED)
-    assert "no text under 'task'; keys with text: hello" in seen["message"]
+    assert "no text for key 'task'. Keys with text: hello" in seen["message"]
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", hello="Welcome.", task="Guide."))
     await world.becomes("ava", "True", seconds=FOUND_SECONDS)
 
@@ -205,7 +205,7 @@ async def test_two_automatic_agents_on_one_server_conflict_as_well(world: World)
     await asyncio.sleep(1.1)
     await world.declare("eve", dispatch={"mode": "Automatic"})
     seen = await world.becomes("eve", "False", "NameTaken", ConditionType.NAME_UNIQUE)
-    assert "Write dispatch.mode: Explicit here" in seen["message"]
+    assert "Set dispatch.mode: Explicit on one of the two" in seen["message"]
     del world.standin.registered_name["eve"]
     await world.declare("eve")
     await world.becomes("eve", "True")

@@ -39,7 +39,7 @@ async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) ->
     await world.put(SECRET, manifests.secret(world.namespace, "openai", OPENAI_API_KEY="key"))
     await world.declare("ava")
     seen = await world.becomes("ava", "False", "SecretKeyMissing", ConditionType.CREDENTIALS_VALID)
-    assert "no value under apiKey" in seen["message"]
+    assert "no value for apiKey" in seen["message"]
     assert "OPENAI_API_KEY" in seen["message"]
     await world.put_secrets()
     await mended(world, ConditionType.CREDENTIALS_VALID)

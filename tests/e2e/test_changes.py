@@ -43,7 +43,7 @@ def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_it
             (old,) = agents.worker_names(product, name)
             agent["spec"]["persona"]["greeting"] = NEW_GREETING
             await asyncio.to_thread(product.apply, [agent])
-            told = ("True", "RollingOut", "1 of 1 workers run the new configuration; 1 old one finishes 1 call.")
+            told = ("True", "RollingOut", "1 of 1 workers updated; 1 old worker is finishing 1 call.")
             await comes_true(lambda: agents.condition(product, name, "Progressing") == told, 60, "it rolls out")
             second = await greeted(later, platform, name, "Second")
             await says(second, NEW_GREETING)
@@ -75,7 +75,7 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, name, "Caller")
             await asyncio.to_thread(product.apply, [suspended(agent, True)])
-            draining = ("True", "Draining", "spec.suspend is true: 1 worker finishes its calls and leaves.")
+            draining = ("True", "Draining", "spec.suspend is true: 1 worker is draining.")
             await comes_true(lambda: agents.condition(product, name, "Progressing") == draining, 30, "it drains")
             assert agents.condition(product, name, "Ready")[:2] == ("False", "Suspended")
             reason, message = await asyncio.to_thread(refused, platform, name)

@@ -64,7 +64,7 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
             await comes_true(lambda: counted(platform, name) == 1, 30, "one face is counted")
             taken = ("False", "AvatarSeatsTaken")
             await comes_true(lambda: agents.condition(product, name, "AvatarAvailable")[:2] == taken, 30, "told")
-            assert "goes on by voice" in agents.condition(product, name, "AvatarAvailable")[2]
+            assert "continues with voice only" in agents.condition(product, name, "AvatarAvailable")[2]
             assert agents.condition(product, name, "Ready")[0] == "True", "the voice is not held back"
             await answered(other)
             assert not has_face(other)
@@ -76,7 +76,7 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
             rolling_out = (
                 "True",
                 "RollingOut",
-                "1 of 1 workers run the new configuration; 1 old one finishes 2 calls.",
+                "1 of 1 workers updated; 1 old worker is finishing 2 calls.",
             )
             await comes_true(lambda: agents.condition(product, name, "Progressing") == rolling_out, 60, "EndCall holds")
             told = await asyncio.to_thread(told_on_the_page, platform, name, tmp_path / "profile")

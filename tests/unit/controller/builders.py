@@ -35,7 +35,7 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
         "terminating": False,
         "ended": False,
         "deletion_cost": None,
-        "trouble": "",
+        "start_failure": "",
         "config_map": "ava-worker-1",
         "template": "template-1",
     }

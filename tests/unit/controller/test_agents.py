@@ -43,7 +43,7 @@ def holders(agents: Agents) -> set[Key]:
 
 def test_a_new_agent_has_something_to_do() -> None:
     agents = Agents()
-    assert agents.see(document()) == {ONE}
+    assert agents.update(document()) == {ONE}
     seen = agents.get(ONE)
     assert seen is not None
     assert isinstance(seen.spec, AvatarAgentSpec)
@@ -63,18 +63,18 @@ def test_a_new_agent_has_something_to_do() -> None:
 )
 def test_what_matters_of_a_change(changes: dict[str, Any], concerned: set[Key]) -> None:
     agents = Agents()
-    agents.see(document())
-    assert agents.see(document(version=2, **changes)) == concerned
-    assert agents.see(document(version=2, **changes)) == set(), "told once"
+    agents.update(document())
+    assert agents.update(document(version=2, **changes)) == concerned
+    assert agents.update(document(version=2, **changes)) == set(), "told once"
 
 
 def test_what_the_controller_wrote_itself_comes_back_and_queues_nothing() -> None:
     agents = Agents()
-    agents.see(document())
+    agents.update(document())
     answer = document(version=2, status={"agentName": "one"})
-    agents.see(answer)  # the answer to the write
-    assert agents.see(answer) == set(), "and then the watch"
-    assert agents.see(document(version=1)) == set(), "an older version never counts"
+    agents.update(answer)  # the answer to the write
+    assert agents.update(answer) == set(), "and then the watch"
+    assert agents.update(document(version=1)) == set(), "an older version never counts"
     seen = agents.get(ONE)
     assert seen is not None
     assert seen.status == {"agentName": "one"}
@@ -90,29 +90,29 @@ def test_a_spec_is_read_once_a_generation(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "read_spec", counted)
     agents = Agents()
     for version in range(1, 10):
-        agents.see(document(version=version, status={"version": version}))
+        agents.update(document(version=version, status={"version": version}))
     assert len(read) == 1
-    agents.see(document(version=10, generation=2))
-    agents.see(document(version=11, generation=2, uid="uid-9"))
+    agents.update(document(version=10, generation=2))
+    agents.update(document(version=11, generation=2, uid="uid-9"))
     assert len(read) == 3, "a namesake of the same generation is another agent"
 
 
 def test_a_spec_that_cannot_be_used_claims_no_name() -> None:
     agents = Agents()
-    agents.see(document(livekit={"url": "nowhere"}))
+    agents.update(document(livekit={"url": "nowhere"}))
     seen = agents.get(ONE)
     assert seen is not None
     assert isinstance(seen.spec, Verdict)
     assert (seen.spec.reason, seen.claim) == (Reason.INVALID_SPEC, None)
-    assert agents.see(document(TWO, created="2026-03-01T00:00:00Z", agentName="one")) == {TWO}
+    assert agents.update(document(TWO, created="2026-03-01T00:00:00Z", agentName="one")) == {TWO}
     assert holders(agents) == {TWO}
 
 
 def test_of_two_that_want_one_name_the_older_has_it_and_both_are_told() -> None:
     agents = Agents()
-    agents.see(document(TWO, created="2026-01-02T00:00:00Z", agentName="desk"))
+    agents.update(document(TWO, created="2026-01-02T00:00:00Z", agentName="desk"))
     assert holders(agents) == {TWO}
-    assert agents.see(document(ONE, created="2026-01-01T00:00:00Z", agentName="desk")) == {ONE, TWO}
+    assert agents.update(document(ONE, created="2026-01-01T00:00:00Z", agentName="desk")) == {ONE, TWO}
     assert holders(agents) == {ONE}, "seen later, and older"
     late = agents.get(TWO)
     assert late is not None
@@ -125,21 +125,21 @@ def test_of_two_that_want_one_name_the_older_has_it_and_both_are_told() -> None:
 @pytest.mark.parametrize(
     "release",
     [
-        pytest.param(lambda agents: agents.lose(ONE, f"uid-{ONE.name}"), id="it is gone"),
-        pytest.param(lambda agents: agents.see(document(ONE, 2, deleted=True, agentName="desk")), id="it is going"),
-        pytest.param(lambda agents: agents.see(document(ONE, 2, 2, agentName="other")), id="it took another name"),
+        pytest.param(lambda agents: agents.remove(ONE, f"uid-{ONE.name}"), id="it is gone"),
+        pytest.param(lambda agents: agents.update(document(ONE, 2, deleted=True, agentName="desk")), id="it is going"),
+        pytest.param(lambda agents: agents.update(document(ONE, 2, 2, agentName="other")), id="it took another name"),
         pytest.param(
-            lambda agents: agents.see(document(ONE, 2, 2, agentName="desk", dispatch={"mode": "Automatic"})),
+            lambda agents: agents.update(document(ONE, 2, 2, agentName="desk", dispatch={"mode": "Automatic"})),
             id="its dispatch needs no name",
         ),
         pytest.param(
-            lambda agents: agents.see(
+            lambda agents: agents.update(
                 document(ONE, 2, 2, agentName="desk", livekit={**SPEC["livekit"], "url": "wss://elsewhere.example"})
             ),
             id="it moved to another server",
         ),
         pytest.param(
-            lambda agents: agents.see(document(ONE, 2, 2, agentName="desk", livekit={"url": "nowhere"})),
+            lambda agents: agents.update(document(ONE, 2, 2, agentName="desk", livekit={"url": "nowhere"})),
             id="its manifest became unusable",
         ),
     ],
@@ -148,51 +148,51 @@ def test_a_name_that_becomes_free_is_the_next_ones_and_it_is_told(
     release: Callable[[Agents], set[Key]],
 ) -> None:
     agents = Agents()
-    agents.see(document(ONE, agentName="desk"))
-    agents.see(document(TWO, created="2026-01-02T00:00:00Z", agentName="desk"))
+    agents.update(document(ONE, agentName="desk"))
+    agents.update(document(TWO, created="2026-01-02T00:00:00Z", agentName="desk"))
     assert release(agents) == {ONE, TWO}
     assert TWO in holders(agents)
 
 
 def test_names_on_different_servers_are_different_names() -> None:
     agents = Agents()
-    agents.see(document(ONE, agentName="desk", livekit={**SPEC["livekit"], "url": "ws://livekit:7880"}))
+    agents.update(document(ONE, agentName="desk", livekit={**SPEC["livekit"], "url": "ws://livekit:7880"}))
     elsewhere = document(THREE, agentName="desk", livekit={**SPEC["livekit"], "url": "ws://livekit:7880"})
-    assert agents.see(elsewhere) == {THREE}, "the same word in another namespace is another server"
+    assert agents.update(elsewhere) == {THREE}, "the same word in another namespace is another server"
     assert holders(agents) == {ONE, THREE}
 
 
 def test_automatic_dispatch_is_one_claim_for_each_server() -> None:
     agents = Agents()
-    agents.see(document(ONE, dispatch={"mode": "Automatic"}))
-    assert agents.see(document(TWO, dispatch={"mode": "Automatic"})) == {ONE, TWO}
+    agents.update(document(ONE, dispatch={"mode": "Automatic"}))
+    assert agents.update(document(TWO, dispatch={"mode": "Automatic"})) == {ONE, TWO}
     assert holders(agents) == {ONE}
 
 
 def test_an_agent_that_nobody_knows_can_be_lost() -> None:
-    assert Agents().lose(ONE, "uid-1") == {ONE}
+    assert Agents().remove(ONE, "uid-1") == {ONE}
 
 
 def test_the_end_of_an_agent_is_not_that_of_its_successor() -> None:
     agents = Agents()
-    agents.see(document(ONE, uid="uid-new"))
-    assert agents.lose(ONE, "uid-old") == set()
+    agents.update(document(ONE, uid="uid-new"))
+    assert agents.remove(ONE, "uid-old") == set()
     assert agents.get(ONE) is not None
 
 
 def test_an_answer_that_comes_after_the_end_brings_no_ghost_back() -> None:
     agents = Agents()
     written = document(ONE)
-    agents.see(written)
-    agents.lose(ONE, written["metadata"]["uid"])
-    assert agents.answered(document(ONE, 2)) == set()
+    agents.update(written)
+    agents.remove(ONE, written["metadata"]["uid"])
+    assert agents.update_from_response(document(ONE, 2)) == set()
     assert agents.get(ONE) is None
 
 
 def test_agents_of_a_namespace() -> None:
     agents = Agents()
     for key in (ONE, TWO, THREE):
-        agents.see(document(key))
+        agents.update(document(key))
     assert set(agents.in_namespace("shop")) == {ONE, TWO}
     assert agents.in_namespace("nowhere") == []
 
@@ -213,9 +213,9 @@ def test_whatever_happens_exactly_one_holds_a_name_and_who_wins_or_loses_it_is_t
         before = holders(agents)
         if name == "gone":
             there = agents.get(key)
-            concerned = agents.lose(key, "" if there is None else there.uid)
+            concerned = agents.remove(key, "" if there is None else there.uid)
         else:
-            concerned = agents.see(
+            concerned = agents.update(
                 document(
                     key,
                     version,

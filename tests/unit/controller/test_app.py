@@ -136,7 +136,7 @@ def test_until_all_is_listed_a_leader_is_not_ready_and_a_standby_is(monkeypatch:
         scene.leadership.held = False
         assert scene.controller._not_ready() == ""
         scene.leadership.held = True
-        await scene.controller._resync.see_all()
+        await scene.controller._resync.list_all()
         await scene.controller._children.wait_listed()
         assert scene.controller._not_ready() == ""
 
@@ -170,7 +170,7 @@ def test_a_leader_knows_the_supply_before_it_has_looked_at_any_agent(monkeypatch
 def test_what_is_not_listed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "no right to list them")
-        await scene.controller._resync.see_all()
+        await scene.controller._resync.list_all()
         await asyncio.sleep(STALLED_SECONDS)
         told = "not listed yet: NetworkPolicy (if this stays, the log says why)"
         assert scene.controller._not_ready() == told

@@ -10,7 +10,7 @@ from agentspec import ConditionType, Demand
 from controller.apply import PATIENCE_SECONDS
 from controller.desired.identity import Owner, metadata
 from controller.observation import ProviderVerdict
-from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS
+from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS
 from controller.reconcile import NOT_READY_SECONDS
 from kube.client import ApiError, Document
 from kube.kinds import (
@@ -81,8 +81,8 @@ def test_changes_in_a_burst_make_one_rollout(monkeypatch: pytest.MonkeyPatch) ->
             world.put_agent(language=language)
             again_in = await world.reconciler.reconcile(KEY)
             assert again_in is not None
-            assert again_in <= STILL_SECONDS
-            await asyncio.sleep(STILL_SECONDS - 0.5)
+            assert again_in <= QUIET_SECONDS
+            await asyncio.sleep(QUIET_SECONDS - 0.5)
             assert len(templates(world)) == 1
         await asyncio.sleep(0.5)
         await world.reconcile()
@@ -104,7 +104,7 @@ def test_changes_without_an_end_are_rolled_out_now_and_then(monkeypatch: pytest.
             world.put_agent(worker={"image": f"worker:{number}"})
             await world.reconciler.reconcile(KEY)
             await asyncio.sleep(0.5)
-        assert LATEST_SECONDS <= loop.time() - began <= LATEST_SECONDS + 2
+        assert MAX_WAIT_SECONDS <= loop.time() - began <= MAX_WAIT_SECONDS + 2
 
     played(monkeypatch, scenario)
 
@@ -118,7 +118,7 @@ def test_a_change_that_is_taken_back_rolls_nothing(monkeypatch: pytest.MonkeyPat
         await world.rolled_out()
         assert templates(world) == [world.workers["spec"]["template"]]
         world.put_agent(language="ar")
-        assert await world.reconciler.reconcile(KEY) == pytest.approx(STILL_SECONDS, abs=0.1), "and it waits anew"
+        assert await world.reconciler.reconcile(KEY) == pytest.approx(QUIET_SECONDS, abs=0.1), "and it waits anew"
 
     played(monkeypatch, scenario)
 
@@ -133,7 +133,7 @@ def test_a_change_that_was_held_back_waits_anew_when_it_may_be_rolled_out(monkey
         await world.rolled_out()
         world.put_secret("openai", apiKey="first")
         world.references.forget(KEY)
-        assert await world.reconciler.reconcile(KEY) == pytest.approx(STILL_SECONDS, abs=0.1)
+        assert await world.reconciler.reconcile(KEY) == pytest.approx(QUIET_SECONDS, abs=0.1)
         assert len(templates(world)) == 1
 
     played(monkeypatch, scenario)

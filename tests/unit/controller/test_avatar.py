@@ -6,7 +6,7 @@ import pytest
 
 from agentspec import ConditionStatus, Reason, WorkerStatus
 from controller.observation import ObservedWorker
-from controller.policy.avatar import AvatarFailure, avatar, newest_failure, seats
+from controller.policy.avatar import AvatarFailure, avatar_available, free_seats, newest_failure
 from tests.unit.controller.builders import TAVUS, spec, status, worker
 
 NO_SEAT = "User has reached maximum\nconcurrent conversations."
@@ -31,31 +31,36 @@ def showing(name: str, avatars: int, problem: str = "", **pod: Any) -> ObservedW
     ],
 )
 def test_free_seats(face: dict[str, Any], workers: list[ObservedWorker], free: int | None) -> None:
-    assert seats(spec(avatar=face), workers) == free
+    assert free_seats(spec(avatar=face), workers) == free
 
 
 @pytest.mark.parametrize(
     ("face", "workers", "state", "reason", "told"),
     [
-        pytest.param({"provider": "None"}, [], "True", Reason.NO_AVATAR_DECLARED, "without a face", id="no face"),
+        pytest.param({"provider": "None"}, [], "True", Reason.NO_AVATAR_DECLARED, "has no avatar", id="no face"),
         pytest.param(
             {"tavus": TAVUS["tavus"]},
             [],
             "True",
             Reason.NO_AVATAR_DECLARED,
-            "avatar.tavus is there: write provider: Tavus to show it.",
+            "spec.avatar.tavus is ignored; set provider: Tavus to use it.",
             id="a face without its provider",
         ),
-        pytest.param(TAVUS, [], "True", Reason.AVATAR_SEATS_FREE, "no limit is declared", id="no limit"),
+        pytest.param(TAVUS, [], "True", Reason.AVATAR_SEATS_FREE, "no limit set", id="no limit"),
         pytest.param(
-            {**TAVUS, "maxSessions": 5}, [showing("a", 4)], "True", Reason.AVATAR_SEATS_FREE, "of 5", id="one is free"
+            {**TAVUS, "maxSessions": 5},
+            [showing("a", 4)],
+            "True",
+            Reason.AVATAR_SEATS_FREE,
+            "limit 5",
+            id="one is free",
         ),
         pytest.param(
             {**TAVUS, "maxSessions": 4},
             [showing("a", 4)],
             "False",
             Reason.AVATAR_SEATS_TAKEN,
-            "Every seat is taken (spec.avatar.maxSessions: 4); the next call goes on by voice",
+            "All avatar seats are in use (spec.avatar.maxSessions: 4). The next call continues with voice only",
             id="all are taken",
         ),
         pytest.param(
@@ -63,7 +68,7 @@ def test_free_seats(face: dict[str, Any], workers: list[ObservedWorker], free: i
             [showing("a", 1)],
             "False",
             Reason.AVATAR_SEATS_TAKEN,
-            "Every seat is taken (spec.avatar.maxSessions: 1); the next call ends",
+            "All avatar seats are in use (spec.avatar.maxSessions: 1). The next call ends",
             id="all are taken, and a face is demanded",
         ),
         pytest.param(
@@ -71,7 +76,7 @@ def test_free_seats(face: dict[str, Any], workers: list[ObservedWorker], free: i
             [showing("a", 0), showing("b", 0, NO_SEAT)],
             "False",
             Reason.AVATAR_FAILING,
-            "did not come: User has reached maximum concurrent conversations (pod b).",
+            "failed to start (pod b): User has reached maximum concurrent conversations.",
             id="the last one did not come",
         ),
         pytest.param(
@@ -79,7 +84,7 @@ def test_free_seats(face: dict[str, Any], workers: list[ObservedWorker], free: i
             [showing("b", 0, NO_SEAT), showing("a", 1)],
             "True",
             Reason.AVATAR_SEATS_FREE,
-            "Seats are free",
+            "Avatar seats are free",
             id="one worker's old failure, while another shows faces",
         ),
         pytest.param(
@@ -94,7 +99,7 @@ def test_avatar_available(
     for one in workers:
         if one.status is not None:
             failure = newest_failure(failure, one.pod.name, None, one.status)
-    verdict = avatar(spec(avatar=face), workers, failure)
+    verdict = avatar_available(spec(avatar=face), workers, failure)
     assert (verdict.status, verdict.reason) == (ConditionStatus(state), reason)
     assert told in verdict.message
     assert len(verdict.message) < 1000

@@ -222,16 +222,16 @@ def test_scaling_changes_the_number_and_is_seen_at_once_and_the_next_apply_says_
 
 def test_whatever_stands_under_a_name_is_found_whoever_made_it() -> None:
     async def scenario(scene: Scene) -> None:
-        assert await scene.children.deployments.identity_of(KEY, NAME) is None
+        assert await scene.children.deployments.existing(KEY, NAME) is None
         theirs = deployment()
         theirs["metadata"] = {"namespace": "shop", "name": NAME}
         scene.server.put(DEPLOYMENT, theirs)
-        found = await scene.children.deployments.identity_of(KEY, NAME)
+        found = await scene.children.deployments.existing(KEY, NAME)
         assert found is not None
         assert (found.owners, found.labels) == ((), {})
         asked = scene.server.requests["get", "Deployment"]
         await scene.apply()
-        assert await scene.children.deployments.identity_of(KEY, NAME) is not None
+        assert await scene.children.deployments.existing(KEY, NAME) is not None
         assert scene.server.requests["get", "Deployment"] == asked, "its own are known"
 
     played(scenario)
@@ -257,12 +257,12 @@ def test_prices_are_told_and_a_pod_that_is_gone_needs_none() -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.put(POD, pod("busy"))
         await asyncio.sleep(0.1)
-        await scene.children.price("shop", {"gone": "1", "busy": "2"})
+        await scene.children.set_deletion_costs("shop", {"gone": "1", "busy": "2"})
         await asyncio.sleep(0.1)
         assert [seen.deletion_cost for seen in scene.children.pods(KEY)] == ["2"]
         scene.server.failures["merge", "Pod"] = UNREACHABLE
         with pytest.raises(ApiError):
-            await scene.children.price("shop", {"busy": "3"})
+            await scene.children.set_deletion_costs("shop", {"busy": "3"})
 
     played(scenario)
 

@@ -6,7 +6,7 @@ from agentspec import Condition, ConditionType, Reason
 from controller.policy.conditions import assemble, obstacle, ready, warns, worth_telling
 from controller.policy.verdict import Verdict, false, true, unknown
 
-GOOD = true(Reason.REGISTERED, "1 of 1 workers are registered as 'ava'.")
+GOOD = true(Reason.REGISTERED, "1 of 1 workers registered as 'ava'.")
 
 
 def verdicts(**found: Verdict) -> dict[ConditionType, Verdict]:

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from agentspec import ConditionStatus, Reason
 from controller.observation import ObservedSecret, Provider, ProviderAnswer, ProviderVerdict, ReadFailure
-from controller.policy.credentials import credentials, fingerprint, observe_secret, secrets_complete, wanted_secrets
+from controller.policy.credentials import (
+    credentials_valid,
+    fingerprint,
+    observe_secret,
+    secrets_complete,
+    wanted_secrets,
+)
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import TAVUS, spec
 
@@ -47,7 +53,7 @@ PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"
         pytest.param(
             {"livekit": {"apiKey": "key", "secret": "secret"}},
             Reason.SECRET_KEY_MISSING,
-            "no value under apiSecret; keys with a value: apiKey, secret.",
+            "no value for apiSecret. Keys with a value: apiKey, secret.",
             id="a missing key: the keys that are there",
         ),
         pytest.param(
@@ -59,13 +65,13 @@ PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"
         pytest.param(
             {"tavus": {}},
             Reason.SECRET_KEY_MISSING,
-            "(spec.avatar.tavus.credentialsSecretRef) has no value under apiKey; keys with a value: none.",
+            "(spec.avatar.tavus.credentialsSecretRef) has no value for apiKey. Keys with a value: none.",
             id="an empty Secret: the field that names it",
         ),
         pytest.param(
             {"openai": {"apiKey": ""}},
             Reason.SECRET_KEY_MISSING,
-            "has no value under apiKey; keys with a value: none.",
+            "has no value for apiKey. Keys with a value: none.",
             id="an empty value",
         ),
         pytest.param(
@@ -77,7 +83,7 @@ PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"
         pytest.param(
             {"openai": {"apiKey": "sk-1\r\nX-Injected: yes"}},
             Reason.SECRET_KEY_MISSING,
-            "no usable value under apiKey: it holds a line break",
+            "an unusable value for apiKey: it contains a line break",
             id="two lines",
         ),
         pytest.param(
@@ -93,7 +99,7 @@ PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"
         pytest.param(
             {"livekit": {"apiKey": "key", "apiSecret": "s" * 5000}},
             Reason.SECRET_KEY_MISSING,
-            "has 5000 characters: it is not a key",
+            "has 5000 characters; the maximum is 4096",
             id="a file",
         ),
     ],
@@ -109,22 +115,22 @@ def test_what_is_wrong_is_named_with_what_to_do(
 
 def test_a_secret_that_may_not_be_read_is_told_in_the_api_servers_words() -> None:
     seen = {name: observe_secret(name, held) for name, held in VALUES.items()}
-    problem = ReadFailure('secrets "openai" is forbidden: User cannot get resource.', lasting=True)
+    problem = ReadFailure('secrets "openai" is forbidden: User cannot get resource.', permanent=True)
     seen["openai"] = observe_secret("openai", None, problem)
     verdict = secrets_complete("shop", WANTED, seen)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.SECRET_UNREADABLE)
-    assert '(spec.voice.openai.credentialsSecretRef) cannot be read: secrets "openai" is forbidden' in verdict.message
-    assert "Let the controller's ServiceAccount get Secrets in namespace 'shop'" in verdict.message
+    assert '(spec.voice.openai.credentialsSecretRef): secrets "openai" is forbidden' in verdict.message
+    assert "Allow the controller's ServiceAccount to get Secrets in namespace 'shop'" in verdict.message
 
 
 def test_a_secret_that_the_api_server_fails_to_read_is_not_known() -> None:
     seen = {name: observe_secret(name, held) for name, held in VALUES.items()}
-    seen["livekit"] = observe_secret("livekit", None, ReadFailure("kms: unavailable", lasting=False))
+    seen["livekit"] = observe_secret("livekit", None, ReadFailure("kms: unavailable", permanent=False))
     verdict = secrets_complete("shop", WANTED, seen)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (ConditionStatus.UNKNOWN, Reason.SECRET_UNREADABLE)
-    assert "Secret 'livekit' (spec.livekit.credentialsSecretRef) cannot be read: kms: unavailable." in verdict.message
+    assert "cannot read Secret 'livekit' (spec.livekit.credentialsSecretRef): kms: unavailable." in verdict.message
     assert verdict.blocks_rollout
 
 
@@ -148,8 +154,8 @@ def test_the_fingerprint_follows_what_workers_use_and_nothing_else() -> None:
 GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)
 REFUSED = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
 SILENT = ProviderAnswer(ProviderVerdict.UNREACHABLE, "no answer within 5 s")
-AWAITED = ProviderAnswer(ProviderVerdict.AWAITED)
-UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
+AWAITED = ProviderAnswer(ProviderVerdict.PENDING)
+UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID 'face'")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +176,8 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             GOOD,
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
-            ["LiveKit at wss://livekit.example refuses apiKey and apiSecret of Secret 'livekit': HTTP 401."],
-            id="LiveKit refuses",
+            ["LiveKit at wss://livekit.example rejects apiKey and apiSecret of Secret 'livekit': HTTP 401."],
+            id="LiveKit rejects",
         ),
         pytest.param(
             GOOD,
@@ -180,8 +186,8 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
             [
-                "OpenAI at https://api.openai.com/v1 refuses apiKey of Secret 'openai'",
-                "Tavus at https://tavusapi.com/v2 refuses apiKey of Secret 'tavus'",
+                "OpenAI at https://api.openai.com/v1 rejects apiKey of Secret 'openai'",
+                "Tavus at https://tavusapi.com/v2 rejects apiKey of Secret 'tavus'",
             ],
             id="two refuse: both are named",
         ),
@@ -191,7 +197,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             GOOD,
             ConditionStatus.FALSE,
             Reason.LIVEKIT_UNREACHABLE,
-            ["LiveKit does not answer at wss://livekit.example: no answer within 5 s. Check spec.livekit.url"],
+            ["LiveKit is unreachable at wss://livekit.example: no answer within 5 s. Check spec.livekit.url"],
             id="LiveKit is not there",
         ),
         pytest.param(
@@ -200,7 +206,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             SILENT,
             ConditionStatus.FALSE,
             Reason.LIVEKIT_UNREACHABLE,
-            ["LiveKit does not answer", "OpenAI at https://api.openai.com/v1 refuses"],
+            ["LiveKit is unreachable", "OpenAI at https://api.openai.com/v1 rejects"],
             id="LiveKit is not there, and what a person can mend meanwhile",
         ),
         pytest.param(
@@ -209,7 +215,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             REFUSED,
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
-            ["Tavus at https://tavusapi.com/v2 refuses"],
+            ["Tavus at https://tavusapi.com/v2 rejects"],
             id="a refusal counts more than silence",
         ),
         pytest.param(
@@ -218,7 +224,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             GOOD,
             ConditionStatus.UNKNOWN,
             Reason.PROVIDER_UNREACHABLE,
-            ["OpenAI at https://api.openai.com/v1 did not say", "Check spec.voice.openai.baseURL", "workers run"],
+            ["OpenAI at https://api.openai.com/v1 could not check", "check spec.voice.openai.baseURL", "Workers run"],
             id="OpenAI is not there: nobody knows",
         ),
         pytest.param(
@@ -227,7 +233,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             GOOD,
             ConditionStatus.UNKNOWN,
             Reason.CREDENTIALS_PENDING,
-            ["LiveKit at wss://livekit.example is being asked whether it accepts apiKey and apiSecret", "no others"],
+            ["checking apiKey and apiSecret of Secret 'livekit' with LiveKit at wss://livekit.example", "no new"],
             id="LiveKit is being asked: what it says comes first",
         ),
         pytest.param(
@@ -236,7 +242,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             AWAITED,
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
-            ["OpenAI at https://api.openai.com/v1 refuses"],
+            ["OpenAI at https://api.openai.com/v1 rejects"],
             id="Tavus is being asked: a refusal is known already",
         ),
         pytest.param(
@@ -245,7 +251,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "it has no face 'face'")
             UNKNOWN_FACE,
             ConditionStatus.TRUE,
             Reason.CREDENTIALS_ACCEPTED,
-            ["accept their keys. Tavus remarks: it has no face 'face'."],
+            ["accept their keys. Warning: Tavus accepts the key but does not know face ID 'face'."],
             id="a remark is passed on",
         ),
     ],
@@ -259,7 +265,7 @@ def test_what_providers_say_is_passed_on(
     told: list[str],
 ) -> None:
     answers = {Provider.LIVEKIT: livekit, Provider.OPENAI: openai, Provider.TAVUS: tavus}
-    verdict = credentials(spec(avatar=TAVUS), answers)
+    verdict = credentials_valid(spec(avatar=TAVUS), answers)
     assert (verdict.status, verdict.reason) == (status, reason)
     for words in told:
         assert words in verdict.message
@@ -267,5 +273,5 @@ def test_what_providers_say_is_passed_on(
 
 def test_a_secret_is_seen_without_its_values() -> None:
     assert observe_secret("openai", {"apiKey": "sk", "blank": "", "two": "a\nb"}) == ObservedSecret(
-        "openai", frozenset({"apiKey", "two"}), {"two": "holds a line break"}
+        "openai", frozenset({"apiKey", "two"}), {"two": "contains a line break"}
     )

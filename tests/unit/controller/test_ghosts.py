@@ -67,7 +67,7 @@ def test_a_namesake_that_was_not_told_of_either_is_another_agent(monkeypatch: py
         collect_garbage(world)
         await world.reconcile()
         assert world.agents.get(KEY) is None
-        world.agents.see(written)
+        world.agents.update(written)
         await world.rolled_out()
         assert world.workers["metadata"]["ownerReferences"][0]["uid"] == "uid-new"
 

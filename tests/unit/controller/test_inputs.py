@@ -111,15 +111,19 @@ async def test_nobody_is_asked_with_half_the_keys(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("failure", "told"),
     [
-        pytest.param(FORBIDDEN, 'cannot be read: secrets "openai" is forbidden.', id="in the API server's words"),
-        pytest.param(SILENT_FORBIDDEN, "cannot be read: 403 Refused: GET", id="which said nothing"),
+        pytest.param(
+            FORBIDDEN,
+            ': secrets "openai" is forbidden.',
+            id="in the API server's words",
+        ),
+        pytest.param(SILENT_FORBIDDEN, ": 403 Refused: GET", id="which said nothing"),
     ],
 )
 async def test_a_secret_that_may_not_be_read_is_a_condition(cluster: Cluster, failure: ApiError, told: str) -> None:
     cluster.failure = failure
     inputs = await reader(cluster, Answering()).read(KEY, "uid", spec())
     assert (inputs.credentials.status, inputs.credentials.reason) == (ConditionStatus.FALSE, Reason.SECRET_UNREADABLE)
-    assert told in inputs.credentials.message
+    assert f"cannot read Secret 'openai' (spec.voice.openai.credentialsSecretRef){told}" in inputs.credentials.message
 
 
 @pytest.mark.parametrize("failure", [pytest.param(AWAY, id="away"), pytest.param(UNWELL, id="unwell")])
@@ -170,7 +174,7 @@ def test_a_read_that_fails_leaves_nothing_behind_that_names_objects() -> None:
 @pytest.mark.parametrize("waiting", [Provider.LIVEKIT, Provider.OPENAI])
 async def test_nothing_is_started_before_a_provider_had_the_time_to_refuse(cluster: Cluster, waiting: Provider) -> None:
     providers = Answering()
-    providers.answers[waiting] = ProviderAnswer(ProviderVerdict.AWAITED)
+    providers.answers[waiting] = ProviderAnswer(ProviderVerdict.PENDING)
     inputs = await reader(cluster, providers).read(KEY, "uid", spec())
     seen = inputs.credentials
     assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.CREDENTIALS_PENDING)

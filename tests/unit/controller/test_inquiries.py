@@ -19,7 +19,7 @@ from tests.unit.fakes.virtualtime import run
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
 GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)
 BAD = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
-AWAITED = ProviderAnswer(ProviderVerdict.AWAITED)
+AWAITED = ProviderAnswer(ProviderVerdict.PENDING)
 SOON_SECONDS = 0.25
 
 

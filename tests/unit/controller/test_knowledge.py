@@ -7,7 +7,13 @@ import pytest
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
 from agentspec.persona import DEFAULT_INSTRUCTIONS
 from controller.observation import ObservedConfigMap, ReadFailure
-from controller.policy.knowledge import MAX_GREETING_CHARACTERS, MAX_TEXT_BYTES, knowledge, texts, wanted_config_maps
+from controller.policy.knowledge import (
+    MAX_GREETING_CHARACTERS,
+    MAX_TEXT_BYTES,
+    knowledge_loaded,
+    texts,
+    wanted_config_maps,
+)
 from tests.unit.controller.builders import spec
 
 HOURS = {"name": "hours", "text": "Open from nine to five."}
@@ -32,8 +38,8 @@ def test_each_config_map_is_wanted_once() -> None:
 @pytest.mark.parametrize(
     ("declaration", "held", "status", "reason", "told"),
     [
-        pytest.param(declared(), {}, "True", Reason.NO_KNOWLEDGE_DECLARED, "names no", id="none is fine"),
-        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_LOADED, "1 texts", id="a text in the manifest"),
+        pytest.param(declared(), {}, "True", Reason.NO_KNOWLEDGE_DECLARED, "is empty", id="none is fine"),
+        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_LOADED, "1 text is", id="a text in the manifest"),
         pytest.param(
             declared("a", HOURS), {"a": {"x": "text"}}, "True", Reason.KNOWLEDGE_LOADED, "2 texts", id="and a ConfigMap"
         ),
@@ -54,8 +60,8 @@ def test_each_config_map_is_wanted_once() -> None:
             {"a": {"x": "\u0627" * (MAX_TEXT_BYTES // 2)}, "b": {"y": "z"}},
             "False",
             Reason.KNOWLEDGE_TOO_LARGE,
-            f"{MAX_TEXT_BYTES + 1 + len(DEFAULT_INSTRUCTIONS)} bytes together; at most {MAX_TEXT_BYTES} fit. "
-            "Shorten them; the largest: a/x.",
+            f"{MAX_TEXT_BYTES + 1 + len(DEFAULT_INSTRUCTIONS)} bytes together; the maximum is "
+            f"{MAX_TEXT_BYTES}. Shorten them; the largest is a/x.",
             id="bytes count, not characters, and all texts together",
         ),
         pytest.param(
@@ -71,7 +77,7 @@ def test_each_config_map_is_wanted_once() -> None:
             {"texts": {"task": "Guide.", "hello": "Welcome."}},
             "True",
             Reason.NO_KNOWLEDGE_DECLARED,
-            "names no knowledge",
+            "spec.knowledge is empty",
             id="a persona in a ConfigMap",
         ),
         pytest.param(
@@ -87,7 +93,7 @@ def test_each_config_map_is_wanted_once() -> None:
             {"texts": {"task": "Guide.", "greeting": "Welcome."}},
             "False",
             Reason.CONFIG_MAP_KEY_MISSING,
-            "'texts' (spec.persona.greetingRef) has no text under 'hello'; keys with text: greeting, task.",
+            "'texts' (spec.persona.greetingRef) has no text for key 'hello'. Keys with text: greeting, task.",
             id="its key is missing: those that are there",
         ),
         pytest.param(
@@ -95,7 +101,7 @@ def test_each_config_map_is_wanted_once() -> None:
             {"texts": {"task": " \n", "hello": "Welcome."}},
             "False",
             Reason.CONFIG_MAP_KEY_MISSING,
-            "has no text under 'task'; keys with text: hello.",
+            "has no text for key 'task'. Keys with text: hello.",
             id="its key is empty",
         ),
         pytest.param(
@@ -111,7 +117,7 @@ def test_each_config_map_is_wanted_once() -> None:
             {"texts": {"task": "x" * (MAX_TEXT_BYTES + 1), "hello": "Welcome."}},
             "False",
             Reason.KNOWLEDGE_TOO_LARGE,
-            "the largest: the instructions.",
+            "the largest is the instructions.",
             id="a book is no instruction",
         ),
     ],
@@ -119,7 +125,7 @@ def test_each_config_map_is_wanted_once() -> None:
 def test_knowledge_loaded(
     declaration: AvatarAgentSpec, held: dict[str, dict[str, str] | None], status: str, reason: Reason, told: str
 ) -> None:
-    verdict = knowledge("shop", declaration, seen(**held))
+    verdict = knowledge_loaded("shop", declaration, seen(**held))
     assert (verdict.status, verdict.reason) == (ConditionStatus(status), reason)
     assert told in verdict.message
 
@@ -128,15 +134,15 @@ def test_knowledge_loaded(
     ("problem", "status", "told"),
     [
         pytest.param(
-            ReadFailure("configmaps is forbidden", lasting=True),
+            ReadFailure("configmaps is forbidden", permanent=True),
             ConditionStatus.FALSE,
-            "cannot be read: configmaps is forbidden. Let the controller's ServiceAccount get ConfigMaps in namespace",
+            ": configmaps is forbidden. Allow the controller's ServiceAccount to get ConfigMaps in namespace",
             id="nobody allowed it",
         ),
         pytest.param(
-            ReadFailure("connection refused", lasting=False),
+            ReadFailure("connection refused", permanent=False),
             ConditionStatus.UNKNOWN,
-            "cannot be read: connection refused. It is tried again",
+            ": connection refused. The controller retries",
             id="the API server is away",
         ),
     ],
@@ -151,9 +157,9 @@ def test_knowledge_loaded(
 def test_a_config_map_that_could_not_be_read(
     declaration: AvatarAgentSpec, field: str, problem: ReadFailure, status: ConditionStatus, told: str
 ) -> None:
-    verdict = knowledge("shop", declaration, {"texts": ObservedConfigMap("texts", None, problem)})
+    verdict = knowledge_loaded("shop", declaration, {"texts": ObservedConfigMap("texts", None, problem)})
     assert (verdict.status, verdict.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
-    assert f"ConfigMap 'texts' ({field}) {told}" in verdict.message
+    assert f"cannot read ConfigMap 'texts' ({field}){told}" in verdict.message
     assert verdict.blocks_rollout
 
 

@@ -95,12 +95,12 @@ def claim(namespace: str, name: str = "") -> Claim:
 def test_whoever_has_the_name_is_told_so(automatic: bool) -> None:
     verdict = name_unique(claim("shop", "" if automatic else "guide"), None, automatic)
     assert (verdict.status, verdict.reason) == (ConditionStatus.TRUE, Reason.NAME_UNIQUE)
-    assert ("LiveKit sends one into every new room" if automatic else "'guide'") in verdict.message
+    assert ("LiveKit sends one to every new room" if automatic else "'guide'") in verdict.message
 
 
 @pytest.mark.parametrize(
     ("automatic", "cure"),
-    [(False, "Write another spec.agentName here"), (True, "Write dispatch.mode: Explicit here")],
+    [(False, "Set another spec.agentName here"), (True, "Set dispatch.mode: Explicit on one of the two")],
     ids=["explicit", "automatic"],
 )
 def test_whoever_has_it_not_is_told_who_has_and_what_to_do(automatic: bool, cure: str) -> None:

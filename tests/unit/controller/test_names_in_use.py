@@ -35,7 +35,7 @@ def _held_by_a_finalizer(world: World) -> None:
     dying = world.server.find(AVATAR_AGENT, "shop", "ava")
     assert dying is not None
     dying["metadata"]["deletionTimestamp"] = "2026-02-01T00:00:00Z"
-    world.agents.see(world.server.put(AVATAR_AGENT, dying))
+    world.agents.update(world.server.put(AVATAR_AGENT, dying))
 
 
 @pytest.mark.parametrize(("delete", "replicas"), [(_gone, 1), (_held_by_a_finalizer, 0)])

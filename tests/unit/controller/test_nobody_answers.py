@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionType, Demand
-from controller.policy.scale import never_any
+from controller.policy.scale import why_no_worker_starts
 from tests.unit.controller.builders import spec, status
 from tests.unit.controller.world import KEY, World, played
 
@@ -19,7 +19,7 @@ NONE_AUTOMATIC: dict[str, Any] = {"dispatch": {"mode": "Automatic"}, "scaling": 
         pytest.param({"scaling": {"mode": "Fixed", "workers": 0}}, "spec.scaling.workers is 0", id="fixed to none"),
         pytest.param({"scaling": {"mode": "Fixed", "workers": 1}}, "", id="fixed to one"),
         pytest.param({"scaling": {"minWorkers": 0, "freeSlots": 0}}, "", id="the first call starts one"),
-        pytest.param(NONE_AUTOMATIC, "in dispatch.mode Automatic", id="no call is heard of"),
+        pytest.param(NONE_AUTOMATIC, "with dispatch.mode Automatic", id="no call is heard of"),
         pytest.param(
             {"dispatch": {"mode": "Automatic"}, "scaling": {"minWorkers": 0, "freeSlots": 1}}, "", id="one is kept warm"
         ),
@@ -29,7 +29,7 @@ NONE_AUTOMATIC: dict[str, Any] = {"dispatch": {"mode": "Automatic"}, "scaling": 
     ],
 )
 def test_whether_a_manifest_leaves_an_agent_without_workers(fields: dict[str, Any], told: str) -> None:
-    reason = never_any(spec(**fields))
+    reason = why_no_worker_starts(spec(**fields))
     assert bool(reason) == bool(told)
     assert told in reason
 
@@ -42,7 +42,7 @@ def test_fixed_to_none_it_is_not_ready_and_says_what_to_write(monkeypatch: pytes
         assert world.replicas == 0
         state, reason, message = world.condition(ConditionType.READY)
         assert (state, reason) == ("False", "ScaledToZero")
-        assert "Write 1 or more (kubectl scale does it too), or suspend: true" in message
+        assert "Set workers to 1 or more (or use kubectl scale). To take no calls, set suspend: true" in message
         world.put_agent(scaling={"mode": "Fixed", "workers": 1})
         await world.rolled_out()
         world.put_pod("pod-1", status(agent_name="ava"))
@@ -69,7 +69,7 @@ def test_where_a_call_starts_the_first_worker_none_is_missed(monkeypatch: pytest
     async def scenario(world: World) -> None:
         world.put_agent(scaling={"minWorkers": 0, "freeSlots": 0})
         await world.rolled_out()
-        told = "No worker is wanted now; the first waiting call starts one."
+        told = "No worker is needed now; the first waiting call starts one."
         assert world.condition(ConditionType.READY) == ("True", "AllChecksPassed", told)
         world.fleet.hear_gateway(Demand(gateway="g", pending={str(KEY): 1}), asyncio.get_running_loop().time())
         await world.reconcile()

@@ -28,7 +28,7 @@ def test_a_running_pod() -> None:
         )
     )
     assert (seen.name, seen.ip, seen.running, seen.ready, seen.terminating) == ("pod-1", "10.0.0.1", True, True, False)
-    assert (seen.trouble, seen.config_map, seen.deletion_cost) == ("", "ava-worker-1", None)
+    assert (seen.start_failure, seen.config_map, seen.deletion_cost) == ("", "ava-worker-1", None)
 
 
 def test_a_pod_that_leaves() -> None:
@@ -72,7 +72,7 @@ def test_a_pod_that_leaves() -> None:
     ],
 )
 def test_why_a_pod_cannot_start(status: dict[str, Any], trouble: str) -> None:
-    assert observe_pod(document(**status)).trouble == trouble
+    assert observe_pod(document(**status)).start_failure == trouble
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def workers(**status: Any) -> dict[str, Any]:
 
 def test_a_deployment_tells_its_workers_and_their_template() -> None:
     seen = observe_deployment(workers())
-    assert (seen.replicas, seen.template, seen.trouble, seen.object.uid) == (2, "0123456789ab", "", "uid-7")
+    assert (seen.replicas, seen.template, seen.create_failure, seen.object.uid) == (2, "0123456789ab", "", "uid-7")
 
 
 def test_a_deployment_that_somebody_else_made_can_be_read() -> None:
@@ -129,8 +129,8 @@ def test_a_deployment_that_somebody_else_made_can_be_read() -> None:
 
 def test_why_a_deployment_cannot_make_pods() -> None:
     failing = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
-    assert observe_deployment(workers(conditions=[failing])).trouble == "FailedCreate: exceeded quota"
-    assert observe_deployment(workers(conditions=[{**failing, "status": "False"}])).trouble == ""
+    assert observe_deployment(workers(conditions=[failing])).create_failure == "FailedCreate: exceeded quota"
+    assert observe_deployment(workers(conditions=[{**failing, "status": "False"}])).create_failure == ""
 
 
 def test_children_are_selected_by_their_agent() -> None:

@@ -135,7 +135,7 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             401,
             {"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read. Check…"}},
             ACCEPTED,
-            "the key is restricted and may not read models",
+            "does not let it read models (restricted key), so the model is unchecked",
             id="a restricted key is a good key",
         ),
         pytest.param(
@@ -143,7 +143,7 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             404,
             {"error": {"message": "The model does not exist", "code": "model_not_found"}},
             ACCEPTED,
-            "it has no model 'gpt-4o-mini' (spec.voice.llm.model), or no such path: HTTP 404",
+            "does not list model 'gpt-4o-mini' (spec.voice.llm.model), or does not serve this path: HTTP 404",
             id="an unknown model",
         ),
         pytest.param(
@@ -165,7 +165,7 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             400,
             {"error": "Invalid face_id"},
             ACCEPTED,
-            "it has no face 'face' (spec.avatar.tavus.faceID), or no such path: HTTP 400",
+            "does not know face ID 'face' (spec.avatar.tavus.faceID), or does not serve this path: HTTP 400",
             id="an unknown face",
         ),
         pytest.param(Provider.TAVUS, 502, b"<html>", UNREACHABLE, "HTTP 502", id="Tavus is not well"),

@@ -8,7 +8,7 @@ import pytest
 from agentspec import ConditionType, Demand
 from agentspec.wire import WorkerStatus
 from controller.observation import Key, ProviderVerdict
-from controller.policy.rollout import STILL_SECONDS
+from controller.policy.rollout import QUIET_SECONDS
 from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS
 from controller.report import NUMBERS_SECONDS
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
@@ -60,7 +60,7 @@ def test_its_own_write_makes_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         await ready(world)
         written = world.server.find(AVATAR_AGENT, "shop", "ava")
         assert written is not None
-        assert world.agents.see(written) == set()
+        assert world.agents.update(written) == set()
 
     played(monkeypatch, scenario)
 
@@ -136,7 +136,7 @@ def test_a_manifest_and_a_secret_changed_together_make_one_rollout(monkeypatch: 
         world.put_agent(language="ar")
         await world.reconciler.reconcile(KEY)
         world.put_secret("openai", apiKey="second")
-        await asyncio.sleep(STILL_SECONDS - 0.1)
+        await asyncio.sleep(QUIET_SECONDS - 0.1)
         await world.rolled_out()
         fingerprints = [one["spec"]["template"]["metadata"]["annotations"] for one in world.server.written(DEPLOYMENT)]
         assert len(fingerprints) == 2
@@ -188,7 +188,7 @@ def test_a_bad_pattern_is_told_and_what_runs_goes_on_and_follows_the_calls(monke
         assert "spec.dispatch.roomNamePattern" in message
         assert world.condition(ConditionType.PROGRESSING)[1:] == (
             "RolloutBlocked",
-            "Workers go on as they are; nothing new is rolled out until the manifest is corrected.",
+            "Running workers continue unchanged; the rollout is blocked until the manifest is corrected.",
         )
         assert world.condition(ConditionType.WORKERS_REGISTERED)[0] == "True"
         assert world.replicas == 3, "calls that wait still bring workers"
@@ -203,7 +203,7 @@ def test_an_agent_that_the_gateway_cannot_serve_is_ready_and_says_so(monkeypatch
         await ready(world)
         status_, reason, message = world.condition(ConditionType.READY)
         assert (status_, reason) == ("True", "AllChecksPassed")
-        assert "The gateway takes no calls for it: spec.dispatch.roomNamePattern is '^desk$', and" in message
+        assert "the gateway cannot take calls for this agent. spec.dispatch.roomNamePattern is '^desk$', and" in message
 
     played(monkeypatch, scenario)
 
@@ -221,7 +221,7 @@ def test_under_a_bad_pattern_a_deleted_deployment_is_missed_and_comes_back_with_
         assert world.condition(ConditionType.WORKERS_REGISTERED) == (
             "False",
             "RolloutBlocked",
-            "No worker is started until the manifest is corrected.",
+            "No worker starts until the manifest is corrected.",
         )
         agent = world.agents.get(KEY)
         assert agent is not None
@@ -303,14 +303,14 @@ def test_what_was_said_stands_while_another_controller_tries_the_keys(monkeypatc
     async def scenario(world: World) -> None:
         await ready(world)
         written = len(world.server.writes)
-        world.providers.verdict = ProviderVerdict.AWAITED
+        world.providers.verdict = ProviderVerdict.PENDING
         await world.reconcile()
         assert len(world.server.writes) == written
         world.providers.verdict = ProviderVerdict.REJECTED
         await world.reconcile()
         assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "False"
         world.put_agent(language="ar")
-        world.providers.verdict = ProviderVerdict.AWAITED
+        world.providers.verdict = ProviderVerdict.PENDING
         await world.reconcile()
         assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "Unknown", "of this one nothing was said yet"
 

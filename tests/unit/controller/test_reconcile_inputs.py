@@ -108,14 +108,14 @@ def test_a_config_map_that_may_not_be_read_is_told(monkeypatch: pytest.MonkeyPat
 
 def test_no_worker_is_started_before_a_provider_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
-        world.providers.verdict = ProviderVerdict.AWAITED
+        world.providers.verdict = ProviderVerdict.PENDING
         await world.reconcile()
         assert world.server.find(DEPLOYMENT, "shop", "ava-worker") is None
         assert world.condition(ConditionType.CREDENTIALS_VALID)[:2] == ("Unknown", "CredentialsPending")
         assert world.condition(ConditionType.READY)[:2] == ("False", "CredentialsPending")
         registered, reason, message = world.condition(ConditionType.WORKERS_REGISTERED)
         assert (registered, reason) == ("False", "RolloutBlocked")
-        assert message == "No worker is started until CredentialsValid is true."
+        assert message == "No worker starts until CredentialsValid is true."
         assert world.server.written(EVENT) == [], "there is nothing for a person to do"
         world.providers.verdict = ProviderVerdict.ACCEPTED
         await world.reconcile()
@@ -129,7 +129,7 @@ def test_workers_that_run_are_scaled_while_a_providers_answer_is_awaited(monkeyp
     async def scenario(world: World) -> None:
         await served(world)
         events = len(world.server.written(EVENT))
-        world.providers.verdict = ProviderVerdict.AWAITED
+        world.providers.verdict = ProviderVerdict.PENDING
         four_wait(world)
         await world.reconcile()
         assert world.replicas == 4

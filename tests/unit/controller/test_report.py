@@ -14,7 +14,7 @@ from controller.cluster.agents import Agents
 from controller.desired.identity import FIELD_MANAGER
 from controller.fleet.fleet import Counts
 from controller.observation import Key
-from controller.policy.budget import BURST, REFILL_SECONDS
+from controller.policy.event_budget import BURST, REFILL_SECONDS
 from controller.policy.verdict import Verdict, false, true
 from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
 from kube.client import ApiError
@@ -45,7 +45,7 @@ class Scene:
         self.lost: list[tuple[Key, str]] = []
         self.reporter = Reporter(
             self.server,
-            lambda document: self.seen.extend(self.agents.see(document)),
+            lambda document: self.seen.extend(self.agents.update(document)),
             lambda key, uid: self.lost.append((key, uid)),
         )
         self.change(status=dict(status or {}))
@@ -53,7 +53,7 @@ class Scene:
     def change(self, **changes: Any) -> None:
         """Somebody writes to the AvatarAgent."""
         metadata = {"namespace": "shop", "name": "ava", "uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
-        self.agents.see(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC, **changes}))
+        self.agents.update(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC, **changes}))
 
     async def report(self, verdicts: Verdicts, numbers: Counts | None = None, agent_name: str = "ava") -> float | None:
         agent = self.agents.get(KEY)
@@ -103,7 +103,7 @@ def test_the_answer_to_a_write_is_known_at_once() -> None:
         agent = scene.agents.get(KEY)
         assert agent is not None
         assert agent.status == scene.writes[0]
-        assert scene.agents.see(await scene.server.get(AVATAR_AGENT, "shop", "ava") or {}) == set()
+        assert scene.agents.update(await scene.server.get(AVATAR_AGENT, "shop", "ava") or {}) == set()
 
     played(scenario)
 

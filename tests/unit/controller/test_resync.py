@@ -48,7 +48,7 @@ class Scene:
         metadata = {"namespace": key.namespace, "name": key.name, "creationTimestamp": "2026-01-01T00:00:00Z"}
         written = self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, "language": language}})
         if told:
-            self.agents.see(written)
+            self.agents.update(written)
         return written
 
     def remove(self, key: Key, *, told: bool = False) -> None:
@@ -57,15 +57,15 @@ class Scene:
         assert found is not None
         self.server.remove(AVATAR_AGENT, key.namespace, key.name)
         if told:
-            self.agents.lose(key, found["metadata"]["uid"])
-            self.resync.ended(found["metadata"]["uid"])
+            self.agents.remove(key, found["metadata"]["uid"])
+            self.resync.agent_deleted(found["metadata"]["uid"])
 
     def _seen(self, document: Document) -> None:
-        self.found += self.agents.see(document)
+        self.found += self.agents.update(document)
 
     def _lost(self, key: Key, uid: str) -> None:
-        self.missed += self.agents.lose(key, uid)
-        self.resync.ended(uid)
+        self.missed += self.agents.remove(key, uid)
+        self.resync.agent_deleted(uid)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_what_the_watch_missed_is_taken_up() -> None:
         assert [key.name for key in scene.missed] == ["gone"]
         assert scene.server.requests["get", "AvatarAgent"] == 2, "only what was missed is read whole"
         assert {agent.key.name for agent in scene.agents.all()} == {"new", "changed", "same"}
-        scene.resync.watch_told()
+        scene.resync.watch_progressed()
         assert await scene.resync.compare()
         assert scene.resync.behind_since is None
 
@@ -113,7 +113,7 @@ def test_what_the_watch_missed_is_taken_up() -> None:
 def test_a_watch_that_is_a_little_later_than_the_list_missed_nothing() -> None:
     async def scenario(scene: Scene) -> None:
         written = scene.put(ONE, told=False)
-        asyncio.get_running_loop().call_later(WATCH_LAG_SECONDS - 0.5, scene.agents.see, written)
+        asyncio.get_running_loop().call_later(WATCH_LAG_SECONDS - 0.5, scene.agents.update, written)
         assert await scene.resync.compare()
         assert (scene.found, scene.resync.behind_since) == ([], None)
 
@@ -159,8 +159,8 @@ def test_what_the_watch_tells_while_it_is_read_is_not_missed() -> None:
         written = scene.put(ONE, told=False)
 
         def tell() -> None:
-            scene.resync.watch_told()
-            scene.agents.see(written)
+            scene.resync.watch_progressed()
+            scene.agents.update(written)
 
         asyncio.get_running_loop().call_later(READ_SECONDS, tell)
         assert await scene.resync.compare()
@@ -187,7 +187,7 @@ def test_a_deletion_that_the_watch_cannot_know_of_does_not_call_it_behind() -> N
         scene.put(ONE)
         scene.put(TWO)
         scene.remove(ONE)  # in a gap: after it kopf lists, and never tells of those that are gone
-        scene.resync.watch_told()
+        scene.resync.watch_progressed()
         assert await scene.resync.compare()
         assert (scene.missed, scene.resync.behind_since) == ([ONE], None)
 
@@ -207,7 +207,7 @@ def test_a_watch_that_stays_behind_is_noticed_from_the_first_time_on() -> None:
         assert 0 < since < PERIOD_SECONDS
         assert await scene.resync.compare()
         assert scene.resync.behind_since == since, "a quiet minute is no sign of life"
-        scene.resync.watch_told()
+        scene.resync.watch_progressed()
         assert scene.resync.behind_since is None
 
     played(scenario)
@@ -252,7 +252,7 @@ def test_who_waits_for_the_resource_waits_until_it_is_served() -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
         scene.put(ONE, told=False)
-        waiting = asyncio.create_task(scene.resync.see_all())
+        waiting = asyncio.create_task(scene.resync.list_all())
         await asyncio.sleep(600)
         assert not waiting.done()
         scene.server.failures.clear()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec import ConditionStatus, Reason
-from controller.policy.rollout import LATEST_SECONDS, STILL_SECONDS, Pending, Rollout, progressing, settle
+from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS, PendingTemplate, Rollout, debounce, progressing
 
 EIGHTHS = st.integers(0, 40).map(lambda number: number / 8)
 """Seconds between looks, which add up exactly."""
@@ -20,30 +20,30 @@ def test_a_burst_of_changes_is_one_rollout(looks: list[tuple[float, str]]) -> No
             first = now
         if pending is None or pending.digest != digest:
             changed = now
-        pending, wait = settle(pending, digest, now)
-        has_stood_still, has_waited_enough = now >= changed + STILL_SECONDS, now >= first + LATEST_SECONDS
+        pending, wait = debounce(pending, digest, now)
+        has_stood_still, has_waited_enough = now >= changed + QUIET_SECONDS, now >= first + MAX_WAIT_SECONDS
         assert (wait == 0) == (has_stood_still or has_waited_enough)
-        assert wait <= STILL_SECONDS
+        assert wait <= QUIET_SECONDS
         if wait == 0:
             pending = None
         else:
-            assert now + wait == min(changed + STILL_SECONDS, first + LATEST_SECONDS)
+            assert now + wait == min(changed + QUIET_SECONDS, first + MAX_WAIT_SECONDS)
 
 
 def test_a_change_is_applied_once_it_has_stood_still() -> None:
-    pending, wait = settle(None, "a", 100.0)
-    assert (pending, wait) == (Pending("a", 100.0, 100.0), STILL_SECONDS)
-    pending, wait = settle(pending, "b", 101.5)
-    assert (pending, wait) == (Pending("b", 100.0, 101.5), STILL_SECONDS)
-    pending, wait = settle(pending, "b", 103.5)
+    pending, wait = debounce(None, "a", 100.0)
+    assert (pending, wait) == (PendingTemplate("a", 100.0, 100.0), QUIET_SECONDS)
+    pending, wait = debounce(pending, "b", 101.5)
+    assert (pending, wait) == (PendingTemplate("b", 100.0, 101.5), QUIET_SECONDS)
+    pending, wait = debounce(pending, "b", 103.5)
     assert wait == 0
 
 
 def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
-    pending, wait = settle(None, "0", 0.0)
+    pending, wait = debounce(None, "0", 0.0)
     for second in range(1, 11):
         assert wait > 0
-        pending, wait = settle(pending, str(second), float(second))
+        pending, wait = debounce(pending, str(second), float(second))
     assert wait == 0
 
 
@@ -56,7 +56,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "",
             ConditionStatus.TRUE,
             Reason.ROLLING_OUT,
-            "2 of 5 workers run the new configuration; 3 old ones finish 4 calls.",
+            "2 of 5 workers updated; 3 old workers are finishing 4 calls.",
             id="under way",
         ),
         pytest.param(
@@ -65,16 +65,16 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "",
             ConditionStatus.TRUE,
             Reason.ROLLING_OUT,
-            "1 of 1 workers run the new configuration; 1 old one finishes 1 call.",
+            "1 of 1 workers updated; 1 old worker is finishing 1 call.",
             id="the last call",
         ),
         pytest.param(
-            Rollout(total=2, updated=2, old=0, old_calls=0, awaited=True),
+            Rollout(total=2, updated=2, old=0, old_calls=0, pending=True),
             2,
             "",
             ConditionStatus.TRUE,
             Reason.ROLLOUT_PENDING,
-            "once it has stood still for 2 s",
+            "when it has not changed for 2 s, at the latest after 10 s",
             id="seen, and not applied yet",
         ),
         pytest.param(
@@ -92,7 +92,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "",
             ConditionStatus.FALSE,
             Reason.ROLLED_OUT,
-            "Every worker",
+            "All workers",
             id="more workers are no rollout",
         ),
         pytest.param(
@@ -101,7 +101,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "",
             ConditionStatus.FALSE,
             Reason.ROLLED_OUT,
-            "Every worker",
+            "All workers",
             id="none is wanted",
         ),
         pytest.param(
@@ -110,7 +110,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "held back",
             ConditionStatus.FALSE,
             Reason.ROLLOUT_BLOCKED,
-            "Workers go on as they are; nothing new is rolled out until KnowledgeLoaded is true.",
+            "Running workers continue unchanged; the rollout is blocked until KnowledgeLoaded is true.",
             id="what it needs is missing",
         ),
         pytest.param(
@@ -119,7 +119,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "held back",
             ConditionStatus.FALSE,
             Reason.ROLLOUT_BLOCKED,
-            "No worker is started until KnowledgeLoaded is true.",
+            "No worker starts until KnowledgeLoaded is true.",
             id="what the first workers need is missing",
         ),
         pytest.param(
@@ -128,7 +128,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "held back",
             ConditionStatus.FALSE,
             Reason.ROLLOUT_BLOCKED,
-            "2 workers finish their calls and leave; no other is started until KnowledgeLoaded is true.",
+            "2 workers are draining; no new worker starts until KnowledgeLoaded is true.",
             id="none may run",
         ),
         pytest.param(
@@ -137,7 +137,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "suspended",
             ConditionStatus.TRUE,
             Reason.DRAINING,
-            "3 workers finish their calls and leave",
+            "3 workers are draining",
             id="suspended, calls go on",
         ),
         pytest.param(
@@ -146,7 +146,7 @@ def test_one_that_never_stands_still_is_applied_at_the_latest() -> None:
             "suspended",
             ConditionStatus.FALSE,
             Reason.SUSPENDED,
-            "Write suspend: false",
+            "Set suspend: false",
             id="suspended",
         ),
     ],

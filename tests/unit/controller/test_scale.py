@@ -137,17 +137,17 @@ def test_calls_spread_over_roomy_workers_keep_all_of_them() -> None:
     decision = two_busy(3, (Sample(0, 3), Sample(0, 1)), 100.0)
     assert (decision.workers, decision.reason) == (2, ScaleReason.FEWER_NEEDED)
     again = two_busy(2, decision.history, 200.0)
-    assert (again.workers, again.reason, again.again_in) == (2, ScaleReason.WORKERS_BUSY, None)
+    assert (again.workers, again.reason, again.requeue_after) == (2, ScaleReason.WORKERS_BUSY, None)
 
 
 def test_what_was_decided_last_was_needed_until_now_however_long_nobody_asked() -> None:
     first = decided(scaling(), load(calls=3, busy=3), 3, now=0.0)
     second = decided(scaling(), IDLE, 3, first.history, now=1000.0)
-    assert (second.workers, second.reason, second.again_in) == (3, ScaleReason.DELAY_RUNNING, 60.0)
+    assert (second.workers, second.reason, second.requeue_after) == (3, ScaleReason.DELAY_RUNNING, 60.0)
     third = decided(scaling(), IDLE, 3, second.history, now=1059.0)
-    assert (third.workers, third.again_in) == (3, 1.0)
+    assert (third.workers, third.requeue_after) == (3, 1.0)
     fourth = decided(scaling(), IDLE, 3, third.history, now=1060.0)
-    assert (fourth.workers, fourth.reason, fourth.again_in) == (1, ScaleReason.FEWER_NEEDED, None)
+    assert (fourth.workers, fourth.reason, fourth.requeue_after) == (1, ScaleReason.FEWER_NEEDED, None)
 
 
 def test_needs_that_fell_one_after_the_other_let_workers_leave_one_after_the_other() -> None:
@@ -158,7 +158,7 @@ def test_needs_that_fell_one_after_the_other_let_workers_leave_one_after_the_oth
         decision = decided(scaling(), load(calls=calls), current, history, now)
         history, current = decision.history, decision.workers
         workers.append(decision.workers)
-        waits.append(decision.again_in)
+        waits.append(decision.requeue_after)
     assert workers == [3, 3, 3, 2, 1]
     assert waits == [None, 60.0, 30.0, 30.0, None], "when the highest need of before is old enough"
 
@@ -167,7 +167,7 @@ def test_needs_that_fell_one_after_the_other_let_workers_leave_one_after_the_oth
 @pytest.mark.parametrize("carried", [IDLE, load(pending=50), load(calls=9, busy=9, busy_unready=True)])
 def test_a_fixed_number_is_what_it_says_whatever_calls_there_are(current: int | None, carried: Load) -> None:
     decision = decided(fixed(3), carried, current, (Sample(99, 9),))
-    assert (decision.workers, decision.limited, decision.again_in) == (3, False, None)
+    assert (decision.workers, decision.limited, decision.requeue_after) == (3, False, None)
     expected = {0: ScaleReason.MORE_NEEDED, 3: ScaleReason.STEADY, 9: ScaleReason.FEWER_NEEDED}[current or 0]
     assert decision.reason is expected
     assert decision.history == (), "back in mode Calls the delay starts anew"
@@ -178,7 +178,7 @@ def test_a_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
     carried = load(calls=3, pending=50, busy=3, busy_unready=True)
     decision = decide(chosen, 1, carried, stopped=True, current=5, history=(Sample(99, 5),), now=100.0)
     assert (decision.workers, decision.stopped, decision.limited) == (0, True, False)
-    assert (decision.history, decision.again_in) == ((), None)
+    assert (decision.history, decision.requeue_after) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -189,11 +189,16 @@ def test_a_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
             5,
             ConditionStatus.TRUE,
             Reason.MAX_WORKERS_REACHED,
-            "need 5 workers; spec.scaling.maxWorkers allows 2. Raise it",
+            "need 5 workers; spec.scaling.maxWorkers allows 2. Raise maxWorkers",
             id="more are needed than allowed: what to write",
         ),
         pytest.param(
-            scaling(max_workers=5), 5, ConditionStatus.FALSE, Reason.WITHIN_LIMITS, "the 5 workers allowed", id="enough"
+            scaling(max_workers=5),
+            5,
+            ConditionStatus.FALSE,
+            Reason.WITHIN_LIMITS,
+            "no more than 5 workers (spec.scaling.maxWorkers)",
+            id="enough",
         ),
         pytest.param(
             fixed(2), 5, ConditionStatus.FALSE, Reason.WITHIN_LIMITS, "number of workers is fixed", id="fixed"
@@ -261,7 +266,7 @@ def test_the_same_load_again_changes_nothing(chosen: ScalingSpec, per_worker: in
     second = decide(chosen, per_worker, carried, stopped=False, current=first.workers, history=first.history, now=1.0)
     assert second.workers == first.workers
     assert second.reason in (ScaleReason.STEADY, ScaleReason.WORKERS_BUSY)
-    assert second.again_in is None
+    assert second.requeue_after is None
 
 
 @given(scalings, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 90)), max_size=20), st.integers(0, 30))
@@ -273,9 +278,9 @@ def test_who_looks_again_when_told_to_ends_with_what_is_needed(
         now += passed
         decision = decided(chosen, load(calls=calls), decision.workers, decision.history, now)
     for _ in range(chosen.max_workers + 1):
-        if decision.again_in is not None:
-            assert 0 < decision.again_in <= chosen.scale_down_delay_seconds
-            now += decision.again_in
+        if decision.requeue_after is not None:
+            assert 0 < decision.requeue_after <= chosen.scale_down_delay_seconds
+            now += decision.requeue_after
             decision = decided(chosen, load(calls=last), decision.workers, decision.history, now)
     need = max(chosen.min_workers, min(needed(chosen, 1, load(calls=last)), chosen.max_workers))
-    assert (decision.workers, decision.again_in) == (need, None)
+    assert (decision.workers, decision.requeue_after) == (need, None)

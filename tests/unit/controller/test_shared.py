@@ -51,7 +51,7 @@ def test_what_somebody_deleted_is_made_again(monkeypatch: pytest.MonkeyPatch, ki
 def test_what_somebody_else_made_under_its_name_is_left_alone(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     async def scenario(world: World) -> None:
         world.server.put(kind, {"metadata": {"namespace": "shop", "name": NAME, "labels": {"theirs": "yes"}}})
-        verdict = await world.shared.stranger("shop")
+        verdict = await world.shared.name_conflict("shop")
         assert verdict is not None
         assert verdict.reason is Reason.APPLY_REFUSED
         assert f"kubectl -n shop delete {kind.kind.lower()} {NAME}" in verdict.message

@@ -3,7 +3,7 @@
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
-from controller.policy.specification import pattern_fault, pattern_remark, read_spec
+from controller.policy.specification import read_spec, room_pattern_fault, room_pattern_warning
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import SPEC, spec
 
@@ -17,7 +17,7 @@ def test_a_good_spec_is_read() -> None:
     [
         pytest.param("ava", {"voice": {}}, "spec.voice.openai: Field required", id="what the schema would have caught"),
         pytest.param("ava", {"langauge": "ar"}, "spec.langauge", id="a field of another release"),
-        pytest.param("a" * 64, {}, "at most 63", id="a name that no label can hold"),
+        pytest.param("a" * 64, {}, "the maximum is 63", id="a name that no label can hold"),
     ],
 )
 def test_a_bad_spec_is_refused_by_field(name: str, changes: dict[str, object], told: str) -> None:
@@ -36,30 +36,31 @@ def test_of_very_many_faults_only_the_first_are_told() -> None:
 
 
 def test_a_pattern_that_is_no_expression_leaves_the_rest_readable_and_is_told_by_field() -> None:
-    fault = pattern_fault(spec(dispatch={"roomNamePattern": "^calls-("}))
+    fault = room_pattern_fault(spec(dispatch={"roomNamePattern": "^calls-("}))
     assert fault is not None
     assert (fault.status, fault.reason) == (ConditionStatus.FALSE, Reason.INVALID_SPEC)
-    assert "spec.dispatch.roomNamePattern: '^calls-(' cannot be used" in fault.message
+    assert "spec.dispatch.roomNamePattern: '^calls-(' is invalid" in fault.message
 
 
 @pytest.mark.parametrize("pattern", ["", "^calls-"])
 def test_a_good_pattern_has_no_fault(pattern: str) -> None:
-    assert pattern_fault(spec(dispatch={"roomNamePattern": pattern})) is None
+    assert room_pattern_fault(spec(dispatch={"roomNamePattern": pattern})) is None
 
 
 @pytest.mark.parametrize("pattern", ["ornina-*", "ornina-", "^desk$", "^ornina-[a-z]+-.*", "^calls-(?=z)"])
 def test_a_pattern_that_only_the_gateway_cannot_serve_is_no_fault_and_remarked(pattern: str) -> None:
     given = spec(dispatch={"roomNamePattern": pattern})
-    assert pattern_fault(given) is None
-    said = pattern_remark(given)
-    assert said.startswith(f"The gateway takes no calls for it: spec.dispatch.roomNamePattern is {pattern!r}, and ")
+    assert room_pattern_fault(given) is None
+    said = room_pattern_warning(given)
+    assert said.startswith("Warning: the gateway cannot take calls for this agent. spec.dispatch.roomNamePattern is ")
+    assert f"roomNamePattern is {pattern!r}, and " in said
     assert "begin the pattern with ^ and a literal prefix and leave the end open" in said
 
 
 @pytest.mark.parametrize("pattern", [".*", "", "(?i)^x", "^ornina-", "^ornina-.*", "^ornina-[0-9a-f]+$"])
 def test_a_pattern_that_the_gateway_can_serve_is_not_remarked(pattern: str) -> None:
-    assert pattern_remark(spec(dispatch={"roomNamePattern": pattern})) == ""
+    assert room_pattern_warning(spec(dispatch={"roomNamePattern": pattern})) == ""
 
 
 def test_of_an_agent_that_the_gateway_does_not_serve_nothing_is_remarked() -> None:
-    assert pattern_remark(spec(dispatch={"mode": "Automatic", "roomNamePattern": "^desk$"})) == ""
+    assert room_pattern_warning(spec(dispatch={"mode": "Automatic", "roomNamePattern": "^desk$"})) == ""

@@ -96,7 +96,7 @@ def calls(made: Fleet) -> int:
 async def test_every_line_is_heard_and_only_news_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, changed):
-        await asyncio.wait_for(following.heard(KEY), 5)
+        await asyncio.wait_for(following.wait_first_reports(KEY), 5)
         assert set(made.agents[KEY].reports) == {"pod-1"}
         assert changed == [KEY]
         await soon(lambda: bool(worker.watching))
@@ -114,7 +114,7 @@ async def test_every_line_is_heard_and_only_news_is_told(monkeypatch: pytest.Mon
 async def test_a_worker_that_hangs_up_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, changed):
-        await following.heard(KEY)
+        await following.wait_first_reports(KEY)
         await soon(lambda: bool(worker.watching))
         worker.greeting = line(calls=4)
         worker.hang_up()
@@ -129,7 +129,7 @@ async def test_what_cannot_be_understood_is_logged_and_asked_again(
     worker = RealWorker()
     worker.greeting = b'{"slots": "many"}\n'
     async with followed(monkeypatch, worker.status) as (following, made, changed):
-        await asyncio.wait_for(following.heard(KEY), 5)
+        await asyncio.wait_for(following.wait_first_reports(KEY), 5)
         assert changed == []
         worker.greeting = line(calls=1)
         await soon(lambda: calls(made) == 1)
@@ -158,11 +158,11 @@ async def test_a_worker_that_refuses_is_asked_again(
 async def test_a_pod_that_is_gone_is_not_listened_to_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, _, _):
-        await following.heard(KEY)
+        await following.wait_first_reports(KEY)
         await soon(lambda: bool(worker.watching))
         following.follow(KEY, [])
         await asyncio.wait_for(worker.left.wait(), 5)
-        await following.heard(KEY)  # nobody is waited for
+        await following.wait_first_reports(KEY)  # nobody is waited for
         assert worker.connections == 1
 
 
@@ -208,7 +208,7 @@ class Session:
 async def test_a_pod_that_moved_is_listened_to_where_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, _):
-        await asyncio.wait_for(following.heard(KEY), 5)
+        await asyncio.wait_for(following.wait_first_reports(KEY), 5)
         # A node that was started anew gives its pods other addresses, and theirs to others.
         following.follow(KEY, [pod("pod-1", ip="127.0.0.2")])
         await asyncio.wait_for(worker.left.wait(), 5)
@@ -252,7 +252,7 @@ def test_only_pods_that_run_and_have_an_address_are_asked_and_each_once(monkeypa
         scene.session.answers["10.0.0.1"] = [line()]
         for _ in range(3):
             scene.follow(*pods)
-            await scene.streams.heard(KEY)
+            await scene.streams.wait_first_reports(KEY)
         await asyncio.sleep(60)
         assert scene.session.asked == [(0.0, "10.0.0.1")]
 
@@ -262,7 +262,7 @@ def test_only_pods_that_run_and_have_an_address_are_asked_and_each_once(monkeypa
 def test_addresses_of_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.follow(pod("new", ip="fd00::1"))
-        await scene.streams.heard(KEY)
+        await scene.streams.wait_first_reports(KEY)
         assert scene.session.asked == [(0.0, "[fd00::1]")]
 
     played(monkeypatch, scenario)
@@ -311,7 +311,7 @@ def test_silence_is_looked_at_when_what_was_said_last_counts_no_more(monkeypatch
     async def scenario(scene: Scene) -> None:
         scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
         scene.follow(pod())
-        await scene.streams.heard(KEY)
+        await scene.streams.wait_first_reports(KEY)
         scene.session.answers.clear()
         scene.changed.clear()
         await asyncio.sleep(WORKER_MEMORY_SECONDS - 0.1)
@@ -330,13 +330,13 @@ def test_a_first_word_or_a_first_failure_is_waited_for_and_silence_only_so_long(
     async def scenario(scene: Scene) -> None:
         scene.session.answers["10.0.0.1"] = [line()]
         scene.follow(pod("speaks", ip="10.0.0.1"), pod("refuses", ip="10.0.0.2"))
-        await scene.streams.heard(KEY)
+        await scene.streams.wait_first_reports(KEY)
         assert now() == 0.0
         assert set(scene.fleet.agents[KEY].reports) == {"speaks"}
         scene.session.hanging = {"10.0.0.3", "10.0.0.4"}
         silent = [pod("hangs", ip="10.0.0.3"), pod("hangs-too", ip="10.0.0.4")]
         scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
-        await scene.streams.heard(KEY)
+        await scene.streams.wait_first_reports(KEY)
         assert now() == FIRST_WORD_SECONDS, "together, not one after the other"
 
     played(monkeypatch, scenario)
@@ -347,14 +347,14 @@ def test_a_silent_worker_holds_up_one_reconcile_and_not_every_one(monkeypatch: p
         scene.session.hanging = {"10.0.0.1", "10.0.0.2"}
         scene.follow(pod("hangs"))
         await asyncio.sleep(FIRST_WORD_SECONDS / 2)
-        await scene.streams.heard(KEY)
+        await scene.streams.wait_first_reports(KEY)
         assert now() == FIRST_WORD_SECONDS, "counted from when it was asked first"
         for _ in range(30):
             scene.follow(pod("hangs"))
-            await scene.streams.heard(KEY)
+            await scene.streams.wait_first_reports(KEY)
         assert now() == FIRST_WORD_SECONDS
         scene.follow(pod("hangs"), pod("another", ip="10.0.0.2"))
-        await scene.streams.heard(KEY)
+        await scene.streams.wait_first_reports(KEY)
         assert now() == 2 * FIRST_WORD_SECONDS, "each has its own time"
 
     played(monkeypatch, scenario)
@@ -363,8 +363,8 @@ def test_a_silent_worker_holds_up_one_reconcile_and_not_every_one(monkeypatch: p
 def test_an_agent_without_workers_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.follow()
-        await scene.streams.heard(KEY)
-        await scene.streams.heard(Key("shop", "nobody"))
+        await scene.streams.wait_first_reports(KEY)
+        await scene.streams.wait_first_reports(Key("shop", "nobody"))
         assert (now(), scene.session.asked) == (0.0, [])
 
     played(monkeypatch, scenario)

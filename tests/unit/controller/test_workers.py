@@ -7,7 +7,7 @@ import pytest
 from agentspec import ConditionStatus, Reason
 from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict
-from controller.policy.workers import workers
+from controller.policy.workers import workers_registered
 from tests.unit.controller.builders import status, worker
 
 TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
@@ -16,17 +16,19 @@ TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 def judged(**known: Any) -> Verdict:
     """What is said of workers of an agent that nothing else is the matter with."""
     fine = {"namespace": "shop", "registered_name": "ava", "livekit_url": "wss://livekit.example"}
-    return workers(**{**fine, "deployment_trouble": "", "obstacle": "", "suspended": False, "never": "", **known})
+    return workers_registered(
+        **{**fine, "deployment_trouble": "", "obstacle": "", "suspended": False, "never": "", **known}
+    )
 
 
 @pytest.mark.parametrize(
     ("seen", "wanted", "trouble", "obstacle", "expected", "told"),
     [
         pytest.param(
-            [worker(said=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers are registered as 'ava'."
+            [worker(said=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers registered as 'ava'."
         ),
         pytest.param(
-            [worker(said=status()), worker("pod-2", trouble="ErrImagePull: no such image")],
+            [worker(said=status()), worker("pod-2", start_failure="ErrImagePull: no such image")],
             2,
             "",
             "",
@@ -42,7 +44,7 @@ def judged(**known: Any) -> Verdict:
             "",
             "",
             (TRUE, Reason.DRAINING),
-            "2 still finish their calls and leave.",
+            "2 workers are draining.",
             id="none is wanted and some leave",
         ),
         pytest.param(
@@ -51,7 +53,7 @@ def judged(**known: Any) -> Verdict:
             "",
             "",
             (TRUE, Reason.DRAINING),
-            "No worker is wanted now; 1 still finishes its calls and leaves.",
+            "No worker is needed now; 1 worker is draining.",
             id="none is wanted and one has not been told yet",
         ),
         pytest.param(
@@ -60,7 +62,7 @@ def judged(**known: Any) -> Verdict:
             "",
             "",
             (TRUE, Reason.REGISTERED),
-            "2 workers (1 are wanted) are registered as 'ava'.",
+            "2 workers registered as 'ava' (1 needed).",
             id="more than are wanted",
         ),
         pytest.param(
@@ -78,7 +80,7 @@ def judged(**known: Any) -> Verdict:
             "",
             "KnowledgeLoaded is true",
             (FALSE, Reason.ROLLOUT_BLOCKED),
-            "No worker is started until KnowledgeLoaded is true.",
+            "No worker starts until KnowledgeLoaded is true.",
             id="held back",
         ),
         pytest.param(
@@ -102,7 +104,7 @@ def judged(**known: Any) -> Verdict:
             "",
             "",
             (FALSE, Reason.NAME_MISMATCH),
-            "should be registered as 'ava', but are: pod-1 as 'eva'",
+            "should be registered as 'ava', but are registered otherwise: pod-1 as 'eva'",
             id="another name",
         ),
         pytest.param(
@@ -124,7 +126,7 @@ def judged(**known: Any) -> Verdict:
             id="a renamed agent: new workers serve while old ones leave",
         ),
         pytest.param(
-            [worker(trouble="CrashLoopBackOff: back-off 10s (last exit code 1, Error)")],
+            [worker(start_failure="CrashLoopBackOff: back-off 10s (last exit code 1, Error)")],
             1,
             "",
             "",
@@ -181,7 +183,7 @@ def test_with_automatic_dispatch_workers_have_no_name() -> None:
 
 
 def test_a_long_list_of_pods_is_cut() -> None:
-    seen = [worker(f"pod-{number}", trouble="ImagePullBackOff") for number in range(9)]
+    seen = [worker(f"pod-{number}", start_failure="ImagePullBackOff") for number in range(9)]
     verdict = judged(wanted=9, seen=seen)
     assert verdict.message.count("ImagePullBackOff") == 3
 
@@ -190,13 +192,13 @@ def test_a_long_list_of_pods_is_cut() -> None:
     ("seen", "trouble", "told"),
     [
         pytest.param(
-            [worker(f"pod-{number}", trouble="Unschedulable: " + "no node " * 5000) for number in range(9)],
+            [worker(f"pod-{number}", start_failure="Unschedulable: " + "no node " * 5000) for number in range(9)],
             "",
             "kubectl describe pod pod-0 -n shop",
             id="the scheduler",
         ),
         pytest.param(
-            [worker(said=status()), worker("pod-2", trouble="CrashLoopBackOff: " + "x" * 40000)],
+            [worker(said=status()), worker("pod-2", start_failure="CrashLoopBackOff: " + "x" * 40000)],
             "",
             "kubectl logs pod-2 -n shop --previous",
             id="the kubelet",
@@ -205,7 +207,7 @@ def test_a_long_list_of_pods_is_cut() -> None:
             [], "FailedCreate: " + "denied " * 6000, "Workers cannot start: FailedCreate", id="an admission policy"
         ),
         pytest.param(
-            [worker(said=status(agent_name="n" * 40000))], "", "look for LIVEKIT_AGENT_NAME_OVERRIDE", id="a worker"
+            [worker(said=status(agent_name="n" * 40000))], "", "does not set LIVEKIT_AGENT_NAME_OVERRIDE", id="a worker"
         ),
     ],
 )
@@ -232,7 +234,7 @@ def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list
     ],
 )
 def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
-    verdict = judged(wanted=1, seen=[worker(trouble=trouble)])
+    verdict = judged(wanted=1, seen=[worker(start_failure=trouble)])
     assert cure in verdict.message
     assert ".." not in verdict.message
 
@@ -240,14 +242,14 @@ def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
 @pytest.mark.parametrize(
     ("seen", "told"),
     [
-        pytest.param([], "Write 1 or more.", id="there is none"),
+        pytest.param([], "Set workers to 1.", id="there is none"),
         pytest.param(
             [worker(said=status(calls=1)), worker("pod-2", terminating=True)],
-            "Write 1 or more. 2 still finish their calls and leave.",
+            "Set workers to 1. 2 workers are draining.",
             id="some leave",
         ),
     ],
 )
 def test_where_no_call_starts_a_worker_none_is_promised(seen: list[ObservedWorker], told: str) -> None:
-    verdict = judged(wanted=0, seen=seen, never="Write 1 or more.")
+    verdict = judged(wanted=0, seen=seen, never="Set workers to 1.")
     assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, told)

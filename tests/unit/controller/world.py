@@ -63,7 +63,7 @@ class Listening:
 
     def follow(self, key: Key, pods: Iterable[ObservedPod]) -> None: ...
 
-    async def heard(self, key: Key) -> None:
+    async def wait_first_reports(self, key: Key) -> None:
         self.speak(key)
 
 
@@ -120,7 +120,7 @@ class World:
     def remove_agent(self) -> None:
         """Somebody deletes the AvatarAgent."""
         self.server.remove(AVATAR_AGENT, "shop", "ava")
-        self.agents.lose(KEY, "uid-ava")
+        self.agents.remove(KEY, "uid-ava")
 
     def put_pod(self, name: str, said: WorkerStatus | None = None, **changes: str) -> None:
         """A worker pod of the present configuration runs, and says something; `changes`: template or config_map."""
@@ -182,10 +182,10 @@ class World:
         return found["status"], found["reason"], found["message"]
 
     def _agent_seen(self, document: Document) -> None:
-        self.changed += self.agents.see(document)
+        self.changed += self.agents.update(document)
 
     def _agent_lost(self, key: Key, uid: str) -> None:
-        self.changed += self.agents.lose(key, uid)
+        self.changed += self.agents.remove(key, uid)
 
 
 def _unseen(name: str) -> ObservedPod:
