@@ -39,7 +39,7 @@ lint: setup ## Style and import contracts
 	.venv/bin/lint-imports
 
 types: setup ## Static types
-	@$(PYTHON) -m mypy agentspec kube controller gateway worker devkit tests
+	@$(PYTHON) -m mypy agentspec kube process controller gateway worker devkit tests
 
 generated: setup ## Generated files are up to date
 	@$(PYTHON) -m agentspec.crd --check

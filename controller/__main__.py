@@ -13,19 +13,20 @@ from controller.desired.identity import FIELD_MANAGER
 from controller.runtime import logs
 from controller.runtime.app import Controller
 from controller.runtime.leadership import Leadership, OwnPod
-from controller.runtime.settings import Settings, SettingsError
+from controller.runtime.settings import ControllerSettings
 from kube.client import connect
+from process.settings import EXIT_INVALID_SETTINGS, SettingsError, load
 
 logger = logging.getLogger(__name__)
 
 
 def _identity() -> str:
-    """Different for each process that ever runs."""
+    """Return the Lease holder identity: unique for each process."""
     return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
 
-async def run(settings: Settings) -> bool:
-    """Connect and run; false when the Lease was lost."""
+async def run(settings: ControllerSettings) -> bool:
+    """Connect and run until a signal; returns false if the Lease was lost."""
     pod = None
     if settings.pod_name is not None and settings.pod_namespace is not None:
         pod = OwnPod(settings.pod_namespace, settings.pod_name)
@@ -36,18 +37,18 @@ async def run(settings: Settings) -> bool:
 
 
 def _session() -> aiohttp.ClientSession:
-    """For workers and providers: as many connections as there are workers."""
+    """Return a session for workers and providers, with no limit: each worker holds one connection."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 def main() -> int:
-    """0: stopped by a signal; 1: the Lease was lost, or a part failed; 2: the settings are wrong."""
+    """Return 0 after a signal, 1 when the Lease was lost or a part failed, 2 when the settings are invalid."""
     logs.configure()
     try:
-        settings = Settings.from_environment(os.environ)
+        settings = load(ControllerSettings, os.environ)
     except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
+        logger.critical("invalid settings", extra={"error": str(error)})
+        return EXIT_INVALID_SETTINGS
     try:
         return 0 if asyncio.run(run(settings)) else 1
     except Exception:

@@ -2,23 +2,28 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any
 
 import aiohttp
 import uvicorn
+from aiohttp import web
 
 from gateway.adoption import run_housekeeping
+from gateway.agents import AgentDirectory
 from gateway.app import create_app
 from gateway.assembly import assemble
 from gateway.cluster import FIELD_MANAGER, ClusterAgents, ClusterSecrets
 from gateway.connections import SecretConnections
 from gateway.livekit import REQUEST_TIMEOUT
-from gateway.logs import configure_logging
-from gateway.probes import probe_app, serving
-from gateway.settings import Settings, SettingsError, read_settings
+from gateway.metrics import Metrics
+from gateway.settings import GatewaySettings
 from kube.client import connect
+from process import logs
+from process.health import exposition_of, health_app, serving
+from process.settings import EXIT_INVALID_SETTINGS, SettingsError, load
 
 SHUTDOWN_SECONDS = 5
 """For requests in progress at SIGTERM; questions held open are let go after it."""
@@ -26,7 +31,16 @@ SHUTDOWN_SECONDS = 5
 logger = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings) -> None:
+def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
+    """Return what the cluster asks on a port of its own, which callers do not reach: health and metrics."""
+    return health_app(
+        live=lambda: "",
+        ready=lambda: "" if agents.synced else "the AvatarAgents are not listed yet",
+        metrics=exposition_of(metrics.registry),
+    )
+
+
+async def serve(settings: GatewaySettings) -> None:
     """Run every part until the server is told to stop; a background part that fails stops the gateway."""
     async with connect(FIELD_MANAGER) as client, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
         agents = ClusterAgents(client, settings.watch_namespace)
@@ -49,7 +63,7 @@ async def serve(settings: Settings) -> None:
             supply.run(gateway.dispatcher.wake_waiting_calls),
             run_housekeeping(agents, connections, gateway.opener, gateway.ledger),
         )
-        async with serving(probe_app(agents, gateway.metrics), settings.probe_port):
+        async with serving(cluster_app(agents, gateway.metrics), settings.probe_port):
             await _serve_beside(server, background)
         await gateway.dispatcher.stop()
 
@@ -73,12 +87,13 @@ async def _serve_beside(server: uvicorn.Server, background: tuple[Coroutine[Any,
 
 
 def main() -> int:
-    configure_logging()
+    """Return 0 after a signal, 2 when the settings are invalid. Exits with 1 when a part of the gateway failed."""
+    logs.configure(levels=dict.fromkeys(("aiohttp", "livekit", "kubernetes"), logging.WARNING))
     try:
-        settings = read_settings()
-    except SettingsError as problem:
-        logger.critical("settings refused", extra={"error": str(problem)})
-        return 2
+        settings = load(GatewaySettings, os.environ)
+    except SettingsError as error:
+        logger.critical("invalid settings", extra={"error": str(error)})
+        return EXIT_INVALID_SETTINGS
     asyncio.run(serve(settings))
     return 0
 

@@ -13,14 +13,14 @@ from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.opening import CallOpener
 from gateway.pages import Pages
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.supply import SupplyExchange, SupplySource
 
 logger = logging.getLogger(__name__)
 
 
 def assemble(
-    settings: Settings, agents: AgentDirectory, connections: Connections, session: aiohttp.ClientSession
+    settings: GatewaySettings, agents: AgentDirectory, connections: Connections, session: aiohttp.ClientSession
 ) -> tuple[Gateway, SupplyExchange]:
     """The parts of a gateway, connected and not yet running."""
     metrics, ledger = Metrics(), Ledger()
@@ -32,7 +32,7 @@ def assemble(
 
 
 def create_gateway(
-    settings: Settings,
+    settings: GatewaySettings,
     agents: AgentDirectory,
     connections: Connections,
     ledger: Ledger,

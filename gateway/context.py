@@ -10,14 +10,14 @@ from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.opening import CallOpener
 from gateway.pages import Pages
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True)
 class Gateway:
     """The parts of a running gateway, put together by `gateway.__main__` and by tests."""
 
-    settings: Settings
+    settings: GatewaySettings
     agents: AgentDirectory
     connections: Connections
     access: Access

@@ -170,7 +170,7 @@ async def asset(request: Request, name: str) -> Response:
 async def readyz(request: Request) -> Response:
     """Report whether the gateway takes calls, for a load balancer or a port-forward in front of it.
 
-    Kubernetes asks `gateway.probes` instead.
+    Kubernetes asks the probe port instead (`process.health`).
     """
     _require_synced(_gateway(request))
     return JSONResponse({"ready": True})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from agentspec import Demand, Supply
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 
 EXCHANGE_SECONDS = 0.5
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
@@ -62,7 +62,9 @@ class SupplySource(Protocol):
 class SupplyExchange:
     """Tells the controller of pending calls and remembers its answer."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: GatewaySettings, session: aiohttp.ClientSession, ledger: Ledger, metrics: Metrics
+    ) -> None:
         self._settings = settings
         self._session = session
         self._ledger = ledger

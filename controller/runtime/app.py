@@ -28,7 +28,7 @@ from controller.runtime import handlers
 from controller.runtime.authentication import GatewayAuthentication
 from controller.runtime.leadership import Leadership
 from controller.runtime.server import ControllerServer
-from controller.runtime.settings import Settings
+from controller.runtime.settings import ControllerSettings
 from controller.runtime.workqueue import WorkQueue
 from kube.client import ApiError, Document, KubeClient
 
@@ -48,7 +48,7 @@ class Controller:
     """One controller process."""
 
     def __init__(
-        self, settings: Settings, client: KubeClient, session: aiohttp.ClientSession, leadership: Leadership
+        self, settings: ControllerSettings, client: KubeClient, session: aiohttp.ClientSession, leadership: Leadership
     ) -> None:
         self._settings = settings
         self._client = client
@@ -80,16 +80,16 @@ class Controller:
             fleet=self._fleet,
             metrics=self._metrics,
             authentication=GatewayAuthentication(client, settings.gateway_service_account),
-            changed=self._queue.add,
-            stuck=self._stuck,
-            not_ready=self._not_ready,
-            leading=lambda: self._leadership.held,
-            knowing=lambda: self._taken_up,
+            enqueue=self._queue.add,
+            live=self._stuck,
+            ready=self._not_ready,
+            is_leader=lambda: self._leadership.held,
+            has_synced=lambda: self._taken_up,
         )
 
     async def run(self) -> bool:
         """Run until SIGTERM (true), or until the Lease is lost (false). Raises what a part fails with."""
-        async with self._server.listening(self._settings.port) as port:
+        async with self._server.serving(self._settings.port) as port:
             logger.info("controller started", extra={"port": port, "namespace": self._settings.watch_namespace})
             leading = asyncio.create_task(self._leadership.lead(self._work))
             for number in STOP_SIGNALS:

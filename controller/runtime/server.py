@@ -1,12 +1,12 @@
-"""The controller's HTTP: /livez, /readyz, /metrics for the cluster, POST /v1/demand for gateways."""
+"""The controller's HTTP server: health and metrics for the cluster, POST /v1/demand for gateways."""
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
 
 from agentspec import Demand, Supply
@@ -15,14 +15,15 @@ from controller.metrics import Metrics
 from controller.observation import Key
 from controller.runtime.authentication import GatewayAuthentication
 from kube.client import ApiError
+from process import health
 
 logger = logging.getLogger(__name__)
 
-_MOST_BYTES = 256 * 1024
-"""Of a demand: some thousand agents."""
+_MAX_DEMAND_BYTES: Final = 256 * 1024
+"""Enough for some thousand agents."""
 
 
-def _refusal(status: int, reason: str, message: str) -> web.Response:
+def _rejection(status: int, reason: str, message: str) -> web.Response:
     return web.json_response({"reason": reason, "message": message}, status=status)
 
 
@@ -35,75 +36,56 @@ class ControllerServer:
         fleet: Fleet,
         metrics: Metrics,
         authentication: GatewayAuthentication,
-        changed: Callable[[Key], None],
-        stuck: Callable[[], str],
-        not_ready: Callable[[], str],
-        leading: Callable[[], bool],
-        knowing: Callable[[], bool],
+        enqueue: Callable[[Key], None],
+        live: health.Check,
+        ready: health.Check,
+        is_leader: Callable[[], bool],
+        has_synced: Callable[[], bool],
     ) -> None:
-        """`stuck` and `not_ready` return what is wrong, or nothing; `leading`: this is the controller that works;
-        `knowing`: it has heard every agent's workers, before which idle ones would seem to have no slots."""
+        """`enqueue` gets every agent whose demand changed. `has_synced` returns whether the controller has heard from
+        the workers of all agents; before that, idle workers would seem to have no slots."""
         self._fleet = fleet
-        self._metrics = metrics
         self._authentication = authentication
-        self._changed = changed
-        self._stuck = stuck
-        self._not_ready = not_ready
-        self._leading = leading
-        self._knowing = knowing
+        self._enqueue = enqueue
+        self._is_leader = is_leader
+        self._has_synced = has_synced
+        self._app = health.health_app(
+            live=live,
+            ready=ready,
+            metrics=health.exposition_of(metrics.registry),
+            max_body_bytes=_MAX_DEMAND_BYTES,
+        )
+        self._app.router.add_post("/v1/demand", self._demand)
 
-    @asynccontextmanager
-    async def listening(self, port: int) -> AsyncIterator[int]:
-        """Serve on all addresses; gives the port."""
-        application = web.Application(client_max_size=_MOST_BYTES)
-        application.router.add_get("/livez", self._livez)
-        application.router.add_get("/readyz", self._readyz)
-        application.router.add_get("/metrics", self._exposition)
-        application.router.add_post("/v1/demand", self._demand)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, port=port)
-            await site.start()
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
-
-    async def _livez(self, _: web.Request) -> web.Response:
-        return _health(self._stuck())
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        return _health(self._not_ready())
-
-    async def _exposition(self, _: web.Request) -> web.Response:
-        body = generate_latest(self._metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def serving(self, port: int) -> AbstractAsyncContextManager[int]:
+        """Serve on all addresses within the context, which yields the port."""
+        return health.serving(self._app, port)
 
     async def _demand(self, request: web.Request) -> web.Response:
-        if not self._leading():
-            return _refusal(503, "NotLeading", "Another controller leads; the controller's Service leads to it.")
+        if not self._is_leader():
+            return _rejection(
+                503, "NotLeader", "Another controller is the leader. The controller's Service selects it."
+            )
         try:
-            known = await self._authentication.is_gateway(request.headers.get("Authorization", ""))
+            is_gateway = await self._authentication.is_gateway(request.headers.get("Authorization", ""))
         except ApiError as error:
-            logger.warning("gateway's token not checked", extra={"error": str(error)})
-            return _refusal(503, "TokenNotChecked", "The API server could not check the token; try again.")
-        if not known:
-            return _refusal(401, "Unauthenticated", "Send the gateway's ServiceAccount token as a bearer token.")
+            logger.warning("could not check the gateway's token", extra={"error": str(error)})
+            return _rejection(503, "TokenCheckFailed", "The API server could not check the token. Retry.")
+        if not is_gateway:
+            return _rejection(401, "Unauthenticated", "Send the gateway's ServiceAccount token as a bearer token.")
         try:
             demand = Demand.model_validate_json(await request.read())
         except web.HTTPRequestEntityTooLarge:
-            return _refusal(413, "TooLarge", f"A demand has at most {_MOST_BYTES} bytes.")
+            return _rejection(413, "TooLarge", f"A demand has at most {_MAX_DEMAND_BYTES} bytes.")
         except ValidationError as error:
             fault = error.errors(include_input=False)[0]
-            return _refusal(400, "InvalidDemand", f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+            return _rejection(400, "InvalidDemand", f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
         now = time.monotonic()
         for key in self._fleet.hear_gateway(demand, now):
-            self._changed(key)
-        if not self._knowing():
-            said = "This controller has just begun to lead and does not know the workers yet; the demand is noted."
-            return _refusal(503, "WorkersNotKnown", said)
+            self._enqueue(key)
+        if not self._has_synced():
+            message = (
+                "This controller became the leader and has not heard from all workers yet. The demand is recorded."
+            )
+            return _rejection(503, "NotSynced", message)
         return web.json_response(Supply(agents=self._fleet.supply(now)).model_dump(by_alias=True))
-
-
-def _health(trouble: str) -> web.Response:
-    return web.Response(text=f"{trouble or 'ok'}\n", status=503 if trouble else 200)

@@ -8,7 +8,8 @@ import pytest
 
 from agentspec import crd, names
 from controller.desired.identity import Owner, labels
-from gateway.settings import Settings, SettingsError, read_settings
+from gateway.settings import GatewaySettings
+from process.settings import SettingsError, load
 from tests.chart.rendering import CHART, Documents, Renderer, pick
 
 
@@ -158,10 +159,10 @@ def test_plain_names_are_looked_up_where_agents_can_be(render: Renderer, setting
 
 
 def test_the_gateway_s_settings_are_values_with_the_same_defaults_and_bounds(render: Renderer) -> None:
-    found = read_settings(gateway_env(render()) | {"POD_NAME": "gateway"})
+    found = load(GatewaySettings, gateway_env(render()) | {"POD_NAME": "gateway"})
     assert (found.public_calls_per_minute, found.max_pending_per_agent, found.trusted_proxy_hops) == (30, 50, 0)
-    assert found.public_calls_per_minute == Settings.public_calls_per_minute
-    assert found.max_pending_per_agent == Settings.max_pending_per_agent
+    assert found.public_calls_per_minute == GatewaySettings().public_calls_per_minute
+    assert found.max_pending_per_agent == GatewaySettings().max_pending_per_agent
     bounds = json.loads((CHART / "values.schema.json").read_text())["properties"]["gateway"]["properties"]
     for value, variable in (
         ("publicCallsPerMinute", "PUBLIC_CALLS_PER_MINUTE"),
@@ -172,10 +173,10 @@ def test_the_gateway_s_settings_are_values_with_the_same_defaults_and_bounds(ren
         for number in (lowest, highest):
             text = gateway_env(render(f"gateway.{value}={number}"))[variable]
             assert text == str(number)
-            read_settings({variable: text})
+            load(GatewaySettings, {variable: text})
         for number in (lowest - 1, highest + 1):
             with pytest.raises(SettingsError):
-                read_settings({variable: str(number)})
+                load(GatewaySettings, {variable: str(number)})
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])

@@ -1,7 +1,8 @@
-"""The event loops of the unit tests: virtual time for tests that use the fixture `virtual_time`, else asyncio's own."""
+"""Fixtures for all unit tests. Tests that use `virtual_time` run in its event loop, all others in asyncio's own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
@@ -26,3 +27,20 @@ async def virtual_time() -> AsyncIterator[VirtualLoop]:
     yield loop
     left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     assert not left, f"tasks still running: {left}"
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Let a test configure logging as a process does, and undo it afterwards."""
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], {logger: logger.level for logger in (root, *_loggers())}
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    for logger in (root, *_loggers()):
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.getLogger().manager.loggerDict.values()
+    return [logger for logger in known if isinstance(logger, logging.Logger)]

@@ -20,7 +20,7 @@ from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 from agentspec import AvatarProvider, WorkerStatus
 from worker.avatar_reports import Avatars, listening
 from worker.call import job, phrases, voice
-from worker.config import Settings
+from worker.config import WorkerSettings
 from worker.server import admission, endpoints, metrics
 from worker.server.slots import Slots, load
 
@@ -42,7 +42,7 @@ _MOST_DOUBLINGS: Final = 10
 class Worker(AgentServer):
     """One worker of one AvatarAgent."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         config = settings.config
         super().__init__(
             ws_url=config.livekit_url,
@@ -235,7 +235,7 @@ class Worker(AgentServer):
             logger.error("drain timed out: calls are cut", extra={"calls": self.calls()})
 
 
-async def _main(settings: Settings) -> int:
+async def _main(settings: WorkerSettings) -> int:
     worker = Worker(settings)
     config = settings.config
     logger.info(
@@ -268,6 +268,6 @@ async def _main(settings: Settings) -> int:
             await preparing
 
 
-def run(settings: Settings) -> int:
+def run(settings: WorkerSettings) -> int:
     """Serve calls; returns the exit status."""
     return asyncio.run(_main(settings))

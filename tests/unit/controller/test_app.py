@@ -18,7 +18,7 @@ from controller.desired.identity import FIELD_MANAGER
 from controller.runtime import app
 from controller.runtime.app import STALLED_SECONDS, Controller
 from controller.runtime.leadership import Leadership
-from controller.runtime.settings import Settings
+from controller.runtime.settings import ControllerSettings
 from kube import informer
 from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
@@ -44,7 +44,10 @@ class Scene:
         session = cast(aiohttp.ClientSession, None)  # nobody is connected to
         leadership = cast(Leadership, self.leadership)
         self.controller = Controller(
-            Settings("worker:1", "system", watch_namespace="shop"), self.server, session, leadership
+            ControllerSettings(worker_image="worker:1", lease_namespace="system", watch_namespace="shop"),
+            self.server,
+            session,
+            leadership,
         )
         self.informers = self.controller._children.informers
         self.quiet = ""
@@ -155,11 +158,11 @@ def test_a_leader_knows_the_supply_before_it_has_looked_at_any_agent(monkeypatch
         scene.server.failures["list", DEPLOYMENT.kind] = ApiError(500, "InternalError", "GET", "not now")
         working = asyncio.create_task(controller._work())
         await asyncio.sleep(BOOKMARK_SECONDS)
-        assert controller._server._leading(), "gateways are heard"
-        assert not controller._server._knowing(), "who runs is not known yet"
+        assert controller._server._is_leader(), "gateways are heard"
+        assert not controller._server._has_synced(), "who runs is not known yet"
         scene.server.failures.clear()
         await asyncio.sleep(BOOKMARK_SECONDS)
-        assert controller._server._knowing()
+        assert controller._server._has_synced()
         assert set(controller._fleet.supply(0.0)) == {"shop/ava"}
         working.cancel()
         await asyncio.wait([working])

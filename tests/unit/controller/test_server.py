@@ -1,4 +1,4 @@
-"""The controller's HTTP, over a real connection: what the cluster, Prometheus and gateways get."""
+"""The controller's HTTP, over a real connection: what the cluster, Prometheus and gateways receive."""
 
 import time
 from collections.abc import AsyncIterator
@@ -21,8 +21,8 @@ KEY = Key("shop", "ava")
 GATEWAY = {"Authorization": "Bearer gateway"}
 
 
-class Knowing:
-    """Knows the gateway's token, unless the API server cannot be asked."""
+class Authentication:
+    """Accepts the gateway's token; fails while `failure` is set."""
 
     failure: ApiError | None = None
 
@@ -33,31 +33,31 @@ class Knowing:
 
 
 class Scene:
-    """A server with one agent that has one worker with a call, and somebody who asks."""
+    """A server, one agent with one worker, and a client."""
 
     def __init__(self) -> None:
-        self.fleet, self.authentication = Fleet(), Knowing()
-        self.changed: list[Key] = []
-        self.stuck, self.not_ready, self.leading, self.knowing = "", "", True, True
+        self.fleet, self.authentication = Fleet(), Authentication()
+        self.enqueued: list[Key] = []
+        self.live, self.ready, self.is_leader, self.has_synced = "", "", True, True
         self.fleet.declare(KEY, "uid-ava", spec())
         self.fleet.see_pods(KEY, [pod()])
         self.server = ControllerServer(
             fleet=self.fleet,
             metrics=Metrics(),
             authentication=cast(GatewayAuthentication, self.authentication),
-            changed=self.changed.append,
-            stuck=lambda: self.stuck,
-            not_ready=lambda: self.not_ready,
-            leading=lambda: self.leading,
-            knowing=lambda: self.knowing,
+            enqueue=self.enqueued.append,
+            live=lambda: self.live,
+            ready=lambda: self.ready,
+            is_leader=lambda: self.is_leader,
+            has_synced=lambda: self.has_synced,
         )
         self._url = ""
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Scene"]:
-        port = free_port()  # one for both families of addresses: the system would give each another one
-        async with self.server.listening(port), aiohttp.ClientSession() as self._session:
+        port = free_port()  # port 0 would be another port for each address family
+        async with self.server.serving(port), aiohttp.ClientSession() as self._session:
             self._url = f"http://127.0.0.1:{port}"
             yield self
 
@@ -78,13 +78,13 @@ async def scene() -> AsyncIterator[Scene]:
         yield running
 
 
-async def test_health_tells_what_is_wrong(scene: Scene) -> None:
+async def test_failed_checks_answer_the_reason(scene: Scene) -> None:
     assert await scene.get("/livez") == (200, "ok\n")
     assert await scene.get("/readyz") == (200, "ok\n")
-    scene.stuck = "the watch of Pod was last heard 200 s ago"
-    scene.not_ready = "not listed yet: NetworkPolicy (if this stays, the log says why)"
-    assert await scene.get("/livez") == (503, f"{scene.stuck}\n")
-    assert await scene.get("/readyz") == (503, f"{scene.not_ready}\n")
+    scene.live = "the watch of Pod was last heard 200 s ago"
+    scene.ready = "not listed yet: NetworkPolicy (if this stays, the log says why)"
+    assert await scene.get("/livez") == (503, f"{scene.live}\n")
+    assert await scene.get("/readyz") == (503, f"{scene.ready}\n")
 
 
 async def test_metrics_are_exposed(scene: Scene) -> None:
@@ -93,7 +93,7 @@ async def test_metrics_are_exposed(scene: Scene) -> None:
     assert "# HELP avatar_agent_controller_leading" in text
 
 
-async def test_a_gateway_tells_its_demand_and_learns_the_supply(scene: Scene) -> None:
+async def test_gateway_reports_demand_and_receives_supply(scene: Scene) -> None:
     scene.fleet.hear_worker(KEY, "pod-1", status(calls=1), time.monotonic())
     code, supply = await scene.demand({"gateway": "gateway-0", "pending": {"shop/ava": 2, "shop/nobody": 1}})
     assert code == 200
@@ -101,54 +101,54 @@ async def test_a_gateway_tells_its_demand_and_learns_the_supply(scene: Scene) ->
     assert supply["agents"]["shop/ava"]["slots"] == 4
     assert supply["agents"]["shop/ava"]["freeSlots"] == 3
     assert scene.fleet.pending(KEY) == 2
-    assert scene.changed == [KEY], "who has more to do is told at once, and nobody else"
+    assert scene.enqueued == [KEY], "only the agent whose demand changed"
     await scene.demand({"gateway": "gateway-0", "pending": {"shop/ava": 2}})
-    assert scene.changed == [KEY]
+    assert scene.enqueued == [KEY]
 
 
 @pytest.mark.parametrize(
     ("body", "code", "reason"),
     [
-        pytest.param({"pending": {}}, 400, "InvalidDemand", id="nobody's"),
-        pytest.param({"gateway": "g", "pending": {"shop/ava": "many"}}, 400, "InvalidDemand", id="no number"),
-        pytest.param([], 400, "InvalidDemand", id="no demand at all"),
-        pytest.param({"gateway": "g" * 300_000}, 413, "TooLarge", id="far too much"),
+        pytest.param({"pending": {}}, 400, "InvalidDemand", id="no gateway"),
+        pytest.param({"gateway": "g", "pending": {"shop/ava": "many"}}, 400, "InvalidDemand", id="not a number"),
+        pytest.param([], 400, "InvalidDemand", id="not an object"),
+        pytest.param({"gateway": "g" * 300_000}, 413, "TooLarge", id="too large"),
     ],
 )
-async def test_a_demand_that_cannot_be_read_is_refused(scene: Scene, body: object, code: int, reason: str) -> None:
-    refused, answer = await scene.demand(body)
-    assert (refused, answer["reason"]) == (code, reason)
+async def test_invalid_demand_is_rejected(scene: Scene, body: object, code: int, reason: str) -> None:
+    status_code, answer = await scene.demand(body)
+    assert (status_code, answer["reason"]) == (code, reason)
     assert answer["message"]
-    assert scene.changed == []
+    assert scene.enqueued == []
 
 
-async def test_only_gateways_are_answered(scene: Scene) -> None:
+async def test_only_gateways_are_authenticated(scene: Scene) -> None:
     for headers in ({}, {"Authorization": "Bearer other"}):
         code, answer = await scene.demand({"gateway": "g"}, headers)
         assert (code, answer["reason"]) == (401, "Unauthenticated")
     assert scene.fleet.pending(KEY) == 0
 
 
-async def test_a_token_that_cannot_be_checked_is_no_refusal_of_the_token(scene: Scene) -> None:
+async def test_failed_token_check_answers_503_not_401(scene: Scene) -> None:
     scene.authentication.failure = ApiError(0, "Unreachable", "POST", "connection refused")
     code, answer = await scene.demand({"gateway": "g"})
-    assert (code, answer["reason"]) == (503, "TokenNotChecked")
+    assert (code, answer["reason"]) == (503, "TokenCheckFailed")
 
 
-async def test_who_does_not_lead_takes_no_demand(scene: Scene) -> None:
-    scene.leading = False
+async def test_standby_accepts_no_demand(scene: Scene) -> None:
+    scene.is_leader = False
     code, answer = await scene.demand({"gateway": "g", "pending": {"shop/ava": 1}})
-    assert (code, answer["reason"]) == (503, "NotLeading")
+    assert (code, answer["reason"]) == (503, "NotLeader")
     assert scene.fleet.pending(KEY) == 0
 
 
-async def test_who_has_just_begun_to_lead_notes_the_demand_and_says_so(scene: Scene) -> None:
-    scene.knowing = False
+async def test_new_leader_records_demand_before_it_synced(scene: Scene) -> None:
+    scene.has_synced = False
     code, answer = await scene.demand({"gateway": "g", "pending": {"shop/ava": 3}})
-    assert (code, answer["reason"]) == (503, "WorkersNotKnown")
-    assert "the demand is noted" in answer["message"]
+    assert (code, answer["reason"]) == (503, "NotSynced")
+    assert "The demand is recorded" in answer["message"]
     assert scene.fleet.pending(KEY) == 3
-    assert scene.changed == [KEY], "workers are started for those who wait"
-    scene.knowing = True
+    assert scene.enqueued == [KEY], "workers start for the waiting calls"
+    scene.has_synced = True
     code, _ = await scene.demand({"gateway": "g", "pending": {"shop/ava": 3}})
     assert code == 200

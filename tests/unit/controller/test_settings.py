@@ -1,19 +1,31 @@
-"""The environment, read once."""
+"""The controller's settings."""
 
 import pytest
 
-from controller.runtime.settings import Settings, SettingsError
+from controller.runtime.settings import ControllerSettings
+from process.settings import SettingsError, load
 
-LEAST = {"WORKER_IMAGE": "worker:1", "LEASE_NAMESPACE": "system"}
-
-
-def test_the_least_environment_serves_all_namespaces() -> None:
-    assert Settings.from_environment({**LEAST, "WATCH_NAMESPACE": ""}) == Settings("worker:1", "system")
+MINIMUM = {"WORKER_IMAGE": "worker:1", "LEASE_NAMESPACE": "system"}
 
 
-def test_everything_can_be_said() -> None:
+def test_minimal_environment_serves_all_namespaces() -> None:
+    assert load(ControllerSettings, {**MINIMUM, "WATCH_NAMESPACE": ""}) == ControllerSettings(
+        worker_image="worker:1",
+        lease_namespace="system",
+        lease_name="avatar-agent-controller",
+        pod_name=None,
+        pod_namespace=None,
+        operator_namespace=None,
+        monitoring_namespace=None,
+        watch_namespace=None,
+        gateway_service_account=None,
+        port=8080,
+    )
+
+
+def test_every_variable_is_loaded() -> None:
     environment = {
-        **LEAST,
+        **MINIMUM,
         "LEASE_NAME": "the-lease",
         "POD_NAME": "controller-1",
         "POD_NAMESPACE": "pods",
@@ -23,7 +35,7 @@ def test_everything_can_be_said() -> None:
         "GATEWAY_SERVICE_ACCOUNT": "system:serviceaccount:shop:gateway",
         "HTTP_PORT": "9000",
     }
-    assert Settings.from_environment(environment) == Settings(
+    assert load(ControllerSettings, environment) == ControllerSettings(
         worker_image="worker:1",
         lease_namespace="system",
         lease_name="the-lease",
@@ -37,35 +49,51 @@ def test_everything_can_be_said() -> None:
     )
 
 
-def test_in_a_pod_its_namespace_is_that_of_the_lease_and_of_the_operator() -> None:
-    found = Settings.from_environment({"WORKER_IMAGE": "worker:1", "POD_NAME": "p", "POD_NAMESPACE": "system"})
-    assert (found.lease_namespace, found.operator_namespace) == ("system", "system")
+def test_pod_namespace_is_default_for_lease_and_operator() -> None:
+    loaded = load(ControllerSettings, {"WORKER_IMAGE": "worker:1", "POD_NAME": "p", "POD_NAMESPACE": "system"})
+    assert (loaded.lease_namespace, loaded.operator_namespace) == ("system", "system")
 
 
 @pytest.mark.parametrize(
     ("operator", "monitoring", "clients"),
     [
-        pytest.param(None, None, (), id="outside a cluster nobody is known"),
+        pytest.param(None, None, (), id="unknown outside a cluster"),
         pytest.param("system", None, ("system",), id="controller and gateway"),
         pytest.param("system", "monitoring", ("monitoring", "system"), id="and Prometheus"),
-        pytest.param("system", "system", ("system",), id="Prometheus beside them"),
+        pytest.param("system", "system", ("system",), id="Prometheus in the same namespace"),
     ],
 )
-def test_who_may_connect_to_workers(operator: str | None, monitoring: str | None, clients: tuple[str, ...]) -> None:
-    settings = Settings("worker:1", "system", operator_namespace=operator, monitoring_namespace=monitoring)
+def test_namespaces_that_may_connect_to_workers(
+    operator: str | None, monitoring: str | None, clients: tuple[str, ...]
+) -> None:
+    settings = ControllerSettings(
+        worker_image="worker:1", lease_namespace="system", operator_namespace=operator, monitoring_namespace=monitoring
+    )
     assert settings.worker_clients == clients
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "message"),
     [
-        pytest.param({"WORKER_IMAGE": ""}, "WORKER_IMAGE is not set", id="no worker image"),
-        pytest.param({"HTTP_PORT": "http"}, "HTTP_PORT is 'http'", id="a port that is no number"),
-        pytest.param({"HTTP_PORT": "70000"}, "HTTP_PORT is '70000'", id="a port that is none"),
-        pytest.param({}, "LEASE_NAMESPACE is not set", id="nowhere to put the lease"),
-        pytest.param({"POD_NAME": "p"}, "POD_NAME is set without POD_NAMESPACE", id="half a pod"),
+        pytest.param({"WORKER_IMAGE": ""}, "WORKER_IMAGE is not set: set it to the worker image", id="no worker image"),
+        pytest.param(
+            {"HTTP_PORT": "http", "LEASE_NAMESPACE": "system"},
+            "HTTP_PORT is 'http': set it to a whole number",
+            id="port not a number",
+        ),
+        pytest.param(
+            {"HTTP_PORT": "70000", "LEASE_NAMESPACE": "system"},
+            "HTTP_PORT is '70000': set it to a whole number",
+            id="port too large",
+        ),
+        pytest.param({}, "LEASE_NAMESPACE is not set: set it to the namespace of the Lease", id="no Lease namespace"),
+        pytest.param(
+            {"POD_NAME": "p", "LEASE_NAMESPACE": "system"},
+            "POD_NAMESPACE is not set: set it to this pod's namespace, or leave out POD_NAME",
+            id="pod name without namespace",
+        ),
     ],
 )
-def test_what_is_missing_is_named(environment: dict[str, str], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
-        Settings.from_environment({"WORKER_IMAGE": "worker:1", **environment})
+def test_error_names_the_variable_and_what_to_set(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        load(ControllerSettings, {"WORKER_IMAGE": "worker:1", **environment})

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import World, world
 
 BASE = "http://gateway.example"
@@ -22,7 +22,7 @@ async def there(tmp_path: Path) -> AsyncIterator[World]:
     assets.mkdir()
     (keys / "website").write_text(API_KEY + "\n")
     (assets / "livekit-client.esm.mjs").write_text("export {};")
-    found = world(Settings(api_keys_dir=keys, livekit_client_dir=assets, max_pending_per_agent=2))
+    found = world(GatewaySettings(api_keys_dir=keys, livekit_client_dir=assets, max_pending_per_agent=2))
     yield found
     await found.gateway.dispatcher.stop()
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from agentspec import AvatarAgentSpec
 from gateway.agents import Agent, InvalidAgent
@@ -12,7 +12,7 @@ from gateway.context import Gateway
 from gateway.ledger import Ledger
 from gateway.livekit import Dispatch, LiveKitError, Participant, Room, RoomMissing
 from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.tokens import Credentials
 
 CREDENTIALS = Credentials("devkey", "a-secret-of-at-least-thirty-two-characters")
@@ -192,9 +192,9 @@ class World:
     gateway: Gateway
 
 
-def world(settings: Settings | None = None) -> World:
+def world(settings: GatewaySettings | None = None) -> World:
     livekit, agents, supply = FakeLiveKit(), FakeAgents(), FakeSupply()
     connections = FakeConnections(livekit)
-    settings = replace(settings or Settings(), default_namespace="agents")
+    settings = (settings or GatewaySettings()).model_copy(update={"default_namespace": "agents"})
     gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply)
     return World(livekit, agents, connections, supply, gateway)

@@ -1,23 +1,39 @@
-"""Settings from the environment."""
+"""The gateway's settings."""
 
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings, SettingsError, read_settings
+from gateway.settings import WEB_DIR, GatewaySettings
+from process.settings import SettingsError, load
 
 
-def test_an_empty_environment_is_enough() -> None:
-    assert read_settings({}) == Settings()
+def test_empty_environment_is_enough() -> None:
+    assert load(GatewaySettings, {}) == GatewaySettings(
+        port=8080,
+        probe_port=8081,
+        gateway_name="gateway",
+        default_namespace="default",
+        watch_namespace="",
+        api_keys_dir=None,
+        controller_url="",
+        controller_token_file=None,
+        trusted_proxy_hops=0,
+        max_pending_per_agent=50,
+        public_calls_per_minute=30,
+        livekit_client_dir=WEB_DIR / "assets",
+    )
 
 
-def test_every_variable_is_read() -> None:
-    found = read_settings(
+def test_every_variable_is_loaded() -> None:
+    loaded = load(
+        GatewaySettings,
         {
             "PORT": "9090",
+            "PROBE_PORT": "9091",
             "POD_NAME": "gateway-1",
             "DEFAULT_NAMESPACE": "agents",
-            "WATCH_NAMESPACE": "agents",
+            "WATCH_NAMESPACE": "shop",
             "API_KEYS_DIR": "/keys",
             "CONTROLLER_URL": "http://controller/",
             "CONTROLLER_TOKEN_FILE": "/token",
@@ -25,13 +41,14 @@ def test_every_variable_is_read() -> None:
             "MAX_PENDING_PER_AGENT": "7",
             "PUBLIC_CALLS_PER_MINUTE": "9",
             "LIVEKIT_CLIENT_DIR": "/assets",
-        }
+        },
     )
-    assert found == Settings(
+    assert loaded == GatewaySettings(
         port=9090,
+        probe_port=9091,
         gateway_name="gateway-1",
         default_namespace="agents",
-        watch_namespace="agents",
+        watch_namespace="shop",
         api_keys_dir=Path("/keys"),
         controller_url="http://controller",
         controller_token_file=Path("/token"),
@@ -42,7 +59,11 @@ def test_every_variable_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["", "-1", "9", "two", "1.5"])
-def test_a_number_that_makes_no_sense_is_explained(value: str) -> None:
-    with pytest.raises(SettingsError, match=r"TRUSTED_PROXY_HOPS.*whole number between 0 and 8"):
-        read_settings({"TRUSTED_PROXY_HOPS": value})
+@pytest.mark.parametrize("value", ["-1", "9", "two", "1.5"])
+def test_error_explains_an_invalid_number(value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"TRUSTED_PROXY_HOPS is '{value}'.*whole number between 0 and 8"):
+        load(GatewaySettings, {"TRUSTED_PROXY_HOPS": value})
+
+
+def test_empty_number_is_the_default() -> None:
+    assert load(GatewaySettings, {"TRUSTED_PROXY_HOPS": ""}).trusted_proxy_hops == 0

@@ -14,7 +14,7 @@ from agentspec import AgentSupply, Demand, Supply
 from gateway import supply
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.supply import SETTLE_SECONDS, STALE_SECONDS, ReceivedSupply, SupplyExchange, recent, settled_free_slots
 from tests.unit.gateway.test_calls import WAITING
 
@@ -91,7 +91,9 @@ class Exchange:
         self.ledger = Ledger()
         self.metrics = Metrics()
         self.answered = asyncio.Event()
-        settings = Settings(controller_url="http://controller", controller_token_file=token_file, gateway_name="g1")
+        settings = GatewaySettings(
+            controller_url="http://controller", controller_token_file=token_file, gateway_name="g1"
+        )
         session: Any = self.session
         self.supply = SupplyExchange(settings, session, self.ledger, self.metrics)
 
@@ -189,7 +191,7 @@ async def test_a_change_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_without_a_controller_there_is_no_exchange() -> None:
     session: Any = FakeSession()
-    alone = SupplyExchange(Settings(), session, Ledger(), Metrics())
+    alone = SupplyExchange(GatewaySettings(), session, Ledger(), Metrics())
     await asyncio.wait_for(alone.run(lambda: None), 1)
     assert alone.free_slots(KEY) is None
     assert session.requests == []

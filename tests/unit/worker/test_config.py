@@ -1,4 +1,4 @@
-"""The worker's configuration and credentials: what is read, and what is refused in one line."""
+"""The worker's settings and configuration: what is loaded, and what is rejected in one line."""
 
 import json
 import os
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from process.settings import SettingsError
 from worker.__main__ import main
-from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, ConfigError, load_settings
-from worker.server import logs, metrics, worker
+from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, load_settings
+from worker.server import metrics, worker
 
 CREDENTIALS = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "livekit-secret", "OPENAI_API_KEY": "openai-secret"}
 TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
@@ -20,21 +21,21 @@ def _environment(tmp_path: Path, document: object, **more: str) -> dict[str, str
     return {CONFIG_VARIABLE: str(path), **CREDENTIALS, **more}
 
 
-def test_settings_are_read(tmp_path: Path, document: dict[str, object]) -> None:
+def test_settings_are_loaded(tmp_path: Path, document: dict[str, object]) -> None:
     settings = load_settings(_environment(tmp_path, document))
     assert settings.config.registered_name == "ornina-avatar-agent"
     assert (settings.livekit_key, settings.openai_key, settings.tavus_key) == ("key", "openai-secret", "")
     assert settings.port == 8080
 
 
-def test_secrets_do_not_show(tmp_path: Path, document: dict[str, object]) -> None:
+def test_repr_shows_no_secret(tmp_path: Path, document: dict[str, object]) -> None:
     text = repr(load_settings(_environment(tmp_path, document)))
     assert "livekit-secret" not in text and "openai-secret" not in text
 
 
 @pytest.mark.parametrize("missing", sorted(CREDENTIALS))
 @pytest.mark.parametrize("value", [None, "", "  "], ids=["unset", "empty", "blank"])
-def test_missing_credentials_are_named(
+def test_error_names_missing_credential(
     tmp_path: Path, document: dict[str, object], missing: str, value: str | None
 ) -> None:
     environment = _environment(tmp_path, document)
@@ -42,13 +43,13 @@ def test_missing_credentials_are_named(
         del environment[missing]
     else:
         environment[missing] = value
-    with pytest.raises(ConfigError, match=missing):
+    with pytest.raises(SettingsError, match=missing):
         load_settings(environment)
 
 
-def test_tavus_key_is_wanted_only_with_tavus(tmp_path: Path, document: dict[str, object]) -> None:
+def test_tavus_key_is_required_only_with_tavus(tmp_path: Path, document: dict[str, object]) -> None:
     environment = _environment(tmp_path, document | {"avatar": TAVUS})
-    with pytest.raises(ConfigError, match="TAVUS_API_KEY"):
+    with pytest.raises(SettingsError, match="TAVUS_API_KEY"):
         load_settings(environment)
     assert load_settings(environment | {"TAVUS_API_KEY": "t"}).tavus_key == "t"
 
@@ -65,46 +66,53 @@ def test_tavus_key_is_wanted_only_with_tavus(tmp_path: Path, document: dict[str,
         ({"language": 7}, "language"),
     ],
 )
-def test_a_wrong_document_is_refused_in_one_line(
+def test_invalid_document_is_rejected_in_one_line(
     tmp_path: Path, document: dict[str, object], change: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(ConfigError, match=words) as caught:
+    with pytest.raises(SettingsError, match=words) as caught:
         load_settings(_environment(tmp_path, document | change))
     assert "\n" not in str(caught.value)
 
 
-def test_automatic_dispatch_registers_without_a_name(tmp_path: Path, document: dict[str, object]) -> None:
+def test_automatic_dispatch_registers_without_name(tmp_path: Path, document: dict[str, object]) -> None:
     settings = load_settings(_environment(tmp_path, document | {"dispatchMode": "Automatic"}))
     assert settings.config.registered_name == ""
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\x00"])
-def test_what_is_not_a_document_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="not valid"):
+def test_malformed_document_is_rejected(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="not valid"):
         load_settings(_environment(tmp_path, text))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_error_names_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
-    with pytest.raises(ConfigError, match=f"{path}: No such file"):
-        load_settings({CONFIG_VARIABLE: str(path)})
+    with pytest.raises(SettingsError, match=f"{path}: No such file"):
+        load_settings({**CREDENTIALS, CONFIG_VARIABLE: str(path)})
 
 
 @pytest.mark.parametrize("port", ["x", "0", "65536", "-1"])
-def test_a_wrong_port_is_refused(tmp_path: Path, document: dict[str, object], port: str) -> None:
-    with pytest.raises(ConfigError, match=PORT_VARIABLE):
+def test_invalid_port_is_rejected(tmp_path: Path, document: dict[str, object], port: str) -> None:
+    with pytest.raises(SettingsError, match=PORT_VARIABLE):
         load_settings(_environment(tmp_path, document, **{PORT_VARIABLE: port}))
 
 
-def test_main_prints_one_line_and_no_traceback(
+@pytest.mark.usefixtures("restored_logging")
+def test_invalid_settings_exit_with_2_and_one_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "none.json"))
+    path = tmp_path / "none.json"
+    for name, value in {**CREDENTIALS, CONFIG_VARIABLE: str(path)}.items():
+        monkeypatch.setenv(name, value)
     assert main() == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["level"], line["message"]) == ("critical", "invalid settings")
+    assert f"{path}: No such file" in line["error"]
+    assert "exception" not in line
 
 
-def test_call_processes_inherit_the_keys_without_the_newline_of_a_secret_made_from_a_file(
+@pytest.mark.usefixtures("restored_logging")
+def test_call_processes_inherit_keys_without_trailing_newline(
     tmp_path: Path, document: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = {**CREDENTIALS, "TAVUS_API_KEY": "tavus-secret"}
@@ -115,7 +123,6 @@ def test_call_processes_inherit_the_keys_without_the_newline_of_a_secret_made_fr
     inherited: dict[str, str] = {}
     monkeypatch.setattr(worker, "run", lambda _: inherited.update(os.environ) or 0)
     monkeypatch.setattr(metrics, "expose_call_processes", lambda _: None)
-    monkeypatch.setattr(logs, "set_up", lambda _: None)
     assert main() == 0
     assert {name: inherited[name] for name in wanted} == wanted
     assert "LIVEKIT_AGENT_NAME_OVERRIDE" not in inherited

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from agentspec import WorkerStatus
 from worker.server import status_stream
-from worker.server.endpoints import make_app, readiness
+from worker.server.endpoints import make_app, unready
 
 
 def _status(registered: bool, draining: bool) -> WorkerStatus:
@@ -22,17 +22,17 @@ def _status(registered: bool, draining: bool) -> WorkerStatus:
 class _Worker:
     def __init__(self, status: WorkerStatus) -> None:
         self.state = status
-        self.looks = 0
+        self.reads = 0
 
     def status(self) -> WorkerStatus:
-        self.looks += 1
+        self.reads += 1
         return self.state
 
 
 @pytest.mark.parametrize(
     ("registered", "draining", "ready", "word"),
     [
-        (True, False, True, "registered"),
+        (True, False, True, "ok"),
         (False, False, False, "not registered"),
         (True, True, False, "draining"),
         (False, True, False, "draining"),
@@ -40,7 +40,7 @@ class _Worker:
 )
 async def test_ready_is_registered_and_not_draining(registered: bool, draining: bool, ready: bool, word: str) -> None:
     status = _status(registered, draining)
-    assert readiness(status)[0] is ready
+    assert (unready(status) == "") is ready
     async with TestClient(TestServer(make_app(_Worker(status)))) as client:
         response = await client.get("/readyz")
         assert response.status == (200 if ready else 503)
@@ -56,7 +56,7 @@ async def test_status_is_the_wire_document() -> None:
         assert WorkerStatus.model_validate_json(await response.text()) == status
 
 
-async def test_metrics_are_an_exposition() -> None:
+async def test_metrics_are_prometheus_text() -> None:
     async with TestClient(TestServer(make_app(_Worker(_status(True, False))))) as client:
         response = await client.get("/metrics")
         assert response.status == 200
@@ -79,7 +79,7 @@ async def _next(stream: ClientResponse) -> WorkerStatus:
     return WorkerStatus.model_validate_json(line)
 
 
-async def test_a_watcher_gets_the_present_state_and_every_change_within_a_tenth_of_a_second(
+async def test_watcher_gets_state_and_every_change_within_100_ms(
     watched: _Worker, client: TestClient[Any, Any]
 ) -> None:
     async with client.get("/status?watch") as stream:
@@ -95,7 +95,7 @@ async def test_a_watcher_gets_the_present_state_and_every_change_within_a_tenth_
             await asyncio.wait_for(stream.content.readline(), 3 * status_stream.LOOK_SECONDS)
 
 
-async def test_without_a_change_the_state_comes_again_as_a_sign_of_life(
+async def test_unchanged_state_is_repeated_as_heartbeat(
     watched: _Worker, client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status_stream, "STATUS_HEARTBEAT_SECONDS", 0.2)
@@ -103,37 +103,37 @@ async def test_without_a_change_the_state_comes_again_as_a_sign_of_life(
         assert [await _next(stream) for _ in range(3)] == [watched.state] * 3
 
 
-async def test_nobody_looks_while_nobody_watches(watched: _Worker, client: TestClient[Any, Any]) -> None:
+async def test_state_is_not_read_without_watchers(watched: _Worker, client: TestClient[Any, Any]) -> None:
     stream = await client.get("/status?watch")
     await _next(stream)
     stream.close()
     await _until_still(watched)
-    looks = watched.looks
+    reads = watched.reads
     await asyncio.sleep(4 * status_stream.LOOK_SECONDS)
-    assert watched.looks == looks
+    assert watched.reads == reads
 
 
 async def _until_still(worker: _Worker) -> None:
     async with asyncio.timeout(2):
         while True:
-            looks = worker.looks
+            reads = worker.reads
             await asyncio.sleep(3 * status_stream.LOOK_SECONDS)
-            if worker.looks == looks:
+            if worker.reads == reads:
                 return
 
 
-async def test_one_watcher_too_many_takes_the_place_of_the_oldest(client: TestClient[Any, Any]) -> None:
+async def test_excess_watcher_replaces_the_oldest(client: TestClient[Any, Any]) -> None:
     streams = [await client.get("/status?watch") for _ in range(status_stream.MAX_WATCHERS + 1)]
     for stream in streams:
         await _next(stream)
-    assert await asyncio.wait_for(streams[0].content.read(), 2) == b"", "let go in order"
+    assert await asyncio.wait_for(streams[0].content.read(), 2) == b"", "its stream ended cleanly"
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(streams[1].content.readline(), 3 * status_stream.LOOK_SECONDS)
     for stream in streams:
         stream.close()
 
 
-async def test_watches_end_in_order_when_the_worker_stops(watched: _Worker) -> None:
+async def test_watches_end_cleanly_when_the_worker_stops(watched: _Worker) -> None:
     server = TestServer(make_app(watched))
     async with TestClient(server) as client:
         stream = await client.get("/status?watch")

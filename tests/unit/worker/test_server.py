@@ -9,14 +9,16 @@ from livekit.agents import AgentServer
 from livekit.agents._exceptions import AssignmentTimeoutError
 
 from agentspec.workerconfig import WorkerConfig
-from worker.config import Settings
+from worker.config import WorkerSettings
 from worker.server.worker import Worker
 
 
 @pytest.fixture
 async def worker(config: WorkerConfig) -> Worker:
     return Worker(
-        Settings(config=config, livekit_key="key", livekit_secret="secret", openai_key="o", tavus_key="", port=8080)
+        WorkerSettings(
+            config=config, livekit_key="key", livekit_secret="secret", openai_key="o", tavus_key="", port=8080
+        )
     )
 
 
@@ -100,7 +102,7 @@ def _with_tavus(config: WorkerConfig) -> Worker:
     tavus = {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}
     document = config.model_dump(by_alias=True) | {"avatar": {"provider": "Tavus", "tavus": tavus}}
     return Worker(
-        Settings(
+        WorkerSettings(
             config=WorkerConfig.model_validate(document),
             livekit_key="key",
             livekit_secret="secret",

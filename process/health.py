@@ -1,0 +1,67 @@
+"""HTTP for the cluster: /livez, /readyz and /metrics. A process adds its own routes to the application."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+Check = Callable[[], str]
+"""Returns why the check fails, in one line; an empty string when all is well."""
+Exposition = Callable[[], Awaitable[bytes]]
+"""Returns the metrics in Prometheus' text format."""
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+SHUTDOWN_SECONDS: Final = 2.0
+"""How long requests in progress may take to end when the server stops."""
+
+
+def exposition_of(registry: CollectorRegistry) -> Exposition:
+    """Return an exposition of `registry`, rendered in the event loop: gauges may read state that is not thread-safe."""
+
+    async def render() -> bytes:
+        return generate_latest(registry)
+
+    return render
+
+
+def health_app(
+    *, live: Check, ready: Check, metrics: Exposition, max_body_bytes: int = MAX_BODY_BYTES
+) -> web.Application:
+    """Return an application with the three endpoints. A failed check answers 503 and its reason, else 200 and "ok"."""
+
+    async def livez(_: web.Request) -> web.Response:
+        return _answer(live())
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _answer(ready())
+
+    async def exposition(_: web.Request) -> web.Response:
+        return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(client_max_size=max_body_bytes)
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", exposition)])
+    return app
+
+
+def _answer(fault: str) -> web.Response:
+    return web.Response(text=f"{fault or 'ok'}\n", status=503 if fault else 200)
+
+
+@asynccontextmanager
+async def serving(app: web.Application, port: int, *, handler_cancellation: bool = False) -> AsyncIterator[int]:
+    """Serve on all addresses within the context; yields the port.
+
+    With `handler_cancellation` a handler is cancelled as soon as its client disconnects. Raises OSError when the port
+    is in use.
+    """
+    runner = web.AppRunner(
+        app, access_log=None, handler_cancellation=handler_cancellation, shutdown_timeout=SHUTDOWN_SECONDS
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=port).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
