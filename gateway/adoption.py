@@ -1,4 +1,4 @@
-"""Finds calls in LiveKit's record that this gateway does not know: those of a gateway that was here before."""
+"""Adopts calls that another gateway opened, from the room records in LiveKit, and removes unused data."""
 
 import asyncio
 import logging
@@ -12,58 +12,62 @@ from gateway.opening import CallOpener
 from gateway.rooms import parse_record
 
 ADOPTION_INTERVAL_SECONDS = 15.0
-"""Between searches. The first comes at start; later ones find calls of a gateway that was still there then."""
+"""Interval between two searches. The first runs at start; later ones find calls of gateways that stopped since."""
 MIN_ROOM_AGE_SECONDS = 5.0
-"""A room younger than this may belong to a request in progress at another gateway."""
+"""The search ignores younger rooms, because another gateway may still be answering their request."""
 
 logger = logging.getLogger(__name__)
 
 
 async def adopt_calls(agents: AgentDirectory, connections: Connections, opener: CallOpener) -> None:
-    """Search every LiveKit server once, all side by side: trouble with one does not keep the others waiting."""
-    known = {agent.key: agent for agent in agents.all() if isinstance(agent, Agent)}
+    """Search every LiveKit server once, concurrently, so that a failing server does not delay the others."""
+    by_key = {agent.key: agent for agent in agents.all() if isinstance(agent, Agent)}
     by_server: dict[str, list[Agent]] = {}
-    for agent in known.values():
+    for agent in by_key.values():
         by_server.setdefault(agent.spec.livekit.url, []).append(agent)
-    await asyncio.gather(*(_search(owners, known, connections, opener) for owners in by_server.values()))
+    await asyncio.gather(*(_search(candidates, by_key, connections, opener) for candidates in by_server.values()))
 
 
-async def _search(owners: list[Agent], known: dict[str, Agent], connections: Connections, opener: CallOpener) -> None:
-    """Search one server with the credentials of the first of its agents whose credentials are good."""
-    for agent in owners:
+async def _search(
+    candidates: list[Agent], by_key: dict[str, Agent], connections: Connections, opener: CallOpener
+) -> None:
+    """Search one server, with the credentials of its first agent whose credentials LiveKit accepts."""
+    for agent in candidates:
         try:
             rooms = await (await connections.open(agent)).livekit.rooms()
         except (LiveKitRefused, SecretError) as error:
             logger.warning("search for calls failed", extra={"agent": agent.key, "error": str(error)})
         except LiveKitError as error:
             logger.warning("search for calls failed", extra={"agent": agent.key, "error": str(error)})
-            return  # its other agents would wait as long
-        except Exception:  # a mistake about one server must not cost the calls of all others
+            return  # the credentials of other agents do not help against an unreachable server
+        except Exception:  # an unexpected error on one server must not stop the search on the others
             logger.exception("search for calls failed", extra={"agent": agent.key})
             return
         else:
             for room in rooms:
-                await _adopt(room, known, connections, opener)
+                await _adopt(room, by_key, connections, opener)
             return
 
 
-async def _adopt(room: Room, known: dict[str, Agent], connections: Connections, opener: CallOpener) -> None:
+async def _adopt(room: Room, by_key: dict[str, Agent], connections: Connections, opener: CallOpener) -> None:
     record = parse_record(room.metadata)
-    owner = known.get(record.agent) if record else None
-    if record is None or owner is None or time.time() - record.created_at <= MIN_ROOM_AGE_SECONDS:
+    agent = by_key.get(record.agent) if record else None
+    if record is None or agent is None or time.time() - record.created_at <= MIN_ROOM_AGE_SECONDS:
         return
     try:
-        await opener.adopt(owner, await connections.open(owner), room.name, record)
+        await opener.adopt(agent, await connections.open(agent), room.name, record)
     except (LiveKitError, SecretError) as error:
-        logger.warning("call not taken over", extra={"agent": owner.key, "room": room.name, "error": str(error)})
+        fields = {"agent": agent.key, "call_id": record.call_id, "room": room.name, "error": str(error)}
+        logger.warning("could not adopt call", extra=fields)
     except Exception:
-        logger.exception("call not taken over", extra={"agent": owner.key, "room": room.name})
+        fields = {"agent": agent.key, "call_id": record.call_id, "room": room.name}
+        logger.exception("could not adopt call", extra=fields)
 
 
 async def run_housekeeping(
     agents: AgentDirectory, connections: SecretConnections, opener: CallOpener, ledger: Ledger
 ) -> None:
-    """Adopt calls, and forget old ones and credentials that nobody uses, for ever."""
+    """Adopt calls and remove unused data at a fixed interval, until cancelled."""
     await agents.wait_synced()
     while True:
         await adopt_calls(agents, connections, opener)
@@ -72,7 +76,7 @@ async def run_housekeeping(
 
 
 def drop_unused(agents: AgentDirectory, connections: SecretConnections, ledger: Ledger) -> None:
-    """Drop the calls that were over long ago, and the credentials of agents that are neither declared nor called."""
+    """Remove finished calls after their retention, and credentials of agents that are not declared and have no call."""
     ledger.remove_finished(time.time())
     declared = (agent for agent in agents.all() if isinstance(agent, Agent))
     connections.drop_unused([*declared, *(call.agent for call in ledger)])

@@ -1,4 +1,4 @@
-"""The AvatarAgents that calls can be made to."""
+"""AvatarAgents as the gateway reads them from Kubernetes."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,56 +11,63 @@ from agentspec.wire import agent_key
 
 @dataclass(frozen=True)
 class Agent:
-    """One AvatarAgent as the gateway knows it."""
+    """One AvatarAgent with a valid spec."""
 
     namespace: str
     name: str
     spec: AvatarAgentSpec = field(repr=False)
     ready: bool
+    """The condition Ready is True."""
     name_taken: bool = False
-    """Another AvatarAgent holds its name at the same LiveKit server: calls would reach that one's workers."""
+    """An older AvatarAgent uses the agent name on the same LiveKit server, so its workers would get the calls."""
     name_checked: bool = True
-    """The controller has looked at its present name; before, nobody knows whose workers a call would reach."""
+    """The controller has checked the current agent name. Before that, workers of another agent may use it."""
 
     @property
     def key(self) -> str:
+        """Agent key: ``namespace/name``."""
         return agent_key(self.namespace, self.name)
 
     @property
     def agent_name(self) -> str:
-        """The name that workers register under, and that calls are dispatched to."""
+        """Name that the agent's workers register under, and that calls are dispatched to."""
         return self.spec.registered_name(self.name)
 
 
 @dataclass(frozen=True)
 class InvalidAgent:
-    """An AvatarAgent whose spec this release does not understand."""
+    """An AvatarAgent whose spec is not valid for this release of the gateway."""
 
     namespace: str
     name: str
     error: str
+    """The first wrong field and what is wrong with it."""
 
     @property
     def key(self) -> str:
+        """Agent key: ``namespace/name``."""
         return agent_key(self.namespace, self.name)
 
 
 class AgentDirectory(Protocol):
-    """Where agents are looked up; answers from memory."""
+    """A cache of all AvatarAgents that the gateway serves."""
 
     @property
     def synced(self) -> bool:
-        """Whether every AvatarAgent has been seen once."""
+        """Whether the cache has loaded every AvatarAgent once."""
 
-    async def wait_synced(self) -> None: ...
+    async def wait_synced(self) -> None:
+        """Wait until the cache is synced."""
 
-    def get(self, namespace: str, name: str) -> Agent | InvalidAgent | None: ...
+    def get(self, namespace: str, name: str) -> Agent | InvalidAgent | None:
+        """Return one agent; None when it does not exist."""
 
-    def all(self) -> list[Agent | InvalidAgent]: ...
+    def all(self) -> list[Agent | InvalidAgent]:
+        """Return all agents."""
 
 
 def parse_agent(resource: dict[str, Any]) -> Agent | InvalidAgent:
-    """An AvatarAgent from its Kubernetes object, which the API server has validated and defaulted."""
+    """Parse the Kubernetes object of an AvatarAgent, which the API server has validated and defaulted."""
     metadata = resource["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     try:
@@ -71,7 +78,7 @@ def parse_agent(resource: dict[str, Any]) -> Agent | InvalidAgent:
         return InvalidAgent(namespace, name, f"spec.{path}: {first['msg']}")
     status = resource.get("status") or {}
     conditions = {condition.get("type"): condition.get("status") for condition in status.get("conditions") or []}
-    # The status names none while the spec is one that the controller cannot use: its workers go on under their name.
+    # The status has no agentName while the controller cannot use the spec. Running workers keep their name then.
     checked_name = status.get("agentName") or spec.registered_name(name)
     return Agent(
         namespace,

@@ -1,4 +1,4 @@
-"""Puts a gateway together from its parts."""
+"""Creates a gateway from its parts."""
 
 import logging
 
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 def assemble(
     settings: GatewaySettings, agents: AgentDirectory, connections: Connections, session: aiohttp.ClientSession
 ) -> tuple[Gateway, SupplyExchange]:
-    """The parts of a gateway, connected and not yet running."""
+    """Create a gateway and its exchange with the controller; neither is running yet."""
     metrics, ledger = Metrics(), Ledger()
     supply = SupplyExchange(settings, session, ledger, metrics)
     gateway = create_gateway(settings, agents, connections, ledger, metrics, supply)
     for path in gateway.pages.missing():
-        logger.error("file of the call page is missing", extra={"path": path})
+        logger.error("a file of the call page is missing", extra={"path": path})
     return gateway, supply
 
 
@@ -39,7 +39,7 @@ def create_gateway(
     metrics: Metrics,
     supply: SupplySource,
 ) -> Gateway:
-    """A gateway on any source of agents, LiveKit connections and free slots."""
+    """Create a gateway on any source of agents, LiveKit connections and free slots."""
     dispatcher = Dispatcher(agents, connections, ledger, supply, metrics)
     return Gateway(
         settings=settings,

@@ -1,4 +1,4 @@
-"""What every request handler works with."""
+"""The parts of a gateway that every request handler uses."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 
 @dataclass(frozen=True)
 class Gateway:
-    """The parts of a running gateway, put together by `gateway.__main__` and by tests."""
+    """The parts of a gateway, created by `gateway.assembly`."""
 
     settings: GatewaySettings
     agents: AgentDirectory

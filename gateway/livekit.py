@@ -1,13 +1,13 @@
-"""LiveKit's server API, as much of it as calls need.
+"""The part of LiveKit's server API that calls need.
 
-Facts this file rests on, read in livekit-server 1.13.5 (pkg/service, pkg/rtc/room.go):
+This module relies on the following behaviour of livekit-server 1.13.5 (pkg/service, pkg/rtc/room.go):
 
-- ``CreateRoom`` on a room that exists changes nothing and launches nothing, so it may be repeated.
-- A room created without agents gets a dispatch of the empty name, which every unnamed worker answers. A room that has
-  to wait is therefore created with a dispatch of `WAITING_AGENT_NAME`, a name that no worker can carry.
-- ``CreateDispatch`` on a missing room creates the room, and that empty dispatch with it.
-- ``ListDispatch`` lists a job for ever in the state it was assigned in; that it has a participant identity says that a
-  worker accepted it, and nothing says that the worker still lives.
+- ``CreateRoom`` on an existing room changes nothing and dispatches nothing, so the gateway may repeat it.
+- A room created without agents gets a dispatch to the empty name, which every unnamed worker accepts. The gateway
+  therefore creates the room of a waiting call with a dispatch to `WAITING_AGENT_NAME`. No worker can have this name.
+- ``CreateDispatch`` on a missing room creates the room, together with that empty dispatch.
+- ``ListDispatch`` keeps listing a job in the state in which it was assigned. A participant identity means that a worker
+  accepted the job; it does not mean that the worker still runs.
 """
 
 import asyncio
@@ -22,33 +22,34 @@ from livekit import api
 from gateway.tokens import Credentials
 
 WAITING_AGENT_NAME = "avatar-agent:waiting"
-"""Holds a waiting call's dispatch metadata. The resource's schema allows no colon in an agent name."""
+"""Agent name of the dispatch that holds a waiting call's metadata. The CRD allows no colon in an agent name."""
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=6)
 """Longer than the 3 s after which LiveKit itself gives up on a room's node."""
 EMPTY_ROOM_SECONDS = 90
-"""LiveKit closes a room that no caller entered after this long: what remains if the gateway is gone."""
+"""LiveKit closes a room that no participant has entered after this long, even when no gateway runs."""
 DEPARTURE_SECONDS = 30
-"""LiveKit closes a room this long after its caller left, which leaves time for a page to be loaded again."""
+"""LiveKit closes a room this long after its caller left; a page reload is quicker."""
 MAX_PARTICIPANTS = 4
+"""The caller, the agent, its avatar, and a replacement agent."""
 
 ATTRIBUTE_AGENT_NAME = "lk.agent_name"
 """Set by the server from the worker's registration: livekit-server pkg/agent/worker.go, AssignJob."""
 ATTRIBUTE_CLAIMED_NAME = "lk.agent.name"
-"""Set by livekit-agents itself; believed of servers that do not set the other."""
+"""Set by livekit-agents; used when the server does not set `ATTRIBUTE_AGENT_NAME`."""
 ATTRIBUTE_ON_BEHALF = "lk.publish_on_behalf"
-"""Carried by avatars, which are of kind agent too: livekit-agents types.py."""
+"""Set on avatars, which are participants of kind agent too: livekit-agents types.py."""
 
 
 class LiveKitError(Exception):
-    """LiveKit did not do what was asked."""
+    """A request to LiveKit failed."""
 
 
 class LiveKitUnreachable(LiveKitError):
-    """It did not answer, or with a fault of its own: trying again may help."""
+    """LiveKit did not answer, or answered with a server error. A retry may help."""
 
 
 class LiveKitRefused(LiveKitError):
-    """It does not accept the credentials or the request: only a person can help."""
+    """LiveKit rejected the credentials or the request. A retry with the same credentials does not help."""
 
 
 class RoomMissing(LiveKitError):
@@ -57,33 +58,37 @@ class RoomMissing(LiveKitError):
 
 @dataclass(frozen=True)
 class Room:
+    """An open room."""
+
     name: str
     metadata: str
 
 
 @dataclass(frozen=True)
 class Participant:
-    """Someone in a room, connected far enough to be heard."""
+    """An active participant of a room, which can already publish and subscribe."""
 
     identity: str
     is_agent: bool
     agent_name: str
-    """Name of the agent that it joined as; empty for anyone else, an avatar included."""
+    """Agent name, for a participant that is an agent; empty for callers and avatars."""
     joined_at: int
     """Unix milliseconds."""
 
 
 @dataclass(frozen=True)
 class Dispatch:
+    """A dispatch in a room."""
+
     id: str
     agent_name: str
     metadata: str
     accepted: bool
-    """A worker accepted it, whatever became of that worker."""
+    """A worker accepted the dispatch; the worker may have stopped since."""
 
 
 class LiveKit(Protocol):
-    """One LiveKit server with one agent's credentials. Every method may raise `LiveKitError`."""
+    """One LiveKit server with the credentials of one agent. Every method may raise `LiveKitError`."""
 
     async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None: ...
 
@@ -103,13 +108,13 @@ class LiveKit(Protocol):
 
 
 class LiveKitServer:
-    """`LiveKit` over the network."""
+    """`LiveKit` over HTTP. Calls ``on_refused`` when the server rejects a request."""
 
     def __init__(
         self, url: str, credentials: Credentials, session: aiohttp.ClientSession, on_refused: Callable[[], None]
     ) -> None:
         self._api = api.LiveKitAPI(url, credentials.api_key, credentials.api_secret, session=session)
-        self._translated = _Translated(on_refused)
+        self._translate_errors = _TranslateErrors(on_refused)
 
     async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None:
         request = api.CreateRoomRequest(
@@ -120,39 +125,39 @@ class LiveKitServer:
             max_participants=MAX_PARTICIPANTS,
             agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=dispatch_metadata)],
         )
-        with self._translated:
+        with self._translate_errors:
             await self._api.room.create_room(request)
 
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
-        with self._translated:
+        with self._translate_errors:
             answer = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
         return [Room(name=room.name, metadata=room.metadata) for room in answer.rooms]
 
     async def participants(self, room: str) -> list[Participant]:
-        with self._translated:
+        with self._translate_errors:
             answer = await self._api.room.list_participants(api.ListParticipantsRequest(room=room))
         return [_participant(info) for info in answer.participants if info.state == api.ParticipantInfo.State.ACTIVE]
 
     async def dispatches(self, room: str) -> list[Dispatch]:
-        with self._translated:
+        with self._translate_errors:
             answer = await self._api.agent_dispatch.list_dispatch(room)
         return [_dispatch(found) for found in answer]
 
     async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None:
         request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
-        with self._translated:
+        with self._translate_errors:
             await self._api.agent_dispatch.create_dispatch(request)
 
     async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
-        with self._translated:
+        with self._translate_errors:
             await self._api.agent_dispatch.delete_dispatch(dispatch_id, room)
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        with self._translated:
+        with self._translate_errors:
             await self._api.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
 
     async def delete_room(self, room: str) -> None:
-        with self._translated:
+        with self._translate_errors:
             await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
 
 
@@ -173,8 +178,8 @@ def _dispatch(found: api.AgentDispatch) -> Dispatch:
     )
 
 
-class _Translated:
-    """Maps the client library's errors to ours, and tells of refusals."""
+class _TranslateErrors:
+    """Maps errors of the client library to `LiveKitError`, and reports rejections."""
 
     def __init__(self, on_refused: Callable[[], None]) -> None:
         self._on_refused = on_refused
@@ -191,7 +196,7 @@ class _Translated:
         if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
             raise LiveKitUnreachable(f"LiveKit did not answer: {type(error).__name__}") from error
         if isinstance(error, DecodeError | ValueError):
-            raise LiveKitUnreachable(f"what answered is not LiveKit: {type(error).__name__}") from error
+            raise LiveKitUnreachable(f"the server that answered is not LiveKit: {type(error).__name__}") from error
 
 
 def _translation(error: api.TwirpError) -> LiveKitError:

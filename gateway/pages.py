@@ -1,4 +1,8 @@
-"""The call page and its headers: nothing inline, nothing from elsewhere, one LiveKit server to talk to."""
+"""The files of the call page and their security headers.
+
+The page may load scripts and styles only from the gateway, and may connect only to the gateway and to the agent's
+LiveKit server.
+"""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,29 +24,29 @@ LIVEKIT_CLIENT = "livekit-client.esm.mjs"
 
 
 class Pages:
-    """Serves the page's few files by name; nothing else of the folder can be reached."""
+    """Serves a fixed list of files, and no other file of the folder."""
 
     def __init__(self, livekit_client_dir: Path) -> None:
         self._files = {name: (WEB_DIR / name, kind) for name, kind in _ASSETS.items()}
         self._files[LIVEKIT_CLIENT] = (livekit_client_dir / LIVEKIT_CLIENT, "text/javascript")
 
     def missing(self) -> list[str]:
-        """Files that should be there and are not: the call page would not work."""
+        """Return the paths of missing files. The call page does not work without them."""
         return [str(path) for path, _ in self._files.values() if not path.is_file()]
 
     def asset(self, name: str) -> Response:
-        """A file of the page.
+        """Return a file of the call page.
 
         Raises:
-            RequestError: 404.
+            RequestError: 404, there is no such file.
         """
         path, kind = self._files.get(name, (None, ""))
         if path is None or not path.is_file():
-            raise RequestError(404, ErrorReason.NOT_FOUND, "There is no such file.")
+            raise RequestError(404, ErrorReason.NOT_FOUND, "This file does not exist.")
         return FileResponse(path, media_type=kind, headers=_headers("default-src 'none'"))
 
     def page(self, agent: Agent | None) -> Response:
-        """The call page, allowed to reach the agent's LiveKit server."""
+        """Return the call page, with a policy that allows connections to the agent's LiveKit server."""
         servers = livekit_sources(agent.spec.livekit.url) if agent else []
         return FileResponse(
             WEB_DIR / "index.html", media_type="text/html", headers=_headers(content_security_policy(servers))
@@ -50,9 +54,9 @@ class Pages:
 
 
 def livekit_sources(url: str) -> list[str]:
-    """Where livekit-client connects for a server: its WebSocket, the same over HTTP, and Cloud's regional hosts.
+    """Return the sources that livekit-client connects to: WebSocket, HTTP, and the regional hosts of LiveKit Cloud.
 
-    Nowhere when the URL is none: the page opens all the same and says that the call does not work.
+    Return none for a URL that does not parse; the page still loads and reports that the call failed.
     """
     try:
         parts = urlsplit(url)
@@ -67,6 +71,7 @@ def livekit_sources(url: str) -> list[str]:
 
 
 def content_security_policy(connect: list[str]) -> str:
+    """Return a Content-Security-Policy that allows connections to the gateway and to these sources."""
     return "; ".join(
         (
             "default-src 'none'",

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
 
 from agentspec import DispatchAccess, DispatchMode
 from agentspec.model import Model
@@ -25,22 +26,40 @@ MAX_WAIT_SECONDS = 30.0
 BODY_SECONDS = 10.0
 """Longest time in which a request body must arrive."""
 
-_SUMMARIES = {
-    400: "A field, a parameter or the Idempotency-Key is not valid.",
+_AGENT_ERRORS = {
+    401: "The agent is not Public.",
+    404: "The agent does not exist.",
+    409: "The spec of the agent is not valid for this release of the gateway.",
+    503: "The gateway is starting.",
+}
+_CALL_ERRORS = {
+    404: "The call does not exist, or the call token belongs to another call.",
+    503: "LiveKit is unreachable, or the agent's credentials are missing.",
+}
+_OPEN_ERRORS = {
+    400: "A field of the body or the Idempotency-Key is not valid.",
     401: "The API key is missing or not valid.",
     403: "The Public agent does not allow the page's origin.",
-    404: "The agent or the call does not exist, or the call token belongs to another call.",
+    404: "The agent does not exist.",
     409: "The agent takes no calls, or the Idempotency-Key belongs to another request or to a call that is over.",
-    429: "Too many calls from this address, or too many calls wait for the agent.",
+    429: "The address has opened too many calls, or too many calls wait for the agent.",
     502: "LiveKit rejected the agent's credentials or the request.",
-    503: "LiveKit is unreachable, the agent's credentials are missing, or the gateway has just started.",
+    503: "LiveKit is unreachable, the agent's credentials are missing, or the gateway is starting.",
 }
 
 
-def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI descriptions of error responses."""
-    return {status: {"model": ErrorView, "description": _SUMMARIES[status]} for status in statuses}
+def _errors(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses of an operation for OpenAPI."""
+    listed = {str(status): text for status, text in descriptions.items()} | {"default": "Any other error."}
+    return {status: {"model": ErrorView, "description": text} for status, text in listed.items()}
 
+
+CallId = Annotated[str, Path(description="Id of the call.")]
+Namespace = Annotated[str, Path(description="Namespace of the AvatarAgent.")]
+Name = Annotated[str, Path(description="Name of the AvatarAgent.")]
+# Only for OpenAPI: `gateway.access` checks API keys, and `_authorized_call` checks call tokens.
+_API_KEY = HTTPBearer(scheme_name="apiKey", description="An API key. Not required for Public agents.", auto_error=False)
+_CALL_TOKEN = HTTPBearer(scheme_name="callToken", description="The `callToken` of the call.", auto_error=False)
 
 router = APIRouter()
 
@@ -54,13 +73,23 @@ router = APIRouter()
             "model": OpenedCallView,
             "description": "An equal request with the same Idempotency-Key opened the call.",
         },
-        **_responses(400, 401, 403, 404, 409, 429, 502, 503),
+        **_errors(_OPEN_ERRORS),
     },
+    dependencies=[Depends(_API_KEY)],
     openapi_extra={
+        "parameters": [
+            {
+                "in": "header",
+                "name": "Idempotency-Key",
+                "description": "Requests with the same key get the same call. 16 to 128 visible ASCII characters, for "
+                "example a UUID.",
+                "schema": {"type": "string"},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": CallRequest.model_json_schema(by_alias=True)}},
-        }
+        },
     },
 )
 async def open_call(request: Request) -> Response:
@@ -85,10 +114,16 @@ async def open_call(request: Request) -> Response:
     return _json(view, 201 if opened.created else 200)
 
 
-@router.get("/v1/calls/{call_id}", response_model=CallView, responses=_responses(400, 404, 503))
+@router.get(
+    "/v1/calls/{call_id}",
+    response_model=CallView,
+    response_description="The call.",
+    responses=_errors({400: "A parameter is not valid."} | _CALL_ERRORS),
+    dependencies=[Depends(_CALL_TOKEN)],
+)
 async def read_call(
     request: Request,
-    call_id: str,
+    call_id: CallId,
     state: Annotated[CallState | None, Query(description="The state that the client already knows.")] = None,
     wait_seconds: Annotated[
         float,
@@ -110,8 +145,14 @@ async def read_call(
     return _json(call_view(call, gateway.ledger.position(call)))
 
 
-@router.delete("/v1/calls/{call_id}", response_model=CallView, responses=_responses(404, 503))
-async def hang_up(request: Request, call_id: str) -> Response:
+@router.delete(
+    "/v1/calls/{call_id}",
+    response_model=CallView,
+    response_description="The ended call.",
+    responses=_errors(_CALL_ERRORS),
+    dependencies=[Depends(_CALL_TOKEN)],
+)
+async def hang_up(request: Request, call_id: CallId) -> Response:
     """End a call. Ending it again has no effect."""
     gateway = _gateway(request)
     call = await _authorized_call(gateway, request, call_id)
@@ -125,8 +166,13 @@ async def hang_up(request: Request, call_id: str) -> Response:
     return _json(call_view(gateway.ledger.get(call_id) or call, None))
 
 
-@router.get("/v1/agents/{name}", response_model=AgentView, responses=_responses(401, 404, 409, 503))
-async def read_agent(request: Request, name: str) -> Response:
+@router.get(
+    "/v1/agents/{name}",
+    response_model=AgentView,
+    response_description="The agent.",
+    responses=_errors(_AGENT_ERRORS),
+)
+async def read_agent(request: Request, name: Name) -> Response:
     """Read a Public agent in the gateway's default namespace."""
     return _public_agent(request, name)
 
@@ -134,9 +180,10 @@ async def read_agent(request: Request, name: str) -> Response:
 @router.get(
     "/v1/agents/{namespace}/{name}",
     response_model=AgentView,
-    responses=_responses(401, 404, 409, 503),
+    response_description="The agent.",
+    responses=_errors(_AGENT_ERRORS),
 )
-async def read_agent_in_namespace(request: Request, namespace: str, name: str) -> Response:
+async def read_agent_in_namespace(request: Request, namespace: Namespace, name: Name) -> Response:
     """Read a Public agent in any namespace."""
     return _public_agent(request, AgentRef.model_construct(namespace=namespace, name=name))
 

@@ -1,9 +1,11 @@
-"""Seats for avatars: an agent's `avatar.maxSessions`, counted by the controller, handed out here. Pure.
+"""Avatar seats: the controller counts the free ones (`avatar.maxSessions`), and the gateway assigns them. Pure.
 
-The controller's count follows a dispatch by some tenths of a second: until then the gateway counts what it handed out
-itself. Both together would count a call twice once the controller knows of it, and refuse the last seats to calls that
-come close together; so of two limits the lower counts: what the controller says is free now, and what was free when
-the first of the seats that it may not know of was handed out, less those seats.
+The controller's count includes a new call some tenths of a second after its dispatch. Until then the gateway also
+counts the seats that it assigned itself. The sum would count a call twice, and withhold the last seats from calls that
+arrive close together. Therefore the gateway takes the lower of two limits:
+
+- the number of free seats that the controller reports now;
+- the number that was free before the first unreported seat was assigned, minus all unreported seats.
 """
 
 from collections.abc import Iterable
@@ -16,20 +18,23 @@ from agentspec import CallMetadata
 
 @dataclass(frozen=True)
 class Seat:
-    """A counted seat, handed out with a dispatch."""
+    """A counted avatar seat, assigned with a dispatch."""
 
     free: int
-    """Seats that were free then, this one included."""
+    """Number of free seats at that time, this one included."""
     assigned_at: float
     """Unix seconds."""
 
 
-def free_seats(reported: int | None, unseen: Iterable[Seat]) -> int | None:
-    """Seats free now: by the controller's count and the seats that it may not know of yet; None: nobody counts."""
+def free_seats(reported: int | None, unreported: Iterable[Seat]) -> int | None:
+    """Return the number of free seats; None: the agent has no limit.
+
+    ``reported`` is the controller's count, and ``unreported`` the seats that it may not include yet.
+    """
     if reported is None:
         return None
-    handed_out = sorted(unseen, key=lambda seat: (seat.assigned_at, -seat.free))
-    return min(reported, handed_out[0].free - len(handed_out)) if handed_out else reported
+    assigned = sorted(unreported, key=lambda seat: (seat.assigned_at, -seat.free))
+    return min(reported, assigned[0].free - len(assigned)) if assigned else reported
 
 
 def with_avatar(metadata: str, avatar: bool) -> str:

@@ -1,4 +1,4 @@
-"""The exchange with the controller: what waits here against what is free there."""
+"""The exchange with the controller: the gateway sends its waiting calls and receives the free slots and seats."""
 
 import asyncio
 import logging
@@ -16,51 +16,56 @@ from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 
 EXCHANGE_SECONDS = 0.5
+"""Longest interval between two exchanges."""
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
 STALE_SECONDS = 3.0
-"""An answer older than this says nothing about free slots."""
+"""Age at which a supply is stale: the number of free slots is then unknown."""
 
 SETTLE_SECONDS = 0.6
-"""A slot counts as free once it has been so for this long: LiveKit hears of a worker's load every 0.5 s, and refuses a
-dispatch to a worker whose slot it does not know to be free again."""
+"""A slot counts as free after it has been free for this long. Workers report their load to LiveKit every 0.5 s, and
+LiveKit sends no job to a worker whose last report was full."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ReceivedSupply:
-    """What the controller said, and when (monotonic seconds)."""
+    """A supply and the time of its arrival."""
 
-    at: float
+    received_at: float
+    """Monotonic seconds."""
     supply: Supply
 
 
-def recent(answers: Sequence[ReceivedSupply], now: float) -> list[ReceivedSupply]:
-    """The answers of the settling time, and the one before them, which says how it began."""
-    older = [answer for answer in answers if now - answer.at > SETTLE_SECONDS]
-    return [*older[-1:], *(answer for answer in answers if now - answer.at <= SETTLE_SECONDS)]
+def recent(supplies: Sequence[ReceivedSupply], now: float) -> list[ReceivedSupply]:
+    """Return the supplies of the last `SETTLE_SECONDS`, and the one before them, which was valid at their start."""
+    older = [received for received in supplies if now - received.received_at > SETTLE_SECONDS]
+    return [*older[-1:], *(received for received in supplies if now - received.received_at <= SETTLE_SECONDS)]
 
 
-def settled_free_slots(answers: Sequence[ReceivedSupply], agent_key: str, now: float) -> int | None:
-    """The fewest free slots of the settling time; None when the last answer is stale, or there is none."""
-    if not answers or now - answers[-1].at > STALE_SECONDS:
+def settled_free_slots(supplies: Sequence[ReceivedSupply], agent_key: str, now: float) -> int | None:
+    """Return the lowest number of free slots in the last `SETTLE_SECONDS`; None when the last supply is stale."""
+    if not supplies or now - supplies[-1].received_at > STALE_SECONDS:
         return None
-    counts = [answer.supply.agents.get(agent_key) for answer in recent(answers, now)]
+    counts = [received.supply.agents.get(agent_key) for received in recent(supplies, now)]
     return min(count.free_slots if count else 0 for count in counts)
 
 
 class SupplySource(Protocol):
-    """What calls need to know of the controller."""
+    """The controller's counts of free slots and seats."""
 
-    def free_slots(self, agent_key: str) -> int | None: ...
+    def free_slots(self, agent_key: str) -> int | None:
+        """Return the number of an agent's free slots; None: unknown."""
 
-    def free_seats(self, agent_key: str) -> int | None: ...
+    def free_seats(self, agent_key: str) -> int | None:
+        """Return the number of an agent's free avatar seats; None: unknown, or the agent has no limit."""
 
-    def exchange_soon(self) -> None: ...
+    def exchange_soon(self) -> None:
+        """Exchange demand and supply at once, because the waiting calls have changed."""
 
 
 class SupplyExchange:
-    """Tells the controller of pending calls and remembers its answer."""
+    """`SupplySource` that exchanges demand and supply with the controller over HTTP."""
 
     def __init__(
         self, settings: GatewaySettings, session: aiohttp.ClientSession, ledger: Ledger, metrics: Metrics
@@ -69,29 +74,26 @@ class SupplyExchange:
         self._session = session
         self._ledger = ledger
         self._metrics = metrics
-        self._answers: list[ReceivedSupply] = []
+        self._supplies: list[ReceivedSupply] = []
         self._reachable: bool | None = None
         self._exchange_requested = asyncio.Event()
 
     def free_slots(self, agent_key: str) -> int | None:
-        """Free slots of an agent; None when the controller has not said so lately."""
-        return settled_free_slots(self._answers, agent_key, time.monotonic())
+        return settled_free_slots(self._supplies, agent_key, time.monotonic())
 
     def free_seats(self, agent_key: str) -> int | None:
-        """Free avatar seats of an agent; None when it has no limit, or the controller has not said so lately."""
-        if not self._answers or time.monotonic() - self._answers[-1].at > STALE_SECONDS:
+        if not self._supplies or time.monotonic() - self._supplies[-1].received_at > STALE_SECONDS:
             return None
-        count = self._answers[-1].supply.agents.get(agent_key)
+        count = self._supplies[-1].supply.agents.get(agent_key)
         return count.free_avatars if count else None
 
     def exchange_soon(self) -> None:
-        """Exchange at once: the pending calls have changed."""
         self._exchange_requested.set()
 
     async def run(self, on_supply: Callable[[], None]) -> None:
-        """Exchange for ever; ``on_supply`` is called after every answer."""
+        """Exchange until cancelled, and call ``on_supply`` after each received supply. Without a controller, return."""
         if not self._settings.controller_url:
-            logger.warning("no controller configured, calls are dispatched without knowing of free slots")
+            logger.warning("no controller configured, dispatching calls without counting free slots")
             return
         while True:
             if await self._exchange():
@@ -112,16 +114,16 @@ class SupplyExchange:
                 data=demand.model_dump_json(by_alias=True),
                 headers=headers,
                 timeout=REQUEST_TIMEOUT,
-            ) as answer:
-                text = await answer.text()
-                if answer.status != 200:
-                    raise ValueError(f"the controller answered {answer.status}")
+            ) as response:
+                text = await response.text()
+                if response.status != 200:
+                    raise ValueError(f"the controller answered {response.status}")
                 supply = Supply.model_validate_json(text)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
             self._report(False, str(error) or type(error).__name__)
             return False
         now = time.monotonic()
-        self._answers = [*recent(self._answers, now), ReceivedSupply(now, supply)]
+        self._supplies = [*recent(self._supplies, now), ReceivedSupply(now, supply)]
         self._report(True, "")
         return True
 
@@ -131,15 +133,15 @@ class SupplyExchange:
             return {}
         return {"Authorization": f"Bearer {(await asyncio.to_thread(path.read_text)).strip()}"}
 
-    def _report(self, reachable: bool, problem: str) -> None:
+    def _report(self, reachable: bool, error: str) -> None:
         self._metrics.controller_reachable.set(1 if reachable else 0)
         if reachable == self._reachable:
             return
         self._reachable = reachable
         if reachable:
-            logger.info("controller reached", extra={"url": self._settings.controller_url})
+            logger.info("controller is reachable", extra={"url": self._settings.controller_url})
         else:
             logger.warning(
-                "controller unreachable, calls are dispatched without knowing of free slots",
-                extra={"url": self._settings.controller_url, "error": problem},
+                "controller is unreachable, dispatching calls without counting free slots",
+                extra={"url": self._settings.controller_url, "error": error},
             )

@@ -1,4 +1,4 @@
-"""Tokens: the one that lets a caller into the room, and the one with which a call is asked after and hung up."""
+"""The two tokens of a call: the join token for the LiveKit room, and the call token for the gateway's API."""
 
 import hashlib
 import hmac
@@ -8,23 +8,23 @@ from datetime import timedelta
 from livekit import api
 
 JOIN_TOKEN_LIFETIME = timedelta(seconds=70)
-"""How long a caller may take to connect; a connected one stays connected after it.
+"""Time in which a caller must connect; a connected caller stays connected afterwards.
 
-A little longer than `calls.CONNECT_TIMEOUT_SECONDS`: LiveKit makes a new room for a valid token whose room is gone, and
-nobody would look after that one.
+A little longer than `calls.CONNECT_TIMEOUT_SECONDS`, and no more: LiveKit creates a new room for a valid token whose
+room is closed, and no gateway would follow that room.
 """
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A key pair of a LiveKit server; the secret is kept out of every representation."""
+    """A key pair of a LiveKit server. The repr does not show the secret."""
 
     api_key: str
     api_secret: str = field(repr=False)
 
 
 def join_token(credentials: Credentials, *, room: str, identity: str, name: str) -> str:
-    """A LiveKit access token for one identity in one room: microphone and listening, nothing else."""
+    """Create a LiveKit access token for one identity in one room. It allows the microphone and listening only."""
     grants = api.VideoGrants(
         room_join=True,
         room=room,
@@ -39,21 +39,21 @@ def join_token(credentials: Credentials, *, room: str, identity: str, name: str)
 
 
 def call_token(credentials: Credentials, call_id: str) -> str:
-    """Proof of having been given this call: made anew by any gateway with the same key, of no use to LiveKit."""
+    """Create the API token of a call. Gateways with the same key create the same token; LiveKit does not accept it."""
     key = hmac.digest(credentials.api_secret.encode(), b"avatar-agent call token", hashlib.sha256)
     return hmac.new(key, call_id.encode(), hashlib.sha256).hexdigest()
 
 
 def is_call_token(credentials: Credentials, call_id: str, token: str) -> bool:
-    """Compare in constant time."""
+    """Return whether a token is the call token of a call. Compares in constant time."""
     return hmac.compare_digest(call_token(credentials, call_id).encode(), token.encode())
 
 
 def fingerprint(token: str) -> str:
-    """What tells that a call token is the right one after its key was rotated, and gives nobody the token."""
+    """Return the hash of a call token. It verifies the token after a key rotation, and does not reveal it."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def has_fingerprint(token: str, known: str) -> bool:
-    """Compare in constant time."""
+    """Return whether a token has this fingerprint. Compares in constant time."""
     return hmac.compare_digest(fingerprint(token), known)

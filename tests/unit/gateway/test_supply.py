@@ -48,7 +48,7 @@ def test_an_agent_the_controller_does_not_name_has_no_slots() -> None:
 
 def test_old_answers_are_dropped() -> None:
     kept = recent([answer(1, 0), answer(2, 0), answer(9.9, 0)], 10.0)
-    assert [found.at for found in kept] == [2, 9.9]
+    assert [found.received_at for found in kept] == [2, 9.9]
     assert SETTLE_SECONDS > 10.0 - 9.9
 
 
@@ -144,7 +144,9 @@ async def test_free_avatar_seats_are_the_last_answers() -> None:
         await exchange.once()
         assert exchange.supply.free_seats(KEY) == seats
     assert exchange.supply.free_seats("agents/other") is None
-    exchange.supply._answers = [replace(exchange.supply._answers[-1], at=time.monotonic() - STALE_SECONDS - 1)]
+    exchange.supply._supplies = [
+        replace(exchange.supply._supplies[-1], received_at=time.monotonic() - STALE_SECONDS - 1)
+    ]
     assert exchange.supply.free_seats(KEY) is None, "too old"
 
 
