@@ -1,4 +1,4 @@
-"""Waiting for what somebody else brings about: as long as it takes, and no longer than it may."""
+"""Waiting for a state that another process, task or thread brings about, with a time limit."""
 
 import asyncio
 import time
@@ -7,22 +7,42 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SECONDS = 30.0
+_POLL_SECONDS = 0.1
+_BLOCKING_POLL_SECONDS = 0.3
+"""Longer, because most blocking functions start a kubectl."""
+_SOON_SECONDS = 5.0
 
 
-async def eventually(look: Callable[[], Awaitable[T]], what: str, seconds: float = SECONDS) -> T:
-    """The first true thing that `look` returns; fails with what it saw last."""
+async def eventually(observe: Callable[[], Awaitable[T]], what: str, seconds: float = SECONDS) -> T:
+    """Call `observe` until it returns something true, and return that. Raises AssertionError with the last result."""
     deadline = time.monotonic() + seconds
-    while True:
-        seen = await look()
-        if seen:
-            return seen
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {seen!r}")
-        await asyncio.sleep(0.1)
+    while not (seen := await observe()):
+        _check_time(deadline, what, seconds, seen)
+        await asyncio.sleep(_POLL_SECONDS)
+    return seen
 
 
-async def soon(fact: Callable[[], object]) -> None:
-    """Until something is so in this very process, where it takes milliseconds. Raises TimeoutError."""
-    async with asyncio.timeout(5):
-        while not fact():  # noqa: ASYNC110 - several things may bring it about, and none of them tells
+def eventually_blocking(observe: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
+    """Do the same outside of an event loop; the calling thread blocks."""
+    deadline = time.monotonic() + seconds
+    while not (seen := observe()):
+        _check_time(deadline, what, seconds, seen)
+        time.sleep(_BLOCKING_POLL_SECONDS)
+    return seen
+
+
+async def eventually_in_thread(observe: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
+    """Do the same for a blocking function in a thread of its own; the event loop continues meanwhile."""
+    return await asyncio.to_thread(eventually_blocking, observe, what, seconds)
+
+
+def _check_time(deadline: float, what: str, seconds: float, seen: object) -> None:
+    if time.monotonic() > deadline:
+        raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {seen!r}")
+
+
+async def soon(is_so: Callable[[], object]) -> None:
+    """Wait for a state of this very process, which takes milliseconds. Raises TimeoutError after 5 s."""
+    async with asyncio.timeout(_SOON_SECONDS):
+        while not is_so():  # noqa: ASYNC110 - several tasks may bring the state about, and none of them signals it
             await asyncio.sleep(0.002)

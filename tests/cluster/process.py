@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 
 from tests.cluster.world import World
 from tests.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_blocking
 
 START_SECONDS = 60.0
 """A Lease that the one before could not let go of runs out first."""
@@ -126,8 +125,11 @@ def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "", **vari
 
 
 def _wait_leading(started: RunningController) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not started.leads():
-        if started.process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"the controller does not lead:\n{started.log_file.read_text()}")
-        time.sleep(0.1)
+    def leads_or_ended() -> bool:
+        return started.leads() or started.process.poll() is not None
+
+    try:
+        eventually_blocking(leads_or_ended, "the controller leads", START_SECONDS)
+        assert started.process.poll() is None, "the controller ended"
+    except AssertionError as error:
+        raise AssertionError(f"{error}:\n{started.log_file.read_text()}") from None

@@ -2,8 +2,7 @@
 
 import copy
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +11,7 @@ from devkit.demo import manifests
 from devkit.demo.manifests import Targets
 from devkit.demo.product import AGENTS_NAMESPACE, Product
 from devkit.demo.run import EXAMPLES
+from tests.waiting import eventually_blocking
 
 READY_SECONDS = 90
 
@@ -51,7 +51,9 @@ def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> 
     finally:
         product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
         # The garbage collector learns of a new kind of owner within half a minute, later of each owner at once.
-        eventually(lambda: not product.items("deployments", f"{AGENT_LABEL}={name}"), 90, "its Deployment is gone")
+        eventually_blocking(
+            lambda: not product.items("deployments", f"{AGENT_LABEL}={name}"), "its Deployment is gone", 90
+        )
         # A worker may drain for as long as a call may last; a test's calls are over.
         pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
         product.kubectl_run("-n", AGENTS_NAMESPACE, *pods)
@@ -89,11 +91,3 @@ def condition(product: Product, name: str, kind: str) -> tuple[str, str, str]:
         if one["type"] == kind:
             return one["status"], one["reason"], one["message"]
     return "", "", ""
-
-
-def eventually(fact: Callable[[], object], seconds: float, what: str = "") -> None:
-    """Wait until a statement about the world is true; an assertion error that says which when it is not in time."""
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, f"not so within {seconds:.0f} s: {what or fact}"
-        time.sleep(0.3)

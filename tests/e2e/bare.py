@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e import agents
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking
 
 _SCRIPT = Path(__file__).with_name("bare_worker.py")
 
@@ -32,7 +32,7 @@ def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -
     with log.open("w") as output:
         process = subprocess.Popen([sys.executable, str(_SCRIPT)], env=environment, stdout=output, stderr=output)
     try:
-        agents.eventually(lambda: "registered worker" in log.read_text(), 60, "the bare worker registered")
+        eventually_blocking(lambda: "registered worker" in log.read_text(), "the bare worker registered", 60)
         yield
     finally:
         process.terminate()

@@ -1,17 +1,17 @@
 """Callers for tests: they are greeted, ask and are answered, or are refused with a reason."""
 
-import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from devkit.demo.caller import Caller, call
 from devkit.demo.conversation import SAME, ask
+from devkit.demo.product import Product
 from devkit.providers.speech import similarity
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking, eventually_in_thread
 
 QUESTION = "أَيْنَ يَقَعُ مَكْتَبُكُمْ؟"
 FACT = "يَقَعُ مَكْتَبُنَا فِي مَدِينَةِ دِمَشْقَ، فِي شَارِعِ بَغْدَادَ."
@@ -40,12 +40,19 @@ async def says(caller: Caller, text: str, *, since: int = 0) -> None:
     def told() -> str:
         return " ".join(caller.captions[since:])
 
-    await comes_true(lambda: similarity(told(), text) >= SAME, 15, f"the agent says {text!r}")
+    await eventually_in_thread(lambda: similarity(told(), text) >= SAME, f"the agent says {text!r}", 15)
 
 
-async def comes_true(fact: Callable[[], object], seconds: float, what: str) -> None:
-    """`agents.eventually`, while the calls go on."""
-    await asyncio.to_thread(agents.eventually, fact, seconds, what)
+async def becomes(
+    product: Product, name: str, kind: str, status: str, reason: str, message: str = "", *, seconds: float = 30
+) -> None:
+    """Wait until one of the agent's conditions has this status, this reason and, if given, this message."""
+
+    def condition() -> bool:
+        seen = agents.condition(product, name, kind)
+        return seen[:2] == (status, reason) and message in ("", seen[2])
+
+    await eventually_in_thread(condition, f"{kind} of {name} is {status} {reason} {message}", seconds)
 
 
 def refused(platform: Platform, agent: str) -> tuple[str, str]:
@@ -56,7 +63,7 @@ def refused(platform: Platform, agent: str) -> tuple[str, str]:
         found[:] = _request(platform, agent)
         return bool(found)
 
-    agents.eventually(asked, 20, f"the gateway refuses calls to {agent}")
+    eventually_blocking(asked, f"the gateway refuses calls to {agent}", 20)
     return found[0]
 
 

@@ -11,8 +11,9 @@ from agentspec.names import AGENT_LABEL
 from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.browser import told_on_the_page
-from tests.e2e.callers import answered, comes_true, greeted, refused, says
+from tests.e2e.callers import answered, becomes, greeted, refused, says
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking, eventually_in_thread
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -44,7 +45,7 @@ def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_it
             agent["spec"]["persona"]["greeting"] = NEW_GREETING
             await asyncio.to_thread(product.apply, [agent])
             told = ("True", "RollingOut", "1 of 1 workers updated; 1 old worker is finishing 1 call.")
-            await comes_true(lambda: agents.condition(product, name, "Progressing") == told, 60, "it rolls out")
+            await becomes(product, name, "Progressing", *told, seconds=60)
             second = await greeted(later, platform, name, "Second")
             await says(second, NEW_GREETING)
             await answered(first)
@@ -52,13 +53,13 @@ def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_it
             assert old not in agents.serving(product, name)
             assert agents.condition(product, name, "Ready")[0] == "True"
             await staying.aclose()
-            await comes_true(lambda: old not in agents.worker_names(product, name), 60, "the old worker left")
+            await eventually_in_thread(lambda: old not in agents.worker_names(product, name), "the old worker left", 60)
 
     with agents.declared(product, agent) as name:
         before = uids(platform, "replicasets", name)
         asyncio.run(edit_under_a_call(name))
         rolled_out = ("False", "RolledOut")
-        agents.eventually(lambda: agents.condition(product, name, "Progressing")[:2] == rolled_out, 30, "rolled out")
+        eventually_blocking(lambda: agents.condition(product, name, "Progressing")[:2] == rolled_out, "rolled out", 30)
         after = uids(platform, "replicasets", name)
         assert len(before) == 1
         assert before.items() < after.items()
@@ -76,12 +77,12 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
             caller = await greeted(stack, platform, name, "Caller")
             await asyncio.to_thread(product.apply, [suspended(agent, True)])
             draining = ("True", "Draining", "spec.suspend is true: 1 worker is draining.")
-            await comes_true(lambda: agents.condition(product, name, "Progressing") == draining, 30, "it drains")
+            await becomes(product, name, "Progressing", *draining)
             assert agents.condition(product, name, "Ready")[:2] == ("False", "Suspended")
             reason, message = await asyncio.to_thread(refused, platform, name)
             assert reason == "Suspended"
             assert "Set spec.suspend: false" in message
-            await comes_true(lambda: not agents.serving(product, name), 30, "its worker serves no more")
+            await eventually_in_thread(lambda: not agents.serving(product, name), "its worker serves no more", 30)
             await answered(caller)
             assert calls(platform, name)["active"] == 1
 
@@ -93,10 +94,10 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
         kinds = ("configmaps", "poddisruptionbudgets", "deployments")
         before = {kind: uids(platform, kind, name) for kind in kinds}
         asyncio.run(suspend_under_a_call(name))
-        agents.eventually(lambda: not agents.workers(product, name), 60, "its worker left after the call")
+        eventually_blocking(lambda: not agents.workers(product, name), "its worker left after the call", 60)
         suspension = ("False", "Suspended")
-        agents.eventually(lambda: agents.condition(product, name, "Progressing")[:2] == suspension, 30, "it is told")
-        agents.eventually(lambda: calls(platform, name)["active"] == 0, 30, "no call is counted")
+        eventually_blocking(lambda: agents.condition(product, name, "Progressing")[:2] == suspension, "it is told", 30)
+        eventually_blocking(lambda: calls(platform, name)["active"] == 0, "no call is counted", 30)
         assert {kind: uids(platform, kind, name) for kind in kinds} == before
         (deployment,) = product.items("deployments", f"{AGENT_LABEL}={name}")
         assert deployment["spec"]["replicas"] == 0
@@ -130,8 +131,8 @@ def test_of_two_agents_with_one_name_the_younger_waits_for_the_older_to_go(platf
             await answered(first)
 
     with agents.declared(product, elder), agents.declared(product, younger, ready=False) as name:
-        agents.eventually(
-            lambda: agents.condition(product, name, "Ready")[:2] == ("False", "NameTaken"), 30, "the name is taken"
+        eventually_blocking(
+            lambda: agents.condition(product, name, "Ready")[:2] == ("False", "NameTaken"), "the name is taken", 30
         )
         status, reason, message = agents.condition(product, name, "NameUnique")
         assert (status, reason) == ("False", "NameTaken")

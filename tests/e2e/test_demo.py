@@ -17,6 +17,7 @@ from devkit.demo.run import AGENT
 from devkit.paths import REPOSITORY
 from tests.e2e import agents
 from tests.e2e.conftest import NAME, Platform
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -56,7 +57,7 @@ def demo(platform: Platform, own: bool = False) -> Iterator[subprocess.Completed
         if own:
             clusters.down("own")
         platform.product.kubectl_run("-n", "agents", "delete", "avataragent", AGENT, "--ignore-not-found")
-        agents.eventually(lambda: not agents.serving(platform.product, AGENT), 60, "its workers left")
+        eventually_blocking(lambda: not agents.serving(platform.product, AGENT), "its workers left", 60)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["on this machine", "on a cluster of the user's"])

@@ -12,6 +12,7 @@ from devkit.demo.caller import Caller, call, request_call
 from tests.e2e import agents
 from tests.e2e.bare import bare_worker
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -35,10 +36,10 @@ def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platfor
         assert other.read_text() == ""
         # The bystanders do listen: an ordinary room brings the unnamed worker in, and its name the other one.
         asyncio.run(open_room(platform, "bystander-room"))
-        agents.eventually(lambda: "bystander-room" in unnamed.read_text(), 20, "the unnamed worker is alive")
+        eventually_blocking(lambda: "bystander-room" in unnamed.read_text(), "the unnamed worker is alive", 20)
         assert other.read_text() == ""
         asyncio.run(open_room(platform, "other-room", api.RoomAgentDispatch(agent_name="somebody-else")))
-        agents.eventually(lambda: "other-room" in other.read_text(), 20, "the worker of another name is alive")
+        eventually_blocking(lambda: "other-room" in other.read_text(), "the worker of another name is alive", 20)
 
 
 async def open_room(platform: Platform, room: str, *dispatches: api.RoomAgentDispatch) -> None:
@@ -69,7 +70,7 @@ def test_a_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -
             log = agents.log(platform.product, pod)
             return any(line["message"] == "job declined" and line["room"] == "another-room" for line in log)
 
-        agents.eventually(declined, 20, "the worker logged that it declined the room")
+        eventually_blocking(declined, "the worker logged that it declined the room", 20)
         assert asyncio.run(participants(platform, "another-room")) == []
 
 

@@ -13,6 +13,7 @@ from devkit.demo.run import EXAMPLES
 from devkit.paths import REPOSITORY
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -58,7 +59,9 @@ def test_start_installs_declares_explains_and_takes_away(platform: Platform, she
             # A reader looks after a moment, when the controller has looked at the manifest.
             script, describe = block.rsplit("kubectl -n agents describe", 1)
             run(script, shell)
-            agents.eventually(lambda: "LiveKitUnreachable" in str(conditions(platform)), 60, "the conditions are told")
+            eventually_blocking(
+                lambda: "LiveKitUnreachable" in str(conditions(platform)), "the conditions are told", 60
+            )
             block = "kubectl -n agents describe" + describe
         said += run(block, shell)
     # The example's LiveKit is not there: the reader is told so, and what to do.

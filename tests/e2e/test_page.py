@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.e2e import agents
 from tests.e2e.browser import browser_page, page_on_localhost
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -71,8 +72,8 @@ def test_a_person_hears_the_agent_and_sees_it_move(
             page.get_by_role("textbox").fill("ليلى")
             page.get_by_role("button", name=start).click()
             expect(root).to_have_attribute("data-call-state", "connected", timeout=30_000)
-            agents.eventually(lambda: page.evaluate(HEARD) > 0.02, 30, "the browser plays the agent's voice")
-            agents.eventually(lambda: page.evaluate(MOVED) > 20, 30, "the browser shows a moving picture")
+            eventually_blocking(lambda: page.evaluate(HEARD) > 0.02, "the browser plays the agent's voice", 30)
+            eventually_blocking(lambda: page.evaluate(MOVED) > 20, "the browser shows a moving picture", 30)
             page.screenshot(path=tmp_path / "call.png")
             page.get_by_role("button", name=hang_up).click()
             expect(root).to_have_attribute("data-call-state", "ended", timeout=30_000)

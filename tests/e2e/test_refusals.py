@@ -9,6 +9,7 @@ import pytest
 from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -40,7 +41,7 @@ def test_a_missing_secret_is_named_and_the_agent_is_ready_once_it_is_there(platf
     agent["spec"]["voice"]["openai"]["credentialsSecretRef"]["name"] = "mended-openai"
     product = platform.product
     with agents.declared(product, agent, ready=False) as name:
-        agents.eventually(lambda: "mended-openai" in told(platform, name), 30, "the condition names the Secret")
+        eventually_blocking(lambda: "mended-openai" in told(platform, name), "the condition names the Secret", 30)
         secret = product.get("secret", "ornina-openai")
         data = {"metadata": {"name": "mended-openai"}, "data": secret["data"]}
         product.apply([{"apiVersion": "v1", "kind": "Secret", **data}])

@@ -7,8 +7,9 @@ import pytest
 
 from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
-from tests.e2e.callers import answered, comes_true, greeted
+from tests.e2e.callers import answered, greeted
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking, eventually_in_thread
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -21,9 +22,11 @@ def test_three_callers_on_one_slot_workers_with_one_warm_are_all_answered(platfo
             assert len(agents.serving(platform.product, agent)) == 3
 
     with agents.declared(platform.product, agents.one_slot(platform.targets, "three")) as agent:
-        agents.eventually(lambda: len(agents.serving(platform.product, agent)) == 1, 10, "one worker is warm")
+        eventually_blocking(lambda: len(agents.serving(platform.product, agent)) == 1, "one worker is warm", 10)
         asyncio.run(three_calls(agent))
-        agents.eventually(lambda: len(agents.workers(platform.product, agent)) == 1, 90, "the workers went back to one")
+        eventually_blocking(
+            lambda: len(agents.workers(platform.product, agent)) == 1, "the workers went back to one", 90
+        )
 
 
 def test_a_scale_down_takes_the_idle_worker_and_leaves_the_call(platform: Platform) -> None:
@@ -34,11 +37,11 @@ def test_a_scale_down_takes_the_idle_worker_and_leaves_the_call(platform: Platfo
             caller = await greeted(stack, platform, agent, "Caller")
             smaller = agents.one_slot(platform.targets, "down", minWorkers=1)
             await asyncio.to_thread(platform.product.apply, [smaller])
-            await comes_true(lambda: len(agents.workers(platform.product, agent)) == 1, 60, "one worker left")
+            await eventually_in_thread(lambda: len(agents.workers(platform.product, agent)) == 1, "one worker left", 60)
             await answered(caller)
 
     with agents.declared(platform.product, declaration) as agent:
-        agents.eventually(lambda: len(agents.serving(platform.product, agent)) == 2, 60, "two workers serve")
+        eventually_blocking(lambda: len(agents.serving(platform.product, agent)) == 2, "two workers serve", 60)
         asyncio.run(call_through_scale_down(agent))
 
 
@@ -49,15 +52,15 @@ def test_a_busy_worker_that_is_taken_away_finishes_its_call_and_then_leaves(plat
             (busy,) = agents.worker_names(platform.product, agent)
             delete = ("-n", AGENTS_NAMESPACE, "delete", "pod", busy, "--wait=false")
             await asyncio.to_thread(platform.product.kubectl_run, *delete)
-            await comes_true(lambda: busy not in agents.serving(platform.product, agent), 30, "it drains")
+            await eventually_in_thread(lambda: busy not in agents.serving(platform.product, agent), "it drains", 30)
             await answered(caller)
             assert busy in agents.worker_names(platform.product, agent)
             return busy
 
     with agents.declared(platform.product, agents.one_slot(platform.targets, "drain")) as agent:
         busy = asyncio.run(call_through_deletion(agent))
-        agents.eventually(
+        eventually_blocking(
             lambda: busy not in agents.worker_names(platform.product, agent),
-            60,
             "the drained worker left once its call had ended",
+            60,
         )

@@ -13,8 +13,9 @@ from devkit.demo.caller import Caller
 from devkit.demo.conversation import check_pictures
 from tests.e2e import agents
 from tests.e2e.browser import told_on_the_page
-from tests.e2e.callers import AVATAR, answered, comes_true, greeted
+from tests.e2e.callers import AVATAR, answered, becomes, greeted
 from tests.e2e.conftest import Platform
+from tests.waiting import eventually_blocking, eventually_in_thread
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -58,12 +59,12 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
             pair = await asyncio.gather(
                 greeted(seated, platform, name, "First"), greeted(unseated, platform, name, "Second")
             )
-            await comes_true(lambda: any(has_face(caller) for caller in pair), 30, "one call has a face")
+            await eventually_in_thread(lambda: any(has_face(caller) for caller in pair), "one call has a face", 30)
             lucky, other = sorted(pair, key=has_face, reverse=True)
             check_pictures(await lucky.see(6, 30))
-            await comes_true(lambda: counted(platform, name) == 1, 30, "one face is counted")
+            await eventually_in_thread(lambda: counted(platform, name) == 1, "one face is counted", 30)
             taken = ("False", "AvatarSeatsTaken")
-            await comes_true(lambda: agents.condition(product, name, "AvatarAvailable")[:2] == taken, 30, "told")
+            await becomes(product, name, "AvatarAvailable", *taken)
             assert "continues with voice only" in agents.condition(product, name, "AvatarAvailable")[2]
             assert agents.condition(product, name, "Ready")[0] == "True", "the voice is not held back"
             await answered(other)
@@ -78,7 +79,7 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
                 "RollingOut",
                 "1 of 1 workers updated; 1 old worker is finishing 2 calls.",
             )
-            await comes_true(lambda: agents.condition(product, name, "Progressing") == rolling_out, 60, "EndCall holds")
+            await becomes(product, name, "Progressing", *rolling_out, seconds=60)
             told = await asyncio.to_thread(told_on_the_page, platform, name, tmp_path / "profile")
             busy = "All agents with a picture are busy. Please try again in a few minutes."
             assert told == ("NoAvatarSeat", busy)
@@ -88,7 +89,7 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
     with agents.declared(product, one_seat(platform, "VoiceOnly")) as name:
         asyncio.run(calls_for_one_seat(name))
         free = ("True", "AvatarSeatsFree")
-        agents.eventually(
-            lambda: agents.condition(product, name, "AvatarAvailable")[:2] == free, 60, "the seat is free"
+        eventually_blocking(
+            lambda: agents.condition(product, name, "AvatarAvailable")[:2] == free, "the seat is free", 60
         )
-        agents.eventually(lambda: begun() == ["ended"], 30, "the conversation is ended")
+        eventually_blocking(lambda: begun() == ["ended"], "the conversation is ended", 30)

@@ -17,6 +17,7 @@ from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.supply import SETTLE_SECONDS, STALE_SECONDS, ReceivedSupply, SupplyExchange, recent, settled_free_slots
 from tests.unit.gateway.test_calls import WAITING
+from tests.waiting import soon
 
 KEY = WAITING.agent.key
 
@@ -101,10 +102,8 @@ class Exchange:
         """One exchange, successful or not."""
         before = len(self.session.requests)
         running = asyncio.create_task(self.supply.run(self.answered.set))
-        async with asyncio.timeout(5):
-            while len(self.session.requests) == before:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0.005)
+        await soon(lambda: len(self.session.requests) > before)
+        await asyncio.sleep(0.005)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

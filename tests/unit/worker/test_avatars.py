@@ -8,16 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import soon
 from worker import avatar_reports
 from worker.avatar_reports import Avatars, AvatarState, listening, tell
 
 
 async def _eventually(seats: Avatars, held: set[str], count: int, problem: str) -> None:
-    for _ in range(400):
-        if (seats.count(held), seats.problem) == (count, problem):
-            return
-        await asyncio.sleep(0.005)
-    pytest.fail(f"{seats.count(held)} avatars, problem {seats.problem!r}")
+    await soon(lambda: (seats.count(held), seats.problem) == (count, problem))
 
 
 def test_only_jobs_that_are_held_and_wanted_an_avatar_count() -> None:

@@ -13,6 +13,7 @@ from livekit.agents import JobContext
 from agentspec.wire import CallMetadata
 from agentspec.workerconfig import WorkerConfig
 from tests.unit.worker.fakes import FakeParticipant, FakeRoom
+from tests.waiting import soon
 from worker.call import call as module
 from worker.call import voice
 from worker.call.call import Call
@@ -118,9 +119,7 @@ async def test_the_room_does_not_wait_for_the_avatar(config: WorkerConfig) -> No
     face = cast(FakeFace, scene.call._face)
     face.may_close.clear()
     ending = asyncio.create_task(scene.end(Outcome.CALLER_LEFT))
-    async with asyncio.timeout(1):
-        while "deleted" not in scene.events:  # noqa: ASYNC110 - the fakes tell nobody when they change
-            await asyncio.sleep(0.002)
+    await soon(lambda: "deleted" in scene.events)
     assert not ending.done()
     face.may_close.set()
     await ending
