@@ -1,16 +1,89 @@
-"""Documents as the API server reads them."""
+"""The client's requests over HTTP on loopback, and its encoding of documents."""
 
+from typing import Any
+
+import pytest
 import yaml
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube.client import as_yaml
+from kube.client import LIST_PAGE_SIZE, ApiError, as_yaml
+from kube.kinds import POD
+from tests.unit.kube.serving import serving
+
+
+def pod(name: str) -> dict[str, Any]:
+    return {"metadata": {"namespace": "shop", "name": name}}
+
+
+async def test_list_is_fetched_page_by_page() -> None:
+    queries: list[dict[str, str]] = []
+    pages = {
+        "": {"metadata": {"continue": "second", "resourceVersion": "6"}, "items": [pod("a"), pod("b")]},
+        "second": {"metadata": {"continue": "third", "resourceVersion": "6"}, "items": None},
+        "third": {"metadata": {"resourceVersion": "7"}, "items": [pod("c")]},
+    }
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.path == "/api/v1/namespaces/shop/pods"
+        queries.append(dict(request.query))
+        return web.json_response(pages[request.query.get("continue", "")])
+
+    async with serving(answer) as client:
+        items, version = await client.list_with_version(POD, "shop", "app=ava")
+    assert ([item["metadata"]["name"] for item in items], version) == (["a", "b", "c"], "7")
+    selection = {"limit": str(LIST_PAGE_SIZE), "labelSelector": "app=ava"}
+    assert queries == [selection, selection | {"continue": "second"}, selection | {"continue": "third"}]
+
+
+async def test_missing_object_is_none() -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"reason": "NotFound", "message": "no such pod"}, status=404)
+
+    async with serving(answer) as client:
+        assert await client.get(POD, "shop", "ava") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "is_rejection"), [(400, True), (403, True), (422, True), (401, False), (409, False), (429, False)]
+)
+async def test_failed_request_says_whether_it_was_rejected(status: int, is_rejection: bool) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"reason": "Why", "message": "because"}, status=status, headers={"Retry-After": "60"})
+
+    async with serving(answer) as client:
+        with pytest.raises(ApiError, match="GET /api/v1/namespaces/shop/pods/ava: because") as raised:
+            await client.get(POD, "shop", "ava")
+    assert (raised.value.status, raised.value.reason, raised.value.message) == (status, "Why", "because")
+    assert raised.value.is_rejection is is_rejection
+
+
+async def test_answer_that_is_not_json_is_an_error_without_status() -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>a proxy's page</html>")
+
+    async with serving(answer) as client:
+        with pytest.raises(ApiError) as raised:
+            await client.get(POD, "shop", "ava")
+    assert (raised.value.status, raised.value.reason) == (0, "InvalidResponse")
+
+
+async def test_server_error_is_retried() -> None:
+    answers = [500, 503, 200]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response(pod("ava"), status=answers.pop(0))
+
+    async with serving(answer) as client:
+        assert await client.get(POD, "shop", "ava") == pod("ava")
+    assert answers == []
 
 
 @given(st.text())
-def test_every_text_survives_being_sent_as_yaml(text: str) -> None:
+def test_every_text_survives_as_yaml(text: str) -> None:
     assert yaml.safe_load(as_yaml({"text": text})) == {"text": text}
 
 
-def test_what_is_beyond_the_basic_plane_is_not_escaped_in_pairs_which_yaml_does_not_know() -> None:
+def test_yaml_has_no_surrogate_pairs() -> None:
     assert as_yaml({"text": "\U0001f600 \ufeff é"}) == '{"text": "\U0001f600 \\ufeff \\u00e9"}'

@@ -1,4 +1,4 @@
-"""Which requests are repeated, and when."""
+"""Which requests are retried, and after how long."""
 
 import pytest
 
@@ -6,21 +6,21 @@ from kube.retries import MAX_RETRIES, retry_delay
 
 
 @pytest.mark.parametrize(
-    ("method", "status", "retry_after", "repeated", "expected"),
+    ("method", "status", "retry_after", "retries", "expected"),
     [
-        pytest.param("GET", 500, "", 0, 0.2, id="a server's fault is gone soon"),
-        pytest.param("PATCH", 503, "", 2, 0.8, id="or a little later"),
-        pytest.param("GET", 500, "", MAX_RETRIES, None, id="but not for ever"),
-        pytest.param("POST", 500, "", 0, None, id="what may have been done is not done twice"),
-        pytest.param("POST", 429, "1", 0, 1.0, id="what was refused was not done"),
-        pytest.param("GET", 429, "", 0, 0.2, id="too many requests, without a word on when to come again"),
-        pytest.param("GET", 429, "Wed, 21 Oct 2026 07:28:00 GMT", 0, 0.2, id="or with one that Kubernetes never says"),
-        pytest.param("GET", 429, "30", 0, None, id="whoever has to wait for long does so elsewhere"),
-        pytest.param("PATCH", 409, "", 0, None, id="a conflict needs a fresh look first"),
-        pytest.param("GET", 404, "", 0, None, id="an answer is an answer"),
+        pytest.param("GET", 500, "", 0, 0.2, id="server error"),
+        pytest.param("PATCH", 503, "", 2, 0.8, id="later retries wait longer"),
+        pytest.param("GET", 500, "", MAX_RETRIES, None, id="retries are exhausted"),
+        pytest.param("POST", 500, "", 0, None, id="a failed POST may have been carried out"),
+        pytest.param("POST", 429, "1", 0, 1.0, id="a rejected POST was not carried out"),
+        pytest.param("GET", 429, "", 0, 0.2, id="too many requests without Retry-After"),
+        pytest.param("GET", 429, "Wed, 21 Oct 2026 07:28:00 GMT", 0, 0.2, id="Retry-After is a date"),
+        pytest.param("GET", 429, "30", 0, None, id="Retry-After is too long"),
+        pytest.param("PATCH", 409, "", 0, None, id="conflict"),
+        pytest.param("GET", 404, "", 0, None, id="not found"),
     ],
 )
-def test_a_request_is_repeated(
-    method: str, status: int, retry_after: str, repeated: int, expected: float | None
+def test_delay_depends_on_method_status_and_attempt(
+    method: str, status: int, retry_after: str, retries: int, expected: float | None
 ) -> None:
-    assert retry_delay(method, status, retry_after, repeated) == expected
+    assert retry_delay(method, status, retry_after, retries) == expected

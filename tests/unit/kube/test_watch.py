@@ -1,62 +1,46 @@
-"""What a watch says of itself, over HTTP on loopback: accepted, refused, ended, broken."""
+"""The client's watches over HTTP on loopback: accepted, rejected, ended, broken."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio import client
 
-from kube.client import ApiError, KubeClient, WatchEvent
+from kube.client import ApiError, WatchEvent
 from kube.kinds import POD
+from tests.unit.kube.serving import Handler, serving
 
-HEARTBEAT = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
 
 
 class Watched:
-    """A watch of pods that somebody follows."""
+    """What a watch reported until it ended."""
 
     def __init__(self) -> None:
         self.accepted = 0
         self.events: list[WatchEvent] = []
+        self.error: ApiError | None = None
 
-    def opened(self) -> None:
-        assert not self.events, "before anything happens"
+    def on_open(self) -> None:
+        assert not self.events, "a watch is accepted before its first event"
         self.accepted += 1
 
 
-@asynccontextmanager
-async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[KubeClient]:
-    """An API server that answers so."""
-    application = web.Application()
-    application.router.add_get("/api/v1/pods", answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    try:
-        async with client.ApiClient(configuration) as api:
-            yield KubeClient(api, "test")
-    finally:
-        await runner.cleanup()
-
-
-async def followed(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> tuple[Watched, ApiError | None]:
-    """Until it ends: what was heard, and what it ended with."""
-    watched = Watched()
-    async with served(answer) as api:
+async def watched(handler: Handler) -> Watched:
+    """Watch pods until the watch ends."""
+    result = Watched()
+    async with serving(handler) as client:
         try:
-            async for event in api.watch(POD, None, "5", on_open=watched.opened):
-                watched.events.append(event)
+            async for event in client.watch(POD, None, "5", on_open=result.on_open):
+                result.events.append(event)
         except ApiError as error:
-            return watched, error
-    return watched, None
+            result.error = error
+    return result
 
 
-def lines(*events: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def sends(*events: Any) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.path == "/api/v1/pods"
         assert request.query["resourceVersion"] == "5"
         assert request.query["allowWatchBookmarks"] == "true"
         return web.Response(text="".join(json.dumps(event) + "\n" for event in events))
@@ -64,41 +48,47 @@ def lines(*events: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]
     return answer
 
 
-async def test_one_that_is_accepted_says_so_before_anything_happens() -> None:
-    watched, error = await followed(lines(HEARTBEAT))
-    assert (watched.accepted, error) == (1, None)
-    assert watched.events == [("BOOKMARK", HEARTBEAT["object"])]
+async def test_accepted_watch_is_reported_before_its_events() -> None:
+    result = await watched(sends(BOOKMARK))
+    assert (result.accepted, result.error) == (1, None)
+    assert result.events == [("BOOKMARK", BOOKMARK["object"])]
 
 
-async def test_one_in_which_nothing_happens_was_accepted_all_the_same() -> None:
-    watched, error = await followed(lines())
-    assert (watched.accepted, watched.events, error) == (1, [], None)
+async def test_watch_without_events_is_accepted_too() -> None:
+    result = await watched(sends())
+    assert (result.accepted, result.events, result.error) == (1, [], None)
 
 
 @pytest.mark.parametrize("status", [410, 429, 500])
-async def test_one_that_is_refused_was_not_accepted(status: int) -> None:
-    async def refuse(_: web.Request) -> web.StreamResponse:
+async def test_rejected_watch_is_not_accepted(status: int) -> None:
+    async def reject(_: web.Request) -> web.StreamResponse:
         return web.json_response({"reason": "Why", "message": "because"}, status=status)
 
-    watched, error = await followed(refuse)
-    assert watched.accepted == 0
-    assert error is not None
-    assert (error.status, error.reason, error.message) == (status, "Why", "because")
+    result = await watched(reject)
+    assert result.accepted == 0
+    assert result.error is not None
+    assert (result.error.status, result.error.reason, result.error.message) == (status, "Why", "because")
 
 
-@pytest.mark.parametrize(("said", "status"), [({"code": 410, "message": "too old"}, 410), ({}, 500)])
-async def test_an_error_in_its_midst_is_never_taken_for_a_broken_connection(said: dict[str, Any], status: int) -> None:
-    watched, error = await followed(lines(HEARTBEAT, {"type": "ERROR", "object": said}))
-    assert (watched.accepted, len(watched.events)) == (1, 1)
-    assert error is not None
-    assert error.status == status, "0 would let it go on where it stood, and miss something"
+@pytest.mark.parametrize(
+    ("details", "status"),
+    [
+        pytest.param({"code": 410, "message": "too old"}, 410, id="with a code"),
+        pytest.param({}, 500, id="without a code"),
+    ],
+)
+async def test_error_event_is_no_broken_connection(details: dict[str, Any], status: int) -> None:
+    result = await watched(sends(BOOKMARK, {"type": "ERROR", "object": details}))
+    assert (result.accepted, len(result.events)) == (1, 1)
+    assert result.error is not None
+    assert result.error.status == status, "with status 0 the informer would resume and lose events"
 
 
-async def test_what_is_no_event_is_a_broken_connection() -> None:
-    async def babble(_: web.Request) -> web.StreamResponse:
+async def test_invalid_event_is_a_broken_connection() -> None:
+    async def send_half_an_event(_: web.Request) -> web.StreamResponse:
         return web.Response(text='{"type": "ADD')
 
-    watched, error = await followed(babble)
-    assert (watched.accepted, watched.events) == (1, [])
-    assert error is not None
-    assert error.status == 0
+    result = await watched(send_half_an_event)
+    assert (result.accepted, result.events) == (1, [])
+    assert result.error is not None
+    assert result.error.status == 0
