@@ -17,7 +17,7 @@ from controller.runtime.settings import ControllerSettings
 from kube.client import connect
 from process.settings import EXIT_INVALID_SETTINGS, SettingsError, load
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("controller")  # __name__ is "__main__" in every process
 
 
 def _identity() -> str:

@@ -28,7 +28,7 @@ from process.settings import EXIT_INVALID_SETTINGS, SettingsError, load
 SHUTDOWN_SECONDS = 5
 """For requests in progress at SIGTERM; questions held open are let go after it."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("gateway")  # __name__ is "__main__" in every process
 
 
 def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:

@@ -10,7 +10,7 @@ from process.settings import EXIT_INVALID_SETTINGS, SettingsError
 from worker.config import SECRET_VARIABLES, clean_environment, load_settings
 from worker.server import logs
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("worker")  # __name__ is "__main__" in every process
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,11 @@ def test_invalid_settings_exit_with_2_and_one_log_line(
     assert (line["level"], line["message"]) == ("critical", "invalid settings")
     assert f"{path}: No such file" in line["error"]
     assert "exception" not in line
+
+
+def test_main_imports_no_prometheus_client_before_it_prepares_metrics() -> None:
+    script = "import sys, worker.__main__; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
 @pytest.mark.usefixtures("restored_logging")

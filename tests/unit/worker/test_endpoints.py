@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from agentspec import WorkerStatus
+from tests.ports import free_port
 from worker.server import status_stream
-from worker.server.endpoints import make_app, unready
+from worker.server.endpoints import make_app, serve, unready
 
 
 def _status(registered: bool, draining: bool) -> WorkerStatus:
@@ -120,6 +122,14 @@ async def _until_still(worker: _Worker) -> None:
             await asyncio.sleep(3 * status_stream.LOOK_SECONDS)
             if worker.reads == reads:
                 return
+
+
+async def test_server_notices_a_lost_watcher_at_once(watched: _Worker) -> None:
+    port = free_port()
+    async with serve(watched, port):
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/status?watch") as stream:
+            await _next(stream)
+        await _until_still(watched)  # long before the next heartbeat, whose write would fail
 
 
 async def test_excess_watcher_replaces_the_oldest(client: TestClient[Any, Any]) -> None:
