@@ -12,8 +12,7 @@ from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgent
 from agentspec.scaling import Placement, ScalingMode, ScalingSpec
 from agentspec.status import AvatarAgentStatus, CallCounts, SlotCounts, WorkerCounts
 from agentspec.voice import VoiceSpec
-from agentspec.wire import AgentSupply, CallMetadata, Demand, Supply, WorkerStatus
-from agentspec.workerconfig import KnowledgeDocument, WorkerConfig
+from agentspec.wire import AgentSupply, Demand, DispatchMetadata, KnowledgeDocument, Supply, WorkerConfig, WorkerStatus
 from agentspec.workers import PodSettings, ResourcesSpec, Toleration, WorkerSpec
 
 __all__ = [
@@ -28,13 +27,13 @@ __all__ = [
     "AvatarProvider",
     "AvatarSpec",
     "CallCounts",
-    "CallMetadata",
     "Condition",
     "ConditionStatus",
     "ConditionType",
     "ConfigMapKeyRef",
     "Demand",
     "DispatchAccess",
+    "DispatchMetadata",
     "DispatchMode",
     "DispatchSpec",
     "KnowledgeDocument",

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 
+from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory
 from gateway.connections import Connections, SecretConnections, SecretError
 from gateway.ledger import Ledger
 from gateway.livekit import LiveKitError, LiveKitRefused, Room
 from gateway.opening import CallOpener
-from gateway.rooms import parse_record
 
 ADOPTION_INTERVAL_SECONDS = 15.0
 """Interval between two searches. The first runs at start; later ones find calls of gateways that stopped since."""
@@ -50,7 +50,7 @@ async def _search(
 
 
 async def _adopt(room: Room, by_key: dict[str, Agent], connections: Connections, opener: CallOpener) -> None:
-    record = parse_record(room.metadata)
+    record = read_room_record(room.metadata)
     agent = by_key.get(record.agent) if record else None
     if record is None or agent is None or time.time() - record.created_at <= MIN_ROOM_AGE_SECONDS:
         return

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from agentspec import CallMetadata
 from agentspec.model import Model
+from agentspec.wire import DispatchMetadata, render
 from gateway.errors import ErrorReason, RequestError
 
 MAX_BODY_BYTES = 16 * 1024
@@ -86,7 +86,7 @@ class CallRequest(Model):
 
     def dispatch_metadata(self, call_id: str, identity: str, default_language: str) -> str:
         """Return the dispatch metadata of the call, as JSON."""
-        facts = CallMetadata(
+        metadata = DispatchMetadata(
             call_id=call_id,
             caller_identity=identity,
             user_id=self.user_id or "",
@@ -94,7 +94,7 @@ class CallRequest(Model):
             capabilities=self.capabilities,
             metadata=self.metadata,
         )
-        return facts.model_dump_json(by_alias=True)
+        return render(metadata)
 
 
 def parse_request(body: bytes) -> CallRequest:

@@ -6,11 +6,14 @@ waiting -> dispatched -> joined -> ended
 ```
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
+from agentspec.wire import CallOutcome, with_avatar
 from gateway.agents import Agent
-from gateway.seats import Seat, with_avatar
+from gateway.seats import Seat
 
 SEARCH_TIMEOUT_SECONDS = 120.0
 """Longest search for an agent for one call, with all waiting and all dispatches."""
@@ -106,14 +109,13 @@ MESSAGES = {
 }
 """What happened and what to do about it, for every reason."""
 
-OUTCOMES = {
-    "max_length": (CallState.ENDED, CallReason.TOO_LONG),
-    "provider_failed": (CallState.FAILED, CallReason.PROVIDER_FAILED),
-    "avatar_failed": (CallState.FAILED, CallReason.AVATAR_FAILED),
-    "no_avatar_seat": (CallState.FAILED, CallReason.NO_AVATAR_SEAT),
+OUTCOMES: Final[Mapping[str, tuple[CallState, CallReason]]] = {
+    CallOutcome.MAX_LENGTH: (CallState.ENDED, CallReason.TOO_LONG),
+    CallOutcome.PROVIDER_FAILED: (CallState.FAILED, CallReason.PROVIDER_FAILED),
+    CallOutcome.AVATAR_FAILED: (CallState.FAILED, CallReason.AVATAR_FAILED),
+    CallOutcome.NO_AVATAR_SEAT: (CallState.FAILED, CallReason.NO_AVATAR_SEAT),
 }
-"""What a call becomes by the outcome that the worker wrote into the room's record before the agent left
-(worker/call.py)."""
+"""State and reason of a call by the outcome in the room record: one for each of `agentspec.wire.REPORTED_OUTCOMES`."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class RoomSnapshot:
     agent_present: bool
     accepted: bool
     """A worker accepted the dispatch. The gateway reads this only when the accept timeout is over."""
-    outcome: str = ""
+    outcome: CallOutcome | str = ""
     """How the worker ended the call, from the room record. The gateway reads this only when the agent is absent."""
     surplus_agents: tuple[str, ...] = ()
     """Identities of agents other than the first."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 
+from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
 from gateway.calls import (
     Admission,
@@ -24,7 +25,6 @@ from gateway.connections import Connection, Connections, SecretError
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
 from gateway.metrics import Metrics
-from gateway.rooms import parse_record
 from gateway.supply import SupplySource
 
 POLL_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
@@ -250,7 +250,7 @@ async def read_room(livekit: LiveKit, call: Call, now: float) -> RoomSnapshot:
     )
     rooms = await livekit.rooms([call.room]) if abandoned or overdue or not participants else []
     room = bool(participants) or bool(rooms)
-    record = parse_record(rooms[0].metadata) if rooms else None
+    record = read_room_record(rooms[0].metadata) if rooms else None
     accepted = False
     if room and overdue:
         dispatches = await livekit.dispatches(call.room)

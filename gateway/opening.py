@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from agentspec.roompattern import RoomPatternInvalid, room_name
+from agentspec.wire import RoomRecord, read_room_record, render
 from gateway.agents import Agent
 from gateway.callrequest import CallRequest
 from gateway.calls import MESSAGES, Admission, Call, CallState, Cause, unavailable_reason
@@ -15,7 +16,7 @@ from gateway.dispatcher import Dispatcher, read_room
 from gateway.errors import ErrorReason, RequestError
 from gateway.ledger import Ledger
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
-from gateway.rooms import RoomRecord, call_id_for, new_call_id, parse_record, render_record
+from gateway.rooms import call_id_for, new_call_id
 from gateway.tokens import call_token, fingerprint
 
 RETRY_AFTER_SECONDS = 5
@@ -166,12 +167,12 @@ class CallOpener:
         )
         waits = call.state is CallState.WAITING
         agent_name = WAITING_AGENT_NAME if waits else call.agent_name
-        await connection.livekit.create_room(call.room, render_record(record), agent_name, call.dispatch_metadata)
+        await connection.livekit.create_room(call.room, render(record), agent_name, call.dispatch_metadata)
 
     async def _find_in_livekit(self, agent: Agent, connection: Connection, room: str) -> Call | None:
         """Adopt the call of this room when LiveKit has it and the ledger does not."""
         for found in await connection.livekit.rooms([room]):
-            record = parse_record(found.metadata)
+            record = read_room_record(found.metadata)
             if record is not None and record.agent == agent.key:
                 return await self.adopt(agent, connection, found.name, record)
         return None

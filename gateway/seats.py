@@ -11,10 +11,6 @@ arrive close together. Therefore the gateway takes the lower of two limits:
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from agentspec import CallMetadata
-
 
 @dataclass(frozen=True)
 class Seat:
@@ -35,16 +31,3 @@ def free_seats(reported: int | None, unreported: Iterable[Seat]) -> int | None:
         return None
     assigned = sorted(unreported, key=lambda seat: (seat.assigned_at, -seat.free))
     return min(reported, assigned[0].free - len(assigned)) if assigned else reported
-
-
-def with_avatar(metadata: str, avatar: bool) -> str:
-    """A dispatch's metadata that says whether the call may have an avatar; unchanged when it is not a gateway's.
-
-    That it may is left unsaid, as workers of an earlier release expect it.
-    """
-    try:
-        facts = CallMetadata.model_validate_json(metadata)
-    except ValidationError:
-        return metadata
-    facts = facts.model_copy(update={"avatar": avatar})
-    return facts.model_dump_json(by_alias=True, exclude={"avatar"} if avatar else None)

@@ -10,7 +10,7 @@ from typing import Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from agentspec import Demand, Supply
+from agentspec.wire import Demand, Supply, read, render
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
@@ -111,14 +111,14 @@ class SupplyExchange:
             headers = {"Content-Type": "application/json"} | await self._authorization()
             async with self._session.post(
                 f"{self._settings.controller_url}/v1/demand",
-                data=demand.model_dump_json(by_alias=True),
+                data=render(demand),
                 headers=headers,
                 timeout=REQUEST_TIMEOUT,
             ) as response:
                 text = await response.text()
                 if response.status != 200:
                     raise ValueError(f"the controller answered {response.status}")
-                supply = Supply.model_validate_json(text)
+                supply = read(Supply, text)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
             self._report(False, str(error) or type(error).__name__)
             return False

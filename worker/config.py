@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from agentspec import AvatarProvider
 from agentspec.names import WORKER_PORT
 from agentspec.roompattern import RoomPatternInvalid, compiled
-from agentspec.workerconfig import CONFIG_PATH, WorkerConfig
+from agentspec.wire import CONFIG_PATH, WorkerConfig, read
 from process.settings import Port, ProcessSettings, SettingsError, load
 
 CONFIG_VARIABLE: Final = "AVATAR_AGENT_CONFIG"
@@ -90,7 +90,7 @@ def load_config(path: Path) -> WorkerConfig:
     if len(text) > _MAX_CONFIG_BYTES:
         raise SettingsError(f"the configuration {path} is larger than {_MAX_CONFIG_BYTES} bytes")
     try:
-        config = WorkerConfig.model_validate_json(text)
+        config = read(WorkerConfig, text)
     except ValidationError as error:
         raise SettingsError(f"the configuration {path} is not valid: {_first_fault(error)}") from error
     fault = _fault(config)

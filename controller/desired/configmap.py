@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from agentspec import AvatarAgentSpec, KnowledgeDocument, WorkerConfig
-from agentspec.workerconfig import CONFIG_PATH
+from agentspec.wire import CONFIG_PATH, render
 from controller.desired.identity import Owner, metadata
 
 CONFIG_FILE = PurePosixPath(CONFIG_PATH).name
@@ -44,7 +44,7 @@ def worker_config(
 
 def config_map(owner: Owner, config: WorkerConfig) -> dict[str, Any]:
     """The ConfigMap that holds it."""
-    text = config.model_dump_json(by_alias=True)
+    text = render(config)
     digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
     return {
         "metadata": metadata(owner, f"{owner.worker_name}-{digest}"),

@@ -14,7 +14,7 @@ from agentspec.names import (
     WORKER_PORT,
     WORKER_SERVICE_ACCOUNT,
 )
-from agentspec.workerconfig import CONFIG_PATH
+from agentspec.wire import CONFIG_PATH
 from controller.desired.identity import Owner, labels, metadata
 
 CONTAINER = "worker"

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from agentspec import WorkerStatus
 from agentspec.names import WORKER_PORT
-from agentspec.wire import STATUS_HEARTBEAT_SECONDS
+from agentspec.wire import STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
 from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
 from controller.observation import Key, ObservedPod
 
@@ -121,7 +120,7 @@ class WorkerStreams:
             said, status = b"", None
             async for line in response.content:
                 if status is None or line != said:  # else a heartbeat: a thousand workers beat fifty times a second
-                    said, status = line, WorkerStatus.model_validate_json(line)
+                    said, status = line, read(WorkerStatus, line)
                 if self._fleet.hear_worker(key, pod.name, status, time.monotonic()):
                     self._changed(key)
                 answered.set()

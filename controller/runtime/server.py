@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from agentspec import Demand, Supply
+from agentspec.wire import Demand, Supply, read, render
 from controller.fleet.fleet import Fleet
 from controller.metrics import Metrics
 from controller.observation import Key
@@ -74,7 +74,7 @@ class ControllerServer:
         if not is_gateway:
             return _rejection(401, "Unauthenticated", "Send the gateway's ServiceAccount token as a bearer token.")
         try:
-            demand = Demand.model_validate_json(await request.read())
+            demand = read(Demand, await request.read())
         except web.HTTPRequestEntityTooLarge:
             return _rejection(413, "TooLarge", f"A demand has at most {_MAX_DEMAND_BYTES} bytes.")
         except ValidationError as error:
@@ -88,4 +88,5 @@ class ControllerServer:
                 "This controller became the leader and has not heard from all workers yet. The demand is recorded."
             )
             return _rejection(503, "NotSynced", message)
-        return web.json_response(Supply(agents=self._fleet.supply(now)).model_dump(by_alias=True))
+        supply = Supply(agents=self._fleet.supply(now))
+        return web.Response(text=render(supply), content_type="application/json")

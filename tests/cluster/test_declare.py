@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionType, WorkerConfig
-from agentspec.workerconfig import CONFIG_PATH
+from agentspec.wire import CONFIG_PATH
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT
 from tests.cluster import manifests
 from tests.cluster.process import WORKER_IMAGE, RunningController

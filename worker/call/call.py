@@ -5,7 +5,6 @@ greeting's audio is made beforehand, so that the first word follows the caller's
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Coroutine
@@ -24,14 +23,12 @@ from livekit.agents.voice.events import CloseReason
 from livekit.agents.voice.room_io import RoomOptions
 from openai import AsyncOpenAI
 
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, WorkerConfig, read_dispatch_metadata, with_outcome
 from worker import avatar_reports
 from worker.call import metrics, phrases, prompt, voice
 from worker.call.agent_audio import OwnVoice
 from worker.call.call_avatar import Face
 from worker.call.caller import Caller
-from worker.call.metrics import Outcome
-from worker.server.admission import read_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +42,7 @@ _TELL_SECONDS: Final = 2.0
 CLOSING_BY_GATEWAY_SECONDS: Final = 4.0
 """How long a gateway, which looks every 2 s (gateway/dispatcher.py), has to tell its caller and to close the room."""
 
-_TOLD: Final = {Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED, Outcome.NO_AVATAR_SEAT}
-"""Outcomes of which a caller who is still there should hear (gateway/calls.py, OUTCOMES)."""
-
-_FOREIGN_ENDS: Final = {"room disconnected": Outcome.ROOM_CLOSED, "job crashed": Outcome.CRASHED}
+_FOREIGN_ENDS: Final = {"room disconnected": CallOutcome.ROOM_CLOSED, "job crashed": CallOutcome.CRASHED}
 """The SDK's reasons for ending a job that this module did not end (ipc/job_proc_lazy_main.py)."""
 
 
@@ -61,7 +55,7 @@ class Call:
         self._client = client
         self._session = voice.make_session(config.voice, config.language, client)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outcome: Outcome | None = None
+        self._outcome: CallOutcome | None = None
         self._room_is_ours = False
         """The call was ended here, with nobody but the caller in the room: the room goes with it."""
         self._told_gateway = False
@@ -70,25 +64,25 @@ class Call:
         self._caller_arrived: float | None = None
         self._answered = False
         self._apologising = False
-        metadata, ignored = read_metadata(context.job.metadata)
+        metadata, dropped = read_dispatch_metadata(context.job.metadata)
         context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
-        if metadata is not None:
+        if metadata.is_from_gateway:
             context.log_context_fields["call"] = metadata.call_id
-        if ignored:
-            logger.warning("job metadata ignored", extra={"reason": ignored})
-        self._gateway_follows = metadata is not None
+        if dropped:
+            logger.warning("dispatch metadata shortened", extra={"dropped": dropped})
+        self._gateway_follows = metadata.is_from_gateway
         self._agent = voice.make_agent(config, metadata)
         self._caller = Caller(
             context.room,
-            metadata.caller_identity if metadata else "",
-            on_left=lambda: self.end(Outcome.CALLER_LEFT, "the caller left the room"),
+            metadata.caller_identity,
+            on_left=lambda: self.end(CallOutcome.CALLER_LEFT, "the caller left the room"),
         )
         self._own_voice = OwnVoice(context.room)
         self._face = Face(
             self._session,
             context.room,
             config,
-            seat=metadata is None or metadata.avatar,
+            seat=metadata.avatar,
             end_call=self.end,
             say_again=self._say_again,
             tell=partial(avatar_reports.tell, context.job.id),
@@ -131,7 +125,7 @@ class Call:
         try:
             await asyncio.wait_for(self._caller.arrived(), CALLER_SECONDS)
         except TimeoutError:
-            self.end(Outcome.CALLER_ABSENT, f"no caller within {CALLER_SECONDS:g} s")
+            self.end(CallOutcome.CALLER_ABSENT, f"no caller within {CALLER_SECONDS:g} s")
             return
         self._caller_arrived = time.monotonic()
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
@@ -166,7 +160,7 @@ class Call:
 
     async def _enforce_length(self) -> None:
         await asyncio.sleep(self._config.max_call_minutes * 60)
-        self.end(Outcome.MAX_LENGTH, f"the call reached maxCallMinutes ({self._config.max_call_minutes})")
+        self.end(CallOutcome.MAX_LENGTH, f"the call reached maxCallMinutes ({self._config.max_call_minutes})")
 
     def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state != "speaking" or self._answered or self._caller_arrived is None:
@@ -214,22 +208,22 @@ class Call:
 
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
-            self.end(Outcome.PROVIDER_FAILED, "hearing, thinking or speaking failed again and again")
+            self.end(CallOutcome.PROVIDER_FAILED, "hearing, thinking or speaking failed again and again")
 
-    def end(self, outcome: Outcome, reason: str) -> None:
+    def end(self, outcome: CallOutcome, reason: str) -> None:
         """End the call; the first reason counts."""
         if self._outcome is None:
             self._outcome = outcome
             # A gateway sends another agent to a caller whose agent crashed: the room stays for it.
-            replaced = outcome is Outcome.CRASHED and self._gateway_follows
+            replaced = outcome is CallOutcome.CRASHED and self._gateway_follows
             self._room_is_ours = not (replaced or self._caller.others_present())
             logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
             self._cancel_tasks()
             self._leaving = asyncio.create_task(self._leave(outcome), name="leave")
 
-    async def _leave(self, outcome: Outcome) -> None:
+    async def _leave(self, outcome: CallOutcome) -> None:
         """Leave the room, and before that the outcome in it for the gateway, which would take the agent for lost."""
-        if self._gateway_follows and self._room_is_ours and outcome in _TOLD:
+        if self._gateway_follows and self._room_is_ours and outcome in REPORTED_OUTCOMES:
             try:
                 await asyncio.wait_for(self._tell_gateway(outcome), _TELL_SECONDS)
                 self._told_gateway = True
@@ -237,15 +231,15 @@ class Call:
                 logger.warning("outcome not left in the room", extra={"error": type(error).__name__})
         self._context.shutdown(outcome)
 
-    async def _tell_gateway(self, outcome: Outcome) -> None:
+    async def _tell_gateway(self, outcome: CallOutcome) -> None:
         room = self._context.room
-        record = json.loads(room.metadata or "")
-        update = api.UpdateRoomMetadataRequest(room=room.name, metadata=json.dumps(record | {"outcome": outcome.value}))
+        metadata = with_outcome(room.metadata or "", outcome)
+        update = api.UpdateRoomMetadataRequest(room=room.name, metadata=metadata)
         await self._context.api.room.update_room_metadata(update)
 
     async def _on_shutdown(self, reason: str) -> None:
         """The agent has left the room: end what belongs to the call. Runs whoever ended the job."""
-        outcome = self._outcome or _FOREIGN_ENDS.get(reason, Outcome.STOPPED)
+        outcome = self._outcome or _FOREIGN_ENDS.get(reason, CallOutcome.STOPPED)
         self._outcome = outcome
         self._caller.unwatch()
         self._cancel_tasks()
@@ -278,4 +272,4 @@ class Call:
         if task.cancelled() or task.exception() is None or not self._context.room.isconnected():
             return
         logger.error("call task failed", extra={"task": task.get_name()}, exc_info=task.exception())
-        self.end(Outcome.CRASHED, f"internal error in {task.get_name()}")
+        self.end(CallOutcome.CRASHED, f"internal error in {task.get_name()}")

@@ -11,10 +11,10 @@ from livekit import rtc
 from livekit.agents import AgentSession
 
 from agentspec import AvatarProvider, OnAvatarFailure
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import CallOutcome, WorkerConfig
 from worker.avatar_reports import AvatarState
 from worker.call import metrics
-from worker.call.metrics import AvatarOutcome, Outcome
+from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import Avatar, AvatarError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Face:
         config: WorkerConfig,
         *,
         seat: bool,
-        end_call: Callable[[Outcome, str], None],
+        end_call: Callable[[CallOutcome, str], None],
         say_again: Callable[[], None],
         tell: Callable[[AvatarState, str], None],
     ) -> None:
@@ -62,7 +62,7 @@ class Face:
     async def run(self) -> None:
         """Bring the avatar and show it; without one, nothing."""
         if self._lacks_seat:
-            self._fail(AvatarOutcome.NO_SEAT, Outcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
+            self._fail(AvatarOutcome.NO_SEAT, CallOutcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
         if self._avatar is None:
             return
         started = time.monotonic()
@@ -112,10 +112,10 @@ class Face:
             self._say_again()
 
     async def _do_without(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
-        self._fail(outcome, Outcome.AVATAR_FAILED, reason)
+        self._fail(outcome, CallOutcome.AVATAR_FAILED, reason)
         await self._release(avatar)
 
-    def _fail(self, outcome: AvatarOutcome, ending: Outcome, reason: str) -> None:
+    def _fail(self, outcome: AvatarOutcome, ending: CallOutcome, reason: str) -> None:
         """Count and log it, and end the call where that is declared."""
         metrics.AVATARS.labels(outcome).inc()
         logger.warning("avatar failed", extra={"outcome": outcome, "reason": reason, "on_failure": self._policy})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from livekit.agents import JobContext, JobProcess
 
-from agentspec.workerconfig import CONFIG_PATH
+from agentspec.wire import CONFIG_PATH
 from worker.call import voice
 from worker.call.call import Call
 from worker.config import CONFIG_VARIABLE, load_config

@@ -8,26 +8,6 @@ from prometheus_client import Counter, Histogram
 _PREFIX: Final = "avatar_agent_worker_"
 
 
-class Outcome(StrEnum):
-    """How a call ended."""
-
-    CALLER_LEFT = "caller_left"
-    CALLER_ABSENT = "caller_absent"
-    """Nobody came in time."""
-    MAX_LENGTH = "max_length"
-    ROOM_CLOSED = "room_closed"
-    """The room was deleted or LiveKit let the connection go."""
-    PROVIDER_FAILED = "provider_failed"
-    """Hearing, thinking or speaking failed again and again."""
-    AVATAR_FAILED = "avatar_failed"
-    """The avatar did not come, and the agent is declared to end the call then."""
-    NO_AVATAR_SEAT = "no_avatar_seat"
-    """No seat was free for an avatar, and the agent is declared to end the call then."""
-    STOPPED = "stopped"
-    """The worker or LiveKit ended the job."""
-    CRASHED = "crashed"
-
-
 class AvatarOutcome(StrEnum):
     """What became of an avatar that was asked for."""
 

@@ -19,7 +19,7 @@ from livekit import rtc
 from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import WorkerConfig
 from worker.call import prompt, voice
 
 logger = logging.getLogger(__name__)

@@ -27,8 +27,7 @@ from livekit.plugins import openai
 from openai import AsyncOpenAI, Timeout
 
 from agentspec import VoiceSpec
-from agentspec.wire import CallMetadata
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker.call import prompt
 
 HEARING_SECONDS: Final = 12.0
@@ -83,10 +82,10 @@ def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
     return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
 
 
-def make_agent(config: WorkerConfig, call: CallMetadata | None) -> Agent:
+def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
     """The agent as declared. What the website said of the call comes as a message of the lowest rank, the user's."""
     context = ChatContext.empty()
-    if call is not None and (facts := prompt.facts(call, config.language)):
+    if facts := prompt.facts(call, config.language):
         context.add_message(role="user", content=facts)
     return Agent(instructions=prompt.instructions(config), chat_ctx=context)
 

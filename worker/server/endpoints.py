@@ -6,7 +6,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from agentspec import WorkerStatus
+from agentspec.wire import WorkerStatus, render
 from process import health
 from worker.server import metrics
 from worker.server.status_stream import StatusWatch
@@ -39,7 +39,7 @@ def make_app(worker: HasStatus) -> web.Application:
     async def status(request: web.Request) -> web.StreamResponse:
         if "watch" in request.query:
             return await watch.answer(request)
-        return web.Response(text=worker.status().model_dump_json(by_alias=True), content_type="application/json")
+        return web.Response(text=render(worker.status()), content_type="application/json")
 
     async def end_watches(_: web.Application) -> None:
         watch.close()

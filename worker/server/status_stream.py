@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from agentspec import WorkerStatus
-from agentspec.wire import STATUS_HEARTBEAT_SECONDS
+from agentspec.wire import STATUS_HEARTBEAT_SECONDS, render
 
 LOOK_SECONDS: Final = 0.05
 WRITE_SECONDS: Final = 10.0
@@ -48,7 +48,7 @@ class StatusWatch:
             state = self._read()
             if state != sent or now() - sent_at >= STATUS_HEARTBEAT_SECONDS:
                 sent, sent_at = state, now()
-                line = state.model_dump_json(by_alias=True) + "\n"
+                line = render(state) + "\n"
                 try:
                     await asyncio.wait_for(response.write(line.encode()), WRITE_SECONDS)
                 except (TimeoutError, ConnectionError):

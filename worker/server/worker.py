@@ -18,6 +18,7 @@ from livekit.agents._exceptions import AssignmentTimeoutError
 from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 
 from agentspec import AvatarProvider, WorkerStatus
+from agentspec.wire import read_dispatch_metadata
 from worker.avatar_reports import Avatars, listening
 from worker.call import job, phrases, voice
 from worker.config import WorkerSettings
@@ -154,8 +155,8 @@ class Worker(AgentServer):
                 self.avatars.forget(request.id)
 
     def _wants_avatar(self, request: JobRequest) -> bool:
-        metadata, _ = admission.read_metadata(request.job.metadata)
-        return self._config.avatar.provider is not AvatarProvider.NONE and (metadata is None or metadata.avatar)
+        metadata, _ = read_dispatch_metadata(request.job.metadata)
+        return self._config.avatar.provider is not AvatarProvider.NONE and metadata.avatar
 
     def _on_registered(self, worker_id: str, _: object) -> None:
         metrics.REGISTRATIONS.inc()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentspec import CallMetadata
+from agentspec.wire import DispatchMetadata, read_dispatch_metadata
 from gateway.callrequest import AgentRef, CallRequest, parse_request
 from gateway.errors import ErrorReason, RequestError
 
@@ -31,8 +31,8 @@ def test_the_least_and_the_most() -> None:
     )
     assert full.agent == AgentRef(namespace="agents", name="ornina")
     assert full.name == "ليلى الحسن"
-    told = CallMetadata.model_validate_json(full.dispatch_metadata("c1", "caller-c1", "en"))
-    assert told == CallMetadata(
+    told = read_dispatch_metadata(full.dispatch_metadata("c1", "caller-c1", "en"))[0]
+    assert told == DispatchMetadata(
         call_id="c1",
         caller_identity="caller-c1",
         user_id="user-7",
@@ -127,7 +127,16 @@ def test_any_json_is_understood_or_refused_in_words(document: object) -> None:
         assert refused.message
         json.dumps(refused.document(), allow_nan=False)
         return
-    CallMetadata.model_validate_json(request.dispatch_metadata("c1", "caller-c1", "ar"))
+    metadata, dropped = read_dispatch_metadata(request.dispatch_metadata("c1", "caller-c1", "ar"))
+    assert dropped == 0
+    assert metadata == DispatchMetadata(
+        call_id="c1",
+        caller_identity="caller-c1",
+        user_id=request.user_id or "",
+        language=request.language or "ar",
+        capabilities=request.capabilities,
+        metadata=request.metadata,
+    )
 
 
 @given(st.binary(max_size=200))

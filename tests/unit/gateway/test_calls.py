@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from agentspec import CallMetadata
+from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, read_dispatch_metadata
 from gateway.agents import Agent
 from gateway.calls import (
     MESSAGES,
+    OUTCOMES,
     Admission,
     Call,
     CallReason,
@@ -159,12 +160,13 @@ def test_every_reason_has_a_message() -> None:
         (replace(DISPATCHED, causes=(Cause.FIRST, Cause.JOB_DIED)), TAKEN, 6, CallReason.AGENT_DID_NOT_JOIN),
         (replace(JOINED, causes=(Cause.FIRST, Cause.AGENT_LOST)), CALLER, 6, CallReason.AGENT_LOST),
         (JOINED, NO_ROOM, 5, CallReason.FINISHED),
-        (JOINED, replace(CALLER, outcome="max_length"), 1, CallReason.TOO_LONG),
-        (JOINED, replace(CALLER, outcome="provider_failed"), 1, CallReason.PROVIDER_FAILED),
-        (JOINED, replace(CALLER, outcome="avatar_failed"), 1, CallReason.AVATAR_FAILED),
-        (JOINED, replace(CALLER, outcome="no_avatar_seat"), 1, CallReason.NO_AVATAR_SEAT),
-        (DISPATCHED, replace(CALLER, outcome="no_avatar_seat"), 1, CallReason.NO_AVATAR_SEAT),
+        (JOINED, replace(CALLER, outcome=CallOutcome.MAX_LENGTH), 1, CallReason.TOO_LONG),
+        (JOINED, replace(CALLER, outcome=CallOutcome.PROVIDER_FAILED), 1, CallReason.PROVIDER_FAILED),
+        (JOINED, replace(CALLER, outcome=CallOutcome.AVATAR_FAILED), 1, CallReason.AVATAR_FAILED),
+        (JOINED, replace(CALLER, outcome=CallOutcome.NO_AVATAR_SEAT), 1, CallReason.NO_AVATAR_SEAT),
+        (DISPATCHED, replace(CALLER, outcome=CallOutcome.NO_AVATAR_SEAT), 1, CallReason.NO_AVATAR_SEAT),
         (JOINED, replace(CALLER, outcome="something new"), 1, CallReason.NONE),
+        (JOINED, replace(CALLER, outcome=CallOutcome.CRASHED), 1, CallReason.NONE),
         (JOINED, NOBODY, 31, CallReason.CALLER_LEFT),
         (JOINED, BOTH, 3661, CallReason.TOO_LONG),
         (DISPATCHED, None, 121, CallReason.LIVEKIT_UNREACHABLE),
@@ -249,10 +251,14 @@ def test_a_call_is_dispatched_with_an_avatar_while_a_seat_is_free(
 ) -> None:
     call = assign_seat(replace(WAITING, dispatch_metadata='{"callID": "c1"}', seat=Seat(9, 0.0)), free, NOW)
     assert (call.avatar, call.seat) == (avatar, seat)
-    assert CallMetadata.model_validate_json(call.dispatch_metadata).avatar is avatar
+    assert read_dispatch_metadata(call.dispatch_metadata)[0].avatar is avatar
 
 
 def test_nothing_follows_the_end() -> None:
     over = step(WAITING, NO_ROOM, Admission.FREE_SLOT, NOW + 1).call
     assert step(over, BOTH, Admission.FREE_SLOT, NOW + 2).call == over
     assert step(over, BOTH, Admission.FREE_SLOT, NOW + 2).effect is Effect.NONE
+
+
+def test_every_outcome_that_a_worker_reports_has_a_reason() -> None:
+    assert set(OUTCOMES) == REPORTED_OUTCOMES

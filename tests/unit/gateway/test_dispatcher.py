@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from agentspec import CallMetadata
+from agentspec.wire import CallOutcome, DispatchMetadata, read_dispatch_metadata, with_outcome
 from gateway import calls, dispatcher
 from gateway.agents import Agent, InvalidAgent
 from gateway.callrequest import parse_request
 from gateway.calls import Call, CallReason, CallState, Cause
 from gateway.connections import SecretError
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
-from gateway.rooms import parse_record, render_record
 from tests.unit.gateway.fakes import World, agent
 from tests.waiting import soon
 
@@ -66,9 +65,9 @@ async def test_a_waiting_call_is_dispatched_when_a_slot_becomes_free(there: Worl
     assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
 
 
-def told(there: World, call: Call) -> CallMetadata:
+def told(there: World, call: Call) -> DispatchMetadata:
     (found,) = there.livekit.rooms_by_name[call.room].dispatches
-    return CallMetadata.model_validate_json(found.metadata)
+    return read_dispatch_metadata(found.metadata)[0]
 
 
 async def test_calls_beyond_the_seats_are_told_to_do_without_an_avatar(there: World) -> None:
@@ -134,9 +133,7 @@ async def test_an_agent_that_ends_the_call_before_it_was_seen_is_believed(there:
     there.livekit.joins = False
     call = await opened(there)
     room = there.livekit.rooms_by_name[call.room]
-    record = parse_record(room.metadata)
-    assert record is not None
-    room.metadata = render_record(record.model_copy(update={"outcome": "no_avatar_seat"}))
+    room.metadata = with_outcome(room.metadata, CallOutcome.NO_AVATAR_SEAT)
     over = await reaches(there, call, CallState.FAILED)
     assert (over.reason, over.causes) == (CallReason.NO_AVATAR_SEAT, (Cause.FIRST,))
 
@@ -282,9 +279,7 @@ async def test_the_worker_s_word_ends_the_call_and_no_other_agent_comes(there: W
     call = await opened(there)
     await reaches(there, call, CallState.JOINED)
     room = there.livekit.rooms_by_name[call.room]
-    record = parse_record(room.metadata)
-    assert record is not None
-    room.metadata = render_record(record.model_copy(update={"outcome": "provider_failed"}))
+    room.metadata = with_outcome(room.metadata, CallOutcome.PROVIDER_FAILED)
     there.livekit.leave(call.room, *there.livekit.agents_in(call.room))
     over = await reaches(there, call, CallState.FAILED)
     assert (over.reason, over.causes) == (CallReason.PROVIDER_FAILED, (Cause.FIRST,))

@@ -1,13 +1,10 @@
 """Avatar seats: never more than there are, and none left over for long."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentspec import CallMetadata
-from gateway.seats import Seat, free_seats, with_avatar
+from gateway.seats import Seat, free_seats
 
 
 @pytest.mark.parametrize(
@@ -49,19 +46,3 @@ def test_calls_that_come_close_together_get_every_seat_and_not_one_more(
         if free > 0:
             seats.append((Seat(free, now), now + lag))
     assert len(seats) == min(total, len(gaps))
-
-
-METADATA = CallMetadata(call_id="c1", caller_identity="caller-c1", metadata={"plan": "gold"})
-
-
-def test_a_call_without_a_seat_says_so_and_nothing_else_changes() -> None:
-    without = CallMetadata.model_validate_json(with_avatar(METADATA.model_dump_json(by_alias=True), False))
-    assert without == METADATA.model_copy(update={"avatar": False})
-    again = with_avatar(without.model_dump_json(by_alias=True), True)
-    assert CallMetadata.model_validate_json(again) == METADATA
-    assert "avatar" not in json.loads(again), "workers of an earlier release refuse what they do not know"
-
-
-@pytest.mark.parametrize("metadata", ["", "{}", "not json", '{"somebody": "else"}'])
-def test_foreign_metadata_stays_as_it_is(metadata: str) -> None:
-    assert with_avatar(metadata, False) == metadata

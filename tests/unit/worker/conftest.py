@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import WorkerConfig
 
 DOCUMENT = {
     "namespace": "default",

@@ -10,17 +10,26 @@ import pytest
 from livekit import api
 from livekit.agents import JobContext
 
-from agentspec.wire import CallMetadata
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, DispatchMetadata, RoomRecord, WorkerConfig, render
 from tests.unit.worker.fakes import FakeParticipant, FakeRoom
 from tests.waiting import soon
 from worker.call import call as module
 from worker.call import voice
 from worker.call.call import Call
-from worker.call.metrics import Outcome
 
-RECORD = {"version": 1, "callID": "c1"}
-OF_A_GATEWAY = CallMetadata(call_id="c1", caller_identity="salma").model_dump_json(by_alias=True)
+RECORD = json.loads(
+    render(
+        RoomRecord(
+            call_id="c1",
+            agent="default/ornina",
+            identity="salma",
+            created_at=1.0,
+            request_hash="h",
+            agent_name="ornina-avatar-agent",
+        )
+    )
+)
+OF_A_GATEWAY = render(DispatchMetadata(call_id="c1", caller_identity="salma"))
 
 
 class Scene:
@@ -62,7 +71,7 @@ class Scene:
         self.events.append("left")
         self.left.set()
 
-    async def end(self, outcome: Outcome) -> list[str]:
+    async def end(self, outcome: CallOutcome) -> list[str]:
         """End the call as the SDK ends a job: the agent leaves, then the callbacks run."""
         self.call.end(outcome, "because")
         await asyncio.wait_for(self.left.wait(), 1)
@@ -88,37 +97,37 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLOSING_BY_GATEWAY_SECONDS", 0.02)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.MAX_LENGTH, Outcome.PROVIDER_FAILED, Outcome.AVATAR_FAILED])
-async def test_the_gateway_finds_the_outcome_before_the_agent_has_left(config: WorkerConfig, outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", sorted(REPORTED_OUTCOMES))
+async def test_gateway_finds_the_outcome_before_the_agent_leaves(config: WorkerConfig, outcome: CallOutcome) -> None:
     scene = Scene(config)
     assert await scene.end(outcome) == ["told", "left", "deleted"]
     assert scene.told == RECORD | {"outcome": outcome.value}
 
 
 async def test_a_gateway_may_send_another_agent_after_a_crash(config: WorkerConfig) -> None:
-    assert await Scene(config).end(Outcome.CRASHED) == ["left"]
+    assert await Scene(config).end(CallOutcome.CRASHED) == ["left"]
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-async def test_a_room_without_a_gateway_is_closed_at_once(config: WorkerConfig, outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", list(CallOutcome))
+async def test_a_room_without_a_gateway_is_closed_at_once(config: WorkerConfig, outcome: CallOutcome) -> None:
     assert await Scene(config, dispatch_metadata="").end(outcome) == ["left", "deleted"]
 
 
 async def test_nobody_is_told_when_the_caller_has_gone(config: WorkerConfig) -> None:
-    assert await Scene(config).end(Outcome.CALLER_LEFT) == ["left", "deleted"]
+    assert await Scene(config).end(CallOutcome.CALLER_LEFT) == ["left", "deleted"]
 
 
 async def test_a_room_that_takes_no_record_is_closed_all_the_same(config: WorkerConfig) -> None:
     scene = Scene(config)
     scene.failure = ConnectionError("away")
-    assert await scene.end(Outcome.MAX_LENGTH) == ["left", "deleted"]
+    assert await scene.end(CallOutcome.MAX_LENGTH) == ["left", "deleted"]
 
 
 async def test_the_room_does_not_wait_for_the_avatar(config: WorkerConfig) -> None:
     scene = Scene(config, dispatch_metadata="")
     face = cast(FakeFace, scene.call._face)
     face.may_close.clear()
-    ending = asyncio.create_task(scene.end(Outcome.CALLER_LEFT))
+    ending = asyncio.create_task(scene.end(CallOutcome.CALLER_LEFT))
     await soon(lambda: "deleted" in scene.events)
     assert not ending.done()
     face.may_close.set()
@@ -128,11 +137,40 @@ async def test_the_room_does_not_wait_for_the_avatar(config: WorkerConfig) -> No
 async def test_a_room_with_others_in_it_is_theirs(config: WorkerConfig) -> None:
     scene = Scene(config)
     scene.room.come(FakeParticipant("omar"))
-    assert await scene.end(Outcome.MAX_LENGTH) == ["left"]
+    assert await scene.end(CallOutcome.MAX_LENGTH) == ["left"]
 
 
 async def test_the_agent_knows_what_the_website_sent_along(config: WorkerConfig) -> None:
-    metadata = CallMetadata(call_id="c1", metadata={"plan": "gold"}).model_dump_json(by_alias=True)
+    metadata = render(DispatchMetadata(call_id="c1", metadata={"plan": "gold"}))
     agent = Scene(config, dispatch_metadata=metadata).call._agent
     assert ["gold" in (message.text_content or "") for message in agent.chat_ctx.messages()] == [True]
     assert "gold" not in str(agent.instructions)
+
+
+FOREIGN = json.dumps({"user_id": "u-17", "language": "en", "capabilities": ["video"], "order": {"plan": "gold"}})
+
+
+async def test_agent_knows_what_another_back_end_sent(config: WorkerConfig) -> None:
+    call = Scene(config, dispatch_metadata=FOREIGN).call
+    (message,) = call._agent.chat_ctx.messages()
+    assert message.role == "user"
+    assert json.loads((message.text_content or "").splitlines()[2]) == {
+        "userID": "u-17",
+        "language": "en",
+        "capabilities": ["video"],
+        "metadata": {"order.plan": "gold"},
+    }
+    assert "gold" not in str(call._agent.instructions)
+
+
+async def test_call_of_another_back_end_reports_no_outcome(config: WorkerConfig) -> None:
+    assert await Scene(config, dispatch_metadata=FOREIGN).end(CallOutcome.MAX_LENGTH) == ["left", "deleted"]
+
+
+async def test_shortened_metadata_is_logged_by_count_only(
+    config: WorkerConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    Scene(config, dispatch_metadata=json.dumps({f"secret-{number}": "hidden" for number in range(40)}))
+    (record,) = [record for record in caplog.records if record.message == "dispatch metadata shortened"]
+    assert record.__dict__["dropped"] == 8
+    assert "secret" not in caplog.text and "hidden" not in str(record.__dict__)

@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import CallOutcome, WorkerConfig
 from tests.unit.worker.fakes import FakeRoom
 from worker.avatar_reports import AvatarState
 from worker.call import call_avatar as module
 from worker.call import metrics
 from worker.call.call_avatar import Face
-from worker.call.metrics import AvatarOutcome, Outcome
+from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError
 
 TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
@@ -53,7 +53,7 @@ class Scene:
         monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
         monkeypatch.setattr(module, "SEEN_SECONDS", 0.05)
         monkeypatch.setattr(module, "Avatar", lambda *_, **options: self._make(options))
-        self.ends: list[tuple[Outcome, str]] = []
+        self.ends: list[tuple[CallOutcome, str]] = []
         self.told: list[tuple[AvatarState, str]] = []
         self.repeats = 0
         self.room = FakeRoom()
@@ -97,9 +97,9 @@ async def test_an_avatar_that_comes_is_shown(scene: Scene) -> None:
     assert scene.told[1:] == [(AvatarState.GONE, "")], "its seat is free before the process has gone"
 
 
-@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [Outcome.NO_AVATAR_SEAT])])
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [CallOutcome.NO_AVATAR_SEAT])])
 async def test_without_a_seat_no_avatar_is_asked_for_and_the_policy_kept(
-    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[Outcome]
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
 ) -> None:
     scene = Scene(config, monkeypatch, policy, seat=False)
     counted = metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
@@ -112,7 +112,7 @@ async def test_without_a_seat_no_avatar_is_asked_for_and_the_policy_kept(
 
 
 async def test_an_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
-    ends: list[Outcome] = []
+    ends: list[CallOutcome] = []
     face = Face(
         cast(Any, None),
         FakeRoom().as_room(),
@@ -144,7 +144,7 @@ async def test_an_avatar_that_does_not_come_is_ended_and_the_policy_kept(
     await asyncio.wait_for(scene.face.settled(), 0.02)
     assert scene.avatar.closed == 1
     assert len(scene.ends) == ends
-    assert all(outcome is Outcome.AVATAR_FAILED and "no seat" in reason for outcome, reason in scene.ends)
+    assert all(outcome is CallOutcome.AVATAR_FAILED and "no seat" in reason for outcome, reason in scene.ends)
     assert scene.told == [(AvatarState.FAILED, "no seat"), (AvatarState.GONE, "")]
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from livekit import rtc
 
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import WorkerConfig
 from tests.unit.worker.fakes import silence
 from worker.call import phrases
 

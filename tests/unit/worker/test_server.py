@@ -8,7 +8,7 @@ import pytest
 from livekit.agents import AgentServer
 from livekit.agents._exceptions import AssignmentTimeoutError
 
-from agentspec.workerconfig import WorkerConfig
+from agentspec.wire import WorkerConfig
 from worker.config import WorkerSettings
 from worker.server.worker import Worker
 

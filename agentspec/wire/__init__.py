@@ -1,0 +1,39 @@
+"""Documents that cross a process boundary, and the functions that read and render them.
+
+The controller, the gateway and the worker can run different releases during an upgrade. Three rules keep them working:
+
+- A reader ignores fields that it does not know, at every depth (`read`).
+- A reader treats an unknown value of an enumeration as an absent field, unless the field says otherwise.
+- A writer only adds optional fields. Release 0.1.0 rejects unknown fields: while it is supported, a document that it
+  reads gets none.
+
+``tests/unit/agentspec/wire/`` holds sample documents of each release. A test reads all of them.
+"""
+
+from agentspec.wire.capacity import STATUS_HEARTBEAT_SECONDS, AgentSupply, Demand, Supply, WorkerStatus, agent_key
+from agentspec.wire.dispatch import DispatchMetadata, read_dispatch_metadata, with_avatar
+from agentspec.wire.documents import read, render
+from agentspec.wire.room import REPORTED_OUTCOMES, CallOutcome, RoomRecord, read_room_record, with_outcome
+from agentspec.wire.workerconfig import CONFIG_PATH, KnowledgeDocument, WorkerConfig
+
+__all__ = [
+    "CONFIG_PATH",
+    "REPORTED_OUTCOMES",
+    "STATUS_HEARTBEAT_SECONDS",
+    "AgentSupply",
+    "CallOutcome",
+    "Demand",
+    "DispatchMetadata",
+    "KnowledgeDocument",
+    "RoomRecord",
+    "Supply",
+    "WorkerConfig",
+    "WorkerStatus",
+    "agent_key",
+    "read",
+    "read_dispatch_metadata",
+    "read_room_record",
+    "render",
+    "with_avatar",
+    "with_outcome",
+]

@@ -1,0 +1,64 @@
+"""Slots and calls: what workers report, what gateways need, and what the controller answers."""
+
+from pydantic import Field
+
+from agentspec.model import Model
+
+STATUS_HEARTBEAT_SECONDS = 20
+"""A worker's ``/status?watch`` repeats the current state after this time without a change."""
+
+
+class WorkerStatus(Model):
+    """One worker's state: ``GET /status`` of a worker pod.
+
+    ``GET /status?watch`` is newline-delimited JSON: the current state at once, another line within 0.1 s of any change,
+    and the current state again every `STATUS_HEARTBEAT_SECONDS`.
+    """
+
+    agent_name: str = Field(description="The name it registered under; empty for automatic dispatch.")
+    worker_id: str = Field(default="", description="LiveKit's id of the worker; empty before the first registration.")
+    registered: bool = Field(description="Whether it is registered with LiveKit now.")
+    draining: bool = Field(description="Whether it accepts no new calls and terminates when its calls have ended.")
+    slots: int = Field(ge=0, description="Calls that it can take at once.")
+    calls: int = Field(ge=0, description="Calls that it holds, including those that are starting.")
+    avatars: int = Field(default=0, ge=0, description="Calls with an avatar, including those that are starting.")
+    avatar_problem: str = Field(
+        default="", description="Why the last avatar on this worker failed; empty after one that joined."
+    )
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that a dispatch could take now."""
+        return max(0, self.slots - self.calls) if self.registered and not self.draining else 0
+
+
+class Demand(Model):
+    """The calls that wait at one gateway: the body of ``POST /v1/demand`` at the controller."""
+
+    gateway: str = Field(min_length=1, max_length=253, description="The gateway pod's name.")
+    pending: dict[str, int] = Field(
+        default_factory=dict, description="Calls waiting for a slot, by agent key ``namespace/name``."
+    )
+
+
+class AgentSupply(Model):
+    """The free capacity of one agent's workers."""
+
+    free_slots: int = Field(ge=0, description="Free slots on registered workers that are not draining.")
+    slots: int = Field(ge=0, description="All slots of those workers.")
+    free_avatars: int | None = Field(
+        default=None, ge=0, description="Avatars that may still start; null: the agent has no limit."
+    )
+
+
+class Supply(Model):
+    """The controller's answer to a demand."""
+
+    agents: dict[str, AgentSupply] = Field(
+        default_factory=dict, description="Free capacity by agent key ``namespace/name``."
+    )
+
+
+def agent_key(namespace: str, name: str) -> str:
+    """Return the key of an agent in demands and supplies."""
+    return f"{namespace}/{name}"

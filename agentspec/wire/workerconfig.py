@@ -1,0 +1,51 @@
+"""The worker's configuration: one document that the controller writes and the worker reads at start.
+
+It contains no secrets; they reach the worker as environment variables from the Secrets that the manifest names.
+
+An older worker image can read the configuration of a newer controller: `agentspec.wire.read` ignores unknown fields and
+treats unknown values of enumerations as absent. Their defaults then apply: dispatch mode Explicit (the worker answers
+only calls to its name), placement Packed, avatar provider None (the call goes on by voice), on failure VoiceOnly.
+"""
+
+from pydantic import Field
+
+from agentspec.avatar import AvatarSpec
+from agentspec.dispatch import DispatchMode
+from agentspec.model import Model
+from agentspec.scaling import Placement
+from agentspec.voice import VoiceSpec
+
+CONFIG_PATH = "/etc/avatar-agent/agent.json"
+"""Path of the configuration in a worker pod."""
+
+
+class KnowledgeDocument(Model):
+    """A text that the agent answers from: one key of a ConfigMap, or a text in the manifest."""
+
+    name: str = Field(description="``<ConfigMap>/<key>``, or the name of a text in the manifest.")
+    text: str = Field(description="What the agent may answer from: Markdown or plain text.")
+
+
+class WorkerConfig(Model):
+    """Everything a worker needs besides credentials."""
+
+    namespace: str = Field(description="Namespace of the AvatarAgent.")
+    name: str = Field(description="Name of the AvatarAgent.")
+    agent_name: str = Field(description="The declared agent name. In Automatic mode it is only logged.")
+    dispatch_mode: DispatchMode = DispatchMode.EXPLICIT
+    room_name_pattern: str = Field(description="Rooms that the worker accepts: a regular expression, searched.")
+    language: str = Field(description="BCP 47 language of the conversation.")
+    instructions: str
+    greeting: str = Field(description="Said first, once the caller has joined. Empty: the agent waits for the caller.")
+    voice: VoiceSpec
+    knowledge: list[KnowledgeDocument] = Field(default_factory=list)
+    avatar: AvatarSpec
+    livekit_url: str
+    calls_per_worker: int
+    placement: Placement = Field(default=Placement.PACKED, description="Which workers get new calls first.")
+    max_call_minutes: int
+
+    @property
+    def registered_name(self) -> str:
+        """The name to register under. An empty one means LiveKit's automatic dispatch."""
+        return self.agent_name if self.dispatch_mode is DispatchMode.EXPLICIT else ""
