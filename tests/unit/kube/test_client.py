@@ -8,6 +8,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kube import retries
 from kube.client import LIST_PAGE_SIZE, ApiError, as_yaml
 from kube.kinds import POD
 from tests.unit.kube.serving import serving
@@ -69,7 +70,8 @@ async def test_answer_that_is_not_json_is_an_error_without_status() -> None:
     assert (raised.value.status, raised.value.reason) == (0, "InvalidResponse")
 
 
-async def test_server_error_is_retried() -> None:
+async def test_server_error_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "INITIAL_BACKOFF_SECONDS", 0.01)
     answers = [500, 503, 200]
 
     async def answer(_: web.Request) -> web.StreamResponse:
