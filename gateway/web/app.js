@@ -1,25 +1,24 @@
-// The page: shows a call and lets a person start it, mute it and hang up, in Arabic and English.
+// The call page: shows a call, and lets the caller start it, mute the microphone and hang up, in Arabic and English.
 
 import { Call } from "/assets/call.js";
 import { directions, supported, texts } from "/assets/texts.js";
 
-const SOUND_LEVEL = 0.02; // of full scale; above it something can be heard
 const root = document.documentElement;
 const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const agent = query.get("agent") ?? "";
 
 let language = supported(query.get("lang")) ?? supported(navigator.language) ?? "en";
-let chosen = supported(query.get("lang")) !== undefined;
+let languageChosen = supported(query.get("lang")) !== undefined; // by the link or a button
 let call = null;
-let shown = { state: "idle" };
-let agentState = "";
+let shown = { state: "idle" }; // the last argument of show()
+let agentState = ""; // LiveKit's: listening, thinking, speaking
 let muted = false;
-let meter = null;
+let stopMeter = null;
 
 const reasonText = (reason) => texts[language].reasons[reason] ?? texts[language].reasons.Other;
 
-function speak(next) {
+function setLanguage(next) {
   language = next;
   root.lang = next;
   root.dir = directions[next];
@@ -32,7 +31,7 @@ function speak(next) {
 
 const agentTitle = () => agent.split("/").pop() || "?";
 
-/** Show where the call is. Tests wait for `data-call-state`. */
+/** Show the state of the call. Tests wait for `data-call-state`. */
 function show(next) {
   shown = next;
   const { state, position, reason } = next;
@@ -40,7 +39,7 @@ function show(next) {
   const calling = state !== "idle" && !over;
   root.dataset.callState = state;
   root.dataset.callReason = reason ?? "";
-  byId("status").textContent = over ? "" : statusText(state, position); // an end is told below, with its reason
+  byId("status").textContent = over ? "" : statusText(state, position); // `over-message` shows why a call ended
   byId("start").hidden = state !== "idle";
   byId("controls").hidden = !calling;
   byId("over").hidden = !over;
@@ -63,7 +62,7 @@ function startCall(name) {
   byId("captions").hidden = true;
   call.addEventListener("state", ({ detail }) => onState(detail));
   call.addEventListener("video", ({ detail }) => onVideo(detail));
-  call.addEventListener("audio", ({ detail }) => watchLevel(detail));
+  call.addEventListener("audio", ({ detail }) => startMeter(detail));
   call.addEventListener("caption", ({ detail }) => onCaption(detail));
   call.addEventListener("microphone", () => (byId("mute").disabled = false));
   call.addEventListener("sound", ({ detail }) => (byId("sound").hidden = detail));
@@ -73,7 +72,7 @@ function startCall(name) {
     show(shown);
   });
   call.start({ agent, name, language });
-  byId("stage").focus(); // not a button: Enter pressed twice must not hang up
+  byId("stage").focus(); // not a button, so that pressing Enter twice does not hang up
 }
 
 function onState(detail) {
@@ -81,7 +80,8 @@ function onState(detail) {
   show(detail);
   if ((detail.state === "failed" || detail.state === "ended") && before !== detail.state) {
     onVideo(null);
-    stopLevel();
+    stopMeter?.();
+    stopMeter = null;
     byId("mute").disabled = true;
     byId("mute").setAttribute("aria-pressed", "false");
     byId("sound").hidden = true;
@@ -119,9 +119,9 @@ function onCaption({ id, mine, text, final }) {
   byId("captions").scrollTop = byId("captions").scrollHeight;
 }
 
-/** Let the indicator breathe with the agent's voice, and note the first sound. */
-function watchLevel(track) {
-  stopLevel();
+/** Show the volume of the agent's voice on the indicator. */
+function startMeter(track) {
+  stopMeter?.();
   const context = new AudioContext();
   const analyser = context.createAnalyser();
   analyser.fftSize = 512;
@@ -130,35 +130,30 @@ function watchLevel(track) {
   const timer = setInterval(() => {
     analyser.getFloatTimeDomainData(samples);
     const level = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
-    if (level > SOUND_LEVEL) root.dataset.agentSound = "heard";
     byId("orb").style.setProperty("--level", Math.min(1, level * 5).toFixed(3));
   }, 60);
-  meter = () => {
+  stopMeter = () => {
     clearInterval(timer);
     context.close();
     byId("orb").style.setProperty("--level", "0");
   };
 }
 
-function stopLevel() {
-  meter?.();
-  meter = null;
-}
-
-async function learnAboutAgent() {
+/** Read the agent from the gateway: show why it takes no calls, or use its language. */
+async function loadAgent() {
   byId("agent-name").textContent = agentTitle();
   if (!agent) return show({ state: "failed", reason: "AgentMissing" });
   const answer = await fetch(`/v1/agents/${agent.split("/").map(encodeURIComponent).join("/")}`).catch(() => null);
   if (!answer) return;
-  const document_ = await answer.json().catch(() => ({}));
-  if (!answer.ok) return show({ state: "failed", reason: document_.error?.reason ?? "Other" });
-  if (!chosen && shown.state === "idle") speak(supported(document_.language) ?? language);
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) return show({ state: "failed", reason: body.error?.reason ?? "Other" });
+  if (!languageChosen && shown.state === "idle") setLanguage(supported(body.language) ?? language);
 }
 
 byId("start").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = byId("name").value.trim();
-  byId("name-problem").textContent = name ? "" : texts[language].nameMissing;
+  byId("name-error").textContent = name ? "" : texts[language].nameMissing;
   byId("name").setAttribute("aria-invalid", String(!name));
   if (name) startCall(name);
   else byId("name").focus();
@@ -182,12 +177,12 @@ byId("again").addEventListener("click", () => {
 
 for (const button of document.querySelectorAll("[data-language]")) {
   button.addEventListener("click", () => {
-    chosen = true;
+    languageChosen = true;
     query.set("lang", button.dataset.language);
     history.replaceState(null, "", `?${query}`);
-    speak(button.dataset.language);
+    setLanguage(button.dataset.language);
   });
 }
 
-speak(language);
-await learnAboutAgent();
+setLanguage(language);
+await loadAgent();

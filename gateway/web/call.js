@@ -1,4 +1,4 @@
-// One call: asks the gateway for it, joins its room, and follows it to its end. Knows nothing of the page.
+// One call: opens it at the gateway, joins its room, and follows it to its end. Independent of the page.
 
 import {
   ConnectionState, LogLevel, Room, RoomEvent, Track, createLocalAudioTrack, setLogLevel,
@@ -7,11 +7,11 @@ import {
 setLogLevel(LogLevel.warn);
 
 const TRANSCRIPTION_TOPIC = "lk.transcription"; // livekit-agents, types.py: TOPIC_TRANSCRIPTION
-const AGENT_STATE = "lk.agent.state";
+const AGENT_STATE = "lk.agent.state"; // livekit-agents, types.py: ATTRIBUTE_AGENT_STATE
 const REQUEST_ATTEMPTS = 4;
-const FINAL = new Set(["failed", "ended"]);
+const FINAL_STATES = new Set(["failed", "ended"]);
 
-/** Why a call could not be made or went wrong: `reason` is one of the constants in texts.js. */
+/** The call failed. `reason` is a key of `reasons` in texts.js. */
 export class CallError extends Error {
   constructor(reason, detail = "") {
     super(detail || reason);
@@ -20,32 +20,33 @@ export class CallError extends Error {
 }
 
 /**
- * Events: `state` {state, position, reason}, `video` (a MediaStreamTrack or null), `audio` (a MediaStreamTrack),
- * `caption` {id, mine, text, final}, `agentstate` (a word), `sound` (whether the browser lets sound through).
+ * Events: `state` {state, position, reason}, `video` (a LiveKit track or null), `audio` (a MediaStreamTrack),
+ * `caption` {id, mine, text, final}, `agentstate` (LiveKit's agent state), `microphone` (true once it is published),
+ * `sound` (whether the browser allows audio playback).
  */
 export class Call extends EventTarget {
   #room = new Room({ adaptiveStream: true, disconnectOnPageLeave: true });
-  #opened = null;
-  #server = { state: "connecting", position: null, reason: "" };
-  #over = false;
-  #opening = null; // a promise of the microphone
+  #opened = null; // the gateway's response to POST /v1/calls
+  #latest = { state: "connecting", position: null, reason: "" }; // the gateway's latest response for this call
+  #isOver = false;
+  #microphonePromise = null;
   #microphone = null;
 
-  /** Make the call. Resolves when the caller is in the room; everything else comes as events. */
+  /** Open the call. Resolves when the microphone is published in the room; events report everything else. */
   async start({ agent, name, language }) {
     this.#listen();
     this.#emit("state", { state: "connecting" });
     try {
       if (!window.isSecureContext || !navigator.mediaDevices) throw new CallError("InsecureContext");
-      const opening = openCall({ agent, name, language });
-      this.#opening = openMicrophone();
-      this.#opening.catch(() => {}); // looked at below; until then a refusal is no unhandled one
-      this.#opened = await opening;
-      if (this.#over) return void this.#release();
+      const openPromise = openCall({ agent, name, language });
+      this.#microphonePromise = openMicrophone();
+      this.#microphonePromise.catch(() => {}); // awaited below; this prevents an unhandled rejection until then
+      this.#opened = await openPromise;
+      if (this.#isOver) return void this.#release();
       this.#follow();
       await this.#connect();
-      this.#microphone = await this.#opening;
-      if (this.#over) return;
+      this.#microphone = await this.#microphonePromise;
+      if (this.#isOver) return;
       await this.#room.localParticipant.publishTrack(this.#microphone, { source: Track.Source.Microphone });
       this.#emit("microphone", true);
     } catch (error) {
@@ -64,7 +65,7 @@ export class Call extends EventTarget {
 
   /** End the call, here and for the agent. */
   hangUp() {
-    if (this.#over) return;
+    if (this.#isOver) return;
     this.#finish("ended", "HungUp");
   }
 
@@ -72,30 +73,30 @@ export class Call extends EventTarget {
     try {
       await this.#room.connect(this.#opened.url, this.#opened.token);
     } catch (error) {
-      if (this.#over) return;
+      if (this.#isOver) return;
       console.error(error);
-      return this.#lostRoom(); // it may have been closed while the browser was on its way into it
+      return this.#onDisconnected(); // the room may have been closed while the browser was connecting
     }
     this.#update();
   }
 
-  /** Ask the gateway how the call stands, until it is over. */
+  /** Read the call's state from the gateway until the call is over. */
   async #follow() {
-    this.#server = this.#opened;
+    this.#latest = this.#opened;
     this.#update();
-    while (!this.#over && !FINAL.has(this.#server.state)) {
-      const waits = this.#server.state === "waiting";
+    while (!this.#isOver && !FINAL_STATES.has(this.#latest.state)) {
+      const waits = this.#latest.state === "waiting";
       try {
-        this.#server = await this.#ask(waits ? 4 : 25);
+        this.#latest = await this.#poll(waits ? 4 : 25);
       } catch {
-        await pause(1500); // the gateway restarts, or the network is away: the call itself goes on
+        await pause(1500); // the gateway is restarting or unreachable; the call continues
       }
-      if (!this.#over) this.#update();
+      if (!this.#isOver) this.#update();
     }
   }
 
-  async #ask(seconds) {
-    const query = new URLSearchParams({ state: this.#server.state, waitSeconds: String(seconds) });
+  async #poll(seconds) {
+    const query = new URLSearchParams({ state: this.#latest.state, waitSeconds: String(seconds) });
     const answer = await fetch(`/v1/calls/${this.#opened.callId}?${query}`, { headers: this.#authorization() });
     if (!answer.ok) throw new Error(`the gateway answered ${answer.status}`);
     return answer.json();
@@ -106,8 +107,8 @@ export class Call extends EventTarget {
   }
 
   #update() {
-    const { state, position, reason } = this.#server;
-    if (FINAL.has(state)) return this.#finish(state, reason);
+    const { state, position, reason } = this.#latest;
+    if (FINAL_STATES.has(state)) return this.#finish(state, reason);
     if (state === "waiting") return this.#emit("state", { state, position });
     if (state === "dispatched") return this.#emit("state", { state: "joining" });
     const inRoom = this.#room.state === ConnectionState.Connected;
@@ -127,7 +128,7 @@ export class Call extends EventTarget {
     room.on(RoomEvent.AudioPlaybackStatusChanged, () => this.#emit("sound", room.canPlaybackAudio));
     room.on(RoomEvent.Reconnecting, () => this.#emit("state", { state: "reconnecting" }));
     room.on(RoomEvent.Reconnected, () => this.#update());
-    room.on(RoomEvent.Disconnected, () => this.#lostRoom());
+    room.on(RoomEvent.Disconnected, () => this.#onDisconnected());
     room.registerTextStreamHandler(TRANSCRIPTION_TOPIC, (reader, { identity }) => this.#onCaption(reader, identity));
     addEventListener("pagehide", () => this.hangUp(), { once: true });
   }
@@ -156,35 +157,36 @@ export class Call extends EventTarget {
     this.#emit("caption", { id, mine, text, final });
   }
 
-  /** The room is gone for this browser; the gateway knows whether the call is over or was lost. */
-  async #lostRoom() {
-    if (this.#over || !this.#opened) return;
+  /** The browser is disconnected from the room. The gateway's state says whether the call is over. */
+  async #onDisconnected() {
+    if (this.#isOver || !this.#opened) return;
     await pause(300);
     try {
-      this.#server = await this.#ask(3);
+      this.#latest = await this.#poll(3);
     } catch {
       return this.#finish("failed", "ConnectionLost");
     }
-    const { state, reason } = this.#server;
-    if (FINAL.has(state)) this.#finish(state, reason);
+    const { state, reason } = this.#latest;
+    if (FINAL_STATES.has(state)) this.#finish(state, reason);
     else this.#finish("failed", "ConnectionLost");
   }
 
   #fail(reason, error) {
-    if (this.#over) return;
+    if (this.#isOver) return;
     console.error(error);
     this.#finish("failed", reason);
   }
 
   #finish(state, reason) {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#release();
     this.#emit("state", { state, reason });
   }
 
   #release() {
-    this.#opening?.then((track) => track.stop(), () => {}); // also one that is allowed only after the call is over
+    // The caller may allow access to the microphone only after the call is over.
+    this.#microphonePromise?.then((track) => track.stop(), () => {});
     this.#room.disconnect();
     if (!this.#opened) return;
     const options = { method: "DELETE", headers: this.#authorization(), keepalive: true };
@@ -196,10 +198,10 @@ export class Call extends EventTarget {
   }
 }
 
-/** The same idempotency key every time, so that a request that was lost on its way makes no second call. */
+/** Open a call. All attempts have the same idempotency key, so that a lost response does not lead to a second call. */
 async function openCall({ agent, name, language }) {
   const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-  const body = JSON.stringify({ agent: reference(agent), name, language, capabilities: ["video", "captions"] });
+  const body = JSON.stringify({ agent: agentReference(agent), name, language, capabilities: ["video", "captions"] });
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
   for (let attempt = 1; ; attempt += 1) {
     let answer = null;
@@ -217,7 +219,8 @@ async function openCall({ agent, name, language }) {
   }
 }
 
-function reference(agent) {
+/** Return the request's agent for `name` or `namespace/name`. */
+function agentReference(agent) {
   const [namespace, name] = agent.includes("/") ? agent.split("/", 2) : [null, agent];
   return namespace ? { namespace, name } : name;
 }

@@ -1,4 +1,4 @@
-"""A real browser on the call page, with a microphone that needs no person to allow it."""
+"""A real browser on the call page, with a fake microphone that needs no permission."""
 
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FLAGS = [
 
 @contextmanager
 def page_on_localhost(platform: Platform) -> Iterator[str]:
-    """The gateway at an address where browsers allow a microphone."""
+    """Forward the gateway to localhost, where browsers allow microphone access. Yields its URL."""
     port = free_port()
     with subprocess.Popen(platform.product.forward_gateway(port), stdout=subprocess.PIPE, text=True) as forward:
         try:
@@ -37,6 +37,7 @@ def page_on_localhost(platform: Platform) -> Iterator[str]:
 
 @contextmanager
 def browser_page(profile: Path) -> Iterator[Page]:
+    """Open a browser with an empty page."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(profile), executable_path=CHROMIUM, headless=True, args=FLAGS, permissions=["microphone"]
@@ -49,13 +50,13 @@ def browser_page(profile: Path) -> Iterator[Page]:
             context.close()
 
 
-def told_on_the_page(platform: Platform, agent: str, profile: Path) -> tuple[str, str]:
-    """A person calls from the call page, and the call does not work: the reason, and what the page says about it."""
+def failure_on_page(platform: Platform, agent: str, profile: Path) -> tuple[str, str]:
+    """Start a call that fails on the call page. Returns the reason and the page's text about it."""
     with page_on_localhost(platform) as address, browser_page(profile) as page:
         page.goto(f"{address}/?agent={agent}&lang=en")
         page.get_by_role("textbox").fill("Layla")
         page.get_by_role("button", name="Start call").click()
         root = page.locator("html")
         expect(root).to_have_attribute("data-call-state", "failed", timeout=60_000)
-        page.screenshot(path=profile.with_name("told.png"))
+        page.screenshot(path=profile.with_name("failure.png"))
         return root.get_attribute("data-call-reason") or "", page.locator("#over-message").inner_text()

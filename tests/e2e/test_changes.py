@@ -10,7 +10,7 @@ import pytest
 from agentspec.names import AGENT_LABEL
 from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
-from tests.e2e.browser import told_on_the_page
+from tests.e2e.browser import failure_on_page
 from tests.e2e.callers import answered, becomes, greeted, refused, says
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking, eventually_in_thread
@@ -101,8 +101,8 @@ def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_ag
         assert {kind: uids(platform, kind, name) for kind in kinds} == before
         (deployment,) = product.items("deployments", f"{AGENT_LABEL}={name}")
         assert deployment["spec"]["replicas"] == 0
-        closed = ("Suspended", "This agent is closed at the moment. Please try again later.")
-        assert told_on_the_page(platform, name, tmp_path / "profile") == closed
+        closed = ("Suspended", "This agent is not taking calls at the moment. Please try again later.")
+        assert failure_on_page(platform, name, tmp_path / "profile") == closed
         product.apply([suspended(agent, False)])
         product.wait_ready(name, agents.READY_SECONDS)
         asyncio.run(one_call(name))

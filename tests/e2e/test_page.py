@@ -1,4 +1,4 @@
-"""The call page in a real browser: a person types a name, presses Start call, hears the agent and sees it move."""
+"""The call page in a real browser: a caller enters a name, starts the call, hears the agent and sees its avatar."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
-# What the browser plays and shows, measured beside the page's own script: the loudest of every element that plays
-# sound, and how many of the picture's pixels change between two looks.
-HEARD = """async () => {
+# What the browser plays and shows, measured independently of the page's script: the highest volume of all elements
+# that play sound, and the number of pixels of the video that change within 700 ms.
+LOUDEST = """async () => {
   const streams = [...document.querySelectorAll("audio, video")].map((e) => e.srcObject)
     .filter((s) => s && s.getAudioTracks().length);
   let loudest = 0;
@@ -23,7 +23,7 @@ HEARD = """async () => {
     const analyser = context.createAnalyser();
     context.createMediaStreamSource(stream).connect(analyser);
     const samples = new Float32Array(analyser.fftSize);
-    for (let look = 0; look < 20; look++) {
+    for (let i = 0; i < 20; i++) {
       await new Promise((done) => setTimeout(done, 50));
       analyser.getFloatTimeDomainData(samples);
       loudest = Math.max(loudest, ...samples.map(Math.abs));
@@ -32,19 +32,19 @@ HEARD = """async () => {
   }
   return loudest;
 }"""
-MOVED = """async () => {
+CHANGED_PIXELS = """async () => {
   const video = document.getElementById("video");
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   if (!canvas.width) return 0;
-  const look = () => {
+  const pixels = () => {
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(video, 0, 0);
     return context.getImageData(0, 0, canvas.width, canvas.height).data;
   };
-  const before = look();
+  const before = pixels();
   await new Promise((done) => setTimeout(done, 700));
-  const after = look();
+  const after = pixels();
   let changed = 0;
   for (let i = 0; i < before.length; i += 4) changed += Math.abs(before[i] - after[i]) > 24;
   return changed;
@@ -53,28 +53,28 @@ MOVED = """async () => {
 
 @pytest.mark.parametrize(
     ("language", "direction", "start", "hang_up"),
-    [("ar", "rtl", "ابدأ المكالمة", "إنهاء المكالمة"), ("en", "ltr", "Start call", "Hang up")],
-    ids=["in Arabic, right to left", "in English"],
+    [("ar", "rtl", "بدء المكالمة", "إنهاء المكالمة"), ("en", "ltr", "Start call", "Hang up")],
+    ids=["Arabic", "English"],
 )
-def test_a_person_hears_the_agent_and_sees_it_move(
+def test_caller_hears_agent_and_sees_its_avatar(
     platform: Platform, tmp_path: Path, language: str, direction: str, start: str, hang_up: str
 ) -> None:
-    # A greeting long enough to be looked at while it lasts, on a machine that is busy.
+    # A greeting that lasts long enough for both measurements, also on a busy machine.
     agent = agents.manifest(platform.targets, f"page-{language}", avatar=True)
     agent["spec"]["persona"]["greeting"] *= 3
     with agents.declared(platform.product, agent) as name, page_on_localhost(platform) as address:
         with browser_page(tmp_path / "profile") as page:
-            said: list[str] = []
-            page.on("console", lambda message: said.append(message.text))
+            logged: list[str] = []
+            page.on("console", lambda message: logged.append(message.text))
             page.goto(f"{address}/?agent={name}&lang={language}")
             root = page.locator("html")
             expect(root).to_have_attribute("dir", direction)
             page.get_by_role("textbox").fill("ليلى")
             page.get_by_role("button", name=start).click()
             expect(root).to_have_attribute("data-call-state", "connected", timeout=30_000)
-            eventually_blocking(lambda: page.evaluate(HEARD) > 0.02, "the browser plays the agent's voice", 30)
-            eventually_blocking(lambda: page.evaluate(MOVED) > 20, "the browser shows a moving picture", 30)
+            eventually_blocking(lambda: page.evaluate(LOUDEST) > 0.02, "the browser plays the agent's voice", 30)
+            eventually_blocking(lambda: page.evaluate(CHANGED_PIXELS) > 20, "the browser shows the moving avatar", 30)
             page.screenshot(path=tmp_path / "call.png")
             page.get_by_role("button", name=hang_up).click()
             expect(root).to_have_attribute("data-call-state", "ended", timeout=30_000)
-        assert not [text for text in said if "Security Policy" in text]
+        assert not [text for text in logged if "Security Policy" in text]

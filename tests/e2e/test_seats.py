@@ -12,7 +12,7 @@ import pytest
 from devkit.demo.caller import Caller
 from devkit.demo.conversation import check_pictures
 from tests.e2e import agents
-from tests.e2e.browser import told_on_the_page
+from tests.e2e.browser import failure_on_page
 from tests.e2e.callers import AVATAR, answered, becomes, greeted
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking, eventually_in_thread
@@ -80,8 +80,8 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
                 "1 of 1 workers updated; 1 old worker is finishing 2 calls.",
             )
             await becomes(product, name, "Progressing", *rolling_out, seconds=60)
-            told = await asyncio.to_thread(told_on_the_page, platform, name, tmp_path / "profile")
-            busy = "All agents with a picture are busy. Please try again in a few minutes."
+            told = await asyncio.to_thread(failure_on_page, platform, name, tmp_path / "profile")
+            busy = "No avatar is available at the moment. Please try again in a few minutes."
             assert told == ("NoAvatarSeat", busy)
             assert begun() == ["active"]
             assert lucky.room.isconnected() and other.room.isconnected()
