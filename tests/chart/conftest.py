@@ -1,4 +1,4 @@
-"""The helm of the devkit."""
+"""Helm, as the devkit builds it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What helm makes of the chart."""
+"""Renders the chart with Helm."""
 
 import subprocess
 from pathlib import Path
@@ -14,17 +14,17 @@ Documents = list[dict[str, Any]]
 
 
 class Renderer:
-    """Runs helm."""
+    """Runs Helm on the chart."""
 
     def __init__(self, helm: str) -> None:
         self._helm = helm
 
     def __call__(self, *settings: str) -> Documents:
-        """The release's documents, with settings (`key=value`)."""
+        """Return the documents of a release with these values (`key=value`)."""
         return [document for document in yaml.safe_load_all(self._run("template", *settings)) if document]
 
     def notes(self, *settings: str) -> str:
-        """What an installation tells at its end."""
+        """Return the notes that an installation with these values prints."""
         return self._run("install", "--dry-run=client", *settings).split("NOTES:")[1]
 
     def _run(self, command: str, *arguments: str) -> str:
@@ -36,6 +36,6 @@ class Renderer:
 
 
 def pick(documents: Documents, kind: str, name: str) -> dict[str, Any]:
-    """The one object of that kind and name."""
+    """Return the one object of this kind and name."""
     (found,) = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
     return found

@@ -1,7 +1,8 @@
-"""The chart as helm renders it: security, references between the parts, and refusals of wrong values."""
+"""The rendered chart: security, references between its parts, and refusals of wrong values."""
 
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.chart.rendering import CHART, Documents, Renderer, pick
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
-def test_pods_pass_the_restricted_profile_with_a_read_only_root(render: Renderer, component: str) -> None:
+def test_pods_pass_restricted_profile_with_read_only_root(render: Renderer, component: str) -> None:
     pod = pick(render(), "Deployment", f"test-{component}")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -26,7 +27,7 @@ def test_pods_pass_the_restricted_profile_with_a_read_only_root(render: Renderer
     }
 
 
-def test_the_crd_is_the_generated_one_and_stays_when_the_chart_goes(render: Renderer) -> None:
+def test_crd_is_the_generated_one_and_survives_uninstall(render: Renderer) -> None:
     name = crd.crd()["metadata"]["name"]
     rendered = pick(render(), "CustomResourceDefinition", name)
     assert rendered["spec"] == crd.crd()["spec"]
@@ -35,7 +36,7 @@ def test_the_crd_is_the_generated_one_and_stays_when_the_chart_goes(render: Rend
     assert not [d for d in render("crds.install=false") if d["kind"] == "CustomResourceDefinition"]
 
 
-def test_gateway_and_controller_agree_on_address_audience_and_account(render: Renderer) -> None:
+def test_gateway_and_controller_agree_on_address_and_identity(render: Renderer) -> None:
     documents = render()
     gateway = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]
     controller = pick(documents, "Deployment", "test-controller")["spec"]["template"]["spec"]
@@ -48,7 +49,7 @@ def test_gateway_and_controller_agree_on_address_audience_and_account(render: Re
     assert token["projected"]["sources"][0]["serviceAccountToken"]["audience"] == names.DEMAND_AUDIENCE
 
 
-def test_the_gateway_s_metrics_are_not_behind_its_service(render: Renderer) -> None:
+def test_gateway_service_excludes_metrics(render: Renderer) -> None:
     documents = render()
     (container,) = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]["containers"]
     assert {port["name"] for port in container["ports"]} == {"http", "probes"}
@@ -56,7 +57,7 @@ def test_the_gateway_s_metrics_are_not_behind_its_service(render: Renderer) -> N
     assert [port["targetPort"] for port in pick(documents, "Service", "test-gateway")["spec"]["ports"]] == ["http"]
 
 
-def test_controllers_stand_by_for_each_other(render: Renderer) -> None:
+def test_second_controller_stands_by_on_another_node(render: Renderer) -> None:
     documents = render()
     spec = pick(documents, "Deployment", "test-controller")["spec"]
     assert spec["replicas"] == 2
@@ -69,16 +70,16 @@ def test_controllers_stand_by_for_each_other(render: Renderer) -> None:
     assert (budget["maxUnavailable"], budget["selector"]) == (1, spec["selector"])
 
 
-def test_gateways_reach_the_controller_that_leads(render: Renderer) -> None:
+def test_controller_service_selects_the_leader(render: Renderer) -> None:
     documents = render()
     selector = pick(documents, "Service", "test-controller")["spec"]["selector"]
     assert selector.pop(names.LEADER_LABEL) == names.LEADER
     deployment = pick(documents, "Deployment", "test-controller")["spec"]
     assert selector == deployment["selector"]["matchLabels"]
-    assert names.LEADER_LABEL not in deployment["template"]["metadata"]["labels"], "the leader gives it to itself"
+    assert names.LEADER_LABEL not in deployment["template"]["metadata"]["labels"], "the leader labels itself"
 
 
-def test_the_controller_knows_its_pod_and_its_lease(render: Renderer) -> None:
+def test_controller_gets_its_pod_and_lease(render: Renderer) -> None:
     env = controller_env(render("monitoring.namespace=observe", "watchNamespace=agents"))
     assert env["POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     assert env["POD_NAMESPACE"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
@@ -95,7 +96,7 @@ def controller_env(documents: Documents) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("settings", [[], ["watchNamespace=agents"]], ids=["cluster-wide", "one namespace"])
-def test_every_object_of_the_release_has_its_labels_and_a_place(render: Renderer, settings: list[str]) -> None:
+def test_every_object_has_labels_and_a_namespace(render: Renderer, settings: list[str]) -> None:
     cluster_scoped = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
     for document in render(*settings):
         metadata = document["metadata"]
@@ -105,7 +106,7 @@ def test_every_object_of_the_release_has_its_labels_and_a_place(render: Renderer
             assert metadata["labels"]["app.kubernetes.io/instance"] == "test"
 
 
-def test_pod_monitors_only_where_they_are_asked_for(render: Renderer) -> None:
+def test_pod_monitors_require_monitoring_enabled(render: Renderer) -> None:
     assert [d for d in render("monitoring.namespace=observe") if d["kind"] == "PodMonitor"] == []
     documents = render("monitoring.enabled=true", "monitoring.namespace=observe", "monitoring.labels.release=prom")
     monitors = {d["metadata"]["name"]: d for d in documents if d["kind"] == "PodMonitor"}
@@ -114,7 +115,7 @@ def test_pod_monitors_only_where_they_are_asked_for(render: Renderer) -> None:
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
-def test_a_pod_monitor_s_port_and_labels_are_those_of_the_pods(render: Renderer, component: str) -> None:
+def test_pod_monitor_matches_port_and_labels_of_pods(render: Renderer, component: str) -> None:
     documents = render("monitoring.enabled=true", "monitoring.namespace=observe")
     monitor = pick(documents, "PodMonitor", f"test-{component}")["spec"]
     template = pick(documents, "Deployment", f"test-{component}")["spec"]["template"]
@@ -129,7 +130,7 @@ def test_a_pod_monitor_s_port_and_labels_are_those_of_the_pods(render: Renderer,
     [([], {"any": True}), (["watchNamespace=agents"], {"matchNames": ["agents"]})],
     ids=["cluster-wide", "one namespace"],
 )
-def test_workers_are_scraped_by_label_wherever_they_are(
+def test_workers_are_scraped_in_all_served_namespaces(
     render: Renderer, settings: list[str], where: dict[str, Any]
 ) -> None:
     documents = render("monitoring.enabled=true", "monitoring.namespace=observe", *settings)
@@ -152,13 +153,13 @@ def gateway_env(documents: Documents) -> dict[str, str]:
         (["gateway.defaultNamespace=shop"], "shop"),
         (["watchNamespace=agents", "gateway.defaultNamespace=agents"], "agents"),
     ],
-    ids=["the release's", "the one that is served", "as wished", "both"],
+    ids=["release namespace", "watched namespace", "default namespace", "both"],
 )
-def test_plain_names_are_looked_up_where_agents_can_be(render: Renderer, settings: list[str], namespace: str) -> None:
+def test_gateway_gets_the_namespace_of_plain_names(render: Renderer, settings: list[str], namespace: str) -> None:
     assert gateway_env(render(*settings))["DEFAULT_NAMESPACE"] == namespace
 
 
-def test_the_gateway_s_settings_are_values_with_the_same_defaults_and_bounds(render: Renderer) -> None:
+def test_gateway_values_have_defaults_and_bounds_of_settings(render: Renderer) -> None:
     found = load(GatewaySettings, gateway_env(render()) | {"POD_NAME": "gateway"})
     assert (found.public_calls_per_minute, found.max_pending_per_agent, found.trusted_proxy_hops) == (30, 50, 0)
     assert found.public_calls_per_minute == GatewaySettings().public_calls_per_minute
@@ -180,7 +181,7 @@ def test_the_gateway_s_settings_are_values_with_the_same_defaults_and_bounds(ren
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
-def test_pods_run_on_the_nodes_that_are_chosen(render: Renderer, component: str) -> None:
+def test_values_choose_nodes(render: Renderer, component: str) -> None:
     chosen = render(
         f"{component}.nodeSelector.pool=voice",
         f"{component}.tolerations[0].key=voice",
@@ -194,21 +195,21 @@ def test_pods_run_on_the_nodes_that_are_chosen(render: Renderer, component: str)
     assert not {"nodeSelector", "tolerations"} & set(plain)
 
 
-def test_the_gateway_s_service_is_annotated_for_what_stands_before_it(render: Renderer) -> None:
+def test_values_annotate_gateway_service(render: Renderer) -> None:
     service = pick(render("gateway.service.annotations.example\\.com/internal=yes"), "Service", "test-gateway")
     assert service["metadata"]["annotations"] == {"example.com/internal": "yes"}
     assert "annotations" not in pick(render(), "Service", "test-gateway")["metadata"]
 
 
-def test_notes_tell_how_to_go_on(render: Renderer) -> None:
+def test_notes_say_what_to_do_next(render: Renderer) -> None:
     notes = render.notes("controller.replicas=1")
-    for told in ("serves all namespaces", "get lease test-controller", "Set controller.replicas to 2", "apiKeysSecret"):
-        assert told in notes
+    for text in ("serves all namespaces", "get lease test-controller", "Set controller.replicas to 2", "apiKeysSecret"):
+        assert text in notes
     assert "serves the namespace agents" in render.notes("watchNamespace=agents")
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "texts"),
     [
         ([], ["apply -n NAMESPACE ", "?agent=NAMESPACE/NAME (Public agents)"]),
         (["watchNamespace=agents"], ["apply -n agents ", "?agent=NAME (Public agents)\n"]),
@@ -219,21 +220,19 @@ def test_notes_tell_how_to_go_on(render: Renderer) -> None:
     ],
     ids=["all namespaces", "one namespace", "a default namespace"],
 )
-def test_notes_name_the_namespace_that_agents_are_found_in(
-    render: Renderer, settings: list[str], told: list[str]
-) -> None:
+def test_notes_name_the_namespace_of_agents(render: Renderer, settings: list[str], texts: list[str]) -> None:
     notes = render.notes(*settings)
-    assert [words for words in told if words not in notes] == []
+    assert [text for text in texts if text not in notes] == []
 
 
-def test_notes_do_not_speak_of_a_gateway_that_does_not_run(render: Renderer) -> None:
+def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
     notes = render.notes("gateway.replicas=0")
     assert not [word for word in ("port-forward", "localhost", "apiKeysSecret") if word in notes]
     assert "apply -n NAMESPACE" in notes
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "text"),
     [
         ("gateway.replicas=2", "/gateway/replicas"),
         ("controller.replicas=0", "/controller/replicas"),
@@ -249,17 +248,31 @@ def test_notes_do_not_speak_of_a_gateway_that_does_not_run(render: Renderer) -> 
     ids=[
         "two gateways",
         "no controller",
-        "an unknown pull policy",
-        "a misspelt section",
-        "a name that no namespace has",
-        "a name that no Secret has",
-        "no calls",
-        "too many that wait",
-        "a namespace that is not served",
-        "monitoring from nowhere",
+        "unknown pull policy",
+        "misspelt section",
+        "invalid namespace",
+        "invalid Secret name",
+        "no calls allowed",
+        "too many waiting calls",
+        "namespace that is not served",
+        "monitoring without namespace",
     ],
 )
-def test_wrong_values_are_refused_with_the_value_s_name(render: Renderer, setting: str, told: str) -> None:
+def test_wrong_value_is_refused_by_name(render: Renderer, setting: str, text: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render(setting)
-    assert told in refused.value.stderr
+    assert text in refused.value.stderr
+
+
+def test_every_value_is_described() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert list(undescribed(schema, "")) == []
+    assert list(undescribed({"properties": {"a": {"description": "A.", "properties": {"b": {}}}}}, "")) == ["a.b"]
+
+
+def undescribed(node: dict[str, Any], prefix: str) -> Iterator[str]:
+    """Yield the paths of values that the schema does not describe."""
+    for name, value in node.get("properties", {}).items():
+        if not value.get("description"):
+            yield prefix + name
+        yield from undescribed(value, f"{prefix}{name}.")

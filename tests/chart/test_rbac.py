@@ -1,4 +1,4 @@
-"""Who may do what, in full: any right more or less than in the golden lists is a decision to be made there."""
+"""All rights of controller, gateway and teams equal the golden lists. Decide on a new right there."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ GOLDEN = Path(__file__).parent / "golden"
 CASES = {"cluster-wide": [], "one-namespace": ["watchNamespace=agents"]}
 
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
-"""How Kubernetes finds rules for its own roles: its documentation, RBAC authorization, aggregated ClusterRoles."""
+"""Label that aggregates a ClusterRole. Source: Kubernetes, "RBAC authorization", "Aggregated ClusterRoles"."""
 
 Rights = dict[str, dict[str, dict[str, list[str]]]]
 
 
 def rights(documents: Documents) -> Rights:
-    """By subject, by where (a namespace or the cluster), by what: the verbs."""
+    """Return the verbs by subject, by namespace (or the whole cluster), by resource."""
     roles = {
         place(document): document["rules"]
         for document in documents
-        if document["kind"] in ("Role", "ClusterRole") and not added_to(document)
+        if document["kind"] in ("Role", "ClusterRole") and not aggregated_into(document)
     }
     found: Rights = {}
     for binding in documents:
@@ -35,18 +35,18 @@ def rights(documents: Documents) -> Rights:
             where = found.setdefault(account, {}).setdefault(namespace or "the whole cluster", {})
             for rule in roles.pop(role):
                 add(where, rule)
-    assert not roles, "a role that nobody has"
+    assert not roles, "a role without a binding"
     return found
 
 
-def added_to(document: dict[str, Any]) -> set[str]:
-    """Roles of Kubernetes' own that a ClusterRole's rules are added to."""
+def aggregated_into(document: dict[str, Any]) -> set[str]:
+    """Return Kubernetes' own roles that a ClusterRole is aggregated into."""
     labels = document["metadata"]["labels"]
     return {label.removeprefix(AGGREGATE) for label in labels if label.startswith(AGGREGATE)}
 
 
 def place(document: dict[str, Any]) -> tuple[str, str, str]:
-    """Kind, namespace (none: empty) and name."""
+    """Return kind, namespace (empty when cluster-scoped) and name."""
     metadata = document["metadata"]
     return document["kind"], metadata.get("namespace", ""), metadata["name"]
 
@@ -62,26 +62,26 @@ def add(where: dict[str, list[str]], rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("case", "settings"), CASES.items(), ids=CASES)
-def test_rights_are_exactly_those_of_the_golden_list(render: Renderer, case: str, settings: list[str]) -> None:
+def test_rights_equal_golden_list(render: Renderer, case: str, settings: list[str]) -> None:
     golden = yaml.safe_load((GOLDEN / f"rights-{case}.yaml").read_text())
     assert rights(render(*settings)) == golden
 
 
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
-def test_holders_of_kubernetes_own_roles_may_see_and_declare_agents(render: Renderer, settings: list[str]) -> None:
+def test_kubernetes_own_roles_may_see_and_declare_agents(render: Renderer, settings: list[str]) -> None:
     found: dict[str, dict[str, list[str]]] = {}
     for document in render(*settings):
-        if document["kind"] != "ClusterRole" or not (roles := added_to(document)):
+        if document["kind"] != "ClusterRole" or not (roles := aggregated_into(document)):
             continue
         for rule in document["rules"]:
             add(found.setdefault({3: "view", 2: "edit"}[len(roles)], {}), rule)
-        assert roles in ({"view", "edit", "admin"}, {"edit", "admin"}), "who may more may all that others may"
-        assert document["metadata"]["name"].startswith("system:test-"), "releases do not share it"
+        assert roles in ({"view", "edit", "admin"}, {"edit", "admin"}), "a higher role includes the lower ones"
+        assert document["metadata"]["name"].startswith("system:test-"), "releases do not share the role"
     assert found == yaml.safe_load((GOLDEN / "rights-of-teams.yaml").read_text())
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_golden_list_has_a_right_that_leads_to_others(case: str) -> None:
+def test_no_right_leads_to_other_rights(case: str) -> None:
     golden: Rights = yaml.safe_load((GOLDEN / f"rights-{case}.yaml").read_text())
     for places in golden.values():
         for where in places.values():
@@ -92,13 +92,13 @@ def test_no_golden_list_has_a_right_that_leads_to_others(case: str) -> None:
                 assert not what.startswith("core/secrets") or verbs == ["get"], "Secrets are read by name only"
 
 
-def test_for_one_namespace_the_only_right_beyond_it_is_to_check_a_token(render: Renderer) -> None:
+def test_watched_namespace_leaves_only_token_review_outside(render: Renderer) -> None:
     controller = rights(render("watchNamespace=agents"))["ServiceAccount system/test-controller"]
     assert set(controller) == {"agents", "system", "the whole cluster"}
     assert controller["the whole cluster"] == {"authentication.k8s.io/tokenreviews": ["create"]}
 
 
-def test_no_pod_runs_with_an_account_that_has_more(render: Renderer) -> None:
+def test_pods_run_with_accounts_of_the_release(render: Renderer) -> None:
     documents = render()
     accounts = {place(d)[1:] for d in documents if d["kind"] == "ServiceAccount"}
     for document in documents:
@@ -108,9 +108,7 @@ def test_no_pod_runs_with_an_account_that_has_more(render: Renderer) -> None:
 
 
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
-def test_releases_of_one_name_in_two_namespaces_share_nothing_but_the_definition(
-    render: Renderer, settings: list[str]
-) -> None:
+def test_releases_of_one_name_share_only_the_crd(render: Renderer, settings: list[str]) -> None:
     def wide(namespace: str) -> set[tuple[str, str]]:
         documents = render(f"--namespace={namespace}", *settings)
         return {(kind, name) for kind, place_of, name in map(place, documents) if not place_of}

@@ -30,22 +30,22 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Role or ClusterRole, by whether one namespace or all are served. */}}
+{{/* Role when one namespace is served, ClusterRole when all are. */}}
 {{- define "avatar-agent.scope" -}}
 {{ if .Values.watchNamespace }}Role{{ else }}ClusterRole{{ end }}
 {{- end }}
 
-{{/* Where the gateway looks for an agent that is named without its namespace. */}}
+{{/* The namespace of an agent that a request names without one. */}}
 {{- define "avatar-agent.defaultNamespace" -}}
 {{- $served := .Values.watchNamespace }}
 {{- $wanted := .Values.gateway.defaultNamespace }}
 {{- if and $served $wanted (ne $served $wanted) }}
-{{- fail (printf "gateway.defaultNamespace is %s, and of watchNamespace %s alone are agents served: leave gateway.defaultNamespace out" $wanted $served) }}
+{{- fail (printf "gateway.defaultNamespace is %s, but only agents in watchNamespace %s are served: leave gateway.defaultNamespace out" $wanted $served) }}
 {{- end }}
 {{- $wanted | default $served | default .Release.Namespace }}
 {{- end }}
 
-{{/* On which nodes a pod may run, but for its affinity. */}}
+{{/* The nodes that a pod may run on, without its affinity. */}}
 {{- define "avatar-agent.placement" -}}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
