@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.world import World
+from tests.logs import is_unexpected
 from tests.ports import free_port
 from tests.waiting import eventually, eventually_blocking
 
@@ -59,8 +60,8 @@ class RunningController:
             await eventually(looked, f"{agent} is reconciled again")
 
     def unexpected(self) -> list[dict[str, Any]]:
-        """What it logged and should not have."""
-        return [line for line in self.log() if line["level"] in ("error", "critical") or "exception" in line]
+        """Return its log lines that report an error."""
+        return [line for line in self.log() if is_unexpected(line)]
 
     def stop(self) -> int:
         """SIGTERM, and its exit code; it must end in STOP_SECONDS."""

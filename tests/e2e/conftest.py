@@ -1,6 +1,11 @@
-"""A real node, LiveKit, the chart and the simulated providers, shared by the tests; agents are declared by each."""
+"""A real node, LiveKit, the chart and the simulated providers, shared by all tests; each test declares its own agents.
+
+A test fails when controller, gateway or a worker logs an error or a traceback during it. A test that injects a fault
+names the messages that it expects: ``@pytest.mark.allows_errors("provider failed")``.
+"""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -9,19 +14,25 @@ from devkit import cluster as clusters
 from devkit.cluster import Cluster
 from devkit.demo import manifests
 from devkit.demo.manifests import Targets
-from devkit.demo.product import Product
+from devkit.demo.product import AGENTS_NAMESPACE, SYSTEM_NAMESPACE, Product
 from devkit.demo.run import EXAMPLES
 from devkit.demo.targets import local_targets
+from devkit.instance import Layout
 from devkit.progress import LogProgress
 from devkit.providers.speech import Recogniser
 from devkit.traces import traces
+from tests.e2e.pod_logs import PodLogs, check
 
 NAME = "e2e"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "allows_errors(*messages): log messages of errors that the test's fault causes")
+
+
 @dataclass(frozen=True)
 class Platform:
-    """What a test needs to declare agents and call them."""
+    """The installed product, with what a test needs to declare agents and to call them."""
 
     cluster: Cluster
     product: Product
@@ -29,14 +40,14 @@ class Platform:
 
     @property
     def gateway(self) -> str:
-        """URL of the gateway, which another installation changes."""
+        """URL of the gateway; it changes with every installation."""
         return self.product.gateway_address()
 
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     progress = LogProgress()
-    clusters.down(NAME)  # a killed run may have left one, with its agents and calls
+    clusters.down(NAME)  # a killed run may have left a cluster, with its agents and calls
     cluster = clusters.up(NAME, progress=progress)
     try:
         images = cluster.load_images()
@@ -44,7 +55,7 @@ def platform() -> Iterator[Platform]:
         targets = local_targets(cluster, {})
         product.make_namespace()
         product.install()
-        # The Secrets and the knowledge are every test's; the agents are their own.
+        # All tests share the Secrets and the knowledge; each declares its own agents.
         documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
         product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
         yield Platform(cluster, product, targets)
@@ -54,6 +65,26 @@ def platform() -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
+def pod_logs(platform: Platform) -> Iterator[PodLogs]:
+    """Logs of controller, gateway and all workers."""
+    logs = PodLogs(Layout(NAME).pod_logs, {SYSTEM_NAMESPACE, AGENTS_NAMESPACE})
+    with closing(logs), logs.watched():
+        yield logs
+
+
+@pytest.fixture(autouse=True)
+def no_unexpected_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test when a pod logged an error meanwhile that the test does not allow."""
+    if "platform" not in request.fixturenames:
+        yield
+        return
+    logs: PodLogs = request.getfixturevalue("pod_logs")
+    yield
+    marker = request.node.get_closest_marker("allows_errors")
+    check(logs.read, marker.args if marker else ())
+
+
+@pytest.fixture(scope="session")
 def recogniser() -> Recogniser:
-    """Listens independently of the worker."""
+    """Speech recognition that is independent of the worker."""
     return Recogniser()
