@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
@@ -34,6 +34,12 @@ class OpenAI(Provider[Settings]):
     endpoints = frozenset(_ENDPOINTS.values())
     fault_kinds = HTTP_FAULTS
     settings_type = Settings
+    last_chat: tuple[tuple[str, str], ...] = ()
+    """Role and text of each message of the last chat request, for tests that check what a worker sends."""
+
+    def state(self) -> Mapping[str, object]:
+        """Return the last chat request's messages."""
+        return {"last_chat": [{"role": role, "content": text} for role, text in self.last_chat]}
 
     def endpoint_of(self, request: web.Request) -> str | None:
         """Return the endpoint by the path; everything under /v1 needs the key."""
@@ -54,8 +60,9 @@ class OpenAI(Provider[Settings]):
 
 def make_app(api_key: str, settings: Settings, *, recogniser: Callable[[], Recogniser] = Recogniser) -> web.Application:
     """Return the application; `recogniser` makes the recogniser, which is loaded before the first request is served."""
-    app = application(OpenAI(api_key, settings), max_body_bytes=audio.MAX_UPLOAD_BYTES + 1024 * 1024)
-    endpoints = _Endpoints(recogniser)
+    provider = OpenAI(api_key, settings)
+    app = application(provider, max_body_bytes=audio.MAX_UPLOAD_BYTES + 1024 * 1024)
+    endpoints = _Endpoints(provider, recogniser)
     app.cleanup_ctx.append(endpoints.lifetime)
     app.add_routes(
         [
@@ -70,7 +77,8 @@ def make_app(api_key: str, settings: Settings, *, recogniser: Callable[[], Recog
 
 
 class _Endpoints:
-    def __init__(self, make_recogniser: Callable[[], Recogniser]) -> None:
+    def __init__(self, provider: OpenAI, make_recogniser: Callable[[], Recogniser]) -> None:
+        self._provider = provider
         self._make_recogniser = make_recogniser
         # Listening has one thread: the model uses every core by itself, and a queue is fair. Speaking is short and
         # must not wait behind it.
@@ -111,6 +119,7 @@ class _Endpoints:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         wanted = chat.parse(await _json(request))
+        self._provider.last_chat = wanted.messages
         said = chat.answer(wanted.messages)
         identifier, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
         if not wanted.stream:

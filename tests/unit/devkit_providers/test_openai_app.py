@@ -61,6 +61,13 @@ async def test_a_wrong_key_is_refused_with_openais_body(headers: dict[str, str],
             assert "wrong-key" not in error["message"]
 
 
+async def test_simulator_shows_the_messages_of_the_last_chat_request() -> None:
+    async with client() as session:
+        assert (await simulator(session))["last_chat"] == []
+        await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)
+        assert (await simulator(session))["last_chat"] == CHAT["messages"]
+
+
 async def test_health_and_settings_need_no_key() -> None:
     async with client() as session:
         assert (await session.get("/healthz")).status == 200

@@ -1,14 +1,13 @@
 """The call page's script in Node, with the browser and LiveKit's client played."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.settings import WEB_DIR
+from tests import nodejs
 
 BROWSER = """
 globalThis.window = { isSecureContext: true };
@@ -49,20 +48,18 @@ REFUSED = (429, {"error": {"reason": "TooManyPending"}})
 OPENED = (201, {"callId": "c1", "callToken": "t", "url": "wss://livekit.example", "token": "t", "state": "dispatched"})
 NO_ANSWER: tuple[int, dict[str, Any]] = (0, {})
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-
 
 def call(folder: Path, opening: object, following: object = NO_ANSWER, microphone_after: int = 0) -> dict[str, Any]:
-    """How a call ends that is opened with one answer of the gateway's and followed with another, status and body: the
-    reason told, and how many microphones are left open."""
+    """Open a call in the page, and return the reason that the page shows and the number of microphones left open.
+
+    `opening` is the gateway's answer to the request for the call and `following` its later answers: status and body.
+    """
     script = (WEB_DIR / "call.js").read_text().replace("/assets/livekit-client.esm.mjs", "./client.mjs")
     page = BROWSER.replace("MICROPHONE_AFTER", str(microphone_after))
     page = page.replace("OPENING", json.dumps(opening)).replace("FOLLOWING", json.dumps(following))
     for name, text in {"call.mjs": script, "client.mjs": CLIENT, "page.mjs": page}.items():
         (folder / name).write_text(text)
-    done = subprocess.run(["node", "page.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(nodejs.run(folder, "page.mjs"))
     return told
 
 
