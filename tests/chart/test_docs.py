@@ -1,0 +1,43 @@
+"""Helm commands and names in the docs that no end-to-end test runs."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from devkit import binaries
+from devkit.paths import REPOSITORY
+from devkit.progress import LogProgress
+from devkit.tools import HELM
+from tests.chart.rendering import RELEASE, Renderer, pick
+
+BLOCK = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def block(page: str, word: str) -> list[str]:
+    """Return the words of the one `text` block of the page that contains this word."""
+    (found,) = [text for text in BLOCK.findall((REPOSITORY / page).read_text()) if word in text]
+    return shlex.split(found)
+
+
+def test_documented_port_forward_reaches_gateway_service(render: Renderer) -> None:
+    words = block("docs/start.md", "port-forward")
+    release = re.findall(r"helm upgrade --install (\S+)", (REPOSITORY / "docs/start.md").read_text())[0]
+    service = next(word for word in words if word.startswith("service/")).removeprefix(f"service/{release}")
+    port = int(words[-1].split(":")[1])
+    ports = pick(render(), "Service", f"{RELEASE}{service}")["spec"]["ports"]
+    assert [entry["port"] for entry in ports] == [port]
+
+
+def test_documented_upgrade_is_accepted_by_helm(tmp_path: Path) -> None:
+    helm, upgrade, *arguments = block("docs/guides/upgrade.md", "helm upgrade")
+    assert (helm, upgrade) == ("helm", "upgrade")
+    program = binaries.ensure(LogProgress(), [HELM])["helm"]
+    values = arguments[arguments.index("--values") + 1]
+    (tmp_path / values).write_text("controller: {replicas: 3}\n")
+    (tmp_path / "charts").symlink_to(REPOSITORY / "charts")
+    argv = [program, "template", *arguments]
+    rendered = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "replicas: 3" in rendered
+    known = subprocess.run([program, upgrade, "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert [flag for flag in arguments if flag.startswith("--") and flag not in known] == []
