@@ -1,4 +1,4 @@
-"""Every command in the documentation, run as it stands."""
+"""Runs the `sh` blocks of the docs unchanged. tests/unit/docs/test_text_blocks.py names the tests of other blocks."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.waiting import eventually_blocking
 pytestmark = pytest.mark.timeout(400)
 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# `make test` is what runs this, `make demo` is test_demo.py; all others are run here.
+# `make test` runs this test, and test_demo.py runs `make demo`. This module runs all other blocks.
 RUN_ELSEWHERE = {"README.md": ["make demo\n", "make test\n"]}
 RUN_HERE = ["docs/start.md"]
 
@@ -27,7 +27,7 @@ def blocks(path: Path) -> list[str]:
     return _BLOCK.findall(path.read_text())
 
 
-def test_every_document_with_commands_is_run_somewhere() -> None:
+def test_every_page_with_commands_is_run() -> None:
     documents = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     with_commands = {str(path.relative_to(REPOSITORY)): blocks(path) for path in documents if blocks(path)}
     for name in RUN_HERE:
@@ -37,7 +37,7 @@ def test_every_document_with_commands_is_run_somewhere() -> None:
 
 @pytest.fixture
 def shell(platform: Platform, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment as the reader has it; afterwards the platform is as the other tests need it."""
+    """The environment of a reader. Afterwards, the product is installed again as the other tests need it."""
     product = platform.product
     for tool in (product.kubectl, product.helm):
         (tmp_path / tool.name.split("-")[0]).symlink_to(tool)
@@ -52,21 +52,23 @@ def shell(platform: Platform, tmp_path: Path) -> Iterator[dict[str, str]]:
     product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
 
 
-def test_start_installs_declares_explains_and_takes_away(platform: Platform, shell: dict[str, str]) -> None:
-    said = ""
+def test_start_installs_declares_explains_and_uninstalls(platform: Platform, shell: dict[str, str]) -> None:
+    output = ""
     for block in blocks(REPOSITORY / "docs" / "start.md"):
         if "describe" in block:
-            # A reader looks after a moment, when the controller has looked at the manifest.
+            # A reader describes the agent after a moment, when the controller has reconciled it.
             script, describe = block.rsplit("kubectl -n agents describe", 1)
             run(script, shell)
             eventually_blocking(
-                lambda: "LiveKitUnreachable" in str(conditions(platform)), "the conditions are told", 60
+                lambda: "LiveKitUnreachable" in str(conditions(platform)),
+                "the conditions report LiveKitUnreachable",
+                60,
             )
             block = "kubectl -n agents describe" + describe
-        said += run(block, shell)
-    # The example's LiveKit is not there: the reader is told so, and what to do.
-    assert "LiveKitUnreachable" in said
-    assert "wss://ornina.livekit.example" in said
+        output += run(block, shell)
+    # The example's LiveKit server does not exist. The condition says so, and what to do.
+    assert "LiveKitUnreachable" in output
+    assert "wss://ornina.livekit.example" in output
     assert agents.workers(platform.product, "ornina") == []
 
 
