@@ -208,7 +208,7 @@ class Applier:
             await self._children.config_maps.delete(key, name)
 
     def _told_scaled(self, key: Key, before: int | None, decision: Decision) -> None:
-        self._metrics.scaled(key, decision)
+        self._metrics.record_scaling(key, decision)
         facts = {"workers_before": before, "workers": decision.workers, "reason": decision.reason.value}
         logger.info("workers scaled", extra={"agent": str(key), **facts})
 

@@ -198,7 +198,7 @@ class Reconciler:
     ) -> float | None:
         counts = self._parts.fleet.counts(agent.key, decision.workers, time.monotonic())
         ready = verdicts[ConditionType.READY].status is ConditionStatus.TRUE
-        self._parts.metrics.agent(agent.key, counts, ready=ready, limited=decision.limited)
+        self._parts.metrics.set_agent(agent.key, counts, ready=ready, limited=decision.limited)
         return await self._parts.reporter.report(
             agent,
             verdicts,

@@ -1,1 +1,1 @@
-"""Everything that talks to the Kubernetes API server."""
+"""The objects in the cluster: cached AvatarAgents and children, Events, and writes to children."""

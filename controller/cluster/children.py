@@ -1,4 +1,4 @@
-"""The objects that AvatarAgents become: kept as the API server has them, and applied where they differ."""
+"""The children of AvatarAgents: cached as the API server has them, and applied where they differ."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class ChildKind(Generic[T]):
-    """One kind of child: what is there, and what was applied."""
+    """The children of one kind: the cached objects, and what was last applied."""
 
     def __init__(self, client: KubeClient, informer: Informer[Key, T], identify: Callable[[T], ObservedObject]) -> None:
         self.informer = informer
@@ -45,31 +45,31 @@ class ChildKind(Generic[T]):
         self._applied: dict[Key, dict[str, Applied]] = {}
 
     def get(self, key: Key, name: str) -> T | None:
-        """An agent's child of that name; of what serves a whole namespace the agent's name is empty."""
+        """The cached child with this name. For objects shared by a namespace, the key's agent name is empty."""
         return self.informer.group(key).get(name)
 
     async def existing(self, key: Key, name: str) -> ObservedObject | None:
-        """Whatever stands under that name, whoever made it; None: nothing. Raises ApiError."""
-        there = self.get(key, name) or await self.fetch(key, name)
-        return None if there is None else self._identify(there)
+        """The object with this name, whoever created it; None: there is none. Raises ApiError."""
+        found = self.get(key, name) or await self.fetch(key, name)
+        return None if found is None else self._identify(found)
 
     async def fetch(self, key: Key, name: str) -> T | None:
-        """The same, asked of the API server: what has lost the label that it is watched by is still there."""
+        """Read the object from the API server. The cache lacks objects that lost the labels selected by the watch."""
         document = await self._client.get(self.informer.kind, key.namespace, name)
         return None if document is None else self.informer.parse(document)
 
     async def apply(self, key: Key, document: Document) -> None:
-        """Make it so, unless it is. Raises ApiError."""
+        """Apply the document unless the child already matches it. Raises ApiError."""
         name = document["metadata"]["name"]
-        there, applied = self.get(key, name), self._applied.setdefault(key, {})
-        if not must_apply(document, None if there is None else self._identify(there), applied.get(name)):
+        cached, applied = self.get(key, name), self._applied.setdefault(key, {})
+        if not must_apply(document, None if cached is None else self._identify(cached), applied.get(name)):
             return
-        answer = await self._client.apply(self.informer.kind, document)
-        self.informer.observe_write(answer)
-        applied[name] = Applied(digest(document), self._identify(self.informer.parse(answer)))
+        response = await self._client.apply(self.informer.kind, document)
+        self.informer.observe_write(response)
+        applied[name] = Applied(digest(document), self._identify(self.informer.parse(response)))
 
     async def delete(self, key: Key, name: str) -> None:
-        """Remove one. Raises ApiError."""
+        """Delete the child with this name. Raises ApiError."""
         await self._client.delete(self.informer.kind, key.namespace, name)
         self._applied.get(key, {}).pop(name, None)
 
@@ -78,15 +78,15 @@ class ChildKind(Generic[T]):
         return not self._applied.get(key, {}).keys() <= self.informer.group(key).keys()
 
     def forget(self, key: Key) -> None:
-        """Nothing of it is wanted any more."""
+        """Forget what was applied for an agent that no longer exists."""
         self._applied.pop(key, None)
 
 
 class Children:
-    """All kinds of children."""
+    """The children of all kinds."""
 
-    def __init__(self, client: KubeClient, namespace: str | None, changed: Callable[[Key], None]) -> None:
-        """`changed` is told of the agent (its name is empty for what serves a whole namespace) when a child did."""
+    def __init__(self, client: KubeClient, namespace: str | None, on_change: Callable[[Key], None]) -> None:
+        """`on_change`: called with the agent whose child changed, without a name for objects shared by a namespace."""
         self._client = client
 
         def watched(kind: Kind, parse: Callable[[Document], T], *, metadata_only: bool = False) -> Informer[Key, T]:
@@ -96,7 +96,7 @@ class Children:
                 namespace,
                 group_of=agent_of,
                 parse=parse,
-                on_change=changed,
+                on_change=on_change,
                 selector=MANAGED_SELECTOR,
                 metadata_only=metadata_only,
             )
@@ -113,26 +113,26 @@ class Children:
         self._pods = watched(POD, observe_pod)
 
     def pods(self, key: Key) -> list[ObservedPod]:
-        """An agent's worker pods that have not ended."""
+        """An agent's worker pods whose containers have not all terminated."""
         return [pod for pod in self._pods.group(key).values() if not pod.ended]
 
     def namespaces_with_pods(self) -> set[str]:
-        """Where there are worker pods."""
+        """The namespaces that have worker pods."""
         return {key.namespace for key in self._pods.group_keys()}
 
     @property
     def informers(
         self,
     ) -> list[Informer[Key, ObservedDeployment] | Informer[Key, ObservedObject] | Informer[Key, ObservedPod]]:
-        """All of them; each has to be run."""
-        return [self._pods, self.deployments.informer, *(kept.informer for kept in self._plain)]
+        """All informers; the caller runs each of them."""
+        return [self._pods, self.deployments.informer, *(kind.informer for kind in self._plain)]
 
     @property
     def _plain(self) -> list[ChildKind[ObservedObject]]:
         return [self.config_maps, self.budgets, self.service_accounts, self.network_policies]
 
-    async def wait_listed(self) -> None:
-        """Until everything there was has been seen."""
+    async def wait_synced(self) -> None:
+        """Wait until all existing children have been listed once."""
         await asyncio.gather(*(informer.wait_synced() for informer in self.informers))
 
     def deployment_removed(self, key: Key) -> bool:
@@ -140,30 +140,30 @@ class Children:
         return self.deployments.has_lost_child(key)
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Forget what was applied for an agent that no longer exists."""
         self.deployments.forget(key)
-        for kept in self._plain:
-            kept.forget(key)
+        for kind in self._plain:
+            kind.forget(key)
 
     async def scale(self, namespace: str, deployment: str, replicas: int) -> None:
-        """Change only how many workers there are."""
-        answer = await self._client.merge_patch(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
-        self.deployments.informer.observe_write(answer)
+        """Set the number of replicas of a Deployment and nothing else. Raises ApiError."""
+        response = await self._client.merge_patch(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
+        self.deployments.informer.observe_write(response)
 
     async def set_deletion_costs(self, namespace: str, costs: Mapping[str, str]) -> None:
-        """Say how dear pods are: of those that could leave, the cheapest go first. One that is gone is fine."""
+        """Set pod-deletion-cost so that idle pods are removed first. A pod that no longer exists is skipped."""
         for pod, cost in costs.items():
             try:
                 patch = {"metadata": {"annotations": {DELETION_COST: cost}}}
                 await self._client.merge_patch(POD, namespace, pod, patch)
             except ApiError as error:
-                if error.is_rejection:  # an admission policy's; whoever leaves, leaves draining
-                    logger.warning("pod not priced", extra={"pod": pod, "error": str(error)})
+                if error.is_rejection:  # by an admission policy; whichever pod is removed drains first
+                    logger.warning("could not set pod deletion cost", extra={"pod": pod, "error": str(error)})
                 elif error.status != 404:
                     raise
 
     async def config_maps_of_replica_sets(self, key: Key) -> set[str]:
-        """Names of the configurations that ReplicaSets with pods, or about to have some, start pods with."""
+        """The ConfigMaps in the pod templates of ReplicaSets that have pods or are about to create some."""
         found = await self._client.list(REPLICA_SET, key.namespace, children_selector(key.name))
-        living = [one for one in found if one["spec"].get("replicas") or one["status"].get("replicas")]
-        return {config_map_of(one["spec"]["template"]["spec"]) for one in living}
+        active = [one for one in found if one["spec"].get("replicas") or one["status"].get("replicas")]
+        return {config_map_of(one["spec"]["template"]["spec"]) for one in active}

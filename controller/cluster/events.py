@@ -1,4 +1,4 @@
-"""Kubernetes Events: what `kubectl describe` shows of an AvatarAgent's transitions."""
+"""Kubernetes Events: `kubectl describe` shows an AvatarAgent's condition transitions with them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ from kube.client import KubeClient
 from kube.kinds import EVENT
 
 _MESSAGE_LENGTH = 1024
-"""The API server's bound on an Event's message."""
+"""The API server's limit for an Event's message."""
 
 
 async def post_transition(

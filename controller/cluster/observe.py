@@ -1,4 +1,4 @@
-"""What matters of the objects that the controller watches, read from the API server's documents. Pure."""
+"""Converts the API server's documents to observations. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,24 +11,24 @@ from kube.client import Document
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 MANAGED_SELECTOR = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
-"""Everything that the controller makes."""
+"""Selects everything that the controller creates."""
 
 _HARMLESS_WAITING = frozenset({"ContainerCreating", "PodInitializing"})
 
 
 def children_selector(agent: str) -> str:
-    """Everything that belongs to one AvatarAgent."""
+    """The label selector of one AvatarAgent's children."""
     return f"{MANAGED_SELECTOR},{AGENT_LABEL}={agent}"
 
 
 def agent_of(document: Document) -> Key:
-    """The AvatarAgent that an object belongs to; its name is empty for what serves a whole namespace."""
+    """The AvatarAgent that owns an object; its name is empty for objects shared by a namespace."""
     metadata = document["metadata"]
     return Key(metadata["namespace"], (metadata.get("labels") or {}).get(AGENT_LABEL, ""))
 
 
 def observe_object(document: Document) -> ObservedObject:
-    """A child of any kind."""
+    """Observe a child of any kind."""
     metadata = document["metadata"]
     references = metadata.get("ownerReferences") or []
     return ObservedObject(
@@ -44,7 +44,7 @@ def observe_object(document: Document) -> ObservedObject:
 
 
 def observe_deployment(document: Document) -> ObservedDeployment:
-    """A Deployment of workers."""
+    """Observe a worker Deployment."""
     spec = document["spec"]
     annotations = spec["template"]["metadata"].get("annotations") or {}
     return ObservedDeployment(
@@ -56,7 +56,7 @@ def observe_deployment(document: Document) -> ObservedDeployment:
 
 
 def observe_pod(pod: Document) -> ObservedPod:
-    """A worker pod."""
+    """Observe a worker pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     annotations = metadata.get("annotations") or {}
     containers = status.get("containerStatuses") or []
@@ -76,7 +76,7 @@ def observe_pod(pod: Document) -> ObservedPod:
 
 
 def config_map_of(pod_spec: Mapping[str, Any]) -> str:
-    """Name of the configuration that pods of this spec start with."""
+    """The name of the ConfigMap that pods with this spec mount."""
     for volume in pod_spec.get("volumes") or []:
         if "configMap" in volume:
             return str(volume["configMap"]["name"])

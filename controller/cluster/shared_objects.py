@@ -1,4 +1,4 @@
-"""Keeps what serves a whole namespace: there as long as the namespace has AvatarAgents or their workers, and once."""
+"""Manages the objects that all agents of a namespace share, as long as it has AvatarAgents or worker pods."""
 
 import asyncio
 import logging
@@ -18,50 +18,52 @@ logger = logging.getLogger(__name__)
 
 
 class SharedObjects:
-    """ServiceAccount and NetworkPolicy of every namespace with agents."""
+    """The workers' ServiceAccount and NetworkPolicy in every namespace with agents."""
 
     def __init__(self, children: Children, agents: Agents, sources: Sequence[str]) -> None:
         """`sources`: the namespaces that may connect to workers."""
         self._children = children
-        self._kept = (children.service_accounts, children.network_policies)
+        self._kinds = (children.service_accounts, children.network_policies)
         self._agents = agents
         self._sources = sources
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def name_conflict(self, namespace: str) -> Verdict | None:
-        """What somebody else made under their names; None: nothing. Raises ApiError."""
+        """Why the objects cannot be applied: one exists that this controller did not create. Raises ApiError."""
         key = Key(namespace, "")
-        found = [(kind.informer.kind.kind, await kind.existing(key, WORKER_SERVICE_ACCOUNT)) for kind in self._kept]
+        found = [(kind.informer.kind.kind, await kind.existing(key, WORKER_SERVICE_ACCOUNT)) for kind in self._kinds]
         return shared_name_conflict(namespace, found)
 
     async def ensure(self, namespace: str) -> None:
-        """They are there and as they should be. Raises ApiError."""
+        """Apply the objects where they are missing or differ. Raises ApiError."""
         key = Key(namespace, "")
         async with self._locks[namespace]:
             await self._children.service_accounts.apply(key, service_account(namespace))
             await self._children.network_policies.apply(key, network_policy(namespace, self._sources))
 
     async def remove_unused(self) -> None:
-        """Remove them where the last agent has gone, and its workers with it. What cannot be removed now is later."""
-        there = {key.namespace for kind in self._kept for key in kind.informer.group_keys()}
-        for key in (Key(namespace, "") for namespace in sorted((there | self._locks.keys()) - self._used())):
+        """Delete the objects in namespaces without agents and worker pods. The next sweep retries what failed."""
+        present = {key.namespace for kind in self._kinds for key in kind.informer.group_keys()}
+        for key in (
+            Key(namespace, "") for namespace in sorted((present | self._locks.keys()) - self._namespaces_in_use())
+        ):
             try:
-                for kind in self._kept:
+                for kind in self._kinds:
                     ours = kind.get(key, WORKER_SERVICE_ACCOUNT)
                     if ours is not None and ours.applied:
                         await kind.delete(key, WORKER_SERVICE_ACCOUNT)
             except ApiError as error:
-                facts = {"agent_namespace": key.namespace, "error": str(error)}
-                logger.warning("shared objects not removed", extra=facts)
+                facts = {"namespace": key.namespace, "error": str(error)}
+                logger.warning("could not delete shared objects, retrying", extra=facts)
             self._forget(key)
 
     def _forget(self, key: Key) -> None:
-        """Nothing of a namespace is remembered that is not used, and perhaps is gone itself."""
+        """Drop the cached state of a namespace without agents, which may itself be deleted."""
         lock = self._locks.get(key.namespace)
         if lock is None or not lock.locked():
             self._locks.pop(key.namespace, None)
-            for kind in self._kept:
+            for kind in self._kinds:
                 kind.forget(key)
 
-    def _used(self) -> set[str]:
+    def _namespaces_in_use(self) -> set[str]:
         return {agent.key.namespace for agent in self._agents.all()} | self._children.namespaces_with_pods()

@@ -1,1 +1,1 @@
-"""The objects that an AvatarAgent becomes, one a file. Pure: the same input gives the same document."""
+"""The desired children of an AvatarAgent, one kind per file. Pure: the same input gives the same document."""

@@ -1,6 +1,6 @@
-"""The workers' configuration: one immutable ConfigMap, named by the hash of what it holds.
+"""The workers' configuration: one immutable ConfigMap, named by the hash of its content.
 
-Another configuration is another name, so it rolls new workers in while the old ones finish their calls with the
+A changed configuration gets a new name. New workers roll out with it, while old workers finish their calls with the
 configuration they started with.
 """
 
@@ -20,7 +20,7 @@ _HASH_LENGTH = 10
 def worker_config(
     owner: Owner, spec: AvatarAgentSpec, instructions: str, greeting: str, documents: Sequence[KnowledgeDocument]
 ) -> WorkerConfig:
-    """What a worker of this agent needs to know. The texts are those that the manifest holds or refers to."""
+    """The configuration of this agent's workers, with the texts that the manifest contains or refers to."""
     return WorkerConfig(
         namespace=owner.namespace,
         name=owner.name,
@@ -34,7 +34,7 @@ def worker_config(
         knowledge=list(documents),
         avatar=spec.avatar.model_copy(
             update={"max_sessions": None}
-        ),  # the gateway keeps it: another needs no new worker
+        ),  # the gateway enforces it, so a change needs no rollout
         livekit_url=spec.livekit.url,
         calls_per_worker=spec.worker.calls_per_worker,
         placement=spec.scaling.placement,
@@ -43,7 +43,7 @@ def worker_config(
 
 
 def config_map(owner: Owner, config: WorkerConfig) -> dict[str, Any]:
-    """The ConfigMap that holds it."""
+    """The ConfigMap with the configuration."""
     text = render(config)
     digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
     return {

@@ -20,33 +20,34 @@ from controller.desired.identity import Owner, labels, metadata
 CONTAINER = "worker"
 CONFIG_VOLUME = "config"
 CREDENTIALS_ANNOTATION = "avataragents.io/credentials"
-"""On worker pods: fingerprint of the Secrets' values. Variables are read once: other values need other pods."""
+"""On worker pods: fingerprint of the Secrets' values. Pods read variables once, so changed values need new pods."""
 TEMPLATE_ANNOTATION = "avataragents.io/template"
-"""On worker pods: digest of the template they were made from; tells old workers from new ones."""
+"""On worker pods: digest of the template they were created from. It distinguishes old workers from new ones."""
 NON_ROOT_USER = 65532
 
 DRAIN_MARGIN_SECONDS = 420
-"""What a worker needs after its last call. livekit-agents 1.8.9 closes in steps that each have a bound of their own,
-together about 400 s at worst (``AgentServer.aclose`` and the job processes' shutdown); 20 s are for the kubelet."""
+"""Time for a worker to close after its last call. livekit-agents 1.8.9 closes in steps with separate timeouts, about
+400 s together in the worst case (``AgentServer.aclose`` and the job processes' shutdown). 20 s are for the kubelet."""
 
 STARTUP_PERIOD_SECONDS = 1
 STARTUP_FAILURES = 180
-"""A worker that has not come up after this many seconds is started anew; a cold node imports models for a while."""
+"""The kubelet restarts a worker that has not started after this many seconds. A cold node needs time to load models."""
 
 _DIGEST_LENGTH = 12
 _MULTIPROC_DIR = "/var/run/prometheus-multiproc"
 
 
 def grace_seconds(worker: WorkerSpec) -> int:
-    """How long a leaving worker may take to finish its calls."""
+    """Seconds that a draining worker has to finish its calls and close."""
     return worker.max_call_minutes * 60 + DRAIN_MARGIN_SECONDS
 
 
 def pod_template(
     owner: Owner, spec: AvatarAgentSpec, *, default_image: str, config_map_name: str, credentials: str
 ) -> dict[str, Any]:
-    """What workers are made from. Another template rolls new workers in, so it holds nothing that may change for
-    no reason; its digest is its own annotation.
+    """The pod template of the workers, with its own digest as an annotation.
+
+    A changed template causes a rollout, so the template must not contain anything that changes without a reason.
     """
     annotations = {**spec.worker.pod.annotations, CREDENTIALS_ANNOTATION: credentials}
     pod = _pod_spec(spec, spec.worker.image or default_image, config_map_name)
@@ -59,13 +60,13 @@ def pod_template(
 
 
 def digest_of(template: dict[str, Any]) -> str:
-    """Tells one pod template from another."""
+    """The digest that distinguishes one pod template from another."""
     digest: str = template["metadata"]["annotations"][TEMPLATE_ANNOTATION]
     return digest
 
 
 def deployment(owner: Owner, template: dict[str, Any], *, replicas: int) -> dict[str, Any]:
-    """The workers: new ones before old ones."""
+    """The Deployment. A rollout starts new workers before it stops old ones."""
     return {
         "metadata": metadata(owner, owner.worker_name),
         "spec": {
@@ -102,7 +103,7 @@ def _pod_spec(spec: AvatarAgentSpec, image: str, config_map_name: str) -> dict[s
 
 
 def _placement(pod: PodSettings) -> dict[str, Any]:
-    """Where the manifest wants the pods."""
+    """The scheduling settings from the manifest that are set."""
     chosen = pod.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"annotations"})
     return {field: value for field, value in chosen.items() if value}
 

@@ -1,4 +1,4 @@
-"""What every child carries: its name, its labels and who owns it."""
+"""The name, labels and owner reference of every child."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The AvatarAgent that children belong to."""
+    """The AvatarAgent that owns the children."""
 
     namespace: str
     name: str
@@ -17,14 +17,14 @@ class Owner:
 
     @property
     def worker_name(self) -> str:
-        """Name of its worker Deployment, and of what goes with it."""
+        """Name of its worker Deployment and PodDisruptionBudget."""
         return f"{self.name}-worker"
 
 
 FIELD_MANAGER = "avatar-agent-controller"
-"""The controller's name as a writer of fields (server-side apply)."""
+"""The controller's field manager in server-side apply."""
 MANAGED_LABELS = {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: WORKER_COMPONENT}
-"""On everything that the controller makes: what it watches by."""
+"""Labels of every object that the controller creates. Its watches select by them."""
 
 
 def labels(owner: Owner) -> dict[str, str]:
@@ -33,7 +33,7 @@ def labels(owner: Owner) -> dict[str, str]:
 
 
 def metadata(owner: Owner, name: str) -> dict[str, Any]:
-    """Metadata of a child: Kubernetes' garbage collection removes it with its owner."""
+    """Metadata of a child. Its controller reference lets Kubernetes' garbage collector delete it with its owner."""
     reference = {
         "apiVersion": f"{API_GROUP}/{API_VERSION}",
         "kind": KIND,

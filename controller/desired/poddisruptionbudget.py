@@ -1,7 +1,7 @@
-"""The PodDisruptionBudget of an agent's workers: a node that is drained takes them one after the other.
+"""The PodDisruptionBudget of an agent's workers: a node drain evicts them one at a time.
 
-An evicted worker finishes its calls like every leaving one; the budget keeps callers from finding nobody meanwhile. It
-never forbids the last eviction: a node must be drainable, however few workers there are.
+An evicted worker drains and finishes its calls. The budget keeps the other workers available for new calls meanwhile.
+It never blocks the last eviction: a node must be drainable, however few workers there are.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from controller.desired.identity import Owner, labels, metadata
 
 
 def pod_disruption_budget(owner: Owner) -> dict[str, Any]:
-    """One worker at a time; one that is not ready may always go."""
+    """The budget: one worker may be unavailable, and an unready worker may always be evicted."""
     return {
         "metadata": metadata(owner, owner.worker_name),
         "spec": {

@@ -1,4 +1,4 @@
-"""What serves all agents of a namespace, and exists once: the workers' ServiceAccount and NetworkPolicy."""
+"""The objects that all agents of a namespace share: the workers' ServiceAccount and NetworkPolicy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,17 +7,18 @@ from agentspec.names import WORKER_PORT, WORKER_SERVICE_ACCOUNT
 from controller.desired.identity import MANAGED_LABELS
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
-"""The label that Kubernetes gives every namespace."""
+"""The label that Kubernetes sets on every namespace."""
 
 
 def service_account(namespace: str) -> dict[str, Any]:
-    """Whom workers run as. They never speak to the API server, so it has no rights and carries no token."""
+    """The workers' ServiceAccount. Workers never use the API server, so it has no permissions and mounts no token."""
     return {"metadata": _metadata(namespace), "automountServiceAccountToken": False}
 
 
 def network_policy(namespace: str, sources: Sequence[str]) -> dict[str, Any]:
-    """Who may connect to workers: these namespaces, for status and metrics. Calls need nothing: workers connect to
-    LiveKit themselves.
+    """The NetworkPolicy that lets pods of these namespaces connect to workers, for status and metrics.
+
+    Calls need no ingress, because workers open the connections to LiveKit.
     """
     peers = [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: source}}} for source in sources]
     return {

@@ -1,4 +1,7 @@
-"""Follows every worker: each tells its state whenever it changes, over one long answer (`GET /status?watch`)."""
+"""Streams the status of every worker: a worker sends its status on every change over one long response.
+
+The request is ``GET /status?watch``; heartbeats repeat the status in between.
+"""
 
 import asyncio
 import contextlib
@@ -17,110 +20,117 @@ from controller.observation import Key, ObservedPod
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 30.0
-FIRST_WORD_SECONDS = 1.0
-"""How long reconciles wait for a worker that was never heard: it answers in milliseconds, or not at all."""
+INITIAL_BACKOFF_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 30.0
+FIRST_REPORT_SECONDS = 1.0
+"""How long reconciles wait for a worker's first report: it arrives within milliseconds, or not at all."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
-"""A worker that misses two heartbeats is asked anew."""
+"""The stream is reopened after two missing heartbeats."""
 
 
 @dataclass(slots=True)
 class Stream:
-    """How one worker is listened to."""
+    """The status stream of one worker."""
 
     address: str
     task: asyncio.Task[None]
     answered: asyncio.Event
-    """It has come to a first word or a first failure."""
-    awake: asyncio.Event
-    """Ends a pause."""
+    """Set after the first report or the first failure."""
+    retry_now: asyncio.Event
+    """Ends the current backoff."""
     ready: bool
-    """Its pod was, when last seen."""
-    patience: float
-    """Loop time until which reconciles wait for that first word."""
+    """Whether the pod was ready when last observed."""
+    wait_until: float
+    """Loop time until which reconciles wait for the first report."""
 
 
 class WorkerStreams:
-    """Keeps the fleet's knowledge of its workers fresh."""
+    """Keeps the workers' statuses in the fleet up to date."""
 
-    def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, changed: Callable[[Key], None]) -> None:
+    def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, on_change: Callable[[Key], None]) -> None:
+        """`on_change`: called with the agent whose workers reported a change or stopped reporting."""
         self._fleet = fleet
         self._session = session
-        self._changed = changed
+        self._on_change = on_change
         self._streams: dict[Key, dict[str, Stream]] = {}
 
     def follow(self, key: Key, pods: Iterable[ObservedPod]) -> None:
-        """These are an agent's workers now: listen to exactly those that run. One that has become ready, after it was
-        perhaps asked in vain for a while, is asked at once."""
+        """Stream from exactly those of the agent's pods that run.
+
+        A worker whose pod becomes ready is contacted at once, whatever the backoff after earlier failures.
+        """
         running = {pod.name: pod for pod in pods if pod.running and pod.ip}
         streams = self._streams.setdefault(key, {})
-        # A node that comes back may give a pod another address, and its old one to somebody else.
+        # A node that restarts may give a pod another address, and the pod's old address to another pod.
         moved = {name for name, pod in running.items() if name in streams and streams[name].address != pod.ip}
         for name in (streams.keys() - running.keys()) | moved:
             streams.pop(name).task.cancel()
         for name, pod in running.items():
             if name not in streams:
-                answered, awake = asyncio.Event(), asyncio.Event()
-                task = asyncio.create_task(self._follow(key, pod, answered, awake), name=f"worker {name}")
-                patience = asyncio.get_running_loop().time() + FIRST_WORD_SECONDS
-                streams[name] = Stream(pod.ip, task, answered, awake, pod.ready, patience)
+                answered, retry_now = asyncio.Event(), asyncio.Event()
+                task = asyncio.create_task(self._follow(key, pod, answered, retry_now), name=f"worker {name}")
+                wait_until = asyncio.get_running_loop().time() + FIRST_REPORT_SECONDS
+                streams[name] = Stream(pod.ip, task, answered, retry_now, pod.ready, wait_until)
             elif pod.ready and not streams[name].ready:
-                streams[name].awake.set()
+                streams[name].retry_now.set()
             streams[name].ready = pod.ready
         if not streams:
             del self._streams[key]
 
     async def wait_first_reports(self, key: Key) -> None:
-        """Until each of the agent's workers has said a first word, or failed to: a restarted controller must not take
-        them for silent. Bounded, for each worker once and not for each reconcile."""
-        streams = sorted(self._streams.get(key, {}).values(), key=lambda stream: stream.patience)
+        """Wait until each of the agent's workers has reported once or failed to.
+
+        Without this, a restarted controller would take all workers for silent. The wait is limited once per worker,
+        not per reconcile.
+        """
+        streams = sorted(self._streams.get(key, {}).values(), key=lambda stream: stream.wait_until)
         for stream in streams:
-            if not stream.answered.is_set() and stream.patience > asyncio.get_running_loop().time():
+            if not stream.answered.is_set() and stream.wait_until > asyncio.get_running_loop().time():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(stream.patience):
+                    async with asyncio.timeout_at(stream.wait_until):
                         await stream.answered.wait()
 
     def cancel(self) -> None:
-        """Stop listening."""
+        """Stop all streams."""
         for streams in self._streams.values():
             for stream in streams.values():
                 stream.task.cancel()
         self._streams.clear()
 
-    async def _follow(self, key: Key, pod: ObservedPod, answered: asyncio.Event, awake: asyncio.Event) -> None:
-        pause = FIRST_PAUSE_SECONDS
+    async def _follow(self, key: Key, pod: ObservedPod, answered: asyncio.Event, retry_now: asyncio.Event) -> None:
+        backoff = INITIAL_BACKOFF_SECONDS
         while True:
             started = time.monotonic()
             try:
-                await self._listen(key, pod, answered)
+                await self._stream(key, pod, answered)
             except (aiohttp.ClientError, TimeoutError, OSError):
-                pass  # starting, leaving, or out of reach: Kubernetes' own probes judge that
+                pass  # starting, terminating or unreachable: Kubernetes' own probes judge the pod
             except ValueError as error:
-                logger.warning("worker status not understood", extra={"pod": pod.name, "error": str(error)[:200]})
+                logger.warning("invalid worker status ignored", extra={"pod": pod.name, "error": str(error)[:200]})
             answered.set()
-            # Silence is judged once what was heard last is too old to count.
-            asyncio.get_running_loop().call_later(WORKER_MEMORY_SECONDS + 0.1, self._changed, key)
-            if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
-                pause = FIRST_PAUSE_SECONDS
+            # Reconcile when the last report expires.
+            asyncio.get_running_loop().call_later(WORKER_MEMORY_SECONDS + 0.1, self._on_change, key)
+            if time.monotonic() - started > MAX_BACKOFF_SECONDS:
+                backoff = INITIAL_BACKOFF_SECONDS
             try:
-                async with asyncio.timeout(pause):
-                    await awake.wait()
-                pause = FIRST_PAUSE_SECONDS
+                async with asyncio.timeout(backoff):
+                    await retry_now.wait()
+                backoff = INITIAL_BACKOFF_SECONDS
             except TimeoutError:
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            awake.clear()
+                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+            retry_now.clear()
 
-    async def _listen(self, key: Key, pod: ObservedPod, answered: asyncio.Event) -> None:
+    async def _stream(self, key: Key, pod: ObservedPod, answered: asyncio.Event) -> None:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         url = f"http://{host}:{WORKER_PORT}/status?watch"
         async with self._session.get(url, timeout=_TIMEOUT) as response:
             response.raise_for_status()
-            said, status = b"", None
+            last_line, status = b"", None
             async for line in response.content:
-                if status is None or line != said:  # else a heartbeat: a thousand workers beat fifty times a second
-                    said, status = line, read(WorkerStatus, line)
+                # Parse changes only: a thousand workers send fifty heartbeats a second.
+                if status is None or line != last_line:
+                    last_line, status = line, read(WorkerStatus, line)
                 if self._fleet.hear_worker(key, pod.name, status, time.monotonic()):
-                    self._changed(key)
+                    self._on_change(key)
                 answered.set()

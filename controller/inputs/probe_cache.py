@@ -1,7 +1,8 @@
-"""Questions to servers outside, remembered: nothing that waits for the answers, scaling above all, waits for a server.
+"""Caches and rate-limits provider probes, so that reconciles, and scaling above all, do not wait for outside servers.
 
-The first answer to a question is waited for, shortly. Later the last one is given at once; when it is old it is asked
-again meanwhile. Whoever was given another answer than the newest, or none, is told to look again.
+Only the first result of a probe is awaited, and only for a moment. Later calls return the cached result at once; a
+stale result is refreshed in the background. When a result changes, the agents that received an older one are
+reconciled again.
 """
 
 import asyncio
@@ -10,105 +11,104 @@ from dataclasses import dataclass, field
 
 from controller.observation import Key, ProviderAnswer, ProviderVerdict
 
-GOOD_SECONDS = 60.0
-"""How long accepted credentials are taken as good."""
-BAD_SECONDS = 8.0
-"""How long a failure is believed: shorter than the next look at an agent that is not ready."""
-MEMORY_SECONDS = 900.0
-"""How long an answer is kept that nobody asks for: longer than the next look at an agent that is ready."""
-FIRST_ANSWER_SECONDS = 0.5
-"""How long a first answer is waited for: servers that are well answer sooner. A tenth of what a try may take, as many
-agents with servers that are not well must not keep all others waiting."""
-PACE_SECONDS = 0.05
-"""Least time between two requests to one server, however many agents use it."""
+ACCEPTED_TTL_SECONDS = 60.0
+"""How long accepted credentials stay fresh."""
+FAILED_TTL_SECONDS = 8.0
+"""How long any other result stays fresh: less than the requeue interval of an agent that is not ready."""
+UNUSED_TTL_SECONDS = 900.0
+"""How long an unused result stays cached: longer than the requeue interval of a ready agent."""
+FIRST_RESULT_TIMEOUT_SECONDS = 0.5
+"""How long a caller waits for a first result; healthy servers answer sooner. A tenth of a probe's own timeout, because
+many agents with slow servers must not delay all others."""
+MIN_INTERVAL_SECONDS = 0.05
+"""Minimum time between two requests to one server, however many agents use it."""
 
-_AWAITED = ProviderAnswer(ProviderVerdict.PENDING)
+_PENDING = ProviderAnswer(ProviderVerdict.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question to a server."""
+    """An authenticated request that checks credentials."""
 
     server: str
     fingerprint: str
-    """Of everything that the answer depends on."""
-    ask: Callable[[], Awaitable[ProviderAnswer]] = field(repr=False)
-    """Bounded, and raises nothing that a server may cause."""
+    """Identifies the probe: a hash of everything that its result depends on."""
+    send: Callable[[], Awaitable[ProviderAnswer]] = field(repr=False)
+    """Sends the request. Has a timeout of its own, and raises no error that a server can cause."""
 
 
 @dataclass(slots=True)
-class _Question:
-    """What is known of the answer."""
+class _Entry:
+    """The cached result of one probe."""
 
-    answer: ProviderAnswer = _AWAITED
-    """The last one."""
-    at: float = 0.0
-    """When it came."""
-    asked_for: float = 0.0
-    given: set[Key] = field(default_factory=set)
-    """Agents that were given it."""
-    asking: asyncio.Task[None] | None = None
-    """It is being asked, since `begun`."""
-    begun: float = 0.0
+    answer: ProviderAnswer = _PENDING
+    received_at: float = 0.0
+    used_at: float = 0.0
+    receivers: set[Key] = field(default_factory=set)
+    """Agents that received the cached answer."""
+    request: asyncio.Task[None] | None = None
+    """The probe in flight, since `started_at`."""
+    started_at: float = 0.0
 
     @property
-    def known(self) -> bool:
-        return self.answer.verdict is not ProviderVerdict.PENDING
+    def is_pending(self) -> bool:
+        return self.answer.verdict is ProviderVerdict.PENDING
 
-    def old(self, now: float) -> bool:
-        good = self.answer.verdict is ProviderVerdict.ACCEPTED
-        return not self.known or now - self.at >= (GOOD_SECONDS if good else BAD_SECONDS)
+    def is_stale(self, now: float) -> bool:
+        accepted = self.answer.verdict is ProviderVerdict.ACCEPTED
+        return self.is_pending or now - self.received_at >= (ACCEPTED_TTL_SECONDS if accepted else FAILED_TTL_SECONDS)
 
 
 class ProbeCache:
-    """All questions asked lately. `changed` is called for each agent that was given an answer that is no longer so."""
+    """The results of recent probes. Calls `on_change` for each agent whose last received result is outdated."""
 
-    def __init__(self, changed: Callable[[Key], None]) -> None:
-        self._changed = changed
-        self._questions: dict[str, _Question] = {}
-        self._turns: dict[str, float] = {}
+    def __init__(self, on_change: Callable[[Key], None]) -> None:
+        self._on_change = on_change
+        self._entries: dict[str, _Entry] = {}
+        self._free_at: dict[str, float] = {}
+        """When the next request to each server may start."""
 
-    async def answer(self, key: Key, inquiry: Probe) -> ProviderAnswer:
-        """The last answer, or the first; it is awaited still when that does not come soon."""
+    async def answer(self, key: Key, probe: Probe) -> ProviderAnswer:
+        """The cached result. Waits shortly for a first one, and returns `PENDING` if it does not arrive in time."""
         now = asyncio.get_running_loop().time()
-        question = self._questions.setdefault(inquiry.fingerprint, _Question())
-        question.asked_for = now
-        if question.asking is None and question.old(now):
-            question.asking, question.begun = asyncio.create_task(self._ask(inquiry, question)), now
-        if question.asking is not None and not question.known:
-            # One who stops waiting does not stop the others, nor do those who come later wait anew.
-            patience = max(0.0, question.begun + FIRST_ANSWER_SECONDS - now)
-            await asyncio.wait([question.asking], timeout=patience)
-        question.given.add(key)
-        return question.answer
+        entry = self._entries.setdefault(probe.fingerprint, _Entry())
+        entry.used_at = now
+        if entry.request is None and entry.is_stale(now):
+            entry.request, entry.started_at = asyncio.create_task(self._send(probe, entry)), now
+        if entry.request is not None and entry.is_pending:
+            # asyncio.wait does not cancel the request. The timeout counts from its start, for later callers too.
+            timeout = max(0.0, entry.started_at + FIRST_RESULT_TIMEOUT_SECONDS - now)
+            await asyncio.wait([entry.request], timeout=timeout)
+        entry.receivers.add(key)
+        return entry.answer
 
     def forget(self, key: Key) -> None:
-        """The agent is gone: nothing is told to it."""
-        for question in self._questions.values():
-            question.given.discard(key)
+        """Stop calling `on_change` for an agent that no longer exists."""
+        for entry in self._entries.values():
+            entry.receivers.discard(key)
 
-    async def _ask(self, inquiry: Probe, question: _Question) -> None:
+    async def _send(self, probe: Probe, entry: _Entry) -> None:
         try:
-            await self._turn(inquiry.server)
-            answer = await inquiry.ask()
+            await self._wait_turn(probe.server)
+            answer = await probe.send()
         finally:
-            question.asking = None
+            entry.request = None
         now = asyncio.get_running_loop().time()
-        before, question.answer, question.at = question.answer, answer, now
-        self._questions = {name: one for name, one in self._questions.items() if _remembered(one, now)}
+        before, entry.answer, entry.received_at = entry.answer, answer, now
+        self._entries = {name: one for name, one in self._entries.items() if _is_used(one, now)}
         if answer != before:
-            outdated, question.given = question.given, set()
+            outdated, entry.receivers = entry.receivers, set()
             for key in outdated:
-                self._changed(key)
+                self._on_change(key)
 
-    async def _turn(self, server: str) -> None:
-        """Wait until the server may be asked again: as long as those take who came before."""
+    async def _wait_turn(self, server: str) -> None:
+        """Wait until the rate limit of the server allows the next request."""
         now = asyncio.get_running_loop().time()
-        self._turns = {other: free for other, free in self._turns.items() if now < free}
-        turn = self._turns.get(server, now)
-        self._turns[server] = turn + PACE_SECONDS
+        self._free_at = {other: free_at for other, free_at in self._free_at.items() if now < free_at}
+        turn = self._free_at.get(server, now)
+        self._free_at[server] = turn + MIN_INTERVAL_SECONDS
         await asyncio.sleep(turn - now)
 
 
-def _remembered(question: _Question, now: float) -> bool:
-    return question.asking is not None or now - question.asked_for < MEMORY_SECONDS
+def _is_used(entry: _Entry, now: float) -> bool:
+    return entry.request is not None or now - entry.used_at < UNUSED_TTL_SECONDS

@@ -1,4 +1,4 @@
-"""Reads what a manifest refers to, tries its credentials, and judges both."""
+"""Reads the objects that a manifest refers to, probes its credentials, and decides the conditions for both."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from kube.client import ApiError
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What workers need, and whether it is there."""
+    """Everything that workers need, and the verdicts on it."""
 
     fault: Verdict | None
-    """What is wrong with the manifest itself."""
+    """What is invalid in the manifest itself; None: nothing."""
     credentials: Verdict
     credentials_fingerprint: str
-    """Changes with any value that workers get; empty while some are missing."""
+    """Changes with every Secret value that workers get; empty while a value is missing."""
     knowledge: Verdict
     instructions: str
     greeting: str
@@ -37,36 +37,40 @@ class Inputs:
 
     @property
     def usable(self) -> bool:
-        """Whether workers may be started from them; otherwise those that run go on as they are."""
+        """Whether workers may start with these inputs. Otherwise they keep the last valid configuration."""
         return self.fault is None and not self.credentials.blocks_rollout and not self.knowledge.blocks_rollout
 
 
 class InputReader:
-    """Reads inputs."""
+    """Reads the inputs of an agent."""
 
     def __init__(self, references: References, providers: Providers) -> None:
         self._references = references
         self._providers = providers
 
     async def read(self, key: Key, uid: str, spec: AvatarAgentSpec) -> Inputs:
-        """Everything that the manifest refers to, and why it cannot be used, if so. Bounded by what a request to the
-        API server may take; servers outside are not waited for."""
+        """Read everything that the manifest refers to.
+
+        Takes at most as long as requests to the API server; provider probes run in the background.
+        """
         config_maps = wanted_config_maps(spec)
-        self._references.keep(key, [secret.name for secret in wanted_secrets(spec)], config_maps)
-        async with asyncio.TaskGroup() as group:  # when one fails, none goes on naming objects behind its back
-            judging = group.create_task(self._credentials(key, uid, spec))
-            reading = [group.create_task(self._config_map(key, name)) for name in config_maps]
-        verdict, digest = judging.result()
-        found = {seen.name: seen for seen in (task.result() for task in reading)}
-        judged = knowledge_loaded(key.namespace, spec, found)
-        return Inputs(room_pattern_fault(spec), verdict, digest, judged, *texts(spec, found))
+        self._references.retain(key, [secret.name for secret in wanted_secrets(spec)], config_maps)
+        async with (
+            asyncio.TaskGroup() as group
+        ):  # cancels the other reads when one fails, so that none adds references later
+            credentials = group.create_task(self._credentials(key, uid, spec))
+            reads = [group.create_task(self._config_map(key, name)) for name in config_maps]
+        verdict, digest = credentials.result()
+        found = {seen.name: seen for seen in (task.result() for task in reads)}
+        knowledge = knowledge_loaded(key.namespace, spec, found)
+        return Inputs(room_pattern_fault(spec), verdict, digest, knowledge, *texts(spec, found))
 
     def refresh_soon(self, key: Key) -> None:
-        """What the agent refers to is read again soon."""
+        """Read the agent's objects again within a second."""
         self._references.refresh_soon(key)
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Drop the cached state of an agent that no longer exists."""
         self._references.forget(key)
         self._providers.forget(key)
 

@@ -1,4 +1,4 @@
-"""Puts the parts together: every controller serves HTTP, and the one that leads watches, reconciles and listens."""
+"""Assembles the controller. Every replica serves HTTP; only the leader watches, reconciles and follows workers."""
 
 import asyncio
 import logging
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 CONCURRENT_RECONCILES = 16
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STALLED_SECONDS = 180.0
-"""A watch that has heard nothing for so long, bookmarks included, and did not mend itself, never will."""
+"""A watch that received nothing for this long, bookmarks included, does not recover by itself."""
 HOUSEKEEPING_SECONDS = 1.0
 KOPF_STOP_SECONDS = 0.5
 SWEEP_SECONDS = 15.0
-"""How often namespaces are looked at in which nothing is left."""
+"""How often shared objects are deleted in namespaces without agents and workers."""
 
 
 class Controller:
@@ -55,10 +55,10 @@ class Controller:
         self._leadership = leadership
         self._metrics = Metrics()
         self._agents = Agents()
-        self._taken_up = False
-        """It leads, and has listened to the workers of all agents."""
+        self._synced = False
+        """Whether this replica leads and has received the status of all agents' workers."""
         self._fleet = Fleet()
-        self._queue = WorkQueue(self._measured, CONCURRENT_RECONCILES)
+        self._queue = WorkQueue(self._reconcile, CONCURRENT_RECONCILES)
         self._references = References(client, self._queue.add)
         self._children = Children(client, settings.watch_namespace, self._child_changed)
         self._streams = WorkerStreams(self._fleet, session, self._queue.add)
@@ -71,11 +71,11 @@ class Controller:
                 fleet=self._fleet,
                 streams=self._streams,
                 applier=Applier(self._children, self._shared, self._fleet, self._metrics, settings.worker_image),
-                reporter=Reporter(client, self._agent_answered, self._agent_lost),
+                reporter=Reporter(client, self._status_written, self._agent_removed),
                 metrics=self._metrics,
             )
         )
-        self._resync = Resync(client, settings.watch_namespace, self._agents, self._agent_seen, self._agent_lost)
+        self._resync = Resync(client, settings.watch_namespace, self._agents, self._agent_updated, self._agent_removed)
         self._server = ControllerServer(
             fleet=self._fleet,
             metrics=self._metrics,
@@ -84,11 +84,11 @@ class Controller:
             live=self._stuck,
             ready=self._not_ready,
             is_leader=lambda: self._leadership.held,
-            has_synced=lambda: self._taken_up,
+            has_synced=lambda: self._synced,
         )
 
     async def run(self) -> bool:
-        """Run until SIGTERM (true), or until the Lease is lost (false). Raises what a part fails with."""
+        """Run until SIGTERM (True) or until the Lease is lost (False). Raises the error of a part that failed."""
         async with self._server.serving(self._settings.port) as port:
             logger.info("controller started", extra={"port": port, "namespace": self._settings.watch_namespace})
             leading = asyncio.create_task(self._leadership.lead(self._work))
@@ -100,126 +100,129 @@ class Controller:
                 return True
 
     async def _work(self) -> None:
-        """What only the leader does."""
-        self._metrics.leads(lambda: len(self._queue), self._agents.all)
+        """The leader's work."""
+        self._metrics.start_leading(lambda: len(self._queue), self._agents.all)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informer.run()) for informer in self._children.informers]
             await self._resync.list_all()
-            await self._children.wait_listed()
+            await self._children.wait_synced()
             await self._reconciler.take_up(self._agents.all())
-            self._taken_up = True
-            parts = (self._queue.run(), self._resync.run(), self._references.run(), self._keep_house())
+            self._synced = True
+            parts = (self._queue.run(), self._resync.run(), self._references.run(), self._housekeep())
             tasks += [group.create_task(part) for part in parts]
             await self._watch(tasks)
 
     async def _watch(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Run kopf until a signal asks it to stop; when it stops, so do the tasks. Raises if it ends by itself."""
-        loop, asked, others = asyncio.get_running_loop(), asyncio.Event(), asyncio.all_tasks()
-        cut = False
+        """Run kopf until a signal stops it, and the tasks with it. Raises if kopf ends by itself."""
+        loop, stop_flag, others = asyncio.get_running_loop(), asyncio.Event(), asyncio.all_tasks()
+        aborted = False
 
-        def stopping() -> None:
+        def stop() -> None:
             for task in tasks:
                 task.cancel()
             self._streams.cancel()
-            # kopf would wait 5 s for tasks that are none of its own, such as those of open HTTP connections.
-            loop.call_later(KOPF_STOP_SECONDS, cutting)
+            # kopf would wait 5 s for tasks that it did not create, such as those of open HTTP connections.
+            loop.call_later(KOPF_STOP_SECONDS, abort)
 
-        def cutting() -> None:
-            nonlocal cut
-            cut = True
+        def abort() -> None:
+            nonlocal aborted
+            aborted = True
             operator.cancel()
 
         namespace = self._settings.watch_namespace
         parts = await kopf.spawn_tasks(
-            registry=handlers.registry(self._told_seen, self._told_lost, self._client.server, stopping),
+            registry=handlers.registry(self._watch_updated, self._watch_removed, self._client.server, stop),
             settings=handlers.settings(),
             standalone=True,
             clusterwide=namespace is None,
             namespaces=[] if namespace is None else [namespace],
-            stop_flag=asked,
+            stop_flag=stop_flag,
         )
-        # Taken back from kopf: it does not tell whether it stopped because of them or because a part of it failed.
+        # Replaces kopf's signal handlers: kopf does not report whether a signal or a failure stopped it.
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, asked.set)
+            loop.add_signal_handler(number, stop_flag.set)
         operator = asyncio.create_task(kopf.run_tasks(parts, ignored=others), name="kopf")
         try:
             await operator
         except asyncio.CancelledError:
-            if not cut:
+            if not aborted:
                 raise
-        if not asked.is_set():
+        if not stop_flag.is_set():
             raise RuntimeError("kopf ended by itself")
 
-    async def _keep_house(self) -> None:
-        """What only time brings about."""
+    async def _housekeep(self) -> None:
+        """Do what is due by time: drop silent gateways and delete unused shared objects."""
         swept = time.monotonic()
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            self._look_at(self._fleet.forget_silent_gateways(time.monotonic()))
+            self._enqueue(self._fleet.forget_silent_gateways(time.monotonic()))
             if time.monotonic() - swept > SWEEP_SECONDS:
                 await self._shared.remove_unused()
                 swept = time.monotonic()
 
-    def _told_seen(self, document: Document) -> None:
+    def _watch_updated(self, document: Document) -> None:
         self._resync.watch_progressed()
-        self._agent_seen(document)
+        self._agent_updated(document)
 
-    def _told_lost(self, key: Key, uid: str) -> None:
+    def _watch_removed(self, key: Key, uid: str) -> None:
         self._resync.watch_progressed()
-        self._agent_lost(key, uid)
+        self._agent_removed(key, uid)
 
-    def _agent_seen(self, document: Document) -> None:
-        self._look_at(self._agents.update(document))
+    def _agent_updated(self, document: Document) -> None:
+        self._enqueue(self._agents.update(document))
 
-    def _agent_lost(self, key: Key, uid: str) -> None:
+    def _agent_removed(self, key: Key, uid: str) -> None:
         self._resync.agent_deleted(uid)
-        self._look_at(self._agents.remove(key, uid))
+        self._enqueue(self._agents.remove(key, uid))
 
-    def _agent_answered(self, document: Document) -> None:
-        self._look_at(self._agents.update_from_response(document))
+    def _status_written(self, document: Document) -> None:
+        self._enqueue(self._agents.update_from_response(document))
 
     def _child_changed(self, key: Key) -> None:
-        """What serves a whole namespace concerns all its agents."""
-        self._look_at([key] if key.name else self._agents.in_namespace(key.namespace))
+        """Enqueue the owner, or all agents of the namespace for an object that they share."""
+        self._enqueue([key] if key.name else self._agents.in_namespace(key.namespace))
 
-    def _look_at(self, keys: Iterable[Key]) -> None:
+    def _enqueue(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self._queue.add(key)
 
-    async def _measured(self, key: Key) -> float | None:
+    async def _reconcile(self, key: Key) -> float | None:
         started = time.monotonic()
         outcome = "error"
         try:
-            again_in = await self._reconciler.reconcile(key)
+            requeue_after = await self._reconciler.reconcile(key)
             outcome = "success"
         except ApiError:
             outcome = "refused"
             raise
         finally:
-            self._metrics.reconciled(outcome, time.monotonic() - started)
-        return again_in
+            self._metrics.record_reconcile(outcome, time.monotonic() - started)
+        return requeue_after
 
     def _stuck(self) -> str:
-        """What has stalled for good and needs a restart; a stopped API server takes the Lease away instead."""
+        """Which watch has stalled for good and needs a restart; empty: none.
+
+        An outage of the API server is no reason: it costs the leader the Lease instead.
+        """
         if not self._leadership.held:
             return ""
         now = time.monotonic()
         for informer in self._children.informers:
             if informer.last_contact is not None and now - informer.last_contact > STALLED_SECONDS:
-                return f"the watch of {informer.kind.kind} was last heard {now - informer.last_contact:.0f} s ago"
+                return f"the watch of {informer.kind.kind} has received nothing for {now - informer.last_contact:.0f} s"
         behind = self._resync.behind_since
         if behind is not None and now - behind > STALLED_SECONDS:
             return f"the watch of AvatarAgents has been behind for {now - behind:.0f} s"
         return ""
 
     def _not_ready(self) -> str:
-        """A standby is ready: it would lead at once."""
-        unlisted = self._unlisted() if self._leadership.held else []
-        if unlisted:
-            return f"not listed yet: {', '.join(unlisted)} (if this stays, the log says why)"
-        return self._leadership.trouble
+        """Why this replica is not ready; empty: it is. A standby is ready, because it could lead at once."""
+        unsynced = self._unsynced_kinds() if self._leadership.held else []
+        if unsynced:
+            return f"not synced yet: {', '.join(unsynced)} (if this persists, check the log)"
+        return self._leadership.error
 
-    def _unlisted(self) -> list[str]:
-        """Kinds of which it is not known yet what there is."""
+    def _unsynced_kinds(self) -> list[str]:
+        """The kinds whose objects have not been listed once."""
         agents = [KIND] if self._resync.last_success is None else []
         return agents + [informer.kind.kind for informer in self._children.informers if informer.last_contact is None]

@@ -1,7 +1,7 @@
-"""The Lease that says which controller process leads, over ``kubernetes.aio.leaderelection``.
+"""The Lease that names the leading controller process, on top of ``kubernetes.aio.leaderelection``.
 
-The library decides (``LeaderElection.try_acquire_or_renew``); its own ``LeaseLock`` is replaced because in 37.0.2 it
-writes local time as UTC, logs a lost race as an error with a traceback, and lets connection errors through.
+The library decides (``LeaderElection.try_acquire_or_renew``). Its own ``LeaseLock`` is replaced because version 37.0.2
+writes local time as UTC, logs a lost race as an error with a traceback, and does not handle connection errors.
 """
 
 import sys
@@ -20,18 +20,18 @@ from kube.kinds import Kind
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
 LEASE_SECONDS = 15
-"""A Lease that nobody renewed for so long may be taken by another candidate."""
+"""Another candidate may take a Lease that was not renewed for this long."""
 RENEW_DEADLINE_SECONDS = 10
-"""A holder that could not renew for so long stops; it has the rest of LEASE_SECONDS to let go of everything."""
+"""A holder that could not renew for this long stops. It has the rest of LEASE_SECONDS to end its work."""
 RETRY_SECONDS = 2
-"""Between two looks at the Lease, of the holder and of those that wait."""
+"""Interval of attempts, of the holder and of the other candidates."""
 
 _NOT_FOUND = ApiException(status=404, reason="Not Found", body='{"code": 404}')
-"""How the library is told that there is no Lease yet; any other body would be an error to it."""
+"""Tells the library that there is no Lease yet; it takes any other body for an error."""
 
 
 class _Lock(BaseLock):
-    """Reads and writes the Lease; whatever fails is raised as ApiError, so the library never has to judge it."""
+    """Reads and writes the Lease. Failures are raised as ApiError, so that the library never handles them."""
 
     def __init__(self, client: KubeClient, namespace: str, name: str, identity: str) -> None:
         super().__init__(name, namespace, identity)
@@ -57,7 +57,7 @@ class _Lock(BaseLock):
         return True
 
     async def release(self) -> None:
-        """Empty the Lease if this candidate holds it: the others take it at their next look."""
+        """Clear the holder if this candidate is it. Another candidate takes the Lease at its next attempt."""
         lease = await self._client.get(LEASE, self.namespace, self.name)
         if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self.identity:
             return
@@ -65,27 +65,28 @@ class _Lock(BaseLock):
         await self._write(self.name, self.namespace, {"holderIdentity": ""})
 
     async def _write(self, name: str, namespace: str, spec: Document) -> None:
-        # With the version that was read: of two candidates that write at once, one gets 409.
+        # Includes the version that was read: if two candidates write at once, one of them gets 409.
         patch = {"metadata": {"resourceVersion": self._version}, "spec": spec}
         await self._client.merge_patch(LEASE, namespace, name, patch)
 
 
 class _Election(LeaderElection):
-    """The library's, but for how long the Lease has stood as it is. It asks the wall clock, which somebody may set: by
-    15 s or more and two lead, or nobody follows. As in client-go it is the monotonic clock's to say (leaderelection.go,
-    ``observedTime``).
+    """The library's election with a monotonic clock for the age of the observed Lease.
+
+    The library uses the wall clock. If that is set back or forward by 15 s or more, two processes lead, or none takes
+    over. client-go uses a monotonic clock too (leaderelection.go, ``observedTime``).
     """
 
     _observed: float
 
     @property
     def observed_time_milliseconds(self) -> int:
-        """The library takes the Lease when this and its duration are over: long ago, or never, whatever day it is."""
+        """The library compares this plus the duration with the wall clock: 0 is always expired, `maxsize` never."""
         return 0 if time.monotonic() - self._observed >= LEASE_SECONDS else sys.maxsize
 
     @observed_time_milliseconds.setter
     def observed_time_milliseconds(self, _: int) -> None:
-        """The Lease is another than before; when, the library says by the wall clock."""
+        """Called when the observed Lease changed. The library passes the wall clock's time, which is ignored."""
         self._observed = time.monotonic()
 
 
@@ -93,19 +94,19 @@ class Candidate:
     """One process in the election."""
 
     def __init__(self, client: KubeClient, namespace: str, name: str, identity: str) -> None:
-        """`identity` must be this process's own: who finds it in the Lease holds it."""
+        """`identity` must be unique to this process: whoever finds its own identity in the Lease holds it."""
         self._lock = _Lock(client, namespace, name, identity)
         config = Config(self._lock, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS, _unused, _unused)
         self._election = _Election(config)
 
     @property
     def holder(self) -> str:
-        """Who held the Lease when it was last read; empty: not known, or nobody."""
+        """The holder when the Lease was last read; empty: none, or unknown."""
         record = self._election.observed_record
         return (record.holder_identity if record is not None else None) or ""
 
     async def attempt(self) -> bool:
-        """Take the Lease or renew it; False: another one holds it, or was faster. Raises ApiError."""
+        """Acquire or renew the Lease; False: another candidate holds it or was faster. Raises ApiError."""
         try:
             return await self._election.try_acquire_or_renew()
         except ApiError as error:
@@ -114,12 +115,12 @@ class Candidate:
             raise
 
     async def release(self) -> None:
-        """Let go of the Lease, if it is held. Raises ApiError."""
+        """Release the Lease if this candidate holds it. Raises ApiError."""
         await self._lock.release()
 
 
 async def _unused() -> None:
-    """The library's own loops, which would call this, are not used: see controller/leadership.py."""
+    """Callback of the library's own loops, which are not used: see controller/runtime/leadership.py."""
 
 
 def _record(spec: Document) -> LeaderElectionRecord:
@@ -142,7 +143,7 @@ def _spec(record: LeaderElectionRecord) -> Document:
 
 
 def _micro_time(text: str | None) -> str | None:
-    """Kubernetes' MicroTime, of the library's local time without a zone or of a time read from a Lease."""
+    """Kubernetes' MicroTime for the library's local time without a zone, or for a time read from a Lease."""
     if text is None:
         return None
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

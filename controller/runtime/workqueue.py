@@ -1,9 +1,9 @@
-"""A queue of keys to reconcile: no key is in hand twice at once, and a key added while in hand is taken up again.
+"""A queue of keys to reconcile. Each key is processed by one worker at a time; adding it again requeues it.
 
-A key that was left alone is taken up at once, so that demand is answered in milliseconds; what comes right after is put
-together.
+A key that was idle is processed at once, so that demand is met within milliseconds. Repeated additions of a key are
+coalesced to one reconcile per `MIN_INTERVAL_SECONDS`.
 
-The shape is client-go's workqueue. Failures come back after 1, 2, 4 … 60 s.
+The design follows client-go's workqueue. Failed keys are retried after 1, 2, 4 … 60 s.
 """
 
 import asyncio
@@ -15,25 +15,26 @@ from kube.client import ApiError
 
 logger = logging.getLogger(__name__)
 
-LEAST_SECONDS = 0.05
-"""From taking a key up to taking it up again: half of the 100 ms in which demand is decided on."""
-FIRST_RETRY_SECONDS = 1.0
-LAST_RETRY_SECONDS = 60.0
-HANDLING_TIMEOUT_SECONDS = 90.0
-"""Longer than one request to the API server (30 s) and one to LiveKit (5 s) may take together."""
+MIN_INTERVAL_SECONDS = 0.05
+"""Minimum time between the starts of two reconciles of a key: half of the 100 ms in which demand must be met."""
+INITIAL_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 60.0
+HANDLE_TIMEOUT_SECONDS = 90.0
+"""More than the timeouts of a request to the API server (30 s) and of one to LiveKit (5 s) together."""
 
 
 class WorkQueue:
-    """Runs `handle` for every key added; it returns in how many seconds to look again, or None for never."""
+    """Runs `handle` for every key added. `handle` returns seconds to requeue after, or None."""
 
     def __init__(self, handle: Callable[[Key], Awaitable[float | None]], workers: int) -> None:
         self._handle = handle
         self._workers = workers
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
-        self._in_hand: set[Key] = set()
-        """And those taken up less than LEAST_SECONDS ago."""
-        self._again: set[Key] = set()
+        self._active: set[Key] = set()
+        """Keys being processed, and keys whose processing started less than `MIN_INTERVAL_SECONDS` ago."""
+        self._requeued: set[Key] = set()
+        """Active keys that were added again."""
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
 
@@ -41,18 +42,18 @@ class WorkQueue:
         return len(self._waiting)
 
     def add(self, key: Key) -> None:
-        """Take the key up as soon as possible."""
+        """Enqueue the key."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
-        if key in self._in_hand:
-            self._again.add(key)
+        if key in self._active:
+            self._requeued.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Take the key up after a while, unless it is due earlier."""
+        """Enqueue the key after a delay, unless it is due earlier."""
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         timer = self._timers.get(key)
@@ -63,7 +64,7 @@ class WorkQueue:
         self._timers[key] = loop.call_at(due, self.add, key)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Process keys until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._workers):
@@ -77,37 +78,37 @@ class WorkQueue:
         while True:
             key = await self._ready.get()
             self._waiting.discard(key)
-            self._in_hand.add(key)
-            rested = loop.time() + LEAST_SECONDS
-            again_in = await self._handled(key)
-            if again_in is not None:
-                self.add_after(key, again_in)
-            loop.call_at(rested, self._rested, key)
+            self._active.add(key)
+            release_at = loop.time() + MIN_INTERVAL_SECONDS
+            requeue_after = await self._process(key)
+            if requeue_after is not None:
+                self.add_after(key, requeue_after)
+            loop.call_at(release_at, self._release, key)
 
-    def _rested(self, key: Key) -> None:
-        self._in_hand.discard(key)
-        if key in self._again:
-            self._again.discard(key)
+    def _release(self, key: Key) -> None:
+        self._active.discard(key)
+        if key in self._requeued:
+            self._requeued.discard(key)
             self.add(key)
 
-    async def _handled(self, key: Key) -> float | None:
+    async def _process(self, key: Key) -> float | None:
         try:
-            async with asyncio.timeout(HANDLING_TIMEOUT_SECONDS):
-                again_in = await self._handle(key)
+            async with asyncio.timeout(HANDLE_TIMEOUT_SECONDS):
+                requeue_after = await self._handle(key)
         except (ApiError, TimeoutError) as error:
-            delay = self._failed(key)
+            delay = self._count_failure(key)
             facts = {"error": str(error) or type(error).__name__, "retry_seconds": delay}
-            logger.warning("reconcile put off", extra={"agent": str(key), **facts})
+            logger.warning("reconcile failed, retrying", extra={"agent": str(key), **facts})
             return delay
         except Exception:
-            delay = self._failed(key)
-            logger.exception("reconcile failed", extra={"agent": str(key), "retry_seconds": delay})
+            delay = self._count_failure(key)
+            logger.exception("reconcile crashed, retrying", extra={"agent": str(key), "retry_seconds": delay})
             return delay
         self._failures.pop(key, None)
-        return again_in
+        return requeue_after
 
-    def _failed(self, key: Key) -> float:
-        """Count a failure; seconds until the next try."""
+    def _count_failure(self, key: Key) -> float:
+        """Count a failure and return the seconds until the retry."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        return float(min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures, 10)))
+        return float(min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2 ** min(failures, 10)))

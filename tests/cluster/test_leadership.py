@@ -56,7 +56,7 @@ class Replica:
     @property
     def began(self) -> float:
         """When it took the lead, Unix time."""
-        return self.controller.logged("leading")
+        return self.controller.logged("became leader")
 
     async def ends(self, seconds: float) -> tuple[int, float]:
         """Its exit code, when it ends by itself, and when that was, Unix time."""
@@ -125,8 +125,8 @@ def _of_release(world: World, kind: str) -> dict[str, Any]:
 
 
 def _stands_by(replica: Replica) -> bool:
-    lines = replica.controller.log()
-    return any(line["message"] == "standing by" for line in lines) and replica.controller.answers("/readyz") == 200
+    waits = any(line["message"] == "waiting for the lease" for line in replica.controller.log())
+    return waits and replica.controller.answers("/readyz") == 200
 
 
 async def _serves(world: World, *pods: str) -> None:

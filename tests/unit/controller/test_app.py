@@ -33,7 +33,7 @@ class Holding:
     """Stands for the leadership."""
 
     held = True
-    trouble = ""
+    error = ""
 
 
 class Scene:
@@ -72,7 +72,7 @@ class Scene:
         spec = {**SPEC, "persona": {"greeting": f"Hello {self.versions}"}}
         written = self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": spec})
         if told:
-            self.controller._told_seen(written)
+            self.controller._watch_updated(written)
 
 
 def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
@@ -108,7 +108,7 @@ def test_a_watch_that_hears_nothing_for_too_long_is_named(monkeypatch: pytest.Mo
         await asyncio.sleep(STALLED_SECONDS - 1)
         assert scene.stuck == ""
         await asyncio.sleep(2)
-        assert scene.stuck == "the watch of Deployment was last heard 181 s ago"
+        assert scene.stuck == "the watch of Deployment has received nothing for 181 s"
         scene.leadership.held = False
         assert scene.stuck == "", "a standby watches nothing"
 
@@ -135,12 +135,12 @@ def test_a_watch_of_agents_that_stays_behind_is_told_until_it_says_something(
 
 def test_until_all_is_listed_a_leader_is_not_ready_and_a_standby_is(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
-        assert scene.controller._not_ready().startswith("not listed yet: AvatarAgent, Pod, ")
+        assert scene.controller._not_ready().startswith("not synced yet: AvatarAgent, Pod, ")
         scene.leadership.held = False
         assert scene.controller._not_ready() == ""
         scene.leadership.held = True
         await scene.controller._resync.list_all()
-        await scene.controller._children.wait_listed()
+        await scene.controller._children.wait_synced()
         assert scene.controller._not_ready() == ""
 
     played(monkeypatch, scenario)
@@ -175,10 +175,10 @@ def test_what_is_not_listed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "no right to list them")
         await scene.controller._resync.list_all()
         await asyncio.sleep(STALLED_SECONDS)
-        told = "not listed yet: NetworkPolicy (if this stays, the log says why)"
+        told = "not synced yet: NetworkPolicy (if this persists, check the log)"
         assert scene.controller._not_ready() == told
         del scene.server.failures["list", NETWORK_POLICY.kind]
-        await scene.controller._children.wait_listed()
+        await scene.controller._children.wait_synced()
         assert scene.controller._not_ready() == ""
 
     played(monkeypatch, scenario)

@@ -40,7 +40,7 @@ class Scene:
     async def running(self) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(informer.run()) for informer in self.children.informers]
         try:
-            await self.children.wait_listed()
+            await self.children.wait_synced()
             yield
         finally:
             for task in tasks:

@@ -1,6 +1,6 @@
 """What kopf is told to do and to leave."""
 
-from controller.runtime.handlers import NothingRemembered, settings
+from controller.runtime.handlers import NoDiffBase, settings
 
 
 def test_a_watch_that_stalls_ends_and_no_request_waits_for_ever() -> None:
@@ -19,6 +19,6 @@ def test_many_agents_at_once_are_taken_up_by_a_bounded_number_of_tasks() -> None
 
 
 def test_kopf_writes_nothing_and_needs_no_rights_beyond_agents() -> None:
-    assert isinstance(settings().persistence.diffbase_storage, NothingRemembered)
+    assert isinstance(settings().persistence.diffbase_storage, NoDiffBase)
     assert settings().posting.enabled is False
     assert settings().scanning.disabled is True

@@ -165,7 +165,7 @@ def test_a_read_that_fails_leaves_nothing_behind_that_names_objects() -> None:
             await reading.read(KEY, "uid", spec(knowledge=FACTS))
         reading.forget(KEY)
         await asyncio.sleep(20)
-        assert not references._named
+        assert not references._references
         assert not references._entries
 
     run(test())

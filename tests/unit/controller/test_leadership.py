@@ -254,7 +254,7 @@ def test_a_leader_that_cannot_renew_stops_before_another_may_begin(fault: ApiErr
         assert RENEW_DEADLINE_SECONDS - RETRY_SECONDS - 1 <= work.ended - 100 <= RENEW_DEADLINE_SECONDS + 0.1
         # The other saw the last renewal at most one look before it happened to fail.
         assert await begun(following, 60) >= work.ended + LEASE_SECONDS - RENEW_DEADLINE_SECONDS - RETRY_SECONDS
-        assert first.trouble
+        assert first.error
         await ended(standby)
 
     run(scenario())
@@ -269,16 +269,16 @@ def test_a_short_outage_changes_nothing_and_is_told_once(caplog: pytest.LogCaptu
         await begun(work, 1)
         api.failing = UNREACHABLE
         await asyncio.sleep(RENEW_DEADLINE_SECONDS - RETRY_SECONDS - 1)
-        assert first.trouble
+        assert first.error
         api.failing = None
         await asyncio.sleep(100)
-        assert (first.held, first.trouble, work.ended) == (True, "", None)
+        assert (first.held, first.error, work.ended) == (True, "", None)
         await ended(leading)
 
     with caplog.at_level(logging.INFO):
         run(scenario())
     told = [record.message for record in caplog.records if record.name == "controller.runtime.leadership"]
-    assert told == ["leading", "lease not reached", "lease reached again"]
+    assert told == ["became leader", "could not reach the lease, retrying", "lease reached again"]
 
 
 def test_half_of_all_requests_may_fail() -> None:
@@ -310,7 +310,7 @@ def test_a_standby_waits_through_an_outage() -> None:
         leading = asyncio.create_task(first.lead(work))
         await asyncio.sleep(120)
         assert (work.started, first.held) == (None, False)
-        assert "connection refused" in first.trouble
+        assert "connection refused" in first.error
         api.failing = None
         await begun(work, RETRY_SECONDS + 1)
         await ended(leading)
@@ -496,7 +496,9 @@ def test_stubborn_work_does_not_keep_a_lost_leader(caplog: pytest.LogCaptureFixt
         await asyncio.sleep(0)
 
     run(scenario())
-    assert "work did not end" in [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert "work did not stop in time" in [
+        record.message for record in caplog.records if record.levelno == logging.ERROR
+    ]
 
 
 def test_the_leader_s_pod_is_labelled_and_a_killed_predecessor_s_label_removed() -> None:

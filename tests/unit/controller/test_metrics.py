@@ -27,8 +27,8 @@ def told(metrics: Metrics, key: Key) -> dict[str, float]:
 
 def test_series_are_labelled_by_the_agent_and_never_by_a_label_of_prometheus() -> None:
     metrics = Metrics()
-    metrics.agent(KEY, COUNTS, ready=True, limited=False)
-    metrics.scaled(KEY, Decision(2, ScaleReason.MORE_NEEDED, 2, ()))
+    metrics.set_agent(KEY, COUNTS, ready=True, limited=False)
+    metrics.record_scaling(KEY, Decision(2, ScaleReason.MORE_NEEDED, 2, ()))
     values = told(metrics, KEY)
     assert values["avatar_agent_controller_slots"] == 8
     assert values["avatar_agent_controller_calls_pending"] == 3
@@ -40,8 +40,8 @@ def test_series_are_labelled_by_the_agent_and_never_by_a_label_of_prometheus() -
 def test_an_agent_that_is_gone_has_no_series() -> None:
     metrics = Metrics()
     for key in (KEY, OTHER):
-        metrics.agent(key, COUNTS, ready=True, limited=False)
-        metrics.scaled(key, Decision(2, ScaleReason.MORE_NEEDED, 2, ()))
+        metrics.set_agent(key, COUNTS, ready=True, limited=False)
+        metrics.record_scaling(key, Decision(2, ScaleReason.MORE_NEEDED, 2, ()))
     metrics.forget(KEY)
     assert told(metrics, KEY) == {}
     assert told(metrics, OTHER)
@@ -60,7 +60,7 @@ def agent(name: str, *conditions: tuple[str, str, str]) -> ObservedAgent:
 def test_agents_are_counted_by_condition_when_asked() -> None:
     metrics = Metrics()
     agents = [agent("new")]
-    metrics.leads(lambda: 0, lambda: agents)
+    metrics.start_leading(lambda: 0, lambda: agents)
     asked = {"condition": "Ready", "status": "False", "reason": "NameTaken"}
     assert sample(metrics, "agents", **asked) is None
     agents += [agent(name, ("Ready", "False", "NameTaken"), ("Progressing", "False", "RolledOut")) for name in "ab"]
@@ -76,7 +76,7 @@ def test_who_leads_and_what_waits() -> None:
     metrics = Metrics()
     assert (sample(metrics, "leading"), sample(metrics, "queue_length")) == (0, 0)
     waiting = [KEY, OTHER]
-    metrics.leads(lambda: len(waiting), list)
+    metrics.start_leading(lambda: len(waiting), list)
     assert (sample(metrics, "leading"), sample(metrics, "queue_length")) == (1, 2)
     waiting.clear()
     assert sample(metrics, "queue_length") == 0
@@ -85,10 +85,10 @@ def test_who_leads_and_what_waits() -> None:
 @pytest.mark.parametrize("outcome", ["refused", "error"])
 def test_only_a_success_is_the_last_success(outcome: str) -> None:
     metrics = Metrics()
-    metrics.reconciled(outcome, 0.2)
+    metrics.record_reconcile(outcome, 0.2)
     assert sample(metrics, "last_success_timestamp_seconds") == 0
     before = time.time()
-    metrics.reconciled("success", 0.02)
+    metrics.record_reconcile("success", 0.02)
     last = sample(metrics, "last_success_timestamp_seconds")
     assert last is not None
     assert before <= last <= time.time()

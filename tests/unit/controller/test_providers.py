@@ -211,7 +211,7 @@ async def test_an_answer_without_end_or_packed_a_thousandfold_fills_no_memory(se
             _, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert answers[Provider.LIVEKIT] == ProviderAnswer(UNREACHABLE, "something answers there, but not as LiveKit does")
+    assert answers[Provider.LIVEKIT] == ProviderAnswer(UNREACHABLE, "a server answers, but not as LiveKit does")
     assert answers[Provider.OPENAI] == answers[Provider.TAVUS] == ProviderAnswer(UNREACHABLE, "HTTP 500")
     assert most < fits
 
@@ -239,7 +239,7 @@ async def test_a_server_that_hangs_is_given_up(
 async def test_a_server_that_hangs_is_not_waited_for_and_told_of_later(
     world: World, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe_cache, "FIRST_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(probe_cache, "FIRST_RESULT_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.5)
     told = asyncio.Queue[Key]()
     world.hangs = True

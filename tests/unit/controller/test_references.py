@@ -252,7 +252,7 @@ def test_what_nobody_names_any_more_is_forgotten() -> None:
         for key in (KEY, OTHER):
             await references.secret(key, "livekit")
             await references.config_map(key, "texts")
-        references.keep(KEY, ["livekit"], [])
+        references.retain(KEY, ["livekit"], [])
         references.forget(OTHER)
         cluster.reads.clear()
         cluster.put("ConfigMap", "texts", {})

@@ -136,7 +136,7 @@ def test_what_could_not_be_removed_is_removed_later(
 
     played(monkeypatch, scenario)
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "shared objects not removed"
+        "could not delete shared objects, retrying"
     ]
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from controller.fleet import streams
 from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
-from controller.fleet.streams import FIRST_PAUSE_SECONDS, FIRST_WORD_SECONDS, LONGEST_PAUSE_SECONDS, WorkerStreams
+from controller.fleet.streams import FIRST_REPORT_SECONDS, INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, WorkerStreams
 from controller.observation import Key, ObservedPod
 from tests.unit.controller.builders import pod, spec, status
 from tests.unit.fakes.virtualtime import run, use_loop_clock
@@ -77,7 +77,7 @@ async def followed(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     monkeypatch.setattr(streams, "WORKER_PORT", runner.addresses[0][1])
-    monkeypatch.setattr(streams, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "INITIAL_BACKOFF_SECONDS", 0.01)
     made, changed = fleet(WORKER), list[Key]()
     async with aiohttp.ClientSession() as session:
         following = WorkerStreams(made, session, changed.append)
@@ -134,7 +134,7 @@ async def test_what_cannot_be_understood_is_logged_and_asked_again(
         worker.greeting = line(calls=1)
         await soon(lambda: calls(made) == 1)
     told = {record.message for record in caplog.records if record.name == "controller.fleet.streams"}
-    assert told == {"worker status not understood"}
+    assert told == {"invalid worker status ignored"}
 
 
 async def test_a_worker_that_refuses_is_asked_again(
@@ -274,12 +274,12 @@ def test_one_that_cannot_be_reached_is_asked_less_and_less_often(monkeypatch: py
         await asyncio.sleep(300)
         times = [at for at, _ in scene.session.asked]
         pauses = [later - earlier for earlier, later in pairwise(times)]
-        assert pauses[0] == pytest.approx(FIRST_PAUSE_SECONDS)
-        assert pauses[1] == pytest.approx(2 * FIRST_PAUSE_SECONDS)
-        assert pauses[-1] == pytest.approx(LONGEST_PAUSE_SECONDS)
+        assert pauses[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
+        assert pauses[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
+        assert pauses[-1] == pytest.approx(MAX_BACKOFF_SECONDS)
         assert pauses == sorted(pauses)
         scene.session.answers["10.0.0.1"] = [line(calls=1)]
-        await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(MAX_BACKOFF_SECONDS)
         assert calls(scene.fleet) == 1
 
     played(monkeypatch, scenario)
@@ -337,7 +337,7 @@ def test_a_first_word_or_a_first_failure_is_waited_for_and_silence_only_so_long(
         silent = [pod("hangs", ip="10.0.0.3"), pod("hangs-too", ip="10.0.0.4")]
         scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
         await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_WORD_SECONDS, "together, not one after the other"
+        assert now() == FIRST_REPORT_SECONDS, "together, not one after the other"
 
     played(monkeypatch, scenario)
 
@@ -346,16 +346,16 @@ def test_a_silent_worker_holds_up_one_reconcile_and_not_every_one(monkeypatch: p
     async def scenario(scene: Scene) -> None:
         scene.session.hanging = {"10.0.0.1", "10.0.0.2"}
         scene.follow(pod("hangs"))
-        await asyncio.sleep(FIRST_WORD_SECONDS / 2)
+        await asyncio.sleep(FIRST_REPORT_SECONDS / 2)
         await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_WORD_SECONDS, "counted from when it was asked first"
+        assert now() == FIRST_REPORT_SECONDS, "counted from when it was asked first"
         for _ in range(30):
             scene.follow(pod("hangs"))
             await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_WORD_SECONDS
+        assert now() == FIRST_REPORT_SECONDS
         scene.follow(pod("hangs"), pod("another", ip="10.0.0.2"))
         await scene.streams.wait_first_reports(KEY)
-        assert now() == 2 * FIRST_WORD_SECONDS, "each has its own time"
+        assert now() == 2 * FIRST_REPORT_SECONDS, "each has its own time"
 
     played(monkeypatch, scenario)
 

@@ -9,7 +9,7 @@ import pytest
 
 from controller.observation import Key
 from controller.runtime import workqueue
-from controller.runtime.workqueue import HANDLING_TIMEOUT_SECONDS, LEAST_SECONDS, WorkQueue
+from controller.runtime.workqueue import HANDLE_TIMEOUT_SECONDS, MIN_INTERVAL_SECONDS, WorkQueue
 from kube.client import ApiError
 from tests.unit.fakes.virtualtime import run
 
@@ -101,7 +101,7 @@ async def test_of_two_dates_the_earlier_one_counts() -> None:
 async def test_a_failure_is_tried_again(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(workqueue, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(workqueue, "INITIAL_BACKOFF_SECONDS", 0.01)
     attempts = 0
     succeeded = asyncio.Event()
 
@@ -172,10 +172,10 @@ def test_a_handler_that_hangs_is_given_up() -> None:
 
     async def script(queue: WorkQueue) -> None:
         queue.add(ONE)
-        await asyncio.sleep(HANDLING_TIMEOUT_SECONDS + 1.5)
+        await asyncio.sleep(HANDLE_TIMEOUT_SECONDS + 1.5)
 
     played(handle, script)
-    assert times == [0, HANDLING_TIMEOUT_SECONDS + 1]
+    assert times == [0, HANDLE_TIMEOUT_SECONDS + 1]
 
 
 def test_its_length_is_what_waits() -> None:
@@ -228,16 +228,16 @@ def test_what_comes_on_and_on_is_put_together_and_the_first_and_the_last_of_it_a
             await asyncio.sleep(0.001)
         last = asyncio.get_running_loop().time()
         queue.add(ONE)
-        await asyncio.sleep(LEAST_SECONDS)
-        assert last <= times[-1] <= last + LEAST_SECONDS
+        await asyncio.sleep(MIN_INTERVAL_SECONDS)
+        assert last <= times[-1] <= last + MIN_INTERVAL_SECONDS
         count = len(times)
         await asyncio.sleep(10)
         assert len(times) == count, "and then it is left alone"
 
     played(handle, script)
     assert times[0] == 0
-    assert min(later - earlier for earlier, later in pairwise(times)) >= LEAST_SECONDS - 1e-9
-    assert len(times) <= 1.1 / LEAST_SECONDS
+    assert min(later - earlier for earlier, later in pairwise(times)) >= MIN_INTERVAL_SECONDS - 1e-9
+    assert len(times) <= 1.1 / MIN_INTERVAL_SECONDS
 
 
 def test_keys_do_not_rest_for_each_other_nor_longer_than_they_must() -> None:
@@ -245,14 +245,16 @@ def test_keys_do_not_rest_for_each_other_nor_longer_than_they_must() -> None:
 
     async def handle(key: Key) -> None:
         taken.append((key, asyncio.get_running_loop().time()))
-        await asyncio.sleep(2 * LEAST_SECONDS)
+        await asyncio.sleep(2 * MIN_INTERVAL_SECONDS)
 
     async def script(queue: WorkQueue) -> None:
         queue.add(ONE)
-        await asyncio.sleep(LEAST_SECONDS / 2)
+        await asyncio.sleep(MIN_INTERVAL_SECONDS / 2)
         queue.add(TWO)
         queue.add(ONE)
         await asyncio.sleep(10)
 
     played(handle, script)
-    assert taken == [(ONE, 0), (TWO, LEAST_SECONDS / 2), (ONE, 2 * LEAST_SECONDS)], "it was in hand for long enough"
+    assert taken == [(ONE, 0), (TWO, MIN_INTERVAL_SECONDS / 2), (ONE, 2 * MIN_INTERVAL_SECONDS)], (
+        "it was in hand for long enough"
+    )

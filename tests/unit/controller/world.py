@@ -99,7 +99,7 @@ class World:
         parts = (self.references.run(), *(one.run() for one in self.children.informers))
         tasks = [asyncio.create_task(part) for part in parts]
         try:
-            await self.children.wait_listed()
+            await self.children.wait_synced()
             yield
         finally:
             for task in tasks:
