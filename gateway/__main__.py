@@ -1,4 +1,4 @@
-"""``python -m gateway``: serves the gateway until SIGTERM."""
+"""``python -m gateway``: run the gateway until SIGTERM."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ from process.health import exposition_of, health_app, serving
 from process.settings import EXIT_INVALID_SETTINGS, SettingsError, load
 
 SHUTDOWN_SECONDS = 5
-"""For requests in progress at SIGTERM; questions held open are let go after it."""
+"""Time for requests in progress at SIGTERM; the server then closes requests that still wait."""
 
 logger = logging.getLogger("gateway")  # __name__ is "__main__" in every process
 
 
 def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
-    """Return what the cluster asks on a port of its own, which callers do not reach: health and metrics."""
+    """Create the application for health and metrics. It has its own port, which callers do not reach."""
     return health_app(
         live=lambda: "",
         ready=lambda: "" if agents.synced else "the AvatarAgents are not listed yet",
@@ -41,7 +41,7 @@ def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Run every part until the server is told to stop; a background part that fails stops the gateway."""
+    """Run the gateway until a signal stops the server, or a background task fails."""
     async with connect(FIELD_MANAGER) as client, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
         agents = ClusterAgents(client, settings.watch_namespace)
         connections = SecretConnections(ClusterSecrets(client), session)
@@ -64,16 +64,17 @@ async def serve(settings: GatewaySettings) -> None:
             run_housekeeping(agents, connections, gateway.opener, gateway.ledger),
         )
         async with serving(cluster_app(agents, gateway.metrics), settings.probe_port):
-            await _serve_beside(server, background)
+            await _serve_with(server, background)
         await gateway.dispatcher.stop()
 
 
-async def _serve_beside(server: uvicorn.Server, background: tuple[Coroutine[Any, Any, None], ...]) -> None:
+async def _serve_with(server: uvicorn.Server, background: tuple[Coroutine[Any, Any, None], ...]) -> None:
+    """Run the server and background tasks. Exit with status 1 when a task fails."""
     tasks = [asyncio.create_task(part) for part in background]
 
     def failed(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            logger.critical("a part of the gateway failed", exc_info=task.exception())
+            logger.critical("background task failed, stopping", exc_info=task.exception())
             server.should_exit = True
 
     for task in tasks:

@@ -1,4 +1,4 @@
-"""From an agent to its LiveKit server: credentials from its Secret, and a client that speaks with them."""
+"""Connections to LiveKit servers, with the credentials from each agent's Secret."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,105 +13,113 @@ from gateway.livekit import LiveKit, LiveKitServer
 from gateway.tokens import Credentials
 
 SECRET_CACHE_SECONDS = 15.0
-"""How long a changed Secret may go unnoticed while LiveKit accepts the old one; keys are rotated within 30 s."""
+"""Age at which cached credentials are stale, so that the gateway uses a rotated key within 30 s."""
 REFUSED_CACHE_SECONDS = 1.0
-"""The same once LiveKit refused it. Not at once: a Secret that is simply wrong would be read with every request."""
+"""The same age after LiveKit rejected the credentials. It limits the reads of a Secret whose key is wrong."""
 
 
 class SecretError(Exception):
-    """A Secret is missing or lacks a key, or its server has no address; for the log and the operator's eyes."""
+    """The credentials are not available: a Secret or a key is missing, or the server's URL is not valid.
+
+    The message is for the log and the operator, not for callers.
+    """
 
 
 class SecretsUnavailable(SecretError):
-    """Secrets cannot be read just now; those read before still serve."""
+    """The API server does not return Secrets at the moment. Cached credentials stay in use."""
 
 
 class SecretStore(Protocol):
+    """A source of Secrets."""
+
     async def read(self, namespace: str, name: str, keys: Sequence[str]) -> dict[str, str]:
-        """The decoded values of those keys that the Secret has.
+        """Return the decoded values of those keys that the Secret has.
 
         Raises:
-            SecretError: it does not exist or cannot be read.
+            SecretError: the Secret does not exist or cannot be read.
         """
 
 
 @dataclass(frozen=True)
 class Connection:
-    """An agent's LiveKit server and the credentials that tokens for it are signed with."""
+    """An agent's LiveKit server, and the credentials that sign its tokens."""
 
     livekit: LiveKit
     credentials: Credentials
 
 
 class Connections(Protocol):
+    """A source of connections."""
+
     async def open(self, agent: Agent) -> Connection:
-        """The connection of an agent.
+        """Return the connection of an agent.
 
         Raises:
-            SecretError: its credentials cannot be had.
+            SecretError: the credentials are not available.
         """
 
 
-_Place = tuple[str, str, str]
-"""Namespace and name of a Secret, and the URL of the server that it is for."""
+_CacheKey = tuple[str, str, str]
+"""Namespace and name of a Secret, and the URL of the LiveKit server."""
 
 
-def _place(agent: Agent) -> _Place:
+def _cache_key(agent: Agent) -> _CacheKey:
     return agent.namespace, agent.spec.livekit.credentials_secret_ref.name, agent.spec.livekit.url
 
 
 @dataclass
-class _Kept:
+class _CacheEntry:
     connection: Connection
     read_at: float
-    """Monotonic seconds of the last question after the Secret."""
+    """Monotonic seconds of the last read of the Secret, successful or not."""
     refused: bool = False
-    """LiveKit refused it: its keys may have been rotated."""
+    """LiveKit rejected the credentials; the key may have been rotated."""
 
-    def fresh(self, now: float) -> bool:
+    def is_fresh(self, now: float) -> bool:
         return now - self.read_at < (REFUSED_CACHE_SECONDS if self.refused else SECRET_CACHE_SECONDS)
 
 
 class SecretConnections:
-    """Connections from Secrets, kept for seconds; one HTTP session for all."""
+    """`Connections` with credentials from Secrets, cached for `SECRET_CACHE_SECONDS`. All share one HTTP session."""
 
     def __init__(self, secrets: SecretStore, session: aiohttp.ClientSession) -> None:
         self._secrets = secrets
         self._session = session
-        self._kept: dict[_Place, _Kept] = {}
+        self._cache: dict[_CacheKey, _CacheEntry] = {}
 
     async def open(self, agent: Agent) -> Connection:
-        place, now = _place(agent), time.monotonic()
-        kept = self._kept.get(place)
-        if kept is not None and kept.fresh(now):
-            return kept.connection
+        key, now = _cache_key(agent), time.monotonic()
+        entry = self._cache.get(key)
+        if entry is not None and entry.is_fresh(now):
+            return entry.connection
         try:
-            connection = await self._read(agent, place)
+            connection = await self._read(agent, key)
         except SecretsUnavailable:
-            if kept is None:
+            if entry is None:
                 raise
-            kept.read_at = now
-            return kept.connection
-        self._kept[place] = _Kept(connection, now)
+            entry.read_at = now
+            return entry.connection
+        self._cache[key] = _CacheEntry(connection, now)
         return connection
 
     def drop_unused(self, agents: Iterable[Agent]) -> None:
-        """Forget the credentials that none of these agents uses."""
-        used = {_place(agent) for agent in agents}
-        self._kept = {place: kept for place, kept in self._kept.items() if place in used}
+        """Remove the cached credentials that none of these agents uses."""
+        used = {_cache_key(agent) for agent in agents}
+        self._cache = {key: entry for key, entry in self._cache.items() if key in used}
 
-    async def _read(self, agent: Agent, place: _Place) -> Connection:
-        namespace, name, url = place
+    async def _read(self, agent: Agent, cache_key: _CacheKey) -> Connection:
+        namespace, name, url = cache_key
         values = await self._secrets.read(namespace, name, (LIVEKIT_KEY, LIVEKIT_SECRET))
         for key in (LIVEKIT_KEY, LIVEKIT_SECRET):
             if not values.get(key):
                 raise SecretError(f"Secret {namespace}/{name} has no key {key}")
         credentials = Credentials(values[LIVEKIT_KEY], values[LIVEKIT_SECRET])
         try:
-            return Connection(LiveKitServer(url, credentials, self._session, lambda: self._refused(place)), credentials)
+            livekit = LiveKitServer(url, credentials, self._session, lambda: self._mark_refused(cache_key))
         except ValueError as error:
-            raise SecretError(f"spec.livekit.url of {agent.key} is no address: {error}") from error
+            raise SecretError(f"spec.livekit.url of {agent.key} is not a valid URL: {error}") from error
+        return Connection(livekit, credentials)
 
-    def _refused(self, place: _Place) -> None:
-        if (kept := self._kept.get(place)) is not None:
-            kept.refused = True
+    def _mark_refused(self, cache_key: _CacheKey) -> None:
+        if (entry := self._cache.get(cache_key)) is not None:
+            entry.refused = True
