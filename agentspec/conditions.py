@@ -47,8 +47,12 @@ class Reason(StrEnum):
     """Everything is as declared."""
     INVALID_SPEC = "InvalidSpec"
     """The manifest asks for something that cannot be; the message names the field."""
-    APPLY_REFUSED = "ApplyRefused"
-    """Kubernetes refused what the manifest leads to: a quota, an admission policy, or another owner of the name."""
+    APPLY_REJECTED = "ApplyRejected"
+    """The API server rejected an object that the manifest asks for, because of a quota or an admission policy."""
+    NAME_CONFLICT = "NameConflict"
+    """An object under the name of one of the agent's children belongs to somebody else."""
+    APPLY_FAILED = "ApplyFailed"
+    """The API server failed for 30 s to apply what the manifest asks for."""
     SUSPENDED = "Suspended"
     """`suspend: true`: workers finish their calls and leave."""
 
@@ -150,7 +154,9 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.READY: (
         Reason.ALL_CHECKS_PASSED,
         Reason.INVALID_SPEC,
-        Reason.APPLY_REFUSED,
+        Reason.APPLY_REJECTED,
+        Reason.NAME_CONFLICT,
+        Reason.APPLY_FAILED,
         Reason.SUSPENDED,
         *_INPUTS,
         Reason.NAME_TAKEN,

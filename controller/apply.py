@@ -1,229 +1,187 @@
-"""Makes an agent's children so: its workers, their configuration and their budget. What is others' is left alone."""
+"""Carries out a plan: the only part of a reconcile that changes an agent's children."""
 
 import logging
-import time
 from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, Reason
+from agentspec import Reason
 from controller.cluster.children import Children
 from controller.cluster.shared_objects import SharedObjects
-from controller.desired.configmap import config_map, worker_config
-from controller.desired.deployment import deployment, digest_of, pod_template
+from controller.desired.deployment import deployment
 from controller.desired.identity import Owner
 from controller.desired.poddisruptionbudget import pod_disruption_budget
-from controller.fleet.fleet import Fleet, deletion_costs
-from controller.inputs.reader import Inputs
+from controller.fleet.fleet import Fleet
+from controller.fleet.streams import WorkerStreams
+from controller.inputs.reader import InputReader
 from controller.metrics import Metrics
-from controller.observation import Key, ObservedDeployment
-from controller.policy.ownership import is_owned, name_conflict
-from controller.policy.rollout import debounce
-from controller.policy.scale import Decision
+from controller.observation import Key
+from controller.policy.plan import Action, Decision, Outcome, Plan
+from controller.policy.plan import Children as DesiredChildren
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
-from kube.client import ApiError, Document
+from kube.client import ApiError
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
-"""How long Kubernetes may fail, at each try, before people are told."""
+"""How long the API server may fail at every attempt before the status says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an attempt."""
+@dataclass(slots=True)
+class _Memory:
+    """What one agent's earlier reconciles leave behind."""
 
-    refused: Verdict | None = None
-    """Why it cannot be, if it takes a person to change that."""
-    again_in: float | None = None
-    """Seconds after which a changed configuration has stood still for long enough to be rolled out."""
-    error: ApiError | None = None
-    """What kept Kubernetes from doing it; trying again may help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What workers are made from."""
-
-    configuration: Document
-    template: Document
+    applied: DesiredChildren | None = None
+    """What was rolled out last by this process."""
+    failing_since: float | None = None
+    """Monotonic seconds of the first of the attempts that all failed."""
 
 
 class Applier:
-    """Applies what was decided."""
+    """Applies plans; remembers what it applied last."""
 
     def __init__(
-        self, children: Children, shared: SharedObjects, fleet: Fleet, metrics: Metrics, default_image: str
+        self,
+        children: Children,
+        shared: SharedObjects,
+        inputs: InputReader,
+        fleet: Fleet,
+        streams: WorkerStreams,
+        metrics: Metrics,
     ) -> None:
         self._children = children
         self._shared = shared
+        self._inputs = inputs
         self._fleet = fleet
+        self._streams = streams
         self._metrics = metrics
-        self._default_image = default_image
-        self._made: dict[Key, Made] = {}
-        """What was applied last."""
-        self._failing: dict[Key, float] = {}
-        """Since when each try has failed."""
+        self._memories: dict[Key, _Memory] = {}
 
-    def forget(self, key: Key) -> None:
-        """The agent is gone."""
-        self._made.pop(key, None)
-        self._failing.pop(key, None)
-
-    async def own_deployment(self, key: Key, owner: Owner) -> ObservedDeployment | None:
-        """The workers' Deployment, if it was made for this very agent. Raises ApiError."""
-        found = self._children.deployments.get(key, owner.worker_name)
-        if found is None and self._children.pods(key):
-            # Somebody took its label away: it runs, and must not be taken for one that is to be made.
-            found = await self._children.deployments.fetch(key, owner.worker_name)
-        return found if found is not None and is_owned(owner, found.object) else None
-
-    async def apply(self, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs | None, decision: Decision) -> Outcome:
-        """Make it so.
-
-        While what workers need is missing, and for agents of which none may run, what runs keeps its configuration and
-        only follows the decision: nothing is started from one that is not wanted any more. `inputs`: None when nobody
-        knows what workers need.
-        """
-        key = Key(owner.namespace, owner.name)
-        before = self._fleet.agents[key].replicas
-        try:
-            outcome = await self._try(key, owner, spec, inputs, decision)
-        except ApiError as error:
-            since = self._failing.setdefault(key, time.monotonic())
-            lasting = time.monotonic() - since >= PATIENCE_SECONDS
-            return Outcome(_failure(error) if lasting else None, error=error)
-        self._failing.pop(key, None)
-        if before != decision.workers and self._fleet.agents[key].replicas == decision.workers:
-            self._told_scaled(key, before, decision)
+    async def apply(self, decision: Decision) -> Outcome:
+        """Carry the plan out. Raises ApiError only for agents that are being deleted."""
+        key, plan = decision.snapshot.key, decision.plan
+        if plan.action in (Action.DRAIN, Action.FORGET):
+            await self._leave(decision)
+            return Outcome()
+        if decision.scale is not None:
+            self._fleet.remember(key, decision.scale.history, plan.pending_rollout)
+        outcome = await self._attempt(decision)
+        if outcome.error is None and self._is_scaled(decision, outcome):
+            self._report_scaling(decision)
+        if plan.refresh_inputs:
+            self._inputs.refresh_soon(key)
         return outcome
 
-    async def stop(self, owner: Owner) -> None:
-        """No worker of an agent that is being deleted takes another call. Raises ApiError."""
-        key = Key(owner.namespace, owner.name)
-        running = await self.own_deployment(key, owner)
-        if running is not None and running.replicas:
-            await self._children.scale(key.namespace, owner.worker_name, 0)
-
-    async def _try(
-        self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs | None, decision: Decision
-    ) -> Outcome:
-        agent = self._fleet.agents[key]
-        if agent.replicas is not None and decision.workers < agent.replicas:
-            await self._children.set_deletion_costs(key.namespace, deletion_costs(agent.workers(time.monotonic())))
+    async def _attempt(self, decision: Decision) -> Outcome:
+        """Turn failures into outcomes: a rejection needs a change by a person; any other failure may pass."""
+        memory = self._memories.setdefault(decision.snapshot.key, _Memory())
+        now = decision.snapshot.now.monotonic
         try:
-            return await self._apply(key, owner, spec, inputs, decision)
+            outcome = await self._carry_out(decision, memory)
+        except ApiError as error:
+            memory.failing_since = now if memory.failing_since is None else memory.failing_since
+            lasts = now - memory.failing_since >= PATIENCE_SECONDS
+            return Outcome(False, _failed(error) if lasts else None, error)
+        memory.failing_since = None
+        return outcome
+
+    async def _carry_out(self, decision: Decision, memory: _Memory) -> Outcome:
+        snapshot, plan = decision.snapshot, decision.plan
+        if plan.action is Action.BLOCKED or snapshot.agent is None:
+            return Outcome()
+        owner = snapshot.agent.owner
+        await self._children.set_deletion_costs(snapshot.key.namespace, plan.deletion_costs)
+        try:
+            if snapshot.occupants.error is not None:
+                raise snapshot.occupants.error
+            await self._change_children(decision, owner, memory)
         except ApiError as error:
             if not error.is_rejection:
                 raise
-            await self._follow(key, owner, decision.workers)
-            return Outcome(_refusal(error))
-
-    async def _apply(
-        self, key: Key, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs | None, decision: Decision
-    ) -> Outcome:
-        agent = self._fleet.agents[key]
-        if inputs is None or not inputs.usable or decision.stopped:
-            agent.pending = None  # what is held back waits anew
-            await self._keep(key, owner, decision.workers)
-            return Outcome()
-        stranger = await self._stranger(key, owner)
-        if stranger is not None:
-            agent.pending = None
-            await self._follow(key, owner, decision.workers)
-            return Outcome(stranger)
-        wanted = self._wanted(owner, spec, inputs)
-        waits = self._waits(key, digest_of(wanted.template))
-        if waits > 0:
-            await self._keep(key, owner, decision.workers)
-            return Outcome(again_in=waits)
-        await self._make(key, owner, wanted, decision.workers)
-        agent.pending = None
-        await self._remove_unused(key, wanted.configuration["metadata"]["name"])
+            await self._scale(decision, owner)  # a rejected rollout must not keep running workers from scaling
+            return Outcome(False, _rejected(error))
         return Outcome()
 
-    async def _stranger(self, key: Key, owner: Owner) -> Verdict | None:
-        """What somebody else made under a child's name; None: nothing."""
-        kinds = (self._children.deployments, self._children.budgets)
-        found = [(kind.informer.kind.kind, await kind.existing(key, owner.worker_name)) for kind in kinds]
-        return name_conflict(owner, found) or await self._shared.name_conflict(key.namespace)
-
-    def _wanted(self, owner: Owner, spec: AvatarAgentSpec, inputs: Inputs) -> Made:
-        configuration = config_map(
-            owner, worker_config(owner, spec, inputs.instructions, inputs.greeting, inputs.documents)
-        )
-        template = pod_template(
-            owner,
-            spec,
-            default_image=self._default_image,
-            config_map_name=configuration["metadata"]["name"],
-            credentials=inputs.credentials_fingerprint,
-        )
-        return Made(configuration, template)
-
-    def _waits(self, key: Key, digest: str) -> float:
-        """Seconds until another pod template may be rolled out: several changes in a burst make one rollout. Where
-        nothing runs nothing is rolled out: what starts starts from what is wanted now."""
-        agent = self._fleet.agents[key]
-        if not agent.replicas or agent.template == digest:
-            return 0.0
-        agent.pending, waits = debounce(agent.pending, digest, time.monotonic())
-        return waits
-
-    async def _make(self, key: Key, owner: Owner, made: Made, replicas: int) -> None:
-        agent = self._fleet.agents[key]
-        await self._shared.ensure(key.namespace)
-        await self._children.config_maps.apply(key, made.configuration)
-        await self._children.budgets.apply(key, pod_disruption_budget(owner))
-        await self._children.deployments.apply(key, deployment(owner, made.template, replicas=replicas))
-        agent.replicas, agent.template = replicas, digest_of(made.template)
-        self._made[key] = made
-
-    async def _keep(self, key: Key, owner: Owner, replicas: int) -> None:
-        """What is there stays as it was made, whoever edited it, and follows the number; nothing new is started."""
-        agent, made = self._fleet.agents[key], self._made.get(key)
-        if agent.replicas is None or await self._stranger(key, owner) is not None:
-            await self._follow(key, owner, replicas)
-        elif made is not None:
-            await self._make(key, owner, made, replicas if agent.replicas else 0)
-        else:  # made by an earlier controller
+    async def _change_children(self, decision: Decision, owner: Owner, memory: _Memory) -> None:
+        key, plan = decision.snapshot.key, decision.plan
+        if plan.action is Action.ROLL_OUT and plan.children is not None:
+            await self._roll_out(key, owner, plan, plan.children)
+            memory.applied = plan.children
+            self._fleet.remember_rolled_out(key)
+        elif plan.action is Action.KEEP and memory.applied is not None:
+            await self._roll_out(key, owner, plan, memory.applied)
+        elif plan.action is Action.KEEP:  # the children were applied by an earlier controller
             await self._shared.ensure(key.namespace)
             await self._children.budgets.apply(key, pod_disruption_budget(owner))
-            await self._follow(key, owner, replicas)
+            await self._scale(decision, owner)
+        else:
+            await self._scale(decision, owner)
 
-    async def _follow(self, key: Key, owner: Owner, replicas: int) -> None:
-        """Change only how many workers there are, where there are some: those that would be started where none are
-        would have a configuration that is perhaps not wanted any more."""
-        agent = self._fleet.agents[key]
-        if agent.replicas and agent.replicas != replicas:
-            await self._children.scale(key.namespace, owner.worker_name, replicas)
-            agent.replicas = replicas
+    async def _roll_out(self, key: Key, owner: Owner, plan: Plan, wanted: DesiredChildren) -> None:
+        await self._shared.ensure(key.namespace)
+        await self._children.config_maps.apply(key, wanted.config_map)
+        await self._children.budgets.apply(key, pod_disruption_budget(owner))
+        await self._children.deployments.apply(key, deployment(owner, wanted.template, replicas=plan.workers))
+        if plan.action is Action.ROLL_OUT:
+            await self._remove_unused(key, wanted.config_map["metadata"]["name"])
+
+    async def _scale(self, decision: Decision, owner: Owner) -> None:
+        """Change only the number of workers, and never from none: a worker that started now would start from a
+        configuration that may not be wanted any more."""
+        running, wanted = decision.snapshot.replicas, decision.scale.workers if decision.scale else 0
+        if running and running != wanted:
+            await self._children.scale(owner.namespace, owner.worker_name, wanted)
 
     async def _remove_unused(self, key: Key, current: str) -> None:
-        """Configurations go when no worker runs with them and none can be started with them any more."""
-        there = set(self._children.config_maps.informer.group(key))
-        unused = there - {current} - {pod.config_map for pod in self._children.pods(key)}
+        """Delete configurations that no worker runs with and no worker can start with any more."""
+        present = set(self._children.config_maps.informer.group(key))
+        unused = present - {current} - {pod.config_map for pod in self._children.pods(key)}
         if unused:
             unused -= await self._children.config_maps_of_replica_sets(key)
         for name in sorted(unused):
             await self._children.config_maps.delete(key, name)
 
-    def _told_scaled(self, key: Key, before: int | None, decision: Decision) -> None:
-        self._metrics.record_scaling(key, decision)
-        facts = {"workers_before": before, "workers": decision.workers, "reason": decision.reason.value}
-        logger.info("workers scaled", extra={"agent": str(key), **facts})
+    async def _leave(self, decision: Decision) -> None:
+        """The agent is deleted: its workers take no more calls, and what is remembered of it goes."""
+        snapshot, key = decision.snapshot, decision.snapshot.key
+        self._memories.pop(key, None)
+        self._children.forget(key)
+        if decision.plan.action is Action.FORGET:
+            self._fleet.forget(key)
+            self._streams.follow(key, ())
+        elif snapshot.agent is not None and snapshot.replicas:
+            await self._children.scale(key.namespace, snapshot.agent.owner.worker_name, 0)
+
+    def _is_scaled(self, decision: Decision, outcome: Outcome) -> bool:
+        """Whether the number of workers was changed to the decided one."""
+        snapshot, plan, scale = decision.snapshot, decision.plan, decision.scale
+        changes = (outcome.applied and plan.action is Action.ROLL_OUT) or bool(snapshot.replicas)
+        return scale is not None and changes and snapshot.replicas != scale.workers
+
+    def _report_scaling(self, decision: Decision) -> None:
+        scale = decision.scale
+        assert scale is not None
+        self._metrics.record_scaling(decision.snapshot.key, scale)
+        facts = {
+            "agent": str(decision.snapshot.key),
+            "workers_before": decision.snapshot.replicas,
+            "workers": scale.workers,
+            "reason": scale.reason.value,
+        }
+        logger.info("workers scaled", extra=facts)
 
 
-def _refusal(error: ApiError) -> Verdict:
+def _rejected(error: ApiError) -> Verdict:
     return false(
-        Reason.APPLY_REFUSED,
-        f"Kubernetes refuses what the manifest asks for: {quoted(error.message, LONG_QUOTE_LENGTH)}. Correct the "
-        "manifest, or what forbids it; it is tried again every few seconds.",
+        Reason.APPLY_REJECTED,
+        f"The API server rejects what the manifest asks for: {quoted(error.message, LONG_QUOTE_LENGTH)}. Correct the "
+        "manifest, or the quota or admission policy that forbids it. The controller retries every few seconds.",
     )
 
 
-def _failure(error: ApiError) -> Verdict:
+def _failed(error: ApiError) -> Verdict:
     return false(
-        Reason.APPLY_REFUSED,
-        f"Kubernetes fails, try after try, to do what the manifest asks for: {quoted(str(error), LONG_QUOTE_LENGTH)}. "
-        "It goes on being tried; see whether an admission webhook or the API server is in trouble.",
+        Reason.APPLY_FAILED,
+        f"The API server has failed for {PATIENCE_SECONDS:.0f} s to apply what the manifest asks for: "
+        f"{quoted(str(error), LONG_QUOTE_LENGTH)}. The controller keeps retrying. Check the API server and the "
+        "admission webhooks.",
     )

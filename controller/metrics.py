@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controller.cluster.agents import ObservedAgent
-from controller.fleet.fleet import Counts
 from controller.observation import Key
+from controller.policy.plan import Counts
 from controller.policy.scale import Decision, ScaleReason
+from controller.policy.snapshot import ObservedAgent
 
 _AGENT = ("agent_namespace", "agent")
 _PREFIX = "avatar_agent_controller_"

@@ -1,48 +1,12 @@
 """A cache of the AvatarAgents, and the agent names that they claim."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
-from agentspec import AvatarAgentSpec, DispatchMode
-from controller.desired.identity import Owner
 from controller.observation import Key
-from controller.policy.names import Claim, holder, server_of
+from controller.policy.names import Claim, holder
+from controller.policy.snapshot import ObservedAgent
 from controller.policy.specification import read_spec
-from controller.policy.verdict import Verdict
 from kube.client import Document
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedAgent:
-    """One AvatarAgent, as last read from the API server."""
-
-    key: Key
-    uid: str
-    version: int
-    """`metadata.resourceVersion`, which Kubernetes increases with every change."""
-    generation: int
-    created: str
-    """Creation time, RFC 3339."""
-    deleted: bool
-    """Whether it has a deletion timestamp; Kubernetes is removing its children."""
-    spec: AvatarAgentSpec | Verdict = field(compare=False)
-    """The typed spec, or why it is invalid."""
-    status: Mapping[str, Any]
-
-    @property
-    def owner(self) -> Owner:
-        """The owner of its children."""
-        return Owner(self.key.namespace, self.key.name, self.uid)
-
-    @property
-    def claim(self) -> Claim | None:
-        """Its claim to an agent name; None: it is being deleted or its spec is invalid."""
-        if self.deleted or isinstance(self.spec, Verdict):
-            return None
-        automatic = self.spec.dispatch.mode is DispatchMode.AUTOMATIC
-        name = "" if automatic else self.spec.registered_name(self.key.name)
-        return Claim(self.key, server_of(self.spec.livekit.url, self.key.namespace), name, self.created, self.uid)
 
 
 class Agents:

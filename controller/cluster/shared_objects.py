@@ -9,9 +9,7 @@ from agentspec.names import WORKER_SERVICE_ACCOUNT
 from controller.cluster.agents import Agents
 from controller.cluster.children import Children
 from controller.desired.shared import network_policy, service_account
-from controller.observation import Key
-from controller.policy.ownership import shared_name_conflict
-from controller.policy.verdict import Verdict
+from controller.observation import Key, ObservedObject
 from kube.client import ApiError
 
 logger = logging.getLogger(__name__)
@@ -28,11 +26,11 @@ class SharedObjects:
         self._sources = sources
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def name_conflict(self, namespace: str) -> Verdict | None:
-        """Why the objects cannot be applied: one exists that this controller did not create. Raises ApiError."""
+    async def occupants(self, namespace: str) -> tuple[tuple[str, ObservedObject | None], ...]:
+        """The objects found under their names, by kind; None where there is no object. Raises ApiError."""
         key = Key(namespace, "")
-        found = [(kind.informer.kind.kind, await kind.existing(key, WORKER_SERVICE_ACCOUNT)) for kind in self._kinds]
-        return shared_name_conflict(namespace, found)
+        kinds = [(child.informer.kind.kind, child) for child in self._kinds]
+        return tuple([(kind, await child.existing(key, WORKER_SERVICE_ACCOUNT)) for kind, child in kinds])
 
     async def ensure(self, namespace: str) -> None:
         """Apply the objects where they are missing or differ. Raises ApiError."""

@@ -7,21 +7,13 @@ Times are seconds of one monotonic clock, passed in.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from agentspec import (
-    AgentSupply,
-    AvatarAgentSpec,
-    CallCounts,
-    Demand,
-    DispatchMode,
-    SlotCounts,
-    WorkerCounts,
-    WorkerStatus,
-)
+from agentspec import AgentSupply, AvatarAgentSpec, Demand, DispatchMode, WorkerStatus
 from controller.observation import Key, ObservedPod, ObservedWorker
 from controller.policy.avatar import AvatarFailure, free_seats, newest_failure
+from controller.policy.capacity import slots_of
 from controller.policy.names import Claim, server_of
-from controller.policy.rollout import PendingTemplate, Rollout
-from controller.policy.scale import Decision, History, Load, decide
+from controller.policy.rollout import PendingTemplate
+from controller.policy.scale import History
 from controller.policy.workers import is_registered
 
 WORKER_MEMORY_SECONDS = 30.0
@@ -48,16 +40,12 @@ class AgentFleet:
     spec: AvatarAgentSpec
     """The newest that could be used."""
     registered_name: str
-    replicas: int | None = None
-    """Workers asked for in its Deployment; None: there is none."""
-    template: str = ""
-    """Digest of the pod template that new workers are made from."""
     pods: dict[str, ObservedPod] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     history: History = ()
     avatar_failure: AvatarFailure | None = None
     """The newest that is known of its avatars, if it is a failure."""
-    pending: PendingTemplate | None = None
+    pending_rollout: PendingTemplate | None = None
     """A pod template that waits for its rollout."""
 
     def workers(self, now: float) -> list[ObservedWorker]:
@@ -71,15 +59,6 @@ class AgentFleet:
     def _lately(self, pod: str, now: float) -> WorkerStatus | None:
         report = self.reports.get(pod)
         return report.status if report is not None and now - report.at <= WORKER_MEMORY_SECONDS else None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The numbers that the status reports."""
-
-    workers: WorkerCounts
-    slots: SlotCounts
-    calls: CallCounts
 
 
 class Fleet:
@@ -161,71 +140,14 @@ class Fleet:
         name = str(key)
         return sum(max(0, waiting.get(name, 0)) for _, waiting in self._demands.values())
 
-    def load(self, key: Key, now: float) -> Load:
-        """What the workers that stay have to carry."""
-        staying = [worker for worker in self.agents[key].workers(now) if not worker.pod.terminating]
-        busy = [worker for worker in staying if _busy(worker)]
-        return Load(
-            calls=sum(worker.status.calls for worker in staying if worker.status),
-            pending=self.pending(key),
-            busy=len(busy),
-            busy_unready=any(not worker.pod.ready for worker in busy),
-        )
-
-    def decide(self, key: Key, now: float, *, stopped: bool) -> Decision:
-        """How many workers the agent should have, remembering what it needed. `stopped`: none may run."""
+    def remember(self, key: Key, history: History, pending_rollout: PendingTemplate | None) -> None:
+        """Keep what the next decision about the agent builds on."""
         agent = self.agents[key]
-        spec = agent.spec
-        decision = decide(
-            spec.scaling,
-            spec.worker.calls_per_worker,
-            self.load(key, now),
-            stopped=stopped,
-            current=agent.replicas,
-            history=agent.history,
-            now=now,
-        )
-        agent.history = decision.history
-        return decision
+        agent.history, agent.pending_rollout = history, pending_rollout
 
-    def rollout(self, key: Key, now: float) -> Rollout:
-        """How far the present pod template has come."""
-        agent = self.agents[key]
-        workers = agent.workers(now)
-        updated = [worker for worker in workers if worker.pod.template == agent.template]
-        old = [worker for worker in workers if worker.pod.template != agent.template]
-        return Rollout(
-            total=len(workers),
-            updated=sum(worker.pod.ready and not worker.pod.terminating for worker in updated),
-            old=len(old),
-            old_calls=sum(worker.status.calls for worker in old if worker.status),
-            pending=agent.pending is not None,
-        )
-
-    def counts(self, key: Key, wanted: int, now: float) -> Counts:
-        """The numbers to report."""
-        agent = self.agents[key]
-        workers = agent.workers(now)
-        serving = [worker for worker in workers if is_registered(worker, agent.registered_name)]
-        draining = [
-            worker for worker in workers if worker.pod.terminating or (worker.status and worker.status.draining)
-        ]
-        said = [worker.status for worker in workers if worker.status]
-        return Counts(
-            workers=WorkerCounts(
-                desired=wanted,
-                ready=sum(worker.pod.ready and not worker.pod.terminating for worker in workers),
-                registered=len(serving),
-                updated=self.rollout(key, now).updated,
-                draining=len(draining),
-            ),
-            slots=_slots(serving),
-            calls=CallCounts(
-                active=sum(status.calls for status in said),
-                pending=self.pending(key),
-                with_avatar=sum(status.avatars for status in said),
-            ),
-        )
+    def remember_rolled_out(self, key: Key) -> None:
+        """The pending pod template was applied."""
+        self.agents[key].pending_rollout = None
 
     def supply(self, now: float) -> dict[str, AgentSupply]:
         """Slots of every agent, by agent key."""
@@ -234,7 +156,7 @@ class Fleet:
     def _supply(self, key: Key, now: float) -> AgentSupply:
         agent = self.agents[key]
         workers = agent.workers(now)
-        slots = _slots(worker for worker in workers if is_registered(worker, agent.registered_name))
+        slots = slots_of(worker for worker in workers if is_registered(worker, agent.registered_name))
         free_avatars = free_seats(agent.spec, workers)
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
 
@@ -242,25 +164,3 @@ class Fleet:
 def _another_process(before: WorkerStatus, now: WorkerStatus) -> bool:
     """The container was started again: only a worker that has never been registered has no id."""
     return bool(before.worker_id) and not now.worker_id
-
-
-def _slots(serving: Iterable[ObservedWorker]) -> SlotCounts:
-    said = [worker.status for worker in serving if worker.status]
-    return SlotCounts(total=sum(status.slots for status in said), free=sum(status.free_slots for status in said))
-
-
-def _busy(worker: ObservedWorker) -> bool:
-    """Has calls; a worker that is ready but whose calls are not known may have some."""
-    return worker.status.calls > 0 if worker.status is not None else worker.pod.ready
-
-
-def deletion_costs(workers: Iterable[ObservedWorker]) -> dict[str, str]:
-    """The pod-deletion-cost that pods should get so that idle workers leave first; only those that need a change."""
-    costs: dict[str, str] = {}
-    for worker in workers:
-        if worker.pod.terminating:
-            continue
-        calls = worker.status.calls if worker.status is not None else int(worker.pod.ready)
-        if (worker.pod.deletion_cost or "0") != str(calls):
-            costs[worker.pod.name] = str(calls)
-    return costs

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, KnowledgeDocument
+from agentspec import AvatarAgentSpec
 from controller.inputs.providers import Providers
 from controller.inputs.references import References
 from controller.observation import Key, ObservedConfigMap, ObservedSecret, ReadFailure
@@ -16,29 +15,10 @@ from controller.policy.credentials import (
     wanted_secrets,
 )
 from controller.policy.knowledge import knowledge_loaded, texts, wanted_config_maps
+from controller.policy.snapshot import Inputs
 from controller.policy.specification import room_pattern_fault
 from controller.policy.verdict import Verdict
 from kube.client import ApiError
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Everything that workers need, and the verdicts on it."""
-
-    fault: Verdict | None
-    """What is invalid in the manifest itself; None: nothing."""
-    credentials: Verdict
-    credentials_fingerprint: str
-    """Changes with every Secret value that workers get; empty while a value is missing."""
-    knowledge: Verdict
-    instructions: str
-    greeting: str
-    documents: list[KnowledgeDocument]
-
-    @property
-    def usable(self) -> bool:
-        """Whether workers may start with these inputs. Otherwise they keep the last valid configuration."""
-        return self.fault is None and not self.credentials.blocks_rollout and not self.knowledge.blocks_rollout
 
 
 class InputReader:

@@ -25,7 +25,7 @@ def shared_name_conflict(namespace: str, found: Iterable[tuple[str, ObservedObje
     for kind, seen in found:
         if seen is not None and not seen.applied:
             return false(
-                Reason.APPLY_REFUSED,
+                Reason.NAME_CONFLICT,
                 f"{kind} {seen.name!r} exists but was not created by this controller, which does not change it. No "
                 "worker starts until it is gone. Rename or delete it: "
                 f"kubectl -n {namespace} delete {kind.lower()} {seen.name}",
@@ -51,5 +51,5 @@ def name_conflict(owner: Owner, found: Iterable[tuple[str, ObservedObject | None
                 f"was not created for this {KIND}; the controller does not change it. Rename or delete it "
                 f"(kubectl -n {owner.namespace} delete {kind.lower()} {seen.name}), or rename the {KIND}."
             )
-        return false(Reason.APPLY_REFUSED, f"{kind} {seen.name!r} exists but {problem}")
+        return false(Reason.NAME_CONFLICT, f"{kind} {seen.name!r} exists but {problem}")
     return None

@@ -17,12 +17,13 @@ from controller.cluster.resync import Resync
 from controller.cluster.shared_objects import SharedObjects
 from controller.fleet.fleet import Fleet
 from controller.fleet.streams import WorkerStreams
+from controller.gather import Gatherer, read_clock
 from controller.inputs.providers import Providers
 from controller.inputs.reader import InputReader
 from controller.inputs.references import References
 from controller.metrics import Metrics
 from controller.observation import Key
-from controller.reconcile import Parts, Reconciler
+from controller.reconcile import Reconciler
 from controller.report import Reporter
 from controller.runtime import handlers
 from controller.runtime.authentication import GatewayAuthentication
@@ -63,17 +64,22 @@ class Controller:
         self._children = Children(client, settings.watch_namespace, self._child_changed)
         self._streams = WorkerStreams(self._fleet, session, self._queue.add)
         self._shared = SharedObjects(self._children, self._agents, settings.worker_clients)
+        inputs = InputReader(self._references, Providers(session, self._queue.add))
         self._reconciler = Reconciler(
-            Parts(
-                agents=self._agents,
-                children=self._children,
-                inputs=InputReader(self._references, Providers(session, self._queue.add)),
-                fleet=self._fleet,
-                streams=self._streams,
-                applier=Applier(self._children, self._shared, self._fleet, self._metrics, settings.worker_image),
-                reporter=Reporter(client, self._status_written, self._agent_removed),
-                metrics=self._metrics,
-            )
+            Gatherer(
+                client,
+                self._agents,
+                inputs,
+                self._children,
+                self._shared,
+                self._fleet,
+                self._streams,
+                clock=read_clock,
+                lost=self._agent_removed,
+            ),
+            Applier(self._children, self._shared, inputs, self._fleet, self._streams, self._metrics),
+            Reporter(client, self._metrics, self._status_written, self._agent_removed),
+            settings.worker_image,
         )
         self._resync = Resync(client, settings.watch_namespace, self._agents, self._agent_updated, self._agent_removed)
         self._server = ControllerServer(
@@ -106,7 +112,7 @@ class Controller:
             tasks = [group.create_task(informer.run()) for informer in self._children.informers]
             await self._resync.list_all()
             await self._children.wait_synced()
-            await self._reconciler.take_up(self._agents.all())
+            await self._reconciler.sync(self._agents.all())
             self._synced = True
             parts = (self._queue.run(), self._resync.run(), self._references.run(), self._housekeep())
             tasks += [group.create_task(part) for part in parts]

@@ -131,7 +131,7 @@ async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> Non
     await world.client.create(RESOURCE_QUOTA, world.namespace, quota)
     await eventually(lambda: _enforced(world), "the quota is enforced")
     await world.declare("ava")
-    seen = await world.becomes("ava", "False", "ApplyRefused")
+    seen = await world.becomes("ava", "False", "ApplyRejected")
     assert "exceeded quota: none" in seen["message"]
     await world.remove(RESOURCE_QUOTA, "none")
     await eventually(lambda: world.deployment("ava"), "it is tried again", MENDED_SECONDS)

@@ -10,8 +10,8 @@ from agentspec import ConditionType, Demand
 from controller.apply import PATIENCE_SECONDS
 from controller.desired.identity import Owner, metadata
 from controller.observation import ProviderVerdict
+from controller.policy.decide import NOT_READY_SECONDS
 from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS
-from controller.reconcile import NOT_READY_SECONDS
 from kube.client import ApiError, Document
 from kube.kinds import (
     CONFIG_MAP,
@@ -281,7 +281,7 @@ def test_what_works_is_scaled_although_its_change_is_refused(monkeypatch: pytest
         world.server.failures["apply", kind] = REFUSED
         world.server.remove(NETWORK_POLICY, "shop", "avatar-agent-worker")
         await world.rolled_out()
-        assert world.condition(ConditionType.READY)[1] == "ApplyRefused"
+        assert world.condition(ConditionType.READY)[1] == "ApplyRejected"
         wait_for_calls(world, 4)
         await world.reconcile()
         assert world.replicas == 4
@@ -302,14 +302,14 @@ def test_what_fails_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             except ApiError:
                 failures += 1
             if failures == 1:
-                assert world.condition(ConditionType.READY)[1] != "ApplyRefused", "once is nothing"
+                assert world.condition(ConditionType.READY)[1] != "ApplyFailed", "once is nothing"
         assert failures > PATIENCE_SECONDS, "it is tried again"
         status, reason, message = world.condition(ConditionType.READY)
-        assert (status, reason) == ("False", "ApplyRefused")
+        assert (status, reason) == ("False", "ApplyFailed")
         assert "failed calling webhook" in message
         world.server.failures.clear()
         await world.rolled_out()
-        assert world.condition(ConditionType.READY)[1] != "ApplyRefused"
+        assert world.condition(ConditionType.READY)[1] != "ApplyFailed"
 
     played(monkeypatch, scenario)
 
@@ -445,7 +445,7 @@ def test_what_belongs_to_others_is_named_and_left_alone(
         assert {written for _, written, _ in world.server.writes} == {"AvatarAgent", "Event"}
         ready, reason, message = world.condition(ConditionType.READY)
         if complete:  # otherwise nothing is made, and nothing is in the way
-            assert (ready, reason) == ("False", "ApplyRefused")
+            assert (ready, reason) == ("False", "NameConflict")
             assert f"{kind.kind} {WORKERS!r} exists" in message
             assert told in message
         world.server.remove(kind, "shop", WORKERS)
@@ -476,7 +476,7 @@ def test_what_kubernetes_forbids_is_told_and_tried_again(monkeypatch: pytest.Mon
         world.server.failures["apply", "Deployment"] = refusal
         assert await world.reconcile() == NOT_READY_SECONDS
         ready, reason, message = world.condition(ConditionType.READY)
-        assert (ready, reason) == ("False", "ApplyRefused")
+        assert (ready, reason) == ("False", "ApplyRejected")
         assert "exceeded quota: workers" in message
         world.server.failures.clear()
         await world.reconcile()

@@ -29,7 +29,7 @@ NO_FACE = false(Reason.AVATAR_FAILING, "The account is empty.")
 LIMITED = true(Reason.MAX_WORKERS_REACHED, "Raise it.")
 ROLLING = true(Reason.ROLLING_OUT, "0 of 1 workers run yet.")
 ASKED_IN_VAIN = unknown(Reason.PROVIDER_UNREACHABLE, "OpenAI does not answer.")
-REFUSED = false(Reason.APPLY_REFUSED, "Correct it.")
+REFUSED = false(Reason.APPLY_REJECTED, "Correct it.")
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 
 from agentspec import Demand, DispatchMode, DispatchSpec
-from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet, deletion_costs
+from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet
 from controller.observation import Key, ObservedPod, ObservedWorker
+from controller.policy.capacity import counts_of, deletion_costs, load_of, rollout_of
 from controller.policy.names import Claim, server_of
-from controller.policy.rollout import Rollout
-from controller.policy.scale import Load
+from controller.policy.plan import Counts
+from controller.policy.rollout import PendingTemplate, Rollout
+from controller.policy.scale import Load, Sample
 from tests.unit.controller.builders import TAVUS, pod, spec, status, worker
 
 KEY = Key("shop", "ava")
@@ -22,6 +24,13 @@ def fleet(*pods: ObservedPod, **changes: Any) -> Fleet:
     return made
 
 
+def counted(made: Fleet, now: float = 0.0) -> Counts:
+    """The numbers for the status, with one worker desired."""
+    agent = made.agents[KEY]
+    workers, pending = agent.workers(now), made.pending(KEY)
+    return counts_of(workers, agent.registered_name, desired=1, updated=0, pending_calls=pending)
+
+
 def demand(pending: int, gateway: str = "gateway-0", key: Key = KEY) -> Demand:
     return Demand(gateway=gateway, pending={str(key): pending})
 
@@ -30,10 +39,11 @@ def test_calls_of_leaving_workers_are_counted_but_their_slots_are_not() -> None:
     made = fleet(pod("staying"), pod("leaving", terminating=True))
     made.hear_worker(KEY, "staying", status(calls=1), 0.0)
     made.hear_worker(KEY, "leaving", status(calls=2), 0.0)
-    counts = made.counts(KEY, 1, 0.0)
+    counts = counted(made)
     assert (counts.calls.active, counts.slots.total, counts.slots.free) == (3, 4, 3)
     assert (counts.workers.registered, counts.workers.ready, counts.workers.draining) == (1, 1, 1)
-    assert made.load(KEY, 0.0) == Load(calls=1, pending=0, busy=1, busy_unready=False)
+    workers = made.agents[KEY].workers(0.0)
+    assert load_of(workers, pending_calls=0) == Load(calls=1, pending=0, busy=1, busy_unready=False)
 
 
 def test_workers_under_another_name_are_no_supply() -> None:
@@ -45,7 +55,7 @@ def test_workers_under_another_name_are_no_supply() -> None:
 def test_automatic_dispatch_expects_workers_without_a_name() -> None:
     made = fleet(pod(), dispatch=DispatchSpec(mode=DispatchMode.AUTOMATIC).model_dump(by_alias=True))
     made.hear_worker(KEY, "pod-1", status(agent_name=""), 0.0)
-    assert made.counts(KEY, 1, 0.0).workers.registered == 1
+    assert counted(made).workers.registered == 1
 
 
 def test_supply_tells_the_slots_and_the_free_ones() -> None:
@@ -58,9 +68,10 @@ def test_supply_tells_the_slots_and_the_free_ones() -> None:
 def test_a_silent_worker_counts_with_its_last_word_for_a_while() -> None:
     made = fleet(pod())
     made.hear_worker(KEY, "pod-1", status(calls=2), 0.0)
-    assert made.counts(KEY, 1, WORKER_MEMORY_SECONDS).calls.active == 2
-    assert made.counts(KEY, 1, WORKER_MEMORY_SECONDS + 1).calls.active == 0
-    assert made.load(KEY, WORKER_MEMORY_SECONDS + 1).busy == 1, "it may still have them: it is not taken"
+    assert counted(made, WORKER_MEMORY_SECONDS).calls.active == 2
+    assert counted(made, WORKER_MEMORY_SECONDS + 1).calls.active == 0
+    silent = made.agents[KEY].workers(WORKER_MEMORY_SECONDS + 1)
+    assert load_of(silent, 0).busy == 1, "it may still have them: it is not taken"
 
 
 def test_only_news_is_news() -> None:
@@ -77,7 +88,7 @@ def test_what_a_pod_said_goes_with_the_pod() -> None:
     made.hear_worker(KEY, "pod-1", status(calls=1), 0.0)
     made.see_pods(KEY, [])
     made.see_pods(KEY, [pod()])
-    assert made.counts(KEY, 1, 0.0).calls.active == 0
+    assert counted(made).calls.active == 0
 
 
 def test_waiting_calls_of_all_gateways_add_up_and_a_silent_gateway_is_forgotten() -> None:
@@ -117,34 +128,31 @@ def test_a_negative_number_of_waiting_calls_takes_nothing_away() -> None:
     assert made.pending(KEY) == 0
 
 
-def test_a_decision_is_remembered_until_the_agent_is_forgotten() -> None:
-    made = fleet(scaling={"minWorkers": 1, "freeSlots": 0, "scaleDownDelaySeconds": 60})
-    made.agents[KEY].replicas = 3
-    assert [made.decide(KEY, at, stopped=False).workers for at in (0.0, 30.0, 59.0, 60.0)] == [3, 3, 3, 1]
+def test_history_is_kept_until_the_agent_is_forgotten() -> None:
+    made = fleet()
+    history, pending = (Sample(0.0, 3),), PendingTemplate("digest", 0.0, 1.0)
+    made.remember(KEY, history, pending)
+    made.declare(KEY, "uid-ava", spec())
+    assert (made.agents[KEY].history, made.agents[KEY].pending_rollout) == (history, pending)
+    made.remember_rolled_out(KEY)
+    assert (made.agents[KEY].history, made.agents[KEY].pending_rollout) == (history, None)
+    made.declare(KEY, "uid-another", spec())
+    assert made.agents[KEY].history == ()
     made.forget(KEY)
     assert made.supply(60.0) == {}
 
 
-def test_a_stopped_agent_has_none_and_remembers_no_need() -> None:
-    made = fleet(pod())
-    made.hear_worker(KEY, "pod-1", status(calls=3), 0.0)
-    made.agents[KEY].replicas = 3
-    assert made.decide(KEY, 0.0, stopped=True).workers == 0
-    assert made.agents[KEY].history == ()
-
-
-def test_a_rollout_tells_new_workers_from_old_ones() -> None:
+def test_rollout_counts_new_and_old_workers() -> None:
     made = fleet(
         pod("new", template="now"),
         pod("coming", template="now", ready=False),
         pod("old", template="before"),
         pod("leaving", template="before", terminating=True),
     )
-    made.agents[KEY].template = "now"
     for name, calls in {"new": 1, "old": 2, "leaving": 3}.items():
         made.hear_worker(KEY, name, status(calls=calls), 0.0)
-    assert made.rollout(KEY, 0.0) == Rollout(total=4, updated=1, old=2, old_calls=5)
-    assert made.counts(KEY, 2, 0.0).workers.updated == 1
+    rollout = rollout_of(made.agents[KEY].workers(0.0), "now", pending=False)
+    assert rollout == Rollout(total=4, updated=1, old=2, old_calls=5)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +169,7 @@ def test_supply_tells_the_free_seats(avatar: dict[str, Any], free: int | None) -
     made.hear_worker(KEY, "pod-1", status(calls=2, avatars=1), 0.0)
     made.hear_worker(KEY, "pod-2", status(calls=2, avatars=2), 0.0)
     assert made.supply(0.0)["shop/ava"].free_avatars == free
-    assert made.counts(KEY, 1, 0.0).calls.with_avatar == 3
+    assert counted(made).calls.with_avatar == 3
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from agentspec import CallCounts, SlotCounts, WorkerCounts
-from controller.cluster.agents import ObservedAgent
-from controller.fleet.fleet import Counts
 from controller.metrics import Metrics
 from controller.observation import Key
+from controller.policy.plan import Counts
 from controller.policy.scale import Decision, ScaleReason
+from controller.policy.snapshot import ObservedAgent
 from tests.unit.controller.builders import spec
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eva")

@@ -8,7 +8,7 @@ import pytest
 from agentspec import ConditionType
 from agentspec.wire import WorkerStatus
 from controller.observation import Key
-from controller.reconcile import NOT_READY_SECONDS
+from controller.policy.decide import NOT_READY_SECONDS
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, SECRET
 from tests.unit.controller.builders import status
 from tests.unit.controller.world import KEY, WORKERS, World, played
@@ -75,7 +75,7 @@ def test_on_take_over_names_in_use_are_known_before_any_is_given(monkeypatch: py
                 world.fleet.hear_worker(key, "pod-1", registered(), asyncio.get_running_loop().time())
 
         world.streams.speak = speak
-        await world.reconciler.take_up(world.agents.all())
+        await world.reconciler.sync(world.agents.all())
         await world.reconciler.reconcile(EVA)
         assert world.condition(ConditionType.NAME_UNIQUE, EVA)[:2] == ("False", "NameTaken")
         assert world.server.names(DEPLOYMENT) == {WORKERS}

@@ -8,8 +8,8 @@ import pytest
 from agentspec import ConditionType, Demand
 from agentspec.wire import WorkerStatus
 from controller.observation import Key, ProviderVerdict
+from controller.policy.decide import NOT_READY_SECONDS, READY_SECONDS
 from controller.policy.rollout import QUIET_SECONDS
-from controller.reconcile import NOT_READY_SECONDS, READY_SECONDS
 from controller.report import NUMBERS_SECONDS
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
 from tests.unit.controller.builders import TAVUS, status

@@ -7,7 +7,7 @@ import pytest
 
 from agentspec import ConditionType, Demand
 from controller.observation import ProviderVerdict
-from controller.reconcile import NOT_READY_SECONDS
+from controller.policy.decide import NOT_READY_SECONDS
 from kube.client import ApiError
 from kube.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, SECRET
 from tests.unit.controller.builders import status

@@ -9,19 +9,22 @@ from typing import Any
 import pytest
 
 from agentspec import CallCounts, ConditionType, Reason, SlotCounts, WorkerCounts
-from controller import report
 from controller.cluster.agents import Agents
+from controller.cluster.observe import children_selector
 from controller.desired.identity import FIELD_MANAGER
-from controller.fleet.fleet import Counts
+from controller.metrics import Metrics
 from controller.observation import Key
 from controller.policy.event_budget import BURST, REFILL_SECONDS
+from controller.policy.plan import Conclusion, Counts, Report
+from controller.policy.snapshot import Snapshot
 from controller.policy.verdict import Verdict, false, true
 from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
 from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, EVENT
 from tests.unit.controller.builders import SPEC
+from tests.unit.controller.world import virtual_clock
 from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
-from tests.unit.fakes.virtualtime import run, use_loop_clock
+from tests.unit.fakes.virtualtime import run
 
 KEY = Key("shop", "ava")
 Verdicts = Mapping[ConditionType, Verdict]
@@ -45,6 +48,7 @@ class Scene:
         self.lost: list[tuple[Key, str]] = []
         self.reporter = Reporter(
             self.server,
+            Metrics(),
             lambda document: self.seen.extend(self.agents.update(document)),
             lambda key, uid: self.lost.append((key, uid)),
         )
@@ -56,9 +60,15 @@ class Scene:
         self.agents.update(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC, **changes}))
 
     async def report(self, verdicts: Verdicts, numbers: Counts | None = None, agent_name: str = "ava") -> float | None:
-        agent = self.agents.get(KEY)
-        assert agent is not None
-        return await self.reporter.report(agent, verdicts, agent_name=agent_name, selector="a=b", counts=numbers)
+        snapshot = Snapshot(KEY, virtual_clock(), self.agents.get(KEY))
+        if numbers is not None:  # numbers are reported with a summary only
+            verdicts = {ConditionType.READY: true(Reason.ALL_CHECKS_PASSED, "ready"), **verdicts}
+        report = Report(verdicts, agent_name, numbers)
+        return await self.reporter.report(Conclusion(snapshot, report, limited=False, requeue_after=None))
+
+    async def forget(self) -> None:
+        """The AvatarAgent is deleted."""
+        await self.reporter.report(Conclusion(Snapshot(KEY, virtual_clock()), None, limited=False, requeue_after=None))
 
     @property
     def writes(self) -> list[Any]:
@@ -67,11 +77,6 @@ class Scene:
     @property
     def told(self) -> list[tuple[str, str]]:
         return [(event["type"], event["reason"]) for event in self.server.written(EVENT)]
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_loop_clock(monkeypatch, report)
 
 
 def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]], status: Mapping[str, Any] | None = None) -> None:
@@ -85,7 +90,8 @@ def test_what_is_written_is_complete_and_not_written_again() -> None:
     async def scenario(scene: Scene) -> None:
         assert await scene.report(READY, counts()) is None
         (status,) = scene.writes
-        assert (status["observedGeneration"], status["agentName"], status["selector"]) == (1, "ava", "a=b")
+        assert (status["observedGeneration"], status["agentName"]) == (1, "ava")
+        assert status["selector"] == children_selector("ava")
         assert status["calls"] == {"active": 0, "pending": 0, "withAvatar": 0}
         assert status["slots"] == {"total": 4, "free": 4}
         version = scene.server.version
@@ -227,7 +233,7 @@ def test_what_comes_and_goes_all_the_time_is_told_now_and_then_with_how_often_it
         assert 200 < (last - first).total_seconds() < 400
         await scene.report(BROKEN)
         assert scene.told[-1] == ("Warning", "SecretNotFound"), "nothing else is kept back by it"
-        scene.reporter.forget(KEY)
+        await scene.forget()
         await scene.report(full)
         assert scene.told[-1] == ("Warning", "AvatarSeatsTaken"), "a namesake begins anew"
 
@@ -251,7 +257,7 @@ def test_an_event_that_cannot_be_posted_is_no_failure(caplog: pytest.LogCaptureF
         assert len(scene.writes) == 1
 
     played(scenario)
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["event not posted"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["could not post event"]
 
 
 def test_conditions_of_another_release_are_decided_anew() -> None:
@@ -287,7 +293,7 @@ def test_a_write_that_failed_is_due_at_once() -> None:
 def test_a_namesake_of_a_forgotten_agent_is_written_at_once() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.report(READY, counts())
-        scene.reporter.forget(KEY)
+        await scene.forget()
         assert await scene.report(BROKEN, counts()) is None
         assert len(scene.writes) == 2
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from agentspec import ConditionType, Reason
+from controller.policy.ownership import shared_name_conflict
 from kube.client import ApiError
 from kube.kinds import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE_ACCOUNT, Kind
 from tests.unit.controller.world import SETTLED_SECONDS, World, played
@@ -51,9 +52,9 @@ def test_what_somebody_deleted_is_made_again(monkeypatch: pytest.MonkeyPatch, ki
 def test_what_somebody_else_made_under_its_name_is_left_alone(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     async def scenario(world: World) -> None:
         world.server.put(kind, {"metadata": {"namespace": "shop", "name": NAME, "labels": {"theirs": "yes"}}})
-        verdict = await world.shared.name_conflict("shop")
+        verdict = shared_name_conflict("shop", await world.shared.occupants("shop"))
         assert verdict is not None
-        assert verdict.reason is Reason.APPLY_REFUSED
+        assert verdict.reason is Reason.NAME_CONFLICT
         assert f"kubectl -n shop delete {kind.kind.lower()} {NAME}" in verdict.message
         await world.reconcile()
         assert world.server.requests["apply", kind.kind] == 0
@@ -161,7 +162,7 @@ def test_a_right_to_read_it_that_is_missing_is_told_and_nothing_is_made(
         world.server.failures["get", kind.kind] = ApiError(403, "Forbidden", "GET", f"{kind.plural} is forbidden")
         await world.reconcile()
         status, reason, message = world.condition(ConditionType.READY)
-        assert (status, reason) == ("False", "ApplyRefused")
+        assert (status, reason) == ("False", "ApplyRejected")
         assert f"{kind.plural} is forbidden" in message
         assert world.condition(ConditionType.PROGRESSING)[1] == "RolloutBlocked"
         assert world.server.names(DEPLOYMENT) == set()

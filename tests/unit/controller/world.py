@@ -4,13 +4,13 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionType, WorkerStatus
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
-from controller import apply, reconcile, report
 from controller.apply import Applier
 from controller.cluster.agents import Agents
 from controller.cluster.children import Children
@@ -19,12 +19,14 @@ from controller.desired.deployment import TEMPLATE_ANNOTATION
 from controller.desired.identity import FIELD_MANAGER
 from controller.fleet.fleet import Fleet
 from controller.fleet.streams import WorkerStreams
+from controller.gather import Gatherer
 from controller.inputs.providers import Providers
 from controller.inputs.reader import InputReader
 from controller.inputs.references import References
 from controller.metrics import Metrics
 from controller.observation import Key, ObservedPod, Provider, ProviderAnswer, ProviderVerdict
-from controller.reconcile import Parts, Reconciler
+from controller.policy.snapshot import Instant
+from controller.reconcile import Reconciler
 from controller.report import Reporter
 from kube import informer
 from kube.client import Document
@@ -38,6 +40,13 @@ UID = "uid-ava"
 WORKERS = "ava-worker"
 SETTLED_SECONDS = 1.0
 """After so long every watch has told what happened."""
+
+
+def virtual_clock() -> Instant:
+    """The event loop's time; the calendar starts in 2026."""
+    now = asyncio.get_running_loop().time()
+    utc = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=now)
+    return Instant(now, utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 class Answering:
@@ -77,17 +86,23 @@ class World:
         self.children = Children(self.server, "shop", self.changed.append)
         self.shared = SharedObjects(self.children, self.agents, ["operator"])
         self.references = References(self.server, self.changed.append)
+        inputs = InputReader(self.references, cast(Providers, self.providers))
+        streams = cast(WorkerStreams, self.streams)
         self.reconciler = Reconciler(
-            Parts(
-                agents=self.agents,
-                children=self.children,
-                inputs=InputReader(self.references, cast(Providers, self.providers)),
-                fleet=self.fleet,
-                streams=cast(WorkerStreams, self.streams),
-                applier=Applier(self.children, self.shared, self.fleet, self.metrics, "worker:1"),
-                reporter=Reporter(self.server, self._agent_seen, self._agent_lost),
-                metrics=self.metrics,
-            )
+            Gatherer(
+                self.server,
+                self.agents,
+                inputs,
+                self.children,
+                self.shared,
+                self.fleet,
+                streams,
+                clock=virtual_clock,
+                lost=self._agent_lost,
+            ),
+            Applier(self.children, self.shared, inputs, self.fleet, streams, self.metrics),
+            Reporter(self.server, self.metrics, self._agent_seen, self._agent_lost),
+            "worker:1",
         )
         self.put_secret("livekit", apiKey="key", apiSecret="secret")
         self.put_secret("openai", apiKey="first")
@@ -194,7 +209,7 @@ def _unseen(name: str) -> ObservedPod:
 
 def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     """Run a scenario in a world of its own on a virtual clock."""
-    use_loop_clock(monkeypatch, apply, informer, reconcile, report)
+    use_loop_clock(monkeypatch, informer)
 
     async def play() -> None:
         world = World()

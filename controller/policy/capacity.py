@@ -1,0 +1,87 @@
+"""Counts what an agent's workers hold and can take. Pure."""
+
+from collections.abc import Iterable, Sequence
+
+from agentspec import CallCounts, SlotCounts, WorkerCounts
+from controller.observation import ObservedWorker
+from controller.policy.plan import Counts
+from controller.policy.rollout import Rollout
+from controller.policy.scale import Load
+from controller.policy.workers import is_registered
+
+
+def load_of(workers: Sequence[ObservedWorker], pending_calls: int) -> Load:
+    """The calls that the workers which are not terminating have to carry."""
+    staying = [worker for worker in workers if not worker.pod.terminating]
+    busy = [worker for worker in staying if _is_busy(worker)]
+    return Load(
+        calls=sum(worker.status.calls for worker in staying if worker.status),
+        pending=pending_calls,
+        busy=len(busy),
+        busy_unready=any(not worker.pod.ready for worker in busy),
+    )
+
+
+def rollout_of(workers: Sequence[ObservedWorker], template: str, *, pending: bool) -> Rollout:
+    """How many workers were made from the template with this digest. `pending`: another one waits to be applied."""
+    updated = [worker for worker in workers if worker.pod.template == template]
+    old = [worker for worker in workers if worker.pod.template != template]
+    return Rollout(
+        total=len(workers),
+        updated=sum(worker.pod.ready and not worker.pod.terminating for worker in updated),
+        old=len(old),
+        old_calls=sum(worker.status.calls for worker in old if worker.status),
+        pending=pending,
+    )
+
+
+def counts_of(
+    workers: Sequence[ObservedWorker], registered_name: str, *, desired: int, updated: int, pending_calls: int
+) -> Counts:
+    """The numbers for the status."""
+    serving = [worker for worker in workers if is_registered(worker, registered_name)]
+    draining = [worker for worker in workers if worker.pod.terminating or (worker.status and worker.status.draining)]
+    reported = [worker.status for worker in workers if worker.status]
+    return Counts(
+        workers=WorkerCounts(
+            desired=desired,
+            ready=sum(worker.pod.ready and not worker.pod.terminating for worker in workers),
+            registered=len(serving),
+            updated=updated,
+            draining=len(draining),
+        ),
+        slots=slots_of(serving),
+        calls=CallCounts(
+            active=sum(status.calls for status in reported),
+            pending=pending_calls,
+            with_avatar=sum(status.avatars for status in reported),
+        ),
+    )
+
+
+def slots_of(serving: Iterable[ObservedWorker]) -> SlotCounts:
+    """All slots and the free slots of workers that take calls."""
+    reported = [worker.status for worker in serving if worker.status]
+    return SlotCounts(
+        total=sum(status.slots for status in reported), free=sum(status.free_slots for status in reported)
+    )
+
+
+def deletion_costs(workers: Iterable[ObservedWorker]) -> dict[str, str]:
+    """The pod-deletion-cost of each pod that needs a new one: its number of calls, so that idle pods are removed first.
+
+    A ready worker whose calls are unknown counts as having one.
+    """
+    costs: dict[str, str] = {}
+    for worker in workers:
+        if worker.pod.terminating:
+            continue
+        calls = worker.status.calls if worker.status is not None else int(worker.pod.ready)
+        if (worker.pod.deletion_cost or "0") != str(calls):
+            costs[worker.pod.name] = str(calls)
+    return costs
+
+
+def _is_busy(worker: ObservedWorker) -> bool:
+    """Whether the worker has calls. A ready worker whose calls are unknown may have some."""
+    return worker.status.calls > 0 if worker.status is not None else worker.pod.ready

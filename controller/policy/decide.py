@@ -1,0 +1,255 @@
+"""Turns a snapshot of one AvatarAgent into conditions and one plan. Pure: no client, no clock, no environment."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
+from controller.desired.configmap import config_map, worker_config
+from controller.desired.deployment import digest_of, pod_template
+from controller.policy import conditions
+from controller.policy.avatar import avatar_available
+from controller.policy.capacity import counts_of, deletion_costs, load_of, rollout_of
+from controller.policy.names import name_still_in_use, name_unique
+from controller.policy.ownership import name_conflict, shared_name_conflict
+from controller.policy.plan import Action, Children, Conclusion, Decision, Outcome, Plan, Report
+from controller.policy.rollout import PendingTemplate, debounce, progressing
+from controller.policy.scale import Decision as Scale
+from controller.policy.scale import decide as decide_scale
+from controller.policy.scale import scaling_limited, why_no_worker_starts
+from controller.policy.snapshot import Inputs, ObservedAgent, Snapshot
+from controller.policy.specification import room_pattern_warning
+from controller.policy.verdict import Verdict, false
+from controller.policy.workers import workers_registered
+
+NOT_READY_SECONDS = 10.0
+"""When to reconcile an agent again that is not ready: LiveKit may accept its keys by then."""
+READY_SECONDS = 600.0
+"""When to reconcile a ready agent again: watches, worker streams and refreshed inputs report every change sooner."""
+
+
+def decide(snapshot: Snapshot, default_image: str) -> Decision:
+    """What the controller does about one AvatarAgent, and what its status says.
+
+    `default_image`: the image of workers whose spec names none.
+    """
+    agent = snapshot.agent
+    if agent is None or agent.deleted:
+        return _deleted(snapshot)
+    if isinstance(agent.spec, Verdict):
+        return _invalid(snapshot, agent, agent.spec)
+    assert snapshot.inputs is not None
+    return _declared(snapshot, agent, agent.spec, snapshot.inputs, default_image)
+
+
+def conclude(decision: Decision, outcome: Outcome) -> Conclusion:
+    """What to report, and when to reconcile again, once the plan was carried out or could not be."""
+    limited = decision.scale is not None and decision.scale.limited
+    if outcome.applied:
+        return Conclusion(decision.snapshot, decision.report, limited, decision.requeue_after)
+    report = decision.unapplied
+    if report is not None and outcome.cause is not None and ConditionType.PROGRESSING in report.verdicts:
+        inputs = decision.snapshot.inputs
+        changed = {
+            ConditionType.READY: (inputs.fault if inputs is not None else None) or outcome.cause,
+            ConditionType.PROGRESSING: false(Reason.ROLLOUT_BLOCKED, outcome.cause.message),
+        }
+        report = replace(report, verdicts={**report.verdicts, **changed})
+    waits = [NOT_READY_SECONDS] if decision.requeue_after is None else [NOT_READY_SECONDS, decision.requeue_after]
+    return Conclusion(decision.snapshot, report, limited, min(waits))
+
+
+def _deleted(snapshot: Snapshot) -> Decision:
+    """Workers of a deleted agent finish their calls; while they are registered, its name stays in use."""
+    if all(worker.pod.terminating for worker in snapshot.workers):
+        return Decision(snapshot, Plan(Action.FORGET))
+    return Decision(snapshot, Plan(Action.DRAIN), requeue_after=NOT_READY_SECONDS)
+
+
+def _invalid(snapshot: Snapshot, agent: ObservedAgent, fault: Verdict) -> Decision:
+    """Children stay as the last usable spec made them, and the number of workers follows the calls."""
+    verdicts = {ConditionType.READY: fault}
+    spec = snapshot.spec
+    if spec is None:
+        report = Report(verdicts, agent.status.get("agentName", ""), counts=None)
+        return Decision(snapshot, Plan(Action.BLOCKED), report)
+    scale = _scale(snapshot, spec, stopped=spec.suspend)
+    plan = _keep(snapshot, scale.workers)
+    report = _report(snapshot, spec, verdicts, scale, snapshot.template)
+    return Decision(snapshot, plan, report, report, scale, requeue_after=scale.requeue_after)
+
+
+def _declared(
+    snapshot: Snapshot, agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, default_image: str
+) -> Decision:
+    name = _name(snapshot, agent)
+    stopped = spec.suspend or name.status is ConditionStatus.FALSE
+    scale = _scale(snapshot, spec, stopped=stopped)
+    plan, conflict = _plan(snapshot, agent, spec, inputs, scale, default_image)
+    if plan.settles_in is not None or not inputs.usable:
+        plan = replace(plan, refresh_inputs=True)
+    if inputs.credentials.reason is Reason.CREDENTIALS_PENDING and agent.is_reported:
+        # What an earlier controller reported of this generation holds until the probes answer, within seconds.
+        return Decision(snapshot, plan, scale=scale, requeue_after=_requeue_after(scale, plan, settled=False))
+    template = digest_of(plan.children.template) if plan.children else snapshot.template
+
+    def report_for(digest: str, *, pending: bool) -> Report:
+        verdicts = _verdicts(snapshot, spec, inputs, name, scale, digest, pending, conflict)
+        return _report(snapshot, spec, verdicts, scale, digest)
+
+    report = report_for(template, pending=plan.settles_in is not None)
+    unapplied = report_for(snapshot.template, pending=plan.pending_rollout is not None)
+    served = report.verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
+    settled = served and ConditionStatus.TRUE is inputs.credentials.status is name.status
+    return Decision(snapshot, plan, report, unapplied, scale, _requeue_after(scale, plan, settled=settled))
+
+
+def _name(snapshot: Snapshot, agent: ObservedAgent) -> Verdict:
+    claim, claims = agent.claim, snapshot.claims
+    assert claim is not None  # the spec is usable
+    if claims.holder is None and claims.user is not None:
+        return name_still_in_use(claim, claims.user)
+    return name_unique(claim, claims.holder, automatic=not claim.name)
+
+
+def _scale(snapshot: Snapshot, spec: AvatarAgentSpec, *, stopped: bool) -> Scale:
+    return decide_scale(
+        spec.scaling,
+        spec.worker.calls_per_worker,
+        load_of(snapshot.workers, snapshot.pending_calls),
+        stopped=stopped,
+        current=snapshot.replicas,
+        history=snapshot.history,
+        now=snapshot.now.monotonic,
+    )
+
+
+def _plan(
+    snapshot: Snapshot, agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, scale: Scale, default_image: str
+) -> tuple[Plan, Verdict | None]:
+    """The plan, and the name conflict that keeps it from being a rollout, if there is one."""
+    if not inputs.usable or scale.stopped:
+        return _keep(snapshot, scale.workers), None
+    conflict = _conflict(snapshot)
+    if conflict is not None:
+        return _scale_only(snapshot, scale.workers), conflict
+    children = _children(agent, spec, inputs, default_image)
+    digest = digest_of(children.template)
+    pending, wait = _settle(snapshot, digest)
+    if wait > 0:
+        return replace(_keep(snapshot, scale.workers), pending_rollout=pending, settles_in=wait), None
+    costs = _deletion_costs(snapshot, scale.workers)
+    return Plan(Action.ROLL_OUT, scale.workers, children, costs, pending_rollout=pending), None
+
+
+def _children(agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, default_image: str) -> Children:
+    document = worker_config(agent.owner, spec, inputs.instructions, inputs.greeting, inputs.documents)
+    configuration = config_map(agent.owner, document)
+    template = pod_template(
+        agent.owner,
+        spec,
+        default_image=default_image,
+        config_map_name=configuration["metadata"]["name"],
+        credentials=inputs.credentials_fingerprint,
+    )
+    return Children(configuration, template)
+
+
+def _settle(snapshot: Snapshot, digest: str) -> tuple[PendingTemplate | None, float]:
+    """Seconds until the pod template may be rolled out. Where no worker runs there is nothing to wait for."""
+    if not snapshot.replicas or snapshot.template == digest:
+        return None, 0.0
+    return debounce(snapshot.pending_rollout, digest, snapshot.now.monotonic)
+
+
+def _keep(snapshot: Snapshot, wanted: int) -> Plan:
+    """Keep the children as they were applied last. Where no worker runs, none starts."""
+    if snapshot.deployment is None:
+        return Plan(Action.BLOCKED)
+    if _conflict(snapshot) is not None:
+        return _scale_only(snapshot, wanted)
+    workers = wanted if snapshot.replicas else 0
+    return Plan(Action.KEEP, workers, deletion_costs=_deletion_costs(snapshot, wanted))
+
+
+def _conflict(snapshot: Snapshot) -> Verdict | None:
+    """Which object of another owner has the name of one of the agent's children, if there is one."""
+    assert snapshot.agent is not None
+    occupants = snapshot.occupants
+    conflict = name_conflict(snapshot.agent.owner, occupants.children)
+    return conflict or shared_name_conflict(snapshot.key.namespace, occupants.shared)
+
+
+def _scale_only(snapshot: Snapshot, wanted: int) -> Plan:
+    if not snapshot.replicas:
+        return Plan(Action.BLOCKED)
+    return Plan(Action.SCALE_ONLY, wanted, deletion_costs=_deletion_costs(snapshot, wanted))
+
+
+def _deletion_costs(snapshot: Snapshot, wanted: int) -> Mapping[str, str]:
+    """Costs matter only when the Deployment shrinks."""
+    shrinks = snapshot.replicas is not None and wanted < snapshot.replicas
+    return deletion_costs(snapshot.workers) if shrinks else {}
+
+
+def _verdicts(
+    snapshot: Snapshot,
+    spec: AvatarAgentSpec,
+    inputs: Inputs,
+    name: Verdict,
+    scale: Scale,
+    template: str,
+    pending: bool,
+    conflict: Verdict | None,
+) -> dict[ConditionType, Verdict]:
+    needed = {
+        ConditionType.CREDENTIALS_VALID: inputs.credentials,
+        ConditionType.NAME_UNIQUE: name,
+        ConditionType.KNOWLEDGE_LOADED: inputs.knowledge,
+    }
+    obstacle = conditions.obstacle(needed, inputs.fault)
+    rollout = rollout_of(snapshot.workers, template, pending=pending)
+    verdicts = {
+        **needed,
+        ConditionType.AVATAR_AVAILABLE: avatar_available(spec, snapshot.workers, snapshot.avatar_failure),
+        ConditionType.WORKERS_REGISTERED: workers_registered(
+            namespace=snapshot.key.namespace,
+            registered_name=snapshot.registered_name,
+            livekit_url=spec.livekit.url,
+            wanted=scale.workers,
+            seen=snapshot.workers,
+            deployment_trouble="" if snapshot.deployment is None else snapshot.deployment.create_failure,
+            obstacle=obstacle,
+            suspended=spec.suspend,
+            never=why_no_worker_starts(spec),
+        ),
+        ConditionType.PROGRESSING: progressing(rollout, scale.workers, obstacle=obstacle, suspended=spec.suspend),
+        ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, scale),
+    }
+    if conflict is not None:
+        verdicts[ConditionType.PROGRESSING] = false(Reason.ROLLOUT_BLOCKED, conflict.message)
+    remark = room_pattern_warning(spec)
+    ready = conditions.ready(verdicts, suspended=spec.suspend, refused=inputs.fault or conflict, remark=remark)
+    return {ConditionType.READY: ready, **verdicts}
+
+
+def _report(
+    snapshot: Snapshot,
+    spec: AvatarAgentSpec,
+    verdicts: Mapping[ConditionType, Verdict],
+    scale: Scale,
+    template: str,
+) -> Report:
+    rollout = rollout_of(snapshot.workers, template, pending=False)
+    counts = counts_of(
+        snapshot.workers,
+        snapshot.registered_name,
+        desired=scale.workers,
+        updated=rollout.updated,
+        pending_calls=snapshot.pending_calls,
+    )
+    return Report(verdicts, spec.registered_name(snapshot.key.name), counts)
+
+
+def _requeue_after(scale: Scale, plan: Plan, *, settled: bool) -> float:
+    waits = (plan.settles_in, scale.requeue_after, READY_SECONDS if settled else NOT_READY_SECONDS)
+    return min(seconds for seconds in waits if seconds is not None)
