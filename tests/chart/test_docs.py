@@ -1,6 +1,5 @@
-"""Helm commands and names in the docs that no end-to-end test runs."""
+"""Helm commands and names in the docs, as far as a test without a cluster can check them."""
 
-import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,19 +9,12 @@ from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
 from devkit.tools import HELM
 from tests.chart.rendering import RELEASE, Renderer, pick
-
-BLOCK = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def block(page: str, word: str) -> list[str]:
-    """Return the words of the one `text` block of the page that contains this word."""
-    (found,) = [text for text in BLOCK.findall((REPOSITORY / page).read_text()) if word in text]
-    return shlex.split(found)
+from tests.fences import fence
 
 
 def test_documented_port_forward_reaches_gateway_service(render: Renderer) -> None:
-    words = block("docs/start.md", "port-forward")
-    release = re.findall(r"helm upgrade --install (\S+)", (REPOSITORY / "docs/start.md").read_text())[0]
+    words = shlex.split(fence("docs/start.md", "kubectl -n avatar-agent-system port-forward").text)
+    release = fence("docs/start.md", "helm upgrade --install").text.split()[3]
     service = next(word for word in words if word.startswith("service/")).removeprefix(f"service/{release}")
     port = int(words[-1].split(":")[1])
     ports = pick(render(), "Service", f"{RELEASE}{service}")["spec"]["ports"]
@@ -30,7 +22,7 @@ def test_documented_port_forward_reaches_gateway_service(render: Renderer) -> No
 
 
 def test_documented_upgrade_is_accepted_by_helm(tmp_path: Path) -> None:
-    helm, upgrade, *arguments = block("docs/guides/upgrade.md", "helm upgrade")
+    helm, upgrade, *arguments = shlex.split(fence("docs/guides/upgrade.md", "helm upgrade").text)
     assert (helm, upgrade) == ("helm", "upgrade")
     program = binaries.ensure(LogProgress(), [HELM])["helm"]
     values = arguments[arguments.index("--values") + 1]

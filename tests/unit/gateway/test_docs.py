@@ -5,11 +5,9 @@ import re
 
 import httpx
 
-from devkit.paths import REPOSITORY
+from tests.fences import fence
 
-REQUEST, RESPONSE, FOLLOW = re.findall(
-    r"^```text\n(.*?)^```", (REPOSITORY / "docs/guides/calls.md").read_text(), re.MULTILINE | re.DOTALL
-)
+REQUEST, RESPONSE, FOLLOW = (fence("docs/guides/calls.md", words).text for words in ("POST ", "201 ", "GET "))
 
 
 async def test_documented_requests_open_follow_and_end_a_call(http: httpx.AsyncClient) -> None:

@@ -1,0 +1,215 @@
+"""Every fenced block of README, docs and the other pages is covered by a test, which this table names.
+
+A block that no test can run or compare with the code does not belong into a page.
+"""
+
+import ast
+import itertools
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from fastapi import FastAPI
+
+from agentspec import API_GROUP, API_VERSION, KIND, AvatarAgentSpec
+from devkit.paths import REPOSITORY
+from gateway.callrequest import CallRequest, parse_request
+from gateway.calls import CallState
+from gateway.routes import router
+from gateway.views import OpenedCallView
+from tests.fences import PAGES, fence, fences, http_request, parse
+
+HERE = "tests/unit/docs/test_fences.py"
+START = "tests/e2e/test_docs.py::test_start_page_installs_declares_calls_and_uninstalls"
+UPGRADE = "tests/e2e/test_docs.py::test_documented_upgrade_keeps_the_values"
+CALLS = "tests/e2e/test_docs.py::test_documented_requests_open_follow_and_end_a_call"
+COVERAGE = {
+    "README.md": [
+        ("yaml", "apiVersion: avataragents.io/v1alpha1", f"{HERE}::test_readme_manifest_is_valid"),
+        ("sh", "make demo", f"{HERE}::test_make_demo_runs_the_command_of_the_end_to_end_tests"),
+        ("sh", "make test", f"{HERE}::test_make_test_runs_every_test_folder"),
+    ],
+    "CONTRIBUTING.md": [("sh", "make setup", f"{HERE}::test_set_up_commands_exist")],
+    "docs/architecture.md": [
+        ("mermaid", "flowchart LR", f"{HERE}::test_system_diagram_shows_every_process"),
+        ("mermaid", "flowchart TB", f"{HERE}::test_import_diagram_equals_the_import_contracts"),
+    ],
+    "docs/guides/calls.md": [
+        ("text", "POST /v1/calls", CALLS),
+        ("text", "201 {", CALLS),
+        ("text", "GET    /v1/calls/<callId>", CALLS),
+    ],
+    "docs/guides/migrate.md": [("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid")],
+    "docs/guides/upgrade.md": [("sh", "helm upgrade avatar-agent", UPGRADE)],
+    "docs/start.md": [
+        ("sh", "docker build", f"{HERE}::test_image_builds_name_the_dockerfiles"),
+        ("sh", "helm upgrade --install", START),
+        ("sh", "kubectl create namespace", START),
+        ("sh", "kubectl -n avatar-agent-system port-forward", START),
+        ("sh", "kubectl -n agents delete", START),
+    ],
+}
+"""Language, first words and test of each block, by page and in order."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_is_in_the_table(page: str) -> None:
+    found, rows = fences(page), COVERAGE.get(page, [])
+    for block, (language, words, _) in zip(found, rows, strict=False):
+        assert (block.language, block.text[: len(words)]) == (language, words)
+    assert [block.first_line for block in found[len(rows) :]] == [], "no test covers these blocks"
+    assert [words for _, words, _ in rows[len(found) :]] == [], "the page has no such blocks"
+
+
+def test_every_test_that_the_table_names_exists() -> None:
+    assert COVERAGE.keys() <= set(PAGES)
+    for test in sorted({test for rows in COVERAGE.values() for _, _, test in rows}):
+        file, name = test.split("::")
+        module = ast.parse((REPOSITORY / file).read_text())
+        functions = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        assert len(functions) == 1, f"{file} has no test {name}"
+        marks = [ast.unparse(decorator) for decorator in functions[0].decorator_list]
+        assert not [mark for mark in marks if "skip" in mark or "xfail" in mark], f"{name} does not run"
+
+
+def test_blocks_are_found_however_they_are_written() -> None:
+    markdown = "```sh\na\n```\n\n- item\n\n  ~~~text\n  b\n  ~~~\n\npara\n\n    c\n\n````\n```d\n````\n"
+    assert [(block.language, block.text) for block in parse(markdown)] == [
+        ("sh", "a\n"),
+        ("text", "b\n"),
+        ("", "c\n"),
+        ("", "```d\n"),
+    ]
+
+
+def test_documented_request_may_have_two_headers_a_line() -> None:
+    text = 'POST /v1/calls   Accept: a   Authorization: Bearer <key>   (a note)\nOrigin: <page>\n\n{"agent": "a"}\n'
+    headers = {"Accept": "a", "Authorization": "Bearer <key> (a note)", "Origin": "<page>"}
+    assert http_request(text) == ("POST", "/v1/calls", headers, '{"agent": "a"}\n')
+
+
+def spec_of(manifest: str) -> dict[str, Any]:
+    """Return the spec of a documented manifest; an ellipsis stands for the reader's own value."""
+    filled = manifest.replace("wss://…", "wss://livekit.example").replace("…", "value")
+    spec: dict[str, Any] = yaml.safe_load(filled)["spec"]
+    return spec
+
+
+def test_readme_manifest_is_valid() -> None:
+    text = fence("README.md", "apiVersion").text
+    document = yaml.safe_load(text)
+    assert (document["apiVersion"], document["kind"]) == (f"{API_GROUP}/{API_VERSION}", KIND)
+    assert AvatarAgentSpec.model_validate(spec_of(text)).agent_name == "ornina-avatar-agent"
+
+
+def test_partial_manifest_is_valid() -> None:
+    spec = spec_of(fence("README.md", "apiVersion").text) | spec_of(fence("docs/guides/migrate.md", "spec:").text)
+    assert AvatarAgentSpec.model_validate(spec).dispatch.mode.value == "Automatic"
+
+
+def recipe(target: str) -> tuple[list[str], str]:
+    """Return prerequisites and recipe of a target of the Makefile."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    (found,) = re.findall(rf"^{target}:([^#\n]*)(?:#[^\n]*)?\n((?:\t[^\n]*\n)*)", makefile, re.MULTILINE)
+    return found[0].split(), found[1]
+
+
+def test_make_demo_runs_the_command_of_the_end_to_end_tests() -> None:
+    assert fence("README.md", "make demo").text == "make demo\n"
+    assert "-m devkit demo --name $(NAME)" in recipe("demo")[1]
+    assert '"-m", "devkit", "demo", "--name"' in (REPOSITORY / "tests/e2e/test_demo.py").read_text()
+
+
+def test_make_test_runs_every_test_folder() -> None:
+    assert fence("README.md", "make test").text == "make test\n"
+    targets, _ = recipe("test")
+    recipes = "".join(recipe(target)[1] for target in [*targets, *recipe("check")[0]])
+    folders = {path.name for path in (REPOSITORY / "tests").iterdir() if any(path.glob("**/test_*.py"))}
+    assert {folder for folder in folders if f"tests/{folder}" not in recipes} == {"bench"}, "`make bench` runs it"
+
+
+def test_set_up_commands_exist() -> None:
+    commands = [line.split("#")[0].split() for line in fence("CONTRIBUTING.md", "make setup").text.splitlines()]
+    assert commands == [["make", "setup"], [".venv/bin/pre-commit", "install"]]
+    assert recipe("setup")[0] == [".venv/lock-installed"]
+    assert "pre-commit==" in (REPOSITORY / "locks/dev.txt").read_text(), "make setup installs it"
+    assert (REPOSITORY / commands[1][0]).is_file()
+    assert yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+
+
+def test_image_builds_name_the_dockerfiles() -> None:
+    """The devkit builds the same files without docker, and the end-to-end tests run these images."""
+    commands = [line.split() for line in fence("docs/start.md", "docker build").text.splitlines()]
+    install = fence("docs/start.md", "helm upgrade --install").text
+    for component, command in zip(("controller", "worker"), commands, strict=True):
+        image = f"${component.upper()}_IMAGE"
+        assert command == ["docker", "build", "-f", f"Dockerfile.{component}", "-t", image, "."]
+        assert (REPOSITORY / f"Dockerfile.{component}").is_file()
+        assert f"--set images.{component}={image}" in install
+
+
+_ARROW = re.compile(r"""\s+<?(?:--|-\.)(?:\s+"[^"]*"\s+(?:--|\.-))?>\s+""")
+
+
+def edges(diagram: str) -> set[tuple[str, str]]:
+    """Return the arrows of a flowchart as pairs of names; `a & b --> c` are two."""
+    found: set[tuple[str, str]] = set()
+    for line in diagram.splitlines():
+        sides = _ARROW.split(line.strip())
+        ends = [[re.sub(r"[\[(].*", "", name).strip() for name in side.split(" & ")] for side in sides]
+        for left, right in itertools.pairwise(ends):
+            found |= set(itertools.product(left, right))
+    return found
+
+
+def test_system_diagram_shows_every_process() -> None:
+    diagram = fence("docs/architecture.md", "flowchart LR").text
+    assert diagram.count("\n  subgraph ") == diagram.count("\n  end\n")
+    arrows = edges(diagram)
+    assert [line for line in diagram.splitlines() if ">" in line and "<br/>" not in line and not edges(line)] == []
+    declared = {"team", "caller", "backend", "api", "controller", "gateway", "worker", "livekit", "openai", "tavus"}
+    assert {name for arrow in arrows for name in arrow} == declared
+    flows = {("gateway", "controller"), ("controller", "gateway"), ("worker", "controller"), ("gateway", "livekit")}
+    assert flows <= arrows
+
+
+def test_import_diagram_equals_the_import_contracts() -> None:
+    """An arrow means "may import", and so does a path of arrows."""
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]
+    packages = set(settings["root_packages"])
+    (layers,) = [c["layers"] for c in settings["contracts"] if c["type"] == "layers" and "devkit" in c["layers"]]
+    level = {package: number for number, layer in enumerate(layers) for package in layer.split(" | ")}
+    assert level.keys() == packages
+    allowed = {(a, b) for a, b in itertools.permutations(packages, 2) if level[a] < level[b]}
+    for contract in settings["contracts"]:
+        if contract["type"] == "forbidden":
+            allowed -= set(itertools.product(contract["source_modules"], contract["forbidden_modules"]))
+    reach = edges(fence("docs/architecture.md", "flowchart TB").text)
+    while (further := {(a, d) for a, b in reach for c, d in reach if b == c} | reach) != reach:
+        reach = further
+    assert reach == allowed
+
+
+@pytest.fixture(scope="module")
+def openapi() -> dict[str, Any]:
+    app = FastAPI()
+    app.include_router(router)
+    return app.openapi()
+
+
+def test_documented_call_request_has_every_field(openapi: dict[str, Any]) -> None:
+    method, path, headers, body = http_request(fence("docs/guides/calls.md", "POST").text)
+    assert method.lower() in openapi["paths"][path]
+    assert set(headers) == {"Authorization", "Content-Type", "Origin", "Idempotency-Key"}
+    assert parse_request(body.encode()).model_fields_set == set(CallRequest.model_fields)
+
+
+def test_documented_answer_has_fields_and_states_of_the_api() -> None:
+    text = fence("docs/guides/calls.md", "201 {").text
+    fields = set(re.findall(r'"(\w+)":', text))
+    assert fields <= {field.alias or name for name, field in OpenedCallView.model_fields.items()}
+    assert {"callId", "room", "url", "token", "callToken", "state"} <= fields
+    (states,) = re.findall(r'"state": ("\w+"(?: \| "\w+")*)', text)
+    assert {state.strip('" ') for state in states.split("|")} == {CallState.DISPATCHED, CallState.WAITING}
