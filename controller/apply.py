@@ -106,7 +106,7 @@ class Applier:
         if plan.action is Action.ROLL_OUT and plan.children is not None:
             await self._roll_out(key, owner, plan, plan.children)
             memory.applied = plan.children
-            self._fleet.remember_rolled_out(key)
+            self._fleet.clear_pending_rollout(key)
         elif plan.action is Action.KEEP and memory.applied is not None:
             await self._roll_out(key, owner, plan, memory.applied)
         elif plan.action is Action.KEEP:  # the children were applied by an earlier controller

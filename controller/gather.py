@@ -154,5 +154,5 @@ class Gatherer:
 
     def _follow(self, key: Key) -> None:
         pods = self._children.pods(key)
-        self._fleet.see_pods(key, pods)
+        self._fleet.set_pods(key, pods)
         self._streams.follow(key, pods)

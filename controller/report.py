@@ -83,7 +83,7 @@ class Reporter:
         early = self._due(agent.key, now.monotonic, urgent=urgent) - now.monotonic
         if early > 0:
             return early
-        await self._write(agent, after, now.monotonic, conditions.worth_telling(previous, current))
+        await self._write(agent, after, now.monotonic, conditions.reportable_transitions(previous, current))
         return None
 
     def _due(self, key: Key, now: float, *, urgent: bool) -> float:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from agentspec import API_GROUP, API_VERSION, KIND, Condition
 from controller.desired.identity import FIELD_MANAGER, Owner
-from controller.policy.conditions import warns
+from controller.policy.conditions import is_warning
 from controller.policy.event_budget import EventSeries
 from kube.client import KubeClient
 from kube.kinds import EVENT
@@ -35,7 +35,7 @@ async def post_transition(
                 "uid": owner.uid,
             },
             "reason": condition.reason.value,
-            "type": "Warning" if warns(condition) else "Normal",
+            "type": "Warning" if is_warning(condition) else "Normal",
             "message": condition.message[:_MESSAGE_LENGTH],
         },
     )

@@ -1,7 +1,7 @@
-"""What the controller remembers between reconciles: workers' states, gateways' demands, and recent needs.
+"""Keeps what workers and gateways reported last, and what the next decision about each agent builds on.
 
-Everything here is lost at a restart and comes back within seconds: pods are listed, workers asked, gateways report.
-Times are seconds of one monotonic clock, passed in.
+A restart loses all of it, and it comes back within seconds: the controller lists pods and reads worker statuses, and
+gateways report their demand. Times are seconds of one monotonic clock that the caller passes in.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,19 +17,20 @@ from controller.policy.scale import History
 from controller.policy.workers import is_registered
 
 WORKER_MEMORY_SECONDS = 30.0
-"""How long a worker that stopped answering counts with what it said last."""
+"""How long the last status of an unreachable worker counts."""
 GATEWAY_MEMORY_SECONDS = 10.0
-"""How long a gateway that stopped reporting is believed to have its calls waiting."""
+"""How long the last demand of a gateway counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a worker said last, and when."""
+class StatusReport:
+    """A worker's last status."""
 
     status: WorkerStatus
     first: float
-    """When the present process said anything for the first time."""
+    """When the worker's current process reported for the first time."""
     at: float
+    """When it reported this status."""
 
 
 @dataclass(slots=True)
@@ -38,25 +39,26 @@ class AgentFleet:
 
     uid: str
     spec: AvatarAgentSpec
-    """The newest that could be used."""
+    """The newest spec that this release can use."""
     registered_name: str
     pods: dict[str, ObservedPod] = field(default_factory=dict)
-    reports: dict[str, Report] = field(default_factory=dict)
+    reports: dict[str, StatusReport] = field(default_factory=dict)
     history: History = ()
+    """How many workers the agent needed lately."""
     avatar_failure: AvatarFailure | None = None
-    """The newest that is known of its avatars, if it is a failure."""
+    """The newest avatar failure; None after an avatar that joined."""
     pending_rollout: PendingTemplate | None = None
-    """A pod template that waits for its rollout."""
+    """A pod template that waits until changes settle."""
 
     def workers(self, now: float) -> list[ObservedWorker]:
-        """Its worker pods, each with what it said lately."""
-        return [self._seen(pod, now) for _, pod in sorted(self.pods.items())]
+        """Its worker pods, each with its status unless that is stale."""
+        return [self._observe(pod, now) for _, pod in sorted(self.pods.items())]
 
-    def _seen(self, pod: ObservedPod, now: float) -> ObservedWorker:
+    def _observe(self, pod: ObservedPod, now: float) -> ObservedWorker:
         report = self.reports.get(pod.name)
-        return ObservedWorker(pod, self._lately(pod.name, now), 0.0 if report is None else now - report.first)
+        return ObservedWorker(pod, self._fresh_status(pod.name, now), 0.0 if report is None else now - report.first)
 
-    def _lately(self, pod: str, now: float) -> WorkerStatus | None:
+    def _fresh_status(self, pod: str, now: float) -> WorkerStatus | None:
         report = self.reports.get(pod)
         return report.status if report is not None and now - report.at <= WORKER_MEMORY_SECONDS else None
 
@@ -68,10 +70,10 @@ class Fleet:
         self.agents: dict[Key, AgentFleet] = {}
         self._demands: dict[str, tuple[float, Mapping[str, int]]] = {}
         self._users: dict[str, set[Key]] = {}
-        """Agents whose workers were ever heard under a name."""
+        """Agents whose workers ever reported a name, by name."""
 
     def declare(self, key: Key, uid: str, spec: AvatarAgentSpec) -> AgentFleet:
-        """The agent's record, under its present spec. Of an earlier agent of the same name only the workers stay."""
+        """Return the agent's record, updated to this spec. A new agent with an old name inherits only the workers."""
         name = spec.registered_name(key.name) if spec.dispatch.mode is DispatchMode.EXPLICIT else ""
         agent = self.agents.get(key)
         if agent is None or agent.uid != uid:
@@ -82,61 +84,61 @@ class Fleet:
         return agent
 
     def forget(self, key: Key) -> None:
-        """The AvatarAgent is gone, and its workers with it."""
+        """Drop the record of an agent that is gone, workers included."""
         self.agents.pop(key, None)
         for name in [name for name, users in self._users.items() if key in users]:
             self._users[name].discard(key)
             if not self._users[name]:
                 del self._users[name]
 
-    def see_pods(self, key: Key, pods: Iterable[ObservedPod]) -> None:
-        """These are all of the agent's pods that have not ended."""
+    def set_pods(self, key: Key, pods: Iterable[ObservedPod]) -> None:
+        """Replace the agent's pods; drop the reports of pods that are gone."""
         agent = self.agents[key]
         agent.pods = {pod.name: pod for pod in pods}
         agent.reports = {name: report for name, report in agent.reports.items() if name in agent.pods}
 
-    def hear_worker(self, key: Key, pod: str, status: WorkerStatus, now: float) -> bool:
-        """A worker answered; true when it said something new."""
+    def record_status(self, key: Key, pod: str, status: WorkerStatus, now: float) -> bool:
+        """Record a worker's status; return whether it differs from the last one."""
         agent = self.agents.get(key)
         if agent is None or pod not in agent.pods:
             return False
-        before = agent._lately(pod, now)
+        before = agent._fresh_status(pod, now)
         known = agent.reports.get(pod)
         agent.avatar_failure = newest_failure(
             agent.avatar_failure, pod, None if known is None else known.status, status
         )
         self._users.setdefault(status.agent_name, set()).add(key)
-        first = now if known is None or _another_process(known.status, status) else known.first
-        agent.reports[pod] = Report(status, first, now)
+        first = now if known is None or _has_restarted(known.status, status) else known.first
+        agent.reports[pod] = StatusReport(status, first, now)
         return before != status
 
-    def hear_gateway(self, demand: Demand, now: float) -> set[Key]:
-        """A gateway reported; returns the agents whose waiting calls changed."""
+    def record_demand(self, demand: Demand, now: float) -> set[Key]:
+        """Record a gateway's demand; return the agents whose waiting calls changed."""
         _, before = self._demands.get(demand.gateway, (now, {}))
         self._demands[demand.gateway] = (now, demand.pending)
         names = {name for name in {*before, *demand.pending} if before.get(name, 0) != demand.pending.get(name, 0)}
         return {key for key in self.agents if str(key) in names}
 
-    def forget_silent_gateways(self, now: float) -> set[Key]:
-        """Gateways that stopped reporting count no more; returns the agents whose waiting calls changed."""
+    def expire_gateways(self, now: float) -> set[Key]:
+        """Drop the demand of gateways that stopped reporting; return the agents whose waiting calls changed."""
         silent = [gateway for gateway, (at, _) in self._demands.items() if now - at > GATEWAY_MEMORY_SECONDS]
         names = {name for gateway in silent for name in self._demands.pop(gateway)[1]}
         return {key for key in self.agents if str(key) in names}
 
     def other_user(self, claim: Claim, now: float) -> Key | None:
-        """Another agent whose workers take calls under the name, unless this one's do already; None: there is none."""
+        """Another agent whose workers are registered under the claimed name; None: none is, or the claimant's are too."""
         users = self._users.get(claim.name, set())
-        using = {key for key in users if self._uses(key, claim, now)}
+        using = {key for key in users if self._is_using(key, claim, now)}
         return None if claim.key in using else min(using, default=None)
 
-    def _uses(self, key: Key, claim: Claim, now: float) -> bool:
+    def _is_using(self, key: Key, claim: Claim, now: float) -> bool:
         agent = self.agents.get(key)
         if agent is None or server_of(agent.spec.livekit.url, key.namespace) != claim.server:
             return False
         return any(is_registered(worker, claim.name) for worker in agent.workers(now))
 
     def pending(self, key: Key) -> int:
-        """Calls waiting for a slot of this agent, at all gateways."""
+        """Calls that wait for a slot of this agent, at all gateways."""
         name = str(key)
         return sum(max(0, waiting.get(name, 0)) for _, waiting in self._demands.values())
 
@@ -145,8 +147,8 @@ class Fleet:
         agent = self.agents[key]
         agent.history, agent.pending_rollout = history, pending_rollout
 
-    def remember_rolled_out(self, key: Key) -> None:
-        """The pending pod template was applied."""
+    def clear_pending_rollout(self, key: Key) -> None:
+        """The pending pod template is applied."""
         self.agents[key].pending_rollout = None
 
     def supply(self, now: float) -> dict[str, AgentSupply]:
@@ -161,6 +163,6 @@ class Fleet:
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
 
 
-def _another_process(before: WorkerStatus, now: WorkerStatus) -> bool:
-    """The container was started again: only a worker that has never been registered has no id."""
+def _has_restarted(before: WorkerStatus, now: WorkerStatus) -> bool:
+    """Whether the container restarted: only a process that never registered has no worker id."""
     return bool(before.worker_id) and not now.worker_id

@@ -131,6 +131,6 @@ class WorkerStreams:
                 # Parse changes only: a thousand workers send fifty heartbeats a second.
                 if status is None or line != last_line:
                     last_line, status = line, read(WorkerStatus, line)
-                if self._fleet.hear_worker(key, pod.name, status, time.monotonic()):
+                if self._fleet.record_status(key, pod.name, status, time.monotonic()):
                     self._on_change(key)
                 answered.set()

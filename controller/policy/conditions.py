@@ -1,4 +1,4 @@
-"""Puts verdicts together: the summary, and conditions whose transition times move only with their status."""
+"""Assembles conditions from verdicts: the summary Ready, transition times, and the transitions that become events."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,9 @@ _SUMMARISED = (
     ConditionType.KNOWLEDGE_LOADED,
     ConditionType.WORKERS_REGISTERED,
 )
-"""In the order in which a person should mend them. An avatar that does not come leaves the voice: no call is lost."""
+"""In the order in which to fix them. A missing avatar loses no call, so it is not among them."""
 
-_HARMLESS = frozenset(
+_NO_ACTION = frozenset(
     {
         Reason.WORKERS_STARTING,
         Reason.SUSPENDED,
@@ -22,46 +22,50 @@ _HARMLESS = frozenset(
         Reason.CREDENTIALS_PENDING,
     }
 )
-"""False, and nothing for a person to mend there."""
+"""Reasons of false conditions that need no action."""
 _NEEDED = (ConditionType.CREDENTIALS_VALID, ConditionType.NAME_UNIQUE, ConditionType.KNOWLEDGE_LOADED)
-"""Without these nothing is started or changed."""
+"""The controller starts and changes nothing until these are true."""
 
 
 def ready(
-    verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, refused: Verdict | None, remark: str = ""
+    verdicts: Mapping[ConditionType, Verdict], *, suspended: bool, blocker: Verdict | None, warning: str = ""
 ) -> Verdict:
-    """The summary: why no call would be answered, or that one would.
+    """The summary: whether a call would be answered, and otherwise why not.
 
-    `refused`: why Kubernetes forbids the workers. `remark`: what a person should know all the same when all is well.
+    `blocker`: an invalid spec, or why the API server does not accept the workers; it overrides everything else.
+    `warning`: appended to the message of a ready agent.
     """
-    if refused is not None:
-        return refused
+    if blocker is not None:
+        return blocker
     if suspended:
         return false(
-            Reason.SUSPENDED, "spec.suspend is true: no call is taken. Write suspend: false to take calls again."
+            Reason.SUSPENDED, "spec.suspend is true: the agent takes no calls. Set suspend: false to take calls again."
         )
     for kind in _SUMMARISED:
         verdict = verdicts[kind]
         if verdict.status is ConditionStatus.FALSE:
-            return _awaited(verdicts) if verdict.reason is Reason.ROLLOUT_BLOCKED else verdict
-    return true(Reason.ALL_CHECKS_PASSED, f"{verdicts[ConditionType.WORKERS_REGISTERED].message} {remark}".rstrip())
+            return _first_blocker(verdicts) if verdict.reason is Reason.ROLLOUT_BLOCKED else verdict
+    return true(Reason.ALL_CHECKS_PASSED, f"{verdicts[ConditionType.WORKERS_REGISTERED].message} {warning}".rstrip())
 
 
-def _awaited(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
-    """What no worker is started without, and nobody can say yet whether it is there."""
+def _first_blocker(verdicts: Mapping[ConditionType, Verdict]) -> Verdict:
+    """The first condition that workers wait for; it may still be unknown."""
     first = next(verdicts[kind] for kind in _NEEDED if verdicts[kind].blocks_rollout)
     return false(first.reason, first.message)
 
 
-def obstacle(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | None) -> str:
-    """What has to come first before anything is started or changed; empty: nothing. `fault`: of the manifest itself."""
+def blocked_until(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | None) -> str:
+    """What must happen before workers start or change, as the end of a sentence; empty when nothing blocks.
+
+    `fault`: why the spec itself is invalid.
+    """
     missing = [kind.value for kind in _NEEDED if verdicts[kind].blocks_rollout]
     corrected = ["the manifest is corrected"] if fault is not None else []
     return " and ".join([*(f"{kind} is true" for kind in missing), *corrected])
 
 
-def warns(condition: Condition) -> bool:
-    """Whether the transition to it is something to look after."""
+def is_warning(condition: Condition) -> bool:
+    """Whether its event is of type Warning."""
     if condition.type is ConditionType.SCALING_LIMITED:
         return condition.status is ConditionStatus.TRUE
     return condition.status is ConditionStatus.FALSE and condition.reason is not Reason.SUSPENDED
@@ -70,7 +74,7 @@ def warns(condition: Condition) -> bool:
 def assemble(
     previous: Sequence[Condition], verdicts: Mapping[ConditionType, Verdict], *, generation: int, now: str
 ) -> list[Condition]:
-    """The conditions to report; those without a new verdict stay as they are. `now` is RFC 3339."""
+    """The conditions to report. Those without a verdict stay unchanged. `now` is RFC 3339."""
     before = {condition.type: condition for condition in previous}
     after = dict(before)
     for kind, verdict in verdicts.items():
@@ -87,18 +91,17 @@ def assemble(
     return [after[kind] for kind in ConditionType if kind in after]
 
 
-def worth_telling(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
-    """Transitions that a person wants to read as events: what broke, that the agent is ready, that it is at its limit,
-    and rollouts.
+def reportable_transitions(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
+    """The transitions that become events: a failure, ready, a rollout, and the worker limit.
 
-    A summary that is false only repeats what broke, unless no part of it did.
+    A false Ready repeats the reason of a failed condition; then it gets no event of its own.
     """
     before = {condition.type: condition for condition in previous}
-    broken = {condition.reason for condition in current if _broken_part(condition)}
+    failed = {condition.reason for condition in current if _has_failed(condition)}
     return [
         condition
         for condition in current
-        if _changed(before.get(condition.type), condition) and _telling(before, condition, broken)
+        if _changed(before.get(condition.type), condition) and _is_reportable(before, condition, failed)
     ]
 
 
@@ -106,20 +109,20 @@ def _changed(before: Condition | None, now: Condition) -> bool:
     return before is None or (before.status, before.reason) != (now.status, now.reason)
 
 
-def _telling(before: Mapping[ConditionType, Condition], now: Condition, broken: set[Reason]) -> bool:
+def _is_reportable(before: Mapping[ConditionType, Condition], now: Condition, failed: set[Reason]) -> bool:
     if now.type is ConditionType.READY:
-        return now.reason not in broken | _HARMLESS or now.reason is Reason.SUSPENDED
+        return now.reason not in failed | _NO_ACTION or now.reason is Reason.SUSPENDED
     if now.type is ConditionType.SCALING_LIMITED:
         return now.status is ConditionStatus.TRUE
-    if now.type is ConditionType.PROGRESSING:  # a first start is told by Ready
+    if now.type is ConditionType.PROGRESSING:  # Ready reports a first start
         return now.reason is Reason.ROLLING_OUT and now.type in before
-    return _broken_part(now)
+    return _has_failed(now)
 
 
-def _broken_part(condition: Condition) -> bool:
-    """Something of the agent's own is not as it should be."""
+def _has_failed(condition: Condition) -> bool:
+    """Whether a condition other than a summary is false and needs action."""
     return (
         condition.type not in (ConditionType.READY, ConditionType.SCALING_LIMITED, ConditionType.PROGRESSING)
         and condition.status is ConditionStatus.FALSE
-        and condition.reason not in _HARMLESS
+        and condition.reason not in _NO_ACTION
     )

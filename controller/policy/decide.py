@@ -206,7 +206,7 @@ def _verdicts(
         ConditionType.NAME_UNIQUE: name,
         ConditionType.KNOWLEDGE_LOADED: inputs.knowledge,
     }
-    obstacle = conditions.obstacle(needed, inputs.fault)
+    obstacle = conditions.blocked_until(needed, inputs.fault)
     rollout = rollout_of(snapshot.workers, template, pending=pending)
     verdicts = {
         **needed,
@@ -227,8 +227,9 @@ def _verdicts(
     }
     if conflict is not None:
         verdicts[ConditionType.PROGRESSING] = false(Reason.ROLLOUT_BLOCKED, conflict.message)
-    remark = room_pattern_warning(spec)
-    ready = conditions.ready(verdicts, suspended=spec.suspend, refused=inputs.fault or conflict, remark=remark)
+    ready = conditions.ready(
+        verdicts, suspended=spec.suspend, blocker=inputs.fault or conflict, warning=room_pattern_warning(spec)
+    )
     return {ConditionType.READY: ready, **verdicts}
 
 

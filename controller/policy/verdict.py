@@ -1,4 +1,4 @@
-"""What a check found: the part of a condition that it decides."""
+"""The result of one check: status, reason and message of a condition."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from agentspec import ConditionStatus, Reason
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a statement about the world is true, why, and what a person should do."""
+    """Whether a condition is true, why, and what to do about it."""
 
     status: ConditionStatus
     reason: Reason
@@ -15,21 +15,24 @@ class Verdict:
 
     @property
     def blocks_rollout(self) -> bool:
-        """Nothing is started or changed on account of it: what workers need is not there, or nobody can say yet.
+        """Whether the controller starts and changes nothing: something that workers need is missing or unknown.
 
-        Of OpenAI and Tavus nobody may be able to say for hours, and workers run nevertheless.
+        An unreachable OpenAI or Tavus does not block: the outage may last for hours, and workers may still reach them.
         """
         undecided = self.status is ConditionStatus.UNKNOWN and self.reason is not Reason.PROVIDER_UNREACHABLE
         return undecided or self.status is ConditionStatus.FALSE
 
 
 def true(reason: Reason, message: str) -> Verdict:
+    """A condition that holds."""
     return Verdict(ConditionStatus.TRUE, reason, message)
 
 
 def false(reason: Reason, message: str) -> Verdict:
+    """A condition that does not hold."""
     return Verdict(ConditionStatus.FALSE, reason, message)
 
 
 def unknown(reason: Reason, message: str) -> Verdict:
+    """A condition that cannot be decided yet."""
     return Verdict(ConditionStatus.UNKNOWN, reason, message)

@@ -161,7 +161,7 @@ class Controller:
         swept = time.monotonic()
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            self._enqueue(self._fleet.forget_silent_gateways(time.monotonic()))
+            self._enqueue(self._fleet.expire_gateways(time.monotonic()))
             if time.monotonic() - swept > SWEEP_SECONDS:
                 await self._shared.remove_unused()
                 swept = time.monotonic()

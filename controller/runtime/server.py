@@ -81,7 +81,7 @@ class ControllerServer:
             fault = error.errors(include_input=False)[0]
             return _rejection(400, "InvalidDemand", f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
         now = time.monotonic()
-        for key in self._fleet.hear_gateway(demand, now):
+        for key in self._fleet.record_demand(demand, now):
             self._enqueue(key)
         if not self._has_synced():
             message = (

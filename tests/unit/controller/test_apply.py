@@ -37,7 +37,7 @@ EAGER: dict[str, Any] = {
 
 def wait_for_calls(world: World, number: int) -> None:
     """So many calls wait at a gateway."""
-    world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): number}), 0.0)
+    world.fleet.record_demand(Demand(gateway="gateway-0", pending={str(KEY): number}), 0.0)
 
 
 def templates(world: World) -> list[Document]:

@@ -3,7 +3,7 @@
 import pytest
 
 from agentspec import Condition, ConditionType, Reason
-from controller.policy.conditions import assemble, obstacle, ready, warns, worth_telling
+from controller.policy.conditions import assemble, blocked_until, is_warning, ready, reportable_transitions
 from controller.policy.verdict import Verdict, false, true, unknown
 
 GOOD = true(Reason.REGISTERED, "1 of 1 workers registered as 'ava'.")
@@ -48,19 +48,19 @@ REFUSED = false(Reason.APPLY_REJECTED, "Correct it.")
     ],
 )
 def test_ready_is_the_first_thing_to_mend(found: dict[ConditionType, Verdict], summary: Verdict) -> None:
-    assert ready(found, suspended=False, refused=None) == summary
+    assert ready(found, suspended=False, blocker=None) == summary
 
 
 def test_a_suspended_agent_is_not_ready_whatever_else_is_so_and_a_refusal_comes_first() -> None:
-    assert ready(verdicts(credentials=BROKEN), suspended=True, refused=None).reason is Reason.SUSPENDED
-    assert ready(verdicts(credentials=BROKEN), suspended=True, refused=REFUSED) is REFUSED
+    assert ready(verdicts(credentials=BROKEN), suspended=True, blocker=None).reason is Reason.SUSPENDED
+    assert ready(verdicts(credentials=BROKEN), suspended=True, blocker=REFUSED) is REFUSED
 
 
 def test_a_remark_is_told_when_all_is_well_and_changes_nothing_else() -> None:
-    assert ready(verdicts(), suspended=False, refused=None, remark="Look.") == true(
+    assert ready(verdicts(), suspended=False, blocker=None, warning="Look.") == true(
         Reason.ALL_CHECKS_PASSED, f"{GOOD.message} Look."
     )
-    assert ready(verdicts(credentials=BROKEN), suspended=False, refused=None, remark="Look.") == BROKEN
+    assert ready(verdicts(credentials=BROKEN), suspended=False, blocker=None, warning="Look.") == BROKEN
 
 
 def condition(verdict: Verdict, at: str, generation: int = 1) -> Condition:
@@ -120,13 +120,16 @@ def test_worth_telling(
     def conditions(found: list[tuple[Verdict, Verdict]]) -> list[Condition]:
         return [entry for summary, one in found for entry in (condition(summary, "then"), part(one))]
 
-    assert [entry.type.value for entry in worth_telling(conditions(before), conditions(after))] == told
+    assert [entry.type.value for entry in reportable_transitions(conditions(before), conditions(after))] == told
 
 
 def changed(kind: ConditionType, before: Verdict | None, after: Verdict) -> list[str]:
     """What is told when this condition alone becomes another."""
     old = [] if before is None else assemble([], {kind: before}, generation=1, now="then")
-    return [entry.reason.value for entry in worth_telling(old, assemble(old, {kind: after}, generation=2, now="now"))]
+    return [
+        entry.reason.value
+        for entry in reportable_transitions(old, assemble(old, {kind: after}, generation=2, now="now"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ INVALID = false(Reason.INVALID_SPEC, "Correct it.")
 def test_what_holds_changes_back_is_named(
     found: dict[ConditionType, Verdict], fault: Verdict | None, told: str
 ) -> None:
-    assert obstacle(found, fault) == told
+    assert blocked_until(found, fault) == told
 
 
 @pytest.mark.parametrize(
@@ -206,4 +209,4 @@ def test_what_holds_changes_back_is_named(
 )
 def test_what_is_worth_a_warning(kind: ConditionType, verdict: Verdict, expected: bool) -> None:
     (found,) = assemble([], {kind: verdict}, generation=1, now="now")
-    assert warns(found) is expected
+    assert is_warning(found) is expected

@@ -20,7 +20,7 @@ KEY = Key("shop", "ava")
 def fleet(*pods: ObservedPod, **changes: Any) -> Fleet:
     made = Fleet()
     made.declare(KEY, "uid-ava", spec(worker={"callsPerWorker": 4}, **changes))
-    made.see_pods(KEY, pods)
+    made.set_pods(KEY, pods)
     return made
 
 
@@ -37,8 +37,8 @@ def demand(pending: int, gateway: str = "gateway-0", key: Key = KEY) -> Demand:
 
 def test_calls_of_leaving_workers_are_counted_but_their_slots_are_not() -> None:
     made = fleet(pod("staying"), pod("leaving", terminating=True))
-    made.hear_worker(KEY, "staying", status(calls=1), 0.0)
-    made.hear_worker(KEY, "leaving", status(calls=2), 0.0)
+    made.record_status(KEY, "staying", status(calls=1), 0.0)
+    made.record_status(KEY, "leaving", status(calls=2), 0.0)
     counts = counted(made)
     assert (counts.calls.active, counts.slots.total, counts.slots.free) == (3, 4, 3)
     assert (counts.workers.registered, counts.workers.ready, counts.workers.draining) == (1, 1, 1)
@@ -48,26 +48,26 @@ def test_calls_of_leaving_workers_are_counted_but_their_slots_are_not() -> None:
 
 def test_workers_under_another_name_are_no_supply() -> None:
     made = fleet(pod())
-    made.hear_worker(KEY, "pod-1", status(agent_name="eva"), 0.0)
+    made.record_status(KEY, "pod-1", status(agent_name="eva"), 0.0)
     assert made.supply(0.0)["shop/ava"].slots == 0
 
 
 def test_automatic_dispatch_expects_workers_without_a_name() -> None:
     made = fleet(pod(), dispatch=DispatchSpec(mode=DispatchMode.AUTOMATIC).model_dump(by_alias=True))
-    made.hear_worker(KEY, "pod-1", status(agent_name=""), 0.0)
+    made.record_status(KEY, "pod-1", status(agent_name=""), 0.0)
     assert counted(made).workers.registered == 1
 
 
 def test_supply_tells_the_slots_and_the_free_ones() -> None:
     made = fleet(pod())
-    made.hear_worker(KEY, "pod-1", status(calls=1), 0.0)
+    made.record_status(KEY, "pod-1", status(calls=1), 0.0)
     supply = made.supply(0.0)["shop/ava"]
     assert (supply.slots, supply.free_slots) == (4, 3)
 
 
 def test_a_silent_worker_counts_with_its_last_word_for_a_while() -> None:
     made = fleet(pod())
-    made.hear_worker(KEY, "pod-1", status(calls=2), 0.0)
+    made.record_status(KEY, "pod-1", status(calls=2), 0.0)
     assert counted(made, WORKER_MEMORY_SECONDS).calls.active == 2
     assert counted(made, WORKER_MEMORY_SECONDS + 1).calls.active == 0
     silent = made.agents[KEY].workers(WORKER_MEMORY_SECONDS + 1)
@@ -76,32 +76,32 @@ def test_a_silent_worker_counts_with_its_last_word_for_a_while() -> None:
 
 def test_only_news_is_news() -> None:
     made = fleet(pod())
-    assert made.hear_worker(KEY, "pod-1", status(), 0.0)
-    assert not made.hear_worker(KEY, "pod-1", status(), 1.0)
-    assert made.hear_worker(KEY, "pod-1", status(calls=1), 2.0)
-    assert not made.hear_worker(KEY, "gone", status(), 3.0), "a pod that is gone has nothing to say"
-    assert not made.hear_worker(Key("shop", "other"), "pod-1", status(), 3.0)
+    assert made.record_status(KEY, "pod-1", status(), 0.0)
+    assert not made.record_status(KEY, "pod-1", status(), 1.0)
+    assert made.record_status(KEY, "pod-1", status(calls=1), 2.0)
+    assert not made.record_status(KEY, "gone", status(), 3.0), "a pod that is gone has nothing to say"
+    assert not made.record_status(Key("shop", "other"), "pod-1", status(), 3.0)
 
 
 def test_what_a_pod_said_goes_with_the_pod() -> None:
     made = fleet(pod())
-    made.hear_worker(KEY, "pod-1", status(calls=1), 0.0)
-    made.see_pods(KEY, [])
-    made.see_pods(KEY, [pod()])
+    made.record_status(KEY, "pod-1", status(calls=1), 0.0)
+    made.set_pods(KEY, [])
+    made.set_pods(KEY, [pod()])
     assert counted(made).calls.active == 0
 
 
 def test_waiting_calls_of_all_gateways_add_up_and_a_silent_gateway_is_forgotten() -> None:
     made = fleet()
-    made.hear_gateway(demand(2, "gateway-0"), 0.0)
-    made.hear_gateway(demand(3, "gateway-1"), 5.0)
-    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS) == set()
+    made.record_demand(demand(2, "gateway-0"), 0.0)
+    made.record_demand(demand(3, "gateway-1"), 5.0)
+    assert made.expire_gateways(GATEWAY_MEMORY_SECONDS) == set()
     assert made.pending(KEY) == 5
-    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS + 1) == {KEY}
+    assert made.expire_gateways(GATEWAY_MEMORY_SECONDS + 1) == {KEY}
     assert made.pending(KEY) == 3
-    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS + 6) == {KEY}
+    assert made.expire_gateways(GATEWAY_MEMORY_SECONDS + 6) == {KEY}
     assert made.pending(KEY) == 0
-    assert made.forget_silent_gateways(GATEWAY_MEMORY_SECONDS + 7) == set(), "told once"
+    assert made.expire_gateways(GATEWAY_MEMORY_SECONDS + 7) == set(), "told once"
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_agents_whose_waiting_calls_changed_are_told(reports: list[Demand], chan
     made = fleet()
     found: set[Key] = set()
     for report in reports:
-        found = made.hear_gateway(report, 0.0)
+        found = made.record_demand(report, 0.0)
     assert found == changed
 
 
 def test_a_negative_number_of_waiting_calls_takes_nothing_away() -> None:
     made = fleet()
-    made.hear_gateway(demand(-5), 0.0)
+    made.record_demand(demand(-5), 0.0)
     assert made.pending(KEY) == 0
 
 
@@ -134,7 +134,7 @@ def test_history_is_kept_until_the_agent_is_forgotten() -> None:
     made.remember(KEY, history, pending)
     made.declare(KEY, "uid-ava", spec())
     assert (made.agents[KEY].history, made.agents[KEY].pending_rollout) == (history, pending)
-    made.remember_rolled_out(KEY)
+    made.clear_pending_rollout(KEY)
     assert (made.agents[KEY].history, made.agents[KEY].pending_rollout) == (history, None)
     made.declare(KEY, "uid-another", spec())
     assert made.agents[KEY].history == ()
@@ -150,7 +150,7 @@ def test_rollout_counts_new_and_old_workers() -> None:
         pod("leaving", template="before", terminating=True),
     )
     for name, calls in {"new": 1, "old": 2, "leaving": 3}.items():
-        made.hear_worker(KEY, name, status(calls=calls), 0.0)
+        made.record_status(KEY, name, status(calls=calls), 0.0)
     rollout = rollout_of(made.agents[KEY].workers(0.0), "now", pending=False)
     assert rollout == Rollout(total=4, updated=1, old=2, old_calls=5)
 
@@ -166,8 +166,8 @@ def test_rollout_counts_new_and_old_workers() -> None:
 )
 def test_supply_tells_the_free_seats(avatar: dict[str, Any], free: int | None) -> None:
     made = fleet(pod(), pod("pod-2", terminating=True), avatar=avatar)
-    made.hear_worker(KEY, "pod-1", status(calls=2, avatars=1), 0.0)
-    made.hear_worker(KEY, "pod-2", status(calls=2, avatars=2), 0.0)
+    made.record_status(KEY, "pod-1", status(calls=2, avatars=1), 0.0)
+    made.record_status(KEY, "pod-2", status(calls=2, avatars=2), 0.0)
     assert made.supply(0.0)["shop/ava"].free_avatars == free
     assert counted(made).calls.with_avatar == 3
 
@@ -206,10 +206,10 @@ def test_busy_workers_are_dear(seen: list[ObservedWorker], costs: dict[str, str]
 def test_who_else_uses_a_name(others: dict[str, Any], mine: str | None, user: Key | None) -> None:
     made, eva = fleet(pod()), Key("shop", "eva")
     made.declare(eva, "uid-eva", spec())
-    made.see_pods(eva, [pod("pod-2")])
-    made.hear_worker(eva, "pod-2", status(**others), 0.0)
+    made.set_pods(eva, [pod("pod-2")])
+    made.record_status(eva, "pod-2", status(**others), 0.0)
     if mine is not None:
-        made.hear_worker(KEY, "pod-1", status(agent_name=mine), 0.0)
+        made.record_status(KEY, "pod-1", status(agent_name=mine), 0.0)
     claim = Claim(KEY, server_of(spec().livekit.url, "shop"), "desk", "2026-01-01T00:00:00Z", "uid-1")
     assert made.other_user(claim, 1.0) == user
     assert made.other_user(claim, WORKER_MEMORY_SECONDS + 1) is None, "silence is no use"

@@ -72,7 +72,7 @@ def test_on_take_over_names_in_use_are_known_before_any_is_given(monkeypatch: py
 
         def speak(key: Key) -> None:
             if key == KEY:
-                world.fleet.hear_worker(key, "pod-1", registered(), asyncio.get_running_loop().time())
+                world.fleet.record_status(key, "pod-1", registered(), asyncio.get_running_loop().time())
 
         world.streams.speak = speak
         await world.reconciler.sync(world.agents.all())

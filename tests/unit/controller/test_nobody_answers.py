@@ -37,7 +37,7 @@ def test_whether_a_manifest_leaves_an_agent_without_workers(fields: dict[str, An
 def test_fixed_to_none_it_is_not_ready_and_says_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(scaling={"mode": "Fixed", "workers": 0})
-        world.fleet.hear_gateway(Demand(gateway="g", pending={str(KEY): 4}), asyncio.get_running_loop().time())
+        world.fleet.record_demand(Demand(gateway="g", pending={str(KEY): 4}), asyncio.get_running_loop().time())
         await world.rolled_out()
         assert world.replicas == 0
         state, reason, message = world.condition(ConditionType.READY)
@@ -71,7 +71,7 @@ def test_where_a_call_starts_the_first_worker_none_is_missed(monkeypatch: pytest
         await world.rolled_out()
         told = "No worker is needed now; the first waiting call starts one."
         assert world.condition(ConditionType.READY) == ("True", "AllChecksPassed", told)
-        world.fleet.hear_gateway(Demand(gateway="g", pending={str(KEY): 1}), asyncio.get_running_loop().time())
+        world.fleet.record_demand(Demand(gateway="g", pending={str(KEY): 1}), asyncio.get_running_loop().time())
         await world.reconcile()
         assert world.replicas == 1
 

@@ -69,11 +69,11 @@ def test_calls_that_wait_bring_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(scaling={"maxWorkers": 3, "freeSlots": 0}, worker={"callsPerWorker": 2})
         await ready(world)
-        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 5}), 0.0)
+        world.fleet.record_demand(Demand(gateway="gateway-0", pending={str(KEY): 5}), 0.0)
         await world.reconcile()
         assert world.replicas == 3
         assert world.condition(ConditionType.SCALING_LIMITED)[:2] == ("False", "WithinLimits")
-        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 9}), 0.0)
+        world.fleet.record_demand(Demand(gateway="gateway-0", pending={str(KEY): 9}), 0.0)
         await world.reconcile()
         assert world.replicas == 3
         assert world.condition(ConditionType.SCALING_LIMITED)[:2] == ("True", "MaxWorkersReached")
@@ -84,10 +84,10 @@ def test_calls_that_wait_bring_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_time_alone_lets_a_worker_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(scaling={"freeSlots": 0, "scaleDownDelaySeconds": 30}, worker={"callsPerWorker": 1})
-        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 2}), 0.0)
+        world.fleet.record_demand(Demand(gateway="gateway-0", pending={str(KEY): 2}), 0.0)
         await ready(world)
         assert world.replicas == 2
-        world.fleet.hear_gateway(Demand(gateway="gateway-0"), 0.0)
+        world.fleet.record_demand(Demand(gateway="gateway-0"), 0.0)
         await world.reconcile()
         await asyncio.sleep(NUMBERS_SECONDS)
         again_in = await world.reconcile()
@@ -181,7 +181,7 @@ def test_a_bad_pattern_is_told_and_what_runs_goes_on_and_follows_the_calls(monke
         await ready(world)
         before = world.workers["spec"]["template"]
         world.put_agent(**room, dispatch=BAD_PATTERN)
-        world.fleet.hear_gateway(Demand(gateway="gateway-0", pending={str(KEY): 5}), asyncio.get_running_loop().time())
+        world.fleet.record_demand(Demand(gateway="gateway-0", pending={str(KEY): 5}), asyncio.get_running_loop().time())
         await world.rolled_out()
         status_, reason, message = world.condition(ConditionType.READY)
         assert (status_, reason) == ("False", "InvalidSpec")
@@ -268,7 +268,7 @@ def test_seats_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         world.put_agent(avatar={**TAVUS, "maxSessions": 1})
         await ready(world)
         assert world.condition(ConditionType.AVATAR_AVAILABLE)[:2] == ("True", "AvatarSeatsFree")
-        world.fleet.hear_worker(KEY, "pod-1", registered(calls=1, avatars=1), asyncio.get_running_loop().time())
+        world.fleet.record_status(KEY, "pod-1", registered(calls=1, avatars=1), asyncio.get_running_loop().time())
         await world.reconcile()
         assert world.condition(ConditionType.AVATAR_AVAILABLE)[:2] == ("False", "AvatarSeatsTaken")
         assert world.condition(ConditionType.READY)[0] == "True", "the voice outlives the avatar"
@@ -333,7 +333,7 @@ def test_a_manifest_of_a_newer_release_stops_nothing_that_works(monkeypatch: pyt
         assert [after.status[told] for told in _FACTS] == [before.status[told] for told in _FACTS]
         told = {"agent_namespace": "shop", "agent": "ava"}
         assert world.metrics.registry.get_sample_value("avatar_agent_controller_ready", told) == 0
-        world.fleet.hear_gateway(Demand(gateway="g", pending={str(KEY): 40}), asyncio.get_running_loop().time())
+        world.fleet.record_demand(Demand(gateway="g", pending={str(KEY): 40}), asyncio.get_running_loop().time())
         await world.reconcile()
         assert world.replicas > 1, "calls go on being answered"
 

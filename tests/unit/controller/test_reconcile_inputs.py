@@ -29,7 +29,7 @@ async def served(world: World) -> None:
 
 
 def four_wait(world: World) -> None:
-    world.fleet.hear_gateway(Demand(gateway="g", pending={str(KEY): 4}), asyncio.get_running_loop().time())
+    world.fleet.record_demand(Demand(gateway="g", pending={str(KEY): 4}), asyncio.get_running_loop().time())
 
 
 def test_an_api_server_that_is_away_starts_nothing_and_its_return_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

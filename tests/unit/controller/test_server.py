@@ -40,7 +40,7 @@ class Scene:
         self.enqueued: list[Key] = []
         self.live, self.ready, self.is_leader, self.has_synced = "", "", True, True
         self.fleet.declare(KEY, "uid-ava", spec())
-        self.fleet.see_pods(KEY, [pod()])
+        self.fleet.set_pods(KEY, [pod()])
         self.server = ControllerServer(
             fleet=self.fleet,
             metrics=Metrics(),
@@ -94,7 +94,7 @@ async def test_metrics_are_exposed(scene: Scene) -> None:
 
 
 async def test_gateway_reports_demand_and_receives_supply(scene: Scene) -> None:
-    scene.fleet.hear_worker(KEY, "pod-1", status(calls=1), time.monotonic())
+    scene.fleet.record_status(KEY, "pod-1", status(calls=1), time.monotonic())
     code, supply = await scene.demand({"gateway": "gateway-0", "pending": {"shop/ava": 2, "shop/nobody": 1}})
     assert code == 200
     assert set(supply["agents"]) == {"shop/ava"}

@@ -29,7 +29,7 @@ def line(**changes: Any) -> bytes:
 def fleet(*pods: ObservedPod) -> Fleet:
     made = Fleet()
     made.declare(KEY, "uid-ava", spec())
-    made.see_pods(KEY, pods)
+    made.set_pods(KEY, pods)
     return made
 
 
@@ -230,7 +230,7 @@ class Scene:
         self.streams = WorkerStreams(self.fleet, session, self.changed.append)
 
     def follow(self, *pods: ObservedPod) -> None:
-        self.fleet.see_pods(KEY, pods)
+        self.fleet.set_pods(KEY, pods)
         self.streams.follow(KEY, pods)
 
 

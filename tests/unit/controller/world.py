@@ -157,8 +157,8 @@ class World:
             },
         )
         if said is not None:
-            self.fleet.see_pods(KEY, [*self.children.pods(KEY), _unseen(name)])
-            self.fleet.hear_worker(KEY, name, said, asyncio.get_running_loop().time())
+            self.fleet.set_pods(KEY, [*self.children.pods(KEY), _unseen(name)])
+            self.fleet.record_status(KEY, name, said, asyncio.get_running_loop().time())
 
     async def reconcile(self) -> float | None:
         """Once, with everything seen that happened before, and everything told that it did."""
