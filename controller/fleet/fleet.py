@@ -126,7 +126,7 @@ class Fleet:
         return {key for key in self.agents if str(key) in names}
 
     def other_user(self, claim: Claim, now: float) -> Key | None:
-        """Another agent whose workers are registered under the claimed name; None: none is, or the claimant's are too."""
+        """Another agent with workers under the claimed name; None: none has, or the claimant has some too."""
         users = self._users.get(claim.name, set())
         using = {key for key in users if self._is_using(key, claim, now)}
         return None if claim.key in using else min(using, default=None)
