@@ -1,1 +1,12 @@
-"""The agent that listens, thinks, speaks and shows a face: a livekit-agents worker configured by one document."""
+"""The voice agent: a livekit-agents worker that one configuration document configures.
+
+Layers, from the top; each module imports only from layers below it:
+
+- `worker.__main__` starts the main process.
+- `worker.server` runs in the main process. It registers with LiveKit, accepts jobs while slots are free, serves the
+  HTTP endpoints and drains. It imports `worker.call` to name what a call process runs, and to synthesise the greeting.
+- `worker.call` runs in call processes. Each holds one call: the room, the session, the avatar.
+- `worker.avatar_reports`, `worker.config` and `worker.sdk` are for both. Call processes report the state of their
+  avatar through the first, both read their configuration with the second, and only the third reaches into private
+  parts of livekit-agents.
+"""

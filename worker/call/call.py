@@ -16,17 +16,17 @@ from livekit.agents import NOT_GIVEN, AutoSubscribe, JobContext
 from livekit.agents.voice import (
     AgentStateChangedEvent,
     CloseEvent,
+    CloseReason,
     ConversationItemAddedEvent,
     ErrorEvent,
 )
-from livekit.agents.voice.events import CloseReason
 from livekit.agents.voice.room_io import RoomOptions
 from openai import AsyncOpenAI
 
 from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, WorkerConfig, read_dispatch_metadata, with_outcome
-from worker import avatar_reports
+from worker import avatar_reports, sdk
 from worker.call import metrics, phrases, prompt, voice
-from worker.call.agent_audio import OwnVoice
+from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import Face
 from worker.call.caller import Caller
 
@@ -42,8 +42,8 @@ _TELL_SECONDS: Final = 2.0
 CLOSING_BY_GATEWAY_SECONDS: Final = 4.0
 """How long a gateway, which looks every 2 s (gateway/dispatcher.py), has to tell its caller and to close the room."""
 
-_FOREIGN_ENDS: Final = {"room disconnected": CallOutcome.ROOM_CLOSED, "job crashed": CallOutcome.CRASHED}
-"""The SDK's reasons for ending a job that this module did not end (ipc/job_proc_lazy_main.py)."""
+_SDK_OUTCOMES: Final = {sdk.ROOM_DISCONNECTED: CallOutcome.ROOM_CLOSED, sdk.JOB_CRASHED: CallOutcome.CRASHED}
+"""Outcomes of jobs that the SDK ended, by its shutdown reason."""
 
 
 class Call:
@@ -77,7 +77,7 @@ class Call:
             metadata.caller_identity,
             on_left=lambda: self.end(CallOutcome.CALLER_LEFT, "the caller left the room"),
         )
-        self._own_voice = OwnVoice(context.room)
+        self._agent_audio = AgentAudio(context.room)
         self._face = Face(
             self._session,
             context.room,
@@ -93,15 +93,15 @@ class Call:
         self._context.add_shutdown_callback(self._on_shutdown)
         await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         metrics.STARTED.inc()
-        if self._context._info.received_at:
-            metrics.JOIN_SECONDS.observe(time.time() - self._context._info.received_at)
+        if (offered_at := sdk.offered_at(self._context)) is not None:
+            metrics.JOIN_SECONDS.observe(time.time() - offered_at)
         self._caller.watch()
         self._session.on("error", self._on_error)
         self._session.on("close", self._on_close)
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
-        self._spawn(self._own_voice.publish(), "publish_voice")
-        self._session.output.audio = self._own_voice.output
+        self._spawn(self._agent_audio.publish(), "publish_voice")
+        self._session.output.audio = self._agent_audio.output
         await self._session.start(
             self._agent,
             room=self._context.room,
@@ -138,7 +138,7 @@ class Call:
         try:
             async with asyncio.timeout(HEARABLE_SECONDS):
                 await self._caller.connected()
-                await self._own_voice.subscribed()
+                await self._agent_audio.wait_for_subscription()
         except TimeoutError:
             logger.warning("caller does not take the agent's audio", extra={"seconds": HEARABLE_SECONDS})
 
@@ -239,12 +239,12 @@ class Call:
 
     async def _on_shutdown(self, reason: str) -> None:
         """The agent has left the room: end what belongs to the call. Runs whoever ended the job."""
-        outcome = self._outcome or _FOREIGN_ENDS.get(reason, CallOutcome.STOPPED)
+        outcome = self._outcome or _SDK_OUTCOMES.get(reason, CallOutcome.STOPPED)
         self._outcome = outcome
         self._caller.unwatch()
         self._cancel_tasks()
         # Beside each other: an avatar may take long to close, and an empty room would be given another agent.
-        await asyncio.gather(self._face.close(), self._own_voice.close(), self._close_room())
+        await asyncio.gather(self._face.close(), self._agent_audio.close(), self._close_room())
         metrics.ENDED.labels(outcome).inc()
         logger.info("call ended", extra={"outcome": outcome, "seconds": round(time.monotonic() - self._started, 1)})
 

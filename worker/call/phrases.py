@@ -65,7 +65,7 @@ async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.Audi
 
 async def _synthesise(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame:
     async with asyncio.timeout(_SYNTHESIS_SECONDS):
-        return await voice.make_tts(declared, client).synthesize(text, conn_options=voice.SPEAKING).collect()
+        return await voice.make_tts(declared, client).synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
 
 
 def _reason(error: Exception) -> dict[str, object]:

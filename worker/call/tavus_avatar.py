@@ -19,6 +19,7 @@ from livekit.agents.voice.io import AudioOutput
 from livekit.plugins import tavus
 
 from agentspec import TavusSpec
+from worker import sdk
 from worker.call.metrics import AvatarOutcome
 from worker.call.watched_output import WatchedOutput
 
@@ -41,21 +42,6 @@ class AvatarError(Exception):
         self.outcome = outcome
 
 
-class _Stage:
-    """Stands in for the session while the plugin starts: takes the avatar's audio output and leaves the room's be."""
-
-    def __init__(self, session: AgentSession[None]) -> None:
-        self._session = session
-        self.output = self
-        self.sink: AudioOutput | None = None
-
-    def replace_audio_tail(self, sink: AudioOutput) -> None:
-        self.sink = sink
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._session, name)
-
-
 class Avatar:
     """One call's avatar. `bring` it, then `show` it; `on_lost` is called when it leaves or stands still later."""
 
@@ -75,7 +61,7 @@ class Avatar:
         self._key = key
         self._livekit_url = livekit_url
         self._on_lost = on_lost
-        self._stage = _Stage(session)
+        self._capture = sdk.AvatarOutputCapture(session)
         self._tavus = tavus.AvatarSession(
             face_id=spec.face_id,
             pal_id=spec.pal_id,
@@ -107,18 +93,20 @@ class Avatar:
             raise AvatarError(AvatarOutcome.NEVER_JOINED, reason) from error
 
     async def _start(self) -> None:
-        await self._tavus.start(cast("AgentSession[None]", self._stage), room=self._room, livekit_url=self._livekit_url)
+        await self._tavus.start(
+            cast("AgentSession[None]", self._capture), room=self._room, livekit_url=self._livekit_url
+        )
 
     async def show(self) -> None:
         """Lead the agent's audio through the avatar, once the agent has finished what it is saying."""
         while (speech := self._session.current_speech) is not None:
             await speech.wait_for_playout()
             await asyncio.sleep(_SETTLING_SECONDS)  # a finished speech stays the current one for a moment
-        assert self._stage.sink is not None
+        assert self._capture.sink is not None and self._session.output.audio is not None
         if self._closing is not None:
             return
-        self._room_output = _tail(self._session.output.audio)
-        self._session.output.replace_audio_tail(WatchedOutput(self._stage.sink, on_stalled=self._stalled))
+        self._room_output = sdk.last_output(self._session.output.audio)
+        self._session.output.replace_audio_tail(WatchedOutput(self._capture.sink, on_stalled=self._stalled))
 
     def hide(self) -> bool:
         """Lead the agent's audio to the room again; returns whether it went through the avatar until now."""
@@ -142,9 +130,7 @@ class Avatar:
             self._starting.cancel()
         if self._tavus.conversation_id is not None:
             await self._end_conversation(self._tavus.conversation_id)
-        waiting = getattr(self._stage.sink, "_start_atask", None)
-        if waiting is not None:  # the plugin's output waits for the avatar until the process ends
-            waiting.cancel()
+        sdk.stop_waiting_for_avatar(self._capture.sink)
         try:
             await asyncio.wait_for(self._tavus.aclose(), _CLOSE_SECONDS)
         except Exception as error:
@@ -177,14 +163,6 @@ class Avatar:
 
     def _stalled(self) -> None:
         self._on_lost(AvatarOutcome.STALLED, "the avatar did not play what it was given")
-
-
-def _tail(output: AudioOutput | None) -> AudioOutput:
-    """The end of the chain of outputs: the one that reaches the room."""
-    assert output is not None
-    while output.next_in_chain is not None:
-        output = output.next_in_chain
-    return output
 
 
 def _refusal(error: BaseException) -> str:

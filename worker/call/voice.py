@@ -5,42 +5,39 @@ nothing is downloaded. The end-of-turn model knows fourteen languages, Arabic am
 decides (livekit-agents 1.8.9, inference/eot/languages.py).
 """
 
-import asyncio
-from typing import Any, Final
+from typing import Final
 
 from livekit.agents import (
     NOT_GIVEN,
     Agent,
     APIConnectOptions,
     APIError,
-    APITimeoutError,
     ChatContext,
     NotGivenOr,
     inference,
     stt,
     utils,
 )
-from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
 from livekit.agents.voice import AgentSession
-from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.plugins import openai
 from openai import AsyncOpenAI, Timeout
 
 from agentspec import VoiceSpec
 from agentspec.wire import DispatchMetadata, WorkerConfig
+from worker import sdk
 from worker.call import prompt
 
-HEARING_SECONDS: Final = 12.0
+STT_ATTEMPT_SECONDS: Final = 12.0
 """Longest wait for one transcription: the plugin's own is 30 s, in which a caller has hung up."""
 CONSECUTIVE_FAILURES: Final = 5
 """Turns that may fail in a row at one stage; with one more the call ends."""
 
-_HEARING: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
-_THINKING: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
-SPEAKING: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
+_STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
+_LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
+TTS_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
 
 
-class Hearing(openai.STT):
+class ResilientSTT(sdk.TimeLimitedSTT):
     """OpenAI's transcription, bounded in time; a failure costs the turn, not the call.
 
     The SDK ends its hearing for good when a transcription fails for good. Here the failure has been reported as the
@@ -52,19 +49,12 @@ class Hearing(openai.STT):
         buffer: utils.AudioBuffer,
         *,
         language: NotGivenOr[str] = NOT_GIVEN,
-        conn_options: APIConnectOptions = _HEARING,
+        conn_options: APIConnectOptions = _STT_CONNECTION,
     ) -> stt.SpeechEvent:
         try:
             return await super().recognize(buffer, language=language, conn_options=conn_options)
         except APIError:
             return stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
-
-    async def _recognize_impl(self, buffer: utils.AudioBuffer, **options: Any) -> stt.SpeechEvent:
-        try:
-            async with asyncio.timeout(HEARING_SECONDS):
-                return await super()._recognize_impl(buffer, **options)
-        except TimeoutError:
-            raise APITimeoutError(f"no transcription within {HEARING_SECONDS:g} s") from None
 
 
 def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
@@ -93,20 +83,27 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
     """A session that hears, thinks and speaks as declared."""
     code = prompt.primary(language)
+    by_model = sdk.has_local_turn_detection(code)
     return AgentSession(
         vad=inference.VAD(),
-        stt=Hearing(model=voice.stt.model, language=code, client=client, use_realtime=False),
+        stt=ResilientSTT(
+            attempt_seconds=STT_ATTEMPT_SECONDS,
+            model=voice.stt.model,
+            language=code,
+            client=client,
+            use_realtime=False,
+        ),
         llm=openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400),
         tts=make_tts(voice, client),
         turn_handling={
-            "turn_detection": inference.TurnDetector(version="v1-mini") if code in LOCAL_LANGUAGES else "vad",
+            "turn_detection": inference.TurnDetector(version="v1-mini") if by_model else "vad",
             "interruption": {"mode": "vad"},
         },
         session_close_transcript_timeout=0.2,
-        conn_options=SessionConnectOptions(
-            stt_conn_options=_HEARING,
-            llm_conn_options=_THINKING,
-            tts_conn_options=SPEAKING,
+        conn_options=sdk.SessionConnectOptions(
+            stt_conn_options=_STT_CONNECTION,
+            llm_conn_options=_LLM_CONNECTION,
+            tts_conn_options=TTS_CONNECTION,
             max_unrecoverable_errors=CONSECUTIVE_FAILURES,
         ),
     )

@@ -1,7 +1,7 @@
 """The worker's main process: registers with LiveKit, takes jobs while slots are free, drains when told to stop.
 
-Built on livekit-agents 1.8.9's AgentServer. It tells nobody when it loses its registration, reports nothing about
-failed ones, and counts slots by guessing; the few places where this class reaches into it are marked.
+`worker.sdk.Server` is livekit-agents' AgentServer and what that lacks. This module counts the slots, because
+AgentServer estimates them from the load.
 """
 
 import asyncio
@@ -9,16 +9,13 @@ import contextlib
 import logging
 import signal
 import sys
-import time
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
-from livekit.agents import AgentServer, JobRequest
-from livekit.agents._exceptions import AssignmentTimeoutError
-from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
+from livekit.agents import AssignmentTimeoutError, JobRequest
 
 from agentspec import AvatarProvider, WorkerStatus
 from agentspec.wire import read_dispatch_metadata
+from worker import sdk
 from worker.avatar_reports import Avatars, listening
 from worker.call import job, phrases, voice
 from worker.config import WorkerSettings
@@ -34,13 +31,9 @@ CLOSING_SECONDS: Final = 60
 """What a call may take to end after its time is up, while draining."""
 _PROCESS_START_SECONDS: Final = 30.0
 _PROCESS_CLOSE_SECONDS: Final = 20.0
-_STABLE_SECONDS: Final = 10.0
-_LONGEST_PAUSE_SECONDS: Final = 10.0
-_MOST_DOUBLINGS: Final = 10
-"""2.0 ** 1024 overflows: a worker that fails for hours must go on trying."""
 
 
-class Worker(AgentServer):
+class Worker(sdk.Server):
     """One worker of one AvatarAgent."""
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -64,14 +57,11 @@ class Worker(AgentServer):
             host="127.0.0.1",
             port=0,
         )
-        self.registered = False
         self._config = config
         self._slots = Slots(config.calls_per_worker)
         self.avatars = Avatars()
-        self._unstable_connects = 0
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
-        self.on("worker_started", lambda: self._proc_pool.on("process_closed", self._on_process_closed))
         metrics.SLOTS.set(config.calls_per_worker)
         metrics.CALLS.set_function(self.calls)
         metrics.CALLS_WITH_AVATAR.set_function(lambda: self.avatars.count(self._held()))
@@ -83,16 +73,14 @@ class Worker(AgentServer):
         return len(self._held())
 
     def _held(self) -> set[str]:
-        if not hasattr(self, "_proc_pool"):  # made in run()
-            return self._slots.held(())
-        return self._slots.held(info.job.id for info in self.active_jobs)
+        return self._slots.held(self.running_job_ids())
 
     def status(self) -> WorkerStatus:
         """What the controller and the gateway want to know."""
         held = self._held()
         return WorkerStatus(
             agent_name=self._config.registered_name,
-            worker_id="" if self.id == "unregistered" else self.id,
+            worker_id=self.worker_id,
             registered=self.registered,
             draining=self.draining,
             slots=self._slots.total,
@@ -104,18 +92,8 @@ class Worker(AgentServer):
     def _report_load(self) -> float:
         calls = self.calls()
         free = max(0, self._slots.total - calls)
-        # With an endless threshold the SDK leaves the number of warm processes alone: no more than free slots.
-        self._proc_pool.set_target_idle_processes(min(IDLE_PROCESSES, free))
+        self.set_idle_processes(min(IDLE_PROCESSES, free))
         return load(calls, self._slots.total, self._config.placement)
-
-    async def _invoke_load_fnc(self) -> float:
-        """The SDK's: asks for the load twice a second. It tells LiveKit only every 2.5 s, and a slot that became free
-        would be refused for so long; a change is told at once."""
-        reported = await super()._invoke_load_fnc()
-        if self.registered and reported != self._worker_load:
-            self._worker_load = reported
-            await self._update_worker_status()
-        return reported
 
     async def _on_request(self, request: JobRequest) -> None:
         facts = {"room": request.room.name, "job_id": request.id, "agent_name": request.agent_name}
@@ -169,46 +147,16 @@ class Worker(AgentServer):
             },
         )
 
-    def _on_process_closed(self, process: JobExecutor) -> None:
-        job = process.running_job
-        if job is None:
-            return
-        self.avatars.forget(job.job.id)
-        if process.status is JobStatus.FAILED:
+    def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
+        """Count a lost call, and forget its avatar."""
+        self.avatars.forget(job_id)
+        if failed:
             metrics.LOST.inc()
-            logger.error("call process died: its call is lost", extra={"room": job.job.room.name, "job_id": job.job.id})
+            logger.error("call process died: its call is lost", extra={"room": room, "job_id": job_id})
 
-    async def _run_ws(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        """The SDK's: runs exactly while the worker is registered."""
-        self.registered = True
-        since = time.monotonic()
-        try:
-            await super()._run_ws(ws)
-        finally:
-            self.registered = False
-            if time.monotonic() - since >= _STABLE_SECONDS:
-                self._unstable_connects = 0
-            logger.warning("registration with LiveKit ended")
-
-    async def _connection_task(self) -> None:
-        """The SDK's: connects and registers, for ever.
-
-        It pauses between connections that fail, but not when the connection stands and the registration fails or is
-        lost at once: that would ask LiveKit as fast as it answers.
-        """
-        assert self._http_session is not None
-        connect = self._http_session.ws_connect
-
-        async def paced(*args: Any, **options: Any) -> aiohttp.ClientWebSocketResponse:
-            if self._unstable_connects:
-                doublings = min(self._unstable_connects - 1, _MOST_DOUBLINGS)
-                await asyncio.sleep(min(2.0**doublings, _LONGEST_PAUSE_SECONDS))
-            socket: aiohttp.ClientWebSocketResponse = await connect(*args, **options)
-            self._unstable_connects += 1
-            return socket
-
-        object.__setattr__(self._http_session, "ws_connect", paced)
-        await super()._connection_task()
+    def on_registration_lost(self) -> None:
+        """Log it: the SDK does not."""
+        logger.warning("registration with LiveKit ended")
 
     async def serve(self) -> int:
         """Run until a signal or a failure; returns the exit status."""

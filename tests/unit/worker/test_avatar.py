@@ -13,6 +13,7 @@ from livekit.plugins import tavus
 
 from agentspec import TavusSpec
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
+from worker import sdk
 from worker.call import tavus_avatar as module
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import Avatar, AvatarError, _refusal
@@ -86,7 +87,7 @@ class Scene:
     @property
     def output(self) -> object:
         """Where the agent's audio goes in the end."""
-        return module._tail(self.session.output.audio)
+        return sdk.last_output(cast(Any, self.session.output.audio))
 
     async def come(self) -> None:
         self.tavus.accept.set()

@@ -1,0 +1,150 @@
+"""The main process: the name it registers under, the jobs it accepts, the avatars it counts."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from livekit.agents import AssignmentTimeoutError
+
+from agentspec.wire import WorkerConfig
+from worker.config import WorkerSettings
+from worker.server import metrics
+from worker.server.slots import load
+from worker.server.worker import Worker
+
+
+def make_worker(config: WorkerConfig) -> Worker:
+    return Worker(
+        WorkerSettings(
+            config=config, livekit_key="key", livekit_secret="secret", openai_key="o", tavus_key="t", port=8080
+        )
+    )
+
+
+@pytest.fixture
+async def worker(config: WorkerConfig) -> Worker:
+    return make_worker(config)
+
+
+class FakeRequest:
+    """A job on offer."""
+
+    def __init__(self, room: str, job: str = "AJ_1", metadata: str = "") -> None:
+        self.room = SimpleNamespace(name=room)
+        self.id = job
+        self.job = SimpleNamespace(metadata=metadata)
+        self.agent_name = "ornina-avatar-agent"
+        self.rejected = 0
+        self.accepted = 0
+        self.assignment = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def reject(self, *, terminate: bool) -> None:
+        assert not terminate, "another worker may still accept it"
+        self.rejected += 1
+
+    async def accept(self, *, name: str) -> None:
+        assert name == self.agent_name
+        self.accepted += 1
+        await self.assignment.wait()
+        if self.error is not None:
+            raise self.error
+
+
+def _offer(worker: Worker, request: FakeRequest) -> asyncio.Task[None]:
+    return asyncio.create_task(worker._on_request(cast(Any, request)))
+
+
+async def test_worker_registers_under_the_declared_name(worker: Worker) -> None:
+    assert worker._agent_name == "ornina-avatar-agent"
+    assert worker.status().registered is False
+    assert worker.status().worker_id == ""
+
+
+async def test_job_outside_the_room_pattern_is_declined(worker: Worker) -> None:
+    request = FakeRequest("other-1")
+    await _offer(worker, request)
+    assert (request.rejected, request.accepted) == (1, 0)
+
+
+async def test_concurrent_offers_never_exceed_the_slots(worker: Worker) -> None:
+    requests = [FakeRequest(f"ornina-{number}", f"AJ_{number}") for number in range(6)]
+    offers = [_offer(worker, request) for request in requests]
+    await asyncio.sleep(0)
+    assert sum(request.accepted for request in requests) == 4
+    assert sum(request.rejected for request in requests) == 2
+    assert worker.calls() == worker.status().calls == 4
+    for request in requests:
+        request.assignment.set()
+    await asyncio.gather(*offers)
+    assert worker.calls() == 0  # no process starts in this test
+
+
+async def test_job_without_assignment_frees_its_slot(worker: Worker) -> None:
+    request = FakeRequest("ornina-1")
+    request.error = AssignmentTimeoutError()
+    request.assignment.set()
+    await _offer(worker, request)
+    assert worker.calls() == 0
+
+
+def _with_tavus(config: WorkerConfig) -> Worker:
+    tavus = {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}
+    document = config.model_dump(by_alias=True) | {"avatar": {"provider": "Tavus", "tavus": tavus}}
+    return make_worker(WorkerConfig.model_validate(document))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "avatars"),
+    [("", 1), ('{"callID": "c"}', 1), ('{"callID": "c", "avatar": true}', 1), ('{"callID": "c", "avatar": false}', 0)],
+    ids=["no metadata", "gateway's metadata", "a seat is free", "no seat is free"],
+)
+async def test_avatar_counts_from_acceptance(config: WorkerConfig, metadata: str, avatars: int) -> None:
+    worker = _with_tavus(config)
+    request = FakeRequest("ornina-1", metadata=metadata)
+    offer = _offer(worker, request)
+    await asyncio.sleep(0)
+    assert (worker.status().calls, worker.status().avatars) == (1, avatars)
+    request.assignment.set()
+    await offer
+    assert (worker.status().calls, worker.status().avatars) == (0, 0)  # no process starts in this test
+
+
+async def test_voice_only_agent_counts_no_avatars(worker: Worker) -> None:
+    request = FakeRequest("ornina-1")
+    offer = _offer(worker, request)
+    await asyncio.sleep(0)
+    assert (worker.status().calls, worker.status().avatars) == (1, 0)
+    request.assignment.set()
+    await offer
+
+
+async def test_closed_process_releases_its_avatar(config: WorkerConfig) -> None:
+    worker = _with_tavus(config)
+    job = SimpleNamespace(job=SimpleNamespace(id="AJ_1", room=SimpleNamespace(name="ornina-1")))
+    worker._proc_pool = cast(Any, SimpleNamespace(processes=[SimpleNamespace(running_job=job)]))
+    worker.avatars.expect("AJ_1")
+    assert worker.status().avatars == 1
+    worker._proc_pool.processes.clear()
+    assert worker.status().avatars == 0
+    worker.on_process_closed("AJ_1", "ornina-1", failed=True)
+    assert worker.avatars.count({"AJ_1"}) == 0, "forgotten, not only left out"
+
+
+@pytest.mark.parametrize(("failed", "lost"), [(True, 1), (False, 0)], ids=["process failed", "process exited"])
+async def test_only_a_failed_process_counts_as_a_lost_call(worker: Worker, failed: bool, lost: int) -> None:
+    before = metrics.LOST._value.get()
+    worker.on_process_closed("AJ_1", "ornina-1", failed=failed)
+    assert metrics.LOST._value.get() == before + lost
+
+
+async def test_reported_load_and_idle_processes_follow_the_free_slots(worker: Worker, config: WorkerConfig) -> None:
+    idle: list[int] = []
+    worker._proc_pool = cast(Any, SimpleNamespace(processes=[], set_target_idle_processes=idle.append))
+    loads = []
+    for number in range(5):
+        loads.append(await worker._invoke_load_fnc())
+        worker._slots.reserve(f"AJ_{number}")
+    assert loads == [load(calls, 4, config.placement) for calls in range(5)]
+    assert idle == [2, 2, 2, 1, 0]

@@ -1,0 +1,247 @@
+"""Every reach into private parts of livekit-agents 1.8.9 and its plugins.
+
+No other module of this package imports a private module, reads a private attribute or overrides a private method of the
+SDK. Ruff enforces it (pyproject.toml: TID251 bans the imports, SLF001 the attributes). Each function and class here
+states what the SDK lacks. tests/unit/worker/test_sdk.py runs the installed SDK, and fails when a new version changes
+what this module relies on.
+
+`Server` runs in the main process; everything below it runs in call processes.
+"""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import aiohttp
+from livekit import rtc
+from livekit.agents import AgentServer, AgentSession, APITimeoutError, JobContext, stt, utils
+from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
+from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
+from livekit.agents.voice.agent_session import SessionConnectOptions
+from livekit.agents.voice.io import AudioOutput
+from livekit.agents.voice.room_io import _ParticipantAudioOutput
+from livekit.plugins import openai
+
+__all__ = [
+    "JOB_CRASHED",
+    "ROOM_DISCONNECTED",
+    "AvatarOutputCapture",
+    "RoomAudioOutput",
+    "Server",
+    "SessionConnectOptions",
+    "TimeLimitedSTT",
+    "has_local_turn_detection",
+    "last_output",
+    "offered_at",
+    "stop_waiting_for_avatar",
+]
+
+_STABLE_SECONDS: Final = 10.0
+"""A registration that lasts this long resets the backoff."""
+_MAX_BACKOFF_SECONDS: Final = 10.0
+_MAX_DOUBLINGS: Final = 10
+"""2.0 ** 1024 overflows: a worker that fails for hours must keep retrying."""
+
+
+class Server(AgentServer):
+    """An AgentServer that knows whether it is registered, and that reports lost processes and load changes at once.
+
+    AgentServer (livekit-agents 1.8.9, worker.py) has no event for a lost registration or a closed process. It also
+    retries rejected registrations without a pause, and reports its load every 2.5 s only.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """Take the keyword arguments of AgentServer."""
+        super().__init__(**options)
+        self.registered = False
+        """Whether LiveKit sends jobs to this worker."""
+        self._unstable_connections = 0
+        self.on("worker_started", self._follow_process_pool)
+
+    @property
+    def worker_id(self) -> str:
+        """The id that LiveKit gave this worker; empty before the first registration.
+
+        The SDK's `id` is a placeholder until then.
+        """
+        return "" if self.id == "unregistered" else self.id
+
+    def running_job_ids(self) -> list[str]:
+        """Return the ids of the jobs that have a process.
+
+        The SDK's `active_jobs` raises AttributeError until `run` has created the process pool.
+        """
+        return [info.job.id for info in self.active_jobs] if hasattr(self, "_proc_pool") else []
+
+    def set_idle_processes(self, count: int) -> None:
+        """Set how many idle call processes the server keeps, at most `num_idle_processes`.
+
+        The SDK sets this from its own load threshold; with an infinite `load_threshold` it leaves the value alone.
+        """
+        self._proc_pool.set_target_idle_processes(count)
+
+    def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
+        """Handle the end of a call process that had a job; `failed` when its exit status was not 0. Override this."""
+
+    def _follow_process_pool(self) -> None:
+        self._proc_pool.on("process_closed", self._on_process_closed)
+
+    def _on_process_closed(self, process: JobExecutor) -> None:
+        job = process.running_job
+        if job is not None:
+            self.on_process_closed(job.job.id, job.job.room.name, failed=process.status is JobStatus.FAILED)
+
+    async def _run_ws(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """Override: the SDK runs this exactly while the worker is registered."""
+        self.registered = True
+        since = time.monotonic()
+        try:
+            await super()._run_ws(ws)
+        finally:
+            self.registered = False
+            if time.monotonic() - since >= _STABLE_SECONDS:
+                self._unstable_connections = 0
+            self.on_registration_lost()
+
+    def on_registration_lost(self) -> None:
+        """Handle the end of a registration, also at shutdown. Override this."""
+
+    async def _connection_task(self) -> None:
+        """Override: the SDK connects and registers in this loop.
+
+        The SDK's backoff covers connections that fail. It does not cover a connection that is accepted and whose
+        registration is then rejected or lost; without a pause the worker would retry as fast as LiveKit answers.
+        """
+        assert self._http_session is not None
+        connect = self._http_session.ws_connect
+
+        async def connect_with_backoff(*args: Any, **options: Any) -> aiohttp.ClientWebSocketResponse:
+            if self._unstable_connections:
+                doublings = min(self._unstable_connections - 1, _MAX_DOUBLINGS)
+                await asyncio.sleep(min(2.0**doublings, _MAX_BACKOFF_SECONDS))
+            socket: aiohttp.ClientWebSocketResponse = await connect(*args, **options)
+            self._unstable_connections += 1
+            return socket
+
+        object.__setattr__(self._http_session, "ws_connect", connect_with_backoff)
+        await super()._connection_task()
+
+    async def _invoke_load_fnc(self) -> float:
+        """Override: the SDK calls this twice a second and before each job offer.
+
+        The SDK reports the load to LiveKit every 2.5 s only. LiveKit would refuse a slot that became free for that
+        long, so a changed load is reported at once.
+        """
+        load = await super()._invoke_load_fnc()
+        if self.registered and load != self._worker_load:
+            self._worker_load = load
+            await self._update_worker_status()
+        return load
+
+
+ROOM_DISCONNECTED: Final = "room disconnected"
+"""Shutdown reason of a job whose room was deleted or whose connection was lost (ipc/job_proc_lazy_main.py)."""
+JOB_CRASHED: Final = "job crashed"
+"""Shutdown reason of a job whose entrypoint raised (ipc/job_proc_lazy_main.py)."""
+
+
+def offered_at(context: JobContext) -> float | None:
+    """Return when LiveKit offered the job to the worker, in Unix seconds; None when unknown.
+
+    The SDK keeps the time in `JobContext._info` and offers no public property for it.
+    """
+    return context._info.received_at or None
+
+
+def has_local_turn_detection(language: str) -> bool:
+    """Return whether the end-of-turn model that runs locally has a threshold for a primary language subtag.
+
+    For any other language the model falls back to the English threshold without a warning
+    (inference/eot/languages.py).
+    """
+    return language in LOCAL_LANGUAGES
+
+
+class RoomAudioOutput(_ParticipantAudioOutput):
+    """The agent's audio track in a room, for a session to play to.
+
+    The SDK creates this output inside RoomIO, once the caller has arrived. Here the call creates it, so that it can
+    publish the track earlier.
+    """
+
+    async def wait_for_subscription(self) -> None:
+        """Wait until a participant has subscribed to the track."""
+        await asyncio.shield(self.subscribed)  # a cancelled wait must not cancel the SDK's future
+
+
+class TimeLimitedSTT(openai.STT):
+    """OpenAI's transcription with a limit on each attempt.
+
+    The plugin passes a read timeout of 30 s to the client whatever its connection options say.
+    """
+
+    def __init__(self, *, attempt_seconds: float, **options: Any) -> None:
+        """Take the keyword arguments of openai.STT, and the longest duration of one attempt."""
+        super().__init__(**options)
+        self.attempt_seconds = attempt_seconds
+
+    async def _recognize_impl(self, buffer: utils.AudioBuffer, **options: Any) -> stt.SpeechEvent:
+        """Override: `recognize` calls this for each attempt and retries after an APIError."""
+        try:
+            async with asyncio.timeout(self.attempt_seconds):
+                return await super()._recognize_impl(buffer, **options)
+        except TimeoutError:
+            raise APITimeoutError(f"no transcription within {self.attempt_seconds:g} s") from None
+
+
+class AvatarOutputCapture:
+    """Stands in for a session while an avatar plugin starts, and keeps the plugin's audio output in `sink`.
+
+    Avatar plugins replace the session's output in `start`, before the avatar has joined (livekit-plugins-tavus 1.8.9,
+    avatar.py). All else that a plugin does with the session reaches the real one.
+    """
+
+    def __init__(self, session: AgentSession[None]) -> None:
+        self._session = session
+        self.output = self
+        self.sink: AudioOutput | None = None
+        """The plugin's audio output, once it has set one."""
+
+    def replace_audio_tail(self, sink: AudioOutput) -> None:
+        """Keep the output instead of giving it to the session."""
+        self.sink = sink
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+
+def last_output(output: AudioOutput) -> AudioOutput:
+    """Return the last output of a chain: the one that `AgentOutput.replace_audio_tail` replaces.
+
+    The SDK can replace the last output but not read it.
+    """
+    while output.next_in_chain is not None:
+        output = output.next_in_chain
+    return output
+
+
+def stop_waiting_for_avatar(sink: AudioOutput | None) -> None:
+    """Cancel the wait of an avatar's audio output for its participant.
+
+    DataStreamAudioOutput (voice/avatar/_datastream_io.py) has no close method: its task waits for the avatar until the
+    process ends.
+    """
+    task: asyncio.Task[None] | None = getattr(sink, "_start_atask", None)
+    if task is not None:
+        task.cancel()
+
+
+def make_room_audio_output(room: rtc.Room, *, sample_rate: int, track_name: str) -> RoomAudioOutput:
+    """Create the output of a mono microphone track; call `start` to publish it."""
+    return RoomAudioOutput(
+        room,
+        sample_rate=sample_rate,
+        num_channels=1,
+        track_publish_options=rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE),
+        track_name=track_name,
+    )
