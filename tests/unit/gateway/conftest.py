@@ -1,35 +1,47 @@
-"""A gateway among fakes, over HTTP without a network."""
+"""Fixtures of the gateway's tests: a gateway among fakes, and HTTP clients of it without a network."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from gateway import adoption, dispatcher, opening
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from tests.unit.gateway.fakes import World, world
+from tests.unit.gateway.fakes import World, create_world
+from tests.unit.gateway.scenes import NOW
 
 BASE = "http://gateway.example"
 API_KEY = "a-long-enough-api-key"
 
 
 @pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    """The world; its calls are let go at the end."""
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A gateway among fakes, which stops at the end of the test."""
     keys, assets = tmp_path / "keys", tmp_path / "assets"
     keys.mkdir()
     assets.mkdir()
     (keys / "website").write_text(API_KEY + "\n")
     (assets / "livekit-client.esm.mjs").write_text("export {};")
-    found = world(GatewaySettings(api_keys_dir=keys, livekit_client_dir=assets, max_pending_per_agent=2))
-    yield found
-    await found.gateway.dispatcher.stop()
+    created = create_world(GatewaySettings(api_keys_dir=keys, livekit_client_dir=assets, max_pending_per_agent=2))
+    yield created
+    await created.gateway.dispatcher.stop()
 
 
 @pytest.fixture
-async def http(there: World) -> AsyncIterator[httpx.AsyncClient]:
-    """A client whose requests come from a page of the gateway itself."""
-    transport = httpx.ASGITransport(create_app(there.gateway), raise_app_exceptions=False)
+async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A client whose requests come from the gateway's own page."""
+    transport = httpx.ASGITransport(create_app(world.gateway), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, headers={"Origin": BASE}) as client:
         yield client
+
+
+@pytest.fixture
+async def virtual_clock(virtual_time: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls use the virtual event loop's time, so that a test waits for any timeout at no cost."""
+    clock = SimpleNamespace(time=lambda: NOW + asyncio.get_running_loop().time())
+    for module in (adoption, dispatcher, opening):
+        monkeypatch.setattr(module, "time", clock)

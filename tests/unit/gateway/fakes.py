@@ -1,4 +1,4 @@
-"""LiveKit, agents, credentials and the controller in memory: the narrow interfaces of the gateway, played for tests."""
+"""Fakes in memory of what the gateway uses: LiveKit, agents, credentials and the controller."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from gateway.tokens import Credentials
 CREDENTIALS = Credentials("devkey", "a-secret-of-at-least-thirty-two-characters")
 
 
-def agent(
+def example_agent(
     name: str = "ornina", namespace: str = "agents", ready: bool = True, suspend: bool = False, **dispatch: object
 ) -> Agent:
-    """An agent like the example; `dispatch` replaces fields of spec.dispatch, by their names in Python."""
+    """The example agent; `dispatch` overrides fields of spec.dispatch, by their Python names."""
     spec = AvatarAgentSpec.model_validate(
         {
             "agentName": f"{name}-agent",
@@ -37,6 +37,8 @@ def agent(
 
 @dataclass
 class FakeRoom:
+    """An open room."""
+
     metadata: str
     dispatches: list[Dispatch] = field(default_factory=list)
     participants: list[Participant] = field(default_factory=list)
@@ -44,17 +46,17 @@ class FakeRoom:
 
 @dataclass
 class FakeLiveKit:
-    """A server whose workers take `slots` dispatches of `agent_name` at once, and join in the same moment."""
+    """A server whose workers accept up to `slots` dispatches to `agent_name`, and join at once."""
 
     agent_name: str = "ornina-agent"
     slots: int = 1
     joins: bool = True
-    """Whether a worker that takes a dispatch joins, or dies."""
+    """Whether a worker that accepts a dispatch also joins."""
     error: LiveKitError | None = None
-    """Raised by every request."""
+    """Raised by every request, if set."""
     rooms_by_name: dict[str, FakeRoom] = field(default_factory=dict)
-    launched: list[tuple[str, str]] = field(default_factory=list)
-    """Every dispatch ever made: room and agent name."""
+    launches: list[tuple[str, str]] = field(default_factory=list)
+    """Every dispatch ever created: room and agent name."""
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None:
@@ -84,27 +86,29 @@ class FakeLiveKit:
         found.dispatches = [dispatch for dispatch in found.dispatches if dispatch.id != dispatch_id]
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        self.leave(room, identity)
+        self.disconnect(room, identity)
 
     async def delete_room(self, room: str) -> None:
         self._room(room)
         del self.rooms_by_name[room]
 
-    def enter(self, room: str, identity: str) -> None:
-        """A caller connects."""
+    def connect_caller(self, room: str, identity: str) -> None:
+        """Connect a caller to a room."""
         joined_at = next(self._ids)
         self.rooms_by_name[room].participants.append(Participant(identity, False, "", joined_at))
 
-    def leave(self, room: str, identity: str) -> None:
+    def disconnect(self, room: str, identity: str) -> None:
+        """Disconnect a participant from a room."""
         found = self.rooms_by_name[room]
         found.participants = [participant for participant in found.participants if participant.identity != identity]
 
     def agents_in(self, room: str) -> list[str]:
+        """Return the identities of the agents in a room, in the order in which they joined."""
         found = self.rooms_by_name.get(room)
         return [participant.identity for participant in found.participants if participant.is_agent] if found else []
 
     def join(self, room: str) -> str:
-        """An agent joins, whoever called it; its identity."""
+        """Let an agent join a room, with or without a dispatch; returns its identity."""
         identity = f"agent-{next(self._ids)}"
         self.rooms_by_name[room].participants.append(Participant(identity, True, self.agent_name, next(self._ids)))
         return identity
@@ -120,7 +124,7 @@ class FakeLiveKit:
             raise self.error
 
     def _dispatch(self, room: str, agent_name: str, metadata: str) -> None:
-        self.launched.append((room, agent_name))
+        self.launches.append((room, agent_name))
         busy = sum(dispatch.accepted for found in self.rooms_by_name.values() for dispatch in found.dispatches)
         taken = agent_name == self.agent_name and busy < self.slots
         dispatch = Dispatch(f"AD_{next(self._ids)}", agent_name, metadata, taken)
@@ -131,9 +135,9 @@ class FakeLiveKit:
 
 @dataclass
 class FakeAgents:
-    """An `AgentDirectory` of what a test put in."""
+    """An `AgentDirectory` of the agents that a test lists."""
 
-    known: list[Agent | InvalidAgent] = field(default_factory=lambda: [agent()])
+    listed: list[Agent | InvalidAgent] = field(default_factory=lambda: [example_agent()])
     is_synced: bool = True
 
     @property
@@ -144,32 +148,36 @@ class FakeAgents:
         assert self.is_synced
 
     def get(self, namespace: str, name: str) -> Agent | InvalidAgent | None:
-        return next((found for found in self.known if (found.namespace, found.name) == (namespace, name)), None)
+        return next((found for found in self.listed if (found.namespace, found.name) == (namespace, name)), None)
 
     def all(self) -> list[Agent | InvalidAgent]:
-        return list(self.known)
+        return list(self.listed)
 
 
 @dataclass
 class FakeConnections:
+    """Connections of all agents to one server, or an error."""
+
     livekit: FakeLiveKit
-    problem: SecretError | None = None
+    error: SecretError | None = None
     credentials: Credentials = CREDENTIALS
 
     async def open(self, agent: Agent) -> Connection:
-        if self.problem is not None:
-            raise self.problem
+        if self.error is not None:
+            raise self.error
         return Connection(self.livekit, self.credentials)
 
 
 @dataclass
 class FakeSupply:
-    """What the controller would say; None: nothing."""
+    """The counts that the controller reports."""
 
     free: int | None = 1
+    """Free slots; None: unknown."""
     seats: int | None = None
-    """Free avatar seats; None: nobody counts them."""
-    nudges: int = 0
+    """Free avatar seats; None: the agent has no limit."""
+    exchanges: int = 0
+    """Number of requested exchanges."""
 
     def free_slots(self, agent_key: str) -> int | None:
         return self.free
@@ -178,7 +186,7 @@ class FakeSupply:
         return self.seats
 
     def exchange_soon(self) -> None:
-        self.nudges += 1
+        self.exchanges += 1
 
 
 @dataclass
@@ -192,8 +200,9 @@ class World:
     gateway: Gateway
 
 
-def world(settings: GatewaySettings | None = None) -> World:
-    livekit, agents, supply = FakeLiveKit(), FakeAgents(), FakeSupply()
+def create_world(settings: GatewaySettings | None = None, livekit: FakeLiveKit | None = None) -> World:
+    """Create a gateway among fakes, on a new LiveKit server or a given one."""
+    livekit, agents, supply = livekit or FakeLiveKit(), FakeAgents(), FakeSupply()
     connections = FakeConnections(livekit)
     settings = (settings or GatewaySettings()).model_copy(update={"default_namespace": "agents"})
     gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply)

@@ -15,12 +15,12 @@ from gateway.access import (
 )
 from gateway.agents import Agent
 from gateway.errors import ErrorReason, RequestError
-from tests.unit.gateway.fakes import agent
+from tests.unit.gateway.fakes import example_agent
 
 KEY = "a-long-enough-api-key"
 PEER = "192.0.2.1"
-PUBLIC = agent(allowed_origins=["https://www.example.com"])
-PRIVATE = agent(access="Authenticated")
+PUBLIC = example_agent(allowed_origins=["https://www.example.com"])
+PRIVATE = example_agent(access="Authenticated")
 
 
 def access(folder: Path | None = None, per_minute: int = 60) -> Access:

@@ -1,6 +1,7 @@
-"""Calls are found again in LiveKit's rooms by the next gateway."""
+"""The next gateway adopts calls from the room records in LiveKit."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -8,161 +9,149 @@ import pytest
 from gateway import adoption
 from gateway.adoption import adopt_calls
 from gateway.agents import Agent
-from gateway.callrequest import parse_request
-from gateway.calls import Call, CallState
+from gateway.calls import CallState
 from gateway.connections import Connection, SecretError
 from gateway.dispatcher import read_room
-from gateway.livekit import LiveKitUnreachable
-from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, agent, world
-from tests.waiting import soon
-
-REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla", "userId": "user-7"}')
-KEY = "one-and-the-same"
+from gateway.livekit import LiveKitUnreachable, Room
+from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, create_world, example_agent
+from tests.unit.gateway.scenes import (
+    IDEMPOTENCY_KEY,
+    REQUEST,
+    adopt,
+    agent_at,
+    current,
+    open_call,
+    reaches,
+)
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def any_room_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adopt rooms of any age, so that tests need not wait."""
     monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", -1.0)
 
 
-async def opened(there: World, key: str | None = None) -> Call:
-    call = (await there.gateway.opener.open(agent(), REQUEST, "public", key)).call
-    there.livekit.enter(call.room, call.identity)
-    return call
+@pytest.fixture
+async def successor(world: World) -> AsyncIterator[World]:
+    """The next gateway on the same LiveKit server; start it with `world.gateway.dispatcher.stop()`."""
+    created = create_world(livekit=world.livekit)
+    yield created
+    await created.gateway.dispatcher.stop()
 
 
-async def restarted(before: World) -> World:
-    """Another gateway on the same LiveKit server."""
-    await before.gateway.dispatcher.stop()
-    after = world()
-    after.connections.livekit = before.livekit
-    return World(before.livekit, after.agents, after.connections, after.supply, after.gateway)
+async def test_joined_and_waiting_calls_are_adopted_unchanged(world: World, successor: World) -> None:
+    joined = await open_call(world)
+    world.supply.free = successor.supply.free = 0
+    waiting = await open_call(world)
+    await world.gateway.dispatcher.stop()
+    await adopt(successor)
+    adopted = [current(successor, call) for call in (joined, waiting)]
+    assert [call.state for call in adopted] == [CallState.JOINED, CallState.WAITING]
+    for field in ("dispatch_metadata", "created_at", "identity", "request_hash", "call_token_hash", "agent_name"):
+        expected = [getattr(call, field) for call in (joined, waiting)]
+        assert [getattr(call, field) for call in adopted] == expected, field
+    launches = list(successor.livekit.launches)
+    await adopt(successor)
+    assert successor.livekit.launches == launches, "adopting calls again changes nothing"
 
 
-async def search(there: World) -> None:
-    await adopt_calls(there.agents, there.connections, there.gateway.opener)
-
-
-async def test_joined_and_waiting_calls_are_taken_over_as_they_stand(there: World) -> None:
-    joined = await opened(there)
-    there.supply.free = 0
-    waiting = await opened(there)
-    after = await restarted(there)
-    after.supply.free = 0
-    await search(after)
-    ledger = after.gateway.ledger
-    found = ledger.get(joined.id), ledger.get(waiting.id)
-    assert [call.state for call in found if call] == [CallState.JOINED, CallState.WAITING]
-    assert [call.dispatch_metadata for call in found if call] == [joined.dispatch_metadata, waiting.dispatch_metadata]
-    assert [(call.created_at, call.identity, call.request_hash) for call in found if call] == [
-        (call.created_at, call.identity, call.request_hash) for call in (joined, waiting)
-    ]
-    before = list(after.livekit.launched)
-    await search(after)
-    assert after.livekit.launched == before, "finding calls again changes nothing"
-    await after.gateway.dispatcher.stop()
-
-
-async def test_a_call_in_progress_outlives_a_changed_agent_name_and_a_restart(there: World) -> None:
-    call = await opened(there)
-    after = await restarted(there)
-    renamed = agent()
+async def test_joined_call_survives_a_new_agent_name_and_a_restart(world: World, successor: World) -> None:
+    call = await open_call(world)
+    await world.gateway.dispatcher.stop()
+    renamed = example_agent()
     renamed = replace(renamed, spec=renamed.spec.model_copy(update={"agent_name": "renamed-agent"}))
     assert renamed.agent_name == "renamed-agent"
-    after.agents.known = [renamed]
-    await search(after)
-    found = after.gateway.ledger.get(call.id)
-    assert found is not None
-    assert (found.state, found.agent_name) == (CallState.JOINED, "ornina-agent")
-    seen = await read_room(after.livekit, found, found.created_at)
-    assert seen.agent_present
-    await after.gateway.dispatcher.stop()
+    successor.agents.listed = [renamed]
+    await adopt(successor)
+    adopted = current(successor, call)
+    assert (adopted.state, adopted.agent_name) == (CallState.JOINED, "ornina-agent")
+    assert (await read_room(successor.livekit, adopted, adopted.created_at)).agent_present
 
 
-async def test_a_waiting_call_goes_on_at_the_next_gateway(there: World) -> None:
-    there.supply.free = 0
-    waiting = await opened(there)
-    after = await restarted(there)
-    await search(after)
-    await soon(lambda: after.livekit.agents_in(waiting.room))
-    assert len(after.livekit.agents_in(waiting.room)) == 1
-    await after.gateway.dispatcher.stop()
+async def test_adopted_waiting_call_is_dispatched_once(world: World, successor: World) -> None:
+    world.supply.free = 0
+    waiting = await open_call(world)
+    await world.gateway.dispatcher.stop()
+    await adopt(successor)
+    await reaches(successor, waiting, CallState.JOINED)
+    assert len(successor.livekit.agents_in(waiting.room)) == 1
 
 
-async def test_a_repeated_request_finds_its_call_after_a_restart(there: World) -> None:
-    call = await opened(there, KEY)
-    after = await restarted(there)
-    again = await after.gateway.opener.open(agent(), REQUEST, "public", KEY)
+async def test_repeated_request_finds_its_call_after_a_restart(world: World, successor: World) -> None:
+    call = await open_call(world, key=IDEMPOTENCY_KEY)
+    await world.gateway.dispatcher.stop()
+    again = await successor.gateway.opener.open(example_agent(), REQUEST, "public", IDEMPOTENCY_KEY)
     assert not again.created
     assert (again.call.id, again.call.room, again.call.identity) == (call.id, call.room, call.identity)
-    assert len(after.livekit.launched) == 1
-    await after.gateway.dispatcher.stop()
+    assert len(successor.livekit.launches) == 1
 
 
-async def test_rooms_of_others_are_left_alone(there: World) -> None:
-    await there.livekit.create_room("ornina-theirs", "", "ornina-agent", "")
-    await there.livekit.create_room("ornina-also", '{"callID": 1}', "ornina-agent", "")
-    await search(there)
-    assert list(there.gateway.ledger) == []
+async def test_rooms_of_other_applications_are_not_adopted(world: World) -> None:
+    await world.livekit.create_room("ornina-theirs", "", "ornina-agent", "")
+    await world.livekit.create_room("ornina-also", '{"callID": 1}', "ornina-agent", "")
+    await adopt(world)
+    assert list(world.gateway.ledger) == []
 
 
-async def test_a_server_that_is_away_is_searched_next_time(there: World) -> None:
-    call = await opened(there)
-    after = await restarted(there)
-    after.livekit.error = LiveKitUnreachable("away")
-    await search(after)
-    assert after.gateway.ledger.get(call.id) is None
-    after.livekit.error = None
-    await search(after)
-    assert after.gateway.ledger.get(call.id) is not None
-    await after.gateway.dispatcher.stop()
+async def test_young_room_is_not_adopted(world: World, successor: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", 60.0)
+    await open_call(world)
+    await adopt(successor)
+    assert list(successor.gateway.ledger) == []
+
+
+async def test_unreachable_server_is_searched_again(world: World, successor: World) -> None:
+    call = await open_call(world)
+    await world.gateway.dispatcher.stop()
+    successor.livekit.error = LiveKitUnreachable("unreachable")
+    await adopt(successor)
+    assert successor.gateway.ledger.get(call.id) is None
+    successor.livekit.error = None
+    await adopt(successor)
+    assert successor.gateway.ledger.get(call.id) is not None
 
 
 @dataclass
-class Servers:
-    """Connections by agent: to a server, or a failure."""
+class ServerOfEachAgent:
+    """Connections by agent name: to a server, or an error."""
 
     by_agent: dict[str, FakeConnections | Exception]
 
     async def open(self, agent: Agent) -> Connection:
-        found = self.by_agent[agent.name]
-        if isinstance(found, Exception):
-            raise found
-        return await found.open(agent)
+        connections = self.by_agent[agent.name]
+        if isinstance(connections, Exception):
+            raise connections
+        return await connections.open(agent)
 
 
-def elsewhere(name: str, url: str) -> Agent:
-    found = agent(name)
-    return replace(
-        found, spec=found.spec.model_copy(update={"livekit": found.spec.livekit.model_copy(update={"url": url})})
-    )
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("Invalid IPv6 URL"), LiveKitUnreachable("unreachable"), SecretError("deleted")],
+    ids=["unexpected error", "unreachable", "no credentials"],
+)
+async def test_failing_server_does_not_affect_other_servers(world: World, successor: World, error: Exception) -> None:
+    call = await open_call(world)
+    await world.gateway.dispatcher.stop()
+    successor.agents.listed = [agent_at("wss://failing.example", "failing"), example_agent()]
+    servers = ServerOfEachAgent({"failing": error, "ornina": successor.connections})
+    await adopt_calls(successor.agents, servers, successor.gateway.opener)
+    assert successor.gateway.ledger.get(call.id) is not None
 
 
-@pytest.mark.parametrize("trouble", [ValueError("Invalid IPv6 URL"), LiveKitUnreachable("away"), SecretError("none")])
-async def test_a_server_in_trouble_costs_the_others_no_call(there: World, trouble: Exception) -> None:
-    call = await opened(there)
-    after = await restarted(there)
-    after.agents.known = [elsewhere("wrong", "wss://wrong.example"), agent()]
-    servers = Servers({"wrong": trouble, "ornina": after.connections})
-    await adopt_calls(after.agents, servers, after.gateway.opener)
-    assert after.gateway.ledger.get(call.id) is not None
-    await after.gateway.dispatcher.stop()
+async def test_servers_are_searched_concurrently_and_an_unreachable_one_once(world: World) -> None:
+    requests: list[str] = []
+    both_requested = asyncio.Event()
 
+    class Unreachable(FakeLiveKit):
+        async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
+            requests.append(self.agent_name)
+            if len(requests) == 2:
+                both_requested.set()
+            await asyncio.wait_for(both_requested.wait(), 1)
+            raise LiveKitUnreachable("unreachable")
 
-async def test_servers_are_searched_side_by_side_and_a_dead_one_once(there: World) -> None:
-    asked: list[str] = []
-    all_asked = asyncio.Event()
-
-    class Dead(FakeLiveKit):
-        async def rooms(self, names: object = ()) -> list[object]:  # type: ignore[override]
-            asked.append(self.agent_name)
-            if len(asked) == 2:
-                all_asked.set()
-            await asyncio.wait_for(all_asked.wait(), 1)
-            raise LiveKitUnreachable("away")
-
-    names = ["a", "b", "c"]
-    there.agents.known = [elsewhere(name, f"wss://{'one' if name != 'c' else 'two'}.example") for name in names]
-    servers = Servers({name: FakeConnections(Dead(name)) for name in names})
-    await adopt_calls(there.agents, servers, there.gateway.opener)
-    assert asked == ["a", "c"]
+    servers = {"a": "wss://one.example", "b": "wss://one.example", "c": "wss://two.example"}
+    world.agents.listed = [agent_at(url, name) for name, url in servers.items()]
+    connections = ServerOfEachAgent({name: FakeConnections(Unreachable(name)) for name in servers})
+    await adopt_calls(world.agents, connections, world.gateway.opener)
+    assert requests == ["a", "c"]

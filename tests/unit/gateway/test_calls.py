@@ -21,13 +21,13 @@ from gateway.calls import (
     unavailable_reason,
 )
 from gateway.seats import Seat
-from tests.unit.gateway.fakes import agent
+from tests.unit.gateway.fakes import example_agent
 
 NOW = 1000.0
 JOIN_TIMEOUT = 6
 WAITING = Call(
     id="c1",
-    agent=agent(join_timeout_seconds=JOIN_TIMEOUT),
+    agent=example_agent(join_timeout_seconds=JOIN_TIMEOUT),
     agent_name="ornina-agent",
     room="ornina-c1",
     identity="caller-c1",
@@ -222,9 +222,9 @@ def test_an_agent_deleted_with_its_secret_is_the_reason(call: Call, after: float
 @pytest.mark.parametrize(
     ("closed_agent", "reason"),
     [
-        (agent(), CallReason.NONE),
-        (agent(suspend=True), CallReason.SUSPENDED),
-        (replace(agent(), name_taken=True), CallReason.NAME_TAKEN),
+        (example_agent(), CallReason.NONE),
+        (example_agent(suspend=True), CallReason.SUSPENDED),
+        (replace(example_agent(), name_taken=True), CallReason.NAME_TAKEN),
         (None, CallReason.AGENT_NOT_FOUND),
     ],
 )

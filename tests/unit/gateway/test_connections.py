@@ -15,7 +15,7 @@ from gateway.agents import Agent
 from gateway.connections import SecretConnections, SecretError, SecretsUnavailable
 from gateway.ledger import Ledger
 from gateway.livekit import LiveKitRefused
-from tests.unit.gateway.fakes import FakeAgents, agent
+from tests.unit.gateway.fakes import FakeAgents, example_agent
 from tests.unit.gateway.test_calls import WAITING
 
 OLD, NEW = "an-old-secret-of-more-than-thirty-two-letters", "a-new-secret-of-more-than-thirty-two-letters"
@@ -57,7 +57,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def at(url: str, name: str = "ornina") -> Agent:
-    found = agent(name)
+    found = example_agent(name)
     server = found.spec.livekit.model_copy(update={"url": url})
     return replace(found, spec=found.spec.model_copy(update={"livekit": server}))
 
@@ -69,12 +69,12 @@ async def secret(found: SecretConnections, of: Agent) -> str:
 async def test_a_rotated_key_is_found_in_time(clock: Clock, session: aiohttp.ClientSession) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
-    assert await secret(found, agent()) == OLD
+    assert await secret(found, example_agent()) == OLD
     secrets.values = {"apiKey": "key", "apiSecret": NEW}
     clock.now += 14
-    assert (await secret(found, agent()), secrets.reads) == (OLD, 1)
+    assert (await secret(found, example_agent()), secrets.reads) == (OLD, 1)
     clock.now += 2
-    assert (await secret(found, agent()), secrets.reads) == (NEW, 2)
+    assert (await secret(found, example_agent()), secrets.reads) == (NEW, 2)
 
 
 async def test_a_key_that_livekit_refuses_is_looked_up_again_at_once_and_not_with_every_request(
@@ -110,15 +110,15 @@ async def test_credentials_serve_on_while_the_api_server_is_away_and_it_is_not_a
 ) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
-    first = await found.open(agent())
+    first = await found.open(example_agent())
     secrets.values = SecretsUnavailable("away")
     clock.now += 3600
-    assert await found.open(agent()) is first
+    assert await found.open(example_agent()) is first
     clock.now += 10
-    assert await found.open(agent()) is first
+    assert await found.open(example_agent()) is first
     assert secrets.reads == 2
     with pytest.raises(SecretsUnavailable):
-        await found.open(agent("unseen", namespace="others"))
+        await found.open(example_agent("unseen", namespace="others"))
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ async def test_a_secret_that_is_gone_serves_no_more(
 ) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
-    await found.open(agent())
+    await found.open(example_agent())
     secrets.values = outcome
     clock.now += 16
     with pytest.raises(SecretError, match=told):
-        await found.open(agent())
+        await found.open(example_agent())
 
 
 async def test_a_url_that_is_none_is_a_problem_of_its_agent(session: aiohttp.ClientSession) -> None:
@@ -146,10 +146,10 @@ async def test_a_url_that_is_none_is_a_problem_of_its_agent(session: aiohttp.Cli
 async def test_credentials_that_nobody_uses_are_forgotten(clock: Clock, session: aiohttp.ClientSession) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
-    kept, gone = agent(), agent(namespace="others")
+    kept, gone = example_agent(), example_agent(namespace="others")
     for of in (kept, gone):
         await found.open(of)
-    called = replace(WAITING, agent=agent(namespace="called"))
+    called = replace(WAITING, agent=example_agent(namespace="called"))
     ledger = Ledger()
     ledger.put(called)
     await found.open(called.agent)

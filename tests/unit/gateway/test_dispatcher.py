@@ -1,313 +1,362 @@
-"""Calls carried from request to end, with LiveKit played in memory and the waits made short."""
+"""Calls from request to end, with LiveKit in memory and in virtual time."""
 
 import asyncio
+import logging
 from dataclasses import replace
 
 import pytest
 
-from agentspec.wire import CallOutcome, DispatchMetadata, read_dispatch_metadata, with_outcome
-from gateway import calls, dispatcher
+from agentspec.wire import CallOutcome, DispatchMetadata, read_dispatch_metadata
+from gateway import dispatcher
 from gateway.agents import Agent, InvalidAgent
-from gateway.callrequest import parse_request
-from gateway.calls import Call, CallReason, CallState, Cause
+from gateway.calls import (
+    ACCEPT_TIMEOUT_SECONDS,
+    AGENT_GRACE_SECONDS,
+    WAITING_CALLER_GRACE_SECONDS,
+    Admission,
+    Call,
+    CallReason,
+    CallState,
+    Cause,
+)
 from gateway.connections import SecretError
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
-from tests.unit.gateway.fakes import World, agent
-from tests.waiting import soon
+from tests.unit.gateway.fakes import World, example_agent
+from tests.unit.gateway.scenes import becomes_true, current, open_call, reaches, report_outcome
 
-REQUEST = parse_request(b'{"agent": "ornina", "name": "Layla"}')
+pytestmark = pytest.mark.usefixtures("virtual_clock")
 
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "POLL_SECONDS", dict.fromkeys(CallState, 0.005))
-    monkeypatch.setattr(calls, "ACCEPT_TIMEOUT_SECONDS", 0.03)
-    monkeypatch.setattr(calls, "RETRY_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(calls, "AGENT_GRACE_SECONDS", 0.03)
+INVALID = InvalidAgent("agents", "ornina", "spec.colour: unknown field")
+LABELS = {"agent_namespace": "agents", "agent": "ornina"}
 
 
-async def opened(there: World, *, caller: bool = True) -> Call:
-    """A new call, its caller connected."""
-    call = (await there.gateway.opener.open(agent(), REQUEST, "public", None)).call
-    if caller:
-        there.livekit.enter(call.room, call.identity)
-    return call
+def dispatched_names(world: World, call: Call) -> list[str]:
+    """Agent names of the dispatches in a call's room."""
+    return [dispatch.agent_name for dispatch in world.livekit.rooms_by_name[call.room].dispatches]
 
 
-def now(there: World, call: Call) -> Call:
-    found = there.gateway.ledger.get(call.id)
-    assert found is not None
-    return found
+def agent_dispatches(world: World) -> int:
+    """Number of dispatches to the agent so far."""
+    return [name for _, name in world.livekit.launches].count("ornina-agent")
 
 
-async def reaches(there: World, call: Call, state: CallState) -> Call:
-    await soon(lambda: now(there, call).state is state)
-    return now(there, call)
+def metadata_of(world: World, call: Call) -> DispatchMetadata:
+    """Metadata of the only dispatch in a call's room."""
+    (dispatch,) = world.livekit.rooms_by_name[call.room].dispatches
+    metadata, _ = read_dispatch_metadata(dispatch.metadata)
+    return metadata
 
 
-def dispatched_names(there: World, call: Call) -> list[str]:
-    return [found.agent_name for found in there.livekit.rooms_by_name[call.room].dispatches]
+def lose_agent(world: World, call: Call) -> None:
+    """Disconnect the only agent in a call's room."""
+    (identity,) = world.livekit.agents_in(call.room)
+    world.livekit.disconnect(call.room, identity)
 
 
-async def test_a_waiting_call_is_dispatched_when_a_slot_becomes_free(there: World) -> None:
-    there.supply.free = 0
-    first, second = await opened(there), await opened(there)
-    there.supply.free = 1
-    there.gateway.dispatcher.wake_waiting_calls()
-    await reaches(there, first, CallState.JOINED)
-    assert now(there, second).state is CallState.WAITING, "the only slot is spoken for"
-    assert dispatched_names(there, first) == ["ornina-agent"]
-    assert dispatched_names(there, second) == [WAITING_AGENT_NAME]
-    there.supply.free = 0
-    await there.gateway.dispatcher.hang_up(first)
-    there.supply.free = 1
-    await reaches(there, second, CallState.JOINED)
-    assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
+async def test_waiting_calls_are_dispatched_in_order_as_slots_become_free(world: World) -> None:
+    world.supply.free = 0
+    first, second = await open_call(world), await open_call(world)
+    world.supply.free = 1
+    world.gateway.dispatcher.wake_waiting_calls()
+    await reaches(world, first, CallState.JOINED)
+    assert current(world, second).state is CallState.WAITING, "the first call has the only slot"
+    assert dispatched_names(world, first) == ["ornina-agent"]
+    assert dispatched_names(world, second) == [WAITING_AGENT_NAME]
+    world.supply.free = 0
+    await world.gateway.dispatcher.hang_up(first)
+    world.supply.free = 1
+    await reaches(world, second, CallState.JOINED)
+    assert agent_dispatches(world) == 2
 
 
-def told(there: World, call: Call) -> DispatchMetadata:
-    (found,) = there.livekit.rooms_by_name[call.room].dispatches
-    return read_dispatch_metadata(found.metadata)[0]
+async def test_calls_beyond_the_seats_are_dispatched_without_avatar(world: World) -> None:
+    world.supply.free = world.livekit.slots = 4
+    world.supply.seats = 2
+    calls = [await open_call(world) for _ in range(3)]
+    assert [metadata_of(world, call).avatar for call in calls] == [True, True, False]
+    assert all(metadata_of(world, call).call_id == call.id for call in calls)
+    value = world.gateway.metrics.registry.get_sample_value
+    assert value("avatar_agent_gateway_dispatches_without_avatar_total", LABELS) == 1
 
 
-async def test_calls_beyond_the_seats_are_told_to_do_without_an_avatar(there: World) -> None:
-    there.supply.free = there.livekit.slots = 4
-    there.supply.seats = 2
-    calls = [await opened(there) for _ in range(3)]
-    assert [told(there, call).avatar for call in calls] == [True, True, False]
-    assert all(told(there, call).call_id == call.id for call in calls)
-    labels = {"agent_namespace": "agents", "agent": "ornina"}
-    value = there.gateway.metrics.registry.get_sample_value
-    assert value("avatar_agent_gateway_dispatches_without_avatar_total", labels) == 1
+async def test_seat_is_assigned_at_dispatch_not_at_request(world: World) -> None:
+    world.supply.free, world.supply.seats = 0, 0
+    call = await open_call(world)
+    world.supply.free, world.supply.seats = 1, 1
+    await reaches(world, call, CallState.JOINED)
+    assert metadata_of(world, call).avatar
+    assert current(world, call).avatar
 
 
-async def test_seats_are_counted_when_a_call_is_dispatched_not_when_it_begins_to_wait(there: World) -> None:
-    there.supply.free, there.supply.seats = 0, 0
-    call = await opened(there)
-    there.supply.free, there.supply.seats = 1, 1
-    await reaches(there, call, CallState.JOINED)
-    assert told(there, call).avatar
-    assert now(there, call).avatar
-
-
-async def test_a_call_that_is_sent_again_keeps_to_the_seats_of_that_moment(there: World) -> None:
-    there.supply.seats = 1
-    call = await opened(there)
-    assert told(there, call).avatar
-    await reaches(there, call, CallState.JOINED)
-    await soon(lambda: now(there, call).agent_seen_at)
-    there.supply.seats = 0
-    (lost,) = there.livekit.agents_in(call.room)
-    there.livekit.leave(call.room, lost)
-    await soon(lambda: Cause.AGENT_LOST in now(there, call).causes)
-    await reaches(there, call, CallState.JOINED)
-    assert not told(there, call).avatar
+async def test_repeated_dispatch_gets_a_seat_only_if_one_is_free(world: World) -> None:
+    world.supply.seats = 1
+    call = await open_call(world)
+    assert metadata_of(world, call).avatar
+    await reaches(world, call, CallState.JOINED)
+    world.supply.seats = 0
+    lose_agent(world, call)
+    await becomes_true(lambda: Cause.AGENT_LOST in current(world, call).causes)
+    await reaches(world, call, CallState.JOINED)
+    assert not metadata_of(world, call).avatar
 
 
 @pytest.mark.parametrize(
-    ("known", "reason"),
+    ("listed", "reason"),
     [
-        ([agent(suspend=True)], CallReason.SUSPENDED),
-        ([replace(agent(), name_taken=True)], CallReason.NAME_TAKEN),
+        ([example_agent(suspend=True)], CallReason.SUSPENDED),
+        ([replace(example_agent(), name_taken=True)], CallReason.NAME_TAKEN),
         ([], CallReason.AGENT_NOT_FOUND),
     ],
+    ids=["suspended", "name taken", "deleted"],
 )
-async def test_those_who_wait_are_told_at_once_when_their_agent_closes(
-    there: World, known: list[Agent | InvalidAgent], reason: CallReason
+async def test_waiting_call_fails_when_its_agent_takes_no_calls(
+    world: World, listed: list[Agent | InvalidAgent], reason: CallReason
 ) -> None:
-    there.supply.free = 0
-    call = await opened(there)
-    there.agents.known = known
-    assert (await reaches(there, call, CallState.FAILED)).reason is reason
+    world.supply.free = 0
+    call = await open_call(world)
+    world.agents.listed = listed
+    assert (await reaches(world, call, CallState.FAILED)).reason is reason
 
 
-async def test_an_unreadable_agent_keeps_its_waiting_calls(there: World) -> None:
-    there.supply.free = 0
-    call = await opened(there)
-    there.agents.known = [InvalidAgent("agents", "ornina", "spec.colour: no")]
-    await asyncio.sleep(0.05)
-    assert now(there, call).state is CallState.WAITING
+async def test_waiting_call_continues_when_the_spec_becomes_invalid(world: World) -> None:
+    world.supply.free = 0
+    call = await open_call(world)
+    world.agents.listed = [INVALID]
+    await asyncio.sleep(60)
+    assert current(world, call).state is CallState.WAITING
 
 
-async def test_an_agent_that_ends_the_call_before_it_was_seen_is_believed(there: World) -> None:
-    there.livekit.joins = False
-    call = await opened(there)
-    room = there.livekit.rooms_by_name[call.room]
-    room.metadata = with_outcome(room.metadata, CallOutcome.NO_AVATAR_SEAT)
-    over = await reaches(there, call, CallState.FAILED)
-    assert (over.reason, over.causes) == (CallReason.NO_AVATAR_SEAT, (Cause.FIRST,))
+@pytest.mark.parametrize(
+    ("free", "admission"),
+    [(1, Admission.FREE_SLOT), (None, Admission.SLOTS_UNKNOWN)],
+    ids=["slots known", "slots unknown"],
+)
+async def test_no_call_is_dispatched_to_a_name_that_is_not_checked(
+    world: World, free: int | None, admission: Admission
+) -> None:
+    world.supply.free = free
+    key = example_agent().key
+    world.agents.listed = [replace(example_agent(), name_checked=False)]
+    assert world.gateway.dispatcher.admission(key) is Admission.WAIT
+    call = await open_call(world)
+    await asyncio.sleep(60)
+    assert (current(world, call).state, agent_dispatches(world)) == (CallState.WAITING, 0)
+    world.agents.listed = [example_agent()]
+    assert world.gateway.dispatcher.admission(key, call) is admission
+    await reaches(world, call, CallState.JOINED)
 
 
-async def test_no_agent_is_sent_to_a_caller_who_is_not_there(there: World) -> None:
-    there.supply.free = 0
-    call = await opened(there, caller=False)
-    there.supply.free = 1
-    there.gateway.dispatcher.wake_waiting_calls()
-    await asyncio.sleep(0.05)
-    assert now(there, call).state is CallState.WAITING
-    there.livekit.enter(call.room, call.identity)
-    await reaches(there, call, CallState.JOINED)
+async def test_agent_with_invalid_spec_keeps_its_checked_name(world: World) -> None:
+    world.agents.listed = [INVALID]
+    assert world.gateway.dispatcher.admission(INVALID.key) is Admission.FREE_SLOT
 
 
-async def test_a_caller_who_leaves_the_line_is_forgotten(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "WAITING_CALLER_GRACE_SECONDS", 0.02)
-    there.supply.free = 0
-    call = await opened(there)
-    await soon(lambda: now(there, call).caller_seen_at)
-    there.livekit.leave(call.room, call.identity)
-    over = await reaches(there, call, CallState.ENDED)
-    assert over.reason is CallReason.CALLER_LEFT
-    await soon(lambda: call.room not in there.livekit.rooms_by_name)
+async def test_outcome_of_an_agent_that_never_appeared_fails_the_call(world: World) -> None:
+    world.livekit.joins = False
+    call = await open_call(world)
+    report_outcome(world, call, CallOutcome.NO_AVATAR_SEAT)
+    failed = await reaches(world, call, CallState.FAILED)
+    assert (failed.reason, failed.causes) == (CallReason.NO_AVATAR_SEAT, (Cause.FIRST,))
 
 
-async def test_blind_dispatches_are_repeated_until_a_worker_takes_one(there: World) -> None:
-    there.supply.free, there.livekit.slots = None, 0
-    call = await opened(there)
-    await soon(lambda: now(there, call).causes.count(Cause.NOT_TAKEN) >= 2)
-    there.livekit.slots = 1
-    joined = await reaches(there, call, CallState.JOINED)
+async def test_no_agent_is_dispatched_before_the_caller_connects(world: World) -> None:
+    world.supply.free = 0
+    call = await open_call(world, caller=False)
+    world.supply.free = 1
+    world.gateway.dispatcher.wake_waiting_calls()
+    await asyncio.sleep(30)
+    assert (current(world, call).state, agent_dispatches(world)) == (CallState.WAITING, 0)
+    world.livekit.connect_caller(call.room, call.identity)
+    await reaches(world, call, CallState.JOINED)
+
+
+async def test_waiting_call_ends_when_its_caller_leaves(world: World) -> None:
+    world.supply.free = 0
+    call = await open_call(world)
+    await becomes_true(lambda: current(world, call).caller_seen_at)
+    world.livekit.disconnect(call.room, call.identity)
+    await asyncio.sleep(WAITING_CALLER_GRACE_SECONDS / 2)
+    assert current(world, call).state is CallState.WAITING
+    ended = await reaches(world, call, CallState.ENDED)
+    assert ended.reason is CallReason.CALLER_LEFT
+    await becomes_true(lambda: call.room not in world.livekit.rooms_by_name)
+
+
+async def test_dispatch_with_unknown_slots_is_repeated_until_accepted(world: World) -> None:
+    world.supply.free, world.livekit.slots = None, 0
+    call = await open_call(world)
+    await becomes_true(lambda: current(world, call).causes.count(Cause.NOT_TAKEN) >= 2)
+    world.livekit.slots = 1
+    joined = await reaches(world, call, CallState.JOINED)
     assert joined.causes[0] is Cause.FIRST
-    assert dispatched_names(there, call) == ["ornina-agent"], "every earlier dispatch was withdrawn"
-    assert len(there.livekit.agents_in(call.room)) == 1
+    assert dispatched_names(world, call) == ["ornina-agent"], "every earlier dispatch was withdrawn"
+    assert len(world.livekit.agents_in(call.room)) == 1
 
 
-async def test_workers_that_decline_twice_fail_the_call(there: World) -> None:
-    there.livekit.slots = 0
-    call = await opened(there)
-    over = await reaches(there, call, CallState.FAILED)
-    assert over.reason is CallReason.NOT_ANSWERED
-    assert [name for _, name in there.livekit.launched].count("ornina-agent") == 2
-    await soon(lambda: call.room not in there.livekit.rooms_by_name)
+async def test_call_fails_when_workers_decline_twice(world: World) -> None:
+    world.livekit.slots = 0
+    call = await open_call(world)
+    failed = await reaches(world, call, CallState.FAILED)
+    assert failed.reason is CallReason.NOT_ANSWERED
+    assert agent_dispatches(world) == 2
+    await becomes_true(lambda: call.room not in world.livekit.rooms_by_name)
 
 
-async def test_a_worker_that_dies_is_replaced_once(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    there.livekit.joins = False
-    call = (await there.gateway.opener.open(agent(join_timeout_seconds=2), REQUEST, "public", None)).call
-    there.livekit.enter(call.room, call.identity)
-    dead = there.livekit.rooms_by_name[call.room].dispatches[0].id
-    await soon(lambda: Cause.JOB_DIED in now(there, call).causes)
-    await soon(lambda: dead not in [found.id for found in there.livekit.rooms_by_name[call.room].dispatches])
-    there.livekit.join(call.room)
-    await reaches(there, call, CallState.JOINED)
+async def test_call_is_dispatched_again_when_a_worker_accepts_and_does_not_join(world: World) -> None:
+    world.livekit.joins = False
+    call = await open_call(world)
+    lost = world.livekit.rooms_by_name[call.room].dispatches[0].id
+    await becomes_true(lambda: Cause.JOB_DIED in current(world, call).causes)
+    await becomes_true(lambda: lost not in [found.id for found in world.livekit.rooms_by_name[call.room].dispatches])
+    world.livekit.join(call.room)
+    await reaches(world, call, CallState.JOINED)
 
 
-async def test_a_lost_agent_is_replaced_while_its_caller_stays(there: World) -> None:
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
-    await soon(lambda: now(there, call).agent_seen_at)
-    (lost,) = there.livekit.agents_in(call.room)
-    there.livekit.leave(call.room, lost)
-    await soon(lambda: Cause.AGENT_LOST in now(there, call).causes)
-    await reaches(there, call, CallState.JOINED)
-    labels = {"agent_namespace": "agents", "agent": "ornina"}
-    value = there.gateway.metrics.registry.get_sample_value
-    joined = value("avatar_agent_gateway_calls_total", labels | {"outcome": "joined", "reason": ""})
-    assert (joined, value("avatar_agent_gateway_join_seconds_count", labels)) == (1, 1), "the call joined once"
-    assert len(there.livekit.agents_in(call.room)) == 1
-    (lost,) = there.livekit.agents_in(call.room)
-    there.livekit.leave(call.room, lost)
-    assert (await reaches(there, call, CallState.FAILED)).reason is CallReason.AGENT_LOST
+async def test_lost_agent_is_replaced_once_and_the_join_counted_once(world: World) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    lose_agent(world, call)
+    await becomes_true(lambda: Cause.AGENT_LOST in current(world, call).causes)
+    await reaches(world, call, CallState.JOINED)
+    value = world.gateway.metrics.registry.get_sample_value
+    joined = value("avatar_agent_gateway_calls_total", LABELS | {"outcome": "joined", "reason": ""})
+    assert (joined, value("avatar_agent_gateway_join_seconds_count", LABELS)) == (1, 1)
+    lose_agent(world, call)
+    assert (await reaches(world, call, CallState.FAILED)).reason is CallReason.AGENT_LOST
 
 
-async def test_the_later_of_two_agents_is_removed(there: World) -> None:
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
-    (first,) = there.livekit.agents_in(call.room)
-    there.livekit.join(call.room)
-    await soon(lambda: there.livekit.agents_in(call.room) == [first])
-    assert now(there, call).state is CallState.JOINED
+async def test_second_agent_in_a_room_is_removed(world: World) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    (first,) = world.livekit.agents_in(call.room)
+    world.livekit.join(call.room)
+    await becomes_true(lambda: world.livekit.agents_in(call.room) == [first])
+    assert current(world, call).state is CallState.JOINED
 
 
-async def test_a_closed_room_ends_the_call(there: World) -> None:
-    call = await opened(there)
-    await soon(lambda: now(there, call).state is CallState.JOINED and now(there, call).caller_seen_at)
-    await there.livekit.delete_room(call.room)
-    assert (await reaches(there, call, CallState.ENDED)).reason is CallReason.FINISHED
+async def test_joined_call_ends_when_its_room_is_closed(world: World) -> None:
+    call = await open_call(world)
+    await becomes_true(lambda: current(world, call).state is CallState.JOINED and current(world, call).caller_seen_at)
+    await world.livekit.delete_room(call.room)
+    assert (await reaches(world, call, CallState.ENDED)).reason is CallReason.FINISHED
 
 
-async def test_a_call_outlives_livekits_silence_and_missing_secrets(there: World) -> None:
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
-    there.livekit.error = LiveKitUnreachable("away")
-    await asyncio.sleep(0.05)
-    there.livekit.error, there.connections.problem = None, SecretError("gone")
-    await asyncio.sleep(0.05)
-    there.connections.problem = None
-    assert now(there, call).state is CallState.JOINED
-    assert len(there.livekit.agents_in(call.room)) == 1
+async def test_joined_call_continues_without_livekit_and_without_secrets(world: World) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    world.livekit.error = LiveKitUnreachable("unreachable")
+    await asyncio.sleep(600)
+    world.livekit.error, world.connections.error = None, SecretError("deleted")
+    await asyncio.sleep(600)
+    assert current(world, call).state is CallState.JOINED
+    world.connections.error = None
+    await asyncio.sleep(60)
+    assert current(world, call).state is CallState.JOINED
+    assert len(world.livekit.agents_in(call.room)) == 1
+    assert agent_dispatches(world) == 1
 
 
-async def test_a_room_that_could_not_be_closed_is_closed_later(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
-    failures = iter([LiveKitUnreachable("away")])
-    close = there.livekit.delete_room
+async def test_closing_a_room_is_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    attempts: list[str] = []
+    close = world.livekit.delete_room
 
     async def delete_room(room: str) -> None:
-        if (error := next(failures, None)) is not None:
-            raise error
+        attempts.append(room)
+        if len(attempts) == 1:
+            raise LiveKitUnreachable("unreachable")
         await close(room)
 
-    monkeypatch.setattr(there.livekit, "delete_room", delete_room)
-    monkeypatch.setattr(calls, "JOINED_CALLER_GRACE_SECONDS", 0.0)
-    there.livekit.leave(call.room, call.identity)
-    await reaches(there, call, CallState.ENDED)
-    await soon(lambda: call.room not in there.livekit.rooms_by_name)
+    monkeypatch.setattr(world.livekit, "delete_room", delete_room)
+    world.livekit.disconnect(call.room, call.identity)
+    await reaches(world, call, CallState.ENDED)
+    await becomes_true(lambda: call.room not in world.livekit.rooms_by_name)
+    assert attempts == [call.room] * 2
 
 
-async def test_one_bad_step_does_not_end_a_call(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_room, failures = dispatcher.read_room, iter([ValueError("unforeseen")])
+async def test_unexpected_error_in_one_call_is_logged_and_all_calls_continue(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.supply.free = world.livekit.slots = 2
+    read_room, failures = dispatcher.read_room, [ValueError("unexpected")]
+    call, other = await open_call(world), await open_call(world)
 
-    async def stumbling(*arguments: object) -> object:
-        if (error := next(failures, None)) is not None:
-            raise error
+    async def failing_once(*arguments: object) -> object:
+        if arguments[1] == current(world, call) and failures:
+            raise failures.pop()
         return await read_room(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dispatcher, "read_room", stumbling)
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
+    monkeypatch.setattr(dispatcher, "read_room", failing_once)
+    await reaches(world, other, CallState.JOINED)
+    await reaches(world, call, CallState.JOINED)
+    assert failures == [], "the error was raised"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert (record.message, record.__dict__["call_id"]) == ("call step failed", call.id)
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
 
 
-async def test_letting_go_leaves_the_rooms(there: World) -> None:
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
-    await there.gateway.dispatcher.stop()
-    assert there.livekit.agents_in(call.room) != []
+async def test_rooms_and_agents_stay_when_the_gateway_stops(world: World) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    await world.gateway.dispatcher.stop()
+    assert len(world.livekit.agents_in(call.room)) == 1
 
 
-async def test_the_worker_s_word_ends_the_call_and_no_other_agent_comes(there: World) -> None:
-    call = await opened(there)
-    await reaches(there, call, CallState.JOINED)
-    room = there.livekit.rooms_by_name[call.room]
-    room.metadata = with_outcome(room.metadata, CallOutcome.PROVIDER_FAILED)
-    there.livekit.leave(call.room, *there.livekit.agents_in(call.room))
-    over = await reaches(there, call, CallState.FAILED)
-    assert (over.reason, over.causes) == (CallReason.PROVIDER_FAILED, (Cause.FIRST,))
-    await soon(lambda: call.room not in there.livekit.rooms_by_name)
+async def test_outcome_that_the_worker_reports_ends_the_call(world: World) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    report_outcome(world, call, CallOutcome.PROVIDER_FAILED)
+    lose_agent(world, call)
+    failed = await reaches(world, call, CallState.FAILED)
+    assert (failed.reason, failed.causes) == (CallReason.PROVIDER_FAILED, (Cause.FIRST,)), "no other agent is sent"
+    await becomes_true(lambda: call.room not in world.livekit.rooms_by_name)
 
 
-@pytest.mark.parametrize("agent_name", ["ornina-agent", WAITING_AGENT_NAME])
-async def test_metadata_is_in_the_room_whenever_a_gateway_dies(
-    there: World, monkeypatch: pytest.MonkeyPatch, agent_name: str
+async def test_caller_has_a_new_agent_soon_after_a_loss(world: World) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    lose_agent(world, call)
+    lost_at = asyncio.get_running_loop().time()
+    await becomes_true(lambda: world.livekit.agents_in(call.room))
+    seconds = asyncio.get_running_loop().time() - lost_at
+    poll = dispatcher.POLL_SECONDS[CallState.JOINED]
+    assert AGENT_GRACE_SECONDS - poll <= seconds <= AGENT_GRACE_SECONDS + 2 * poll
+
+
+async def test_dispatch_that_no_worker_accepts_is_withdrawn_in_time(world: World) -> None:
+    world.livekit.slots = 0
+    call = await open_call(world)
+    opened_at = asyncio.get_running_loop().time()
+    await reaches(world, call, CallState.WAITING)
+    seconds = asyncio.get_running_loop().time() - opened_at
+    assert ACCEPT_TIMEOUT_SECONDS <= seconds <= ACCEPT_TIMEOUT_SECONDS + 0.5
+    await becomes_true(lambda: dispatched_names(world, call) == [WAITING_AGENT_NAME])
+
+
+@pytest.mark.parametrize("agent_name", ["ornina-agent", WAITING_AGENT_NAME], ids=["dispatch", "hold"])
+async def test_metadata_stays_in_the_room_during_a_redispatch(
+    world: World, monkeypatch: pytest.MonkeyPatch, agent_name: str
 ) -> None:
-    call = await opened(there)
-    await there.gateway.dispatcher.stop()
-    room = there.livekit.rooms_by_name[call.room]
-    kept: list[set[str]] = []
-    delete, create = there.livekit.delete_dispatch, there.livekit.create_dispatch
+    call = await open_call(world)
+    await world.gateway.dispatcher.stop()
+    room = world.livekit.rooms_by_name[call.room]
+    snapshots: list[set[str]] = []
+    delete, create = world.livekit.delete_dispatch, world.livekit.create_dispatch
 
     async def delete_dispatch(name: str, dispatch_id: str) -> None:
         await delete(name, dispatch_id)
-        kept.append({found.metadata for found in room.dispatches})
+        snapshots.append({found.metadata for found in room.dispatches})
 
     async def create_dispatch(name: str, dispatched_to: str, metadata: str) -> None:
-        taken = [found for found in room.dispatches if found.agent_name == dispatched_to]
-        assert not taken, "never two for one agent"
+        duplicates = [found for found in room.dispatches if found.agent_name == dispatched_to]
+        assert not duplicates, "an agent never has two dispatches"
         await create(name, dispatched_to, metadata)
-        kept.append({found.metadata for found in room.dispatches})
+        snapshots.append({found.metadata for found in room.dispatches})
 
-    monkeypatch.setattr(there.livekit, "delete_dispatch", delete_dispatch)
-    monkeypatch.setattr(there.livekit, "create_dispatch", create_dispatch)
-    await dispatcher.redispatch(there.livekit, call, agent_name)
-    assert kept and all(found == {call.dispatch_metadata} for found in kept)
-    assert dispatched_names(there, call) == [agent_name]
+    monkeypatch.setattr(world.livekit, "delete_dispatch", delete_dispatch)
+    monkeypatch.setattr(world.livekit, "create_dispatch", create_dispatch)
+    await dispatcher.redispatch(world.livekit, call, agent_name)
+    assert snapshots and all(found == {call.dispatch_metadata} for found in snapshots)
+    assert dispatched_names(world, call) == [agent_name]

@@ -1,4 +1,4 @@
-"""The requests in the guide to calls, sent as they are written there."""
+"""The requests in the guide to calls, sent as they are written world."""
 
 import json
 import re

@@ -17,7 +17,7 @@ from gateway.agents import InvalidAgent
 from gateway.connections import SecretError
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitRefused, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
-from tests.unit.gateway.fakes import CREDENTIALS, World, agent
+from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
 
 BODY = {"agent": "ornina", "name": "Layla"}
 KEYED = {"Idempotency-Key": "one-and-the-same"}
@@ -53,30 +53,30 @@ def refused(answer: httpx.Response, status: int, reason: str) -> str:
     return found
 
 
-async def test_a_call_is_a_room_with_its_one_dispatch_and_a_token(http: httpx.AsyncClient, there: World) -> None:
+async def test_a_call_is_a_room_with_its_one_dispatch_and_a_token(http: httpx.AsyncClient, world: World) -> None:
     call = await opened(http, userId="user-7")
     assert call["state"] == "dispatched"
     assert call["room"] == f"ornina-{call['callId']}"
     assert call["url"] == "wss://livekit.example"
     assert call["agent"] == {"namespace": "agents", "name": "ornina", "agentName": "ornina-agent"}
-    assert there.livekit.launched == [(call["room"], "ornina-agent")]
-    (dispatch,) = there.livekit.rooms_by_name[call["room"]].dispatches
+    assert world.livekit.launches == [(call["room"], "ornina-agent")]
+    (dispatch,) = world.livekit.rooms_by_name[call["room"]].dispatches
     told = json.loads(dispatch.metadata)
     assert (told["callID"], told["callerIdentity"], told["userID"]) == (call["callId"], call["identity"], "user-7")
     claims = jwt.decode(call["token"], CREDENTIALS.api_secret, algorithms=["HS256"])
     assert (claims["sub"], claims["video"]["room"]) == (call["identity"], call["room"])
 
 
-async def test_the_join_is_confirmed_by_livekits_record(http: httpx.AsyncClient, there: World) -> None:
+async def test_the_join_is_confirmed_by_livekits_record(http: httpx.AsyncClient, world: World) -> None:
     call = await opened(http)
     assert (await state_after(http, call, "dispatched"))["state"] == "joined"
 
 
-async def test_the_same_request_is_the_same_call_however_often(http: httpx.AsyncClient, there: World) -> None:
+async def test_the_same_request_is_the_same_call_however_often(http: httpx.AsyncClient, world: World) -> None:
     answers = await asyncio.gather(*(http.post("/v1/calls", json=BODY, headers=KEYED) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
     assert len({(a.json()["callId"], a.json()["room"], a.json()["identity"]) for a in answers}) == 1
-    assert len(there.livekit.launched) == 1
+    assert len(world.livekit.launches) == 1
 
 
 async def test_another_request_with_the_same_key_is_refused(http: httpx.AsyncClient) -> None:
@@ -97,40 +97,40 @@ async def test_a_call_that_is_over_does_not_come_back(http: httpx.AsyncClient) -
     assert "HungUp" in refused(await http.post("/v1/calls", json=BODY, headers=KEYED), 409, "CallOver")
 
 
-async def test_calls_wait_in_order_where_no_agent_joins_them_yet(http: httpx.AsyncClient, there: World) -> None:
-    there.supply.free = 0
+async def test_calls_wait_in_order_where_no_agent_joins_them_yet(http: httpx.AsyncClient, world: World) -> None:
+    world.supply.free = 0
     first, second = await opened(http), await opened(http)
     assert [(call["state"], call["position"]) for call in (first, second)] == [("waiting", 1), ("waiting", 2)]
-    assert [name for _, name in there.livekit.launched] == [WAITING_AGENT_NAME] * 2
-    assert there.gateway.ledger.pending() == {"agents/ornina": 2}
+    assert [name for _, name in world.livekit.launches] == [WAITING_AGENT_NAME] * 2
+    assert world.gateway.ledger.pending() == {"agents/ornina": 2}
     answer = await http.post("/v1/calls", json=BODY)
     assert "Call again later" in refused(answer, 429, "TooManyPending")
     assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_the_line_has_an_end_while_the_controller_is_away(http: httpx.AsyncClient, there: World) -> None:
-    there.supply.free, there.livekit.slots = None, 0
+async def test_the_line_has_an_end_while_the_controller_is_away(http: httpx.AsyncClient, world: World) -> None:
+    world.supply.free, world.livekit.slots = None, 0
     assert [(await opened(http))["state"] for _ in range(2)] == ["dispatched"] * 2
     refused(await http.post("/v1/calls", json=BODY), 429, "TooManyPending")
 
 
-async def test_hanging_up_closes_the_room_and_may_be_repeated(http: httpx.AsyncClient, there: World) -> None:
+async def test_hanging_up_closes_the_room_and_may_be_repeated(http: httpx.AsyncClient, world: World) -> None:
     call = await opened(http)
     for _ in range(2):
         answer = await http.delete(f"/v1/calls/{call['callId']}", headers=own(call))
         assert answer.status_code == 200
         assert (answer.json()["state"], answer.json()["reason"]) == ("ended", "HungUp")
-    assert there.livekit.rooms_by_name == {}
+    assert world.livekit.rooms_by_name == {}
 
 
 async def test_hanging_up_while_livekit_is_away_is_an_error_and_the_call_goes_on(
-    http: httpx.AsyncClient, there: World
+    http: httpx.AsyncClient, world: World
 ) -> None:
     call = await opened(http)
-    there.livekit.error = LiveKitUnreachable("away")
+    world.livekit.error = LiveKitUnreachable("away")
     answer = await http.delete(f"/v1/calls/{call['callId']}", headers=own(call))
     refused(answer, 503, "LiveKitUnreachable")
-    there.livekit.error = None
+    world.livekit.error = None
     assert (await http.get(f"/v1/calls/{call['callId']}", headers=own(call))).json()["state"] != "ended"
 
 
@@ -151,22 +151,22 @@ async def test_a_wrong_question_is_refused(http: httpx.AsyncClient, query: str) 
     assert answer.json()["error"]["field"] == query.split("=")[0]
 
 
-async def test_an_unknown_agent(http: httpx.AsyncClient, there: World) -> None:
+async def test_an_unknown_agent(http: httpx.AsyncClient, world: World) -> None:
     answer = await http.post("/v1/calls", json=BODY | {"agent": "nobody"})
     assert "kubectl get ava" in refused(answer, 404, "AgentNotFound")
-    there.agents.known.append(agent("nobody", namespace="other"))
+    world.agents.listed.append(example_agent("nobody", namespace="other"))
     answer = await http.post("/v1/calls", json=BODY | {"agent": "nobody"})
     assert "Another namespace" in refused(answer, 404, "AgentNotFound")
-    there.livekit.slots = 2
+    world.livekit.slots = 2
     assert (await opened(http, agent={"namespace": "other", "name": "nobody"}))["agent"]["namespace"] == "other"
 
 
-async def test_agents_that_take_no_calls_say_why(http: httpx.AsyncClient, there: World) -> None:
-    there.agents.known = [
-        agent("auto", mode="Automatic"),
-        agent("odd", room_name_pattern="^odd$"),
-        agent("resting", suspend=True),
-        replace(agent("younger"), name_taken=True),
+async def test_agents_that_take_no_calls_say_why(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [
+        example_agent("auto", mode="Automatic"),
+        example_agent("odd", room_name_pattern="^odd$"),
+        example_agent("resting", suspend=True),
+        replace(example_agent("younger"), name_taken=True),
         InvalidAgent("agents", "broken", "spec.language: no"),
     ]
     for name, reason, hint in [
@@ -180,15 +180,15 @@ async def test_agents_that_take_no_calls_say_why(http: httpx.AsyncClient, there:
 
 
 async def test_a_call_made_before_is_found_although_its_agent_takes_no_more(
-    http: httpx.AsyncClient, there: World
+    http: httpx.AsyncClient, world: World
 ) -> None:
     headers = {"Idempotency-Key": "a-key-of-some-length"}
     first = await http.post("/v1/calls", json=BODY, headers=headers)
-    there.agents.known = [agent(suspend=True)]
+    world.agents.listed = [example_agent(suspend=True)]
     again = await http.post("/v1/calls", json=BODY, headers=headers)
     assert (again.status_code, again.json()["callId"]) == (200, first.json()["callId"])
     refused(await http.post("/v1/calls", json=BODY), 409, "Suspended")
-    assert len(there.livekit.rooms_by_name) == 1
+    assert len(world.livekit.rooms_by_name) == 1
 
 
 @pytest.mark.parametrize(
@@ -196,27 +196,27 @@ async def test_a_call_made_before_is_found_although_its_agent_takes_no_more(
     [(LiveKitUnreachable("away"), 503, "LiveKitUnreachable"), (LiveKitRefused("no"), 502, "LiveKitRefused")],
 )
 async def test_without_livekit_there_is_no_call_and_no_trace_of_one(
-    http: httpx.AsyncClient, there: World, error: Exception, status: int, reason: str
+    http: httpx.AsyncClient, world: World, error: Exception, status: int, reason: str
 ) -> None:
-    there.livekit.error = error  # type: ignore[assignment]
+    world.livekit.error = error  # type: ignore[assignment]
     refused(await http.post("/v1/calls", json=BODY, headers=KEYED), status, reason)
-    assert list(there.gateway.ledger) == []
-    there.livekit.error = None
+    assert list(world.gateway.ledger) == []
+    world.livekit.error = None
     assert (await http.post("/v1/calls", json=BODY, headers=KEYED)).status_code == 201, "the key may be used again"
 
 
-async def test_without_credentials_the_operator_is_pointed_to(http: httpx.AsyncClient, there: World) -> None:
-    there.connections.problem = SecretError("Secret agents/livekit does not exist")
+async def test_without_credentials_the_operator_is_pointed_to(http: httpx.AsyncClient, world: World) -> None:
+    world.connections.error = SecretError("Secret agents/livekit does not exist")
     message = refused(await http.post("/v1/calls", json=BODY), 503, "CredentialsMissing")
     assert "kubectl describe ava ornina" in message
     assert "Secret" not in message, "callers need not know its name"
 
 
-async def test_before_the_agents_are_known_nothing_is_ready(http: httpx.AsyncClient, there: World) -> None:
-    there.agents.is_synced = False
+async def test_before_the_agents_are_known_nothing_is_ready(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.is_synced = False
     refused(await http.get("/readyz"), 503, "NotReady")
     refused(await http.post("/v1/calls", json=BODY), 503, "NotReady")
-    there.agents.is_synced = True
+    world.agents.is_synced = True
     assert (await http.get("/readyz")).status_code == 200
 
 
@@ -234,10 +234,10 @@ async def test_before_the_agents_are_known_nothing_is_ready(http: httpx.AsyncCli
     ],
 )
 async def test_a_bad_body(
-    http: httpx.AsyncClient, there: World, content: bytes, kind: str, status: int, reason: str
+    http: httpx.AsyncClient, world: World, content: bytes, kind: str, status: int, reason: str
 ) -> None:
     refused(await http.post("/v1/calls", content=content, headers={"Content-Type": kind}), status, reason)
-    assert there.livekit.launched == []
+    assert world.livekit.launches == []
 
 
 async def test_other_paths_and_methods_answer_in_json(http: httpx.AsyncClient) -> None:
@@ -251,14 +251,14 @@ async def test_other_paths_and_methods_answer_in_json(http: httpx.AsyncClient) -
 
 
 async def test_a_mistake_of_our_own_is_json_too(
-    http: httpx.AsyncClient, there: World, monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(there.gateway.ledger, "admission", lambda *_: 1 / 0)
+    monkeypatch.setattr(world.gateway.ledger, "admission", lambda *_: 1 / 0)
     refused(await http.post("/v1/calls", json=BODY), 500, "Internal")
 
 
-async def test_other_origins_are_let_in_by_name_only(http: httpx.AsyncClient, there: World) -> None:
-    there.agents.known = [agent(allowed_origins=[ELSEWHERE])]
+async def test_other_origins_are_let_in_by_name_only(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [example_agent(allowed_origins=[ELSEWHERE])]
     preflight = await http.options("/v1/calls", headers={"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST"})
     assert preflight.status_code == 204
     answer = await http.post("/v1/calls", json=BODY, headers={"Origin": ELSEWHERE})
@@ -275,8 +275,8 @@ async def test_other_origins_are_let_in_by_name_only(http: httpx.AsyncClient, th
     assert "Access-Control-Allow-Origin" not in stranger.headers
 
 
-async def test_an_authenticated_agent_is_for_holders_of_a_key(http: httpx.AsyncClient, there: World) -> None:
-    there.agents.known = [agent(access="Authenticated")]
+async def test_an_authenticated_agent_is_for_holders_of_a_key(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [example_agent(access="Authenticated")]
     answer = await http.post("/v1/calls", json=BODY)
     refused(answer, 401, "Unauthorized")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -292,8 +292,8 @@ async def test_the_page_learns_of_public_agents(http: httpx.AsyncClient) -> None
     refused(await http.get("/v1/agents/nobody"), 404, "AgentNotFound")
 
 
-async def test_the_page_may_reach_its_agents_livekit_and_nothing_else(http: httpx.AsyncClient, there: World) -> None:
-    there.agents.known = [agent(), replace(agent("other"))]
+async def test_the_page_may_reach_its_agents_livekit_and_nothing_else(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [example_agent(), replace(example_agent("other"))]
     for path in ("/?agent=ornina", "/?agent=agents/ornina"):
         answer = await http.get(path)
         assert answer.status_code == 200
@@ -305,9 +305,9 @@ async def test_the_page_may_reach_its_agents_livekit_and_nothing_else(http: http
 
 
 async def test_nobody_learns_the_livekit_server_of_an_agent_that_needs_a_key(
-    http: httpx.AsyncClient, there: World
+    http: httpx.AsyncClient, world: World
 ) -> None:
-    there.agents.known = [agent(access="Authenticated")]
+    world.agents.listed = [example_agent(access="Authenticated")]
     private, none = await http.get("/?agent=ornina"), await http.get("/?agent=nobody")
     assert "livekit.example" not in str(private.headers) + private.text
     assert private.status_code == none.status_code == 200

@@ -7,7 +7,7 @@ from gateway.agents import Agent
 from gateway.calls import Admission, Call, CallReason, CallState
 from gateway.ledger import Ledger
 from gateway.seats import Seat
-from tests.unit.gateway.fakes import agent
+from tests.unit.gateway.fakes import example_agent
 from tests.unit.gateway.test_calls import DISPATCHED, JOINED, NOW, WAITING
 
 KEY = WAITING.agent.key
@@ -25,7 +25,7 @@ def ledger(*calls: Call) -> Ledger:
 
 
 def test_calls_wait_in_the_order_in_which_they_came() -> None:
-    elsewhere = waiting(3, agent("other"))
+    elsewhere = waiting(3, example_agent("other"))
     calls = ledger(waiting(2), waiting(1), elsewhere, replace(DISPATCHED, id="c0"))
     assert [call.id for call in calls.waiting(KEY)] == ["c1", "c2"]
     assert [calls.position(call) for call in (waiting(1), waiting(2), elsewhere)] == [1, 2, 1]
@@ -52,7 +52,7 @@ def test_seats_of_calls_under_way_are_spoken_for_until_the_controller_knows_of_t
     under_way = replace(DISPATCHED, id="d", seat=Seat(3, NOW - 2.5))
     just_joined = replace(JOINED, id="j", state_since=NOW - 1, seat=Seat(2, NOW - 2))
     known_by_now = replace(JOINED, id="k", state_since=NOW - 3, seat=Seat(4, NOW - 4))
-    elsewhere = replace(DISPATCHED, id="e", agent=agent("other"), seat=Seat(1, NOW))
+    elsewhere = replace(DISPATCHED, id="e", agent=example_agent("other"), seat=Seat(1, NOW))
     by_voice = replace(DISPATCHED, id="v", avatar=False)
     calls = ledger(WAITING, under_way, just_joined, known_by_now, elsewhere, by_voice)
     assert calls.free_seats(WAITING, 3, NOW) == 1

@@ -10,25 +10,25 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.__main__ import cluster_app, main
 from gateway.calls import CallState
 from tests.unit.gateway.fakes import World
-from tests.unit.gateway.test_dispatcher import opened, reaches
+from tests.unit.gateway.scenes import open_call, reaches
 
 
 @pytest.fixture
-async def cluster(there: World) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    async with TestClient(TestServer(cluster_app(there.agents, there.gateway.metrics))) as client:
+async def cluster(world: World) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    async with TestClient(TestServer(cluster_app(world.agents, world.gateway.metrics))) as client:
         yield client
 
 
-async def test_ready_once_agents_are_listed(cluster: TestClient[web.Request, web.Application], there: World) -> None:
-    there.agents.is_synced = False
+async def test_ready_once_agents_are_listed(cluster: TestClient[web.Request, web.Application], world: World) -> None:
+    world.agents.is_synced = False
     assert [(await cluster.get(path)).status for path in ("/livez", "/readyz")] == [200, 503]
     assert await (await cluster.get("/readyz")).text() == "the AvatarAgents are not listed yet\n"
-    there.agents.is_synced = True
+    world.agents.is_synced = True
     assert (await cluster.get("/readyz")).status == 200
 
 
-async def test_metrics_count_a_joined_call(cluster: TestClient[web.Request, web.Application], there: World) -> None:
-    await reaches(there, await opened(there), CallState.JOINED)
+async def test_metrics_count_a_joined_call(cluster: TestClient[web.Request, web.Application], world: World) -> None:
+    await reaches(world, await open_call(world), CallState.JOINED)
     metrics = await (await cluster.get("/metrics")).text()
     labels = 'agent="ornina",agent_namespace="agents"'
     assert f'avatar_agent_gateway_calls_total{{{labels},outcome="joined",reason=""}} 1.0' in metrics

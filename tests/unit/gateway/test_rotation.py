@@ -1,6 +1,6 @@
-"""LiveKit keys are rotated under calls: those who hold a call token keep their call, and new calls come through."""
+"""LiveKit keys are rotated during calls: call tokens stay valid, and new calls use the new key."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,117 +8,105 @@ import httpx
 import pytest
 
 from gateway import adoption
-from gateway.adoption import adopt_calls
 from gateway.app import create_app
 from gateway.connections import SecretError
 from gateway.livekit import LiveKitRefused
 from gateway.tokens import Credentials
 from tests.unit.gateway.conftest import BASE
-from tests.unit.gateway.fakes import World, world
+from tests.unit.gateway.fakes import World, create_world
+from tests.unit.gateway.scenes import BODY, KEYED, adopt, call_token_of, post_call
 
-BODY = {"agent": "ornina", "name": "Layla"}
-KEYED = {"Idempotency-Key": "one-and-the-same"}
 ROTATED = Credentials("devkey", "another-secret-of-at-least-thirty-two-characters")
 
 
-async def opened(http: httpx.AsyncClient) -> dict[str, Any]:
-    answer = await http.post("/v1/calls", json=BODY, headers=KEYED)
-    assert answer.status_code in (200, 201), answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-async def asked(http: httpx.AsyncClient, call: dict[str, Any]) -> int:
-    headers = {"Authorization": f"Bearer {call['callToken']}"}
-    return (await http.get(f"/v1/calls/{call['callId']}", headers=headers)).status_code
+async def read_status(http: httpx.AsyncClient, call: dict[str, Any]) -> int:
+    """HTTP status of a request for a call with its call token."""
+    return (await http.get(f"/v1/calls/{call['callId']}", headers=call_token_of(call))).status_code
 
 
 @pytest.fixture
-async def next_gateway(there: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    """The gateway that comes after a restart, once it is asked anything; it reads the rotated key."""
+async def successor(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the next gateway, which has the rotated key and adopts the calls before its first request."""
     monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", -1.0)
-    after = world()
-    after.connections.livekit, after.connections.credentials = there.livekit, ROTATED
+    created = create_world(livekit=world.livekit)
+    created.connections.credentials = ROTATED
 
-    async def search(_: httpx.Request) -> None:
-        await there.gateway.dispatcher.stop()
-        await adopt_calls(after.agents, after.connections, after.gateway.opener)
+    async def restart(_: httpx.Request) -> None:
+        await world.gateway.dispatcher.stop()
+        await adopt(created)
 
-    transport = httpx.ASGITransport(create_app(after.gateway))
-    hooks: dict[str, list[Callable[..., Awaitable[None]]]] = {"request": [search]}
+    transport = httpx.ASGITransport(create_app(created.gateway))
     async with httpx.AsyncClient(
-        transport=transport, base_url=BASE, headers={"Origin": BASE}, event_hooks=hooks
+        transport=transport, base_url=BASE, headers={"Origin": BASE}, event_hooks={"request": [restart]}
     ) as client:
         yield client
-    await after.gateway.dispatcher.stop()
+    await created.gateway.dispatcher.stop()
 
 
-async def test_a_call_token_outlives_its_key(http: httpx.AsyncClient, there: World) -> None:
-    call = await opened(http)
-    there.connections.credentials = ROTATED
-    assert await asked(http, call) == 200
-    assert await asked(http, call | {"callToken": call["callToken"][:-1] + "x"}) == 404
-    headers = {"Authorization": f"Bearer {call['callToken']}"}
-    over = await http.delete(f"/v1/calls/{call['callId']}", headers=headers)
-    assert (over.status_code, over.json()["reason"]) == (200, "HungUp")
-    assert await asked(http, call) == 200, "its end can be read too"
+async def test_call_token_stays_valid_after_a_rotation(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http, KEYED)
+    world.connections.credentials = ROTATED
+    assert await read_status(http, call) == 200
+    assert await read_status(http, call | {"callToken": call["callToken"][:-1] + "x"}) == 404
+    ended = await http.delete(f"/v1/calls/{call['callId']}", headers=call_token_of(call))
+    assert (ended.status_code, ended.json()["reason"]) == (200, "HungUp")
+    assert await read_status(http, call) == 200, "the token also reads the ended call"
 
 
-async def test_a_request_repeated_after_a_rotation_gets_a_token_that_counts(
-    http: httpx.AsyncClient, there: World
-) -> None:
-    call = await opened(http)
-    there.connections.credentials = ROTATED
-    again = await opened(http)
+async def test_repeated_request_after_a_rotation_gets_a_valid_token(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http, KEYED)
+    world.connections.credentials = ROTATED
+    again = await post_call(http, KEYED)
     assert again["callId"] == call["callId"]
     assert again["callToken"] != call["callToken"]
-    assert [await asked(http, found) for found in (call, again)] == [200, 200]
+    assert [await read_status(http, found) for found in (call, again)] == [200, 200]
 
 
-async def test_a_call_token_outlives_its_secret(http: httpx.AsyncClient, there: World) -> None:
-    call = await opened(http)
-    there.connections.problem = SecretError("deleted")
-    assert await asked(http, call) == 200
+async def test_call_token_stays_valid_without_the_secret(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http, KEYED)
+    world.connections.error = SecretError("deleted")
+    assert await read_status(http, call) == 200
 
 
-async def test_a_call_token_outlives_its_key_and_its_gateway(
-    http: httpx.AsyncClient, next_gateway: httpx.AsyncClient, there: World
+async def test_call_token_stays_valid_at_the_next_gateway(
+    http: httpx.AsyncClient, successor: httpx.AsyncClient
 ) -> None:
-    call = await opened(http)
-    assert await asked(next_gateway, call) == 200
-    assert await asked(next_gateway, call | {"callToken": "x" * 64}) == 404
+    call = await post_call(http, KEYED)
+    assert await read_status(successor, call) == 200
+    assert await read_status(successor, call | {"callToken": "x" * 64}) == 404
 
 
-async def test_nobody_in_the_room_can_read_the_call_token(http: httpx.AsyncClient, there: World) -> None:
-    call = await opened(http)
-    (room,) = there.livekit.rooms_by_name.values()
-    told = room.metadata + "".join(dispatch.metadata for dispatch in room.dispatches)
-    assert call["callToken"] not in told
-    assert await asked(http, call | {"callToken": next(iter(there.gateway.ledger)).call_token_hash}) == 404
+async def test_room_does_not_reveal_the_call_token(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http, KEYED)
+    (room,) = world.livekit.rooms_by_name.values()
+    assert call["callToken"] not in room.metadata + "".join(dispatch.metadata for dispatch in room.dispatches)
+    (opened,) = world.gateway.ledger
+    assert opened.call_token_hash in room.metadata
+    assert await read_status(http, call | {"callToken": opened.call_token_hash}) == 404
 
 
-async def test_a_call_comes_through_with_the_key_that_replaces_a_refused_one(
-    http: httpx.AsyncClient, there: World, monkeypatch: pytest.MonkeyPatch
+async def test_call_is_opened_with_the_new_key_after_a_rejection(
+    http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = there.livekit.create_room
+    create = world.livekit.create_room
 
     async def create_room(*arguments: str) -> None:
-        if there.connections.credentials is not ROTATED:
-            there.connections.credentials = ROTATED  # what a refusal brings about, in `gateway.connections`
+        if world.connections.credentials is not ROTATED:
+            world.connections.credentials = ROTATED  # `SecretConnections` reads the Secret again after a rejection
             raise LiveKitRefused("401")
         await create(*arguments)
 
-    monkeypatch.setattr(there.livekit, "create_room", create_room)
-    call = await opened(http)
-    assert await asked(http, call) == 200
-    assert len(there.livekit.launched) == 1
-    (kept,) = there.gateway.ledger
-    there.gateway.ledger.put(replace(kept, call_token_hash=""))
-    assert await asked(http, call) == 200, "the token handed out is of the new key"
+    monkeypatch.setattr(world.livekit, "create_room", create_room)
+    call = await post_call(http, KEYED)
+    assert await read_status(http, call) == 200
+    assert len(world.livekit.launches) == 1
+    (opened,) = world.gateway.ledger
+    world.gateway.ledger.put(replace(opened, call_token_hash=""))
+    assert await read_status(http, call) == 200, "the token is made with the new key"
 
 
-async def test_a_key_that_stays_refused_is_told(http: httpx.AsyncClient, there: World) -> None:
-    there.livekit.error = LiveKitRefused("401")
-    answer = await http.post("/v1/calls", json=BODY, headers=KEYED)
-    assert (answer.status_code, answer.json()["error"]["reason"]) == (502, "LiveKitRefused")
-    assert list(there.gateway.ledger) == []
+async def test_key_that_stays_rejected_is_an_error(http: httpx.AsyncClient, world: World) -> None:
+    world.livekit.error = LiveKitRefused("401")
+    response = await http.post("/v1/calls", json=BODY, headers=KEYED)
+    assert (response.status_code, response.json()["error"]["reason"]) == (502, "LiveKitRefused")
+    assert list(world.gateway.ledger) == []
