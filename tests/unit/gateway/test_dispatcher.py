@@ -55,7 +55,9 @@ def lose_agent(world: World, call: Call) -> None:
 
 async def test_waiting_calls_are_dispatched_in_order_as_slots_become_free(world: World) -> None:
     world.supply.free = 0
-    first, second = await open_call(world), await open_call(world)
+    first = await open_call(world)
+    await asyncio.sleep(1)
+    second = await open_call(world)
     world.supply.free = 1
     world.gateway.dispatcher.wake_waiting_calls()
     await reaches(world, first, CallState.JOINED)
