@@ -1,6 +1,7 @@
 """The AvatarAgent resource and every document that crosses a process boundary.
 
-The controller, the gateway and the worker never import each other; what they say to one another is typed here.
+The controller, the gateway and the worker never import each other. The documents that they exchange are types in
+`agentspec.wire`.
 """
 
 from agentspec.avatar import AvatarProvider, AvatarSpec, OnAvatarFailure, TavusSpec

@@ -1,4 +1,4 @@
-"""The agent's face."""
+"""The agent's avatar."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -23,21 +23,21 @@ _TavusID = Annotated[
     str,
     text(
         r"^[A-Za-z0-9][-._A-Za-z0-9]*$",
-        "write the id as Tavus shows it: letters, digits, '-', '_' and '.', such as r90bbd427f71",
+        "set the id that Tavus shows, such as r90bbd427f71: letters, digits, '-', '_' and '.'",
         max_length=128,
     ),
 ]
 
 
 class TavusSpec(Model):
-    """A Tavus avatar. The agent's voice stays its own; Tavus shows the face."""
+    """A Tavus avatar. Tavus renders the video; the voice stays the agent's own."""
 
     base_url: Annotated[str, http_url("https://tavusapi.com/v2")] = Field(
-        default="https://tavusapi.com/v2", description="Base URL of the API."
+        default="https://tavusapi.com/v2", description="Base URL of the Tavus API."
     )
-    face_id: _TavusID = Field(description="Face (formerly replica) to show.")
-    pal_id: _TavusID = Field(description="PAL (formerly persona) to use.")
-    credentials_secret_ref: LocalRef = Field(description="Secret with the key `apiKey`, as `{name: NAME}`.")
+    face_id: _TavusID = Field(description="Id of the avatar at Tavus: a `face`, formerly called replica.")
+    pal_id: _TavusID = Field(description="Id of the PAL at Tavus, formerly called persona.")
+    credentials_secret_ref: LocalRef = Field(description="Secret that contains the key `apiKey`, as `{name: NAME}`.")
 
 
 class AvatarSpec(
@@ -45,29 +45,31 @@ class AvatarSpec(
     json_schema_extra=rules(
         (
             "self.provider != 'Tavus' || has(self.tavus)",
-            "provider Tavus needs its settings: add avatar.tavus with faceID, palID and credentialsSecretRef, "
-            "or write provider: None",
+            "provider Tavus needs avatar.tavus: set its faceID, palID and credentialsSecretRef, or set provider: None",
         ),
         (
             "self.provider != 'None' || !has(self.maxSessions)",
-            "maxSessions counts avatars, and there are none: write provider: Tavus or remove maxSessions",
+            "maxSessions has no effect without an avatar: set provider: Tavus or remove maxSessions",
         ),
     ),
 ):
-    """The agent's face."""
+    """The agent's avatar."""
 
-    provider: AvatarProvider = Field(default=AvatarProvider.NONE, description="Who renders the face.")
+    provider: AvatarProvider = Field(
+        default=AvatarProvider.NONE, description="Provider that renders the avatar. None: the agent has no avatar."
+    )
     tavus: TavusSpec | None = Field(
-        default=None, description="Settings for provider Tavus; without `provider: Tavus` they do nothing."
+        default=None, description="Settings of provider Tavus. Other providers ignore them."
     )
     on_failure: OnAvatarFailure = Field(
         default=OnAvatarFailure.VOICE_ONLY,
-        description="When the avatar does not come, or no seat is free: VoiceOnly goes on by voice, EndCall ends the "
-        "call.",
+        description="What happens when the avatar fails or no seat is free. VoiceOnly: the call continues by voice. "
+        "EndCall: the call ends.",
     )
     max_sessions: int | None = Field(
         default=None,
         ge=1,
         le=1000,
-        description="Avatars at once: the seats bought from the provider. Left out: no limit but the provider's own.",
+        description="Avatars at the same time: the seats that the provider allows. Unset: only the provider "
+        "limits them.",
     )

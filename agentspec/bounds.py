@@ -1,7 +1,7 @@
-"""What a schema says of a field's values, in words: its default, its bounds and what they count.
+"""Renders a field's default, bounds and unit as text.
 
-`agentspec.crd` says it at the end of each description, because ``kubectl explain`` shows nothing else of a schema;
-`agentspec.reference` in columns of its own.
+`agentspec.crd` appends the text to each description, because ``kubectl explain`` shows nothing else of a schema.
+`agentspec.reference` puts it into columns of its own.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ _UNITS = {
     "workers": "workers",
     "Workers": "workers",
 }
-"""What a number counts, by how its field's name ends."""
+"""Unit of a number, by the end of its field's name."""
 
 
 def default(schema: dict[str, Any]) -> str:
-    """The default as one writes it; empty: there is none, or it is made of the defaults of fields below."""
+    """Return the default as in a manifest; empty when there is none, or when only the fields below have some."""
     value = schema.get("default")
     if value is None or "properties" in schema:
         return ""
@@ -31,14 +31,14 @@ def default(schema: dict[str, Any]) -> str:
 
 
 def bounds(name: str, schema: dict[str, Any]) -> str:
-    """How much, how long or how many it may be; empty: as the type allows."""
+    """Return the bounds of a field's values with their unit; empty when only the type limits them."""
     unit = next((f" {unit}" for suffix, unit in _UNITS.items() if name.endswith(suffix)), "")
-    least, most = schema.get("minimum"), schema.get("maximum")
+    minimum, maximum = schema.get("minimum"), schema.get("maximum")
     parts = []
-    if most is not None:
-        parts.append(f"{least} to {most}{unit}")
-    elif least is not None:
-        parts.append(f"at least {least}{unit}")
+    if maximum is not None:
+        parts.append(f"{minimum} to {maximum}{unit}")
+    elif minimum is not None:
+        parts.append(f"at least {minimum}{unit}")
     if "maxLength" in schema:
         parts.append(_span(schema.get("minLength", 0), schema["maxLength"], "characters"))
     if "maxItems" in schema:
@@ -51,19 +51,23 @@ def bounds(name: str, schema: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def told(schema: dict[str, Any], name: str = "") -> dict[str, Any]:
-    """The schema of a field of that name, with default and bounds at the end of its description and of those below."""
+def describe(schema: dict[str, Any], name: str = "") -> dict[str, Any]:
+    """Return the schema with the default and the bounds appended to every description.
+
+    `name` is the field's name, which gives the unit.
+    """
     result = dict(schema)
-    known = default(schema)
-    said = "; ".join(filter(None, (f"default {known}" if known not in ("", "empty") else "", bounds(name, schema))))
-    if said and "description" in schema:
-        result["description"] = f"{schema['description']} {said[0].upper()}{said[1:]}."
+    default_value = default(schema)
+    shown = f"default {default_value}" if default_value not in ("", "empty") else ""
+    suffix = "; ".join(filter(None, (shown, bounds(name, schema))))
+    if suffix and "description" in schema:
+        result["description"] = f"{schema['description']} {suffix[0].upper()}{suffix[1:]}."
     if "properties" in schema:
-        result["properties"] = {key: told(field, key) for key, field in schema["properties"].items()}
+        result["properties"] = {key: describe(field, key) for key, field in schema["properties"].items()}
     if "items" in schema:
-        result["items"] = told(schema["items"])
+        result["items"] = describe(schema["items"])
     return result
 
 
-def _span(least: int, most: int, what: str) -> str:
-    return f"{least} to {most} {what}" if least else f"at most {most} {what}"
+def _span(minimum: int, maximum: int, unit: str) -> str:
+    return f"{minimum} to {maximum} {unit}" if minimum else f"at most {maximum} {unit}"

@@ -1,7 +1,7 @@
-"""Conditions of an AvatarAgent: statements about the world that are true or false.
+"""Conditions of an AvatarAgent, and the reasons that each can have.
 
-Source: sig-architecture ``api-conventions.md``, "Typical status properties". What the docstrings of the members say,
-the reference page says.
+Source: sig-architecture ``api-conventions.md``, "Typical status properties". The reference page shows the docstrings of
+the members.
 """
 
 from collections.abc import Mapping
@@ -21,116 +21,119 @@ class ConditionStatus(StrEnum):
 
 class ConditionType(StrEnum):
     READY = "Ready"
-    """The summary: nothing known keeps the agent from answering the calls that LiveKit sends to it. Otherwise reason
-    and message are those of the first condition that does. The gateway takes calls for `dispatch.mode: Explicit` only;
-    a `roomNamePattern` that it cannot make the names of rooms from is told in the message."""
+    """The summary: the agent can answer the calls that LiveKit sends to it. When it cannot, reason and message are
+    those of the first condition that says why. The gateway takes calls only with `dispatch.mode: Explicit`; the message
+    says when it cannot make room names from `roomNamePattern`."""
     CREDENTIALS_VALID = "CredentialsValid"
-    """Every Secret named exists with its keys, and LiveKit, OpenAI and Tavus accept the credentials."""
+    """Every Secret exists with its keys, and LiveKit, OpenAI and Tavus accept the credentials."""
     NAME_UNIQUE = "NameUnique"
-    """No older AvatarAgent holds the agent name on the same LiveKit server."""
+    """No older AvatarAgent has the agent name on the same LiveKit server."""
     KNOWLEDGE_LOADED = "KnowledgeLoaded"
-    """Every reference to knowledge, instructions or greeting leads to text."""
+    """Every reference to knowledge, instructions or a greeting leads to text."""
     AVATAR_AVAILABLE = "AvatarAvailable"
-    """The next call would show a face, or none is declared. A call without one goes on as `avatar.onFailure` says."""
+    """The next call gets an avatar, or no avatar is declared. A call without its avatar continues or ends, as
+    `avatar.onFailure` says."""
     WORKERS_REGISTERED = "WorkersRegistered"
-    """Workers are registered with LiveKit under the declared agent name."""
+    """Workers are registered with LiveKit under the agent name."""
     PROGRESSING = "Progressing"
-    """A rollout is under way: not every worker runs the present configuration yet."""
+    """A rollout is in progress: some workers do not run the current configuration yet."""
     SCALING_LIMITED = "ScalingLimited"
     """Calls need more workers than `scaling.maxWorkers` allows."""
 
 
 class Reason(StrEnum):
-    """Why a condition is what it is. Constants: alerts and scripts match on them."""
+    """Why a condition has its status. Alerts and scripts match on these constants."""
 
     ALL_CHECKS_PASSED = "AllChecksPassed"
-    """Everything is as declared."""
+    """All conditions are as they should be."""
     INVALID_SPEC = "InvalidSpec"
-    """The manifest asks for something that cannot be; the message names the field."""
+    """The manifest contains a contradiction or an invalid value. The message names the field."""
     APPLY_REJECTED = "ApplyRejected"
-    """The API server rejected an object that the manifest asks for, because of a quota or an admission policy."""
+    """The API server rejected an object of the agent, for example because of a quota or an admission policy. The
+    message contains its answer."""
     NAME_CONFLICT = "NameConflict"
-    """An object under the name of one of the agent's children belongs to somebody else."""
+    """An object with the name that the controller needs exists and has another owner. The message names the object."""
     APPLY_FAILED = "ApplyFailed"
-    """The API server failed for 30 s to apply what the manifest asks for."""
+    """The API server has failed to apply an object of the agent for 30 seconds. The controller retries."""
     SUSPENDED = "Suspended"
-    """`suspend: true`: workers finish their calls and leave."""
+    """`suspend` is true: workers finish their calls and terminate."""
 
     SECRET_NOT_FOUND = "SecretNotFound"
-    """A Secret that the manifest names does not exist."""
+    """A Secret that the manifest refers to does not exist."""
     SECRET_KEY_MISSING = "SecretKeyMissing"
-    """A Secret lacks a key, or the key's value is empty or cannot be used."""
+    """A Secret lacks a key, or the value of the key is empty or unusable."""
     SECRET_UNREADABLE = "SecretUnreadable"
-    """The operator may not read the Secret (the message says which permission is missing), or the API server did not
-    manage to (then the status is Unknown)."""
+    """The controller may not read the Secret: the message names the missing permission. With status Unknown, the API
+    server failed to return the Secret."""
     CREDENTIALS_ACCEPTED = "CredentialsAccepted"
-    """All keys were tried, and accepted."""
+    """LiveKit and all providers accepted their credentials."""
     CREDENTIALS_PENDING = "CredentialsPending"
-    """LiveKit, OpenAI or Tavus is being asked whether it accepts its keys, and has not answered yet."""
+    """The controller is probing credentials and has no answer yet."""
     CREDENTIALS_REJECTED = "CredentialsRejected"
-    """LiveKit, OpenAI or Tavus rejects the keys; the message says which."""
+    """LiveKit, OpenAI or Tavus rejects the credentials. The message says which."""
     LIVEKIT_UNREACHABLE = "LiveKitUnreachable"
-    """The LiveKit server does not answer at `livekit.url`."""
+    """The LiveKit server at `livekit.url` is unreachable."""
     PROVIDER_UNREACHABLE = "ProviderUnreachable"
-    """OpenAI or Tavus does not answer, so that its keys could not be tried. Workers run nevertheless."""
+    """OpenAI or Tavus is unreachable, so that the controller cannot probe the credentials. Workers run nevertheless."""
 
     NAME_UNIQUE = "NameUnique"
-    """The agent name is this agent's alone."""
+    """No other AvatarAgent has the agent name on this LiveKit server."""
     NAME_TAKEN = "NameTaken"
-    """An older AvatarAgent has the name; this one starts when it becomes free."""
+    """An older AvatarAgent has the agent name. This agent starts when the name becomes free."""
 
     KNOWLEDGE_LOADED = "KnowledgeLoaded"
-    """All texts were read."""
+    """The controller read all texts."""
     NO_KNOWLEDGE_DECLARED = "NoKnowledgeDeclared"
-    """The manifest names no knowledge."""
+    """The manifest contains no knowledge."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """A ConfigMap that the manifest names does not exist."""
+    """A ConfigMap that the manifest refers to does not exist."""
     CONFIG_MAP_KEY_MISSING = "ConfigMapKeyMissing"
-    """A ConfigMap lacks the key that the manifest names, or it is empty."""
+    """A ConfigMap lacks the key that the manifest refers to, or the value of the key is empty."""
     CONFIG_MAP_UNREADABLE = "ConfigMapUnreadable"
-    """The operator may not read the ConfigMap, or the API server did not manage to (then the status is Unknown)."""
+    """The controller may not read the ConfigMap. With status Unknown, the API server failed to return it."""
     KNOWLEDGE_EMPTY = "KnowledgeEmpty"
-    """A ConfigMap of knowledge holds no text."""
+    """A ConfigMap of knowledge contains no text."""
     KNOWLEDGE_TOO_LARGE = "KnowledgeTooLarge"
     """The texts together are larger than a worker's configuration may be."""
 
     NO_AVATAR_DECLARED = "NoAvatarDeclared"
-    """The agent has no face: `avatar.provider` is None."""
+    """The agent has no avatar: `avatar.provider` is None."""
     AVATAR_SEATS_FREE = "AvatarSeatsFree"
-    """The next call gets a face."""
+    """The next call gets an avatar."""
     AVATAR_SEATS_TAKEN = "AvatarSeatsTaken"
-    """All of `avatar.maxSessions` are in use."""
+    """All seats of `avatar.maxSessions` are in use."""
     AVATAR_FAILING = "AvatarFailing"
-    """The last avatars did not come; the message says what the provider answered."""
+    """The last avatars failed. The message contains the provider's answer."""
 
     REGISTERED = "Registered"
     """Workers are registered and take calls."""
     NO_WORKERS_NEEDED = "NoWorkersNeeded"
-    """No worker should run now; in mode Calls the next call starts one."""
+    """No worker needs to run now. In mode Calls the next call starts one."""
     SCALED_TO_ZERO = "ScaledToZero"
-    """The manifest asks for no worker, and no call would start one: nobody answers."""
+    """The manifest allows no worker, and no call would start one: nothing answers calls."""
     WORKERS_STARTING = "WorkersStarting"
-    """Worker pods are not ready yet; the message says what Kubernetes says of them."""
+    """Worker pods are not ready yet. The message contains the state that Kubernetes reports."""
     NOT_REGISTERED = "NotRegistered"
-    """Worker pods run, and none is registered with LiveKit."""
+    """Worker pods run, but none is registered with LiveKit."""
     NAME_MISMATCH = "NameMismatch"
-    """Workers are registered under another name than the declared one."""
+    """Workers are registered under a name other than the agent name."""
     DRAINING = "Draining"
-    """Workers finish their calls and leave."""
+    """Workers finish their calls and then terminate."""
 
     ROLLED_OUT = "RolledOut"
-    """Every worker runs the present configuration."""
+    """Every worker runs the current configuration."""
     ROLLING_OUT = "RollingOut"
-    """New workers are coming, old ones finish their calls; the message counts both."""
+    """New workers start while old ones finish their calls. The message counts both."""
     ROLLOUT_PENDING = "RolloutPending"
-    """A change was seen, and is rolled out once it has stood still for a moment: what comes together makes one."""
+    """The controller waits a moment for further changes before it rolls out the last one."""
     ROLLOUT_BLOCKED = "RolloutBlocked"
-    """A change is not rolled out because something it needs is missing; what ran before goes on."""
+    """The controller does not roll out a change, because something that it needs is missing. Running workers keep the
+    last valid configuration."""
 
     WITHIN_LIMITS = "WithinLimits"
-    """`scaling.maxWorkers` suffices."""
+    """`scaling.maxWorkers` is enough for all calls."""
     MAX_WORKERS_REACHED = "MaxWorkersReached"
-    """More workers are needed than `scaling.maxWorkers`."""
+    """Calls need more workers than `scaling.maxWorkers`."""
 
 
 _INPUTS: Final = (
@@ -190,17 +193,19 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ),
     ConditionType.SCALING_LIMITED: (Reason.WITHIN_LIMITS, Reason.MAX_WORKERS_REACHED),
 }
-"""Which reasons a condition can have."""
+"""The reasons that each condition can have."""
 
 
 class Condition(Model):
     """One condition, as ``metav1.Condition``."""
 
-    type: ConditionType = Field(description="What the condition speaks of.")
+    type: ConditionType = Field(description="Type of the condition.")
     status: ConditionStatus = Field(description="True, False or Unknown.")
-    reason: Reason = Field(description="A constant, CamelCase reason.")
-    message: str = Field(max_length=32768, description="What a person should know, and do about it.")
-    observed_generation: int = Field(default=0, ge=0, description="metadata.generation this was decided for.")
+    reason: Reason = Field(description="Reason for the status: a constant in CamelCase.")
+    message: str = Field(max_length=32768, description="Explanation for people: what happened, and what to do.")
+    observed_generation: int = Field(default=0, ge=0, description="metadata.generation that the controller evaluated.")
     last_transition_time: str | None = Field(
-        default=None, json_schema_extra={"format": "date-time"}, description="When the status last changed, RFC 3339."
+        default=None,
+        json_schema_extra={"format": "date-time"},
+        description="Time of the last change of the status, RFC 3339.",
     )

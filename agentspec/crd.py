@@ -1,6 +1,8 @@
-"""Generates ``crds/`` from the types: ``python -m agentspec.crd`` writes, ``--check`` fails when the file is stale.
+"""Generates ``crds/`` from the types.
 
-Kubernetes wants a *structural* schema: no ``$ref``, no unions, a type at every level.
+``python -m agentspec.crd`` writes the files; ``--check`` fails when one is stale.
+
+Kubernetes requires a *structural* schema: no ``$ref``, no unions, a type at every level.
 Source: Kubernetes documentation, "Extend the Kubernetes API with CustomResourceDefinitions", section "Specifying a
 structural schema".
 """
@@ -17,23 +19,28 @@ from agentspec.status import AvatarAgentStatus
 
 _ROOT = Path(__file__).resolve().parent.parent
 CRD_PATHS = [_ROOT / "crds" / f"{API_GROUP}_{PLURAL}.yaml", _ROOT / "charts/avatar-agent/files" / f"{PLURAL}.yaml"]
-"""The file for ``kubectl apply``, and its copy in the chart: Helm reads nothing outside a chart."""
+"""The file for ``kubectl apply``, and its copy in the chart: Helm cannot read files outside a chart."""
 
 _COLUMNS: list[tuple[str, str, str, str]] = [
-    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Nothing keeps it from taking calls."),
-    ("Agent", "string", ".status.agentName", "Name the workers register under."),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether the agent can answer calls."),
+    ("Agent", "string", ".status.agentName", "Name that the workers register under."),
     ("Workers", "integer", ".status.workers.registered", "Workers registered with LiveKit."),
-    ("Calls", "integer", ".status.calls.active", "Calls on workers."),
-    ("Slots", "integer", ".status.slots.total", "Calls that the registered workers can hold."),
-    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not."),
-    ("Age", "date", ".metadata.creationTimestamp", "Time since it was created."),
+    ("Calls", "integer", ".status.calls.active", "Calls in progress."),
+    ("Slots", "integer", ".status.slots.total", "Calls that the registered workers can take at once."),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the condition Ready."),
+    ("Age", "date", ".metadata.creationTimestamp", "Time since creation."),
 ]
 
 _WIDE_COLUMNS: list[tuple[str, str, str, str]] = [
-    ("Desired", "integer", ".status.workers.desired", "Workers wanted."),
+    ("Desired", "integer", ".status.workers.desired", "Workers that should run."),
     ("Pending", "integer", ".status.calls.pending", "Calls waiting for a slot."),
-    ("Faces", "integer", ".status.calls.withAvatar", "Calls that show a face."),
-    ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "What to know, and to do about it."),
+    ("Avatars", "integer", ".status.calls.withAvatar", "Calls with an avatar: seats in use."),
+    (
+        "Message",
+        "string",
+        '.status.conditions[?(@.type=="Ready")].message',
+        "Message of the condition Ready: what to do.",
+    ),
 ]
 """For ``kubectl get -o wide``."""
 
@@ -43,16 +50,16 @@ _DROPPED = {"title", "$defs", "additionalProperties"}
 
 
 def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Turn one pydantic JSON schema node into a structural one."""
+    """Return a node of pydantic's JSON schema as a structural one."""
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[1]]
         return structural({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
-    if "anyOf" in node:  # pydantic's ``T | None``: the field is simply optional
+    if "anyOf" in node:  # pydantic's ``T | None``: an optional field
         (choice,) = [option for option in node["anyOf"] if option.get("type") != "null"]
         outer = {key: value for key, value in node.items() if key != "anyOf" and value is not None}
         return structural({**choice, **outer}, definitions)
     result = {key: value for key, value in node.items() if key not in _DROPPED}
-    if RULES in node:  # a rule says the same as the pattern, with a message
+    if RULES in node:  # the rule checks the same, and has a message
         result.pop("pattern", None)
     if "properties" in node:
         required = node.get("required", [])
@@ -69,8 +76,10 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
 
 
 def _defaulted(schema: dict[str, Any], required: bool) -> dict[str, Any]:
-    """Give an object that may be left out its default. It spells out the defaults below it: the API server checks a
-    schema's defaults against the rules (CEL) beside them without filling anything in first."""
+    """Return an optional object's schema with a default that contains all defaults below it.
+
+    The API server checks a default against the CEL rules beside it before it fills in the defaults below.
+    """
     if schema.get("type") == "object" and "properties" in schema and not required and not schema.get("required"):
         children = {name: child["default"] for name, child in schema["properties"].items() if "default" in child}
         return {**schema, "default": children}
@@ -88,16 +97,16 @@ def _schema(model: type[AvatarAgentSpec] | type[AvatarAgentStatus]) -> dict[str,
 
 
 def crd() -> dict[str, Any]:
-    """The CustomResourceDefinition as a document; descriptions tell defaults and bounds."""
-    document = declared()
+    """Return the CustomResourceDefinition; its descriptions end with defaults and bounds."""
+    document = definition()
     (version,) = document["spec"]["versions"]
     fields = version["schema"]["openAPIV3Schema"]["properties"]
-    fields["spec"] = bounds.told(fields["spec"])
+    fields["spec"] = bounds.describe(fields["spec"])
     return document
 
 
-def declared() -> dict[str, Any]:
-    """The same with the descriptions as the types have them."""
+def definition() -> dict[str, Any]:
+    """Return the CustomResourceDefinition with the descriptions of the types."""
     version = {
         "name": API_VERSION,
         "served": True,
@@ -117,7 +126,7 @@ def declared() -> dict[str, Any]:
         "schema": {
             "openAPIV3Schema": {
                 "type": "object",
-                "description": "A LiveKit voice agent with an avatar's face.",
+                "description": "A LiveKit voice agent with an avatar.",
                 "required": ["spec"],
                 **RESOURCE_RULES,
                 "properties": {
@@ -161,7 +170,7 @@ def _status_schema() -> dict[str, Any]:
 
 
 def render() -> str:
-    """The committed file's text."""
+    """Return the text of the committed files."""
     head = "# Generated from agentspec/ by `make generate`. Do not edit.\n"
     return head + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 

@@ -1,4 +1,4 @@
-"""Where calls come from: the LiveKit server, and how its rooms reach the agent."""
+"""Where calls come from: the LiveKit server, and which of its rooms reach the agent."""
 
 from enum import StrEnum
 
@@ -19,11 +19,11 @@ class DispatchAccess(StrEnum):
 
 
 class LiveKitSpec(Model):
-    """The LiveKit server, Cloud or self-hosted."""
+    """The LiveKit server: LiveKit Cloud or self-hosted."""
 
-    url: WebSocketURL = Field(description="WebSocket URL (`wss://…`) that workers and callers reach.")
+    url: WebSocketURL = Field(description="WebSocket URL (`wss://…`) that workers and callers connect to.")
     credentials_secret_ref: LocalRef = Field(
-        description="Secret with the keys `apiKey` and `apiSecret`, as `{name: NAME}`."
+        description="Secret that contains the keys `apiKey` and `apiSecret`, as `{name: NAME}`."
     )
 
 
@@ -32,7 +32,7 @@ class DispatchSpec(
     json_schema_extra=rules(
         (
             "self.access == 'Public' || !has(self.allowedOrigins) || size(self.allowedOrigins) == 0",
-            "allowedOrigins only matters for Public agents: write access: Public or remove allowedOrigins",
+            "allowedOrigins has no effect unless access is Public: set access: Public or remove allowedOrigins",
         )
     ),
 ):
@@ -40,26 +40,28 @@ class DispatchSpec(
 
     mode: DispatchMode = Field(
         default=DispatchMode.EXPLICIT,
-        description="Explicit: the agent joins only rooms it was dispatched to by name. Automatic: workers register "
-        "without a name, and LiveKit sends one into every new room on the server; the gateway takes no calls then.",
+        description="Explicit: the agent joins only rooms that it is dispatched to by name. Automatic: workers "
+        "register without a name, and LiveKit dispatches one to every new room on the server. The gateway then takes "
+        "no calls for the agent.",
     )
     room_name_pattern: str = Field(
         default=".*",
         max_length=256,
-        description="Regular expression (Python) of the rooms workers accept; others are declined, and logged. The "
-        "gateway names its rooms `<literal prefix of the pattern><call id>`, so begin it with `^` and a prefix, and "
-        "leave the end open: `^ornina-`. It may repeat single characters only, at most three times without a fixed "
-        "number.",
+        description="Rooms that workers accept: a regular expression (Python). Workers decline and log other rooms. "
+        "The gateway names its rooms `<literal prefix of the pattern><call id>`. Begin the pattern with `^` and a "
+        "prefix, and leave the end open: `^ornina-`. The pattern may repeat single characters only, and at most "
+        "three times without a fixed number.",
     )
     join_timeout_seconds: int = Field(
-        default=10, ge=2, le=60, description="Seconds from the dispatch in which the agent must have joined the room."
+        default=10, ge=2, le=60, description="Seconds after the dispatch within which the agent must join the room."
     )
     access: DispatchAccess = Field(
         default=DispatchAccess.AUTHENTICATED,
-        description="Authenticated: the gateway asks for an API key. Public: anyone on an allowed origin may call.",
+        description="Authenticated: the gateway requires an API key. Public: anyone on an allowed origin may call.",
     )
     allowed_origins: list[Origin] = Field(
         default_factory=list,
         max_length=32,
-        description="Exact origins (scheme, host, port) whose pages may call a Public agent besides the gateway's own.",
+        description="Exact origins (scheme, host, port) whose pages may call a Public agent. The gateway's own page "
+        "may always call.",
     )

@@ -1,4 +1,4 @@
-"""The base of every model here: camelCase on the wire, immutable and strict about unknown fields in Python."""
+"""The base of every model: camelCase field names in JSON, immutable, and strict about unknown fields."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,12 +6,15 @@ _ACRONYMS = {"url": "URL", "id": "ID"}
 
 
 def field_name(attribute: str) -> str:
-    """The wire name of an attribute, by Kubernetes' API conventions: ``face_id`` is ``faceID``, ``url`` is ``url``."""
+    """Return the JSON name of an attribute by Kubernetes' API conventions: ``faceID`` for ``face_id``."""
     first, *rest = attribute.split("_")
     return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
 
 
 class Model(BaseModel):
-    """A frozen document; unknown fields are refused so that a typing error never passes silently."""
+    """An immutable document. It rejects unknown fields, so that a misspelt field in a manifest is an error.
+
+    `agentspec.wire.read` ignores them in documents of other releases.
+    """
 
     model_config = ConfigDict(alias_generator=field_name, populate_by_name=True, frozen=True, extra="forbid")

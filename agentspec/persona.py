@@ -1,4 +1,4 @@
-"""Who the agent is and what it knows. Short texts stand in the manifest, long ones in ConfigMaps."""
+"""Who the agent is and what it knows. Short texts are in the manifest, long ones in ConfigMaps."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ class PersonaSpec(
     json_schema_extra=rules(
         (
             "!has(self.instructions) || !has(self.instructionsRef)",
-            "write either persona.instructions or persona.instructionsRef, not both: remove one of them",
+            "set either persona.instructions or persona.instructionsRef: remove one of them",
         ),
         (
             "!has(self.greeting) || !has(self.greetingRef)",
-            "write either persona.greeting or persona.greetingRef, not both: remove one of them",
+            "set either persona.greeting or persona.greetingRef: remove one of them",
         ),
     ),
 ):
@@ -28,21 +28,22 @@ class PersonaSpec(
     instructions: str | None = Field(
         default=None,
         max_length=16384,
-        description=f"What the agent is told about its task. Left out, with instructionsRef: `{DEFAULT_INSTRUCTIONS}`",
+        description="The task, for the language model. Without instructions and instructionsRef: "
+        f"`{DEFAULT_INSTRUCTIONS}`",
     )
     instructions_ref: ConfigMapKeyRef | None = Field(
         default=None,
-        description="ConfigMap key that holds the instructions, instead of `instructions`: `{name: NAME, key: KEY}`.",
+        description="ConfigMap key with the instructions, instead of `instructions`: `{name: NAME, key: KEY}`.",
     )
     greeting: str | None = Field(
         default=None,
         max_length=1024,
-        description="Said first, once the caller is in the room. Left out, with greetingRef, or empty: "
-        "the agent waits for the caller to speak.",
+        description="What the agent says first, when the caller has joined the room. Without a greeting the agent "
+        "waits for the caller to speak.",
     )
     greeting_ref: ConfigMapKeyRef | None = Field(
         default=None,
-        description="ConfigMap key that holds the greeting, instead of `greeting`: `{name: NAME, key: KEY}`.",
+        description="ConfigMap key with the greeting, instead of `greeting`: `{name: NAME, key: KEY}`.",
     )
 
 
@@ -51,28 +52,28 @@ class KnowledgeSource(
     json_schema_extra=rules(
         (
             "has(self.configMapRef) != has(self.text)",
-            "a source of knowledge is either configMapRef or text with a name: write exactly one of the two",
+            "a source of knowledge is either configMapRef, or text with a name: set exactly one of the two",
         ),
         (
             "has(self.text) == has(self.name)",
-            "name and text belong together: write both, or neither beside configMapRef",
+            "name and text belong together: set both, or set configMapRef alone",
         ),
     ),
 ):
-    """A text, or several, that the agent answers from."""
+    """One or more texts that the agent answers from."""
 
     config_map_ref: LocalRef | None = Field(
-        default=None, description="ConfigMap whose every key is a text the agent answers from, as `{name: NAME}`."
+        default=None, description="ConfigMap in which every key is a text, as `{name: NAME}`."
     )
     name: (
         Annotated[
             str,
             text(
                 r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$",
-                "write a name of letters, digits, '-', '_' and '.', such as opening-hours",
+                "set a name of letters, digits, '-', '_' and '.', such as opening-hours",
                 max_length=128,
             ),
         ]
         | None
-    ) = Field(default=None, description="What the text is called in what the model is told.")
+    ) = Field(default=None, description="Name of the text for the language model.")
     text: str | None = Field(default=None, min_length=1, max_length=8192, description="The text itself.")

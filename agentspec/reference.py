@@ -1,7 +1,7 @@
-"""Generates ``docs/reference/avataragent.md``: ``python -m agentspec.reference`` writes, ``--check`` fails when stale.
+"""Generates ``docs/reference/avataragent.md`` from the types.
 
-The page says what the CRD says, read from the generated document itself, and what the conditions mean, read from the
-docstrings of their members.
+``python -m agentspec.reference`` writes the page; ``--check`` fails when it is stale. Fields come from the generated
+CRD, and the meanings of conditions and reasons from the docstrings of their members.
 """
 
 import ast
@@ -16,26 +16,26 @@ from typing import Any
 
 from agentspec import bounds
 from agentspec.conditions import REASONS, ConditionType, Reason
-from agentspec.crd import RULES, declared
+from agentspec.crd import RULES, definition
 from agentspec.resource import API_GROUP, API_VERSION, KIND
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE_PATH = _ROOT / "docs" / "reference" / "avataragent.md"
 
 _FEW = 4
-"""Values of an enumeration that a table's cell can show; longer ones have a section of their own."""
+"""Most values of an enumeration that a table cell shows; the page refers to a section for a longer one."""
 _HEAD = f"""\
 <!-- Generated from agentspec/ by `make generate`. Do not edit. -->
 # AvatarAgent
 
 `apiVersion: {API_GROUP}/{API_VERSION}`, `kind: {KIND}`, namespaced. `kubectl explain ava.spec` shows fields,
-defaults and bounds in a terminal; [examples/](../../examples/) holds manifests to apply, one for each capability in
-[examples/capabilities/](../../examples/capabilities/). What a manifest names (Secrets, ConfigMaps) is in its own
-namespace. `metadata.name` has at most 63 characters.
+defaults and bounds in a terminal. [examples/](../../examples/) contains manifests to apply, and
+[examples/capabilities/](../../examples/capabilities/) has one for each capability. A manifest refers to Secrets and
+ConfigMaps in its own namespace. `metadata.name` has at most 63 characters.
 
-`kubectl apply` refuses what cannot be. What is listed below each table under "Refused with" is answered with what to
-write instead. A field that is unknown, missing, of another type or out of bounds is answered in Kubernetes' own words,
-which name the field and, of a bound, its value.
+The API server rejects an invalid manifest. The list under "Rejected with" below a table contains the messages, which
+say what to set. For a field that is unknown, missing, of another type or out of bounds, Kubernetes' own message names
+the field and the bound.
 """
 
 
@@ -54,11 +54,11 @@ class Row:
 
 
 def meanings(members: type[StrEnum]) -> dict[str, str]:
-    """What each member of an enumeration means: the docstring below it."""
-    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(members))).body
-    assert isinstance(declared, ast.ClassDef)
+    """Return the meaning of each member of an enumeration: the docstring below it."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(members))).body
+    assert isinstance(tree, ast.ClassDef)
     found = {}
-    for statement, following in zip(declared.body, declared.body[1:], strict=False):
+    for statement, following in zip(tree.body, tree.body[1:], strict=False):
         if (
             isinstance(statement, ast.Assign)
             and isinstance(statement.value, ast.Constant)
@@ -70,8 +70,8 @@ def meanings(members: type[StrEnum]) -> dict[str, str]:
 
 
 def render() -> str:
-    """The committed page's text."""
-    document = declared()["spec"]
+    """Return the text of the committed page."""
+    document = definition()["spec"]
     (version,) = document["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]
     parts = [_HEAD, "## spec\n", _spec(schema["spec"]), "## status\n", _table(_rows(schema["status"]))]
@@ -80,7 +80,7 @@ def render() -> str:
 
 
 def _spec(spec: dict[str, Any]) -> str:
-    """A table of the plain fields, and one section for each field that has fields of its own."""
+    """Return a table of the plain fields, and a section for each field that has fields of its own."""
     plain = {name: field for name, field in spec["properties"].items() if not _fields_of(field)}
     required = spec.get("required", [])
     parts = [_table(_rows(spec | {"properties": plain}))]
@@ -88,14 +88,14 @@ def _spec(spec: dict[str, Any]) -> str:
         if inner := _fields_of(field):
             needed = "Required." if name in required else ""
             listed = f"A list of at most {field['maxItems']}." if field["type"] == "array" else ""
-            said = " ".join(filter(None, (field["description"], listed, needed)))
-            parts += [f"### spec.{name}\n", f"{said}\n", _table(_rows(inner)), _rules(inner)]
+            about = " ".join(filter(None, (field["description"], listed, needed)))
+            parts += [f"### spec.{name}\n", f"{about}\n", _table(_rows(inner)), _rules(inner)]
     parts.insert(1, _rules(spec | {"properties": plain}))
     return "\n".join(filter(None, parts))
 
 
 def _fields_of(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """The node that holds a field's own fields: the field itself, or the items of a list."""
+    """Return the node with a field's own fields: the field itself, or the items of a list."""
     node = schema.get("items", schema)
     return node if "properties" in node else None
 
@@ -136,9 +136,9 @@ def _plural(kind: str) -> str:
 
 
 def _rules(node: dict[str, Any]) -> str:
-    """What is refused beyond types and bounds: the message of every rule, by where it applies."""
-    told = [f"- `{path}`: {message}" if path else f"- {message}" for path, message in _messages(node, "")]
-    return "Refused with:\n\n" + "\n".join(told) + "\n" if told else ""
+    """Return the message of every rule, with the path of the field that it checks."""
+    lines = [f"- `{path}`: {message}." if path else f"- {message}." for path, message in _messages(node, "")]
+    return "Rejected with:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _messages(node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
@@ -152,13 +152,13 @@ def _messages(node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
 
 def _conditions() -> str:
     parts = [
-        "Scripts and alerts may rely on types and reasons; messages are for people. A condition carries the\n"
-        "`observedGeneration` that it was decided for, and changes its `lastTransitionTime` only with its status.\n"
+        "Scripts and alerts can rely on types and reasons; messages are for people. `observedGeneration` is the\n"
+        "generation that the controller evaluated. `lastTransitionTime` changes only with the status.\n"
     ]
-    about, why = meanings(ConditionType), meanings(Reason)
+    condition_meanings, reason_meanings = meanings(ConditionType), meanings(Reason)
     for kind, reasons in REASONS.items():
-        rows = [_line(f"`{reason.value}`", why[reason.value]) for reason in reasons]
-        parts += [f"### {kind.value}\n", f"{about[kind.value]}\n"]
+        rows = [_line(f"`{reason.value}`", reason_meanings[reason.value]) for reason in reasons]
+        parts += [f"### {kind.value}\n", f"{condition_meanings[kind.value]}\n"]
         parts.append("\n".join([_line("reason", "meaning"), _line("---", "---"), *rows]) + "\n")
     return "\n".join(parts)
 
@@ -171,10 +171,10 @@ def _kubectl(names: dict[str, Any], version: dict[str, Any]) -> str:
         for column in version["additionalPrinterColumns"]
     ]
     return (
-        f"AvatarAgents are shown by {shorts}.\n\n"
+        f"{shorts} show AvatarAgents.\n\n"
         + "\n".join([_line("column", "shown with", "meaning"), _line("---", "---", "---"), *rows])
-        + f"\n\n`kubectl scale ava NAME --replicas N` sets `{scale['specReplicasPath'][1:]}` and is refused unless "
-        "`spec.scaling.mode` is `Fixed`;\nin mode `Calls` the workers follow the calls.\n"
+        + f"\n\n`kubectl scale ava NAME --replicas N` sets `{scale['specReplicasPath'][1:]}`. It needs\n"
+        "`spec.scaling.mode: Fixed`; in mode `Calls` the number of workers follows the calls.\n"
     )
 
 

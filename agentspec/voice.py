@@ -1,4 +1,4 @@
-"""How the agent hears, thinks and speaks."""
+"""Providers and models of the voice."""
 
 from typing import Annotated
 
@@ -11,37 +11,37 @@ _Model = Annotated[str, provider_word("model")]
 
 
 class OpenAISpec(Model):
-    """The OpenAI API, or one that speaks like it."""
+    """The OpenAI API, or a compatible one."""
 
     base_url: Annotated[str, http_url("https://api.openai.com/v1")] = Field(
-        default="https://api.openai.com/v1", description="Base URL."
+        default="https://api.openai.com/v1", description="Base URL of the OpenAI API, or of a compatible one."
     )
-    credentials_secret_ref: LocalRef = Field(description="Secret with the key `apiKey`, as `{name: NAME}`.")
+    credentials_secret_ref: LocalRef = Field(description="Secret that contains the key `apiKey`, as `{name: NAME}`.")
 
 
 class SpeechToTextSpec(Model):
-    """Hearing."""
+    """Speech-to-text settings."""
 
     model: _Model = Field(default="whisper-1", description="Transcription model.")
 
 
 class LanguageModelSpec(Model):
-    """Thinking."""
+    """Language model settings."""
 
     model: _Model = Field(default="gpt-4o-mini", description="Chat model.")
 
 
 class TextToSpeechSpec(Model):
-    """Speaking."""
+    """Text-to-speech settings."""
 
     model: _Model = Field(default="tts-1", description="Speech model.")
     voice: Annotated[str, provider_word("voice")] = Field(default="onyx", description="Voice of the agent.")
 
 
 class VoiceSpec(Model):
-    """How the agent hears, thinks and speaks."""
+    """Providers and models of the voice."""
 
-    openai: OpenAISpec = Field(description="The provider of all three stages.")
-    stt: SpeechToTextSpec = Field(default_factory=SpeechToTextSpec, description="Hearing.")
-    llm: LanguageModelSpec = Field(default_factory=LanguageModelSpec, description="Thinking.")
-    tts: TextToSpeechSpec = Field(default_factory=TextToSpeechSpec, description="Speaking.")
+    openai: OpenAISpec = Field(description="Provider of speech-to-text, language model and text-to-speech.")
+    stt: SpeechToTextSpec = Field(default_factory=SpeechToTextSpec, description="Speech-to-text settings.")
+    llm: LanguageModelSpec = Field(default_factory=LanguageModelSpec, description="Language model settings.")
+    tts: TextToSpeechSpec = Field(default_factory=TextToSpeechSpec, description="Text-to-speech settings.")

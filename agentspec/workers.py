@@ -1,4 +1,4 @@
-"""The worker pods: what they hold, what they may use, and where they run."""
+"""The worker pods: their calls, their resources, and where they run."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -16,21 +16,20 @@ _IMAGE = (
     rf"^(([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{{1,5}})?/)?{_IMAGE_PART}(/{_IMAGE_PART})*"
     r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,128})?)?$"
 )
-"""A reference as container registries have them, github.com/distribution/reference; empty: none."""
+"""An image reference as in github.com/distribution/reference, or an empty text."""
 
 _LabelValue = Annotated[
     str,
     text(
         _LABEL_VALUE,
-        "write a label's value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or "
-        "digit",
+        "set a label value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
         max_length=63,
     ),
 ]
 
 _LABEL_KEYS = (
     f"self.all(key, size(key) <= 317 && {matches(f'^{_LABEL_KEY}$', 'key')})",
-    "write keys such as disktype or example.com/zone: an optional DNS prefix and '/', then letters, digits, '-', '_' "
+    "set keys such as disktype or example.com/zone: an optional DNS prefix and '/', then letters, digits, '-', '_' "
     "and '.'",
 )
 
@@ -51,40 +50,40 @@ class Toleration(
     json_schema_extra=rules(
         (
             "self.operator != 'Exists' || !has(self.value) || self.value == ''",
-            "operator Exists looks at no value: remove value or write operator: Equal",
+            "operator Exists ignores the value: remove value or set operator: Equal",
         ),
         (
             "self.operator != 'Equal' || (has(self.key) && self.key != '')",
-            "operator Equal needs a key: write key, or operator: Exists to tolerate every taint",
+            "operator Equal needs a key: set key, or set operator: Exists to tolerate every taint",
         ),
         (
             "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-            "tolerationSeconds only matters for NoExecute: write effect: NoExecute or remove tolerationSeconds",
+            "tolerationSeconds needs the effect NoExecute: set effect: NoExecute or remove tolerationSeconds",
         ),
     ),
 ):
-    """A taint of nodes that the workers tolerate, as in a pod."""
+    """A node taint that the workers tolerate, as in a pod."""
 
     key: Annotated[
         str,
         text(
             f"^({_LABEL_KEY})?$",
-            "write a taint's key such as dedicated or example.com/gpu",
+            "set a taint key such as dedicated or example.com/gpu",
             max_length=317,
         ),
-    ] = Field(default="", description="Key of the taint; empty, with operator Exists: every taint.")
+    ] = Field(default="", description="Key of the taint. Empty, with operator Exists: every taint.")
     operator: TolerationOperator = Field(
-        default=TolerationOperator.EQUAL, description="Equal: the value is the same too. Exists: the key suffices."
+        default=TolerationOperator.EQUAL, description="Equal: key and value must match. Exists: the key must match."
     )
-    value: _LabelValue = Field(default="", description="Value of the taint, with operator Equal.")
-    effect: TaintEffect | None = Field(default=None, description="Effect of the taint; left out: every effect.")
+    value: _LabelValue = Field(default="", description="Value of the taint for operator Equal.")
+    effect: TaintEffect | None = Field(default=None, description="Effect of the taint. Unset: every effect.")
     toleration_seconds: int | None = Field(
-        default=None, ge=0, le=86400, description="Seconds that a worker stays after a NoExecute taint came."
+        default=None, ge=0, le=86400, description="Seconds that a worker stays after its node gets a NoExecute taint."
     )
 
 
 class PodSettings(Model):
-    """Where worker pods run, and what others read on them. Nothing here can weaken a pod."""
+    """Where worker pods run, and their annotations. No setting can weaken a pod's security."""
 
     node_selector: dict[str, _LabelValue] = Field(
         default_factory=dict,
@@ -93,22 +92,22 @@ class PodSettings(Model):
         description="Labels that a node must have.",
     )
     tolerations: list[Toleration] = Field(
-        default_factory=list, max_length=16, description="Taints of nodes that the workers tolerate."
+        default_factory=list, max_length=16, description="Node taints that the workers tolerate."
     )
     priority_class_name: Annotated[
         str,
         text(
             f"^({DNS_SUBDOMAIN})?$",
-            "write a PriorityClass's name: lower-case letters, digits, '-' and '.'",
+            "set a PriorityClass name: lower-case letters, digits, '-' and '.'",
             max_length=253,
         ),
-    ] = Field(default="", description="PriorityClass of the pods; empty: the cluster's default.")
+    ] = Field(default="", description="PriorityClass of the pods. Empty: the cluster's default.")
     image_pull_secrets: list[LocalRef] = Field(
         default_factory=list,
         max_length=8,
-        # As in a pod: with a name twice Kubernetes would take neither the Deployment nor say why.
+        # As in a pod: with a duplicate name Kubernetes would reject the Deployment without a clear message.
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        description="Secrets with which the node pulls the worker image, each once.",
+        description="Secrets with which the node pulls the worker image, each listed once.",
     )
     annotations: dict[str, Annotated[str, Field(max_length=1024)]] = Field(
         default_factory=dict,
@@ -118,8 +117,8 @@ class PodSettings(Model):
             (
                 "self.all(key, !key.contains('avataragents.io/') && !key.contains('.security.') "
                 "&& !key.startsWith('controller.kubernetes.io/'))",
-                "remove annotations of avataragents.io/, controller.kubernetes.io/ and *.security.*: they are the "
-                "operator's own, or could weaken the pod",
+                "remove annotations of avataragents.io/, controller.kubernetes.io/ and *.security.*: they are reserved "
+                "for the operator, or could weaken the pod",
             ),
         ),
         description="Annotations of the pods, such as `cluster-autoscaler.kubernetes.io/safe-to-evict`.",
@@ -129,7 +128,7 @@ class PodSettings(Model):
 _RESOURCE_KEYS = (
     "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || "
     f"{matches(f'^{DNS_SUBDOMAIN}/{_LABEL_NAME}$', 'key')})",
-    "write cpu, memory, ephemeral-storage, or an extended resource with its domain such as nvidia.com/gpu",
+    "set cpu, memory, ephemeral-storage, or an extended resource with its domain such as nvidia.com/gpu",
 )
 
 
@@ -151,27 +150,31 @@ class ResourcesSpec(
         default={"cpu": "250m", "memory": "512Mi"},
         max_length=8,
         json_schema_extra=rules(_RESOURCE_KEYS),
-        description="Resources reserved. Write fractions with a unit or in quotes: `cpu: 500m` or `cpu: '0.5'`.",
+        description="Resources reserved. Set fractions with a unit or in quotes: `cpu: 500m` or `cpu: '0.5'`.",
     )
     limits: dict[str, Quantity] = Field(
         default={"cpu": "2", "memory": "2Gi"},
         max_length=8,
         json_schema_extra=rules(_RESOURCE_KEYS),
-        description="Resources allowed, written as requests are. What is written replaces the default as a whole: "
-        "`{cpu: 2}` leaves memory without a limit. Set a CPU limit: without one the SDK takes the whole "
-        "node for its own.",
+        description="Resources allowed. Your value replaces the whole default: `{cpu: 2}` leaves "
+        "memory without a limit. Always set a CPU limit: without one the SDK sizes itself for the whole node.",
     )
 
 
 class WorkerSpec(Model):
     """The worker pods."""
 
-    image: Annotated[
-        str, text(_IMAGE, "write an image such as registry.example.com/team/worker:1.0", max_length=512)
-    ] = Field(default="", description="Worker image; empty: the one this release of the operator brings.")
-    calls_per_worker: int = Field(default=4, ge=1, le=100, description="Calls one worker holds at once: its slots.")
+    image: Annotated[str, text(_IMAGE, "set an image such as registry.example.com/team/worker:1.0", max_length=512)] = (
+        Field(default="", description="Worker image. Empty: the image of this operator release.")
+    )
+    calls_per_worker: int = Field(
+        default=4, ge=1, le=100, description="Calls that one worker takes at once: its slots."
+    )
     max_call_minutes: int = Field(
-        default=60, ge=1, le=720, description="Minutes after which a call is ended; also how long a worker may drain."
+        default=60,
+        ge=1,
+        le=720,
+        description="Minutes after which the worker ends a call. A worker drains for at most this time.",
     )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="Compute resources of a worker.")
     pod: PodSettings = Field(default_factory=PodSettings, description="Where worker pods run, and their annotations.")

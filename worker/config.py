@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from agentspec import AvatarProvider
 from agentspec.names import WORKER_PORT
-from agentspec.roompattern import RoomPatternInvalid, compiled
+from agentspec.roompattern import RoomPatternInvalid, compile_pattern
 from agentspec.wire import CONFIG_PATH, WorkerConfig, read
 from process.settings import Port, ProcessSettings, SettingsError, load
 
@@ -102,7 +102,7 @@ def load_config(path: Path) -> WorkerConfig:
 def _fault(config: WorkerConfig) -> str:
     """Return what the types allow and a worker cannot do; an empty string if there is nothing."""
     try:
-        compiled(config.room_name_pattern)
+        compile_pattern(config.room_name_pattern)
     except RoomPatternInvalid as error:
         return f"roomNamePattern cannot be used: {error}"
     if config.dispatch_mode == "Explicit" and not config.agent_name:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from agentspec import AvatarAgentSpec, DispatchMode, Reason
 from agentspec.resource import MAX_NAME_LENGTH
-from agentspec.roompattern import RoomPatternInvalid, compiled, gateway_obstacle
+from agentspec.roompattern import RoomPatternInvalid, compile_pattern, room_name_error
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 
@@ -31,7 +31,7 @@ def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
 def room_pattern_fault(spec: AvatarAgentSpec) -> Verdict | None:
     """Why workers cannot use roomNamePattern; None: they can. Running workers continue with the earlier pattern."""
     try:
-        compiled(spec.dispatch.room_name_pattern)
+        compile_pattern(spec.dispatch.room_name_pattern)
     except RoomPatternInvalid as error:
         return false(
             Reason.INVALID_SPEC,
@@ -46,7 +46,7 @@ def room_pattern_warning(spec: AvatarAgentSpec) -> str:
 
     This is a warning, not a fault: back ends that dispatch without the gateway choose room names themselves.
     """
-    problem = "" if spec.dispatch.mode is DispatchMode.AUTOMATIC else gateway_obstacle(spec.dispatch.room_name_pattern)
+    problem = "" if spec.dispatch.mode is DispatchMode.AUTOMATIC else room_name_error(spec.dispatch.room_name_pattern)
     if not problem:
         return ""
     return (

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from agentspec import AvatarAgentSpec, Condition, ConditionStatus, ConditionType, Reason
 from agentspec.conditions import REASONS
-from agentspec.roompattern import RoomPatternInvalid, compiled
+from agentspec.roompattern import RoomPatternInvalid, compile_pattern
 from kube.client import ApiError, Document
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
 from tests.cluster import manifests
@@ -171,7 +171,7 @@ def check_explanation(agent: Document) -> None:
 
 def usable(pattern: str) -> bool:
     try:
-        compiled(pattern)
+        compile_pattern(pattern)
     except RoomPatternInvalid:
         return False
     return True

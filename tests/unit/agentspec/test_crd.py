@@ -31,17 +31,17 @@ def root() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", crd.CRD_PATHS, ids=lambda path: path.parent.name)
-def test_the_committed_files_are_what_the_types_generate(path: Path) -> None:
+def test_committed_files_are_up_to_date(path: Path) -> None:
     assert path.read_text() == crd.render(), "stale: run `make generate` and commit the result"
 
 
-def test_every_node_has_a_type_and_no_reference_or_union() -> None:
+def test_schema_is_structural() -> None:
     for path, node in nodes(root()):
         assert ("type" in node) != node.get("x-kubernetes-int-or-string", False), path
         assert not {"$ref", "anyOf", "allOf", "oneOf", "title"} & set(node), path
 
 
-def test_every_declared_field_is_described_and_every_string_and_list_is_bounded() -> None:
+def test_every_field_has_a_description_and_bounds() -> None:
     for path, node in nodes(root()["properties"]["spec"], "spec"):
         if not path.endswith("[]"):
             assert node.get("description"), path
@@ -56,14 +56,14 @@ def test_every_declared_field_is_described_and_every_string_and_list_is_bounded(
             assert "maxProperties" in node, path
 
 
-def test_no_refusal_shows_a_bare_pattern_because_nobody_can_read_one() -> None:
+def test_every_rule_has_a_message_instead_of_a_pattern() -> None:
     for path, node in nodes(root()):
         assert "pattern" not in node, path
         for rule in node.get("x-kubernetes-validations", []):
             assert rule["message"][0].islower() and "\n" not in rule["message"], path
 
 
-def test_descriptions_tell_default_bounds_and_unit_because_kubectl_explain_shows_nothing_else() -> None:
+def test_descriptions_end_with_default_bounds_and_unit() -> None:
     spec = root()["properties"]["spec"]["properties"]
     scaling, worker = spec["scaling"]["properties"], spec["worker"]["properties"]
     assert scaling["minWorkers"]["description"].endswith(" Default `1`; 0 to 1000 workers.")
@@ -75,16 +75,16 @@ def test_descriptions_tell_default_bounds_and_unit_because_kubectl_explain_shows
     ].endswith(" 0 to 86400 seconds.")
 
 
-def test_every_default_and_bound_of_a_number_is_told() -> None:
+def test_every_description_has_its_default_and_bounds() -> None:
     for path, node in nodes(root()["properties"]["spec"], "spec"):
-        told = node.get("description", "")
+        description = node.get("description", "")
         if node.get("type") == "integer":
-            assert f"{node['minimum']} to {node['maximum']}" in told, path
+            assert f"{node['minimum']} to {node['maximum']}" in description, path
         if node.get("default") not in (None, "") and "properties" not in node:
-            assert "efault `" in told, path
+            assert "efault `" in description, path
 
 
-def test_objects_that_may_be_left_out_default_to_their_own_defaults_because_rules_are_checked_on_them() -> None:
+def test_optional_objects_have_the_defaults_of_their_fields() -> None:
     spec = root()["properties"]["spec"]["properties"]
     assert spec["scaling"]["default"]["minWorkers"] == 1
     assert spec["avatar"]["default"]["provider"] == "None"
@@ -92,7 +92,7 @@ def test_objects_that_may_be_left_out_default_to_their_own_defaults_because_rule
     assert "default" not in spec["livekit"], "required fields below it"
 
 
-def test_the_least_manifest_gets_the_defaults_of_the_product() -> None:
+def test_minimal_manifest_gets_the_defaults() -> None:
     spec = AvatarAgentSpec.model_validate(MINIMAL)
     assert (spec.voice.stt.model, spec.voice.llm.model, spec.voice.tts.model) == ("whisper-1", "gpt-4o-mini", "tts-1")
     assert spec.voice.tts.voice == "onyx"
@@ -112,11 +112,11 @@ def test_the_least_manifest_gets_the_defaults_of_the_product() -> None:
         ({"language": "arz"}, "language"),
     ],
     ids=[
-        *("an unknown field", "a negative count", "not a WebSocket URL", "not a Secret's name", "a blank model"),
-        *("an invisible voice", "a language of three letters"),
+        *("unknown field", "negative count", "not a WebSocket URL", "not a Secret name", "blank model"),
+        *("invisible voice", "language of three letters"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_named(change: dict[str, Any], field: str) -> None:
+def test_invalid_value_is_rejected_with_its_field(change: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError, match=field):
         AvatarAgentSpec.model_validate(MINIMAL | change)
 
@@ -125,5 +125,5 @@ def test_what_makes_no_sense_is_refused_and_named(change: dict[str, Any], field:
     ("attribute", "name"),
     [("url", "url"), ("base_url", "baseURL"), ("face_id", "faceID"), ("config_map_ref", "configMapRef")],
 )
-def test_wire_names_follow_kubernetes_conventions(attribute: str, name: str) -> None:
+def test_field_names_follow_kubernetes_conventions(attribute: str, name: str) -> None:
     assert field_name(attribute) == name

@@ -1,10 +1,10 @@
-"""The reference page: complete, readable, and what is committed."""
+"""The reference page: complete, readable and up to date."""
 
 from agentspec import ConditionType, Reason, reference
 from agentspec.conditions import REASONS
 
 
-def test_the_committed_page_is_what_the_types_generate() -> None:
+def test_committed_page_is_up_to_date() -> None:
     assert reference.PAGE_PATH.read_text() == reference.render(), "stale: run `make generate` and commit the result"
 
 
@@ -18,7 +18,7 @@ def test_every_reason_belongs_to_a_condition() -> None:
     assert set(REASONS) == set(ConditionType)
 
 
-def test_a_field_is_shown_with_type_default_bounds_and_unit() -> None:
+def test_field_is_shown_with_type_default_bounds_and_unit() -> None:
     page = reference.render()
     assert "| `maxCallMinutes` | integer | `60` | 1 to 720 minutes | " in page
     assert "| `callsPerWorker` | integer | `4` | 1 to 100 calls | " in page
@@ -26,18 +26,18 @@ def test_a_field_is_shown_with_type_default_bounds_and_unit() -> None:
     assert "| `credentialsSecretRef` | object | required | " in page
 
 
-def test_what_has_a_column_is_not_told_in_the_description_too() -> None:
+def test_description_does_not_repeat_the_columns() -> None:
     for line in reference.render().splitlines():
         if line.startswith("| `"):
             assert "Default `" not in line.rsplit(" | ", 1)[1], line
 
 
-def test_rules_are_shown_where_they_apply() -> None:
+def test_messages_of_rules_are_in_the_section_of_their_fields() -> None:
     scaling = reference.render().split("### spec.scaling")[1].split("## status")[0]
     assert "- minWorkers must not exceed maxWorkers: lower minWorkers or raise maxWorkers" in scaling
 
 
-def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
     width = 0
     for line in reference.render().splitlines():
         cells = line.replace("\\|", "").count("|") if line.startswith("|") else 0

@@ -1,4 +1,4 @@
-"""Names of rooms follow the agent's pattern, or it is told why they cannot."""
+"""Room names follow the agent's pattern, or an error says why they cannot."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentspec.roompattern import RoomNameMismatch, RoomPatternInvalid, gateway_obstacle, literal_prefix, room_name
+from agentspec.roompattern import RoomNameMismatch, RoomPatternInvalid, literal_prefix, room_name, room_name_error
 
 CALL_ID = st.from_regex(r"[0-9a-f]{24}", fullmatch=True)
 
@@ -17,11 +17,11 @@ CALL_ID = st.from_regex(r"[0-9a-f]{24}", fullmatch=True)
         ("^ornina-", "ornina-", "an anchored literal"),
         ("^ornina-.*$", "ornina-", "up to the first operator"),
         (r"\Aornina-", "ornina-", "the other anchor"),
-        ("(?i)^Front-", "Front-", "flags say nothing of the beginning"),
+        ("(?i)^Front-", "Front-", "flags do not change the prefix"),
         ("^غرفة-", "غرفة-", "letters of any script"),
         (r"^shop\.eu-", "shop.eu-", "an escaped character is itself"),
         (r"^room\d+", "room", "an escaped letter is a class"),
-        (r"^room\n", "room", "nothing that cannot be printed"),
+        (r"^room\n", "room", "only printable characters"),
         ("^ab*c", "a", "a repeated character may be missing"),
         ("^ab?c", "a", "an optional character may be missing"),
         ("^ab{2}", "a", "a counted character"),
@@ -42,45 +42,45 @@ def test_literal_prefix(pattern: str, prefix: str, why: str) -> None:
     assert literal_prefix(pattern) == prefix, why
 
 
-def test_a_room_is_named_after_the_prefix_and_the_call() -> None:
+def test_room_is_named_after_the_prefix_and_the_call() -> None:
     assert room_name("^ornina-", "c1") == "ornina-c1"
     assert room_name(".*", "c1") == "call-c1"
 
 
-UNSERVED = ["^ornina-$", "^desk$", "ornina-", "ornina-*", "^[0-9]+$", "^a-|^b-", "^ornina-[a-z]+-.*", "(?i)x^"]
+MISMATCHED = ["^ornina-$", "^desk$", "ornina-", "ornina-*", "^[0-9]+$", "^a-|^b-", "^ornina-[a-z]+-.*", "(?i)x^"]
 
 
-@pytest.mark.parametrize("pattern", UNSERVED)
-def test_a_pattern_that_no_name_can_be_made_for_is_explained(pattern: str) -> None:
+@pytest.mark.parametrize("pattern", MISMATCHED)
+def test_pattern_that_matches_no_room_name_is_explained(pattern: str) -> None:
     with pytest.raises(RoomNameMismatch, match="begin the pattern with"):
         room_name(pattern, "0123456789abcdef01234567")
-    assert "begin the pattern with" in gateway_obstacle(pattern)
+    assert "begin the pattern with" in room_name_error(pattern)
 
 
 @pytest.mark.parametrize("pattern", [r"^room-\d+", "^room-[a-z]", "^room-(?!7)"])
-def test_a_pattern_that_only_some_calls_would_match_is_explained(pattern: str) -> None:
-    assert "begin the pattern with" in gateway_obstacle(pattern)
+def test_pattern_that_matches_only_some_room_names_is_explained(pattern: str) -> None:
+    assert "begin the pattern with" in room_name_error(pattern)
 
 
 @pytest.mark.parametrize("pattern", [".*", "", "^ornina-", "(?i)^ornina-", "^ornina-[0-9a-f]{24}$", r"^[^\s]+$", "-"])
-def test_a_pattern_that_all_rooms_match_is_no_obstacle(pattern: str) -> None:
-    assert gateway_obstacle(pattern) == ""
+def test_pattern_that_matches_all_room_names_has_no_error(pattern: str) -> None:
+    assert room_name_error(pattern) == ""
 
 
-def test_a_name_longer_than_livekit_allows_is_explained() -> None:
-    assert gateway_obstacle("^" + "a" * 232) == ""
-    assert "shorten it" in gateway_obstacle("^" + "a" * 233)
-    assert "shorten it" in gateway_obstacle("^" + "غ" * 117), "LiveKit counts bytes"
+def test_name_longer_than_livekit_allows_is_explained() -> None:
+    assert room_name_error("^" + "a" * 232) == ""
+    assert "shorten the prefix" in room_name_error("^" + "a" * 233)
+    assert "shorten the prefix" in room_name_error("^" + "غ" * 117), "LiveKit counts bytes"
 
 
-def test_a_pattern_that_is_no_expression_is_explained() -> None:
+def test_invalid_regular_expression_is_explained() -> None:
     with pytest.raises(RoomPatternInvalid, match="not a regular expression"):
         room_name("^(", "c1")
-    assert "not a regular expression" in gateway_obstacle("^(")
+    assert "not a regular expression" in room_name_error("^(")
 
 
 @given(st.text(max_size=40), CALL_ID)
-def test_a_room_name_matches_its_pattern_or_there_is_none(pattern: str, call_id: str) -> None:
+def test_room_name_matches_its_pattern_or_raises(pattern: str, call_id: str) -> None:
     try:
         name = room_name(pattern, call_id)
     except RoomPatternInvalid:
@@ -90,6 +90,6 @@ def test_a_room_name_matches_its_pattern_or_there_is_none(pattern: str, call_id:
 
 
 @given(st.lists(st.sampled_from("^ab-[](){}|*+?.$1"), max_size=10).map("".join), CALL_ID)
-def test_the_gateway_finds_no_obstacle_only_where_there_is_none(pattern: str, call_id: str) -> None:
-    if not gateway_obstacle(pattern):
+def test_pattern_without_an_error_matches_its_room_name(pattern: str, call_id: str) -> None:
+    if not room_name_error(pattern):
         assert re.search(pattern, room_name(pattern, call_id))

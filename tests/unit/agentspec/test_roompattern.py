@@ -1,4 +1,4 @@
-"""Patterns of room names: quick whatever they are, or refused."""
+"""Room name patterns match quickly, or are rejected."""
 
 import re
 import time
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentspec.roompattern import RoomPatternInvalid, compiled
+from agentspec.roompattern import RoomPatternInvalid, compile_pattern
 
-USED = [
+COMMON = [
     ".*",
     "",
     "^ornina-",
@@ -25,18 +25,18 @@ USED = [
 ]
 
 
-@pytest.mark.parametrize("pattern", USED)
-def test_patterns_that_people_write_are_used(pattern: str) -> None:
-    assert compiled(pattern).pattern == pattern
+@pytest.mark.parametrize("pattern", COMMON)
+def test_common_pattern_is_accepted(pattern: str) -> None:
+    assert compile_pattern(pattern).pattern == pattern
 
 
 @pytest.mark.parametrize(
     "pattern",
     ["(", "[a", "*", "a{2,1}", "(?P<a>x)(?P<a>y)", "(?<=a+)b", "a{99999999999}", "\\8", "(?P<>x)", "\\"],
 )
-def test_what_is_no_regular_expression_is_told_as_such(pattern: str) -> None:
+def test_invalid_regular_expression_is_rejected(pattern: str) -> None:
     with pytest.raises(RoomPatternInvalid, match="it is not a regular expression: "):
-        compiled(pattern)
+        compile_pattern(pattern)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_what_is_no_regular_expression_is_told_as_such(pattern: str) -> None:
         "(?:a?){30}a{30}",
     ],
 )
-def test_what_could_take_for_ever_is_refused_with_what_to_write(pattern: str) -> None:
+def test_slow_pattern_is_rejected_with_what_to_set(pattern: str) -> None:
     with pytest.raises(RoomPatternInvalid, match="repeat single characters only"):
-        compiled(pattern)
+        compile_pattern(pattern)
 
 
-def test_a_pattern_whose_meaning_may_change_gives_no_warning() -> None:
-    assert compiled("[[a]").search("[")
+def test_pattern_whose_meaning_may_change_gives_no_warning() -> None:
+    assert compile_pattern("[[a]").search("[")
 
 
 PIECES = [
@@ -86,9 +86,9 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.sampled_from(["call-", "", "aaaa"]))
-def test_whatever_is_used_is_quick(pattern: str, prefix: str) -> None:
+def test_accepted_pattern_matches_quickly(pattern: str, prefix: str) -> None:
     try:
-        expression: re.Pattern[str] = compiled(pattern)
+        expression: re.Pattern[str] = compile_pattern(pattern)
     except RoomPatternInvalid:
         return
     started = time.process_time()

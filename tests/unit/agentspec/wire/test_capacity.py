@@ -13,7 +13,7 @@ from agentspec import WorkerStatus
         ({"registered": False, "draining": False, "slots": 4, "calls": 0}, 0),
         ({"registered": True, "draining": True, "slots": 4, "calls": 1}, 0),
     ],
-    ids=["slots less calls", "never below none", "none before registration", "none while draining"],
+    ids=["slots minus calls", "never negative", "unregistered", "draining"],
 )
-def test_free_slots_are_those_a_dispatch_could_take(status: dict[str, int], free: int) -> None:
+def test_free_slots_are_those_that_a_dispatch_could_take(status: dict[str, int], free: int) -> None:
     assert WorkerStatus.model_validate({"agentName": "a", **status}).free_slots == free
