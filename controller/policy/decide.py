@@ -15,7 +15,7 @@ from controller.policy.plan import Action, Children, Conclusion, Decision, Outco
 from controller.policy.rollout import PendingTemplate, debounce, progressing
 from controller.policy.scale import Decision as Scale
 from controller.policy.scale import decide as decide_scale
-from controller.policy.scale import scaling_limited, why_no_worker_starts
+from controller.policy.scale import scaling_limited
 from controller.policy.snapshot import Inputs, ObservedAgent, Snapshot
 from controller.policy.specification import room_pattern_warning
 from controller.policy.verdict import Verdict, false
@@ -206,23 +206,13 @@ def _verdicts(
         ConditionType.NAME_UNIQUE: name,
         ConditionType.KNOWLEDGE_LOADED: inputs.knowledge,
     }
-    obstacle = conditions.blocked_until(needed, inputs.fault)
+    blocked_until = conditions.blocked_until(needed, inputs.fault)
     rollout = rollout_of(snapshot.workers, template, pending=pending)
     verdicts = {
         **needed,
         ConditionType.AVATAR_AVAILABLE: avatar_available(spec, snapshot.workers, snapshot.avatar_failure),
-        ConditionType.WORKERS_REGISTERED: workers_registered(
-            namespace=snapshot.key.namespace,
-            registered_name=snapshot.registered_name,
-            livekit_url=spec.livekit.url,
-            wanted=scale.workers,
-            seen=snapshot.workers,
-            deployment_trouble="" if snapshot.deployment is None else snapshot.deployment.create_failure,
-            obstacle=obstacle,
-            suspended=spec.suspend,
-            never=why_no_worker_starts(spec),
-        ),
-        ConditionType.PROGRESSING: progressing(rollout, scale.workers, obstacle=obstacle, suspended=spec.suspend),
+        ConditionType.WORKERS_REGISTERED: workers_registered(snapshot, spec, scale.workers, blocked_until),
+        ConditionType.PROGRESSING: progressing(rollout, scale.workers, obstacle=blocked_until, suspended=spec.suspend),
         ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, scale),
     }
     if conflict is not None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from agentspec import Reason
-from controller.observation import ObservedPod, ObservedWorker
+from agentspec import AvatarAgentSpec, Reason
+from controller.observation import ObservedDeployment, ObservedPod, ObservedWorker
+from controller.policy.scale import why_no_worker_starts
+from controller.policy.snapshot import Snapshot
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import LONG_QUOTE_LENGTH, QUOTE_LENGTH, quoted
 
@@ -25,36 +27,25 @@ def is_registered(worker: ObservedWorker, registered_name: str) -> bool:
     )
 
 
-def workers_registered(
-    *,
-    namespace: str,
-    registered_name: str,
-    livekit_url: str,
-    wanted: int,
-    seen: Sequence[ObservedWorker],
-    deployment_trouble: str,
-    obstacle: str,
-    suspended: bool,
-    never: str,
-) -> Verdict:
+def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, blocked_until: str) -> Verdict:
     """Whether LiveKit has a worker to dispatch a call to.
 
-    `registered_name`: empty with automatic dispatch. `deployment_trouble`: why the Deployment cannot create pods.
-    `obstacle`: what blocks the start of workers; empty: nothing. `never`: why no call would start a worker; empty:
-    calls start workers.
+    `wanted`: how many workers should run. `blocked_until`: what must happen before workers start; empty when nothing
+    blocks.
     """
-    staying = [worker for worker in seen if not worker.pod.terminating]
+    namespace, registered_name = snapshot.key.namespace, snapshot.registered_name
+    staying = [worker for worker in snapshot.workers if not worker.pod.terminating]
     registered = [worker for worker in staying if is_registered(worker, registered_name)]
-    failure = _start_failure(namespace, staying, deployment_trouble)
-    if suspended:
+    failure = _start_failure(namespace, staying, snapshot.deployment)
+    if spec.suspend:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
     if registered and wanted:
         message = _registered(len(registered), wanted, registered_name)
         return true(Reason.REGISTERED, f"{message} {failure}".strip())
-    if obstacle and not staying:
-        return false(Reason.ROLLOUT_BLOCKED, f"No worker starts until {obstacle}.")
+    if blocked_until and not staying:
+        return false(Reason.ROLLOUT_BLOCKED, f"No worker starts until {blocked_until}.")
     if wanted == 0:
-        return _none_wanted(len(seen), "" if obstacle else never)
+        return _none_wanted(len(snapshot.workers), "" if blocked_until else why_no_worker_starts(spec))
     misnamed = [
         worker
         for worker in staying
@@ -74,7 +65,7 @@ def workers_registered(
     if unregistered:
         return false(
             Reason.NOT_REGISTERED,
-            f"Worker pods are running but not registered with LiveKit at {livekit_url}: "
+            f"Worker pods are running but not registered with LiveKit at {spec.livekit.url}: "
             f"{', '.join(unregistered[:_NAMED_PODS])}. Check the log: kubectl logs {unregistered[0]} -n {namespace}",
         )
     return false(Reason.WORKERS_STARTING, "Workers are starting; none is registered yet.")
@@ -110,12 +101,14 @@ def _as(name: str) -> str:
     return f"as {name[:QUOTE_LENGTH]!r}" if name else "without a name (automatic dispatch)"
 
 
-def _start_failure(namespace: str, staying: Sequence[ObservedWorker], deployment_trouble: str) -> str:
+def _start_failure(namespace: str, staying: Sequence[ObservedWorker], deployment: ObservedDeployment | None) -> str:
     failed = [worker.pod for worker in staying if worker.pod.start_failure]
     if failed:
         causes = [f"pod {pod.name}: {quoted(pod.start_failure, LONG_QUOTE_LENGTH)}" for pod in failed[:_NAMED_PODS]]
         return f"Workers cannot start: {'; '.join(causes)}. {_remedy(namespace, failed[0])}"
-    return f"Workers cannot start: {quoted(deployment_trouble, LONG_QUOTE_LENGTH)}." if deployment_trouble else ""
+    if deployment is not None and deployment.create_failure:
+        return f"Workers cannot start: {quoted(deployment.create_failure, LONG_QUOTE_LENGTH)}."
+    return ""
 
 
 def _remedy(namespace: str, pod: ObservedPod) -> str:

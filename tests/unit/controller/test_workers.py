@@ -1,24 +1,35 @@
 """Whether workers are registered under the declared name, and what is said when not."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from agentspec import ConditionStatus, Reason
-from controller.observation import ObservedWorker
+from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedWorker
+from controller.policy.scale import why_no_worker_starts
+from controller.policy.snapshot import Instant, Snapshot
 from controller.policy.verdict import Verdict
 from controller.policy.workers import workers_registered
-from tests.unit.controller.builders import status, worker
+from tests.unit.controller.builders import spec, status, worker
 
 TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 
-def judged(**known: Any) -> Verdict:
-    """What is said of workers of an agent that nothing else is the matter with."""
-    fine = {"namespace": "shop", "registered_name": "ava", "livekit_url": "wss://livekit.example"}
-    return workers_registered(
-        **{**fine, "deployment_trouble": "", "obstacle": "", "suspended": False, "never": "", **known}
+def judged(
+    seen: Sequence[ObservedWorker], wanted: int, *, create_failure: str = "", blocked_until: str = "", **changes: Any
+) -> Verdict:
+    """The verdict on the workers of an agent without any other problem; `changes`: of its spec."""
+    declared, key = spec(**changes), Key("shop", "ava")
+    deployed = ObservedObject("shop", "ava-worker", "uid-1", 1, {}, ())
+    snapshot = Snapshot(
+        key,
+        Instant(0.0, "2026-01-01T00:00:00Z"),
+        spec=declared,
+        deployment=ObservedDeployment(deployed, 1, "template-1", create_failure),
+        workers=tuple(seen),
     )
+    return workers_registered(snapshot, declared, wanted, blocked_until)
 
 
 @pytest.mark.parametrize(
@@ -171,20 +182,20 @@ def test_workers_registered(
     expected: tuple[ConditionStatus, Reason],
     told: str,
 ) -> None:
-    verdict = judged(wanted=wanted, seen=seen, deployment_trouble=trouble, obstacle=obstacle)
+    verdict = judged(seen, wanted, create_failure=trouble, blocked_until=obstacle)
     assert (verdict.status, verdict.reason) == expected
     assert told in verdict.message
 
 
 def test_with_automatic_dispatch_workers_have_no_name() -> None:
-    verdict = judged(registered_name="", wanted=1, seen=[worker(said=status(agent_name=""))])
+    verdict = judged([worker(said=status(agent_name=""))], 1, dispatch={"mode": "Automatic"})
     assert verdict.status is TRUE
     assert "without a name (automatic dispatch)" in verdict.message
 
 
 def test_a_long_list_of_pods_is_cut() -> None:
     seen = [worker(f"pod-{number}", start_failure="ImagePullBackOff") for number in range(9)]
-    verdict = judged(wanted=9, seen=seen)
+    verdict = judged(seen, 9)
     assert verdict.message.count("ImagePullBackOff") == 3
 
 
@@ -212,14 +223,14 @@ def test_a_long_list_of_pods_is_cut() -> None:
     ],
 )
 def test_long_foreign_messages_fit_into_a_condition(seen: list[ObservedWorker], trouble: str, told: str) -> None:
-    verdict = judged(wanted=9, seen=seen, deployment_trouble=trouble)
+    verdict = judged(seen, 9, create_failure=trouble)
     assert told in verdict.message
     assert len(verdict.message) < 4000
 
 
 @pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["gone", "on their way"])
 def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[ObservedWorker]) -> None:
-    verdict = judged(wanted=0, seen=seen, obstacle="KnowledgeLoaded is true", suspended=True)
+    verdict = judged(seen, 0, blocked_until="KnowledgeLoaded is true", suspend=True)
     assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
     assert verdict.message == "spec.suspend is true: no worker takes calls."
 
@@ -234,22 +245,27 @@ def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list
     ],
 )
 def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
-    verdict = judged(wanted=1, seen=[worker(start_failure=trouble)])
+    verdict = judged([worker(start_failure=trouble)], 1)
     assert cure in verdict.message
     assert ".." not in verdict.message
 
 
+FIXED_AT_NONE = {"mode": "Fixed", "workers": 0}
+
+
 @pytest.mark.parametrize(
-    ("seen", "told"),
+    ("seen", "draining"),
     [
-        pytest.param([], "Set workers to 1.", id="there is none"),
+        pytest.param([], "", id="no worker"),
         pytest.param(
             [worker(said=status(calls=1)), worker("pod-2", terminating=True)],
-            "Set workers to 1. 2 workers are draining.",
-            id="some leave",
+            " 2 workers are draining.",
+            id="workers that drain",
         ),
     ],
 )
-def test_where_no_call_starts_a_worker_none_is_promised(seen: list[ObservedWorker], told: str) -> None:
-    verdict = judged(wanted=0, seen=seen, never="Set workers to 1.")
-    assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, told)
+def test_scaled_to_zero_where_no_call_starts_a_worker(seen: list[ObservedWorker], draining: str) -> None:
+    verdict = judged(seen, 0, scaling=FIXED_AT_NONE)
+    why = why_no_worker_starts(spec(scaling=FIXED_AT_NONE))
+    assert "Set workers to 1 or more" in why
+    assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, why + draining)
