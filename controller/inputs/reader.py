@@ -35,9 +35,8 @@ class InputReader:
         """
         config_maps = wanted_config_maps(spec)
         self._references.retain(key, [secret.name for secret in wanted_secrets(spec)], config_maps)
-        async with (
-            asyncio.TaskGroup() as group
-        ):  # cancels the other reads when one fails, so that none adds references later
+        # The group cancels the other reads when one fails, so that none adds references later.
+        async with asyncio.TaskGroup() as group:
             credentials = group.create_task(self._credentials(key, uid, spec))
             reads = [group.create_task(self._config_map(key, name)) for name in config_maps]
         verdict, digest = credentials.result()
@@ -66,8 +65,8 @@ class InputReader:
         values: dict[str, Mapping[str, str]] = {}
         for name in sorted({secret.name for secret in wanted}):
             try:
-                held = await self._references.secret(key, name)
-                seen[name], values[name] = observe_secret(name, held), held or {}
+                found = await self._references.secret(key, name)
+                seen[name], values[name] = observe_secret(name, found), found or {}
             except ApiError as error:
                 seen[name] = observe_secret(name, None, _read_failure(error))
         incomplete = secrets_complete(key.namespace, wanted, seen)

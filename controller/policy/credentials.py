@@ -57,9 +57,9 @@ def observe_secret(
     """The Secret without its values, for use in verdicts."""
     if values is None:
         return ObservedSecret(name, None, read_failure=read_failure)
-    held = {key: value for key, value in values.items() if value}
-    faults = {key: fault for key, value in held.items() if (fault := _fault(value))}
-    return ObservedSecret(name, frozenset(held), faults)
+    present = {key: value for key, value in values.items() if value}
+    faults = {key: fault for key, value in present.items() if (fault := _fault(value))}
+    return ObservedSecret(name, frozenset(present), faults)
 
 
 def _fault(value: str) -> str:

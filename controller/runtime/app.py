@@ -87,8 +87,8 @@ class Controller:
             metrics=self._metrics,
             authentication=GatewayAuthentication(client, settings.gateway_service_account),
             enqueue=self._queue.add,
-            live=self._stuck,
-            ready=self._not_ready,
+            live=self._stalled_watch,
+            ready=self._unready_reason,
             is_leader=lambda: self._leadership.held,
             has_synced=lambda: self._synced,
         )
@@ -205,7 +205,7 @@ class Controller:
             self._metrics.record_reconcile(outcome, time.monotonic() - started)
         return requeue_after
 
-    def _stuck(self) -> str:
+    def _stalled_watch(self) -> str:
         """Which watch has stalled for good and needs a restart; empty: none.
 
         An outage of the API server is no reason: it costs the leader the Lease instead.
@@ -221,7 +221,7 @@ class Controller:
             return f"the watch of AvatarAgents has been behind for {now - behind:.0f} s"
         return ""
 
-    def _not_ready(self) -> str:
+    def _unready_reason(self) -> str:
         """Why this replica is not ready; empty: it is. A standby is ready, because it could lead at once."""
         unsynced = self._unsynced_kinds() if self._leadership.held else []
         if unsynced:

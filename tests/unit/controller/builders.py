@@ -1,4 +1,4 @@
-"""Values for tests, complete but for what a test is about."""
+"""Builders of test values; a test sets only what it is about."""
 
 from typing import Any
 
@@ -16,18 +16,18 @@ TAVUS: dict[str, Any] = {
 
 
 def spec(**changes: Any) -> AvatarAgentSpec:
-    """The least manifest's spec with whole fields replaced."""
+    """The smallest valid spec, with top-level fields replaced."""
     return AvatarAgentSpec.model_validate({**SPEC, **changes})
 
 
 def status(**changes: Any) -> WorkerStatus:
-    """A registered worker with four slots and no calls."""
+    """The status of a registered worker with four slots and no calls."""
     known = {"agent_name": "ava", "worker_id": "AW_1", "registered": True, "draining": False, "slots": 4, "calls": 0}
     return WorkerStatus.model_validate({**known, **changes})
 
 
 def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
-    """A pod that runs and is ready."""
+    """A running, ready pod."""
     known: dict[str, Any] = {
         "ip": "10.0.0.1",
         "running": True,
@@ -43,5 +43,5 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
 
 
 def worker(name: str = "pod-1", said: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
-    """A worker pod and what it said; default: nothing yet."""
+    """A worker pod and its status report; default: none."""
     return ObservedWorker(pod(name, **changes), said)

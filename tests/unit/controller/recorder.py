@@ -1,4 +1,4 @@
-"""A client without a cluster: reads what tests put there, remembers what it was asked to create, answers as told."""
+"""A client without a cluster: it serves objects from memory and records what is created."""
 
 from kubernetes.aio import client
 
@@ -7,7 +7,7 @@ from kube.kinds import Kind
 
 
 class Recorder(KubeClient):
-    """Reads `objects` (by kind and name); gives one answer to everything that is created, or fails with it."""
+    """Serves `objects` by kind and name. Every create returns `answer`, or raises it."""
 
     def __init__(self, answer: Document | ApiError | None = None) -> None:
         super().__init__(client.ApiClient(client.Configuration(host="https://nowhere.example")), "test")

@@ -1,4 +1,4 @@
-"""The AvatarAgents as last seen, who claims which name, and who has something to do when that changes."""
+"""The cache of AvatarAgents: which agent holds a name, and which agents are reconciled after a change."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,12 +36,12 @@ def document(key: Key = ONE, version: int = 1, generation: int = 1, **changes: A
 
 
 def holders(agents: Agents) -> set[Key]:
-    """Whose claims stand."""
+    """The agents that hold their names."""
     claims = [agent.claim for agent in agents.all()]
     return {claim.key for claim in claims if claim is not None and agents.holder(claim) is None}
 
 
-def test_a_new_agent_has_something_to_do() -> None:
+def test_new_agent_is_reconciled() -> None:
     agents = Agents()
     assert agents.update(document()) == {ONE}
     seen = agents.get(ONE)
@@ -52,23 +52,23 @@ def test_a_new_agent_has_something_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "concerned"),
+    ("changes", "affected"),
     [
         pytest.param({}, set(), id="labels or annotations"),
-        pytest.param({"generation": 2, "language": "ar"}, {ONE}, id="another spec"),
-        pytest.param({"uid": "uid-9"}, {ONE}, id="deleted and made anew"),
-        pytest.param({"deleted": True}, {ONE}, id="its deletion begins"),
-        pytest.param({"status": {"agentName": "x"}}, {ONE}, id="somebody wrote into its status"),
+        pytest.param({"generation": 2, "language": "ar"}, {ONE}, id="changed spec"),
+        pytest.param({"uid": "uid-9"}, {ONE}, id="deleted and created again"),
+        pytest.param({"deleted": True}, {ONE}, id="deletion starts"),
+        pytest.param({"status": {"agentName": "x"}}, {ONE}, id="another client wrote the status"),
     ],
 )
-def test_what_matters_of_a_change(changes: dict[str, Any], concerned: set[Key]) -> None:
+def test_only_relevant_changes_reconcile_the_agent(changes: dict[str, Any], affected: set[Key]) -> None:
     agents = Agents()
     agents.update(document())
-    assert agents.update(document(version=2, **changes)) == concerned
-    assert agents.update(document(version=2, **changes)) == set(), "told once"
+    assert agents.update(document(version=2, **changes)) == affected
+    assert agents.update(document(version=2, **changes)) == set(), "reported once"
 
 
-def test_what_the_controller_wrote_itself_comes_back_and_queues_nothing() -> None:
+def test_own_status_write_causes_no_reconcile() -> None:
     agents = Agents()
     agents.update(document())
     answer = document(version=2, status={"agentName": "one"})
@@ -80,7 +80,7 @@ def test_what_the_controller_wrote_itself_comes_back_and_queues_nothing() -> Non
     assert seen.status == {"agentName": "one"}
 
 
-def test_a_spec_is_read_once_a_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spec_is_parsed_once_per_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def counted(name: str, raw: Document) -> AvatarAgentSpec | Verdict:
@@ -97,7 +97,7 @@ def test_a_spec_is_read_once_a_generation(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(read) == 3, "a namesake of the same generation is another agent"
 
 
-def test_a_spec_that_cannot_be_used_claims_no_name() -> None:
+def test_invalid_spec_claims_no_name() -> None:
     agents = Agents()
     agents.update(document(livekit={"url": "nowhere"}))
     seen = agents.get(ONE)
@@ -108,7 +108,7 @@ def test_a_spec_that_cannot_be_used_claims_no_name() -> None:
     assert holders(agents) == {TWO}
 
 
-def test_of_two_that_want_one_name_the_older_has_it_and_both_are_told() -> None:
+def test_older_agent_holds_the_name_and_both_are_reconciled() -> None:
     agents = Agents()
     agents.update(document(TWO, created="2026-01-02T00:00:00Z", agentName="desk"))
     assert holders(agents) == {TWO}
@@ -125,26 +125,28 @@ def test_of_two_that_want_one_name_the_older_has_it_and_both_are_told() -> None:
 @pytest.mark.parametrize(
     "release",
     [
-        pytest.param(lambda agents: agents.remove(ONE, f"uid-{ONE.name}"), id="it is gone"),
-        pytest.param(lambda agents: agents.update(document(ONE, 2, deleted=True, agentName="desk")), id="it is going"),
-        pytest.param(lambda agents: agents.update(document(ONE, 2, 2, agentName="other")), id="it took another name"),
+        pytest.param(lambda agents: agents.remove(ONE, f"uid-{ONE.name}"), id="agent deleted"),
+        pytest.param(
+            lambda agents: agents.update(document(ONE, 2, deleted=True, agentName="desk")), id="deletion started"
+        ),
+        pytest.param(lambda agents: agents.update(document(ONE, 2, 2, agentName="other")), id="agent renamed"),
         pytest.param(
             lambda agents: agents.update(document(ONE, 2, 2, agentName="desk", dispatch={"mode": "Automatic"})),
-            id="its dispatch needs no name",
+            id="dispatch became automatic",
         ),
         pytest.param(
             lambda agents: agents.update(
                 document(ONE, 2, 2, agentName="desk", livekit={**SPEC["livekit"], "url": "wss://elsewhere.example"})
             ),
-            id="it moved to another server",
+            id="moved to another server",
         ),
         pytest.param(
             lambda agents: agents.update(document(ONE, 2, 2, agentName="desk", livekit={"url": "nowhere"})),
-            id="its manifest became unusable",
+            id="spec became invalid",
         ),
     ],
 )
-def test_a_name_that_becomes_free_is_the_next_ones_and_it_is_told(
+def test_next_agent_gets_a_free_name_and_is_reconciled(
     release: Callable[[Agents], set[Key]],
 ) -> None:
     agents = Agents()
@@ -154,7 +156,7 @@ def test_a_name_that_becomes_free_is_the_next_ones_and_it_is_told(
     assert TWO in holders(agents)
 
 
-def test_names_on_different_servers_are_different_names() -> None:
+def test_agents_on_different_servers_may_share_a_name() -> None:
     agents = Agents()
     agents.update(document(ONE, agentName="desk", livekit={**SPEC["livekit"], "url": "ws://livekit:7880"}))
     elsewhere = document(THREE, agentName="desk", livekit={**SPEC["livekit"], "url": "ws://livekit:7880"})
@@ -162,25 +164,25 @@ def test_names_on_different_servers_are_different_names() -> None:
     assert holders(agents) == {ONE, THREE}
 
 
-def test_automatic_dispatch_is_one_claim_for_each_server() -> None:
+def test_automatic_dispatch_is_one_claim_per_server() -> None:
     agents = Agents()
     agents.update(document(ONE, dispatch={"mode": "Automatic"}))
     assert agents.update(document(TWO, dispatch={"mode": "Automatic"})) == {ONE, TWO}
     assert holders(agents) == {ONE}
 
 
-def test_an_agent_that_nobody_knows_can_be_lost() -> None:
+def test_unknown_agent_can_be_removed() -> None:
     assert Agents().remove(ONE, "uid-1") == {ONE}
 
 
-def test_the_end_of_an_agent_is_not_that_of_its_successor() -> None:
+def test_removing_an_agent_keeps_a_newer_one_of_the_same_name() -> None:
     agents = Agents()
     agents.update(document(ONE, uid="uid-new"))
     assert agents.remove(ONE, "uid-old") == set()
     assert agents.get(ONE) is not None
 
 
-def test_an_answer_that_comes_after_the_end_brings_no_ghost_back() -> None:
+def test_late_write_response_does_not_restore_a_deleted_agent() -> None:
     agents = Agents()
     written = document(ONE)
     agents.update(written)
@@ -189,7 +191,7 @@ def test_an_answer_that_comes_after_the_end_brings_no_ghost_back() -> None:
     assert agents.get(ONE) is None
 
 
-def test_agents_of_a_namespace() -> None:
+def test_agents_are_found_by_namespace() -> None:
     agents = Agents()
     for key in (ONE, TWO, THREE):
         agents.update(document(key))
@@ -205,7 +207,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, max_size=30))
-def test_whatever_happens_exactly_one_holds_a_name_and_who_wins_or_loses_it_is_told(
+def test_each_name_has_one_holder_and_every_change_reconciles(
     happenings: Sequence[tuple[Key, str, str]],
 ) -> None:
     agents = Agents()
@@ -213,9 +215,9 @@ def test_whatever_happens_exactly_one_holds_a_name_and_who_wins_or_loses_it_is_t
         before = holders(agents)
         if name == "gone":
             there = agents.get(key)
-            concerned = agents.remove(key, "" if there is None else there.uid)
+            affected = agents.remove(key, "" if there is None else there.uid)
         else:
-            concerned = agents.update(
+            affected = agents.update(
                 document(
                     key,
                     version,
@@ -227,7 +229,7 @@ def test_whatever_happens_exactly_one_holds_a_name_and_who_wins_or_loses_it_is_t
                 )
             )
         after = holders(agents)
-        assert before ^ after <= concerned, "who has to start or to stop is told"
+        assert before ^ after <= affected, "every agent that must start or stop is reconciled"
         claims = [agent.claim for agent in agents.all() if agent.claim is not None]
         for wanted in {claim.name for claim in claims}:
             rivals = {claim.key for claim in claims if claim.name == wanted}

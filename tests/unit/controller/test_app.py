@@ -1,4 +1,4 @@
-"""When a controller calls itself stuck, which has the kubelet start it again."""
+"""Health of the controller: a stalled watch makes it not live, an incomplete first list makes it not ready."""
 
 import asyncio
 import gc
@@ -29,18 +29,18 @@ from tests.unit.fakes.virtualtime import run, use_loop_clock
 BOOKMARK_SECONDS = 60.0
 
 
-class Holding:
-    """Stands for the leadership."""
+class HeldLeadership:
+    """A leadership that is held."""
 
     held = True
     error = ""
 
 
 class Scene:
-    """A controller whose watches run, and the API server that it watches."""
+    """A controller with running watches, and a fake API server."""
 
     def __init__(self) -> None:
-        self.server, self.leadership = FakeApiServer(FIELD_MANAGER), Holding()
+        self.server, self.leadership = FakeApiServer(FIELD_MANAGER), HeldLeadership()
         session = cast(aiohttp.ClientSession, None)  # nobody is connected to
         leadership = cast(Leadership, self.leadership)
         self.controller = Controller(
@@ -51,12 +51,12 @@ class Scene:
         )
         self.informers = self.controller._children.informers
         self.quiet = ""
-        """The kind whose watch hears nothing."""
+        """The kind whose watch receives no bookmarks."""
         self.versions = 0
 
     @property
-    def stuck(self) -> str:
-        return self.controller._stuck()
+    def stalled(self) -> str:
+        return self.controller._stalled_watch()
 
     async def bookmarks(self) -> None:
         while True:
@@ -65,13 +65,13 @@ class Scene:
                 if one.kind.kind != self.quiet:
                     self.server.bookmark(one.kind)
 
-    def change(self, *, told: bool) -> None:
-        """Somebody writes an AvatarAgent; `told`: kopf's watch says so."""
+    def change(self, *, watched: bool) -> None:
+        """Write an AvatarAgent. `watched`: kopf's watch delivers the event."""
         self.versions += 1
         metadata = {"namespace": "shop", "name": "ava", "creationTimestamp": "2026-01-01T00:00:00Z"}
         spec = {**SPEC, "persona": {"greeting": f"Hello {self.versions}"}}
         written = self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": spec})
-        if told:
+        if watched:
             self.controller._watch_updated(written)
 
 
@@ -92,61 +92,61 @@ def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutin
     run(play())
 
 
-def test_a_controller_that_hears_bookmarks_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_controller_that_receives_bookmarks_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
-        assert scene.stuck == "", "nothing is listed yet"
+        assert scene.stalled == "", "nothing was listed yet"
         for _ in range(20):
             await asyncio.sleep(BOOKMARK_SECONDS)
-            assert scene.stuck == ""
+            assert scene.stalled == ""
 
     played(monkeypatch, scenario)
 
 
-def test_a_watch_that_hears_nothing_for_too_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_watch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.quiet = DEPLOYMENT.kind
         await asyncio.sleep(STALLED_SECONDS - 1)
-        assert scene.stuck == ""
+        assert scene.stalled == ""
         await asyncio.sleep(2)
-        assert scene.stuck == "the watch of Deployment has received nothing for 181 s"
+        assert scene.stalled == "the watch of Deployment has received nothing for 181 s"
         scene.leadership.held = False
-        assert scene.stuck == "", "a standby watches nothing"
+        assert scene.stalled == "", "a standby has no watches"
 
     played(monkeypatch, scenario)
 
 
-def test_a_watch_of_agents_that_stays_behind_is_told_until_it_says_something(
+def test_agent_watch_that_stays_behind_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario(scene: Scene) -> None:
         for _ in range(2):
-            scene.change(told=False)
+            scene.change(watched=False)
             await asyncio.sleep(PERIOD_SECONDS)
-        assert scene.stuck == ""
+        assert scene.stalled == ""
         for _ in range(4):
-            scene.change(told=False)
+            scene.change(watched=False)
             await asyncio.sleep(PERIOD_SECONDS + 5)
-        assert scene.stuck.startswith("the watch of AvatarAgents has been behind for ")
-        scene.change(told=True)
-        assert scene.stuck == ""
+        assert scene.stalled.startswith("the watch of AvatarAgents has been behind for ")
+        scene.change(watched=True)
+        assert scene.stalled == ""
 
     played(monkeypatch, scenario)
 
 
-def test_until_all_is_listed_a_leader_is_not_ready_and_a_standby_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leader_is_not_ready_until_synced_and_standby_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
-        assert scene.controller._not_ready().startswith("not synced yet: AvatarAgent, Pod, ")
+        assert scene.controller._unready_reason().startswith("not synced yet: AvatarAgent, Pod, ")
         scene.leadership.held = False
-        assert scene.controller._not_ready() == ""
+        assert scene.controller._unready_reason() == ""
         scene.leadership.held = True
         await scene.controller._resync.list_all()
         await scene.controller._children.wait_synced()
-        assert scene.controller._not_ready() == ""
+        assert scene.controller._unready_reason() == ""
 
     played(monkeypatch, scenario)
 
 
-def test_a_leader_knows_the_supply_before_it_has_looked_at_any_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_leader_has_the_supply_before_the_first_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
     use_loop_clock(monkeypatch, app, informer, resync)
 
     async def scenario() -> None:
@@ -154,12 +154,12 @@ def test_a_leader_knows_the_supply_before_it_has_looked_at_any_agent(monkeypatch
         controller, forever = scene.controller, asyncio.Event()
         monkeypatch.setattr(controller, "_watch", lambda tasks: forever.wait())
         monkeypatch.setattr(controller._reconciler, "reconcile", lambda key: forever.wait())
-        scene.change(told=False)
+        scene.change(watched=False)
         scene.server.failures["list", DEPLOYMENT.kind] = ApiError(500, "InternalError", "GET", "not now")
         working = asyncio.create_task(controller._work())
         await asyncio.sleep(BOOKMARK_SECONDS)
-        assert controller._server._is_leader(), "gateways are heard"
-        assert not controller._server._has_synced(), "who runs is not known yet"
+        assert controller._server._is_leader(), "demand is accepted"
+        assert not controller._server._has_synced(), "workers are not known yet"
         scene.server.failures.clear()
         await asyncio.sleep(BOOKMARK_SECONDS)
         assert controller._server._has_synced()
@@ -170,23 +170,25 @@ def test_a_leader_knows_the_supply_before_it_has_looked_at_any_agent(monkeypatch
     run(scenario())
 
 
-def test_what_is_not_listed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsynced_kind_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
-        scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "no right to list them")
+        scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "not allowed to list")
         await scene.controller._resync.list_all()
         await asyncio.sleep(STALLED_SECONDS)
-        told = "not synced yet: NetworkPolicy (if this persists, check the log)"
-        assert scene.controller._not_ready() == told
+        message = "not synced yet: NetworkPolicy (if this persists, check the log)"
+        assert scene.controller._unready_reason() == message
         del scene.server.failures["list", NETWORK_POLICY.kind]
         await scene.controller._children.wait_synced()
-        assert scene.controller._not_ready() == ""
+        assert scene.controller._unready_reason() == ""
 
     played(monkeypatch, scenario)
 
 
 async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    """Run the controller's kopf, a part of which is replaced, as its work does: beside a task of the controller, and
-    one of a connection that stays open."""
+    """Run the controller's kopf with one part replaced.
+
+    One task of the controller and one of a connection that stays open run beside it.
+    """
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(
         kopf, "login_with_kubeconfig", lambda **_: kopf.ConnectionInfo(server="https://nowhere.example")
@@ -204,7 +206,7 @@ async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutin
         ours.cancel()
 
 
-async def test_a_kopf_that_fails_ends_the_work_with_an_error(
+async def test_failure_of_kopf_ends_the_work_with_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def failing(**_: Any) -> None:
@@ -215,29 +217,29 @@ async def test_a_kopf_that_fails_ends_the_work_with_an_error(
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
         "Resource observer has failed: a fault of kopf's"
     ]
-    # kopf leaves the failed task behind. Python 3.11 tells of it with a traceback, and cannot in the midst of parsing
+    # kopf leaves the failed task behind. Python 3.11 logs it with a traceback, which fails while it is parsing
     # another module: "AST constructor recursion depth mismatch".
     gc.collect()
 
 
-class Begun(asyncio.Event):
-    """Stands for a part of kopf that goes on for ever, and tells that it runs."""
+class Started(asyncio.Event):
+    """A part of kopf that never ends; the event is set when it has started."""
 
     async def __call__(self, **_: Any) -> None:
         self.set()
         await asyncio.Event().wait()
 
 
-async def test_a_signal_ends_the_work_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Begun()
+async def test_signal_ends_the_work_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Started()
     running = asyncio.create_task(kopf_run(monkeypatch, part))
     await part.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     await running
 
 
-async def test_work_that_is_cancelled_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Begun()
+async def test_cancelled_work_raises_cancelled_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Started()
     running = asyncio.create_task(kopf_run(monkeypatch, part))
     await part.wait()
     running.cancel()

@@ -1,4 +1,4 @@
-"""Who may report demand."""
+"""Authentication of gateways that report demand."""
 
 from typing import Any
 
@@ -20,29 +20,31 @@ def review(username: str = GATEWAY, audience: str = DEMAND_AUDIENCE, authenticat
     ("header", "answer", "expected", "asked"),
     [
         pytest.param("Bearer t", review(), True, 1, id="the gateway's token"),
-        pytest.param("bearer t", review(), True, 1, id="a scheme has no case"),
-        pytest.param("Bearer t", review("system:serviceaccount:shop:other"), False, 1, id="somebody else's token"),
-        pytest.param("Bearer t", review(audience="api"), False, 1, id="a token made for another audience"),
-        pytest.param("Bearer t", review(authenticated=False), False, 1, id="a token that is none"),
-        pytest.param("", review(), False, 0, id="no token: nobody is asked"),
+        pytest.param("bearer t", review(), True, 1, id="lower-case scheme"),
+        pytest.param("Bearer t", review("system:serviceaccount:shop:other"), False, 1, id="another account's token"),
+        pytest.param("Bearer t", review(audience="api"), False, 1, id="a token for another audience"),
+        pytest.param("Bearer t", review(authenticated=False), False, 1, id="an invalid token"),
+        pytest.param("", review(), False, 0, id="no token"),
         pytest.param("Basic t", review(), False, 0, id="another scheme"),
         pytest.param("Bearer ", review(), False, 0, id="an empty token"),
     ],
 )
-async def test_only_the_gateways_token_counts(header: str, answer: dict[str, Any], expected: bool, asked: int) -> None:
+async def test_only_the_gateways_token_is_accepted(
+    header: str, answer: dict[str, Any], expected: bool, asked: int
+) -> None:
     client = Recorder(answer)
     assert await GatewayAuthentication(client, GATEWAY).is_gateway(header) is expected
     assert len(client.written) == asked
 
 
-async def test_without_a_gateway_nobody_may() -> None:
+async def test_no_token_is_accepted_without_a_gateway() -> None:
     client = Recorder(review())
     assert await GatewayAuthentication(client, None).is_gateway("Bearer t") is False
     assert client.written == []
 
 
 @pytest.mark.parametrize("answer", [review(), review(authenticated=False)])
-async def test_an_answer_is_remembered_for_the_same_token_only(answer: dict[str, Any]) -> None:
+async def test_result_is_cached_per_token(answer: dict[str, Any]) -> None:
     client = Recorder(answer)
     authentication = GatewayAuthentication(client, GATEWAY)
     first = await authentication.is_gateway("Bearer t")
@@ -52,7 +54,7 @@ async def test_an_answer_is_remembered_for_the_same_token_only(answer: dict[str,
     assert len(client.written) == 2
 
 
-async def test_when_nobody_can_tell_nothing_is_remembered() -> None:
+async def test_failed_review_is_not_cached() -> None:
     client = Recorder(ApiError(0, "Unreachable", "POST /x", "refused"))
     authentication = GatewayAuthentication(client, GATEWAY)
     with pytest.raises(ApiError):

@@ -1,4 +1,4 @@
-"""Avatar seats, and whether the next call would show a face."""
+"""Avatar seats, and whether the next call gets an avatar."""
 
 from typing import Any
 
@@ -12,103 +12,108 @@ from tests.unit.controller.builders import TAVUS, spec, status, worker
 NO_SEAT = "User has reached maximum\nconcurrent conversations."
 
 
-def showing(name: str, avatars: int, problem: str = "", **pod: Any) -> ObservedWorker:
+def with_avatars(name: str, avatars: int, problem: str = "", **pod: Any) -> ObservedWorker:
     return worker(name, status(calls=4, avatars=avatars, avatar_problem=problem), **pod)
 
 
 @pytest.mark.parametrize(
-    ("face", "workers", "free"),
+    ("settings", "workers", "free"),
     [
-        pytest.param({"provider": "None"}, [showing("a", 3)], None, id="no face, no limit"),
-        pytest.param(TAVUS, [showing("a", 3)], None, id="nobody declared a limit"),
-        pytest.param({**TAVUS, "maxSessions": 5}, [], 5, id="nobody calls"),
-        pytest.param({**TAVUS, "maxSessions": 5}, [showing("a", 2), showing("b", 1)], 2, id="some are taken"),
+        pytest.param({"provider": "None"}, [with_avatars("a", 3)], None, id="no avatar"),
+        pytest.param(TAVUS, [with_avatars("a", 3)], None, id="no limit"),
+        pytest.param({**TAVUS, "maxSessions": 5}, [], 5, id="no calls"),
         pytest.param(
-            {**TAVUS, "maxSessions": 5}, [showing("a", 2, terminating=True)], 3, id="those of a leaving worker too"
+            {**TAVUS, "maxSessions": 5}, [with_avatars("a", 2), with_avatars("b", 1)], 2, id="some seats in use"
         ),
-        pytest.param({**TAVUS, "maxSessions": 5}, [worker("a")], 5, id="a worker that never answered"),
-        pytest.param({**TAVUS, "maxSessions": 2}, [showing("a", 4)], 0, id="fewer seats than calls"),
+        pytest.param(
+            {**TAVUS, "maxSessions": 5},
+            [with_avatars("a", 2, terminating=True)],
+            3,
+            id="seats of a draining worker count",
+        ),
+        pytest.param({**TAVUS, "maxSessions": 5}, [worker("a")], 5, id="a worker without a report"),
+        pytest.param({**TAVUS, "maxSessions": 2}, [with_avatars("a", 4)], 0, id="fewer seats than calls"),
     ],
 )
-def test_free_seats(face: dict[str, Any], workers: list[ObservedWorker], free: int | None) -> None:
-    assert free_seats(spec(avatar=face), workers) == free
+def test_free_seats(settings: dict[str, Any], workers: list[ObservedWorker], free: int | None) -> None:
+    assert free_seats(spec(avatar=settings), workers) == free
 
 
 @pytest.mark.parametrize(
-    ("face", "workers", "state", "reason", "told"),
+    ("settings", "workers", "state", "reason", "text"),
     [
-        pytest.param({"provider": "None"}, [], "True", Reason.NO_AVATAR_DECLARED, "has no avatar", id="no face"),
+        pytest.param({"provider": "None"}, [], "True", Reason.NO_AVATAR_DECLARED, "has no avatar", id="no avatar"),
         pytest.param(
             {"tavus": TAVUS["tavus"]},
             [],
             "True",
             Reason.NO_AVATAR_DECLARED,
             "spec.avatar.tavus is ignored; set provider: Tavus to use it.",
-            id="a face without its provider",
+            id="Tavus settings without the provider",
         ),
         pytest.param(TAVUS, [], "True", Reason.AVATAR_SEATS_FREE, "no limit set", id="no limit"),
         pytest.param(
             {**TAVUS, "maxSessions": 5},
-            [showing("a", 4)],
+            [with_avatars("a", 4)],
             "True",
             Reason.AVATAR_SEATS_FREE,
             "limit 5",
-            id="one is free",
+            id="one free",
         ),
         pytest.param(
             {**TAVUS, "maxSessions": 4},
-            [showing("a", 4)],
+            [with_avatars("a", 4)],
             "False",
             Reason.AVATAR_SEATS_TAKEN,
             "All avatar seats are in use (spec.avatar.maxSessions: 4). The next call continues with voice only",
-            id="all are taken",
+            id="all in use",
         ),
         pytest.param(
             {**TAVUS, "maxSessions": 1, "onFailure": "EndCall"},
-            [showing("a", 1)],
+            [with_avatars("a", 1)],
             "False",
             Reason.AVATAR_SEATS_TAKEN,
             "All avatar seats are in use (spec.avatar.maxSessions: 1). The next call ends",
-            id="all are taken, and a face is demanded",
+            id="all in use, and calls need an avatar",
         ),
         pytest.param(
             TAVUS,
-            [showing("a", 0), showing("b", 0, NO_SEAT)],
+            [with_avatars("a", 0), with_avatars("b", 0, NO_SEAT)],
             "False",
             Reason.AVATAR_FAILING,
             "failed to start (pod b): User has reached maximum concurrent conversations.",
-            id="the last one did not come",
+            id="the last avatar failed",
         ),
         pytest.param(
             TAVUS,
-            [showing("b", 0, NO_SEAT), showing("a", 1)],
+            [with_avatars("b", 0, NO_SEAT), with_avatars("a", 1)],
             "True",
             Reason.AVATAR_SEATS_FREE,
             "Avatar seats are free",
-            id="one worker's old failure, while another shows faces",
+            id="an old failure, then a success on another worker",
         ),
         pytest.param(
-            TAVUS, [showing("a", 1, "x" * 10_000)], "False", Reason.AVATAR_FAILING, "x…", id="a long story is cut"
+            TAVUS, [with_avatars("a", 1, "x" * 10_000)], "False", Reason.AVATAR_FAILING, "x…", id="a long error is cut"
         ),
     ],
 )
 def test_avatar_available(
-    face: dict[str, Any], workers: list[ObservedWorker], state: str, reason: Reason, told: str
+    settings: dict[str, Any], workers: list[ObservedWorker], state: str, reason: Reason, text: str
 ) -> None:
     failure = None
     for one in workers:
         if one.status is not None:
             failure = newest_failure(failure, one.pod.name, None, one.status)
-    verdict = avatar_available(spec(avatar=face), workers, failure)
+    verdict = avatar_available(spec(avatar=settings), workers, failure)
     assert (verdict.status, verdict.reason) == (ConditionStatus(state), reason)
-    assert told in verdict.message
+    assert text in verdict.message
     assert len(verdict.message) < 1000
 
 
-def told(known: AvatarFailure | None, *stories: tuple[str, int, str]) -> AvatarFailure | None:
-    """What is known after workers told, one after the other, how many avatars they have and their last problem."""
+def after_reports(known: AvatarFailure | None, *reports: tuple[str, int, str]) -> AvatarFailure | None:
+    """The failure after workers reported, in order, their number of avatars and last error."""
     before: dict[str, WorkerStatus] = {}
-    for pod, avatars, problem in stories:
+    for pod, avatars, problem in reports:
         now = status(avatars=avatars, avatar_problem=problem)
         known = newest_failure(known, pod, before.get(pod), now)
         before[pod] = now
@@ -119,19 +124,21 @@ FAILED = AvatarFailure("a", "no seat")
 
 
 @pytest.mark.parametrize(
-    ("stories", "known"),
+    ("reports", "known"),
     [
-        pytest.param([("a", 1, ""), ("a", 0, "no seat")], FAILED, id="an avatar does not come"),
-        pytest.param([("a", 0, "no seat"), ("b", 1, ""), ("b", 0, "")], None, id="then another worker's comes"),
+        pytest.param([("a", 1, ""), ("a", 0, "no seat")], FAILED, id="an avatar fails"),
+        pytest.param([("a", 0, "no seat"), ("b", 1, ""), ("b", 0, "")], None, id="then another worker's avatar starts"),
         pytest.param(
-            [("a", 0, "no seat"), ("b", 1, ""), ("a", 0, "no seat")], None, id="an old problem told again is no news"
+            [("a", 0, "no seat"), ("b", 1, ""), ("a", 0, "no seat")], None, id="an old error reported again is ignored"
         ),
         pytest.param(
-            [("a", 0, "no seat"), ("b", 1, ""), ("a", 1, "no seat"), ("a", 0, "no seat")], FAILED, id="it fails again"
+            [("a", 0, "no seat"), ("b", 1, ""), ("a", 1, "no seat"), ("a", 0, "no seat")],
+            FAILED,
+            id="the same error again after a call",
         ),
-        pytest.param([("a", 0, "no seat"), ("a", 1, "")], None, id="its next one comes"),
-        pytest.param([("a", 0, "no seat"), ("b", 0, "")], FAILED, id="an idle worker tells nothing of avatars"),
+        pytest.param([("a", 0, "no seat"), ("a", 1, "")], None, id="its next avatar starts"),
+        pytest.param([("a", 0, "no seat"), ("b", 0, "")], FAILED, id="a report of an idle worker changes nothing"),
     ],
 )
-def test_the_newest_fact_counts(stories: list[tuple[str, int, str]], known: AvatarFailure | None) -> None:
-    assert told(None, *stories) == known
+def test_latest_avatar_decides(reports: list[tuple[str, int, str]], known: AvatarFailure | None) -> None:
+    assert after_reports(None, *reports) == known

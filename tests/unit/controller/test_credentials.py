@@ -1,4 +1,4 @@
-"""What is said about Secrets that cannot be used, and about what providers say to those that can."""
+"""CredentialsValid: unusable Secrets, and the providers' answers to usable ones."""
 
 import pytest
 from hypothesis import given
@@ -26,59 +26,59 @@ def judged(**changes: dict[str, str] | None) -> Verdict | None:
     )
 
 
-def test_only_what_the_manifest_uses_is_wanted() -> None:
+def test_only_secrets_in_use_are_needed() -> None:
     assert [secret.name for secret in wanted_secrets(spec())] == ["livekit", "openai"]
     assert [secret.name for secret in WANTED] == ["livekit", "openai", "tavus"]
     off = {**TAVUS, "provider": "None"}
     assert [secret.name for secret in wanted_secrets(spec(avatar=off))] == ["livekit", "openai"]
 
 
-def test_complete_secrets_need_no_word() -> None:
+def test_complete_secrets_have_no_fault() -> None:
     assert judged() is None
-    assert judged(openai={"apiKey": "sk", "picture": "\ufffdPNG"}) is None, "what nobody uses is nobody's fault"
+    assert judged(openai={"apiKey": "sk", "picture": "\ufffdPNG"}) is None, "an unused key may hold anything"
 
 
 PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"}}'"""
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason", "told"),
+    ("changes", "reason", "text"),
     [
         pytest.param(
             {"livekit": None},
             Reason.SECRET_NOT_FOUND,
             "kubectl -n shop create secret generic livekit --from-literal=apiKey=… --from-literal=apiSecret=…",
-            id="a missing Secret: the command that makes it",
+            id="missing Secret, with the command that creates it",
         ),
         pytest.param(
             {"livekit": {"apiKey": "key", "secret": "secret"}},
             Reason.SECRET_KEY_MISSING,
             "no value for apiSecret. Keys with a value: apiKey, secret.",
-            id="a missing key: the keys that are there",
+            id="missing key, with the existing keys",
         ),
         pytest.param(
             {"openai": {"OPENAI_API_KEY": "sk"}},
             Reason.SECRET_KEY_MISSING,
             PATCH,
-            id="a key under another name: the command that adds it",
+            id="key with another name, with the command that adds it",
         ),
         pytest.param(
             {"tavus": {}},
             Reason.SECRET_KEY_MISSING,
             "(spec.avatar.tavus.credentialsSecretRef) has no value for apiKey. Keys with a value: none.",
-            id="an empty Secret: the field that names it",
+            id="empty Secret, with the field that names it",
         ),
         pytest.param(
             {"openai": {"apiKey": ""}},
             Reason.SECRET_KEY_MISSING,
             "has no value for apiKey. Keys with a value: none.",
-            id="an empty value",
+            id="empty value",
         ),
         pytest.param(
             {"openai": {f"key-{number}": "value" for number in range(5000)}},
             Reason.SECRET_KEY_MISSING,
             "key-1005 and 4990 more.",
-            id="a Secret of another purpose: not all of its keys",
+            id="Secret with many other keys, not all listed",
         ),
         pytest.param(
             {"openai": {"apiKey": "sk-1\r\nX-Injected: yes"}},
@@ -90,7 +90,7 @@ PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"
             {"openai": {"apiKey": "sk-١٢٣"}},
             Reason.SECRET_KEY_MISSING,
             PATCH,
-            id="letters that no header can hold: the command that mends it",
+            id="letters that a header cannot contain, with the command",
         ),
         pytest.param({"openai": {"apiKey": "sk\0"}}, Reason.SECRET_KEY_MISSING, "control characters", id="a NUL"),
         pytest.param(
@@ -104,16 +104,16 @@ PATCH = """kubectl -n shop patch secret openai -p '{"stringData":{"apiKey":"…"
         ),
     ],
 )
-def test_what_is_wrong_is_named_with_what_to_do(
-    changes: dict[str, dict[str, str] | None], reason: Reason, told: str
+def test_faulty_secret_is_reported_with_the_remedy(
+    changes: dict[str, dict[str, str] | None], reason: Reason, text: str
 ) -> None:
     verdict = judged(**changes)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, reason)
-    assert told in verdict.message
+    assert text in verdict.message
 
 
-def test_a_secret_that_may_not_be_read_is_told_in_the_api_servers_words() -> None:
+def test_forbidden_secret_is_reported_with_the_api_servers_message() -> None:
     seen = {name: observe_secret(name, held) for name, held in VALUES.items()}
     problem = ReadFailure('secrets "openai" is forbidden: User cannot get resource.', permanent=True)
     seen["openai"] = observe_secret("openai", None, problem)
@@ -124,7 +124,7 @@ def test_a_secret_that_may_not_be_read_is_told_in_the_api_servers_words() -> Non
     assert "Allow the controller's ServiceAccount to get Secrets in namespace 'shop'" in verdict.message
 
 
-def test_a_secret_that_the_api_server_fails_to_read_is_not_known() -> None:
+def test_secret_that_the_api_server_fails_to_read_is_unknown() -> None:
     seen = {name: observe_secret(name, held) for name, held in VALUES.items()}
     seen["livekit"] = observe_secret("livekit", None, ReadFailure("kms: unavailable", permanent=False))
     verdict = secrets_complete("shop", WANTED, seen)
@@ -135,7 +135,7 @@ def test_a_secret_that_the_api_server_fails_to_read_is_not_known() -> None:
 
 
 @given(st.text(max_size=64))
-def test_no_value_is_shown_and_none_is_too_odd(value: str) -> None:
+def test_no_message_contains_a_secret_value(value: str) -> None:
     seen = {name: observe_secret(name, held) for name, held in {**VALUES, "openai": {"apiKey": value}}.items()}
     verdict = secrets_complete("shop", WANTED, seen)
     assert len(value) < 12 or value not in str((seen, verdict))
@@ -144,22 +144,22 @@ def test_no_value_is_shown_and_none_is_too_odd(value: str) -> None:
         assert "\n" not in value
 
 
-def test_the_fingerprint_follows_what_workers_use_and_nothing_else() -> None:
+def test_fingerprint_covers_exactly_the_values_in_use() -> None:
     own = fingerprint("uid", WANTED, VALUES)
     assert own == fingerprint("uid", WANTED, {**VALUES, "openai": {"apiKey": "sk", "other": "changed"}})
     assert own != fingerprint("uid", WANTED, {**VALUES, "openai": {"apiKey": "rotated"}})
-    assert own != fingerprint("another uid", WANTED, VALUES), "nobody compares agents"
+    assert own != fingerprint("another uid", WANTED, VALUES), "agents cannot be compared"
 
 
 GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)
-REFUSED = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
-SILENT = ProviderAnswer(ProviderVerdict.UNREACHABLE, "no answer within 5 s")
-AWAITED = ProviderAnswer(ProviderVerdict.PENDING)
+REJECTED = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
+UNREACHABLE = ProviderAnswer(ProviderVerdict.UNREACHABLE, "no answer within 5 s")
+PENDING = ProviderAnswer(ProviderVerdict.PENDING)
 UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID 'face'")
 
 
 @pytest.mark.parametrize(
-    ("livekit", "openai", "tavus", "status", "reason", "told"),
+    ("livekit", "openai", "tavus", "status", "reason", "texts"),
     [
         pytest.param(
             GOOD,
@@ -168,10 +168,10 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID '
             ConditionStatus.TRUE,
             Reason.CREDENTIALS_ACCEPTED,
             ["LiveKit, OpenAI and Tavus accept their keys."],
-            id="all accept",
+            id="all providers accept",
         ),
         pytest.param(
-            REFUSED,
+            REJECTED,
             GOOD,
             GOOD,
             ConditionStatus.FALSE,
@@ -181,69 +181,69 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID '
         ),
         pytest.param(
             GOOD,
-            REFUSED,
-            REFUSED,
+            REJECTED,
+            REJECTED,
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
             [
                 "OpenAI at https://api.openai.com/v1 rejects apiKey of Secret 'openai'",
                 "Tavus at https://tavusapi.com/v2 rejects apiKey of Secret 'tavus'",
             ],
-            id="two refuse: both are named",
+            id="two providers reject, both named",
         ),
         pytest.param(
-            SILENT,
+            UNREACHABLE,
             GOOD,
             GOOD,
             ConditionStatus.FALSE,
             Reason.LIVEKIT_UNREACHABLE,
             ["LiveKit is unreachable at wss://livekit.example: no answer within 5 s. Check spec.livekit.url"],
-            id="LiveKit is not there",
+            id="LiveKit unreachable",
         ),
         pytest.param(
-            SILENT,
-            REFUSED,
-            SILENT,
+            UNREACHABLE,
+            REJECTED,
+            UNREACHABLE,
             ConditionStatus.FALSE,
             Reason.LIVEKIT_UNREACHABLE,
             ["LiveKit is unreachable", "OpenAI at https://api.openai.com/v1 rejects"],
-            id="LiveKit is not there, and what a person can mend meanwhile",
+            id="LiveKit unreachable and OpenAI rejects, both named",
         ),
         pytest.param(
             GOOD,
-            SILENT,
-            REFUSED,
+            UNREACHABLE,
+            REJECTED,
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
             ["Tavus at https://tavusapi.com/v2 rejects"],
-            id="a refusal counts more than silence",
+            id="a rejection outweighs an unreachable provider",
         ),
         pytest.param(
             GOOD,
-            SILENT,
+            UNREACHABLE,
             GOOD,
             ConditionStatus.UNKNOWN,
             Reason.PROVIDER_UNREACHABLE,
             ["OpenAI at https://api.openai.com/v1 could not check", "check spec.voice.openai.baseURL", "Workers run"],
-            id="OpenAI is not there: nobody knows",
+            id="OpenAI unreachable",
         ),
         pytest.param(
-            AWAITED,
-            SILENT,
+            PENDING,
+            UNREACHABLE,
             GOOD,
             ConditionStatus.UNKNOWN,
             Reason.CREDENTIALS_PENDING,
             ["checking apiKey and apiSecret of Secret 'livekit' with LiveKit at wss://livekit.example", "no new"],
-            id="LiveKit is being asked: what it says comes first",
+            id="LiveKit pending outweighs OpenAI unreachable",
         ),
         pytest.param(
             GOOD,
-            REFUSED,
-            AWAITED,
+            REJECTED,
+            PENDING,
             ConditionStatus.FALSE,
             Reason.CREDENTIALS_REJECTED,
             ["OpenAI at https://api.openai.com/v1 rejects"],
-            id="Tavus is being asked: a refusal is known already",
+            id="a rejection outweighs a pending provider",
         ),
         pytest.param(
             GOOD,
@@ -252,26 +252,26 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID '
             ConditionStatus.TRUE,
             Reason.CREDENTIALS_ACCEPTED,
             ["accept their keys. Warning: Tavus accepts the key but does not know face ID 'face'."],
-            id="a remark is passed on",
+            id="a warning is reported",
         ),
     ],
 )
-def test_what_providers_say_is_passed_on(
+def test_credentials_valid(
     livekit: ProviderAnswer,
     openai: ProviderAnswer,
     tavus: ProviderAnswer,
     status: ConditionStatus,
     reason: Reason,
-    told: list[str],
+    texts: list[str],
 ) -> None:
     answers = {Provider.LIVEKIT: livekit, Provider.OPENAI: openai, Provider.TAVUS: tavus}
     verdict = credentials_valid(spec(avatar=TAVUS), answers)
     assert (verdict.status, verdict.reason) == (status, reason)
-    for words in told:
-        assert words in verdict.message
+    for text in texts:
+        assert text in verdict.message
 
 
-def test_a_secret_is_seen_without_its_values() -> None:
+def test_observed_secret_has_no_values() -> None:
     assert observe_secret("openai", {"apiKey": "sk", "blank": "", "two": "a\nb"}) == ObservedSecret(
         "openai", frozenset({"apiKey", "two"}), {"two": "contains a line break"}
     )

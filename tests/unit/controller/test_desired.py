@@ -1,4 +1,4 @@
-"""The objects that an agent becomes."""
+"""The desired children of an agent."""
 
 import json
 from collections.abc import Sequence
@@ -51,12 +51,12 @@ def environment(document: dict[str, Any]) -> dict[str, Any]:
     return {variable["name"]: variable for variable in container(document)["env"]}
 
 
-def test_the_same_input_gives_the_same_documents() -> None:
+def test_same_input_gives_the_same_documents() -> None:
     assert build() == build()
     assert json.dumps(build()) == json.dumps(build())
 
 
-def test_every_child_is_labelled_and_owned() -> None:
+def test_every_child_has_labels_and_an_owner() -> None:
     for document in (build(), config_map(OWNER, configured()), pod_disruption_budget(OWNER)):
         assert document["metadata"]["namespace"] == "shop"
         assert document["metadata"]["labels"] == {
@@ -73,7 +73,7 @@ def test_every_child_is_labelled_and_owned() -> None:
         )
 
 
-def test_the_deployment_selects_its_own_pods_and_brings_new_before_old() -> None:
+def test_deployment_selects_its_pods_and_starts_new_before_old() -> None:
     document = build()
     assert document["metadata"]["name"] == "ava-worker"
     assert document["spec"]["replicas"] == 2
@@ -81,7 +81,7 @@ def test_the_deployment_selects_its_own_pods_and_brings_new_before_old() -> None
     assert document["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
-def test_pods_have_no_rights_and_no_token() -> None:
+def test_pods_have_no_privileges_and_no_token() -> None:
     document = build()
     security = pod(document)["securityContext"]
     assert security["runAsNonRoot"] is True
@@ -96,7 +96,7 @@ def test_pods_have_no_rights_and_no_token() -> None:
     assert service_account("shop")["automountServiceAccountToken"] is False
 
 
-def test_credentials_come_from_the_secrets_named_and_nowhere_else() -> None:
+def test_credentials_come_from_the_named_secrets_only() -> None:
     found = environment(build(avatar=TAVUS))
     references = {name: entry["valueFrom"].get("secretKeyRef") for name, entry in found.items() if "valueFrom" in entry}
     assert references == {
@@ -105,14 +105,14 @@ def test_credentials_come_from_the_secrets_named_and_nowhere_else() -> None:
         "OPENAI_API_KEY": {"name": "openai", "key": "apiKey"},
         "TAVUS_API_KEY": {"name": "tavus", "key": "apiKey"},
     }
-    assert set(found) - set(references) == {"PROMETHEUS_MULTIPROC_DIR"}, "a worker is told nothing that it never reads"
+    assert set(found) - set(references) == {"PROMETHEUS_MULTIPROC_DIR"}, "a worker gets nothing that it never reads"
 
 
-def test_without_an_avatar_there_is_no_key_for_one() -> None:
+def test_worker_without_avatar_gets_no_avatar_key() -> None:
     assert "TAVUS_API_KEY" not in environment(build())
 
 
-def test_everything_that_a_worker_writes_to_is_a_volume_of_its_own() -> None:
+def test_every_writable_path_is_a_volume() -> None:
     document = build()
     mounts = {mount["mountPath"]: mount["name"] for mount in container(document)["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod(document)["volumes"]}
@@ -122,19 +122,19 @@ def test_everything_that_a_worker_writes_to_is_a_volume_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(1, 480), (60, 4020), (720, 43620)])
-def test_the_grace_covers_the_longest_call_and_the_sdks_closing(minutes: int, seconds: int) -> None:
+def test_grace_period_covers_the_longest_call_and_closing(minutes: int, seconds: int) -> None:
     assert grace_seconds(WorkerSpec(max_call_minutes=minutes)) == seconds
     assert pod(build(worker={"maxCallMinutes": minutes}))["terminationGracePeriodSeconds"] == seconds
 
 
-def test_image_and_resources_are_the_manifests_or_the_releases() -> None:
+def test_image_and_resources_have_defaults() -> None:
     assert container(build())["image"] == "worker:1"
     assert container(build(worker={"image": "mine:2"}))["image"] == "mine:2"
     resources = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
     assert container(build(worker={"resources": resources}))["resources"] == resources
 
 
-def test_where_the_pods_may_run_is_the_manifests() -> None:
+def test_scheduling_settings_come_from_the_manifest() -> None:
     settings = {
         "nodeSelector": {"pool": "voice"},
         "tolerations": [{"key": "voice", "operator": "Equal", "value": "only", "effect": "NoSchedule"}],
@@ -146,7 +146,7 @@ def test_where_the_pods_may_run_is_the_manifests() -> None:
     assert not set(settings) & set(pod(build())), "what nobody wrote is left to the cluster"
 
 
-def test_annotations_of_the_manifest_are_on_the_pods_beside_those_of_the_controller() -> None:
+def test_pods_have_the_manifests_and_the_controllers_annotations() -> None:
     found = made_from(worker={"pod": {"annotations": {"team": "sales"}}})["metadata"]["annotations"]
     assert found["team"] == "sales"
     assert found["avataragents.io/credentials"] == "0123456789ab"
@@ -158,18 +158,18 @@ def test_annotations_of_the_manifest_are_on_the_pods_beside_those_of_the_control
     [
         pytest.param({}, False, id="nothing"),
         pytest.param({"config_map_name": "ava-worker-2"}, True, id="the configuration"),
-        pytest.param({"credentials": "other"}, True, id="a Secret's value"),
+        pytest.param({"credentials": "other"}, True, id="a Secret value"),
         pytest.param({"worker": {"image": "mine:2"}}, True, id="the image"),
         pytest.param({"worker": {"pod": {"annotations": {"team": "sales"}}}}, True, id="an annotation"),
         pytest.param({"scaling": {"maxWorkers": 7}}, False, id="the number of workers"),
-        pytest.param({"suspend": True}, False, id="a suspension"),
+        pytest.param({"suspend": True}, False, id="suspend"),
     ],
 )
-def test_a_template_is_another_only_when_pods_must_be(changes: dict[str, Any], rolls: bool) -> None:
+def test_template_changes_only_when_pods_must_be_replaced(changes: dict[str, Any], rolls: bool) -> None:
     assert (digest_of(made_from(**changes)) != digest_of(made_from())) is rolls
 
 
-def test_a_node_that_is_drained_takes_one_worker_after_the_other() -> None:
+def test_node_drain_evicts_one_worker_at_a_time() -> None:
     budget = pod_disruption_budget(OWNER)
     assert budget["metadata"]["name"] == "ava-worker"
     assert budget["spec"] == {
@@ -179,7 +179,7 @@ def test_a_node_that_is_drained_takes_one_worker_after_the_other() -> None:
     }
 
 
-def test_what_serves_a_namespace_belongs_to_no_single_agent() -> None:
+def test_shared_objects_have_no_owner() -> None:
     for document in (service_account("shop"), network_policy("shop", ["operator"])):
         metadata = document["metadata"]
         assert (metadata["namespace"], metadata["name"]) == ("shop", "avatar-agent-worker")
@@ -187,7 +187,7 @@ def test_what_serves_a_namespace_belongs_to_no_single_agent() -> None:
         assert "avataragents.io/agent" not in metadata["labels"]
 
 
-def test_only_the_named_namespaces_reach_workers_and_only_their_port() -> None:
+def test_only_named_namespaces_may_connect_to_workers() -> None:
     policy = network_policy("shop", ["operator", "monitoring"])["spec"]
     labels = build()["spec"]["template"]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
@@ -199,7 +199,7 @@ def test_only_the_named_namespaces_reach_workers_and_only_their_port() -> None:
     assert policy["policyTypes"] == ["Ingress"], "workers may call out: to LiveKit and to the providers"
 
 
-def test_the_configuration_is_what_a_worker_reads() -> None:
+def test_worker_can_read_the_configuration() -> None:
     text = KnowledgeDocument(name="facts/a", text="An hour is 500.")
     config = configured([text], agentName="declared", language="ar")
     document = config_map(OWNER, config)
@@ -210,7 +210,7 @@ def test_the_configuration_is_what_a_worker_reads() -> None:
     assert (read.instructions, read.greeting, read.knowledge) == ("Be brief.", "Welcome.", [text])
 
 
-def test_another_configuration_is_another_name_and_the_same_one_is_not() -> None:
+def test_config_map_name_follows_its_content() -> None:
     def name(**changes: Any) -> str:
         return str(config_map(OWNER, configured(**changes))["metadata"]["name"])
 

@@ -1,4 +1,4 @@
-"""Whether a child has to be applied."""
+"""Whether a child must be applied."""
 
 import copy
 from dataclasses import replace
@@ -29,21 +29,19 @@ APPLIED = Applied(digest(workers()), SEEN)
 @pytest.mark.parametrize(
     ("seen", "applied", "must"),
     [
-        pytest.param(None, None, True, id="it was never made"),
-        pytest.param(None, APPLIED, True, id="it is gone"),
-        pytest.param(SEEN, None, True, id="after a restart nobody knows what was applied"),
-        pytest.param(SEEN, APPLIED, False, id="it is as it was applied"),
-        pytest.param(replace(SEEN, uid="uid-8"), APPLIED, True, id="another object has its name"),
-        pytest.param(replace(SEEN, generation=4), APPLIED, True, id="its spec was changed"),
-        pytest.param(replace(SEEN, content="True"), APPLIED, True, id="or what else matters"),
-        pytest.param(replace(SEEN, labels={}), APPLIED, True, id="its labels were removed"),
-        pytest.param(replace(SEEN, labels={**SEEN.labels, "team": "sales"}), APPLIED, False, id="one was added"),
-        pytest.param(replace(SEEN, owners=()), APPLIED, True, id="its owner was removed"),
+        pytest.param(None, None, True, id="never created"),
+        pytest.param(None, APPLIED, True, id="deleted"),
+        pytest.param(SEEN, None, True, id="unknown after a restart"),
+        pytest.param(SEEN, APPLIED, False, id="unchanged"),
+        pytest.param(replace(SEEN, uid="uid-8"), APPLIED, True, id="replaced by another object"),
+        pytest.param(replace(SEEN, generation=4), APPLIED, True, id="spec edited"),
+        pytest.param(replace(SEEN, content="True"), APPLIED, True, id="other content edited"),
+        pytest.param(replace(SEEN, labels={}), APPLIED, True, id="labels removed"),
+        pytest.param(replace(SEEN, labels={**SEEN.labels, "team": "sales"}), APPLIED, False, id="label added"),
+        pytest.param(replace(SEEN, owners=()), APPLIED, True, id="owner removed"),
+        pytest.param(replace(SEEN, owners=(("AvatarAgent", "ava", "uid-0"),)), APPLIED, True, id="owner replaced"),
         pytest.param(
-            replace(SEEN, owners=(("AvatarAgent", "ava", "uid-0"),)), APPLIED, True, id="its owner is another one"
-        ),
-        pytest.param(
-            replace(SEEN, owners=(("Application", "shop", "uid-9"), *SEEN.owners)), APPLIED, False, id="one was added"
+            replace(SEEN, owners=(("Application", "shop", "uid-9"), *SEEN.owners)), APPLIED, False, id="owner added"
         ),
     ],
 )
@@ -51,7 +49,7 @@ def test_must_apply(seen: ObservedObject | None, applied: Applied | None, must: 
     assert must_apply(workers(), seen, applied) is must
 
 
-def test_another_document_is_applied() -> None:
+def test_changed_document_is_applied() -> None:
     assert must_apply(workers(replicas=2), SEEN, APPLIED)
 
 
@@ -63,9 +61,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), values, max_size=4), st.text(max_size=5), values)
-def test_documents_are_told_apart_by_what_they_say_and_not_by_the_order(
-    document: dict[str, Any], field: str, value: object
-) -> None:
+def test_digest_depends_on_content_and_not_on_order(document: dict[str, Any], field: str, value: object) -> None:
     backwards = dict(reversed(copy.deepcopy(document).items()))
     assert digest(backwards) == digest(document)
     other = {**document, field: value}

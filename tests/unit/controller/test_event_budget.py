@@ -1,4 +1,4 @@
-"""How often something that keeps happening is reported."""
+"""How often a recurring reason is reported as an Event."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from controller.policy.event_budget import BURST, REFILL_SECONDS, EventBudget, EventSeries
 
 
-def test_a_burst_is_reported_one_by_one_and_then_nothing() -> None:
+def test_burst_is_reported_one_by_one_and_then_suppressed() -> None:
     budget = EventBudget(0.0)
     assert [budget.record(0.0) for _ in range(BURST)] == [EventSeries(1, 0.0)] * BURST
     assert [budget.record(1.0) for _ in range(100)] == [None] * 100
 
 
-def test_what_was_kept_back_is_reported_with_the_next() -> None:
+def test_suppressed_occurrences_are_counted_in_the_next_event() -> None:
     budget = EventBudget(0.0)
     for _ in range(BURST):
         budget.record(0.0)
@@ -22,14 +22,14 @@ def test_what_was_kept_back_is_reported_with_the_next() -> None:
     assert budget.record(10 * REFILL_SECONDS) == EventSeries(2, 9 * REFILL_SECONDS)
 
 
-def test_after_a_long_quiet_there_is_a_burst_again_and_no_more() -> None:
+def test_long_pause_refills_the_burst() -> None:
     budget = EventBudget(0.0)
     reported = [budget.record(1e6) for _ in range(2 * BURST)]
     assert reported == [EventSeries(1, 0.0)] * BURST + [None] * BURST
 
 
 @given(st.lists(st.floats(0, 1000), max_size=200))
-def test_every_occurrence_is_reported_once_or_kept_for_later(pauses: list[float]) -> None:
+def test_every_occurrence_is_reported_once_or_pending(pauses: list[float]) -> None:
     budget, now, reported = EventBudget(0.0), 0.0, 0
     events = 0
     for pause in pauses:

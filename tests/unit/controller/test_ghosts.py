@@ -1,4 +1,4 @@
-"""An AvatarAgent whose end nobody told of: it went after the first list, and before it was watched."""
+"""An AvatarAgent deleted between the first list and the watch, so that no event reports its deletion."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.unit.controller.world import KEY, World, played
 
 
 def collect_garbage(world: World) -> bool:
-    """Kubernetes removes what belongs to an owner that is gone; false: there was nothing."""
+    """Delete the children of deleted owners as Kubernetes does; False: there were none."""
     there = [
         (kind, name) for kind in (CONFIG_MAP, POD_DISRUPTION_BUDGET, DEPLOYMENT) for name in world.server.names(kind)
     ]
@@ -20,7 +20,7 @@ def collect_garbage(world: World) -> bool:
 
 
 @pytest.mark.parametrize("settled", [True, False])
-def test_its_children_are_made_once_more_at_most(monkeypatch: pytest.MonkeyPatch, settled: bool) -> None:
+def test_children_are_created_again_at_most_once(monkeypatch: pytest.MonkeyPatch, settled: bool) -> None:
     async def scenario(world: World) -> None:
         if settled:
             await world.rolled_out()
@@ -33,7 +33,7 @@ def test_its_children_are_made_once_more_at_most(monkeypatch: pytest.MonkeyPatch
             again_in = await world.reconcile()
         assert collected <= 2
         assert world.agents.get(KEY) is None
-        assert again_in is None, "it is not looked at any more"
+        assert again_in is None, "it is not requeued"
         assert KEY in world.changed, "whoever waits for its name is told, and so is the queue"
         assert KEY not in world.fleet.agents
         refused = world.server.requests["apply", "AvatarAgent"]
@@ -43,7 +43,7 @@ def test_its_children_are_made_once_more_at_most(monkeypatch: pytest.MonkeyPatch
     played(monkeypatch, scenario)
 
 
-def test_a_deployment_that_somebody_deletes_comes_back_and_its_agent_is_asked_for_once(
+def test_deleted_deployment_is_restored_after_one_read_of_the_agent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario(world: World) -> None:
@@ -58,7 +58,7 @@ def test_a_deployment_that_somebody_deletes_comes_back_and_its_agent_is_asked_fo
     played(monkeypatch, scenario)
 
 
-def test_a_namesake_that_was_not_told_of_either_is_another_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreported_successor_with_the_same_name_is_a_new_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await world.rolled_out()
         world.server.remove(AVATAR_AGENT, "shop", "ava")

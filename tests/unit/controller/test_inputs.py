@@ -1,4 +1,4 @@
-"""Secrets, texts and providers' answers, put together for one agent."""
+"""The inputs of one agent: Secrets, texts and the providers' answers."""
 
 import asyncio
 import base64
@@ -20,14 +20,14 @@ from tests.unit.fakes.virtualtime import run
 KEY = Key("shop", "ava")
 FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "openai" is forbidden')
 SILENT_FORBIDDEN = ApiError(403, "Refused", "GET /api/v1/namespaces/shop/secrets/openai", "")
-AWAY = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
-UNWELL = ApiError(500, "InternalError", "GET /api/v1/…", "kms: unavailable")
+UNREACHABLE = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
+FAILING = ApiError(500, "InternalError", "GET /api/v1/…", "kms: unavailable")
 
 FACTS = [{"configMapRef": {"name": "facts"}}]
 
 
 class Cluster(Recorder):
-    """Fails at one Secret or at ConfigMaps, if a test says so."""
+    """Fails to read one Secret or all ConfigMaps when a test sets a failure."""
 
     failure: ApiError | None = None
     config_maps_failure: Exception | None = None
@@ -43,18 +43,18 @@ class Cluster(Recorder):
         return await super().get(kind, namespace, name)
 
 
-class Answering:
-    """Providers that answer as told, and note what they were asked with."""
+class FakeProviders:
+    """Returns a fixed answer and records the values that were checked."""
 
     def __init__(self) -> None:
         self.answers = {
             Provider.LIVEKIT: ProviderAnswer(ProviderVerdict.ACCEPTED),
             Provider.OPENAI: ProviderAnswer(ProviderVerdict.ACCEPTED),
         }
-        self.asked: list[Values] = []
+        self.checked: list[Values] = []
 
     async def check(self, key: Key, declared: AvatarAgentSpec, values: Values) -> dict[Provider, ProviderAnswer]:
-        self.asked.append(values)
+        self.checked.append(values)
         return self.answers
 
     def forget(self, key: Key) -> None: ...
@@ -79,12 +79,12 @@ def put(cluster: Cluster, name: str, **values: str) -> None:
     cluster.objects["Secret", name] = {"metadata": {"resourceVersion": "1"}, "data": data}
 
 
-def reader(cluster: Cluster, providers: Answering) -> InputReader:
+def reader(cluster: Cluster, providers: FakeProviders) -> InputReader:
     return InputReader(References(cluster, list[Key]().append), cast(Providers, providers))
 
 
-async def test_everything_is_there(cluster: Cluster) -> None:
-    providers = Answering()
+async def test_complete_inputs_are_usable(cluster: Cluster) -> None:
+    providers = FakeProviders()
     persona = {
         "instructionsRef": {"name": "texts", "key": "task"},
         "greetingRef": {"name": "texts", "key": "hello"},
@@ -95,41 +95,41 @@ async def test_everything_is_there(cluster: Cluster) -> None:
     assert (inputs.instructions, inputs.greeting) == ("Guide.", "Welcome.")
     assert [document.text for document in inputs.documents] == ["Nine to five."]
     assert inputs.credentials_fingerprint
-    assert providers.asked == [{"livekit": {"apiKey": "key", "apiSecret": "secret"}, "openai": {"apiKey": "sk"}}]
+    assert providers.checked == [{"livekit": {"apiKey": "key", "apiSecret": "secret"}, "openai": {"apiKey": "sk"}}]
 
 
-async def test_nobody_is_asked_with_half_the_keys(cluster: Cluster) -> None:
-    providers = Answering()
+async def test_incomplete_secrets_are_not_probed(cluster: Cluster) -> None:
+    providers = FakeProviders()
     put(cluster, "openai", other="sk")
     inputs = await reader(cluster, providers).read(KEY, "uid", spec())
     assert (inputs.credentials.status, inputs.credentials.reason) == (ConditionStatus.FALSE, Reason.SECRET_KEY_MISSING)
     assert not inputs.usable
     assert inputs.credentials_fingerprint == ""
-    assert providers.asked == []
+    assert providers.checked == []
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "text"),
     [
         pytest.param(
             FORBIDDEN,
             ': secrets "openai" is forbidden.',
-            id="in the API server's words",
+            id="with the API server's message",
         ),
-        pytest.param(SILENT_FORBIDDEN, ": 403 Refused: GET", id="which said nothing"),
+        pytest.param(SILENT_FORBIDDEN, ": 403 Refused: GET", id="without a message"),
     ],
 )
-async def test_a_secret_that_may_not_be_read_is_a_condition(cluster: Cluster, failure: ApiError, told: str) -> None:
+async def test_forbidden_secret_makes_the_condition_false(cluster: Cluster, failure: ApiError, text: str) -> None:
     cluster.failure = failure
-    inputs = await reader(cluster, Answering()).read(KEY, "uid", spec())
+    inputs = await reader(cluster, FakeProviders()).read(KEY, "uid", spec())
     assert (inputs.credentials.status, inputs.credentials.reason) == (ConditionStatus.FALSE, Reason.SECRET_UNREADABLE)
-    assert f"cannot read Secret 'openai' (spec.voice.openai.credentialsSecretRef){told}" in inputs.credentials.message
+    assert f"cannot read Secret 'openai' (spec.voice.openai.credentialsSecretRef){text}" in inputs.credentials.message
 
 
-@pytest.mark.parametrize("failure", [pytest.param(AWAY, id="away"), pytest.param(UNWELL, id="unwell")])
-async def test_a_secret_that_the_api_server_does_not_give_is_nobodys_fault(cluster: Cluster, failure: ApiError) -> None:
+@pytest.mark.parametrize("failure", [pytest.param(UNREACHABLE, id="unreachable"), pytest.param(FAILING, id="failing")])
+async def test_unreadable_secret_makes_the_condition_unknown(cluster: Cluster, failure: ApiError) -> None:
     cluster.failure = failure
-    inputs = await reader(cluster, Answering()).read(KEY, "uid", spec())
+    inputs = await reader(cluster, FakeProviders()).read(KEY, "uid", spec())
     seen = inputs.credentials
     assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.SECRET_UNREADABLE)
     assert failure.message in seen.message
@@ -139,28 +139,28 @@ async def test_a_secret_that_the_api_server_does_not_give_is_nobodys_fault(clust
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
-        pytest.param(FORBIDDEN, ConditionStatus.FALSE, id="not allowed"),
-        pytest.param(AWAY, ConditionStatus.UNKNOWN, id="away"),
-        pytest.param(UNWELL, ConditionStatus.UNKNOWN, id="unwell"),
+        pytest.param(FORBIDDEN, ConditionStatus.FALSE, id="forbidden"),
+        pytest.param(UNREACHABLE, ConditionStatus.UNKNOWN, id="unreachable"),
+        pytest.param(FAILING, ConditionStatus.UNKNOWN, id="failing"),
     ],
 )
-async def test_a_config_map_that_cannot_be_read_is_a_condition(
+async def test_unreadable_config_map_makes_the_condition_not_true(
     cluster: Cluster, failure: ApiError, status: ConditionStatus
 ) -> None:
     cluster.config_maps_failure = failure
-    inputs = await reader(cluster, Answering()).read(KEY, "uid", spec(knowledge=FACTS))
+    inputs = await reader(cluster, FakeProviders()).read(KEY, "uid", spec(knowledge=FACTS))
     assert (inputs.knowledge.status, inputs.knowledge.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
     assert failure.message in inputs.knowledge.message
     assert not inputs.usable
     assert inputs.credentials.status is ConditionStatus.TRUE, "known nevertheless"
 
 
-def test_a_read_that_fails_leaves_nothing_behind_that_names_objects() -> None:
+def test_failed_read_leaves_no_references() -> None:
     async def test() -> None:
         cluster = filled()
         cluster.secrets_seconds, cluster.config_maps_failure = 5.0, RuntimeError("a bug")
         references = References(cluster, list[Key]().append)
-        reading = InputReader(references, cast(Providers, Answering()))
+        reading = InputReader(references, cast(Providers, FakeProviders()))
         with pytest.raises(ExceptionGroup):
             await reading.read(KEY, "uid", spec(knowledge=FACTS))
         reading.forget(KEY)
@@ -172,8 +172,8 @@ def test_a_read_that_fails_leaves_nothing_behind_that_names_objects() -> None:
 
 
 @pytest.mark.parametrize("waiting", [Provider.LIVEKIT, Provider.OPENAI])
-async def test_nothing_is_started_before_a_provider_had_the_time_to_refuse(cluster: Cluster, waiting: Provider) -> None:
-    providers = Answering()
+async def test_pending_provider_blocks_rollouts(cluster: Cluster, waiting: Provider) -> None:
+    providers = FakeProviders()
     providers.answers[waiting] = ProviderAnswer(ProviderVerdict.PENDING)
     inputs = await reader(cluster, providers).read(KEY, "uid", spec())
     seen = inputs.credentials
@@ -181,8 +181,8 @@ async def test_nothing_is_started_before_a_provider_had_the_time_to_refuse(clust
     assert not inputs.usable
 
 
-async def test_silence_of_a_provider_holds_nothing_back(cluster: Cluster) -> None:
-    providers = Answering()
+async def test_unreachable_provider_does_not_block_rollouts(cluster: Cluster) -> None:
+    providers = FakeProviders()
     providers.answers[Provider.OPENAI] = ProviderAnswer(ProviderVerdict.UNREACHABLE, "no answer within 5 s")
     inputs = await reader(cluster, providers).read(KEY, "uid", spec())
     assert inputs.credentials.status is ConditionStatus.UNKNOWN

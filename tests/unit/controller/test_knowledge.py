@@ -1,4 +1,4 @@
-"""What is said about texts that a manifest holds or refers to, and which of them the worker gets."""
+"""KnowledgeLoaded, and the texts that a worker gets."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ PERSONA = {"instructionsRef": {"name": "texts", "key": "task"}, "greetingRef": {
 
 
 def declared(*knowledge_of: str | dict[str, str], **persona: Any) -> AvatarAgentSpec:
-    """A spec with texts: ConfigMaps by name, or texts in the manifest."""
+    """A spec with knowledge: names of ConfigMaps, or texts in the manifest."""
     sources = [{"configMapRef": {"name": one}} if isinstance(one, str) else one for one in knowledge_of]
     return spec(knowledge=sources, persona=persona)
 
@@ -30,18 +30,23 @@ def seen(**config_maps: dict[str, str] | None) -> dict[str, ObservedConfigMap]:
     return {name: ObservedConfigMap(name, held) for name, held in config_maps.items()}
 
 
-def test_each_config_map_is_wanted_once() -> None:
+def test_each_config_map_is_read_once() -> None:
     assert wanted_config_maps(declared()) == []
     assert wanted_config_maps(declared("b", HOURS, "a", "b", **PERSONA)) == ["texts", "b", "a"]
 
 
 @pytest.mark.parametrize(
-    ("declaration", "held", "status", "reason", "told"),
+    ("declaration", "held", "status", "reason", "text"),
     [
-        pytest.param(declared(), {}, "True", Reason.NO_KNOWLEDGE_DECLARED, "is empty", id="none is fine"),
-        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_LOADED, "1 text is", id="a text in the manifest"),
+        pytest.param(declared(), {}, "True", Reason.NO_KNOWLEDGE_DECLARED, "is empty", id="no knowledge"),
+        pytest.param(declared(HOURS), {}, "True", Reason.KNOWLEDGE_LOADED, "1 text is", id="text in the manifest"),
         pytest.param(
-            declared("a", HOURS), {"a": {"x": "text"}}, "True", Reason.KNOWLEDGE_LOADED, "2 texts", id="and a ConfigMap"
+            declared("a", HOURS),
+            {"a": {"x": "text"}},
+            "True",
+            Reason.KNOWLEDGE_LOADED,
+            "2 texts",
+            id="text and ConfigMap",
         ),
         pytest.param(
             declared("a", HOURS, "b"),
@@ -49,11 +54,11 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.CONFIG_MAP_NOT_FOUND,
             "'b' (spec.knowledge[2].configMapRef) does not exist in namespace 'shop'. Create it: kubectl",
-            id="the last is missing: its place in the manifest",
+            id="missing ConfigMap, with its index in the manifest",
         ),
         pytest.param(declared("a"), {"a": {}}, "False", Reason.KNOWLEDGE_EMPTY, "binaryData", id="no keys"),
         pytest.param(
-            declared("a"), {"a": {"x": "", "y": "\n "}}, "False", Reason.KNOWLEDGE_EMPTY, "'a'", id="only blanks"
+            declared("a"), {"a": {"x": "", "y": "\n "}}, "False", Reason.KNOWLEDGE_EMPTY, "'a'", id="only white space"
         ),
         pytest.param(
             declared("a", "b"),
@@ -62,7 +67,7 @@ def test_each_config_map_is_wanted_once() -> None:
             Reason.KNOWLEDGE_TOO_LARGE,
             f"{MAX_TEXT_BYTES + 1 + len(DEFAULT_INSTRUCTIONS)} bytes together; the maximum is "
             f"{MAX_TEXT_BYTES}. Shorten them; the largest is a/x.",
-            id="bytes count, not characters, and all texts together",
+            id="the bytes of all texts together count",
         ),
         pytest.param(
             declared("a", "a", instructions="Short."),
@@ -70,7 +75,7 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.KNOWLEDGE_TOO_LARGE,
             f"{MAX_TEXT_BYTES + len('Short.')} bytes",
-            id="a ConfigMap named twice counts twice",
+            id="ConfigMap named twice counts twice",
         ),
         pytest.param(
             declared(**PERSONA),
@@ -78,7 +83,7 @@ def test_each_config_map_is_wanted_once() -> None:
             "True",
             Reason.NO_KNOWLEDGE_DECLARED,
             "spec.knowledge is empty",
-            id="a persona in a ConfigMap",
+            id="persona in a ConfigMap",
         ),
         pytest.param(
             declared(**PERSONA),
@@ -86,7 +91,7 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.CONFIG_MAP_NOT_FOUND,
             "ConfigMap 'texts' (spec.persona.instructionsRef) does not exist",
-            id="its ConfigMap is missing",
+            id="missing ConfigMap of the persona",
         ),
         pytest.param(
             declared(**PERSONA),
@@ -94,7 +99,7 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.CONFIG_MAP_KEY_MISSING,
             "'texts' (spec.persona.greetingRef) has no text for key 'hello'. Keys with text: greeting, task.",
-            id="its key is missing: those that are there",
+            id="missing key, with the existing keys",
         ),
         pytest.param(
             declared(**PERSONA),
@@ -102,7 +107,7 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.CONFIG_MAP_KEY_MISSING,
             "has no text for key 'task'. Keys with text: hello.",
-            id="its key is empty",
+            id="empty key",
         ),
         pytest.param(
             declared(**PERSONA),
@@ -110,7 +115,7 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.KNOWLEDGE_TOO_LARGE,
             f"has {MAX_GREETING_CHARACTERS + 1} characters",
-            id="a speech is no greeting",
+            id="greeting too long",
         ),
         pytest.param(
             declared(**PERSONA),
@@ -118,32 +123,32 @@ def test_each_config_map_is_wanted_once() -> None:
             "False",
             Reason.KNOWLEDGE_TOO_LARGE,
             "the largest is the instructions.",
-            id="a book is no instruction",
+            id="instructions too long",
         ),
     ],
 )
 def test_knowledge_loaded(
-    declaration: AvatarAgentSpec, held: dict[str, dict[str, str] | None], status: str, reason: Reason, told: str
+    declaration: AvatarAgentSpec, held: dict[str, dict[str, str] | None], status: str, reason: Reason, text: str
 ) -> None:
     verdict = knowledge_loaded("shop", declaration, seen(**held))
     assert (verdict.status, verdict.reason) == (ConditionStatus(status), reason)
-    assert told in verdict.message
+    assert text in verdict.message
 
 
 @pytest.mark.parametrize(
-    ("problem", "status", "told"),
+    ("problem", "status", "text"),
     [
         pytest.param(
             ReadFailure("configmaps is forbidden", permanent=True),
             ConditionStatus.FALSE,
             ": configmaps is forbidden. Allow the controller's ServiceAccount to get ConfigMaps in namespace",
-            id="nobody allowed it",
+            id="forbidden",
         ),
         pytest.param(
             ReadFailure("connection refused", permanent=False),
             ConditionStatus.UNKNOWN,
             ": connection refused. The controller retries",
-            id="the API server is away",
+            id="API server unreachable",
         ),
     ],
 )
@@ -154,16 +159,16 @@ def test_knowledge_loaded(
         pytest.param(declared(**PERSONA), "spec.persona.instructionsRef", id="instructions"),
     ],
 )
-def test_a_config_map_that_could_not_be_read(
-    declaration: AvatarAgentSpec, field: str, problem: ReadFailure, status: ConditionStatus, told: str
+def test_unreadable_config_map_blocks_rollouts(
+    declaration: AvatarAgentSpec, field: str, problem: ReadFailure, status: ConditionStatus, text: str
 ) -> None:
     verdict = knowledge_loaded("shop", declaration, {"texts": ObservedConfigMap("texts", None, problem)})
     assert (verdict.status, verdict.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
-    assert f"cannot read ConfigMap 'texts' ({field}){told}" in verdict.message
+    assert f"cannot read ConfigMap 'texts' ({field}){text}" in verdict.message
     assert verdict.blocks_rollout
 
 
-def test_documents_come_in_the_manifests_order_then_by_key() -> None:
+def test_documents_are_in_manifest_order_then_by_key() -> None:
     _, _, documents = texts(declared("b", HOURS, "a"), seen(b={"y": "2", "x": "1"}, a={"z": "3"}))
     assert [(document.name, document.text) for document in documents] == [
         ("b/x", "1"),
@@ -178,7 +183,7 @@ def test_documents_come_in_the_manifests_order_then_by_key() -> None:
     [
         pytest.param({}, (DEFAULT_INSTRUCTIONS, ""), id="none"),
         pytest.param({"instructions": "Guide.", "greeting": "Welcome."}, ("Guide.", "Welcome."), id="in the manifest"),
-        pytest.param(PERSONA, ("Guide them.", "Good evening."), id="in a ConfigMap, as a file ends"),
+        pytest.param(PERSONA, ("Guide them.", "Good evening."), id="in a ConfigMap, without the final newline"),
     ],
 )
 def test_persona(persona: dict[str, Any], expected: tuple[str, str]) -> None:
@@ -186,5 +191,5 @@ def test_persona(persona: dict[str, Any], expected: tuple[str, str]) -> None:
     assert texts(declared(**persona), held)[:2] == expected
 
 
-def test_what_is_missing_is_no_text() -> None:
+def test_missing_config_maps_give_no_text() -> None:
     assert texts(declared("a", **PERSONA), seen(a=None, texts=None)) == (DEFAULT_INSTRUCTIONS, "", [])

@@ -1,4 +1,4 @@
-"""Who works, and from when to when; against a Lease in memory and a clock that is set forward."""
+"""Leader election against a Lease in memory, in virtual time."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ TOO_MANY = ApiError(429, "TooManyRequests", "GET", "slow down")
 
 
 class Store:
-    """What the API server holds."""
+    """The Lease and the pod labels in the API server."""
 
     def __init__(self) -> None:
         self.lease: Document | None = None
@@ -43,7 +43,7 @@ class Store:
 
 
 class Api(KubeClient):
-    """One candidate's way to the store; tests let it fail."""
+    """One candidate's client of the store, which tests let fail."""
 
     def __init__(self, store: Store) -> None:
         api = kubernetes_client.ApiClient(kubernetes_client.Configuration(host="https://nowhere.example"))
@@ -86,7 +86,7 @@ class Api(KubeClient):
 
 
 class Work:
-    """Notes when it ran; ends when told."""
+    """Work that records when it ran and ends when the test sets an event."""
 
     at_once = 0
 
@@ -116,7 +116,7 @@ def candidate(store: Store, identity: str, pod: OwnPod | None = None) -> tuple[A
 
 
 class WallClock:
-    """What day it is, by a clock that somebody may set."""
+    """A wall clock that a test can set."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -127,7 +127,7 @@ class WallClock:
 
 @pytest.fixture(autouse=True)
 def wall_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock]:
-    """Both clocks follow the virtual one."""
+    """Let the wall clock and the monotonic clock follow virtual time."""
     clock = WallClock()
     monkeypatch.setattr(library, "time", clock)
     use_loop_clock(monkeypatch, lease)
@@ -140,8 +140,8 @@ def wall_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock]:
 def no_errors(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "stubborn" not in request.node.name:
-        told = [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
-        assert told == []
+        errors = [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
+        assert errors == []
 
 
 async def ended(*tasks: asyncio.Task[Any]) -> None:
@@ -151,18 +151,18 @@ async def ended(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def begun(work: Work, within: float) -> float:
-    """When the work began."""
+    """When the work began, which must be within so many seconds."""
     async with asyncio.timeout(within):
         while work.started is None:  # noqa: ASYNC110 - the clock is virtual
             await asyncio.sleep(0.05)
     return work.started
 
 
-def test_a_holder_that_cannot_renew_has_let_go_before_the_lease_runs_out() -> None:
+def test_holder_stops_before_its_lease_expires() -> None:
     assert RENEW_DEADLINE_SECONDS + STOP_SECONDS < LEASE_SECONDS
 
 
-def test_the_first_works_and_the_second_stands_by_without_writing() -> None:
+def test_second_candidate_waits_without_writing() -> None:
     async def scenario() -> None:
         store = Store()
         _, first = candidate(store, "one")
@@ -179,7 +179,7 @@ def test_the_first_works_and_the_second_stands_by_without_writing() -> None:
     run(scenario())
 
 
-def test_work_that_ends_releases_the_lease_and_the_other_follows_at_its_next_look() -> None:
+def test_standby_takes_over_at_once_when_the_work_ends() -> None:
     async def scenario() -> None:
         store = Store()
         (_, first), (_, second) = candidate(store, "one"), candidate(store, "two")
@@ -197,7 +197,7 @@ def test_work_that_ends_releases_the_lease_and_the_other_follows_at_its_next_loo
     run(scenario())
 
 
-def test_a_killed_leader_is_followed_after_the_lease_ran_out() -> None:
+def test_standby_takes_over_from_a_killed_leader_after_expiry() -> None:
     async def scenario() -> None:
         store = Store()
         stamp = datetime.now(UTC).isoformat()
@@ -212,9 +212,7 @@ def test_a_killed_leader_is_followed_after_the_lease_ran_out() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, -20.0, 20.0, 3600.0])
-def test_a_wall_clock_that_is_set_neither_gives_the_lease_away_nor_keeps_it(
-    wall_clock: WallClock, seconds: float
-) -> None:
+def test_setting_the_wall_clock_does_not_affect_the_lease(wall_clock: WallClock, seconds: float) -> None:
     async def scenario() -> None:
         store = Store()
         (api, first), (_, second) = candidate(store, "one"), candidate(store, "two")
@@ -238,8 +236,8 @@ def test_a_wall_clock_that_is_set_neither_gives_the_lease_away_nor_keeps_it(
     run(scenario())
 
 
-@pytest.mark.parametrize("fault", [UNREACHABLE, TOO_MANY, None], ids=["unreachable", "throttled", "no answer at all"])
-def test_a_leader_that_cannot_renew_stops_before_another_may_begin(fault: ApiError | None) -> None:
+@pytest.mark.parametrize("fault", [UNREACHABLE, TOO_MANY, None], ids=["unreachable", "throttled", "no answer"])
+def test_leader_that_cannot_renew_stops_before_another_starts(fault: ApiError | None) -> None:
     async def scenario() -> None:
         store = Store()
         (api, first), (_, second) = candidate(store, "one"), candidate(store, "two")
@@ -260,7 +258,7 @@ def test_a_leader_that_cannot_renew_stops_before_another_may_begin(fault: ApiErr
     run(scenario())
 
 
-def test_a_short_outage_changes_nothing_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_short_outage_is_logged_once_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         store = Store()
         api, first = candidate(store, "one")
@@ -277,11 +275,11 @@ def test_a_short_outage_changes_nothing_and_is_told_once(caplog: pytest.LogCaptu
 
     with caplog.at_level(logging.INFO):
         run(scenario())
-    told = [record.message for record in caplog.records if record.name == "controller.runtime.leadership"]
-    assert told == ["became leader", "could not reach the lease, retrying", "lease reached again"]
+    messages = [record.message for record in caplog.records if record.name == "controller.runtime.leadership"]
+    assert messages == ["became leader", "could not reach the lease, retrying", "lease reached again"]
 
 
-def test_half_of_all_requests_may_fail() -> None:
+def test_leader_survives_failures_of_half_the_requests() -> None:
     class Failing(Api):
         asked = 0
 
@@ -302,7 +300,7 @@ def test_half_of_all_requests_may_fail() -> None:
     run(scenario())
 
 
-def test_a_standby_waits_through_an_outage() -> None:
+def test_standby_survives_an_outage() -> None:
     async def scenario() -> None:
         api, first = candidate(Store(), "one")
         api.failing = UNREACHABLE
@@ -318,7 +316,7 @@ def test_a_standby_waits_through_an_outage() -> None:
     run(scenario())
 
 
-def test_of_two_that_come_at_once_one_leads() -> None:
+def test_one_of_two_simultaneous_candidates_leads() -> None:
     async def scenario() -> None:
         store = Store()
         works = [Work() for _ in range(5)]
@@ -330,7 +328,7 @@ def test_of_two_that_come_at_once_one_leads() -> None:
     run(scenario())
 
 
-def test_somebody_else_s_edit_of_the_lease_does_not_end_the_work(caplog: pytest.LogCaptureFixture) -> None:
+def test_foreign_edit_of_the_lease_does_not_end_the_work(caplog: pytest.LogCaptureFixture) -> None:
     class Contested(Api):
         conflicts = 0
 
@@ -356,7 +354,7 @@ def test_somebody_else_s_edit_of_the_lease_does_not_end_the_work(caplog: pytest.
     assert caplog.records == [], "a lost race is nothing to tell"
 
 
-def test_a_lease_that_was_deleted_is_made_again() -> None:
+def test_deleted_lease_is_created_again() -> None:
     async def scenario() -> None:
         store = Store()
         _, first = candidate(store, "one")
@@ -371,7 +369,7 @@ def test_a_lease_that_was_deleted_is_made_again() -> None:
     run(scenario())
 
 
-def test_a_lease_in_another_s_hand_ends_the_work_at_the_next_look() -> None:
+def test_leader_stops_when_another_holds_the_lease() -> None:
     async def scenario() -> None:
         store = Store()
         _, first = candidate(store, "one")
@@ -387,7 +385,7 @@ def test_a_lease_in_another_s_hand_ends_the_work_at_the_next_look() -> None:
     run(scenario())
 
 
-def test_a_process_that_stood_still_holds_nothing_and_asks_nothing_before_it_stops() -> None:
+def test_resumed_process_stops_without_a_request() -> None:
     loop = VirtualLoop()
 
     async def scenario() -> None:
@@ -406,7 +404,7 @@ def test_a_process_that_stood_still_holds_nothing_and_asks_nothing_before_it_sto
     run(scenario(), loop)
 
 
-async def test_a_client_sends_no_write_of_one_that_does_not_lead() -> None:
+async def test_client_sends_no_writes_without_the_lease() -> None:
     async with kubernetes_client.ApiClient(kubernetes_client.Configuration(host="http://127.0.0.1:1")) as api:
         client = KubeClient(api, "test")
         leading = True
@@ -420,7 +418,7 @@ async def test_a_client_sends_no_write_of_one_that_does_not_lead() -> None:
             await client.get(POD, "system", "pod")
 
 
-def test_what_the_work_raises_is_raised_and_the_lease_released() -> None:
+def test_error_of_the_work_is_raised_and_the_lease_released() -> None:
     async def scenario() -> None:
         store = Store()
         _, first = candidate(store, "one")
@@ -435,7 +433,7 @@ def test_what_the_work_raises_is_raised_and_the_lease_released() -> None:
     run(scenario())
 
 
-def test_cancelling_the_leader_ends_the_work_first_and_then_releases() -> None:
+def test_cancelled_leader_ends_the_work_before_it_releases() -> None:
     async def scenario() -> None:
         store = Store()
         _, first = candidate(store, "one")
@@ -459,7 +457,7 @@ def test_cancelling_the_leader_ends_the_work_first_and_then_releases() -> None:
     run(scenario())
 
 
-def test_cancelling_a_standby_leaves_the_lease_as_it_is() -> None:
+def test_cancelled_standby_does_not_change_the_lease() -> None:
     async def scenario() -> None:
         store = Store()
         store.write({"holderIdentity": "one", "leaseDurationSeconds": 15, "acquireTime": "x", "renewTime": "y"})
@@ -472,7 +470,7 @@ def test_cancelling_a_standby_leaves_the_lease_as_it_is() -> None:
     run(scenario())
 
 
-def test_stubborn_work_does_not_keep_a_lost_leader(caplog: pytest.LogCaptureFixture) -> None:
+def test_uncancellable_work_does_not_delay_a_lost_leader(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         store = Store()
         _, first = candidate(store, "one")
@@ -501,7 +499,7 @@ def test_stubborn_work_does_not_keep_a_lost_leader(caplog: pytest.LogCaptureFixt
     ]
 
 
-def test_the_leader_s_pod_is_labelled_and_a_killed_predecessor_s_label_removed() -> None:
+def test_leader_label_moves_from_a_killed_leader() -> None:
     async def scenario() -> None:
         store = Store()
         (_, first), (_, second) = (
@@ -519,7 +517,7 @@ def test_the_leader_s_pod_is_labelled_and_a_killed_predecessor_s_label_removed()
     run(scenario())
 
 
-def test_a_label_that_is_refused_does_not_keep_anyone_from_leading_and_is_tried_again() -> None:
+def test_rejected_label_is_retried_and_does_not_block() -> None:
     class NoLabels(Api):
         refusing = True
 
@@ -543,7 +541,7 @@ def test_a_label_that_is_refused_does_not_keep_anyone_from_leading_and_is_tried_
     run(scenario())
 
 
-def test_the_lease_s_times_are_utc_whatever_the_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_times_are_utc_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> Document:
         store = Store()
         _, first = candidate(store, "one")

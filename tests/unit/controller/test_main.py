@@ -1,4 +1,4 @@
-"""How the controller's process ends."""
+"""The exit status of the controller process."""
 
 import json
 from collections.abc import Callable, Coroutine

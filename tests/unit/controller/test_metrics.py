@@ -1,4 +1,4 @@
-"""The series of one AvatarAgent, how they are labelled, and that they go with it; and those of the controller."""
+"""The metrics of AvatarAgents and of the controller."""
 
 import time
 from typing import Any
@@ -18,18 +18,18 @@ KEY, OTHER = Key("shop", "ava"), Key("shop", "eva")
 COUNTS = Counts(WorkerCounts(desired=2), SlotCounts(total=8, free=7), CallCounts(active=1, pending=3))
 
 
-def told(metrics: Metrics, key: Key) -> dict[str, float]:
-    """Values of an agent's series, by name."""
+def values_of(metrics: Metrics, key: Key) -> dict[str, float]:
+    """The values of an agent's series, by name."""
     samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
     own = {"agent_namespace": key.namespace, "agent": key.name}
     return {sample.name: sample.value for sample in samples if own.items() <= sample.labels.items()}
 
 
-def test_series_are_labelled_by_the_agent_and_never_by_a_label_of_prometheus() -> None:
+def test_agent_labels_do_not_clash_with_prometheus_labels() -> None:
     metrics = Metrics()
     metrics.set_agent(KEY, COUNTS, ready=True, limited=False)
     metrics.record_scaling(KEY, Decision(2, ScaleReason.MORE_NEEDED, 2, ()))
-    values = told(metrics, KEY)
+    values = values_of(metrics, KEY)
     assert values["avatar_agent_controller_slots"] == 8
     assert values["avatar_agent_controller_calls_pending"] == 3
     assert values["avatar_agent_controller_scale_decisions_total"] == 1
@@ -37,14 +37,14 @@ def test_series_are_labelled_by_the_agent_and_never_by_a_label_of_prometheus() -
     assert not labels & {"namespace", "pod", "job", "instance", "name"}
 
 
-def test_an_agent_that_is_gone_has_no_series() -> None:
+def test_deleted_agent_has_no_series() -> None:
     metrics = Metrics()
     for key in (KEY, OTHER):
         metrics.set_agent(key, COUNTS, ready=True, limited=False)
         metrics.record_scaling(key, Decision(2, ScaleReason.MORE_NEEDED, 2, ()))
     metrics.forget(KEY)
-    assert told(metrics, KEY) == {}
-    assert told(metrics, OTHER)
+    assert values_of(metrics, KEY) == {}
+    assert values_of(metrics, OTHER)
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -57,7 +57,7 @@ def agent(name: str, *conditions: tuple[str, str, str]) -> ObservedAgent:
     return ObservedAgent(Key("shop", name), name, 1, 1, "2026-01-01T00:00:00Z", False, spec(), status)
 
 
-def test_agents_are_counted_by_condition_when_asked() -> None:
+def test_agents_are_counted_by_condition_at_each_scrape() -> None:
     metrics = Metrics()
     agents = [agent("new")]
     metrics.start_leading(lambda: 0, lambda: agents)
@@ -72,7 +72,7 @@ def test_agents_are_counted_by_condition_when_asked() -> None:
     assert sample(metrics, "agents", **asked) is None, "nobody is in a condition that nobody has"
 
 
-def test_who_leads_and_what_waits() -> None:
+def test_leader_and_queue_length_are_reported() -> None:
     metrics = Metrics()
     assert (sample(metrics, "leading"), sample(metrics, "queue_length")) == (0, 0)
     waiting = [KEY, OTHER]
@@ -83,7 +83,7 @@ def test_who_leads_and_what_waits() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["refused", "error"])
-def test_only_a_success_is_the_last_success(outcome: str) -> None:
+def test_only_successful_reconciles_set_the_last_success(outcome: str) -> None:
     metrics = Metrics()
     metrics.record_reconcile(outcome, 0.2)
     assert sample(metrics, "last_success_timestamp_seconds") == 0
@@ -98,7 +98,9 @@ def test_only_a_success_is_the_last_success(outcome: str) -> None:
     assert sample(metrics, "reconcile_seconds_bucket", le="0.025") == 1
 
 
-def test_the_help_of_decisions_knows_every_reason() -> None:
+def test_help_of_scale_decisions_lists_every_reason() -> None:
     text = generate_latest(Metrics().registry).decode()
-    (told,) = [line for line in text.splitlines() if line.startswith("# HELP avatar_agent_controller_scale_decisions")]
-    assert told.endswith("by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersBusy, Stopped.")
+    (help_line,) = [
+        line for line in text.splitlines() if line.startswith("# HELP avatar_agent_controller_scale_decisions")
+    ]
+    assert help_line.endswith("by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersBusy, Stopped.")

@@ -1,4 +1,4 @@
-"""Who has an agent name: one AvatarAgent for each name and server."""
+"""NameUnique: one AvatarAgent holds each agent name on each server."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ def test_each_name_on_each_server_has_exactly_one_holder(claims: list[Claim]) ->
 
 
 @given(MANY.flatmap(lambda claims: st.tuples(st.just(claims), st.permutations(claims))))
-def test_the_holder_is_the_oldest_whatever_the_order(orders: tuple[list[Claim], list[Claim]]) -> None:
+def test_oldest_claim_is_the_holder_in_any_order(orders: tuple[list[Claim], list[Claim]]) -> None:
     claims, shuffled = orders
     for claim in claims:
         found = holder(claim, shuffled)
@@ -34,11 +34,11 @@ def test_the_holder_is_the_oldest_whatever_the_order(orders: tuple[list[Claim], 
         if found is not None:
             assert (found.server, found.name) == (claim.server, claim.name)
             assert found.created <= claim.created
-            assert holder(found, claims) is None, "it does not itself stand back"
+            assert holder(found, claims) is None, "the holder has no older rival"
 
 
 @given(MANY)
-def test_when_the_holder_leaves_the_next_oldest_has_the_name(claims: list[Claim]) -> None:
+def test_next_oldest_claim_follows_the_holder(claims: list[Claim]) -> None:
     for claim in claims:
         found = holder(claim, claims)
         if found is not None:
@@ -60,30 +60,30 @@ def test_when_the_holder_leaves_the_next_oldest_has_the_name(claims: list[Claim]
         pytest.param("ws://livekit:7880", "ws://livekit.shop.svc.cluster.local.:7880", True, id="in-cluster names"),
         pytest.param("ws://livekit.shop:7880", "ws://livekit.shop.svc:7880", True, id="in-cluster names, shortened"),
         pytest.param("ws://[::1]:7880", "ws://[::1]:7880/", True, id="IPv6"),
-        pytest.param("ws://host:99999", "ws://host:99999", True, id="no URL at all"),
+        pytest.param("ws://host:99999", "ws://host:99999", True, id="not a URL"),
     ],
 )
-def test_ways_of_writing_a_server(first: str, second: str, same: bool) -> None:
+def test_spellings_of_a_server_url(first: str, second: str, same: bool) -> None:
     assert (server_of(first, "shop") == server_of(second, "shop")) is same
 
 
 @pytest.mark.parametrize(
     ("url", "same"),
     [
-        pytest.param("ws://livekit:7880", False, id="a Service of each namespace"),
-        pytest.param("ws://livekit.media:7880", True, id="a Service of a third one"),
+        pytest.param("ws://livekit:7880", False, id="Service in the agent's namespace"),
+        pytest.param("ws://livekit.media:7880", True, id="Service in a named namespace"),
         pytest.param("wss://livekit.example", True, id="outside the cluster"),
         pytest.param("ws://10.0.0.7:7880", True, id="an address"),
         pytest.param("ws://[fd00::7]:7880", True, id="an IPv6 address"),
-        pytest.param("ws://localhost:7880", True, id="this machine"),
+        pytest.param("ws://localhost:7880", True, id="localhost"),
     ],
 )
-def test_two_namespaces_name_a_server(url: str, same: bool) -> None:
+def test_server_url_in_two_namespaces(url: str, same: bool) -> None:
     assert (server_of(url, "shop") == server_of(url, "office")) is same
 
 
 @given(st.text(max_size=64))
-def test_no_text_is_too_odd_for_a_server(url: str) -> None:
+def test_any_text_has_a_server_identity(url: str) -> None:
     assert server_of(url, "shop") == server_of(url, "shop")
 
 
@@ -92,20 +92,20 @@ def claim(namespace: str, name: str = "") -> Claim:
 
 
 @pytest.mark.parametrize("automatic", [False, True])
-def test_whoever_has_the_name_is_told_so(automatic: bool) -> None:
+def test_holder_has_a_unique_name(automatic: bool) -> None:
     verdict = name_unique(claim("shop", "" if automatic else "guide"), None, automatic)
     assert (verdict.status, verdict.reason) == (ConditionStatus.TRUE, Reason.NAME_UNIQUE)
     assert ("LiveKit sends one to every new room" if automatic else "'guide'") in verdict.message
 
 
 @pytest.mark.parametrize(
-    ("automatic", "cure"),
+    ("automatic", "remedy"),
     [(False, "Set another spec.agentName here"), (True, "Set dispatch.mode: Explicit on one of the two")],
     ids=["explicit", "automatic"],
 )
-def test_whoever_has_it_not_is_told_who_has_and_what_to_do(automatic: bool, cure: str) -> None:
+def test_younger_agent_learns_the_holder_and_the_remedy(automatic: bool, remedy: str) -> None:
     name = "" if automatic else "guide"
     verdict = name_unique(claim("shop", name), claim("office", name), automatic)
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.NAME_TAKEN)
     assert "AvatarAgent office/ava is older" in verdict.message
-    assert cure in verdict.message
+    assert remedy in verdict.message

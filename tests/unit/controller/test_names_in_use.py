@@ -1,4 +1,4 @@
-"""Whose workers use a name: until the last of them has left it is nobody else's."""
+"""A name stays in use until the last worker registered under it is gone."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def registered() -> WorkerStatus:
 
 
 async def ready(world: World) -> None:
-    """Started, with one worker that is registered."""
+    """Start the agent with one registered worker."""
     await world.reconcile()
     world.put_pod("pod-1", registered())
     await world.reconcile()
@@ -39,7 +39,7 @@ def _held_by_a_finalizer(world: World) -> None:
 
 
 @pytest.mark.parametrize(("delete", "replicas"), [(_gone, 1), (_held_by_a_finalizer, 0)])
-def test_a_deleted_agents_name_is_in_use_until_its_workers_leave(
+def test_deleted_agents_name_is_in_use_until_its_workers_end(
     monkeypatch: pytest.MonkeyPatch, delete: Callable[[World], None], replicas: int
 ) -> None:
     async def scenario(world: World) -> None:
@@ -47,7 +47,7 @@ def test_a_deleted_agents_name_is_in_use_until_its_workers_leave(
         world.put_agent("eva", day=3, agentName="ava")
         delete(world)
         assert await world.reconcile() == NOT_READY_SECONDS
-        assert world.replicas == replicas, "the garbage collector's, once the agent is gone"
+        assert world.replicas == replicas, "once the agent is gone, the garbage collector deletes it"
         await world.reconciler.reconcile(EVA)
         assert world.condition(ConditionType.NAME_UNIQUE, EVA)[:2] == ("False", "NameTaken")
         assert world.server.names(DEPLOYMENT) == {WORKERS}
@@ -60,15 +60,15 @@ def test_a_deleted_agents_name_is_in_use_until_its_workers_leave(
     played(monkeypatch, scenario)
 
 
-def test_on_take_over_names_in_use_are_known_before_any_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_leader_learns_names_in_use_before_it_assigns_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await ready(world)
         world.server.remove(SECRET, "shop", "openai")
-        world.put_agent(agentName="renamed")  # held back: its workers go on under the former name
+        world.put_agent(agentName="renamed")  # blocked: its workers stay registered under the old name
         world.put_secret("another", apiKey="key")
         voice = {"openai": {"credentialsSecretRef": {"name": "another"}}}
         world.put_agent("eva", day=3, agentName="ava", voice=voice)
-        world.fleet.forget(KEY)  # another controller's is empty
+        world.fleet.forget(KEY)  # a new leader starts with an empty fleet
 
         def speak(key: Key) -> None:
             if key == KEY:

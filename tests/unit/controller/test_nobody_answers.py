@@ -1,4 +1,4 @@
-"""Agents that the manifest leaves without workers are not ready: nobody would ever answer."""
+"""Agents whose manifest never starts a worker are not ready."""
 
 import asyncio
 from typing import Any
@@ -14,27 +14,31 @@ NONE_AUTOMATIC: dict[str, Any] = {"dispatch": {"mode": "Automatic"}, "scaling": 
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "text"),
     [
-        pytest.param({"scaling": {"mode": "Fixed", "workers": 0}}, "spec.scaling.workers is 0", id="fixed to none"),
+        pytest.param({"scaling": {"mode": "Fixed", "workers": 0}}, "spec.scaling.workers is 0", id="fixed to zero"),
         pytest.param({"scaling": {"mode": "Fixed", "workers": 1}}, "", id="fixed to one"),
         pytest.param({"scaling": {"minWorkers": 0, "freeSlots": 0}}, "", id="the first call starts one"),
-        pytest.param(NONE_AUTOMATIC, "with dispatch.mode Automatic", id="no call is heard of"),
+        pytest.param(NONE_AUTOMATIC, "with dispatch.mode Automatic", id="automatic dispatch without warm workers"),
         pytest.param(
-            {"dispatch": {"mode": "Automatic"}, "scaling": {"minWorkers": 0, "freeSlots": 1}}, "", id="one is kept warm"
+            {"dispatch": {"mode": "Automatic"}, "scaling": {"minWorkers": 0, "freeSlots": 1}},
+            "",
+            id="automatic dispatch with a free slot",
         ),
         pytest.param(
-            {"dispatch": {"mode": "Automatic"}, "scaling": {"minWorkers": 1, "freeSlots": 0}}, "", id="one always runs"
+            {"dispatch": {"mode": "Automatic"}, "scaling": {"minWorkers": 1, "freeSlots": 0}},
+            "",
+            id="automatic dispatch with a minimum",
         ),
     ],
 )
-def test_whether_a_manifest_leaves_an_agent_without_workers(fields: dict[str, Any], told: str) -> None:
+def test_reason_why_no_worker_ever_starts(fields: dict[str, Any], text: str) -> None:
     reason = why_no_worker_starts(spec(**fields))
-    assert bool(reason) == bool(told)
-    assert told in reason
+    assert bool(reason) == bool(text)
+    assert text in reason
 
 
-def test_fixed_to_none_it_is_not_ready_and_says_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_fixed_to_zero_workers_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(scaling={"mode": "Fixed", "workers": 0})
         world.fleet.record_demand(Demand(gateway="g", pending={str(KEY): 4}), asyncio.get_running_loop().time())
@@ -52,7 +56,7 @@ def test_fixed_to_none_it_is_not_ready_and_says_what_to_write(monkeypatch: pytes
     played(monkeypatch, scenario)
 
 
-def test_without_workers_in_automatic_dispatch_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_automatic_agent_without_workers_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(**NONE_AUTOMATIC)
         await world.rolled_out()
@@ -60,17 +64,17 @@ def test_without_workers_in_automatic_dispatch_it_is_not_ready(monkeypatch: pyte
         assert world.condition(ConditionType.READY)[:2] == ("False", "ScaledToZero")
         world.put_agent(**NONE_AUTOMATIC, suspend=True)
         await world.rolled_out()
-        assert world.condition(ConditionType.READY)[:2] == ("False", "Suspended"), "which is meant"
+        assert world.condition(ConditionType.READY)[:2] == ("False", "Suspended"), "which is on purpose"
 
     played(monkeypatch, scenario)
 
 
-def test_where_a_call_starts_the_first_worker_none_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_that_starts_workers_on_demand_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.put_agent(scaling={"minWorkers": 0, "freeSlots": 0})
         await world.rolled_out()
-        told = "No worker is needed now; the first waiting call starts one."
-        assert world.condition(ConditionType.READY) == ("True", "AllChecksPassed", told)
+        message = "No worker is needed now; the first waiting call starts one."
+        assert world.condition(ConditionType.READY) == ("True", "AllChecksPassed", message)
         world.fleet.record_demand(Demand(gateway="g", pending={str(KEY): 1}), asyncio.get_running_loop().time())
         await world.reconcile()
         assert world.replicas == 1

@@ -1,4 +1,4 @@
-"""What is read out of Kubernetes' documents."""
+"""Conversion of Kubernetes' documents to observations."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def waiting(reason: str, message: str = "", **container: Any) -> dict[str, Any]:
     return {"state": {"waiting": {"reason": reason, "message": message}}, **container}
 
 
-def test_a_running_pod() -> None:
+def test_running_pod_is_observed() -> None:
     seen = observe_pod(
         document(
             phase="Running",
@@ -31,7 +31,7 @@ def test_a_running_pod() -> None:
     assert (seen.start_failure, seen.config_map, seen.deletion_cost) == ("", "ava-worker-1", None)
 
 
-def test_a_pod_that_leaves() -> None:
+def test_terminating_pod_is_observed() -> None:
     leaving = document(phase="Running")
     leaving["metadata"] |= {
         "deletionTimestamp": "2026-01-01T00:00:00Z",
@@ -42,14 +42,14 @@ def test_a_pod_that_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "trouble"),
+    ("status", "failure"),
     [
-        pytest.param({}, "", id="nothing is known of a new pod"),
-        pytest.param({"containerStatuses": [waiting("ContainerCreating")]}, "", id="being made is no trouble"),
+        pytest.param({}, "", id="a new pod"),
+        pytest.param({"containerStatuses": [waiting("ContainerCreating")]}, "", id="a container being created"),
         pytest.param(
             {"containerStatuses": [waiting("ImagePullBackOff", "no such image")]},
             "ImagePullBackOff: no such image",
-            id="an image that is not there",
+            id="a missing image",
         ),
         pytest.param(
             {
@@ -62,29 +62,29 @@ def test_a_pod_that_leaves() -> None:
                 ]
             },
             "CrashLoopBackOff: back-off 20s (last exit code 137, OOMKilled)",
-            id="a worker that ends again and again: how it ended",
+            id="a crash loop, with the last exit code",
         ),
         pytest.param(
             {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3"}]},
             "Unschedulable: 0/3",
-            id="no node has room",
+            id="no node with room",
         ),
     ],
 )
-def test_why_a_pod_cannot_start(status: dict[str, Any], trouble: str) -> None:
-    assert observe_pod(document(**status)).start_failure == trouble
+def test_start_failure_of_a_pod(status: dict[str, Any], failure: str) -> None:
+    assert observe_pod(document(**status)).start_failure == failure
 
 
 @pytest.mark.parametrize(
     ("phase", "running", "ended"),
     [("Pending", False, False), ("Running", True, False), ("Succeeded", False, True), ("Failed", False, True)],
 )
-def test_a_pods_phases(phase: str, running: bool, ended: bool) -> None:
+def test_phases_of_a_pod(phase: str, running: bool, ended: bool) -> None:
     seen = observe_pod(document(phase=phase))
     assert (seen.running, seen.ended) == (running, ended)
 
 
-def test_a_pod_tells_what_it_was_made_from() -> None:
+def test_pod_has_its_template_and_config_map() -> None:
     made = document()
     made["metadata"]["annotations"] = {"avataragents.io/template": "0123456789ab"}
     seen = observe_pod(made)
@@ -96,17 +96,17 @@ def child(**metadata: Any) -> dict[str, Any]:
     return {"metadata": {"namespace": "shop", "name": "ava-worker", "uid": "uid-7", **metadata}}
 
 
-def test_a_child_without_anything() -> None:
+def test_child_without_optional_metadata() -> None:
     assert observe_object(child()) == ObservedObject("shop", "ava-worker", "uid-7", 0, {}, ())
 
 
-def test_a_childs_owners_labels_and_generation() -> None:
+def test_child_has_owners_labels_and_generation() -> None:
     reference = {"apiVersion": "avataragents.io/v1alpha1", "kind": "AvatarAgent", "name": "ava", "uid": "uid-1"}
     seen = observe_object(child(generation=3, labels={"a": "b"}, ownerReferences=[reference]))
     assert (seen.generation, seen.labels, seen.owners) == (3, {"a": "b"}, (("AvatarAgent", "ava", "uid-1"),))
 
 
-def test_a_service_account_has_no_generation_so_its_content_is_compared() -> None:
+def test_service_account_has_content_instead_of_a_generation() -> None:
     accounts = [child() | {"automountServiceAccountToken": token} for token in (True, False)]
     assert observe_object(accounts[0]).content != observe_object(accounts[1]).content
 
@@ -117,29 +117,29 @@ def workers(**status: Any) -> dict[str, Any]:
     return child(generation=1) | {"spec": {"replicas": 2, "template": template}, "status": status}
 
 
-def test_a_deployment_tells_its_workers_and_their_template() -> None:
+def test_deployment_has_replicas_and_template() -> None:
     seen = observe_deployment(workers())
     assert (seen.replicas, seen.template, seen.create_failure, seen.object.uid) == (2, "0123456789ab", "", "uid-7")
 
 
-def test_a_deployment_that_somebody_else_made_can_be_read() -> None:
+def test_foreign_deployment_can_be_observed() -> None:
     made = child() | {"spec": {"replicas": 1, "template": {"metadata": {}, "spec": {}}}}
     assert observe_deployment(made).template == ""
 
 
-def test_why_a_deployment_cannot_make_pods() -> None:
+def test_create_failure_of_a_deployment() -> None:
     failing = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
     assert observe_deployment(workers(conditions=[failing])).create_failure == "FailedCreate: exceeded quota"
     assert observe_deployment(workers(conditions=[{**failing, "status": "False"}])).create_failure == ""
 
 
-def test_children_are_selected_by_their_agent() -> None:
+def test_children_are_selected_by_agent() -> None:
     assert children_selector("ava") == (
         "app.kubernetes.io/managed-by=avatar-agent,app.kubernetes.io/component=worker,avataragents.io/agent=ava"
     )
 
 
-def test_paths() -> None:
+def test_api_paths() -> None:
     assert POD.path("shop", "pod-1", "status") == "/api/v1/namespaces/shop/pods/pod-1/status"
     assert AVATAR_AGENT.path(None) == "/apis/avataragents.io/v1alpha1/avataragents"
     assert TOKEN_REVIEW.path() == "/apis/authentication.k8s.io/v1/tokenreviews"

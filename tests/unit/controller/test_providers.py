@@ -1,4 +1,4 @@
-"""What is asked of LiveKit, OpenAI and Tavus, and how their answers are read."""
+"""Probes of LiveKit, OpenAI and Tavus, and how their responses are interpreted."""
 
 import asyncio
 import gzip
@@ -26,12 +26,12 @@ VALUES = {
     "openai": {"apiKey": "sk-0123456789"},
     "tavus": {"apiKey": "tv-0123456789"},
 }
-ACCEPTED, REJECTED, UNREACHABLE, AWAITED = ProviderVerdict
+ACCEPTED, REJECTED, UNREACHABLE, PENDING = ProviderVerdict
 
 
 @dataclass
 class World:
-    """All three providers on one port; each answers as told."""
+    """All three providers on one port, with responses that the test sets."""
 
     url: str = ""
     answers: dict[Provider, tuple[int, Any]] = field(default_factory=dict)
@@ -76,17 +76,17 @@ async def check(session: aiohttp.ClientSession, declared: AvatarAgentSpec) -> di
     return await Providers(session, list[Key]().append).check(KEY, declared, VALUES)
 
 
-async def test_cheap_requests_that_change_nothing(world: World, session: aiohttp.ClientSession) -> None:
+async def test_probes_are_cheap_and_change_nothing(world: World, session: aiohttp.ClientSession) -> None:
     answers = await check(session, world.spec(llm={"model": "meta/llama 3"}))
     assert answers == dict.fromkeys(Provider, ProviderAnswer(ACCEPTED))
-    asked = {request.raw_path: request for request in world.requests}
-    assert set(asked) == {"/twirp/livekit.RoomService/ListRooms", "/v1/models/meta%2Fllama%203", "/v2/faces/face"}
-    assert asked["/v1/models/meta%2Fllama%203"].headers["Authorization"] == "Bearer sk-0123456789"
-    assert asked["/v2/faces/face"].headers["x-api-key"] == "tv-0123456789"
-    assert {request.method for path, request in asked.items() if "twirp" not in path} == {"GET"}
+    requests = {request.raw_path: request for request in world.requests}
+    assert set(requests) == {"/twirp/livekit.RoomService/ListRooms", "/v1/models/meta%2Fllama%203", "/v2/faces/face"}
+    assert requests["/v1/models/meta%2Fllama%203"].headers["Authorization"] == "Bearer sk-0123456789"
+    assert requests["/v2/faces/face"].headers["x-api-key"] == "tv-0123456789"
+    assert {request.method for path, request in requests.items() if "twirp" not in path} == {"GET"}
 
 
-async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.ClientSession) -> None:
+async def test_only_providers_in_use_are_probed(world: World, session: aiohttp.ClientSession) -> None:
     declared = world.spec()
     voice_only = declared.model_copy(update={"avatar": declared.avatar.model_copy(update={"provider": "None"})})
     assert set(await check(session, voice_only)) == {Provider.LIVEKIT, Provider.OPENAI}
@@ -101,16 +101,14 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             {"code": "unauthenticated", "msg": "invalid API key: lk-key"},
             REJECTED,
             "HTTP 401 invalid API key: lk-key",
-            id="LiveKit refuses",
+            id="LiveKit rejects",
         ),
+        pytest.param(Provider.LIVEKIT, 503, {"msg": "not now"}, UNREACHABLE, "HTTP 503 not now", id="LiveKit fails"),
         pytest.param(
-            Provider.LIVEKIT, 503, {"msg": "not now"}, UNREACHABLE, "HTTP 503 not now", id="LiveKit is not well"
+            Provider.LIVEKIT, 200, b"<html>", UNREACHABLE, "but not as LiveKit does", id="a web site that answers 200"
         ),
-        pytest.param(
-            Provider.LIVEKIT, 200, b"<html>", UNREACHABLE, "but not as LiveKit does", id="a website that greets"
-        ),
-        pytest.param(Provider.LIVEKIT, 404, b"<html>", UNREACHABLE, "HTTP 404", id="a website that does not"),
-        pytest.param(Provider.LIVEKIT, 400, ["?"], UNREACHABLE, "not as LiveKit does", id="something with JSON"),
+        pytest.param(Provider.LIVEKIT, 404, b"<html>", UNREACHABLE, "HTTP 404", id="a web site that answers 404"),
+        pytest.param(Provider.LIVEKIT, 400, ["?"], UNREACHABLE, "not as LiveKit does", id="another JSON API"),
         pytest.param(
             Provider.LIVEKIT, 401, {"msg": f"bad {SECRET}"}, REJECTED, "HTTP 401", id="LiveKit repeats the secret"
         ),
@@ -120,7 +118,7 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             {"error": {"message": "Incorrect API key provided: sk-01********6789.", "code": "invalid_api_key"}},
             REJECTED,
             "HTTP 401",
-            id="OpenAI refuses, and repeats a part of the key",
+            id="OpenAI rejects and repeats a part of the key",
         ),
         pytest.param(
             Provider.OPENAI,
@@ -128,7 +126,7 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             {"error": {"message": "Country, region, or territory not supported"}},
             REJECTED,
             "HTTP 403 Country, region, or territory not supported",
-            id="OpenAI refuses for another reason",
+            id="OpenAI rejects for another reason",
         ),
         pytest.param(
             Provider.OPENAI,
@@ -136,7 +134,7 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             {"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read. Check…"}},
             ACCEPTED,
             "does not let it read models (restricted key), so the model is unchecked",
-            id="a restricted key is a good key",
+            id="a restricted key",
         ),
         pytest.param(
             Provider.OPENAI,
@@ -147,18 +145,23 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             id="an unknown model",
         ),
         pytest.param(
-            Provider.OPENAI, 429, {"error": {"message": "Slow down"}}, UNREACHABLE, "HTTP 429 Slow down", id="too often"
+            Provider.OPENAI,
+            429,
+            {"error": {"message": "Slow down"}},
+            UNREACHABLE,
+            "HTTP 429 Slow down",
+            id="rate limited",
         ),
-        pytest.param(Provider.OPENAI, 400, {"error": []}, UNREACHABLE, "HTTP 400", id="a gateway that is unwell"),
-        pytest.param(Provider.OPENAI, 500, b"\xff" * 100_000, UNREACHABLE, "HTTP 500", id="no words, but many bytes"),
-        pytest.param(Provider.OPENAI, 307, b"", UNREACHABLE, "HTTP 307", id="elsewhere: the key is not taken there"),
+        pytest.param(Provider.OPENAI, 400, {"error": []}, UNREACHABLE, "HTTP 400", id="an unexpected error body"),
+        pytest.param(Provider.OPENAI, 500, b"\xff" * 100_000, UNREACHABLE, "HTTP 500", id="a large binary body"),
+        pytest.param(Provider.OPENAI, 307, b"", UNREACHABLE, "HTTP 307", id="a redirect, not followed"),
         pytest.param(
             Provider.TAVUS,
             401,
             {"message": "Invalid access token"},
             REJECTED,
             "HTTP 401 Invalid access token",
-            id="Tavus refuses",
+            id="Tavus rejects",
         ),
         pytest.param(
             Provider.TAVUS,
@@ -168,10 +171,10 @@ async def test_only_what_the_agent_uses_is_asked(world: World, session: aiohttp.
             "does not know face ID 'face' (spec.avatar.tavus.faceID), or does not serve this path: HTTP 400",
             id="an unknown face",
         ),
-        pytest.param(Provider.TAVUS, 502, b"<html>", UNREACHABLE, "HTTP 502", id="Tavus is not well"),
+        pytest.param(Provider.TAVUS, 502, b"<html>", UNREACHABLE, "HTTP 502", id="Tavus fails"),
     ],
 )
-async def test_what_an_answer_means(
+async def test_response_is_interpreted(
     world: World,
     session: aiohttp.ClientSession,
     provider: Provider,
@@ -189,7 +192,7 @@ async def test_what_an_answer_means(
     assert not any(request.path == "/elsewhere" for request in world.requests)
 
 
-async def test_an_answer_without_end_or_packed_a_thousandfold_fills_no_memory(session: aiohttp.ClientSession) -> None:
+async def test_endless_or_compressed_response_does_not_fill_memory(session: aiohttp.ClientSession) -> None:
     megabyte = bytes(2**20)
     packed, fits = gzip.compress(megabyte * 64), 8 * 2**20
 
@@ -216,7 +219,7 @@ async def test_an_answer_without_end_or_packed_a_thousandfold_fills_no_memory(se
     assert most < fits
 
 
-async def test_livekit_is_asked_as_livekit_api_asks(world: World, session: aiohttp.ClientSession) -> None:
+async def test_livekit_request_equals_livekit_apis(world: World, session: aiohttp.ClientSession) -> None:
     await check(session, world.spec())
     (request,) = [request for request in world.requests if request.path.startswith("/twirp/")]
     scheme, _, token = request.headers["Authorization"].partition(" ")
@@ -227,7 +230,7 @@ async def test_livekit_is_asked_as_livekit_api_asks(world: World, session: aioht
     assert claims.video.room_list
 
 
-async def test_a_server_that_hangs_is_given_up(
+async def test_hanging_server_times_out(
     world: World, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.1)
@@ -236,39 +239,39 @@ async def test_a_server_that_hangs_is_given_up(
     assert set(answers.values()) == {ProviderAnswer(UNREACHABLE, "no answer within 0 s")}
 
 
-async def test_a_server_that_hangs_is_not_waited_for_and_told_of_later(
+async def test_hanging_server_is_pending_and_reported_later(
     world: World, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe_cache, "FIRST_RESULT_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(providers, "TIMEOUT_SECONDS", 0.5)
-    told = asyncio.Queue[Key]()
+    changed = asyncio.Queue[Key]()
     world.hangs = True
-    asking = Providers(session, told.put_nowait)
-    answers = await asking.check(KEY, world.spec(), VALUES)
-    assert answers == dict.fromkeys(Provider, ProviderAnswer(AWAITED))
+    checker = Providers(session, changed.put_nowait)
+    answers = await checker.check(KEY, world.spec(), VALUES)
+    assert answers == dict.fromkeys(Provider, ProviderAnswer(PENDING))
     for _ in Provider:
-        assert await asyncio.wait_for(told.get(), 5) == KEY
-    answers = await asking.check(KEY, world.spec(), VALUES)
+        assert await asyncio.wait_for(changed.get(), 5) == KEY
+    answers = await checker.check(KEY, world.spec(), VALUES)
     assert {answer.verdict for answer in answers.values()} == {UNREACHABLE}
 
 
-async def test_a_server_that_is_not_there(world: World, session: aiohttp.ClientSession) -> None:
+async def test_unreachable_server_is_reported(world: World, session: aiohttp.ClientSession) -> None:
     world.url = f"http://127.0.0.1:{unused_port()}"
     answers = await check(session, world.spec())
     assert {answer.verdict for answer in answers.values()} == {UNREACHABLE}
     assert all("onnect" in answer.detail for answer in answers.values())
 
 
-async def test_agents_with_the_same_keys_cost_one_request(world: World, session: aiohttp.ClientSession) -> None:
-    asking = Providers(session, list[Key]().append)
-    await asyncio.gather(*(asking.check(Key("shop", f"ava-{n}"), world.spec(), VALUES) for n in range(50)))
+async def test_agents_with_the_same_keys_share_a_request(world: World, session: aiohttp.ClientSession) -> None:
+    providers = Providers(session, list[Key]().append)
+    await asyncio.gather(*(providers.check(Key("shop", f"ava-{n}"), world.spec(), VALUES) for n in range(50)))
     assert len(world.requests) == len(Provider)
 
 
-async def test_other_keys_are_tried_at_once(world: World, session: aiohttp.ClientSession) -> None:
-    asking = Providers(session, list[Key]().append)
-    await asking.check(KEY, world.spec(), VALUES)
+async def test_changed_keys_are_probed_at_once(world: World, session: aiohttp.ClientSession) -> None:
+    providers = Providers(session, list[Key]().append)
+    await providers.check(KEY, world.spec(), VALUES)
     world.answers[Provider.OPENAI] = (401, {})
     rotated = {**VALUES, "openai": {"apiKey": "sk-rotated"}}
-    assert (await asking.check(KEY, world.spec(), VALUES))[Provider.OPENAI].verdict is ACCEPTED
-    assert (await asking.check(KEY, world.spec(), rotated))[Provider.OPENAI].verdict is REJECTED
+    assert (await providers.check(KEY, world.spec(), VALUES))[Provider.OPENAI].verdict is ACCEPTED
+    assert (await providers.check(KEY, world.spec(), rotated))[Provider.OPENAI].verdict is REJECTED

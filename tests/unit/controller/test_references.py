@@ -1,4 +1,4 @@
-"""What manifests name is read once for all who name it, and changes are told to exactly those."""
+"""References: each object is read once for all agents that refer to it, and changes reconcile exactly those."""
 
 import asyncio
 import base64
@@ -23,19 +23,18 @@ from tests.unit.fakes.virtualtime import run
 
 KEY, OTHER = Key("shop", "ava"), Key("shop", "eve")
 FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "livekit" is forbidden')
-AWAY = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
+UNREACHABLE = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
 
 
 class Cluster(KubeClient):
-    """Objects by kind and name, an answer that takes a tenth of a second but for what hangs, and a count of what was
-    read."""
+    """Serves objects by kind and name, 0.1 s per read, and counts the reads. Some objects may hang."""
 
     def __init__(self) -> None:
         super().__init__(kubernetes.ApiClient(kubernetes.Configuration(host="https://nowhere.example")), "test")
         self.objects: dict[tuple[str, str], Document] = {}
         self.failure: ApiError | None = None
         self.hanging: set[str] = set()
-        """Names of objects that the API server gives no answer about until the request is given up."""
+        """Names of objects whose reads hang until the request times out."""
         self.reads: Counter[tuple[str, str, str]] = Counter()
         self._version = 0
 
@@ -44,7 +43,7 @@ class Cluster(KubeClient):
         await asyncio.sleep(0.1)
         if name in self.hanging:
             await asyncio.sleep(30)
-            raise AWAY
+            raise UNREACHABLE
         if self.failure is not None:
             raise self.failure
         return self.objects.get((kind.kind, name))
@@ -62,7 +61,7 @@ Test = Callable[[Cluster, References, list[Key]], Awaitable[None]]
 
 
 def with_references(test: Test) -> None:
-    """Run a test while references are kept fresh, with the list of agents that were told of a change."""
+    """Run a test while references are refreshed. `changed` lists the agents that were notified."""
 
     async def body() -> None:
         cluster, changed = Cluster(), list[Key]()
@@ -81,7 +80,7 @@ async def within_30_seconds() -> None:
     await asyncio.sleep(30)
 
 
-def test_values_are_texts_without_blanks_around() -> None:
+def test_values_are_decoded_and_stripped() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         cluster.put_secret("odd", apiKey=" key\n", blank=" ", picture=b"\x89PNG")
         cluster.objects["Secret", "odd"]["data"] |= {"null": None, "broken": "%"}
@@ -94,7 +93,7 @@ def test_values_are_texts_without_blanks_around() -> None:
     with_references(test)
 
 
-def test_a_thousand_agents_that_share_three_secrets_cost_three_reads() -> None:
+def test_a_thousand_agents_share_three_reads() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         names = ("livekit", "openai", "tavus")
         for name in names:
@@ -106,13 +105,13 @@ def test_a_thousand_agents_that_share_three_secrets_cost_three_reads() -> None:
         assert 3 * 600 / (FRESH_SECONDS + SPREAD_SECONDS + 2) < cluster.reads.total() <= 3 * (1 + 600 / FRESH_SECONDS)
         before = cluster.reads.total()
         await asyncio.gather(*(references.secret(key, name) for key in keys for name in names))
-        assert cluster.reads.total() <= before + len(names), "at most one read for each that is due just now"
+        assert cluster.reads.total() <= before + len(names), "at most one read for each stale object"
         assert changed == []
 
     with_references(test)
 
 
-def test_namespaces_are_not_mixed_up() -> None:
+def test_same_name_in_another_namespace_is_another_object() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
         await references.secret(Key("office", "ava"), "livekit")
@@ -121,7 +120,7 @@ def test_namespaces_are_not_mixed_up() -> None:
     with_references(test)
 
 
-def test_a_change_is_told_within_30_seconds_to_exactly_those_who_name_the_object() -> None:
+def test_change_notifies_the_referring_agents_within_30_seconds() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
         await references.config_map(OTHER, "texts")
@@ -136,7 +135,7 @@ def test_a_change_is_told_within_30_seconds_to_exactly_those_who_name_the_object
     with_references(test)
 
 
-def test_another_version_of_the_same_values_is_no_change() -> None:
+def test_new_version_with_equal_values_is_no_change() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
         cluster.put_secret("livekit", apiKey="key\n", apiSecret="secret")
@@ -146,7 +145,7 @@ def test_another_version_of_the_same_values_is_no_change() -> None:
     with_references(test)
 
 
-def test_what_is_missing_is_found_soon_after_it_was_made_and_missed_after_it_was_deleted() -> None:
+def test_created_and_deleted_objects_are_detected() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         assert await references.secret(KEY, "late") is None
         cluster.put_secret("late", apiKey="key")
@@ -161,14 +160,14 @@ def test_what_is_missing_is_found_soon_after_it_was_made_and_missed_after_it_was
     with_references(test)
 
 
-def test_what_matters_now_is_read_again_at_once_but_not_twice_in_a_second() -> None:
+def test_refresh_soon_reads_at_most_once_per_second() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
         await references.secret(OTHER, "livekit")
         cluster.put_secret("livekit", apiKey="rotated")
         references.refresh_soon(KEY)
         await asyncio.sleep(REFRESH_SOON_SECONDS + 1)
-        assert set(changed) == {KEY, OTHER}, "who shares it learns of it as well"
+        assert set(changed) == {KEY, OTHER}, "agents that share it are notified too"
         cluster.reads.clear()
         for _ in range(100):
             references.refresh_soon(KEY)
@@ -178,12 +177,12 @@ def test_what_matters_now_is_read_again_at_once_but_not_twice_in_a_second() -> N
     with_references(test)
 
 
-def test_a_refusal_is_told_as_it_is_and_so_is_its_end() -> None:
+def test_rejected_read_and_its_recovery_notify_once() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
         cluster.failure = FORBIDDEN
         await within_30_seconds()
-        assert changed == [KEY], "told once"
+        assert changed == [KEY], "notified once"
         with pytest.raises(ApiError, match="forbidden"):
             await references.secret(KEY, "livekit")
         cluster.failure = None
@@ -194,10 +193,10 @@ def test_a_refusal_is_told_as_it_is_and_so_is_its_end() -> None:
     with_references(test)
 
 
-def test_an_api_server_that_is_away_unmakes_nothing_that_was_read() -> None:
+def test_unreachable_api_server_leaves_cached_values_valid() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         await references.secret(KEY, "livekit")
-        cluster.failure = AWAY
+        cluster.failure = UNREACHABLE
         await asyncio.sleep(120)
         assert await references.secret(KEY, "livekit") == {"apiKey": "key", "apiSecret": "secret"}
         assert cluster.reads.total() < 120 / RETRY_SECONDS
@@ -212,7 +211,7 @@ def test_an_api_server_that_is_away_unmakes_nothing_that_was_read() -> None:
 
 
 @pytest.mark.parametrize("hanging", [1, 2 * CONCURRENT_READS])
-def test_reads_that_hang_delay_nobody_elses_rotation(hanging: int) -> None:
+def test_hanging_reads_do_not_delay_other_objects(hanging: int) -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         names = [f"hanging-{number}" for number in range(hanging)]
         for name in names:
@@ -235,7 +234,7 @@ def test_reads_that_hang_delay_nobody_elses_rotation(hanging: int) -> None:
     with_references(test)
 
 
-def test_one_who_stops_waiting_does_not_stop_the_others() -> None:
+def test_cancelled_caller_does_not_cancel_the_read() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         impatient = asyncio.create_task(references.secret(KEY, "livekit"))
         patient = asyncio.create_task(references.secret(OTHER, "livekit"))
@@ -247,7 +246,7 @@ def test_one_who_stops_waiting_does_not_stop_the_others() -> None:
     with_references(test)
 
 
-def test_what_nobody_names_any_more_is_forgotten() -> None:
+def test_object_without_references_is_dropped() -> None:
     async def test(cluster: Cluster, references: References, changed: list[Key]) -> None:
         for key in (KEY, OTHER):
             await references.secret(key, "livekit")

@@ -1,4 +1,4 @@
-"""What the watch of AvatarAgents missed is found by the next list, and a watch that stays behind is noticed."""
+"""The periodic list finds what the watch missed, and detects a watch that stays behind."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -21,7 +21,7 @@ ONE, TWO = Key("shop", "one"), Key("shop", "two")
 
 
 class Late(FakeApiServer):
-    """What is read here is half a second old when it arrives."""
+    """Responses are half a second old when they arrive."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         found = await super().get(kind, namespace, name)
@@ -30,11 +30,11 @@ class Late(FakeApiServer):
 
 
 READ_SECONDS = WATCH_LAG_SECONDS + 0.25
-"""From the beginning of a comparison that missed something until it is being read."""
+"""From the start of a comparison that found a difference until it reads the object."""
 
 
 class Scene:
-    """AvatarAgents in the cluster, those that the watch told of, and the comparison of both."""
+    """AvatarAgents in the cluster, the cache that a watch updates, and the comparison of both."""
 
     def __init__(self) -> None:
         self.server: FakeApiServer = Late(FIELD_MANAGER)
@@ -43,20 +43,20 @@ class Scene:
         self.missed: list[Key] = []
         self.resync = Resync(self.server, "shop", self.agents, self._seen, self._lost)
 
-    def put(self, key: Key, language: str = "en", *, told: bool = True) -> Document:
-        """Somebody writes an AvatarAgent; `told`: the watch says so."""
+    def put(self, key: Key, language: str = "en", *, watched: bool = True) -> Document:
+        """Write an AvatarAgent. `watched`: the watch delivers the event."""
         metadata = {"namespace": key.namespace, "name": key.name, "creationTimestamp": "2026-01-01T00:00:00Z"}
         written = self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, "language": language}})
-        if told:
+        if watched:
             self.agents.update(written)
         return written
 
-    def remove(self, key: Key, *, told: bool = False) -> None:
-        """Somebody deletes one; `told`: the watch says so."""
+    def remove(self, key: Key, *, watched: bool = False) -> None:
+        """Delete an AvatarAgent. `watched`: the watch delivers the event."""
         found = self.server.find(AVATAR_AGENT, key.namespace, key.name)
         assert found is not None
         self.server.remove(AVATAR_AGENT, key.namespace, key.name)
-        if told:
+        if watched:
             self.agents.remove(key, found["metadata"]["uid"])
             self.resync.agent_deleted(found["metadata"]["uid"])
 
@@ -80,7 +80,7 @@ def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
     run(play())
 
 
-def test_a_watch_that_told_everything_is_not_behind() -> None:
+def test_watch_that_delivered_everything_is_not_behind() -> None:
     async def scenario(scene: Scene) -> None:
         scene.put(ONE)
         scene.put(TWO)
@@ -92,11 +92,11 @@ def test_a_watch_that_told_everything_is_not_behind() -> None:
     played(scenario)
 
 
-def test_what_the_watch_missed_is_taken_up() -> None:
+def test_missed_changes_are_cached() -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("new", "changed", "gone", "same"):
-            scene.put(Key("shop", name), told=name != "new")
-        scene.put(Key("shop", "changed"), "ar", told=False)
+            scene.put(Key("shop", name), watched=name != "new")
+        scene.put(Key("shop", "changed"), "ar", watched=False)
         scene.remove(Key("shop", "gone"))
         assert await scene.resync.compare()
         assert sorted(key.name for key in scene.found) == ["changed", "new"]
@@ -110,9 +110,9 @@ def test_what_the_watch_missed_is_taken_up() -> None:
     played(scenario)
 
 
-def test_a_watch_that_is_a_little_later_than_the_list_missed_nothing() -> None:
+def test_watch_may_lag_behind_the_list() -> None:
     async def scenario(scene: Scene) -> None:
-        written = scene.put(ONE, told=False)
+        written = scene.put(ONE, watched=False)
         asyncio.get_running_loop().call_later(WATCH_LAG_SECONDS - 0.5, scene.agents.update, written)
         assert await scene.resync.compare()
         assert (scene.found, scene.resync.behind_since) == ([], None)
@@ -120,11 +120,11 @@ def test_a_watch_that_is_a_little_later_than_the_list_missed_nothing() -> None:
     played(scenario)
 
 
-def test_an_agent_made_anew_while_it_was_listed_is_not_lost() -> None:
+def test_agent_recreated_during_the_list_is_kept() -> None:
     async def scenario(scene: Scene) -> None:
         scene.put(ONE)
         scene.remove(ONE)
-        scene.put(TWO, told=False)
+        scene.put(TWO, watched=False)
         asyncio.get_running_loop().call_later(0.5, scene.put, ONE)
         assert await scene.resync.compare()
         assert scene.missed == []
@@ -133,30 +133,30 @@ def test_an_agent_made_anew_while_it_was_listed_is_not_lost() -> None:
     played(scenario)
 
 
-def test_an_agent_that_goes_while_it_is_read_is_not_brought_back() -> None:
+def test_agent_deleted_during_the_read_is_not_restored() -> None:
     async def scenario(scene: Scene) -> None:
-        scene.put(ONE, told=False)
+        scene.put(ONE, watched=False)
         scene.put(TWO)
-        scene.put(TWO, "ar", told=False)
+        scene.put(TWO, "ar", watched=False)
 
         def go() -> None:
             for key in (ONE, TWO):  # one that was not known yet, and one that was
-                scene.remove(key, told=True)
+                scene.remove(key, watched=True)
 
         asyncio.get_running_loop().call_later(READ_SECONDS, go)
         assert await scene.resync.compare()
         assert list(scene.agents.all()) == []
         assert scene.resync.behind_since is None
-        scene.put(ONE, told=False)
+        scene.put(ONE, watched=False)
         assert await scene.resync.compare()
         assert [agent.key for agent in scene.agents.all()] == [ONE], "its namesake is another one"
 
     played(scenario)
 
 
-def test_what_the_watch_tells_while_it_is_read_is_not_missed() -> None:
+def test_event_during_the_read_is_not_counted_as_missed() -> None:
     async def scenario(scene: Scene) -> None:
-        written = scene.put(ONE, told=False)
+        written = scene.put(ONE, watched=False)
 
         def tell() -> None:
             scene.resync.watch_progressed()
@@ -164,16 +164,16 @@ def test_what_the_watch_tells_while_it_is_read_is_not_missed() -> None:
 
         asyncio.get_running_loop().call_later(READ_SECONDS, tell)
         assert await scene.resync.compare()
-        assert (scene.found, scene.resync.behind_since) == ([], None), "for hours nothing may happen that clears it"
+        assert (scene.found, scene.resync.behind_since) == ([], None), "no event may clear it for hours"
 
     played(scenario)
 
 
-def test_one_made_anew_while_another_is_read_is_not_lost() -> None:
+def test_agent_recreated_during_another_read_is_kept() -> None:
     async def scenario(scene: Scene) -> None:
         scene.put(ONE)
         scene.remove(ONE)
-        scene.put(TWO, told=False)
+        scene.put(TWO, watched=False)
         asyncio.get_running_loop().call_later(READ_SECONDS, scene.put, ONE)
         assert await scene.resync.compare()
         assert scene.missed == []
@@ -182,7 +182,7 @@ def test_one_made_anew_while_another_is_read_is_not_lost() -> None:
     played(scenario)
 
 
-def test_a_deletion_that_the_watch_cannot_know_of_does_not_call_it_behind() -> None:
+def test_missed_deletion_does_not_mark_the_watch_as_behind() -> None:
     async def scenario(scene: Scene) -> None:
         scene.put(ONE)
         scene.put(TWO)
@@ -194,11 +194,11 @@ def test_a_deletion_that_the_watch_cannot_know_of_does_not_call_it_behind() -> N
     played(scenario)
 
 
-def test_a_watch_that_stays_behind_is_noticed_from_the_first_time_on() -> None:
+def test_watch_is_behind_since_the_first_missed_change() -> None:
     async def scenario(scene: Scene) -> None:
         noticed: set[float | None] = set()
         for language in ("en", "ar", "de", "fr"):
-            scene.put(ONE, language, told=False)
+            scene.put(ONE, language, watched=False)
             assert await scene.resync.compare()
             noticed.add(scene.resync.behind_since)
             await asyncio.sleep(PERIOD_SECONDS)
@@ -206,7 +206,7 @@ def test_a_watch_that_stays_behind_is_noticed_from_the_first_time_on() -> None:
         assert since is not None
         assert 0 < since < PERIOD_SECONDS
         assert await scene.resync.compare()
-        assert scene.resync.behind_since == since, "a quiet minute is no sign of life"
+        assert scene.resync.behind_since == since, "a minute without changes does not clear it"
         scene.resync.watch_progressed()
         assert scene.resync.behind_since is None
 
@@ -214,11 +214,11 @@ def test_a_watch_that_stays_behind_is_noticed_from_the_first_time_on() -> None:
 
 
 @pytest.mark.parametrize("verb", ["list", "get"])
-def test_an_api_server_that_does_not_answer_says_nothing_about_the_watch(verb: str) -> None:
+def test_failed_list_says_nothing_about_the_watch(verb: str) -> None:
     async def scenario(scene: Scene) -> None:
         scene.put(ONE)
         scene.remove(ONE)
-        scene.put(TWO, told=False)
+        scene.put(TWO, watched=False)
         scene.server.failures[verb, "AvatarAgent"] = UNREACHABLE
         assert not await scene.resync.compare()
         assert (scene.missed, scene.resync.behind_since) == ([], None)
@@ -229,7 +229,7 @@ def test_an_api_server_that_does_not_answer_says_nothing_about_the_watch(verb: s
     played(scenario)
 
 
-def test_it_is_compared_every_minute_and_soon_again_after_a_failure() -> None:
+def test_comparison_runs_every_minute_and_retries_sooner() -> None:
     async def scenario(scene: Scene) -> None:
         running = asyncio.create_task(scene.resync.run())
         await asyncio.sleep(PERIOD_SECONDS - 1)
@@ -239,7 +239,7 @@ def test_it_is_compared_every_minute_and_soon_again_after_a_failure() -> None:
         scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
         await asyncio.sleep(2 * PERIOD_SECONDS)
         scene.server.failures.clear()
-        scene.put(ONE, told=False)
+        scene.put(ONE, watched=False)
         await asyncio.sleep(RETRY_SECONDS + WATCH_LAG_SECONDS + 1)
         assert scene.found == [ONE]
         running.cancel()
@@ -248,10 +248,10 @@ def test_it_is_compared_every_minute_and_soon_again_after_a_failure() -> None:
     played(scenario)
 
 
-def test_who_waits_for_the_resource_waits_until_it_is_served() -> None:
+def test_list_all_waits_until_the_resource_is_served() -> None:
     async def scenario(scene: Scene) -> None:
         scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
-        scene.put(ONE, told=False)
+        scene.put(ONE, watched=False)
         waiting = asyncio.create_task(scene.resync.list_all())
         await asyncio.sleep(600)
         assert not waiting.done()

@@ -27,34 +27,38 @@ def fixed(workers: int) -> ScalingSpec:
 
 
 def decided(
-    chosen: ScalingSpec, carried: Load, current: int | None, history: History = (), now: float = 100.0
+    chosen: ScalingSpec, current_load: Load, current: int | None, history: History = (), now: float = 100.0
 ) -> Decision:
-    return decide(chosen, 1, carried, stopped=False, current=current, history=history, now=now)
+    return decide(chosen, 1, current_load, stopped=False, current=current, history=history, now=now)
 
 
 @pytest.mark.parametrize(
-    ("carried", "free_slots", "per_worker", "workers"),
+    ("current_load", "free_slots", "per_worker", "workers"),
     [
-        pytest.param(IDLE, 0, 4, 0, id="nothing to carry and nothing to keep warm needs no worker"),
-        pytest.param(IDLE, 4, 4, 1, id="free slots that fill one worker need one"),
-        pytest.param(IDLE, 5, 4, 2, id="one free slot more needs another"),
-        pytest.param(load(calls=3), 1, 4, 1, id="a worker's last slot may be the free one"),
-        pytest.param(load(calls=4), 1, 4, 2, id="a full worker has no free slot to offer"),
+        pytest.param(IDLE, 0, 4, 0, id="no calls and no free slots need no worker"),
+        pytest.param(IDLE, 4, 4, 1, id="free slots of one worker"),
+        pytest.param(IDLE, 5, 4, 2, id="one free slot more than a worker has"),
+        pytest.param(load(calls=3), 1, 4, 1, id="the last slot is the free slot"),
+        pytest.param(load(calls=4), 1, 4, 2, id="a full worker has no free slot"),
         pytest.param(load(pending=3), 0, 1, 3, id="every waiting call gets a slot"),
         pytest.param(load(calls=2, pending=3), 4, 3, 3, id="calls, waiting calls and free slots add up"),
     ],
 )
-def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, per_worker: int, workers: int) -> None:
-    assert needed(scaling(free_slots=free_slots), per_worker, carried) == workers
+def test_needed_slots_are_rounded_up_to_workers(
+    current_load: Load, free_slots: int, per_worker: int, workers: int
+) -> None:
+    assert needed(scaling(free_slots=free_slots), per_worker, current_load) == workers
 
 
 @pytest.mark.parametrize(
-    ("carried", "current", "history", "workers", "reason", "limited"),
+    ("current_load", "current", "history", "workers", "reason", "limited"),
     [
-        pytest.param(IDLE, None, (), 1, ScaleReason.MORE_NEEDED, False, id="a new agent starts with what it needs"),
-        pytest.param(load(pending=3), 1, (), 3, ScaleReason.MORE_NEEDED, False, id="more are wanted at once"),
+        pytest.param(IDLE, None, (), 1, ScaleReason.MORE_NEEDED, False, id="a new agent"),
+        pytest.param(load(pending=3), 1, (), 3, ScaleReason.MORE_NEEDED, False, id="waiting calls add workers at once"),
         pytest.param(load(pending=99), 1, (), 10, ScaleReason.MORE_NEEDED, True, id="never more than maxWorkers"),
-        pytest.param(IDLE, 3, (), 3, ScaleReason.DELAY_RUNNING, False, id="after a restart the delay starts anew"),
+        pytest.param(
+            IDLE, 3, (), 3, ScaleReason.DELAY_RUNNING, False, id="the delay restarts after a controller restart"
+        ),
         pytest.param(
             IDLE,
             3,
@@ -62,7 +66,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             3,
             ScaleReason.DELAY_RUNNING,
             False,
-            id="three were needed until 59 s ago: three stay",
+            id="within the delay nothing is removed",
         ),
         pytest.param(
             IDLE,
@@ -71,7 +75,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             1,
             ScaleReason.FEWER_NEEDED,
             False,
-            id="fewer sufficed for the whole delay",
+            id="fewer were enough for the whole delay",
         ),
         pytest.param(
             IDLE,
@@ -80,7 +84,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             2,
             ScaleReason.FEWER_NEEDED,
             False,
-            id="down to the most that was needed within the delay",
+            id="down to the maximum within the delay",
         ),
         pytest.param(
             load(calls=2, busy=2),
@@ -89,7 +93,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             2,
             ScaleReason.FEWER_NEEDED,
             False,
-            id="two workers with a call each: the third leaves",
+            id="the idle worker is removed",
         ),
         pytest.param(
             load(calls=2, busy=2),
@@ -98,7 +102,7 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             2,
             ScaleReason.STEADY,
             False,
-            id="one-slot workers with calls are needed as they are",
+            id="busy one-slot workers stay",
         ),
         pytest.param(
             load(calls=1, busy=1, busy_unready=True),
@@ -107,9 +111,9 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             3,
             ScaleReason.WORKERS_BUSY,
             False,
-            id="a busy pod that is not ready would be taken first, so none is taken",
+            id="nothing is removed while a busy pod is unready",
         ),
-        pytest.param(IDLE, 1, (Sample(99, 1),), 1, ScaleReason.STEADY, False, id="one is enough and one runs"),
+        pytest.param(IDLE, 1, (Sample(99, 1),), 1, ScaleReason.STEADY, False, id="steady"),
         pytest.param(IDLE, 0, (), 1, ScaleReason.MORE_NEEDED, False, id="never fewer than minWorkers"),
         pytest.param(
             load(calls=12, busy=12),
@@ -118,21 +122,21 @@ def test_needed_slots_are_rounded_up_to_workers(carried: Load, free_slots: int, 
             10,
             ScaleReason.FEWER_NEEDED,
             True,
-            id="a lowered maxWorkers holds even over busy workers: they drain",
+            id="a lowered maxWorkers drains busy workers",
         ),
     ],
 )
-def test_up_at_once_and_down_with_patience(
-    carried: Load, current: int | None, history: History, workers: int, reason: ScaleReason, limited: bool
+def test_scale_up_is_immediate_and_scale_down_is_delayed(
+    current_load: Load, current: int | None, history: History, workers: int, reason: ScaleReason, limited: bool
 ) -> None:
-    decision = decided(scaling(), carried, current, history)
+    decision = decided(scaling(), current_load, current, history)
     assert (decision.workers, decision.reason, decision.limited) == (workers, reason, limited)
 
 
-def test_calls_spread_over_roomy_workers_keep_all_of_them() -> None:
+def test_calls_spread_over_workers_keep_all_of_them() -> None:
     def two_busy(current: int, history: History, now: float) -> Decision:
-        carried = load(calls=2, busy=2)
-        return decide(scaling(), 4, carried, stopped=False, current=current, history=history, now=now)
+        current_load = load(calls=2, busy=2)
+        return decide(scaling(), 4, current_load, stopped=False, current=current, history=history, now=now)
 
     decision = two_busy(3, (Sample(0, 3), Sample(0, 1)), 100.0)
     assert (decision.workers, decision.reason) == (2, ScaleReason.FEWER_NEEDED)
@@ -140,7 +144,7 @@ def test_calls_spread_over_roomy_workers_keep_all_of_them() -> None:
     assert (again.workers, again.reason, again.requeue_after) == (2, ScaleReason.WORKERS_BUSY, None)
 
 
-def test_what_was_decided_last_was_needed_until_now_however_long_nobody_asked() -> None:
+def test_last_need_counts_until_the_next_decision() -> None:
     first = decided(scaling(), load(calls=3, busy=3), 3, now=0.0)
     second = decided(scaling(), IDLE, 3, first.history, now=1000.0)
     assert (second.workers, second.reason, second.requeue_after) == (3, ScaleReason.DELAY_RUNNING, 60.0)
@@ -150,7 +154,7 @@ def test_what_was_decided_last_was_needed_until_now_however_long_nobody_asked() 
     assert (fourth.workers, fourth.reason, fourth.requeue_after) == (1, ScaleReason.FEWER_NEEDED, None)
 
 
-def test_needs_that_fell_one_after_the_other_let_workers_leave_one_after_the_other() -> None:
+def test_stepwise_fall_of_demand_removes_workers_stepwise() -> None:
     history: History = ()
     current: int | None = None
     workers, waits = [], []
@@ -164,9 +168,9 @@ def test_needs_that_fell_one_after_the_other_let_workers_leave_one_after_the_oth
 
 
 @pytest.mark.parametrize("current", [None, 0, 3, 9])
-@pytest.mark.parametrize("carried", [IDLE, load(pending=50), load(calls=9, busy=9, busy_unready=True)])
-def test_a_fixed_number_is_what_it_says_whatever_calls_there_are(current: int | None, carried: Load) -> None:
-    decision = decided(fixed(3), carried, current, (Sample(99, 9),))
+@pytest.mark.parametrize("current_load", [IDLE, load(pending=50), load(calls=9, busy=9, busy_unready=True)])
+def test_fixed_number_ignores_calls(current: int | None, current_load: Load) -> None:
+    decision = decided(fixed(3), current_load, current, (Sample(99, 9),))
     assert (decision.workers, decision.limited, decision.requeue_after) == (3, False, None)
     expected = {0: ScaleReason.MORE_NEEDED, 3: ScaleReason.STEADY, 9: ScaleReason.FEWER_NEEDED}[current or 0]
     assert decision.reason is expected
@@ -174,15 +178,15 @@ def test_a_fixed_number_is_what_it_says_whatever_calls_there_are(current: int | 
 
 
 @pytest.mark.parametrize("chosen", [scaling(), fixed(3)])
-def test_a_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
-    carried = load(calls=3, pending=50, busy=3, busy_unready=True)
-    decision = decide(chosen, 1, carried, stopped=True, current=5, history=(Sample(99, 5),), now=100.0)
+def test_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
+    current_load = load(calls=3, pending=50, busy=3, busy_unready=True)
+    decision = decide(chosen, 1, current_load, stopped=True, current=5, history=(Sample(99, 5),), now=100.0)
     assert (decision.workers, decision.stopped, decision.limited) == (0, True, False)
     assert (decision.history, decision.requeue_after) == ((), None)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "pending", "status", "reason", "told"),
+    ("chosen", "pending", "status", "reason", "text"),
     [
         pytest.param(
             scaling(max_workers=2),
@@ -190,7 +194,7 @@ def test_a_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
             ConditionStatus.TRUE,
             Reason.MAX_WORKERS_REACHED,
             "need 5 workers; spec.scaling.maxWorkers allows 2. Raise maxWorkers",
-            id="more are needed than allowed: what to write",
+            id="limited, with the fields to set",
         ),
         pytest.param(
             scaling(max_workers=5),
@@ -198,22 +202,20 @@ def test_a_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
             ConditionStatus.FALSE,
             Reason.WITHIN_LIMITS,
             "no more than 5 workers (spec.scaling.maxWorkers)",
-            id="enough",
+            id="within the limit",
         ),
         pytest.param(
             fixed(2), 5, ConditionStatus.FALSE, Reason.WITHIN_LIMITS, "number of workers is fixed", id="fixed"
         ),
     ],
 )
-def test_whether_the_limit_keeps_callers_waiting(
-    chosen: ScalingSpec, pending: int, status: ConditionStatus, reason: Reason, told: str
-) -> None:
+def test_scaling_limited(chosen: ScalingSpec, pending: int, status: ConditionStatus, reason: Reason, text: str) -> None:
     verdict = scaling_limited(chosen, decided(chosen, load(pending=pending), 1))
     assert (verdict.status, verdict.reason) == (status, reason)
-    assert told in verdict.message
+    assert text in verdict.message
 
 
-def test_a_stopped_agent_is_not_limited() -> None:
+def test_stopped_agent_is_not_limited() -> None:
     decision = decide(scaling(max_workers=1), 1, load(pending=9), stopped=True, current=1, history=(), now=0.0)
     assert scaling_limited(scaling(max_workers=1), decision).status is ConditionStatus.FALSE
 
@@ -233,18 +235,18 @@ scalings = st.builds(
 
 
 @given(scalings, st.integers(1, 8), st.lists(st.tuples(loads, st.floats(0, 30)), min_size=1, max_size=40))
-def test_whatever_happens_the_promises_hold(
-    chosen: ScalingSpec, per_worker: int, happenings: list[tuple[Load, float]]
+def test_scaling_promises_hold_for_any_sequence(
+    chosen: ScalingSpec, per_worker: int, steps: list[tuple[Load, float]]
 ) -> None:
     now, current = 0.0, None
     history: History = ()
     needs: list[tuple[float, int]] = []
-    for carried, passed in happenings:
+    for current_load, passed in steps:
         now += passed
-        need = max(chosen.min_workers, min(needed(chosen, per_worker, carried), chosen.max_workers))
+        need = max(chosen.min_workers, min(needed(chosen, per_worker, current_load), chosen.max_workers))
         needs.append((now, need))
         before: int | None = current
-        decision = decide(chosen, per_worker, carried, stopped=False, current=before, history=history, now=now)
+        decision = decide(chosen, per_worker, current_load, stopped=False, current=before, history=history, now=now)
         workers = decision.workers
         assert chosen.min_workers <= workers <= chosen.max_workers
         assert workers >= need, "demand is met at once"
@@ -253,28 +255,28 @@ def test_whatever_happens_the_promises_hold(
             until = ((end, least) for (_, least), (end, _) in pairwise(needs))
             lately = [least for end, least in until if now - end < chosen.scale_down_delay_seconds]
             assert workers >= max(lately, default=0), "fewer have sufficed for the whole delay"
-            assert workers >= min(carried.busy, before), "no busy worker is taken"
-            assert not carried.busy_unready
+            assert workers >= min(current_load.busy, before), "no busy worker is taken"
+            assert not current_load.busy_unready
         if before is not None and workers > before:
             assert workers == need, "never more than needed"
         current, history = workers, decision.history
 
 
 @given(scalings, st.integers(1, 8), loads)
-def test_the_same_load_again_changes_nothing(chosen: ScalingSpec, per_worker: int, carried: Load) -> None:
-    first = decide(chosen, per_worker, carried, stopped=False, current=None, history=(), now=0.0)
-    second = decide(chosen, per_worker, carried, stopped=False, current=first.workers, history=first.history, now=1.0)
+def test_repeated_load_changes_nothing(chosen: ScalingSpec, per_worker: int, current_load: Load) -> None:
+    first = decide(chosen, per_worker, current_load, stopped=False, current=None, history=(), now=0.0)
+    second = decide(
+        chosen, per_worker, current_load, stopped=False, current=first.workers, history=first.history, now=1.0
+    )
     assert second.workers == first.workers
     assert second.reason in (ScaleReason.STEADY, ScaleReason.WORKERS_BUSY)
     assert second.requeue_after is None
 
 
 @given(scalings, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 90)), max_size=20), st.integers(0, 30))
-def test_who_looks_again_when_told_to_ends_with_what_is_needed(
-    chosen: ScalingSpec, happenings: list[tuple[int, int]], last: int
-) -> None:
+def test_requeues_lead_to_the_needed_number(chosen: ScalingSpec, steps: list[tuple[int, int]], last: int) -> None:
     decision, now = decided(chosen, IDLE, None, now=0.0), 0.0
-    for calls, passed in (*happenings, (last, 0)):
+    for calls, passed in (*steps, (last, 0)):
         now += passed
         decision = decided(chosen, load(calls=calls), decision.workers, decision.history, now)
     for _ in range(chosen.max_workers + 1):

@@ -1,4 +1,4 @@
-"""What serves a whole namespace is made once, kept, and removed with the last that needs it."""
+"""Shared objects of a namespace: created once, restored, and deleted with the last agent and worker."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def applied(world: World) -> tuple[int, int]:
     return world.server.requests["apply", "ServiceAccount"], world.server.requests["apply", "NetworkPolicy"]
 
 
-def test_a_hundred_agents_that_start_together_make_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_agents_create_shared_objects_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await asyncio.gather(*(world.shared.ensure("shop") for _ in range(100)))
         assert there(world) == ({NAME}, {NAME})
@@ -35,7 +35,7 @@ def test_a_hundred_agents_that_start_together_make_it_once(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, NETWORK_POLICY])
-def test_what_somebody_deleted_is_made_again(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+def test_deleted_shared_object_is_restored(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     async def scenario(world: World) -> None:
         await world.reconcile()
         world.changed.clear()
@@ -49,7 +49,7 @@ def test_what_somebody_deleted_is_made_again(monkeypatch: pytest.MonkeyPatch, ki
 
 
 @pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, NETWORK_POLICY])
-def test_what_somebody_else_made_under_its_name_is_left_alone(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+def test_foreign_shared_object_is_not_changed(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     async def scenario(world: World) -> None:
         world.server.put(kind, {"metadata": {"namespace": "shop", "name": NAME, "labels": {"theirs": "yes"}}})
         verdict = shared_name_conflict("shop", await world.shared.occupants("shop"))
@@ -62,7 +62,7 @@ def test_what_somebody_else_made_under_its_name_is_left_alone(monkeypatch: pytes
     played(monkeypatch, scenario)
 
 
-def test_it_goes_with_the_last_agent_and_the_last_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_objects_go_with_the_last_agent_and_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         await world.reconcile()
         world.put_pod("pod-1")
@@ -87,9 +87,7 @@ def test_it_goes_with_the_last_agent_and_the_last_worker(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("namespace_deleted", [True, False])
-def test_nothing_is_remembered_of_namespaces_that_are_gone(
-    monkeypatch: pytest.MonkeyPatch, namespace_deleted: bool
-) -> None:
+def test_state_of_deleted_namespaces_is_dropped(monkeypatch: pytest.MonkeyPatch, namespace_deleted: bool) -> None:
     def remembered(world: World) -> list[object]:
         kept = (world.children.service_accounts, world.children.network_policies)
         return [*world.shared._locks, *(key for kind in kept for key in kind._applied if key.namespace == "shop")]
@@ -110,7 +108,7 @@ def test_nothing_is_remembered_of_namespaces_that_are_gone(
     played(monkeypatch, scenario)
 
 
-def test_who_is_making_it_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_does_not_disturb_a_running_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.remove_agent()
         making = [asyncio.create_task(world.shared.ensure("shop")) for _ in range(3)]
@@ -122,9 +120,7 @@ def test_who_is_making_it_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> N
     played(monkeypatch, scenario)
 
 
-def test_what_could_not_be_removed_is_removed_later(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failed_deletion_is_retried(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(world: World) -> None:
         await world.reconcile()
         world.remove_agent()
@@ -141,7 +137,7 @@ def test_what_could_not_be_removed_is_removed_later(
     ]
 
 
-def test_a_failure_is_the_reconciles_that_needed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_is_raised_in_the_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(world: World) -> None:
         world.server.failures["apply", "NetworkPolicy"] = UNREACHABLE
         with pytest.raises(ApiError):
@@ -155,9 +151,7 @@ def test_a_failure_is_the_reconciles_that_needed_it(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, NETWORK_POLICY])
-def test_a_right_to_read_it_that_is_missing_is_told_and_nothing_is_made(
-    monkeypatch: pytest.MonkeyPatch, kind: Kind
-) -> None:
+def test_missing_read_permission_is_reported(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     async def scenario(world: World) -> None:
         world.server.failures["get", kind.kind] = ApiError(403, "Forbidden", "GET", f"{kind.plural} is forbidden")
         await world.reconcile()

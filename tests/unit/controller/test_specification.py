@@ -1,4 +1,4 @@
-"""What is said about specs that cannot be used."""
+"""Invalid specs, and the messages about them."""
 
 import pytest
 
@@ -8,26 +8,26 @@ from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import SPEC, spec
 
 
-def test_a_good_spec_is_read() -> None:
+def test_valid_spec_is_parsed() -> None:
     assert isinstance(read_spec("ava", SPEC), AvatarAgentSpec)
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told"),
+    ("name", "changes", "text"),
     [
-        pytest.param("ava", {"voice": {}}, "spec.voice.openai: Field required", id="what the schema would have caught"),
-        pytest.param("ava", {"langauge": "ar"}, "spec.langauge", id="a field of another release"),
-        pytest.param("a" * 64, {}, "the maximum is 63", id="a name that no label can hold"),
+        pytest.param("ava", {"voice": {}}, "spec.voice.openai: Field required", id="a missing field"),
+        pytest.param("ava", {"langauge": "ar"}, "spec.langauge", id="an unknown field"),
+        pytest.param("a" * 64, {}, "the maximum is 63", id="a name too long for a label"),
     ],
 )
-def test_a_bad_spec_is_refused_by_field(name: str, changes: dict[str, object], told: str) -> None:
+def test_invalid_spec_is_rejected_by_field(name: str, changes: dict[str, object], text: str) -> None:
     verdict = read_spec(name, {**SPEC, **changes})
     assert isinstance(verdict, Verdict)
     assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.INVALID_SPEC)
-    assert told in verdict.message
+    assert text in verdict.message
 
 
-def test_of_very_many_faults_only_the_first_are_told() -> None:
+def test_long_list_of_faults_is_cut() -> None:
     verdict = read_spec("ava", {**SPEC, **{f"field{number}": number for number in range(5000)}})
     assert isinstance(verdict, Verdict)
     assert "spec.field0: " in verdict.message
@@ -35,7 +35,7 @@ def test_of_very_many_faults_only_the_first_are_told() -> None:
     assert verdict.message.endswith("Correct the manifest and apply it again.")
 
 
-def test_a_pattern_that_is_no_expression_leaves_the_rest_readable_and_is_told_by_field() -> None:
+def test_invalid_room_pattern_is_reported_by_field() -> None:
     fault = room_pattern_fault(spec(dispatch={"roomNamePattern": "^calls-("}))
     assert fault is not None
     assert (fault.status, fault.reason) == (ConditionStatus.FALSE, Reason.INVALID_SPEC)
@@ -43,24 +43,26 @@ def test_a_pattern_that_is_no_expression_leaves_the_rest_readable_and_is_told_by
 
 
 @pytest.mark.parametrize("pattern", ["", "^calls-"])
-def test_a_good_pattern_has_no_fault(pattern: str) -> None:
+def test_valid_room_pattern_has_no_fault(pattern: str) -> None:
     assert room_pattern_fault(spec(dispatch={"roomNamePattern": pattern})) is None
 
 
 @pytest.mark.parametrize("pattern", ["ornina-*", "ornina-", "^desk$", "^ornina-[a-z]+-.*", "^calls-(?=z)"])
-def test_a_pattern_that_only_the_gateway_cannot_serve_is_no_fault_and_remarked(pattern: str) -> None:
-    given = spec(dispatch={"roomNamePattern": pattern})
-    assert room_pattern_fault(given) is None
-    said = room_pattern_warning(given)
-    assert said.startswith("Warning: the gateway cannot take calls for this agent. spec.dispatch.roomNamePattern is ")
-    assert f"roomNamePattern is {pattern!r}, and " in said
-    assert "begin the pattern with ^ and a literal prefix and leave the end open" in said
+def test_pattern_unusable_by_the_gateway_is_a_warning(pattern: str) -> None:
+    declared = spec(dispatch={"roomNamePattern": pattern})
+    assert room_pattern_fault(declared) is None
+    warning = room_pattern_warning(declared)
+    assert warning.startswith(
+        "Warning: the gateway cannot take calls for this agent. spec.dispatch.roomNamePattern is "
+    )
+    assert f"roomNamePattern is {pattern!r}, and " in warning
+    assert "begin the pattern with ^ and a literal prefix and leave the end open" in warning
 
 
 @pytest.mark.parametrize("pattern", [".*", "", "(?i)^x", "^ornina-", "^ornina-.*", "^ornina-[0-9a-f]+$"])
-def test_a_pattern_that_the_gateway_can_serve_is_not_remarked(pattern: str) -> None:
+def test_pattern_usable_by_the_gateway_has_no_warning(pattern: str) -> None:
     assert room_pattern_warning(spec(dispatch={"roomNamePattern": pattern})) == ""
 
 
-def test_of_an_agent_that_the_gateway_does_not_serve_nothing_is_remarked() -> None:
+def test_automatic_agent_has_no_pattern_warning() -> None:
     assert room_pattern_warning(spec(dispatch={"mode": "Automatic", "roomNamePattern": "^desk$"})) == ""

@@ -1,4 +1,4 @@
-"""Workers are listened to: real ones over HTTP, and silent ones by a virtual clock."""
+"""Status streams of workers: over real HTTP, and with silent workers in virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -34,7 +34,7 @@ def fleet(*pods: ObservedPod) -> Fleet:
 
 
 class RealWorker:
-    """A worker's HTTP server on loopback: says what it is told to, to everybody who watches."""
+    """A worker's HTTP server on loopback. It sends the lines that a test sets to every watcher."""
 
     def __init__(self) -> None:
         self.greeting = line()
@@ -69,7 +69,7 @@ class RealWorker:
 async def followed(
     monkeypatch: pytest.MonkeyPatch, handle: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> AsyncIterator[tuple[WorkerStreams, Fleet, list[Key]]]:
-    """One pod whose worker is a server on loopback."""
+    """Follow one pod whose worker is a server on loopback."""
     application = web.Application()
     application.router.add_get("/status", handle)
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
@@ -98,7 +98,7 @@ def calls(made: Fleet) -> int:
     return sum(report.status.calls for report in made.agents[KEY].reports.values())
 
 
-async def test_every_line_is_heard_and_only_news_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_line_is_recorded_and_only_changes_notify(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, changed):
         await asyncio.wait_for(following.wait_first_reports(KEY), 5)
@@ -116,7 +116,7 @@ async def test_every_line_is_heard_and_only_news_is_told(monkeypatch: pytest.Mon
         assert worker.connections == 1
 
 
-async def test_a_worker_that_hangs_up_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closed_stream_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, changed):
         await following.wait_first_reports(KEY)
@@ -128,7 +128,7 @@ async def test_a_worker_that_hangs_up_is_asked_again(monkeypatch: pytest.MonkeyP
         assert changed == [KEY, KEY]
 
 
-async def test_what_cannot_be_understood_is_logged_and_asked_again(
+async def test_invalid_status_is_logged_and_the_stream_reopened(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = RealWorker()
@@ -138,11 +138,11 @@ async def test_what_cannot_be_understood_is_logged_and_asked_again(
         assert changed == []
         worker.greeting = line(calls=1)
         await soon(lambda: calls(made) == 1)
-    told = {record.message for record in caplog.records if record.name == "controller.fleet.streams"}
-    assert told == {"invalid worker status ignored"}
+    logged = {record.message for record in caplog.records if record.name == "controller.fleet.streams"}
+    assert logged == {"invalid worker status ignored"}
 
 
-async def test_a_worker_that_refuses_is_asked_again(
+async def test_worker_that_answers_an_error_is_retried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker, refusals = RealWorker(), 0
@@ -160,26 +160,26 @@ async def test_a_worker_that_refuses_is_asked_again(
     assert [record for record in caplog.records if record.name == "controller.fleet.streams"] == []
 
 
-async def test_a_pod_that_is_gone_is_not_listened_to_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_of_a_deleted_pod_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, _, _):
         await following.wait_first_reports(KEY)
         await soon(lambda: bool(worker.watching))
         following.follow(KEY, [])
         await asyncio.wait_for(worker.left.wait(), 5)
-        await following.wait_first_reports(KEY)  # nobody is waited for
+        await following.wait_first_reports(KEY)  # does not wait
         assert worker.connections == 1
 
 
 class Session:
-    """Stands for aiohttp's: notes who is asked when, and lets each pod answer as the test says."""
+    """A session that records the requests and answers as the test sets for each pod."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[float, str]] = []
         self.answers: dict[str, list[bytes]] = {}
-        """By address; without one the pod refuses the connection."""
+        """Lines by address. A pod without an entry refuses the connection."""
         self.hanging: set[str] = set()
-        """Addresses that take the connection and say nothing."""
+        """Addresses that accept the connection and send nothing."""
 
     def get(self, url: str, *, timeout: aiohttp.ClientTimeout) -> "Session.Answer":
         assert timeout.connect is not None
@@ -210,7 +210,7 @@ class Session:
             await asyncio.Event().wait()
 
 
-async def test_a_pod_that_moved_is_listened_to_where_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pod_with_a_new_address_is_followed_there(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, _):
         await asyncio.wait_for(following.wait_first_reports(KEY), 5)
@@ -221,7 +221,7 @@ async def test_a_pod_that_moved_is_listened_to_where_it_is_now(monkeypatch: pyte
 
 
 class Scene:
-    """Streams over such a session."""
+    """Streams over the fake session."""
 
     def __init__(self) -> None:
         self.session, self.changed = Session(), list[Key]()
@@ -251,7 +251,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_only_pods_that_run_and_have_an_address_are_asked_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_running_pod_with_an_address_has_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         pods = [pod("runs", ip="10.0.0.1"), pod("waits", ip="", running=True), pod("starts", running=False)]
         scene.session.answers["10.0.0.1"] = [line()]
@@ -264,7 +264,7 @@ def test_only_pods_that_run_and_have_an_address_are_asked_and_each_once(monkeypa
     played(monkeypatch, scenario)
 
 
-def test_addresses_of_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ipv4_and_ipv6_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.follow(pod("new", ip="fd00::1"))
         await scene.streams.wait_first_reports(KEY)
@@ -273,7 +273,7 @@ def test_addresses_of_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
     played(monkeypatch, scenario)
 
 
-def test_one_that_cannot_be_reached_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_worker_is_retried_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.follow(pod())
         await asyncio.sleep(300)
@@ -290,7 +290,7 @@ def test_one_that_cannot_be_reached_is_asked_less_and_less_often(monkeypatch: py
     played(monkeypatch, scenario)
 
 
-def test_one_that_becomes_ready_is_asked_at_once_however_long_it_was_asked_in_vain(
+def test_pod_that_becomes_ready_is_contacted_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario(scene: Scene) -> None:
@@ -312,7 +312,7 @@ def test_one_that_becomes_ready_is_asked_at_once_however_long_it_was_asked_in_va
     played(monkeypatch, scenario)
 
 
-def test_silence_is_looked_at_when_what_was_said_last_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_is_reconciled_when_a_report_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
         scene.follow(pod())
@@ -329,7 +329,7 @@ def test_silence_is_looked_at_when_what_was_said_last_counts_no_more(monkeypatch
     played(monkeypatch, scenario)
 
 
-def test_a_first_word_or_a_first_failure_is_waited_for_and_silence_only_so_long(
+def test_first_report_or_failure_is_awaited_with_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario(scene: Scene) -> None:
@@ -342,30 +342,30 @@ def test_a_first_word_or_a_first_failure_is_waited_for_and_silence_only_so_long(
         silent = [pod("hangs", ip="10.0.0.3"), pod("hangs-too", ip="10.0.0.4")]
         scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
         await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_REPORT_SECONDS, "together, not one after the other"
+        assert now() == FIRST_REPORT_SECONDS, "in parallel"
 
     played(monkeypatch, scenario)
 
 
-def test_a_silent_worker_holds_up_one_reconcile_and_not_every_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_worker_delays_one_reconcile_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.session.hanging = {"10.0.0.1", "10.0.0.2"}
         scene.follow(pod("hangs"))
         await asyncio.sleep(FIRST_REPORT_SECONDS / 2)
         await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_REPORT_SECONDS, "counted from when it was asked first"
+        assert now() == FIRST_REPORT_SECONDS, "counted from the first contact"
         for _ in range(30):
             scene.follow(pod("hangs"))
             await scene.streams.wait_first_reports(KEY)
         assert now() == FIRST_REPORT_SECONDS
         scene.follow(pod("hangs"), pod("another", ip="10.0.0.2"))
         await scene.streams.wait_first_reports(KEY)
-        assert now() == 2 * FIRST_REPORT_SECONDS, "each has its own time"
+        assert now() == 2 * FIRST_REPORT_SECONDS, "each worker has its own limit"
 
     played(monkeypatch, scenario)
 
 
-def test_an_agent_without_workers_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_without_workers_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.follow()
         await scene.streams.wait_first_reports(KEY)
@@ -375,7 +375,7 @@ def test_an_agent_without_workers_waits_for_nobody(monkeypatch: pytest.MonkeyPat
     played(monkeypatch, scenario)
 
 
-def test_stopping_ends_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_ends_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.session.hanging = {"10.0.0.1"}
         scene.session.answers["10.0.0.2"] = [line()]

@@ -1,4 +1,4 @@
-"""Whether workers are registered under the declared name, and what is said when not."""
+"""WorkersRegistered, and its messages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def judged(
 
 
 @pytest.mark.parametrize(
-    ("seen", "wanted", "trouble", "obstacle", "expected", "told"),
+    ("seen", "wanted", "failure", "obstacle", "expected", "text"),
     [
         pytest.param(
             [worker(said=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers registered as 'ava'."
@@ -45,10 +45,10 @@ def judged(
             "",
             (TRUE, Reason.REGISTERED),
             "as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image. Check spec.worker.image",
-            id="one is enough, and the other's trouble is told",
+            id="one registered, and the failure of the other",
         ),
-        pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_NEEDED), "the first waiting call", id="none is wanted"),
-        pytest.param([], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="none is there yet"),
+        pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_NEEDED), "the first waiting call", id="no worker needed"),
+        pytest.param([], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="no pod yet"),
         pytest.param(
             [worker(said=status(calls=2), terminating=True), worker("pod-2", terminating=True)],
             0,
@@ -56,7 +56,7 @@ def judged(
             "",
             (TRUE, Reason.DRAINING),
             "2 workers are draining.",
-            id="none is wanted and some leave",
+            id="no worker needed and some draining",
         ),
         pytest.param(
             [worker(said=status(calls=1))],
@@ -65,7 +65,7 @@ def judged(
             "",
             (TRUE, Reason.DRAINING),
             "No worker is needed now; 1 worker is draining.",
-            id="none is wanted and one has not been told yet",
+            id="no worker needed and one still running",
         ),
         pytest.param(
             [worker(said=status()), worker("pod-2", said=status())],
@@ -74,7 +74,7 @@ def judged(
             "",
             (TRUE, Reason.REGISTERED),
             "2 workers registered as 'ava' (1 needed).",
-            id="more than are wanted",
+            id="more than needed",
         ),
         pytest.param(
             [worker(said=status())],
@@ -83,7 +83,7 @@ def judged(
             "KnowledgeLoaded is true",
             (TRUE, Reason.REGISTERED),
             "1 of 1",
-            id="held back, and what ran before goes on",
+            id="blocked with running workers",
         ),
         pytest.param(
             [],
@@ -92,13 +92,13 @@ def judged(
             "KnowledgeLoaded is true",
             (FALSE, Reason.ROLLOUT_BLOCKED),
             "No worker starts until KnowledgeLoaded is true.",
-            id="held back",
+            id="blocked without workers",
         ),
         pytest.param(
             [worker(running=False)], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "are starting", id="starting"
         ),
         pytest.param(
-            [worker()], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="not heard yet"
+            [worker()], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="no report yet"
         ),
         pytest.param(
             [worker(said=status(registered=False))],
@@ -107,7 +107,7 @@ def judged(
             "",
             (FALSE, Reason.NOT_REGISTERED),
             "kubectl logs pod-1 -n shop",
-            id="runs but is not registered: where to look",
+            id="running but unregistered, with the command",
         ),
         pytest.param(
             [worker(said=status(agent_name="eva"))],
@@ -125,7 +125,7 @@ def judged(
             "",
             (FALSE, Reason.NAME_MISMATCH),
             "pod-1 without a name (automatic dispatch)",
-            id="no name at all",
+            id="no name",
         ),
         pytest.param(
             [worker(said=status(agent_name="eva")), worker("pod-2", said=status())],
@@ -134,7 +134,7 @@ def judged(
             "",
             (TRUE, Reason.REGISTERED),
             "1 of 1",
-            id="a renamed agent: new workers serve while old ones leave",
+            id="new workers of a renamed agent",
         ),
         pytest.param(
             [worker(start_failure="CrashLoopBackOff: back-off 10s (last exit code 1, Error)")],
@@ -143,7 +143,7 @@ def judged(
             "",
             (FALSE, Reason.NOT_REGISTERED),
             "pod pod-1: CrashLoopBackOff: back-off 10s (last exit code 1, Error)",
-            id="cannot start: in Kubernetes' words",
+            id="cannot start, with Kubernetes' message",
         ),
         pytest.param(
             [],
@@ -152,7 +152,7 @@ def judged(
             "",
             (FALSE, Reason.NOT_REGISTERED),
             "Workers cannot start: FailedCreate: exceeded quota",
-            id="no pod may be made",
+            id="Deployment cannot create pods",
         ),
         pytest.param(
             [worker(said=status(), terminating=True)],
@@ -161,7 +161,7 @@ def judged(
             "",
             (FALSE, Reason.WORKERS_STARTING),
             "none is registered yet",
-            id="one that leaves takes no calls",
+            id="terminating worker does not count",
         ),
         pytest.param(
             [worker(said=status(draining=True))],
@@ -170,37 +170,37 @@ def judged(
             "",
             (FALSE, Reason.NOT_REGISTERED),
             "not registered",
-            id="one that drains takes no calls",
+            id="draining worker does not count",
         ),
     ],
 )
 def test_workers_registered(
     seen: list[ObservedWorker],
     wanted: int,
-    trouble: str,
+    failure: str,
     obstacle: str,
     expected: tuple[ConditionStatus, Reason],
-    told: str,
+    text: str,
 ) -> None:
-    verdict = judged(seen, wanted, create_failure=trouble, blocked_until=obstacle)
+    verdict = judged(seen, wanted, create_failure=failure, blocked_until=obstacle)
     assert (verdict.status, verdict.reason) == expected
-    assert told in verdict.message
+    assert text in verdict.message
 
 
-def test_with_automatic_dispatch_workers_have_no_name() -> None:
+def test_workers_have_no_name_with_automatic_dispatch() -> None:
     verdict = judged([worker(said=status(agent_name=""))], 1, dispatch={"mode": "Automatic"})
     assert verdict.status is TRUE
     assert "without a name (automatic dispatch)" in verdict.message
 
 
-def test_a_long_list_of_pods_is_cut() -> None:
+def test_long_list_of_pods_is_cut() -> None:
     seen = [worker(f"pod-{number}", start_failure="ImagePullBackOff") for number in range(9)]
     verdict = judged(seen, 9)
     assert verdict.message.count("ImagePullBackOff") == 3
 
 
 @pytest.mark.parametrize(
-    ("seen", "trouble", "told"),
+    ("seen", "failure", "text"),
     [
         pytest.param(
             [worker(f"pod-{number}", start_failure="Unschedulable: " + "no node " * 5000) for number in range(9)],
@@ -222,31 +222,31 @@ def test_a_long_list_of_pods_is_cut() -> None:
         ),
     ],
 )
-def test_long_foreign_messages_fit_into_a_condition(seen: list[ObservedWorker], trouble: str, told: str) -> None:
-    verdict = judged(seen, 9, create_failure=trouble)
-    assert told in verdict.message
+def test_long_quotes_fit_into_a_condition(seen: list[ObservedWorker], failure: str, text: str) -> None:
+    verdict = judged(seen, 9, create_failure=failure)
+    assert text in verdict.message
     assert len(verdict.message) < 4000
 
 
-@pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["gone", "on their way"])
-def test_of_a_suspended_agent_no_worker_is_missed_whatever_else_is_so(seen: list[ObservedWorker]) -> None:
+@pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["no workers", "draining"])
+def test_suspended_outweighs_everything_else(seen: list[ObservedWorker]) -> None:
     verdict = judged(seen, 0, blocked_until="KnowledgeLoaded is true", suspend=True)
     assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
     assert verdict.message == "spec.suspend is true: no worker takes calls."
 
 
 @pytest.mark.parametrize(
-    ("trouble", "cure"),
+    ("failure", "remedy"),
     [
         pytest.param("ImagePullBackOff: Back-off pulling image.", "Check spec.worker.image", id="no such image"),
-        pytest.param("InvalidImageName: could not parse", "spec.worker.pod.imagePullSecrets", id="no image's name"),
-        pytest.param("CrashLoopBackOff: exit 1", "kubectl logs pod-1 -n shop --previous", id="one that crashes"),
+        pytest.param("InvalidImageName: could not parse", "spec.worker.pod.imagePullSecrets", id="invalid image name"),
+        pytest.param("CrashLoopBackOff: exit 1", "kubectl logs pod-1 -n shop --previous", id="crash loop"),
         pytest.param("Unschedulable: no Image fits", "kubectl describe pod pod-1 -n shop", id="anything else"),
     ],
 )
-def test_beside_a_trouble_stands_its_cure(trouble: str, cure: str) -> None:
-    verdict = judged([worker(start_failure=trouble)], 1)
-    assert cure in verdict.message
+def test_start_failure_is_reported_with_a_remedy(failure: str, remedy: str) -> None:
+    verdict = judged([worker(start_failure=failure)], 1)
+    assert remedy in verdict.message
     assert ".." not in verdict.message
 
 

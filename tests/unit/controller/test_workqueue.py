@@ -1,4 +1,4 @@
-"""Keys are handled one at a time each, never lost, and failures come back."""
+"""The work queue: one worker per key at a time, no key is lost, and failed keys are retried."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +28,7 @@ async def working(handle: Callable[[Key], Awaitable[float | None]], workers: int
             await task
 
 
-async def test_a_key_added_many_times_is_handled_once() -> None:
+async def test_key_added_many_times_is_processed_once() -> None:
     handled = asyncio.Queue[Key]()
 
     async def handle(key: Key) -> None:
@@ -43,7 +43,7 @@ async def test_a_key_added_many_times_is_handled_once() -> None:
         assert handled.empty()
 
 
-async def test_one_key_is_never_in_hand_twice_and_what_came_meanwhile_is_taken_up_again() -> None:
+async def test_key_added_while_processed_is_requeued() -> None:
     inside, most, rounds = 0, 0, 0
     entered, leave = asyncio.Event(), asyncio.Event()
     done = asyncio.Event()
@@ -68,7 +68,7 @@ async def test_one_key_is_never_in_hand_twice_and_what_came_meanwhile_is_taken_u
         assert (most, rounds) == (1, 2)
 
 
-async def test_a_key_comes_back_when_its_handler_asks_for_it() -> None:
+async def test_key_is_requeued_after_the_returned_delay() -> None:
     times = asyncio.Queue[float]()
     loop = asyncio.get_running_loop()
 
@@ -83,7 +83,7 @@ async def test_a_key_comes_back_when_its_handler_asks_for_it() -> None:
         assert second - first >= 0.05
 
 
-async def test_of_two_dates_the_earlier_one_counts() -> None:
+async def test_earlier_of_two_delays_counts() -> None:
     handled = asyncio.Event()
 
     async def handle(key: Key) -> None:
@@ -96,9 +96,9 @@ async def test_of_two_dates_the_earlier_one_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ApiError(409, "Conflict", "PATCH /x", "again"), RuntimeError("a fault of ours"), TimeoutError()]
+    "error", [ApiError(409, "Conflict", "PATCH /x", "again"), RuntimeError("an internal error"), TimeoutError()]
 )
-async def test_a_failure_is_tried_again(
+async def test_failed_key_is_retried(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(workqueue, "INITIAL_BACKOFF_SECONDS", 0.01)
@@ -116,12 +116,12 @@ async def test_a_failure_is_tried_again(
         queue.add(ONE)
         await asyncio.wait_for(succeeded.wait(), 5)
     delays = [getattr(record, "retry_seconds", None) for record in caplog.records]
-    assert delays == [0.01, 0.02], "each time a longer wait"
-    ours = isinstance(error, RuntimeError)
-    assert {record.levelname for record in caplog.records} == {"ERROR" if ours else "WARNING"}
+    assert delays == [0.01, 0.02], "with a growing backoff"
+    internal = isinstance(error, RuntimeError)
+    assert {record.levelname for record in caplog.records} == {"ERROR" if internal else "WARNING"}
 
 
-async def test_a_failing_key_does_not_keep_others_waiting() -> None:
+async def test_failing_key_does_not_delay_other_keys() -> None:
     handled = asyncio.Event()
 
     async def handle(key: Key) -> None:
@@ -136,7 +136,7 @@ async def test_a_failing_key_does_not_keep_others_waiting() -> None:
 
 
 def played(handle: Callable[[Key], Awaitable[float | None]], script: Callable[[WorkQueue], Awaitable[None]]) -> None:
-    """Run a script on a virtual clock."""
+    """Run a script in virtual time."""
 
     async def play() -> None:
         async with working(handle) as queue:
@@ -145,7 +145,7 @@ def played(handle: Callable[[Key], Awaitable[float | None]], script: Callable[[W
     run(play())
 
 
-def test_failures_come_back_ever_later_up_to_a_minute_and_a_success_begins_anew() -> None:
+def test_backoff_grows_to_a_minute_and_success_resets_it() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> float | None:
@@ -163,7 +163,7 @@ def test_failures_come_back_ever_later_up_to_a_minute_and_a_success_begins_anew(
     assert pauses[:12] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 7, 1, 2]
 
 
-def test_a_handler_that_hangs_is_given_up() -> None:
+def test_hanging_handler_times_out() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> None:
@@ -178,7 +178,7 @@ def test_a_handler_that_hangs_is_given_up() -> None:
     assert times == [0, HANDLE_TIMEOUT_SECONDS + 1]
 
 
-def test_its_length_is_what_waits() -> None:
+def test_length_counts_waiting_keys() -> None:
     leave = asyncio.Event()
 
     async def handle(key: Key) -> None:
@@ -190,7 +190,7 @@ def test_its_length_is_what_waits() -> None:
             queue.add(key)
         assert len(queue) == 10
         await asyncio.sleep(1)
-        assert len(queue) == 6, "four are in hand"
+        assert len(queue) == 6, "four are being processed"
         queue.add_after(Key("shop", "later"), 60)
         assert len(queue) == 6
         leave.set()
@@ -200,7 +200,7 @@ def test_its_length_is_what_waits() -> None:
     played(handle, script)
 
 
-def test_what_happens_now_makes_what_was_due_later_needless() -> None:
+def test_adding_a_key_cancels_its_delayed_requeue() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> None:
@@ -216,7 +216,7 @@ def test_what_happens_now_makes_what_was_due_later_needless() -> None:
     assert times == [10]
 
 
-def test_what_comes_on_and_on_is_put_together_and_the_first_and_the_last_of_it_are_soon_looked_at() -> None:
+def test_repeated_additions_are_coalesced() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> None:
@@ -232,7 +232,7 @@ def test_what_comes_on_and_on_is_put_together_and_the_first_and_the_last_of_it_a
         assert last <= times[-1] <= last + MIN_INTERVAL_SECONDS
         count = len(times)
         await asyncio.sleep(10)
-        assert len(times) == count, "and then it is left alone"
+        assert len(times) == count, "the key stays idle afterwards"
 
     played(handle, script)
     assert times[0] == 0
@@ -240,7 +240,7 @@ def test_what_comes_on_and_on_is_put_together_and_the_first_and_the_last_of_it_a
     assert len(times) <= 1.1 / MIN_INTERVAL_SECONDS
 
 
-def test_keys_do_not_rest_for_each_other_nor_longer_than_they_must() -> None:
+def test_minimum_interval_applies_per_key() -> None:
     taken: list[tuple[Key, float]] = []
 
     async def handle(key: Key) -> None:
