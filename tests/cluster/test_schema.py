@@ -162,7 +162,7 @@ def test_a_refusal_says_what_to_write_instead(place: Place, change: dict[str, An
 
 
 def test_a_name_too_long_for_a_label_is_refused(place: Place) -> None:
-    assert "metadata.name must have at most 63 characters: choose a shorter one" in place.refusal("a" * 64, minimal())
+    assert "metadata.name must have at most 63 characters: set a shorter name" in place.refusal("a" * 64, minimal())
 
 
 def test_every_rule_of_the_schema_is_refused_above() -> None:
@@ -303,7 +303,7 @@ def test_kubectl_get_shows_what_one_wants_to_know(place: Place) -> None:
     assert head.split() == ["NAME", "READY", "AGENT", "WORKERS", "CALLS", "SLOTS", "REASON", "AGE"]
     assert line.split()[:-1] == ["shown", "False", "front-desk", "2", "5", "8", "SecretNotFound"]
     head, line = place.kubectl("get", "ava", "shown", "-o", "wide").splitlines()
-    assert head.split()[-4:] == ["DESIRED", "PENDING", "FACES", "MESSAGE"]
+    assert head.split()[-4:] == ["DESIRED", "PENDING", "AVATARS", "MESSAGE"]
     assert line.split()[-5:] == ["3", "1", "0", "Create", "it."]
 
 
@@ -314,7 +314,7 @@ def test_agents_are_in_the_categories(place: Place, category: str) -> None:
 
 
 def test_kubectl_explain_tells_what_a_field_means(place: Place) -> None:
-    assert "Workers in mode Fixed" in place.kubectl("explain", "ava.spec.scaling.workers")
+    assert "Number of workers in mode Fixed." in place.kubectl("explain", "ava.spec.scaling.workers")
     assert "Default `1`; 0 to 1000 workers." in place.kubectl("explain", "ava.spec.scaling.minWorkers")
     assert "How calls reach the agent." in place.kubectl("explain", "avataragent.spec.dispatch")
 
