@@ -16,7 +16,7 @@ from gateway.connections import SecretConnections, SecretError, SecretsUnavailab
 from gateway.ledger import Ledger
 from gateway.livekit import LiveKitRefused
 from tests.unit.gateway.fakes import FakeAgents, example_agent
-from tests.unit.gateway.test_calls import WAITING
+from tests.unit.gateway.scenes import WAITING
 
 OLD, NEW = "an-old-secret-of-more-than-thirty-two-letters", "a-new-secret-of-more-than-thirty-two-letters"
 

@@ -8,7 +8,7 @@ from gateway.calls import Admission, Call, CallReason, CallState
 from gateway.ledger import Ledger
 from gateway.seats import Seat
 from tests.unit.gateway.fakes import example_agent
-from tests.unit.gateway.test_calls import DISPATCHED, JOINED, NOW, WAITING
+from tests.unit.gateway.scenes import DISPATCHED, JOINED, NOW, WAITING
 
 KEY = WAITING.agent.key
 

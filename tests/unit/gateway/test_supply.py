@@ -16,7 +16,7 @@ from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.supply import SETTLE_SECONDS, STALE_SECONDS, ReceivedSupply, SupplyExchange, recent, settled_free_slots
-from tests.unit.gateway.test_calls import WAITING
+from tests.unit.gateway.scenes import WAITING
 from tests.waiting import soon
 
 KEY = WAITING.agent.key
