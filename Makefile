@@ -1,5 +1,4 @@
-# Two commands matter: `make demo` sets everything up and ends with an answered call; `make test` proves the project.
-# `make help` lists the rest.
+# `make demo` sets everything up and ends with an answered call. `make test` runs every test. `make help` lists the rest.
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
@@ -13,75 +12,75 @@ PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: .venv/lock-installed ## Python environment, from the lock
+setup: .venv/lock-installed ## Install the Python environment from the lock
 
 .venv/lock-installed: devkit/bootstrap.sh locks/dev.txt locks/uv.txt
 	@devkit/bootstrap.sh
 
-# Only a kubeconfig named on the command line is used: one in the environment may be somebody's production.
+# Only KUBECONFIG on the command line is used. The environment's may be a production cluster.
 ifeq ($(origin KUBECONFIG),command line)
 DEMO_OPTIONS := --kubeconfig $(KUBECONFIG) --controller-image "$(CONTROLLER_IMAGE)" --worker-image "$(WORKER_IMAGE)"
 endif
 
-demo: setup ## Cluster, chart, agent, an answered call; the call page stays up until `make down`
+demo: setup ## Run cluster, chart, agent and an answered call; the call page stays up until `make down`
 	@$(PYTHON) -m devkit demo --name $(NAME) $(DEMO_OPTIONS)
 
-down: setup ## Take down what `make demo` and interrupted tests left
+down: setup ## Remove what `make demo` and interrupted tests left
 	@$(PYTHON) -m devkit down --all
 
-test: check unit cluster e2e ## Everything that must pass
+test: check unit cluster e2e ## Run everything that must pass
 
-check: lint types generated prose chart ## All static checks; `lint` to `chart` run one kind each
+check: lint types generated prose chart ## Run all static checks; `lint` to `chart` run one kind each
 
-lint: setup ## Style and import contracts
+lint: setup ## Check style and import contracts
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	.venv/bin/lint-imports
 
-types: setup ## Static types
+types: setup ## Check static types
 	@$(PYTHON) -m mypy agentspec kube process controller gateway worker devkit tests
 
-generated: setup ## Generated files are up to date
+generated: setup ## Check that generated files are up to date
 	@$(PYTHON) -m agentspec.crd --check
 	$(PYTHON) -m agentspec.reference --check
 	$(PYTHON) -m devkit.figures --check
 
-prose: setup ## Words and sentence length of everything people read
+prose: setup ## Check words and sentence length in docs and CRD descriptions
 	@$(PYTHON) -m devkit tool vale $(PAGES)
 	$(PYTHON) -m devkit.prose $(PAGES)
 	$(PYTEST) -q tests/prose
 
-chart: setup ## The chart, by Helm's own linter
+chart: setup ## Lint the chart with Helm
 	@$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent
 	$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent \
 	    --set watchNamespace=agents --set monitoring.enabled=true --set monitoring.namespace=monitoring
 
-unit: setup ## Pure logic, seconds, no network
+unit: setup ## Run unit tests, without network
 	@$(PYTEST) tests/unit
 
-cluster: setup ## The controller and the chart against a real API server
+cluster: setup ## Test chart and controller against a real API server
 	@$(PYTHON) -m devkit build --api-only
 	$(PYTEST) tests/chart tests/cluster
 
-e2e: setup ## Calls on a real node with LiveKit and a browser
+e2e: setup ## Test calls on a real node with LiveKit and a browser
 	@$(PYTHON) -m devkit build
 	$(PYTEST) tests/e2e
 
-bench: setup ## Measured comparisons with named peers; updates the figures in README and docs
+bench: setup ## Measure against named peers, and update the figures in README and docs
 	@$(PYTHON) -m devkit build --bench
 	$(PYTEST) tests/bench -s
 	$(PYTHON) -m devkit.figures
 
-generate: setup ## Files generated from types
+generate: setup ## Generate files from types
 	@$(PYTHON) -m agentspec.crd
 	$(PYTHON) -m agentspec.reference
 	$(PYTHON) -m devkit.figures
 
-format: setup ## Format, and fix what ruff can
+format: setup ## Format, and fix what ruff can fix
 	@$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-lock: setup ## Resolve pyproject.toml anew into locks/
+lock: setup ## Resolve pyproject.toml into locks/
 	@export UV_CUSTOM_COMPILE_COMMAND="make lock"
 	compile=".venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes"
 	$$compile pyproject.toml --all-extras -o locks/dev.txt
