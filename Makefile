@@ -6,6 +6,7 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 NAME ?= demo
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
+CRD := crds/avataragents.io_avataragents.yaml
 
 .PHONY: help setup demo down test check lint types generated prose chart unit cluster e2e bench generate lock format
 
@@ -47,7 +48,8 @@ generated: setup ## Check that generated files are up to date
 
 prose: setup ## Check words and sentence length in docs and CRD descriptions
 	@$(PYTHON) -m devkit tool vale $(PAGES)
-	$(PYTHON) -m devkit.prose $(PAGES)
+	$(PYTHON) -m devkit.prose --print $(CRD) | $(PYTHON) -m devkit tool vale --ext=.md
+	$(PYTHON) -m devkit.prose $(PAGES) $(CRD)
 	$(PYTEST) -q tests/prose
 
 chart: setup ## Lint the chart with Helm

@@ -1,4 +1,6 @@
-"""Average length of sentences in Markdown pages: ``python -m devkit.prose PATH...`` fails above the limit.
+"""Average length of sentences in Markdown pages and CRDs: ``python -m devkit.prose PATH...`` fails above the limit.
+
+``python -m devkit.prose --print PATH...`` prints what it reads as Markdown, for Vale. Of a CRD it reads descriptions.
 
 Only prose counts: code blocks, tables, headings, front matter, comments and link targets do not. A sentence ends at
 ``.``, ``!`` or ``?`` and nowhere else, so list items without one are counted as one sentence. Vale checks each
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -49,16 +52,37 @@ def average(text: str) -> float:
     return len(words) / max(len(_END.findall(read)), 1)
 
 
+def read(path: Path) -> str:
+    """Return a page's Markdown; of a CRD, each description as a paragraph."""
+    text = path.read_text()
+    return "\n\n".join(dict.fromkeys(_descriptions(yaml.safe_load(text)))) if path.suffix == ".yaml" else text
+
+
+def _descriptions(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(description := node.get("description"), str):
+            yield description
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _descriptions(child)
+
+
 def pages(paths: Sequence[str]) -> list[Path]:
     """The Markdown files named, and those in the folders named."""
     found = [Path(path) for path in paths]
     return [page for path in found for page in (sorted(path.rglob("*.md")) if path.is_dir() else [path])]
 
 
-def main(paths: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
+    """Check the pages, or print them. Return the exit code."""
+    paths = [argument for argument in arguments if argument != "--print"]
+    if len(paths) < len(arguments):
+        print("\n\n".join(read(page) for page in pages(paths)))
+        return 0
     failed = 0
     for page in pages(paths):
-        words = average(page.read_text())
+        words = average(read(page))
         if words > LIMIT:
             failed += 1
             print(f"{page}: {words:.1f} words a sentence on average, at most {LIMIT:.0f} are allowed", file=sys.stderr)

@@ -37,6 +37,17 @@ def test_page_with_long_sentences_fails(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == f"{tmp_path}/long.md: 20.0 words a sentence on average, at most 19 are allowed\n"
 
 
+def test_descriptions_of_crd_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crd = tmp_path / "crd.yaml"
+    crd.write_text(f"a: {{description: {LONG}, items: [{{description: Once.}}, {{description: Once.}}]}}\nb: Not.\n")
+    assert prose.read(crd) == f"{LONG}\n\nOnce."
+    assert prose.main([str(crd)]) == 0
+    assert prose.main(["--print", str(crd)]) == 0
+    assert capsys.readouterr().out == f"{LONG}\n\nOnce.\n"
+    crd.write_text(f"description: {LONG}\n")
+    assert prose.main([str(crd)]) == 1
+
+
 def test_page_with_short_sentences_passes(tmp_path: Path) -> None:
     (tmp_path / "short.md").write_text(SHORT)
     assert prose.main([str(tmp_path / "short.md")]) == 0
