@@ -75,7 +75,7 @@ def read_dispatch_metadata(text: str) -> tuple[DispatchMetadata, int]:
     document = decode(text)
     facts = Facts()
     if not isinstance(document, dict):
-        if text:
+        if text.strip():
             facts.add(TEXT_FACT, document if isinstance(document, str) else text)
         return DispatchMetadata(metadata=facts.values), facts.dropped
     fields = _gateway_fields(document, facts) if _is_gateways(document) else _foreign_fields(document, facts)
@@ -109,8 +109,11 @@ def _gateway_fields(document: Mapping[str, Any], facts: Facts) -> dict[str, obje
         for key in {str(fault["loc"][0]) for fault in error.errors(include_url=False, include_input=False)}:
             del fields[key]
             facts.dropped += 1
-    if isinstance(sent := document.get("metadata"), dict):
+    sent = document.get("metadata")
+    if isinstance(sent, dict):
         facts.add("", sent)
+    else:
+        facts.dropped += sent is not None
     return {names[key]: value for key, value in fields.items()}
 
 

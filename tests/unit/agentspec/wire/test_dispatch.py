@@ -40,8 +40,9 @@ def test_gateway_document_is_read_back() -> None:
         ({"capabilities": ["x"] * 17}, "capabilities", []),
         ({"avatar": "later"}, "avatar", True),
         ({"callerIdentity": None}, "caller_identity", ""),
+        ({"metadata": "gold"}, "metadata", {}),
     ],
-    ids=["wrong type", "too many", "unknown value", "null"],
+    ids=["wrong type", "too many", "unknown value", "null", "metadata that is no object"],
 )
 def test_invalid_field_of_a_gateway_costs_that_field_only(change: dict[str, Any], field: str, value: object) -> None:
     document = json.loads(render(OWN)) | change
@@ -155,8 +156,9 @@ def test_anything_but_an_object_is_one_fact_of_text(text: str, fact: str) -> Non
     assert (metadata, dropped) == (DispatchMetadata(metadata={"text": fact}), 0)
 
 
-def test_no_metadata_is_no_fact() -> None:
-    assert read_dispatch_metadata("") == (DispatchMetadata(), 0)
+@pytest.mark.parametrize("text", ["", " \n", "{}"], ids=["empty", "blank", "empty object"])
+def test_no_metadata_is_no_fact(text: str) -> None:
+    assert read_dispatch_metadata(text) == (DispatchMetadata(), 0)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """A reader keeps a document of a newer release, and rejects one that lacks what it needs."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agentspec import AvatarAgentSpec, AvatarProvider, DispatchMode, OnAvatarFailure, Placement
-from agentspec.wire import WorkerConfig, WorkerStatus, read
+from agentspec.wire import Demand, WorkerConfig, WorkerStatus, read
 
 CONFIG = Path(__file__).parent / "0.1.0" / "worker-config-full.json"
 
@@ -76,6 +79,28 @@ def test_unknown_value_does_not_hide_another_fault() -> None:
     del document["name"]
     with pytest.raises(ValidationError, match="name"):
         read(WorkerConfig, json.dumps(document))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+PATHS = [(), ("voice",), ("voice", "openai"), ("avatar",), ("avatar", "tavus"), ("knowledge",)]
+
+
+@given(st.sampled_from(PATHS), st.text(max_size=12) | st.sampled_from(["placement", "provider", "dispatchMode"]), JSON)
+def test_any_change_of_a_document_is_read_or_rejected(path: tuple[str, ...], key: str, value: object) -> None:
+    """A reader raises nothing but the error that its callers handle."""
+    text = newer((*path, key), value) if path != ("knowledge",) else newer(path, [{"name": "a", key: value}])
+    with contextlib.suppress(ValidationError):
+        assert read(WorkerConfig, text).name == "ornina" or key == "name"
+
+
+@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_read_or_rejected(text: bytes) -> None:
+    with contextlib.suppress(ValidationError):
+        assert read(Demand, text).gateway
 
 
 def test_manifest_still_rejects_unknown_fields() -> None:
