@@ -83,11 +83,11 @@ class Resync:
     async def compare(self) -> bool:
         """Cache what the watch missed; False: the API server failed."""
         self._deleted.clear()
-        known = {agent.key: agent.version for agent in self._agents.all()}
+        cached = {agent.key: agent.version for agent in self._agents.all()}
         versions = await self._versions()
         if versions is None:
             return False
-        if any(known.get(key, 0) < version for key, version in versions.items()):
+        if any(cached.get(key, 0) < version for key, version in versions.items()):
             await asyncio.sleep(WATCH_LAG_SECONDS)
         missed = {key for key, version in versions.items() if self._version(key) < version}
         try:
@@ -98,9 +98,9 @@ class Resync:
                 "could not read AvatarAgent, retrying", extra={"error": str(error), "retry_seconds": RETRY_SECONDS}
             )
             return False
-        for key in known.keys() - versions.keys():
+        for key in cached.keys() - versions.keys():
             agent = self._agents.get(key)
-            if agent is not None and agent.version == known[key]:
+            if agent is not None and agent.version == cached[key]:
                 self._removed(key, agent.uid)
         return True
 

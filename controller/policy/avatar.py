@@ -25,7 +25,7 @@ class AvatarFailure:
 
 
 def newest_failure(
-    known: AvatarFailure | None, pod: str, before: WorkerStatus | None, now: WorkerStatus
+    previous: AvatarFailure | None, pod: str, before: WorkerStatus | None, now: WorkerStatus
 ) -> AvatarFailure | None:
     """The failure of the agent's latest avatar after a worker reported its status; None: the latest one succeeded.
 
@@ -34,9 +34,9 @@ def newest_failure(
     """
     if now.avatar_problem:
         again = before is None or now.avatar_problem != before.avatar_problem or now.avatars < before.avatars
-        return AvatarFailure(pod, now.avatar_problem) if again else known
+        return AvatarFailure(pod, now.avatar_problem) if again else previous
     succeeded = now.avatars > 0 or (before is not None and bool(before.avatar_problem))
-    return None if succeeded else known
+    return None if succeeded else previous
 
 
 def avatar_available(

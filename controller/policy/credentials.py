@@ -172,8 +172,8 @@ def _message(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) 
         )
     if answer.verdict is ProviderVerdict.UNREACHABLE:
         return (
-            f"{provider} at {url} could not check {keys} of Secret {secret!r}: {detail}. Workers run nevertheless. "
-            f"If this persists, check {field} and that this cluster can connect to it."
+            f"The controller could not check {keys} of Secret {secret!r} with {provider} at {url}: {detail}. Workers "
+            f"run nevertheless. If this persists, check {field} and that this cluster can connect to it."
         )
     return f"Warning: {provider} accepts the key but {detail}."
 

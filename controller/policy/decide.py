@@ -212,7 +212,9 @@ def _verdicts(
         **needed,
         ConditionType.AVATAR_AVAILABLE: avatar_available(spec, snapshot.workers, snapshot.avatar_failure),
         ConditionType.WORKERS_REGISTERED: workers_registered(snapshot, spec, scale.workers, blocked_until),
-        ConditionType.PROGRESSING: progressing(rollout, scale.workers, obstacle=blocked_until, suspended=spec.suspend),
+        ConditionType.PROGRESSING: progressing(
+            rollout, scale.workers, blocked_until=blocked_until, suspended=spec.suspend
+        ),
         ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, scale),
     }
     if conflict is not None:

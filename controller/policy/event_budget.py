@@ -1,4 +1,4 @@
-"""Limits how many Events report a reason that keeps recurring.
+"""Limits the Events about a recurring reason.
 
 The limit is client-go's for one source and one object (tools/record/events_cache.go: defaultSpamBurst,
 defaultSpamQPS). Here each reason has its own budget, so that no reason hides another. Pure.

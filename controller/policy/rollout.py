@@ -55,12 +55,15 @@ def debounce(pending: PendingTemplate | None, digest: str, now: float) -> tuple[
     return pending, max(0.0, pending.due - now)
 
 
-def progressing(rollout: Rollout, wanted: int, obstacle: str, suspended: bool) -> Verdict:
-    """Whether a rollout or a drain is in progress. `obstacle`: what blocks rollouts; empty: nothing."""
+def progressing(rollout: Rollout, wanted: int, blocked_until: str, suspended: bool) -> Verdict:
+    """Whether a rollout or a drain is in progress.
+
+    `blocked_until`: what must happen before a rollout; empty when nothing blocks.
+    """
     if suspended:
         return _suspended(rollout)
-    if obstacle:
-        return _blocked(rollout, wanted, obstacle)
+    if blocked_until:
+        return _blocked(rollout, wanted, blocked_until)
     if rollout.pending:
         return true(
             Reason.ROLLOUT_PENDING,
@@ -82,13 +85,13 @@ def _suspended(rollout: Rollout) -> Verdict:
     return false(Reason.SUSPENDED, "spec.suspend is true: no worker runs. Set suspend: false to start workers.")
 
 
-def _blocked(rollout: Rollout, wanted: int, obstacle: str) -> Verdict:
+def _blocked(rollout: Rollout, wanted: int, blocked_until: str) -> Verdict:
     if not rollout.total:
-        message = f"No worker starts until {obstacle}."
+        message = f"No worker starts until {blocked_until}."
     elif wanted:
-        message = f"Running workers continue unchanged; the rollout is blocked until {obstacle}."
+        message = f"Running workers continue unchanged; the rollout is blocked until {blocked_until}."
     else:
-        message = f"{_draining(rollout)}; no new worker starts until {obstacle}."
+        message = f"{_draining(rollout)}; no new worker starts until {blocked_until}."
     return false(Reason.ROLLOUT_BLOCKED, message)
 
 

@@ -133,8 +133,8 @@ def decide(
 def _remember(history: History, sample: Sample, delay: float) -> History:
     """Add a sample and drop those that no longer matter. The last sample was needed until now."""
     until_now = (*history[:-1], Sample(sample.at, history[-1].workers)) if history else ()
-    kept = [old for old in until_now if sample.at - old.at < delay and old.workers > sample.workers]
-    return (*kept, sample)
+    larger = [old for old in until_now if sample.at - old.at < delay and old.workers > sample.workers]
+    return (*larger, sample)
 
 
 def _reason(workers: int, current: int, need: int, recent: int) -> ScaleReason:

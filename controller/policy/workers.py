@@ -77,10 +77,10 @@ def _registered(number: int, wanted: int, name: str) -> str:
     return f"{number} of {wanted} workers registered {_as(name)}."
 
 
-def _none_wanted(draining: int, never: str) -> Verdict:
+def _none_wanted(draining: int, no_start: str) -> Verdict:
     drain = f"{draining} workers are draining" if draining > 1 else "1 worker is draining"
-    if never:
-        return false(Reason.SCALED_TO_ZERO, f"{never} {drain}." if draining else never)
+    if no_start:
+        return false(Reason.SCALED_TO_ZERO, f"{no_start} {drain}." if draining else no_start)
     if draining:
         return true(Reason.DRAINING, f"No worker is needed now; {drain}.")
     return true(Reason.NO_WORKERS_NEEDED, "No worker is needed now; the first waiting call starts one.")
@@ -107,7 +107,9 @@ def _start_failure(namespace: str, staying: Sequence[ObservedWorker], deployment
         causes = [f"pod {pod.name}: {quoted(pod.start_failure, LONG_QUOTE_LENGTH)}" for pod in failed[:_NAMED_PODS]]
         return f"Workers cannot start: {'; '.join(causes)}. {_remedy(namespace, failed[0])}"
     if deployment is not None and deployment.create_failure:
-        return f"Workers cannot start: {quoted(deployment.create_failure, LONG_QUOTE_LENGTH)}."
+        cause = quoted(deployment.create_failure, LONG_QUOTE_LENGTH)
+        command = f"kubectl describe deployment {deployment.object.name} -n {namespace}"
+        return f"Workers cannot start: {cause}. Check quotas and admission policies: {command}"
     return ""
 
 

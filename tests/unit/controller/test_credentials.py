@@ -224,7 +224,11 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID '
             GOOD,
             ConditionStatus.UNKNOWN,
             Reason.PROVIDER_UNREACHABLE,
-            ["OpenAI at https://api.openai.com/v1 could not check", "check spec.voice.openai.baseURL", "Workers run"],
+            [
+                "could not check apiKey of Secret 'openai' with OpenAI at https://api.openai.com/v1",
+                "check spec.voice.openai.baseURL",
+                "Workers run",
+            ],
             id="OpenAI unreachable",
         ),
         pytest.param(

@@ -107,7 +107,7 @@ def test_constantly_changing_template_is_applied_in_time() -> None:
         pytest.param(
             Rollout(total=2, updated=0, old=2, old_calls=1),
             2,
-            "held back",
+            "blocked",
             ConditionStatus.FALSE,
             Reason.ROLLOUT_BLOCKED,
             "Running workers continue unchanged; the rollout is blocked until KnowledgeLoaded is true.",
@@ -116,7 +116,7 @@ def test_constantly_changing_template_is_applied_in_time() -> None:
         pytest.param(
             Rollout(total=0, updated=0, old=0, old_calls=0),
             2,
-            "held back",
+            "blocked",
             ConditionStatus.FALSE,
             Reason.ROLLOUT_BLOCKED,
             "No worker starts until KnowledgeLoaded is true.",
@@ -125,7 +125,7 @@ def test_constantly_changing_template_is_applied_in_time() -> None:
         pytest.param(
             Rollout(total=2, updated=2, old=0, old_calls=0),
             0,
-            "held back",
+            "blocked",
             ConditionStatus.FALSE,
             Reason.ROLLOUT_BLOCKED,
             "2 workers are draining; no new worker starts until KnowledgeLoaded is true.",
@@ -154,7 +154,7 @@ def test_constantly_changing_template_is_applied_in_time() -> None:
 def test_progress(
     rollout: Rollout, wanted: int, flags: str, status: ConditionStatus, reason: Reason, text: str
 ) -> None:
-    obstacle = "KnowledgeLoaded is true" if flags == "held back" else ""
-    verdict = progressing(rollout, wanted, obstacle=obstacle, suspended=flags == "suspended")
+    blocked_until = "KnowledgeLoaded is true" if flags == "blocked" else ""
+    verdict = progressing(rollout, wanted, blocked_until=blocked_until, suspended=flags == "suspended")
     assert (verdict.status, verdict.reason) == (status, reason)
     assert text in verdict.message

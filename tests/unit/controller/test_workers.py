@@ -33,7 +33,7 @@ def judged(
 
 
 @pytest.mark.parametrize(
-    ("seen", "wanted", "failure", "obstacle", "expected", "text"),
+    ("seen", "wanted", "failure", "blocked_until", "expected", "text"),
     [
         pytest.param(
             [worker(said=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers registered as 'ava'."
@@ -178,11 +178,11 @@ def test_workers_registered(
     seen: list[ObservedWorker],
     wanted: int,
     failure: str,
-    obstacle: str,
+    blocked_until: str,
     expected: tuple[ConditionStatus, Reason],
     text: str,
 ) -> None:
-    verdict = judged(seen, wanted, create_failure=failure, blocked_until=obstacle)
+    verdict = judged(seen, wanted, create_failure=failure, blocked_until=blocked_until)
     assert (verdict.status, verdict.reason) == expected
     assert text in verdict.message
 
