@@ -1,8 +1,9 @@
-"""Which calls of a worker have an avatar, and why the last one did not come.
+"""Avatar reports: which calls of a worker have an avatar, and why the last avatar failed.
 
-An avatar lives in its call's process. The main process counts one for every job that it takes with an avatar, and the
-call process tells it what becomes of it, by datagrams to a Unix socket: no connection, nothing that a call could wait
-for. A job that is gone has no avatar, whatever was told of it: a killed process does not count for ever.
+A call process holds the avatar of its call; the main process counts the avatars of all calls. It counts one for every
+job that it accepts with an avatar. The call process then reports the avatar's state with datagrams to a Unix socket:
+no connection, and nothing that a call could wait for. A job that has ended has no avatar, whatever the last report
+said, so an avatar of a killed process is not counted for ever.
 """
 
 import asyncio
@@ -23,55 +24,58 @@ from agentspec.model import Model
 logger = logging.getLogger(__name__)
 
 SOCKET_VARIABLE: Final = "AVATAR_AGENT_AVATARS"
-"""Environment variable by which call processes find the socket."""
-MAX_PROBLEM_LENGTH: Final = 256
+"""Environment variable that names the socket for call processes."""
+MAX_ERROR_LENGTH: Final = 256
+"""Characters of an error; the rest is cut."""
 
 
 class AvatarState(StrEnum):
-    """What became of a call's avatar."""
+    """State of a call's avatar."""
 
-    CAME = "came"
+    JOINED = "joined"
     FAILED = "failed"
-    """It did not come; its seat may still be taken."""
-    GONE = "gone"
+    """It did not join; it may still hold its seat."""
+    RELEASED = "released"
     """Its seat is free again."""
 
 
-class _Told(Model):
+class AvatarReport(Model):
+    """What a call process reports about its avatar."""
+
     job_id: str = Field(max_length=128)
-    fate: AvatarState
-    problem: str = Field(default="", max_length=MAX_PROBLEM_LENGTH)
+    state: AvatarState
+    error: str = Field(default="", max_length=MAX_ERROR_LENGTH)
 
 
 class Avatars:
     """The avatars of one worker's calls."""
 
     def __init__(self) -> None:
-        self.problem = ""
-        """Why the last avatar did not come, for a person; empty after one that came."""
+        self.last_error = ""
+        """Why the last avatar failed; empty after one that joined."""
         self._jobs: set[str] = set()
 
     def expect(self, job_id: str) -> None:
-        """A job is being taken that will have an avatar."""
+        """Count an avatar for a job that is being accepted."""
         self._jobs.add(job_id)
 
     def forget(self, job_id: str) -> None:
-        """The job has no avatar, or none any more."""
+        """Stop counting the job's avatar; does nothing when it has none."""
         self._jobs.discard(job_id)
 
-    def count(self, held: Collection[str]) -> int:
-        """Avatars in use or being started, given the ids of the jobs that the worker holds."""
-        return len(self._jobs.intersection(held))
+    def count(self, jobs: Collection[str]) -> int:
+        """Return how many avatars are in use or starting, given the ids of the worker's jobs."""
+        return len(self._jobs.intersection(jobs))
 
-    def note(self, job_id: str, fate: AvatarState, problem: str) -> None:
-        """What a call process told."""
-        match fate:
-            case AvatarState.CAME:
-                self.problem = ""
+    def record(self, report: AvatarReport) -> None:
+        """Apply a call process' report."""
+        match report.state:
+            case AvatarState.JOINED:
+                self.last_error = ""
             case AvatarState.FAILED:
-                self.problem = problem
-            case AvatarState.GONE:
-                self.forget(job_id)
+                self.last_error = report.error
+            case AvatarState.RELEASED:
+                self.forget(report.job_id)
 
 
 class _Receiver(asyncio.DatagramProtocol):
@@ -80,16 +84,16 @@ class _Receiver(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         try:
-            told = _Told.model_validate_json(data)
+            report = AvatarReport.model_validate_json(data)
         except ValidationError:
-            logger.warning("report of an avatar ignored: it is none", extra={"bytes": len(data)})
+            logger.warning("invalid avatar report ignored", extra={"bytes": len(data)})
         else:
-            self._avatars.note(told.job_id, told.fate, told.problem)
+            self._avatars.record(report)
 
 
 @asynccontextmanager
-async def listening(avatars: Avatars) -> AsyncIterator[None]:
-    """Hear, within the context, what the call processes that are started in it tell."""
+async def receive_reports(avatars: Avatars) -> AsyncIterator[None]:
+    """Record, within the context, the reports of call processes that start within it."""
     with tempfile.TemporaryDirectory(prefix="avatar-agent-", ignore_cleanup_errors=True) as folder:
         path = str(Path(folder) / "avatars.sock")
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -103,11 +107,14 @@ async def listening(avatars: Avatars) -> AsyncIterator[None]:
             transport.close()
 
 
-def tell(job_id: str, fate: AvatarState, problem: str = "") -> None:
-    """Tell the worker's main process, from a call process. Never waits; what is lost is put right by the job's end."""
-    told = _Told(job_id=job_id, fate=fate, problem=problem[:MAX_PROBLEM_LENGTH])
+def report(job_id: str, state: AvatarState, error: str = "") -> None:
+    """Send a report to the worker's main process, from a call process.
+
+    Never waits. The end of the job corrects the count when a report is lost.
+    """
+    message = AvatarReport(job_id=job_id, state=state, error=error[:MAX_ERROR_LENGTH])
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
-            channel.sendto(told.model_dump_json(by_alias=True).encode(), os.environ.get(SOCKET_VARIABLE, ""))
-    except OSError as error:
-        logger.warning("avatar's fate not told", extra={"fate": fate, "error": type(error).__name__})
+            channel.sendto(message.model_dump_json(by_alias=True).encode(), os.environ.get(SOCKET_VARIABLE, ""))
+    except OSError as failure:
+        logger.warning("avatar report not sent", extra={"state": state, "error": type(failure).__name__})

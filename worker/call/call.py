@@ -1,7 +1,7 @@
-"""One call: join the room at once, wait for the caller, greet, converse, end with a reason.
+"""One call: join the room, wait for the caller, greet, converse, end with an outcome.
 
-The job starts before the caller arrives: the room, the session and the avatar are made ready meanwhile, and the
-greeting's audio is made beforehand, so that the first word follows the caller's arrival at once.
+The job starts before the caller arrives. Meanwhile the call prepares the room, the session and the avatar. The
+greeting's audio was synthesised before, so the first word follows the caller's arrival at once.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, WorkerConfig, read_di
 from worker import avatar_reports, sdk
 from worker.call import metrics, phrases, prompt, voice
 from worker.call.agent_audio import AgentAudio
-from worker.call.call_avatar import Face
+from worker.call.call_avatar import CallAvatar
 from worker.call.caller import Caller
 
 logger = logging.getLogger(__name__)
 
 CALLER_SECONDS: Final = 60.0
 """How long the agent waits in the room for its caller."""
-HEARABLE_SECONDS: Final = 10.0
-"""How long the greeting waits for the caller's client to take the agent's audio."""
+AUDIBLE_SECONDS: Final = 10.0
+"""How long the greeting waits for the caller's client to subscribe to the agent's audio."""
 _GREETING_SECONDS: Final = 3.0
 _DELETE_SECONDS: Final = 5.0
-_TELL_SECONDS: Final = 2.0
-CLOSING_BY_GATEWAY_SECONDS: Final = 4.0
-"""How long a gateway, which looks every 2 s (gateway/dispatcher.py), has to tell its caller and to close the room."""
+_RECORD_SECONDS: Final = 2.0
+GATEWAY_CLOSE_SECONDS: Final = 4.0
+"""How long a gateway, which polls every 2 s (gateway/dispatcher.py), has to inform the caller and close the room."""
 
 _SDK_OUTCOMES: Final = {sdk.ROOM_DISCONNECTED: CallOutcome.ROOM_CLOSED, sdk.JOB_CRASHED: CallOutcome.CRASHED}
 """Outcomes of jobs that the SDK ended, by its shutdown reason."""
 
 
 class Call:
-    """A job's call, from the assignment to the end."""
+    """The call of a job, from the assignment to the end."""
 
     def __init__(self, context: JobContext, config: WorkerConfig, client: AsyncOpenAI) -> None:
         self._context = context
@@ -56,9 +56,9 @@ class Call:
         self._session = voice.make_session(config.voice, config.language, client)
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
-        self._room_is_ours = False
-        """The call was ended here, with nobody but the caller in the room: the room goes with it."""
-        self._told_gateway = False
+        self._closes_room = False
+        """This call deletes the room: it ended here, and only the caller was in the room."""
+        self._outcome_recorded = False
         self._leaving: asyncio.Task[None] | None = None
         self._started = time.monotonic()
         self._caller_arrived: float | None = None
@@ -67,10 +67,10 @@ class Call:
         metadata, dropped = read_dispatch_metadata(context.job.metadata)
         context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
         if metadata.is_from_gateway:
-            context.log_context_fields["call"] = metadata.call_id
+            context.log_context_fields["call_id"] = metadata.call_id
         if dropped:
             logger.warning("dispatch metadata shortened", extra={"dropped": dropped})
-        self._gateway_follows = metadata.is_from_gateway
+        self._is_from_gateway = metadata.is_from_gateway
         self._agent = voice.make_agent(config, metadata)
         self._caller = Caller(
             context.room,
@@ -78,18 +78,18 @@ class Call:
             on_left=lambda: self.end(CallOutcome.CALLER_LEFT, "the caller left the room"),
         )
         self._agent_audio = AgentAudio(context.room)
-        self._face = Face(
+        self._avatar = CallAvatar(
             self._session,
             context.room,
             config,
-            seat=metadata.avatar,
+            has_seat=metadata.avatar,
             end_call=self.end,
-            say_again=self._say_again,
-            tell=partial(avatar_reports.tell, context.job.id),
+            repeat_speech=self._repeat_speech,
+            report=partial(avatar_reports.report, context.job.id),
         )
 
     async def start(self) -> None:
-        """Join the room and make ready; the conversation goes on in the background."""
+        """Join the room and start the session. The conversation continues in tasks of its own."""
         self._context.add_shutdown_callback(self._on_shutdown)
         await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         metrics.STARTED.inc()
@@ -100,7 +100,7 @@ class Call:
         self._session.on("close", self._on_close)
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
-        self._spawn(self._agent_audio.publish(), "publish_voice")
+        self._spawn(self._agent_audio.publish(), "publish_audio")
         self._session.output.audio = self._agent_audio.output
         await self._session.start(
             self._agent,
@@ -115,7 +115,7 @@ class Call:
             session_host=False,
             record=False,
         )
-        self._spawn(self._face.run(), "face")
+        self._spawn(self._avatar.run(), "avatar")
         self._spawn(self._converse(), "converse")
         self._spawn(self._enforce_length(), "enforce_length")
 
@@ -130,29 +130,30 @@ class Call:
         self._caller_arrived = time.monotonic()
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
         if prepared is not None:
-            await self._until_heard()
-            await self._face.settled()
+            await self._wait_until_audible()
+            await self._avatar.wait_until_decided()
             await self._greet(prepared)
 
-    async def _until_heard(self) -> None:
+    async def _wait_until_audible(self) -> None:
+        """Wait until the caller can hear the agent, at most AUDIBLE_SECONDS."""
         try:
-            async with asyncio.timeout(HEARABLE_SECONDS):
+            async with asyncio.timeout(AUDIBLE_SECONDS):
                 await self._caller.connected()
                 await self._agent_audio.wait_for_subscription()
         except TimeoutError:
-            logger.warning("caller does not take the agent's audio", extra={"seconds": HEARABLE_SECONDS})
+            logger.warning("caller did not subscribe to the agent's audio", extra={"seconds": AUDIBLE_SECONDS})
 
     async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame | None]) -> None:
         await asyncio.wait({prepared}, timeout=_GREETING_SECONDS)
         audio = prepared.result() if prepared.done() else None
         if audio is None:
             prepared.cancel()
-            logger.warning("greeting synthesised late: its audio was not ready")
+            logger.warning("greeting audio was not ready, synthesising it now")
         speech = self._session.say(self._config.greeting, audio=phrases.frames(audio) if audio else NOT_GIVEN)
         await speech.wait_for_playout()
 
-    def _say_again(self) -> None:
-        """By voice what the avatar swallowed."""
+    def _repeat_speech(self) -> None:
+        """Say by voice what the lost avatar did not play."""
         if any(item.type == "message" and item.role == "user" for item in self._session.history.items):
             _ = self._session.generate_reply()
         elif self._config.greeting:
@@ -196,7 +197,7 @@ class Call:
             self._spawn(self._apologise(), "apologise")
 
     async def _apologise(self) -> None:
-        """Say that something went wrong: silence would leave the caller wondering."""
+        """Say that an error occurred, so that the caller does not wait in silence."""
         text = prompt.apology(self._config.language)
         audio = await phrases.audio(text, self._config.voice, self._client)
         if audio is not None:
@@ -208,55 +209,55 @@ class Call:
 
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
-            self.end(CallOutcome.PROVIDER_FAILED, "hearing, thinking or speaking failed again and again")
+            self.end(CallOutcome.PROVIDER_FAILED, "stt, llm or tts failed repeatedly")
 
     def end(self, outcome: CallOutcome, reason: str) -> None:
-        """End the call; the first reason counts."""
+        """End the call. The first outcome counts; later ones are ignored."""
         if self._outcome is None:
             self._outcome = outcome
-            # A gateway sends another agent to a caller whose agent crashed: the room stays for it.
-            replaced = outcome is CallOutcome.CRASHED and self._gateway_follows
-            self._room_is_ours = not (replaced or self._caller.others_present())
-            logger.info("ending the call", extra={"outcome": outcome, "reason": reason})
+            # A gateway sends another agent to a caller whose agent crashed, so the room must stay.
+            is_replaced = outcome is CallOutcome.CRASHED and self._is_from_gateway
+            self._closes_room = not (is_replaced or self._caller.others_present())
+            logger.info("ending call", extra={"outcome": outcome, "reason": reason})
             self._cancel_tasks()
             self._leaving = asyncio.create_task(self._leave(outcome), name="leave")
 
     async def _leave(self, outcome: CallOutcome) -> None:
-        """Leave the room, and before that the outcome in it for the gateway, which would take the agent for lost."""
-        if self._gateway_follows and self._room_is_ours and outcome in REPORTED_OUTCOMES:
+        """Record the outcome in the room and leave. Without the record the gateway would consider the agent lost."""
+        if self._is_from_gateway and self._closes_room and outcome in REPORTED_OUTCOMES:
             try:
-                await asyncio.wait_for(self._tell_gateway(outcome), _TELL_SECONDS)
-                self._told_gateway = True
-            except Exception as error:  # whatever it is, the call ends
-                logger.warning("outcome not left in the room", extra={"error": type(error).__name__})
+                await asyncio.wait_for(self._record_outcome(outcome), _RECORD_SECONDS)
+                self._outcome_recorded = True
+            except Exception as error:  # the call must end whatever fails here
+                logger.warning("could not record the outcome in the room", extra={"error": type(error).__name__})
         self._context.shutdown(outcome)
 
-    async def _tell_gateway(self, outcome: CallOutcome) -> None:
+    async def _record_outcome(self, outcome: CallOutcome) -> None:
         room = self._context.room
         metadata = with_outcome(room.metadata or "", outcome)
         update = api.UpdateRoomMetadataRequest(room=room.name, metadata=metadata)
         await self._context.api.room.update_room_metadata(update)
 
     async def _on_shutdown(self, reason: str) -> None:
-        """The agent has left the room: end what belongs to the call. Runs whoever ended the job."""
+        """Release what belongs to the call. The SDK runs this after the agent has left, whatever ended the job."""
         outcome = self._outcome or _SDK_OUTCOMES.get(reason, CallOutcome.STOPPED)
         self._outcome = outcome
         self._caller.unwatch()
         self._cancel_tasks()
-        # Beside each other: an avatar may take long to close, and an empty room would be given another agent.
-        await asyncio.gather(self._face.close(), self._agent_audio.close(), self._close_room())
+        # Concurrently: an avatar may take long to close, and a gateway would send another agent to a room without one.
+        await asyncio.gather(self._avatar.close(), self._agent_audio.close(), self._close_room())
         metrics.ENDED.labels(outcome).inc()
         logger.info("call ended", extra={"outcome": outcome, "seconds": round(time.monotonic() - self._started, 1)})
 
     async def _close_room(self) -> None:
-        if not self._room_is_ours:
+        if not self._closes_room:
             return
-        if self._told_gateway:
-            await asyncio.sleep(CLOSING_BY_GATEWAY_SECONDS)
+        if self._outcome_recorded:
+            await asyncio.sleep(GATEWAY_CLOSE_SECONDS)
         try:
             await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
         except TimeoutError:
-            logger.warning("room not deleted in time", extra={"seconds": _DELETE_SECONDS})
+            logger.warning("deleting the room timed out", extra={"seconds": _DELETE_SECONDS})
 
     def _cancel_tasks(self) -> None:
         for task in self._tasks - {asyncio.current_task()}:
@@ -265,9 +266,9 @@ class Call:
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_task_done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() or task.exception() is None or not self._context.room.isconnected():
             return

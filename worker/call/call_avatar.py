@@ -1,4 +1,4 @@
-"""What a call does about its avatar: shows it when it comes, goes on by voice or ends when it does not."""
+"""The avatar of one call: starts it, and continues by voice or ends the call when it fails."""
 
 import asyncio
 import logging
@@ -15,15 +15,15 @@ from agentspec.wire import CallOutcome, WorkerConfig
 from worker.avatar_reports import AvatarState
 from worker.call import metrics
 from worker.call.metrics import AvatarOutcome
-from worker.call.tavus_avatar import Avatar, AvatarError
+from worker.call.tavus_avatar import AvatarError, TavusAvatar
 
 logger = logging.getLogger(__name__)
 
-SEEN_SECONDS: Final = 2.0
-"""How long the greeting waits for the avatar once the caller can hear: voice first."""
+GREETING_WAIT_SECONDS: Final = 2.0
+"""How long the greeting waits for the avatar once the caller can hear: the voice has priority."""
 
 
-class Face:
+class CallAvatar:
     """The avatar of one call, or none."""
 
     def __init__(
@@ -32,25 +32,29 @@ class Face:
         room: rtc.Room,
         config: WorkerConfig,
         *,
-        seat: bool,
+        has_seat: bool,
         end_call: Callable[[CallOutcome, str], None],
-        say_again: Callable[[], None],
-        tell: Callable[[AvatarState, str], None],
+        repeat_speech: Callable[[], None],
+        report: Callable[[AvatarState, str], None],
     ) -> None:
-        """`seat` says whether the call may have an avatar; `tell` is told what becomes of it."""
+        """Prepare the avatar that `config` declares.
+
+        `has_seat` is False when the provider has no free seat for this call. `repeat_speech` says by voice what a lost
+        avatar did not play. `report` receives each state of the avatar, and the error of a failed one.
+        """
         self._session = session
         self._room = room
         self._policy = config.avatar.on_failure
         self._end_call = end_call
-        self._say_again = say_again
-        self._tell = tell
-        self._settled = asyncio.Event()
+        self._repeat_speech = repeat_speech
+        self._report = report
+        self._decided = asyncio.Event()
         self._lost: asyncio.Task[None] | None = None
-        self._avatar: Avatar | None = None
+        self._avatar: TavusAvatar | None = None
         declared = config.avatar.provider is AvatarProvider.TAVUS
-        self._lacks_seat = declared and not seat
-        if declared and seat and config.avatar.tavus is not None:
-            self._avatar = Avatar(
+        self._lacks_seat = declared and not has_seat
+        if declared and has_seat and config.avatar.tavus is not None:
+            self._avatar = TavusAvatar(
                 session,
                 room,
                 config.avatar.tavus,
@@ -60,68 +64,69 @@ class Face:
             )
 
     async def run(self) -> None:
-        """Bring the avatar and show it; without one, nothing."""
+        """Start the avatar and route the agent's audio through it; does nothing when the call has no avatar."""
         if self._lacks_seat:
             self._fail(AvatarOutcome.NO_SEAT, CallOutcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
         if self._avatar is None:
             return
         started = time.monotonic()
         try:
-            await self._avatar.bring()
-            await self._avatar.show()
+            await self._avatar.start()
+            await self._avatar.attach()
         except AvatarError as error:
-            await self._not_come(self._avatar, error.outcome, str(error))
+            await self._on_start_failed(self._avatar, error.outcome, str(error))
             return
-        except Exception as error:  # whatever it is, the voice goes on
+        except Exception as error:  # the voice must survive any error of the avatar
             logger.exception("avatar failed unexpectedly")
-            await self._not_come(self._avatar, AvatarOutcome.REFUSED, f"internal error: {type(error).__name__}")
+            reason = f"internal error: {type(error).__name__}"
+            await self._on_start_failed(self._avatar, AvatarOutcome.REFUSED, reason)
             return
-        self._settled.set()
-        self._tell(AvatarState.CAME, "")
+        self._decided.set()
+        self._report(AvatarState.JOINED, "")
         metrics.AVATARS.labels(AvatarOutcome.JOINED).inc()
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
 
-    async def settled(self) -> None:
-        """Wait until the avatar is shown or known not to come, but only shortly."""
+    async def wait_until_decided(self) -> None:
+        """Wait until the avatar has joined or failed, at most GREETING_WAIT_SECONDS."""
         if self._avatar is None:
             return
         try:
-            await asyncio.wait_for(self._settled.wait(), SEEN_SECONDS)
+            await asyncio.wait_for(self._decided.wait(), GREETING_WAIT_SECONDS)
         except TimeoutError:
-            logger.info("greeting by voice: the avatar is not there yet", extra={"seconds": SEEN_SECONDS})
+            logger.info("greeting by voice: the avatar has not joined yet", extra={"seconds": GREETING_WAIT_SECONDS})
 
     async def close(self) -> None:
-        """End the avatar with the call. Bounded."""
+        """Release the avatar at the end of the call. Returns in bounded time."""
         if self._avatar is not None:
             await self._release(self._avatar)
 
-    async def _not_come(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
-        self._settled.set()
+    async def _on_start_failed(self, avatar: TavusAvatar, outcome: AvatarOutcome, reason: str) -> None:
+        self._decided.set()
         if not self._room.isconnected():
-            return  # the call was over before the avatar came: `close` follows
-        self._tell(AvatarState.FAILED, reason)
-        await self._do_without(avatar, outcome, reason)
+            return  # the call ended before the avatar joined; `close` follows
+        self._report(AvatarState.FAILED, reason)
+        await self._continue_without(avatar, outcome, reason)
 
     def _on_lost(self, outcome: AvatarOutcome, reason: str) -> None:
         if self._avatar is None or self._lost is not None:
             return
         speaking = self._session.agent_state == "speaking"
-        unheard = self._avatar.hide() and speaking
-        self._lost = asyncio.create_task(self._do_without(self._avatar, outcome, reason), name="avatar_lost")
+        unheard = self._avatar.detach() and speaking
+        self._lost = asyncio.create_task(self._continue_without(self._avatar, outcome, reason), name="avatar_lost")
         if unheard and self._policy is OnAvatarFailure.VOICE_ONLY:
-            self._say_again()
+            self._repeat_speech()
 
-    async def _do_without(self, avatar: Avatar, outcome: AvatarOutcome, reason: str) -> None:
+    async def _continue_without(self, avatar: TavusAvatar, outcome: AvatarOutcome, reason: str) -> None:
         self._fail(outcome, CallOutcome.AVATAR_FAILED, reason)
         await self._release(avatar)
 
-    def _fail(self, outcome: AvatarOutcome, ending: CallOutcome, reason: str) -> None:
-        """Count and log it, and end the call where that is declared."""
+    def _fail(self, outcome: AvatarOutcome, call_outcome: CallOutcome, reason: str) -> None:
+        """Count and log the failure; end the call when `avatar.onFailure` is EndCall."""
         metrics.AVATARS.labels(outcome).inc()
         logger.warning("avatar failed", extra={"outcome": outcome, "reason": reason, "on_failure": self._policy})
         if self._policy is OnAvatarFailure.END_CALL:
-            self._end_call(ending, f"{reason}, and avatar.onFailure is EndCall")
+            self._end_call(call_outcome, f"{reason}, and avatar.onFailure is EndCall")
 
-    async def _release(self, avatar: Avatar) -> None:
+    async def _release(self, avatar: TavusAvatar) -> None:
         await avatar.close()
-        self._tell(AvatarState.GONE, "")
+        self._report(AvatarState.RELEASED, "")

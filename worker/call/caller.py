@@ -1,4 +1,4 @@
-"""Who the caller is among the room's participants, when they came, and whether they have left for good."""
+"""Which participant of a room is the caller, when the caller arrives, and when the caller has left."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 logger = logging.getLogger(__name__)
 
 REJOIN_SECONDS: Final = 10.0
-"""How long a caller who left may take to come back: a reloaded page, a lost network."""
+"""How long a caller may take to rejoin after a reloaded page or a lost network."""
 
 
 class Caller:
-    """The person the agent talks to: the one that the job's metadata names, else the first to come."""
+    """The participant that the dispatch metadata names, or else the first one who joins."""
 
     KINDS: Final = (
         rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD,
@@ -33,11 +33,11 @@ class Caller:
 
     @property
     def identity(self) -> str:
-        """The caller's LiveKit identity; empty while anyone may be the caller."""
+        """The caller's LiveKit identity; empty until the caller is known."""
         return self._identity
 
     def watch(self) -> None:
-        """Follow the room from now on; it must be connected."""
+        """Start to follow the room, which must be connected."""
         self._room.on("participant_connected", self._on_connected)
         self._room.on("participant_active", self._on_active)
         self._room.on("participant_disconnected", self._on_disconnected)
@@ -50,7 +50,7 @@ class Caller:
                 self._on_published(publication, participant)
 
     def unwatch(self) -> None:
-        """Stop following, and forget a pending departure."""
+        """Stop following the room, and cancel a pending departure."""
         self._room.off("participant_connected", self._on_connected)
         self._room.off("participant_active", self._on_active)
         self._room.off("participant_disconnected", self._on_disconnected)
@@ -60,32 +60,32 @@ class Caller:
         self._cancel_departure()
 
     async def arrived(self) -> None:
-        """Wait for the caller to be in the room."""
+        """Wait until the caller is in the room."""
         await self._arrived.wait()
 
     async def connected(self) -> None:
-        """Wait until the caller's media connection stands: audio sent before is lost."""
+        """Wait until the caller's media connection is established. Audio sent before is lost."""
         await self._connected.wait()
 
     def others_present(self) -> bool:
-        """Whether people other than the caller are in the room: then it is not the agent's to close."""
+        """Return whether others than the caller and agents are in the room; then the agent must not close it."""
         return any(
-            self._is_person(participant) and participant.identity != self._identity
+            self._may_be_caller(participant) and participant.identity != self._identity
             for participant in self._room.remote_participants.values()
         )
 
-    def _is_person(self, participant: rtc.RemoteParticipant) -> bool:
+    def _may_be_caller(self, participant: rtc.RemoteParticipant) -> bool:
         return participant.kind in self.KINDS and ATTRIBUTE_PUBLISH_ON_BEHALF not in participant.attributes
 
     def _is_caller(self, participant: rtc.RemoteParticipant) -> bool:
-        return self._is_person(participant) and self._identity in ("", participant.identity)
+        return self._may_be_caller(participant) and self._identity in ("", participant.identity)
 
     def _on_connected(self, participant: rtc.RemoteParticipant) -> None:
         if not self._is_caller(participant):
             return
         self._identity = participant.identity
         if self._leaving is not None:
-            logger.info("caller came back")
+            logger.info("caller rejoined")
             self._cancel_departure()
         self._arrived.set()
         if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
@@ -96,7 +96,7 @@ class Caller:
             self._connected.set()
 
     def _on_published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
-        """Take the caller's audio and nothing else: the avatar's own audio and video are for the caller."""
+        """Subscribe to the caller's audio only; the avatar's audio and video are for the caller."""
         if self._is_caller(participant) and publication.kind == rtc.TrackKind.KIND_AUDIO:
             publication.set_subscribed(True)
 
@@ -107,7 +107,7 @@ class Caller:
             self._await_return()
 
     def _on_reconnecting(self) -> None:
-        """The agent's own connection is lost: the library drops all participants, and nobody has left."""
+        """Ignore departures while the agent's own connection is lost: the library drops all participants."""
         self._reconnecting = True
         self._cancel_departure()
 

@@ -1,4 +1,4 @@
-"""What runs in a call process: one job, one call. livekit-agents starts the process and imports this module."""
+"""Entry points of a call process, which livekit-agents starts for one job and one call."""
 
 import faulthandler
 import os
@@ -14,11 +14,12 @@ from worker.config import CONFIG_VARIABLE, load_config
 
 
 def prewarm(process: JobProcess) -> None:
-    """Before any job: read the configuration and set the client up. The models came with the fork.
+    """Prepare the process before it gets a job: signals, the configuration, the OpenAI client.
 
-    Signals are the main process' to act on: it drains, and one sent to the whole group must not cut calls. The SDK
-    means to ignore them here too, and to print the stacks on SIGUSR1 before it kills a process that hangs, but under
-    a fork server its code for that has run in another process (livekit-agents 1.8.9, ipc/job_proc_lazy_main.py).
+    The fork server has loaded the models. Only the main process acts on SIGTERM and SIGINT, which start a drain; a
+    signal to the whole process group must not cut calls. The SDK intends to ignore these signals here, and to print
+    stacks on SIGUSR1 before it kills a hung process. Under a fork server that code runs in another process
+    (livekit-agents 1.8.9, ipc/job_proc_lazy_main.py), so this function does both.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -29,6 +30,6 @@ def prewarm(process: JobProcess) -> None:
 
 
 async def answer(context: JobContext) -> None:
-    """Join the job's room and hold the call; returns once the call is under way."""
-    kept = context.proc.userdata
-    await Call(context, kept["config"], kept["client"]).start()
+    """Start the call of a job; returns once the session runs."""
+    prepared = context.proc.userdata
+    await Call(context, prepared["config"], prepared["client"]).start()

@@ -1,8 +1,8 @@
-"""Sentences known beforehand, spoken beforehand: the greeting and the apology are the same in every call.
+"""Phrases synthesised before calls need them: the greeting and the apology, which are the same in every call.
 
-The worker's main process asks the provider for each once, after start, and keeps the samples in files. A call process
-reads the file; where it is missing it asks the provider itself. So the first word needs no request, and the apology
-can be heard when the provider is what failed.
+The worker's main process requests each phrase once, after start, and stores the samples in a file. A call process reads
+the file, or requests the phrase itself when the file is missing. So the first word needs no request, and the apology
+is available when the provider has failed.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _SAMPLE_BYTES: Final = 2
 
 
 async def prepare(config: WorkerConfig, client: AsyncOpenAI) -> None:
-    """Keep the greeting's and the apology's audio in files; tries a few times, and only logs when it cannot."""
+    """Store the audio of the greeting and the apology in files. Retries a few times, then gives up with a log line."""
     for text in (config.greeting, prompt.apology(config.language)):
         if text:
             await _prepare(text, config.voice, client)
@@ -43,7 +43,7 @@ async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> None:
             audio = await _synthesise(text, declared, client)
             await asyncio.to_thread(_write, _path(text, declared), audio)
         except Exception as error:
-            logger.warning("phrase not prepared", extra=_reason(error))
+            logger.warning("preparing a phrase failed", extra=_error_fields(error))
         else:
             logger.info("phrase prepared", extra={"seconds": round(audio.duration, 2)})
             return
@@ -52,14 +52,14 @@ async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> None:
 
 
 async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame | None:
-    """The text's samples, from the file or from the provider; None, and a log line, when neither has them."""
-    kept = await asyncio.to_thread(_read, _path(text, declared))
-    if kept is not None:
-        return kept
+    """Return the text's samples from its file or the provider; None, with a log line, when both fail."""
+    stored = await asyncio.to_thread(_read, _path(text, declared))
+    if stored is not None:
+        return stored
     try:
         return await _synthesise(text, declared, client)
     except Exception as error:
-        logger.warning("phrase not spoken", extra=_reason(error))
+        logger.warning("synthesising a phrase failed", extra=_error_fields(error))
         return None
 
 
@@ -68,13 +68,13 @@ async def _synthesise(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rt
         return await voice.make_tts(declared, client).synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
 
 
-def _reason(error: Exception) -> dict[str, object]:
-    """What failed, without the provider's answer: it may quote the text."""
+def _error_fields(error: Exception) -> dict[str, object]:
+    """Return the log fields of an error, without the provider's answer, which may quote the text."""
     return {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
 
 
 async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
-    """The samples in pieces that an output takes one by one, with air for the event loop between them."""
+    """Yield the samples in frames of 50 ms, and let the event loop run between them."""
     step = int(whole.sample_rate * _FRAME_SECONDS) * whole.num_channels
     samples = whole.data
     for start in range(0, len(samples), step):
@@ -89,8 +89,8 @@ async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
 
 
 def _path(text: str, declared: VoiceSpec) -> Path:
-    spoken = "\0".join((declared.openai.base_url, declared.tts.model, declared.tts.voice, text))
-    digest = hashlib.sha256(spoken.encode()).hexdigest()[:16]
+    key = "\0".join((declared.openai.base_url, declared.tts.model, declared.tts.voice, text))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"avatar-agent-phrase-{os.getuid()}-{digest}.wav"
 
 
@@ -109,7 +109,7 @@ def _read(path: Path) -> rtc.AudioFrame | None:
 
 
 def _write(path: Path, audio: rtc.AudioFrame) -> None:
-    """Whole or not at all: call processes read it at any time."""
+    """Write the file atomically, because call processes may read it at any time."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as file:

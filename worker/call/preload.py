@@ -1,10 +1,10 @@
-"""Imported once, by the process that call processes are forked from: what a first call would import while it waits."""
+"""Imports, once and in the fork server of call processes, what a first call would import while the caller waits."""
 
 import importlib
 from typing import Final
 
 _LAZY: Final = ("anyio._backends._asyncio", "anyio.streams.memory", "openai.resources.audio", "openai.resources.models")
-"""Modules that the OpenAI client imports at its first request, 100 to 300 ms with the event loop blocked."""
+"""Modules that the OpenAI client imports at its first request, which blocks the event loop for 100 to 300 ms."""
 
 for name in _LAZY:
     importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What the model is told: who it is, how to speak, the knowledge it answers from, and facts about the call. Pure.
+"""The model's prompt: persona, way of speaking, knowledge, and facts about the call. Pure.
 
 The format of the knowledge is a contract: a line ``<knowledge name="NAME">``, the text, a line ``</knowledge>``.
 """
@@ -54,12 +54,12 @@ _OPENING_TAG: Final = re.compile(r"<(\s*knowledge\b)", re.IGNORECASE)
 
 
 def primary(language: str) -> str:
-    """The primary subtag of a BCP 47 language: `ar` of `ar-SY`."""
+    """Return the primary subtag of a BCP 47 language: `ar` for `ar-SY`."""
     return language.split("-")[0].lower()
 
 
 def instructions(config: WorkerConfig) -> str:
-    """The whole system prompt."""
+    """Return the system prompt."""
     code = primary(config.language)
     parts = [config.instructions.strip(), _SPOKEN.format(language=_LANGUAGES.get(code, code), code=code)]
     if config.knowledge:
@@ -69,7 +69,7 @@ def instructions(config: WorkerConfig) -> str:
 
 
 def knowledge(documents: Iterable[KnowledgeDocument]) -> str:
-    """The documents, each between its delimiters, which no text can forge."""
+    """Return the documents, each between delimiter lines that no text can forge."""
     return "\n".join(
         f'<knowledge name="{_attribute(document.name)}">\n{_inert(document.text.strip())}\n</knowledge>'
         for document in documents
@@ -77,23 +77,26 @@ def knowledge(documents: Iterable[KnowledgeDocument]) -> str:
 
 
 def facts(call: DispatchMetadata, language: str) -> str:
-    """What the website sent along, for the conversation and not for the instructions; empty when that is nothing new
-    to an agent of `language`. Short: `agentspec.wire` bounds what `call` was read from."""
-    known = {
+    """Return the facts of the dispatch metadata as a message for the conversation, never for the instructions.
+
+    Empty when nothing in them is new to an agent of `language`. The result is short, because `agentspec.wire` bounds
+    the metadata.
+    """
+    values = {
         "userID": call.user_id,
         "language": call.language if call.language.lower() != language.lower() else "",
         "capabilities": call.capabilities,
         "metadata": call.metadata,
     }
-    told = {name: value for name, value in known.items() if value}
-    if not told:
+    given = {name: value for name, value in values.items() if value}
+    if not given:
         return ""
-    data = json.dumps(told, ensure_ascii=False).replace("<", r"\u003c")  # no value can end the block
+    data = json.dumps(given, ensure_ascii=False).replace("<", r"\u003c")  # no value can end the block
     return f"{_FACTS}\n<call>\n{data}\n</call>"
 
 
 def apology(language: str) -> str:
-    """What the agent says when hearing or thinking failed; English where no translation exists."""
+    """Return what the agent says when stt or llm failed; English where no translation exists."""
     return _APOLOGIES.get(primary(language), _APOLOGIES["en"])
 
 

@@ -1,10 +1,14 @@
-"""The agent's face: a Tavus avatar that is shown what the agent says. The voice never depends on it.
+"""A Tavus avatar that speaks with the agent's voice. The voice never depends on it.
 
-The plugin (livekit-plugins-tavus 1.8.9) points the agent's audio at the avatar as soon as Tavus accepts the request,
-waits for the avatar without a limit, and never ends a conversation, which is billed and holds a seat until its time
-is up. So here every step is bounded, the room keeps the agent's audio until the avatar has joined and gets it back
-when the avatar is gone or stands still, and the conversation is ended over Tavus' API (`POST
-/v2/conversations/{id}/end`, Tavus API reference).
+The plugin (livekit-plugins-tavus 1.8.9) has three defects for a call:
+
+- It routes the agent's audio to the avatar as soon as Tavus accepts the request.
+- It waits for the avatar without a limit.
+- It never ends a conversation, which is billed and holds a seat until it times out.
+
+So this module bounds every step. It routes the audio to the avatar once that has joined, and back to the room when the
+avatar leaves or stalls. It ends the conversation with Tavus' API (`POST /v2/conversations/{id}/end`, Tavus API
+reference).
 """
 
 import asyncio
@@ -31,19 +35,19 @@ JOIN_SECONDS: Final = 20.0
 """How long an accepted avatar may take to join the room and show its video."""
 _CLOSE_SECONDS: Final = 4.0
 _END_ATTEMPTS: Final = 2
-_SETTLING_SECONDS: Final = 0.05
+_SPEECH_POLL_SECONDS: Final = 0.05
 
 
 class AvatarError(Exception):
-    """The avatar does not come. The message says why, in words for a person."""
+    """The avatar failed to start. The message is the reason, for people."""
 
     def __init__(self, outcome: AvatarOutcome, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
 
 
-class Avatar:
-    """One call's avatar. `bring` it, then `show` it; `on_lost` is called when it leaves or stands still later."""
+class TavusAvatar:
+    """One call's avatar. Call `start`, then `attach`; `on_lost` is called when it leaves or stalls afterwards."""
 
     def __init__(
         self,
@@ -73,9 +77,9 @@ class Avatar:
         self._room_output: AudioOutput | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    async def bring(self) -> None:
-        """Ask for the avatar and wait until it shows its video; raises AvatarError."""
-        self._starting = asyncio.create_task(self._start(), name="tavus_start")
+    async def start(self) -> None:
+        """Request the avatar and wait until it has published its video; raises AvatarError."""
+        self._starting = asyncio.create_task(self._request(), name="tavus_start")
         await asyncio.wait({self._starting}, timeout=START_SECONDS)
         if not self._starting.done():
             raise AvatarError(AvatarOutcome.REFUSED, f"Tavus did not answer within {START_SECONDS:g} s")
@@ -92,24 +96,24 @@ class Avatar:
             reason = f"waiting for the avatar failed: {type(error).__name__}"
             raise AvatarError(AvatarOutcome.NEVER_JOINED, reason) from error
 
-    async def _start(self) -> None:
+    async def _request(self) -> None:
         await self._tavus.start(
             cast("AgentSession[None]", self._capture), room=self._room, livekit_url=self._livekit_url
         )
 
-    async def show(self) -> None:
-        """Lead the agent's audio through the avatar, once the agent has finished what it is saying."""
+    async def attach(self) -> None:
+        """Route the agent's audio to the avatar, once the agent has finished its current speech."""
         while (speech := self._session.current_speech) is not None:
             await speech.wait_for_playout()
-            await asyncio.sleep(_SETTLING_SECONDS)  # a finished speech stays the current one for a moment
+            await asyncio.sleep(_SPEECH_POLL_SECONDS)  # a finished speech stays the current one for a moment
         assert self._capture.sink is not None and self._session.output.audio is not None
         if self._closing is not None:
             return
         self._room_output = sdk.last_output(self._session.output.audio)
-        self._session.output.replace_audio_tail(WatchedOutput(self._capture.sink, on_stalled=self._stalled))
+        self._session.output.replace_audio_tail(WatchedOutput(self._capture.sink, on_stalled=self._on_stalled))
 
-    def hide(self) -> bool:
-        """Lead the agent's audio to the room again; returns whether it went through the avatar until now."""
+    def detach(self) -> bool:
+        """Route the agent's audio to the room again; returns whether it went to the avatar until now."""
         output, self._room_output = self._room_output, None
         if output is None or self._session.output.audio is None:
             return False
@@ -117,7 +121,10 @@ class Avatar:
         return True
 
     async def close(self) -> None:
-        """End the conversation, so that the seat is free and nobody pays on. Bounded; closing twice is closing once."""
+        """End the conversation, which frees the seat and stops the bill.
+
+        Returns in bounded time. Repeated calls do nothing more.
+        """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name="avatar_close")
         await asyncio.shield(self._closing)
@@ -125,7 +132,7 @@ class Avatar:
     async def _close(self) -> None:
         self._room.off("participant_disconnected", self._on_disconnected)
         if self._starting is not None and not self._starting.done():
-            # Tavus may still accept, and would charge for a conversation that nobody knows of.
+            # Tavus may still accept the request, and would bill a conversation that no process ends.
             await asyncio.wait({self._starting}, timeout=_CLOSE_SECONDS)
             self._starting.cancel()
         if self._tavus.conversation_id is not None:
@@ -138,7 +145,7 @@ class Avatar:
 
     async def _end_conversation(self, conversation: str) -> None:
         url = f"{self._spec.base_url.rstrip('/')}/conversations/{conversation}/end"
-        reason = ""
+        error = ""
         for _ in range(_END_ATTEMPTS):
             try:
                 async with utils.http_context.http_session().post(
@@ -147,28 +154,28 @@ class Avatar:
                     timeout=aiohttp.ClientTimeout(total=_CLOSE_SECONDS / _END_ATTEMPTS),
                 ) as response:
                     if response.ok:
-                        logger.info("avatar conversation ended", extra={"conversation": conversation})
+                        logger.info("avatar conversation ended", extra={"conversation_id": conversation})
                         return
-                    reason = f"HTTP {response.status}"
-            except (aiohttp.ClientError, TimeoutError) as error:
-                reason = type(error).__name__
+                    error = f"HTTP {response.status}"
+            except (aiohttp.ClientError, TimeoutError) as failure:
+                error = type(failure).__name__
         logger.error(
-            "avatar conversation not ended: Tavus bills it until it times out",
-            extra={"conversation": conversation, "reason": reason},
+            "could not end avatar conversation, Tavus bills it until it times out",
+            extra={"conversation_id": conversation, "error": error},
         )
 
     def _on_disconnected(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._tavus.avatar_identity:
             self._on_lost(AvatarOutcome.LEFT, "the avatar left the room")
 
-    def _stalled(self) -> None:
-        self._on_lost(AvatarOutcome.STALLED, "the avatar did not play what it was given")
+    def _on_stalled(self) -> None:
+        self._on_lost(AvatarOutcome.STALLED, "the avatar did not play the agent's audio in time")
 
 
 def _refusal(error: BaseException) -> str:
-    """What Tavus said, without its answer's body: it may quote the request."""
+    """Return why Tavus refused, without the body of its answer, which may quote the request."""
     if not isinstance(error, APIStatusError):
-        return f"Tavus cannot be reached: {type(error).__name__}"
+        return f"Tavus is unreachable: {type(error).__name__}"
     if "maximum concurrent" in str(error.body).lower():
         return "Tavus has no free seat: the account's maximum of concurrent conversations is reached"
     hints = {

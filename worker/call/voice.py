@@ -1,8 +1,8 @@
-"""Hearing, thinking and speaking: the OpenAI plugin as the configuration asks, and turns by models that run here.
+"""The stages stt, llm and tts with the OpenAI plugin, and turn detection with models that run locally.
 
-Voice activity (silero) and end of turn (turn-detector-v1-mini) come inside the package livekit-local-inference:
-nothing is downloaded. The end-of-turn model knows fourteen languages, Arabic among them; for any other, silence
-decides (livekit-agents 1.8.9, inference/eot/languages.py).
+The package livekit-local-inference contains the models for voice activity (silero) and end of turn
+(turn-detector-v1-mini), so nothing is downloaded. The end-of-turn model knows fourteen languages, Arabic among them.
+For any other language, silence ends the turn.
 """
 
 from typing import Final
@@ -28,9 +28,9 @@ from worker import sdk
 from worker.call import prompt
 
 STT_ATTEMPT_SECONDS: Final = 12.0
-"""Longest wait for one transcription: the plugin's own is 30 s, in which a caller has hung up."""
-CONSECUTIVE_FAILURES: Final = 5
-"""Turns that may fail in a row at one stage; with one more the call ends."""
+"""Longest duration of one transcription. The plugin's own limit is 30 s; by then a caller has hung up."""
+MAX_CONSECUTIVE_ERRORS: Final = 5
+"""Turns that may fail in a row at one stage; one more ends the call."""
 
 _STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
 _LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
@@ -38,10 +38,10 @@ TTS_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeo
 
 
 class ResilientSTT(sdk.TimeLimitedSTT):
-    """OpenAI's transcription, bounded in time; a failure costs the turn, not the call.
+    """OpenAI's transcription; a failure costs the turn, not the call.
 
-    The SDK ends its hearing for good when a transcription fails for good. Here the failure has been reported as the
-    `error` event by then, and the turn is taken as nothing heard.
+    The SDK stops its stt when a transcription has failed after all retries. By then it has emitted the `error` event,
+    so this class returns an empty transcript instead.
     """
 
     async def recognize(
@@ -58,7 +58,7 @@ class ResilientSTT(sdk.TimeLimitedSTT):
 
 
 def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
-    """One client for all three stages: one pool of connections, and its TLS set-up paid once, before the call."""
+    """Return one client for all stages: they share its connections, and TLS is set up once, before the call."""
     return AsyncOpenAI(
         base_url=voice.openai.base_url,
         api_key=key,
@@ -68,12 +68,12 @@ def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
 
 
 def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
-    """The agent's voice, as raw samples: no codec between the provider and the room."""
+    """Return the tts stage. It requests raw samples, so there is no codec between the provider and the room."""
     return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
 
 
 def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
-    """The agent as declared. What the website said of the call comes as a message of the lowest rank, the user's."""
+    """Return the agent as declared. Facts about the call are a message of the lowest rank, the user's."""
     context = ChatContext.empty()
     if facts := prompt.facts(call, config.language):
         context.add_message(role="user", content=facts)
@@ -81,7 +81,7 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
 
 
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
-    """A session that hears, thinks and speaks as declared."""
+    """Return a session with the declared stages."""
     code = prompt.primary(language)
     by_model = sdk.has_local_turn_detection(code)
     return AgentSession(
@@ -104,6 +104,6 @@ def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentS
             stt_conn_options=_STT_CONNECTION,
             llm_conn_options=_LLM_CONNECTION,
             tts_conn_options=TTS_CONNECTION,
-            max_unrecoverable_errors=CONSECUTIVE_FAILURES,
+            max_unrecoverable_errors=MAX_CONSECUTIVE_ERRORS,
         ),
     )

@@ -1,4 +1,4 @@
-"""An audio output that notices when what is behind it does not play."""
+"""An audio output that detects when the next output does not play."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,16 +8,18 @@ from livekit import rtc
 from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities, PlaybackFinishedEvent
 
 STALL_SECONDS: Final = 8.0
-"""How much longer than the audio itself an avatar may take to have played it: rendering and the way back included."""
+"""How much longer than the audio an avatar may take to play it; includes rendering and its report."""
 
 
 class WatchedOutput(AudioOutput):
-    """Passes audio on to an avatar's output; calls `on_stalled` when the avatar does not report it played in time.
+    """Passes audio to an avatar's output; calls `on_stalled` when the avatar does not report playback in time.
 
-    The SDK waits for that report for ever, with the agent mute.
+    The SDK waits for that report without a limit, and the agent stays mute meanwhile.
     """
 
-    def __init__(self, sink: AudioOutput, *, on_stalled: Callable[[], None], grace: float = STALL_SECONDS) -> None:
+    def __init__(
+        self, sink: AudioOutput, *, on_stalled: Callable[[], None], grace_seconds: float = STALL_SECONDS
+    ) -> None:
         super().__init__(
             label="WatchedOutput",
             capabilities=AudioOutputCapabilities(pause=False),
@@ -25,30 +27,30 @@ class WatchedOutput(AudioOutput):
             sample_rate=sink.sample_rate,
         )
         self._on_stalled = on_stalled
-        self._grace = grace
-        self._begun: float | None = None
-        self._pushed = 0.0
+        self._grace_seconds = grace_seconds
+        self._started_at: float | None = None
+        self._pushed_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self.on("playback_finished", self._finished)
+        self.on("playback_finished", self._on_finished)
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
-        """Pass a frame on."""
+        """Pass a frame to the next output."""
         await super().capture_frame(frame)
-        if self._begun is None:
-            self._begun = asyncio.get_running_loop().time()
-        self._pushed += frame.duration
+        if self._started_at is None:
+            self._started_at = asyncio.get_running_loop().time()
+        self._pushed_seconds += frame.duration
         assert self.next_in_chain is not None
         await self.next_in_chain.capture_frame(frame)
 
     def flush(self) -> None:
-        """End the segment: from now on it is known when it should have been played."""
+        """End the segment, which sets when its playback is due."""
         super().flush()
         assert self.next_in_chain is not None
         self.next_in_chain.flush()
-        if self._begun is None:
+        if self._started_at is None:
             return
         self._cancel()
-        due = self._begun + self._pushed + self._grace
+        due = self._started_at + self._pushed_seconds + self._grace_seconds
         self._timer = asyncio.get_running_loop().call_at(due, self._on_stalled)
 
     def clear_buffer(self) -> None:
@@ -57,12 +59,12 @@ class WatchedOutput(AudioOutput):
         self.next_in_chain.clear_buffer()
 
     def on_detached(self) -> None:
-        """No longer in use: nothing is due."""
+        """Stop expecting playback."""
         self._cancel()
         super().on_detached()
 
-    def _finished(self, _: PlaybackFinishedEvent) -> None:
-        self._begun, self._pushed = None, 0.0
+    def _on_finished(self, _: PlaybackFinishedEvent) -> None:
+        self._started_at, self._pushed_seconds = None, 0.0
         self._cancel()
 
     def _cancel(self) -> None:

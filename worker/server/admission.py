@@ -1,4 +1,4 @@
-"""Decides whether to take a job: which rooms, while which slots are free. Pure."""
+"""Decides whether to accept a job: by its room name, the free slots and the drain. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Declined(StrEnum):
-    """Why a job was not taken: the label of a metric and a field of the log."""
+    """Why a job was declined: a label of `jobs_declined`."""
 
     ROOM_NAME = "room_name"
     FULL = "full"
@@ -15,7 +15,7 @@ class Declined(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """Accepted when `declined` is None."""
+    """Whether a job is accepted: it is when `declined` is None."""
 
     declined: Declined | None = None
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Slots: how many calls a worker holds, and the load it reports for them. Pure."""
+"""Slots: how many calls a worker holds, and the load it reports. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,17 +8,15 @@ from agentspec.scaling import Placement
 
 FULL_LOAD: Final = 1.0
 HIGHEST_FREE_LOAD: Final = 0.69
-"""LiveKit refuses workers that report 0.7 or more, whatever threshold the worker set (livekit-server 1.13,
-pkg/service/agentservice.go), so a worker with a free slot stays below and one without goes far above."""
-
-
+"""LiveKit offers no job to a worker that reports 0.7 or more, whatever threshold the worker set (livekit-server 1.13,
+pkg/service/agentservice.go). A worker with a free slot stays below that, and one without is far above."""
 HIGHEST_PACKED_LOAD: Final = 0.2
-"""Of workers that have calls, when calls are packed. LiveKit draws a worker at random, weighted by 1 - load, so the
-distance to the idle ones' load is what counts."""
+"""Highest load of a worker that has calls, with packed placement. LiveKit chooses a worker at random, weighted by
+1 - load, so the distance to the load of idle workers decides."""
 
 
 def load(calls: int, slots: int, placement: Placement) -> float:
-    """The load to report: below 0.7 while a slot is free, 1.0 when none is.
+    """Return the load to report: below 0.7 while a slot is free, else 1.0.
 
     Spread, it rises with the calls. Packed, the idle look heaviest, and of the others those with fewest calls.
     """

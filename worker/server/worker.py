@@ -1,4 +1,4 @@
-"""The worker's main process: registers with LiveKit, takes jobs while slots are free, drains when told to stop.
+"""The worker's main process: registers with LiveKit, accepts jobs while slots are free, drains on SIGTERM.
 
 `worker.sdk.Server` is livekit-agents' AgentServer and what that lacks. This module counts the slots, because
 AgentServer estimates them from the load.
@@ -16,7 +16,7 @@ from livekit.agents import AssignmentTimeoutError, JobRequest
 from agentspec import AvatarProvider, WorkerStatus
 from agentspec.wire import read_dispatch_metadata
 from worker import sdk
-from worker.avatar_reports import Avatars, listening
+from worker.avatar_reports import Avatars, receive_reports
 from worker.call import job, phrases, voice
 from worker.config import WorkerSettings
 from worker.server import admission, endpoints, metrics
@@ -25,10 +25,10 @@ from worker.server.slots import Slots, load
 logger = logging.getLogger(__name__)
 
 IDLE_PROCESSES: Final = 2
-"""Call processes kept warm, while slots are free. A warm one answers at once; each further one costs memory."""
+"""Idle call processes to keep while slots are free. One answers a call at once; each costs memory."""
 CALL_MEMORY_WARNING_MB: Final = 700
 CLOSING_SECONDS: Final = 60
-"""What a call may take to end after its time is up, while draining."""
+"""How long a call may take to end after maxCallMinutes, while draining."""
 _PROCESS_START_SECONDS: Final = 30.0
 _PROCESS_CLOSE_SECONDS: Final = 20.0
 
@@ -69,14 +69,14 @@ class Worker(sdk.Server):
         metrics.DRAINING.set_function(lambda: float(self.draining))
 
     def calls(self) -> int:
-        """Calls held, those being started and those whose process has not quite gone included."""
+        """Return how many calls the worker holds. Calls that are starting or whose process is ending count."""
         return len(self._held())
 
     def _held(self) -> set[str]:
         return self._slots.held(self.running_job_ids())
 
     def status(self) -> WorkerStatus:
-        """What the controller and the gateway want to know."""
+        """Return the worker status, which the controller and the gateway read."""
         held = self._held()
         return WorkerStatus(
             agent_name=self._config.registered_name,
@@ -86,7 +86,7 @@ class Worker(sdk.Server):
             slots=self._slots.total,
             calls=len(held),
             avatars=self.avatars.count(held),
-            avatar_problem=self.avatars.problem,
+            avatar_problem=self.avatars.last_error,
         )
 
     def _report_load(self) -> float:
@@ -96,7 +96,7 @@ class Worker(sdk.Server):
         return load(calls, self._slots.total, self._config.placement)
 
     async def _on_request(self, request: JobRequest) -> None:
-        facts = {"room": request.room.name, "job_id": request.id, "agent_name": request.agent_name}
+        fields = {"room": request.room.name, "job_id": request.id, "agent_name": request.agent_name}
         decision = admission.decide(
             request.room.name,
             self._config.room_name_pattern,
@@ -106,33 +106,33 @@ class Worker(sdk.Server):
         )
         if decision.declined is not None:
             metrics.DECLINED.labels(decision.declined).inc()
-            logger.warning("job declined", extra=facts | {"reason": decision.reason})
+            logger.warning("job declined", extra=fields | {"reason": decision.reason})
             await request.reject(terminate=False)  # another worker may have a slot, or a newer pattern
             return
-        avatar = self._wants_avatar(request)
+        has_avatar = self._has_avatar(request)
         self._slots.reserve(request.id)
-        if avatar:
+        if has_avatar:
             self.avatars.expect(request.id)
         try:
             await request.accept(name=self._config.agent_name)
         except AssignmentTimeoutError:
-            logger.warning("job accepted but not assigned: LiveKit withdrew it", extra=facts)
+            logger.warning("accepted job was not assigned", extra=fields)
         else:
             metrics.ACCEPTED.inc()
             logger.info(
                 "room accepted",
-                extra=facts
+                extra=fields
                 | {
-                    "avatar": self._config.avatar.provider if avatar else AvatarProvider.NONE,
+                    "avatar": self._config.avatar.provider if has_avatar else AvatarProvider.NONE,
                     "voice": self._config.voice.tts.voice,
                 },
             )
         finally:
             self._slots.release(request.id)
-            if request.id not in self._held():  # its process did not start
+            if request.id not in self._held():  # no process started
                 self.avatars.forget(request.id)
 
-    def _wants_avatar(self, request: JobRequest) -> bool:
+    def _has_avatar(self, request: JobRequest) -> bool:
         metadata, _ = read_dispatch_metadata(request.job.metadata)
         return self._config.avatar.provider is not AvatarProvider.NONE and metadata.avatar
 
@@ -148,14 +148,14 @@ class Worker(sdk.Server):
         )
 
     def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
-        """Count a lost call, and forget its avatar."""
+        """Forget the job's avatar, and count and log a lost call."""
         self.avatars.forget(job_id)
         if failed:
             metrics.LOST.inc()
-            logger.error("call process died: its call is lost", extra={"room": room, "job_id": job_id})
+            logger.error("call process failed, its call is lost", extra={"room": room, "job_id": job_id})
 
     def on_registration_lost(self) -> None:
-        """Log it: the SDK does not."""
+        """Log the end, which the SDK does not."""
         logger.warning("registration with LiveKit ended")
 
     async def serve(self) -> int:
@@ -177,11 +177,11 @@ class Worker(sdk.Server):
         return 0
 
     async def _finish_calls(self) -> None:
-        logger.info("draining: taking no more jobs", extra={"calls": self.calls()})
+        logger.info("draining, declining new jobs", extra={"calls": self.calls()})
         try:
             await self.drain()
         except TimeoutError:
-            logger.error("drain timed out: calls are cut", extra={"calls": self.calls()})
+            logger.error("drain timed out, ending calls", extra={"calls": self.calls()})
 
 
 async def _main(settings: WorkerSettings) -> int:
@@ -202,14 +202,14 @@ async def _main(settings: WorkerSettings) -> int:
         },
     )
     if config.avatar.provider is AvatarProvider.NONE:
-        logger.info("no avatar declared: calls are voice only")
+        logger.info("no avatar declared, calls are voice only")
     client = voice.make_client(config.voice, settings.openai_key)
     preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
     try:
-        async with endpoints.serve(worker, settings.port), listening(worker.avatars):
+        async with endpoints.serve(worker, settings.port), receive_reports(worker.avatars):
             return await worker.serve()
     except OSError as error:
-        logger.error("cannot serve HTTP", extra={"port": settings.port, "reason": str(error)})
+        logger.error("cannot serve HTTP", extra={"port": settings.port, "error": str(error)})
         return 1
     finally:
         preparing.cancel()

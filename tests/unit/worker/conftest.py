@@ -1,4 +1,4 @@
-"""A configuration as the controller writes it."""
+"""Fixtures: a configuration as the controller renders it."""
 
 import pytest
 
@@ -30,5 +30,5 @@ def config() -> WorkerConfig:
 
 @pytest.fixture
 def document() -> dict[str, object]:
-    """The same as a document to change."""
+    """The same configuration as a document that a test may change."""
     return dict(DOCUMENT)

@@ -1,4 +1,4 @@
-"""Stand-ins for LiveKit's room and for audio outputs."""
+"""Fakes of LiveKit's room and of audio outputs."""
 
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,7 +15,7 @@ AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
 
 @dataclass
 class FakePublication:
-    """A track on offer."""
+    """A published track."""
 
     kind: int = rtc.TrackKind.KIND_AUDIO
     subscribed: bool = False
@@ -26,7 +26,7 @@ class FakePublication:
 
 @dataclass
 class FakeParticipant:
-    """Someone in the room."""
+    """A participant of the room."""
 
     identity: str
     kind: int = STANDARD
@@ -36,7 +36,7 @@ class FakeParticipant:
 
 
 class FakeRoom(rtc.EventEmitter[Any]):
-    """A room whose participants come and go as the test says."""
+    """A room whose participants join and leave as the test says."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class FakeRoom(rtc.EventEmitter[Any]):
     def isconnected(self) -> bool:
         return self.connected
 
-    def come(self, participant: FakeParticipant) -> None:
+    def join(self, participant: FakeParticipant) -> None:
         self.remote_participants[participant.identity] = participant
         self.emit("participant_connected", participant)
 
@@ -58,7 +58,7 @@ class FakeRoom(rtc.EventEmitter[Any]):
 
 
 class FakeSink(AudioOutput):
-    """An audio output that plays only when told to."""
+    """An audio output that plays only when the test says."""
 
     def __init__(self, sample_rate: int = 24000) -> None:
         super().__init__(label="fake", capabilities=AudioOutputCapabilities(pause=False), sample_rate=sample_rate)
@@ -82,7 +82,7 @@ class FakeSink(AudioOutput):
 
 
 class FakeWrapper(AudioOutput):
-    """An output before another, as the SDK's transcript synchroniser stands before the room's."""
+    """An output in front of another, as the SDK's transcript synchroniser is in front of the room's."""
 
     def __init__(self, inner: AudioOutput) -> None:
         super().__init__(label="wrapper", capabilities=AudioOutputCapabilities(pause=False), next_in_chain=inner)
@@ -98,6 +98,6 @@ class FakeWrapper(AudioOutput):
 
 
 def silence(seconds: float, sample_rate: int = 24000) -> rtc.AudioFrame:
-    """A frame of nothing."""
+    """Return a silent frame."""
     samples = int(seconds * sample_rate)
     return rtc.AudioFrame(data=bytes(2 * samples), sample_rate=sample_rate, num_channels=1, samples_per_channel=samples)

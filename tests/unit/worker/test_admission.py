@@ -21,14 +21,16 @@ from worker.server.admission import Declined, decide
         "matches",
         "last slot",
         "any room",
-        "searched, not matched from the start",
+        "pattern matches inside the name",
         "another room",
         "full",
         "draining",
-        "the room's name is named first: it will not change",
+        "room name is reported first, it will not change",
     ],
 )
-def test_decision(room: str, pattern: str, calls: int, draining: bool, declined: Declined | None) -> None:
+def test_job_is_accepted_or_declined_with_a_reason(
+    room: str, pattern: str, calls: int, draining: bool, declined: Declined | None
+) -> None:
     decision = decide(room, pattern, calls=calls, slots=4, draining=draining)
     assert decision.declined is declined
     assert bool(decision.reason) == (declined is not None)

@@ -1,4 +1,4 @@
-"""How a call ends: what becomes of its room, and what the gateway is told before."""
+"""How a call ends: what happens to its room, and the outcome that the gateway reads there."""
 
 import asyncio
 import json
@@ -29,20 +29,20 @@ RECORD = json.loads(
         )
     )
 )
-OF_A_GATEWAY = render(DispatchMetadata(call_id="c1", caller_identity="salma"))
+GATEWAY_METADATA = render(DispatchMetadata(call_id="c1", caller_identity="salma"))
 
 
 class Scene:
     """A call in a room with its caller, and what happens there, in order."""
 
-    def __init__(self, config: WorkerConfig, *, dispatch_metadata: str = OF_A_GATEWAY) -> None:
+    def __init__(self, config: WorkerConfig, *, dispatch_metadata: str = GATEWAY_METADATA) -> None:
         self.events: list[str] = []
         self.room = cast(Any, FakeRoom())
         self.room.name, self.room.metadata = "ornina-c1", json.dumps(RECORD)
-        self.room.come(FakeParticipant("salma"))
+        self.room.join(FakeParticipant("salma"))
         self.failure: Exception | None = None
         self.left = asyncio.Event()
-        self.told: dict[str, Any] = {}
+        self.recorded: dict[str, Any] = {}
         context = SimpleNamespace(
             room=self.room,
             job=SimpleNamespace(id="j1", metadata=dispatch_metadata, room=SimpleNamespace(name="ornina-c1")),
@@ -58,8 +58,8 @@ class Scene:
         if self.failure is not None:
             raise self.failure
         assert request.room == "ornina-c1"
-        self.told = json.loads(request.metadata)
-        self.events.append("told")
+        self.recorded = json.loads(request.metadata)
+        self.events.append("recorded")
 
     async def _deleted(self) -> None:
         self.events.append("deleted")
@@ -79,8 +79,8 @@ class Scene:
         return self.events
 
 
-class FakeFace:
-    """An avatar that takes its time to close."""
+class FakeAvatar:
+    """An avatar that closes when the test says."""
 
     def __init__(self, *_: object, **__: Callable[[str], None]) -> None:
         self.may_close = asyncio.Event()
@@ -93,54 +93,54 @@ class FakeFace:
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voice, "make_session", lambda *_: None)
-    monkeypatch.setattr(module, "Face", FakeFace)
-    monkeypatch.setattr(module, "CLOSING_BY_GATEWAY_SECONDS", 0.02)
+    monkeypatch.setattr(module, "CallAvatar", FakeAvatar)
+    monkeypatch.setattr(module, "GATEWAY_CLOSE_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("outcome", sorted(REPORTED_OUTCOMES))
 async def test_gateway_finds_the_outcome_before_the_agent_leaves(config: WorkerConfig, outcome: CallOutcome) -> None:
     scene = Scene(config)
-    assert await scene.end(outcome) == ["told", "left", "deleted"]
-    assert scene.told == RECORD | {"outcome": outcome.value}
+    assert await scene.end(outcome) == ["recorded", "left", "deleted"]
+    assert scene.recorded == RECORD | {"outcome": outcome.value}
 
 
-async def test_a_gateway_may_send_another_agent_after_a_crash(config: WorkerConfig) -> None:
+async def test_crashed_call_leaves_the_room_to_the_gateway(config: WorkerConfig) -> None:
     assert await Scene(config).end(CallOutcome.CRASHED) == ["left"]
 
 
 @pytest.mark.parametrize("outcome", list(CallOutcome))
-async def test_a_room_without_a_gateway_is_closed_at_once(config: WorkerConfig, outcome: CallOutcome) -> None:
+async def test_room_without_a_gateway_is_deleted_at_once(config: WorkerConfig, outcome: CallOutcome) -> None:
     assert await Scene(config, dispatch_metadata="").end(outcome) == ["left", "deleted"]
 
 
-async def test_nobody_is_told_when_the_caller_has_gone(config: WorkerConfig) -> None:
+async def test_outcome_is_not_recorded_after_the_caller_left(config: WorkerConfig) -> None:
     assert await Scene(config).end(CallOutcome.CALLER_LEFT) == ["left", "deleted"]
 
 
-async def test_a_room_that_takes_no_record_is_closed_all_the_same(config: WorkerConfig) -> None:
+async def test_room_is_deleted_when_recording_fails(config: WorkerConfig) -> None:
     scene = Scene(config)
-    scene.failure = ConnectionError("away")
+    scene.failure = ConnectionError("unreachable")
     assert await scene.end(CallOutcome.MAX_LENGTH) == ["left", "deleted"]
 
 
-async def test_the_room_does_not_wait_for_the_avatar(config: WorkerConfig) -> None:
+async def test_deleting_the_room_does_not_wait_for_the_avatar(config: WorkerConfig) -> None:
     scene = Scene(config, dispatch_metadata="")
-    face = cast(FakeFace, scene.call._face)
-    face.may_close.clear()
+    avatar = cast(FakeAvatar, scene.call._avatar)
+    avatar.may_close.clear()
     ending = asyncio.create_task(scene.end(CallOutcome.CALLER_LEFT))
     await soon(lambda: "deleted" in scene.events)
     assert not ending.done()
-    face.may_close.set()
+    avatar.may_close.set()
     await ending
 
 
-async def test_a_room_with_others_in_it_is_theirs(config: WorkerConfig) -> None:
+async def test_room_with_other_participants_is_kept(config: WorkerConfig) -> None:
     scene = Scene(config)
-    scene.room.come(FakeParticipant("omar"))
+    scene.room.join(FakeParticipant("omar"))
     assert await scene.end(CallOutcome.MAX_LENGTH) == ["left"]
 
 
-async def test_the_agent_knows_what_the_website_sent_along(config: WorkerConfig) -> None:
+async def test_agent_knows_the_facts_of_the_gateway(config: WorkerConfig) -> None:
     metadata = render(DispatchMetadata(call_id="c1", metadata={"plan": "gold"}))
     agent = Scene(config, dispatch_metadata=metadata).call._agent
     assert ["gold" in (message.text_content or "") for message in agent.chat_ctx.messages()] == [True]

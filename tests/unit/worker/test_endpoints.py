@@ -94,7 +94,7 @@ async def test_watcher_gets_state_and_every_change_within_100_ms(
             assert (await _next(stream)).calls == calls
             assert clock() - changed_at < 0.1
         with pytest.raises(TimeoutError):  # no change, no line
-            await asyncio.wait_for(stream.content.readline(), 3 * status_stream.LOOK_SECONDS)
+            await asyncio.wait_for(stream.content.readline(), 3 * status_stream.POLL_SECONDS)
 
 
 async def test_unchanged_state_is_repeated_as_heartbeat(
@@ -111,7 +111,7 @@ async def test_state_is_not_read_without_watchers(watched: _Worker, client: Test
     stream.close()
     await _until_still(watched)
     reads = watched.reads
-    await asyncio.sleep(4 * status_stream.LOOK_SECONDS)
+    await asyncio.sleep(4 * status_stream.POLL_SECONDS)
     assert watched.reads == reads
 
 
@@ -119,7 +119,7 @@ async def _until_still(worker: _Worker) -> None:
     async with asyncio.timeout(2):
         while True:
             reads = worker.reads
-            await asyncio.sleep(3 * status_stream.LOOK_SECONDS)
+            await asyncio.sleep(3 * status_stream.POLL_SECONDS)
             if worker.reads == reads:
                 return
 
@@ -138,7 +138,7 @@ async def test_excess_watcher_replaces_the_oldest(client: TestClient[Any, Any]) 
         await _next(stream)
     assert await asyncio.wait_for(streams[0].content.read(), 2) == b"", "its stream ended cleanly"
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(streams[1].content.readline(), 3 * status_stream.LOOK_SECONDS)
+        await asyncio.wait_for(streams[1].content.readline(), 3 * status_stream.POLL_SECONDS)
     for stream in streams:
         stream.close()
 

@@ -1,4 +1,4 @@
-"""Sentences spoken beforehand: kept in files, played in pieces."""
+"""Phrases synthesised in advance: stored in files, played in frames."""
 
 import asyncio
 import os
@@ -15,16 +15,16 @@ from worker.call import phrases
 
 
 class FakeProvider:
-    """Counts what it is asked for; fails as often as told."""
+    """Records its requests; the first `failures` of them fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int = 0) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self._failures = failures
         monkeypatch.setattr(phrases, "_synthesise", self._synthesise)
 
     async def _synthesise(self, text: str, *_: object) -> rtc.AudioFrame:
-        self.asked.append(text)
-        if len(self.asked) <= self._failures:
+        self.requests.append(text)
+        if len(self.requests) <= self._failures:
             raise ConnectionError("no")
         return silence(0.12)
 
@@ -43,62 +43,60 @@ def _damage(folder: Path) -> None:
 CLIENT = cast(Any, None)
 
 
-async def test_a_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, CLIENT)
-    assert provider.asked[0] == config.greeting and len(provider.asked) == 2
+    assert provider.requests[0] == config.greeting and len(provider.requests) == 2
     audio = await phrases.audio(config.greeting, config.voice, CLIENT)
     assert audio is not None and audio.duration == pytest.approx(0.12)
-    assert len(provider.asked) == 2
+    assert len(provider.requests) == 2
 
 
-async def test_an_unprepared_phrase_is_asked_for(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_phrase_is_requested(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
     assert await phrases.audio("hello", config.voice, CLIENT) is not None
-    assert provider.asked == ["hello"]
+    assert provider.requests == ["hello"]
 
 
-async def test_no_file_and_no_provider_is_no_audio(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_phrase_without_provider_is_none(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeProvider(monkeypatch, failures=1)
     assert await phrases.audio("hello", config.voice, CLIENT) is None
 
 
-async def test_another_voice_is_another_phrase(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_voice_needs_another_request(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, CLIENT)
     voice = config.voice.model_copy(update={"tts": config.voice.tts.model_copy(update={"voice": "nova"})})
     await phrases.audio(config.greeting, voice, CLIENT)
-    assert len(provider.asked) == 3
+    assert len(provider.requests) == 3
 
 
-async def test_preparing_tries_again(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phrases, "_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, failures=2)
     await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
-    assert provider.asked[:3] == ["hi"] * 3
+    assert provider.requests[:3] == ["hi"] * 3
 
 
-async def test_a_damaged_file_is_not_played(
+async def test_damaged_file_is_not_played(
     config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path
 ) -> None:
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, CLIENT)
     _damage(own_folder)
     await phrases.audio(config.greeting, config.voice, CLIENT)
-    assert len(provider.asked) == 3
+    assert len(provider.requests) == 3
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.05, 0.12, 1.0])
-async def test_pieces_add_up_to_the_whole(seconds: float) -> None:
+async def test_frames_add_up_to_the_phrase(seconds: float) -> None:
     whole = silence(seconds)
     pieces = [piece async for piece in phrases.frames(whole)]
     assert sum(piece.samples_per_channel for piece in pieces) == whole.samples_per_channel
     assert b"".join(bytes(piece.data) for piece in pieces) == bytes(whole.data)
 
 
-async def test_no_half_written_files_stay(
-    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path
-) -> None:
+async def test_no_partial_files_remain(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     FakeProvider(monkeypatch)
     await asyncio.gather(*(phrases.prepare(config, CLIENT) for _ in range(3)))
     assert len(os.listdir(own_folder)) == 2

@@ -1,4 +1,4 @@
-"""An output that notices when nothing is played."""
+"""An output that detects when nothing plays."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from worker.call.watched_output import WatchedOutput
 GRACE = 0.05
 
 
-class _Scene:
+class Scene:
     def __init__(self) -> None:
         self.sink = FakeSink()
         self.stalled = asyncio.Event()
-        self.output = WatchedOutput(self.sink, on_stalled=self.stalled.set, grace=GRACE)
+        self.output = WatchedOutput(self.sink, on_stalled=self.stalled.set, grace_seconds=GRACE)
 
     async def say(self, seconds: float) -> None:
         await self.output.capture_frame(silence(seconds))
@@ -28,42 +28,42 @@ class _Scene:
         return True
 
 
-async def test_audio_passes_through() -> None:
-    scene = _Scene()
+async def test_audio_reaches_the_next_output() -> None:
+    scene = Scene()
     await scene.say(0.05)
     scene.output.clear_buffer()
     assert (scene.sink.frames, scene.sink.flushed, scene.sink.cleared) == (1, 1, 1)
     assert scene.output.sample_rate == scene.sink.sample_rate
 
 
-async def test_what_is_played_in_time_does_not_stall() -> None:
-    scene = _Scene()
+async def test_playback_in_time_does_not_stall() -> None:
+    scene = Scene()
     for _ in range(2):
         await scene.say(0.05)
         scene.sink.play(0.05)
     assert not await scene.stalls()
 
 
-async def test_what_is_never_played_stalls_after_its_own_length_and_the_grace() -> None:
-    scene = _Scene()
+async def test_missing_playback_stalls_after_audio_length_and_grace() -> None:
+    scene = Scene()
     begun = asyncio.get_running_loop().time()
     await scene.say(0.1)
     assert await scene.stalls(2)
     assert asyncio.get_running_loop().time() - begun >= 0.1 + GRACE
 
 
-async def test_a_stall_after_a_good_segment_is_noticed() -> None:
-    scene = _Scene()
+async def test_stall_after_a_played_segment_is_detected() -> None:
+    scene = Scene()
     await scene.say(0.05)
     scene.sink.play(0.05)
     await scene.say(0.05)
     assert await scene.stalls(2)
 
 
-@pytest.mark.parametrize("said", [True, False])
-async def test_an_output_out_of_use_does_not_stall(said: bool) -> None:
-    scene = _Scene()
-    if said:
+@pytest.mark.parametrize("spoken", [True, False], ids=["with audio", "without audio"])
+async def test_detached_output_does_not_stall(spoken: bool) -> None:
+    scene = Scene()
+    if spoken:
         await scene.say(0.02)
     else:
         scene.output.flush()

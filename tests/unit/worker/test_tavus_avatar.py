@@ -1,4 +1,4 @@
-"""The avatar comes, does not come, leaves: bounded, and the room's output is always given back."""
+"""A Tavus avatar joins, fails or leaves: in bounded time, and the room always gets its audio back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, 
 from worker import sdk
 from worker.call import tavus_avatar as module
 from worker.call.metrics import AvatarOutcome
-from worker.call.tavus_avatar import Avatar, AvatarError, _refusal
+from worker.call.tavus_avatar import AvatarError, TavusAvatar, _refusal
 
 IDENTITY = "tavus-avatar-agent"
 SPEC = TavusSpec.model_validate(
@@ -25,7 +25,7 @@ SPEC = TavusSpec.model_validate(
 
 
 class FakeTavus:
-    """The plugin's session: accepts and joins when the test says."""
+    """The plugin's session; it accepts and joins when the test says."""
 
     avatar_identity = IDENTITY
 
@@ -68,7 +68,7 @@ class Scene:
         monkeypatch.setattr(module, "START_SECONDS", 0.05)
         monkeypatch.setattr(module, "JOIN_SECONDS", 0.05)
         monkeypatch.setattr(module, "_CLOSE_SECONDS", 0.2)
-        self.avatar = Avatar(
+        self.avatar = TavusAvatar(
             cast(Any, self.session),
             self.room.as_room(),
             SPEC,
@@ -86,14 +86,14 @@ class Scene:
 
     @property
     def output(self) -> object:
-        """Where the agent's audio goes in the end."""
+        """The output that the agent's audio ends in."""
         return sdk.last_output(cast(Any, self.session.output.audio))
 
-    async def come(self) -> None:
+    async def join(self) -> None:
         self.tavus.accept.set()
         self.tavus.join.set()
-        await self.avatar.bring()
-        await self.avatar.show()
+        await self.avatar.start()
+        await self.avatar.attach()
 
 
 @pytest.fixture
@@ -101,21 +101,21 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-async def test_audio_goes_through_the_avatar_only_once_it_has_joined(scene: Scene) -> None:
+async def test_audio_goes_to_the_avatar_only_after_it_joined(scene: Scene) -> None:
     scene.tavus.accept.set()
-    bringing = asyncio.create_task(scene.avatar.bring())
+    starting = asyncio.create_task(scene.avatar.start())
     await asyncio.sleep(0.01)
     assert scene.output is scene.room_output
     scene.tavus.join.set()
-    await bringing
+    await starting
     assert scene.output is scene.room_output
-    await scene.avatar.show()
+    await scene.avatar.attach()
     assert scene.output is not scene.room_output
 
 
-async def test_a_silent_provider_is_given_up_and_ended_when_it_answers_after_all(scene: Scene) -> None:
+async def test_late_answer_of_the_provider_ends_its_conversation(scene: Scene) -> None:
     with pytest.raises(AvatarError, match="did not answer") as caught:
-        await scene.avatar.bring()
+        await scene.avatar.start()
     assert caught.value.outcome is AvatarOutcome.REFUSED
     closing = asyncio.create_task(scene.avatar.close())
     await asyncio.sleep(0.01)
@@ -125,58 +125,58 @@ async def test_a_silent_provider_is_given_up_and_ended_when_it_answers_after_all
     assert scene.output is scene.room_output
 
 
-async def test_a_refused_conversation_leaves_nothing_to_end(scene: Scene) -> None:
+async def test_refused_conversation_leaves_nothing_to_end(scene: Scene) -> None:
     scene.tavus.error = APIStatusError("no", status_code=401, body=None)
     scene.tavus.accept.set()
     with pytest.raises(AvatarError, match="apiKey"):
-        await scene.avatar.bring()
+        await scene.avatar.start()
     await scene.avatar.close()
     assert scene.ended == []
 
 
-async def test_an_avatar_that_never_joins_is_ended(scene: Scene) -> None:
+async def test_avatar_that_never_joins_is_ended(scene: Scene) -> None:
     scene.tavus.accept.set()
     with pytest.raises(AvatarError) as caught:
-        await scene.avatar.bring()
+        await scene.avatar.start()
     assert caught.value.outcome is AvatarOutcome.NEVER_JOINED
     await scene.avatar.close()
     assert len(scene.ended) == 1
     assert scene.output is scene.room_output
 
 
-async def test_hiding_gives_the_room_its_output_back_once(scene: Scene) -> None:
-    await scene.come()
-    assert scene.avatar.hide() is True
+async def test_detaching_routes_audio_to_the_room_once(scene: Scene) -> None:
+    await scene.join()
+    assert scene.avatar.detach() is True
     assert scene.output is scene.room_output
-    assert scene.avatar.hide() is False
+    assert scene.avatar.detach() is False
 
 
-async def test_leaving_is_noticed_and_only_the_avatars(scene: Scene) -> None:
-    await scene.come()
+async def test_only_the_avatars_departure_counts(scene: Scene) -> None:
+    await scene.join()
     for identity in ("salma", IDENTITY):
-        scene.room.come(FakeParticipant(identity, kind=AGENT))
+        scene.room.join(FakeParticipant(identity, kind=AGENT))
         scene.room.leave(identity)
     assert scene.lost == [AvatarOutcome.LEFT]
 
 
-async def test_after_closing_its_leaving_is_no_news(scene: Scene) -> None:
-    await scene.come()
+async def test_departure_after_close_is_ignored(scene: Scene) -> None:
+    await scene.join()
     await scene.avatar.close()
-    scene.room.come(FakeParticipant(IDENTITY, kind=AGENT))
+    scene.room.join(FakeParticipant(IDENTITY, kind=AGENT))
     scene.room.leave(IDENTITY)
     assert scene.lost == []
 
 
 async def test_closing_twice_ends_the_conversation_once(scene: Scene) -> None:
-    await scene.come()
+    await scene.join()
     await asyncio.gather(scene.avatar.close(), scene.avatar.close())
     assert len(scene.ended) == 1
     assert scene.tavus.closed == 1
 
 
 @pytest.mark.parametrize(("answers", "attempts"), [([500, 200], 2), ([500, 500], 2), ([200], 1)])
-async def test_ending_is_tried_again_but_not_for_ever(scene: Scene, answers: list[int], attempts: int) -> None:
-    await scene.come()
+async def test_ending_is_retried_a_bounded_number_of_times(scene: Scene, answers: list[int], attempts: int) -> None:
+    await scene.join()
     scene.answers = answers
     await scene.avatar.close()
     assert len(scene.ended) == attempts
@@ -190,9 +190,9 @@ async def test_ending_is_tried_again_but_not_for_ever(scene: Scene, answers: lis
         (APIStatusError("", status_code=401, body=None), "apiKey"),
         (APIStatusError("", status_code=429, body=None), "too many requests"),
         (APIStatusError("", status_code=503, body="secret"), "status page"),
-        (APIConnectionError("x"), "cannot be reached"),
+        (APIConnectionError("x"), "is unreachable"),
     ],
 )
-def test_refusals_say_what_to_do_without_quoting_the_answer(error: Exception, words: str) -> None:
+def test_refusal_says_what_to_check_and_quotes_no_answer(error: Exception, words: str) -> None:
     assert words in _refusal(error)
     assert "secret" not in _refusal(error)

@@ -1,0 +1,200 @@
+"""The avatar of a call: the voice has priority, whatever happens to the avatar."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from agentspec.wire import CallOutcome, WorkerConfig
+from tests.unit.worker.fakes import FakeRoom
+from worker.avatar_reports import AvatarState
+from worker.call import call_avatar as module
+from worker.call import metrics
+from worker.call.call_avatar import CallAvatar
+from worker.call.metrics import AvatarOutcome
+from worker.call.tavus_avatar import AvatarError
+
+TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
+
+
+class FakeAvatar:
+    """Joins or fails when the test says."""
+
+    def __init__(self, **options: Any) -> None:
+        self.on_lost = options["on_lost"]
+        self.may_join = asyncio.Event()
+        self.error: AvatarError | None = None
+        self.attached = False
+        self.closed = 0
+
+    async def start(self) -> None:
+        await self.may_join.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def attach(self) -> None:
+        self.attached = True
+
+    def detach(self) -> bool:
+        was, self.attached = self.attached, False
+        return was
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Scene:
+    """The avatar of a call, and what it requests and reports."""
+
+    def __init__(
+        self, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True
+    ) -> None:
+        monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
+        monkeypatch.setattr(module, "GREETING_WAIT_SECONDS", 0.05)
+        monkeypatch.setattr(module, "TavusAvatar", lambda *_, **options: self._make(options))
+        self.ends: list[tuple[CallOutcome, str]] = []
+        self.reports: list[tuple[AvatarState, str]] = []
+        self.repeats = 0
+        self.room = FakeRoom()
+        self.session = SimpleNamespace(agent_state="listening")
+        document = config.model_dump(by_alias=True) | {"avatar": TAVUS | {"onFailure": policy}}
+        self.call_avatar = CallAvatar(
+            cast(Any, self.session),
+            self.room.as_room(),
+            WorkerConfig.model_validate(document),
+            has_seat=has_seat,
+            end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
+            repeat_speech=self._repeat,
+            report=lambda state, error: self.reports.append((state, error)),
+        )
+
+    def _make(self, options: dict[str, Any]) -> FakeAvatar:
+        self.avatar = FakeAvatar(**options)
+        return self.avatar
+
+    def _repeat(self) -> None:
+        self.repeats += 1
+
+
+@pytest.fixture
+async def scene(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(config, monkeypatch, "VoiceOnly")
+
+
+async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) -> None:
+    avatar = CallAvatar(
+        cast(Any, None), FakeRoom().as_room(), config, has_seat=True, end_call=print, repeat_speech=print, report=print
+    )
+    await asyncio.wait_for(asyncio.gather(avatar.run(), avatar.wait_until_decided(), avatar.close()), 1)
+
+
+async def test_avatar_that_joins_is_attached(scene: Scene) -> None:
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    assert scene.avatar.attached
+    await asyncio.wait_for(scene.call_avatar.wait_until_decided(), 0.02)
+    assert scene.reports == [(AvatarState.JOINED, "")]
+    await scene.call_avatar.close()
+    assert scene.reports[1:] == [(AvatarState.RELEASED, "")], "its seat is free before the process ends"
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [CallOutcome.NO_AVATAR_SEAT])])
+async def test_call_without_a_seat_requests_no_avatar(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
+) -> None:
+    scene = Scene(config, monkeypatch, policy, has_seat=False)
+    counted = metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
+    await asyncio.wait_for(
+        asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided(), scene.call_avatar.close()), 1
+    )
+    assert not hasattr(scene, "avatar")
+    assert scene.reports == []
+    assert [outcome for outcome, _ in scene.ends] == ends
+    assert all("maxSessions" in reason for _, reason in scene.ends)
+    assert metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get() == counted + 1
+
+
+async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
+    ends: list[CallOutcome] = []
+    avatar = CallAvatar(
+        cast(Any, None),
+        FakeRoom().as_room(),
+        config,
+        has_seat=False,
+        end_call=lambda outcome, _: ends.append(outcome),
+        repeat_speech=print,
+        report=print,
+    )
+    await avatar.run()
+    assert ends == []
+
+
+async def test_greeting_waits_for_the_avatar_only_briefly(scene: Scene) -> None:
+    running = asyncio.create_task(scene.call_avatar.run())
+    await asyncio.wait_for(scene.call_avatar.wait_until_decided(), 1)
+    assert not scene.avatar.attached
+    running.cancel()
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", 0), ("EndCall", 1)])
+async def test_failed_avatar_is_closed_and_the_policy_applies(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: int
+) -> None:
+    scene = Scene(config, monkeypatch, policy)
+    scene.avatar.error = AvatarError(AvatarOutcome.REFUSED, "no seat")
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    await asyncio.wait_for(scene.call_avatar.wait_until_decided(), 0.02)
+    assert scene.avatar.closed == 1
+    assert len(scene.ends) == ends
+    assert all(outcome is CallOutcome.AVATAR_FAILED and "no seat" in reason for outcome, reason in scene.ends)
+    assert scene.reports == [(AvatarState.FAILED, "no seat"), (AvatarState.RELEASED, "")]
+
+
+async def test_call_that_ends_first_is_no_avatar_failure(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(config, monkeypatch, "EndCall")
+    scene.room.connected = False
+    scene.avatar.error = AvatarError(AvatarOutcome.NEVER_JOINED, "the room is gone")
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    assert (scene.reports, scene.ends) == ([], [])
+    await scene.call_avatar.close()
+    assert scene.reports == [(AvatarState.RELEASED, "")]
+
+
+async def test_voice_survives_an_unexpected_avatar_error(scene: Scene) -> None:
+    scene.avatar.error = cast(Any, KeyError("surprise"))
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    assert scene.avatar.closed == 1
+    assert scene.ends == []
+
+
+@pytest.mark.parametrize(
+    ("state", "attached", "repeats"),
+    [("speaking", True, 1), ("listening", True, 0), ("speaking", False, 0)],
+    ids=["unheard speech is repeated", "silence is not", "speech in the room is not"],
+)
+async def test_lost_avatar_leaves_the_voice(scene: Scene, state: str, attached: bool, repeats: int) -> None:
+    scene.avatar.attached = attached
+    scene.session.agent_state = state
+    for _ in range(2):  # it may stall and then leave, which is one loss
+        scene.avatar.on_lost(AvatarOutcome.STALLED, "it stalled")
+    await asyncio.sleep(0)
+    assert scene.repeats == repeats
+    assert scene.avatar.closed == 1
+    assert scene.ends == []
+    assert scene.reports == [(AvatarState.RELEASED, "")], "it had joined, so no start failed"
+
+
+async def test_lost_avatar_ends_the_call_with_end_call_policy(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(config, monkeypatch, "EndCall")
+    scene.avatar.attached = True
+    scene.session.agent_state = "speaking"
+    scene.avatar.on_lost(AvatarOutcome.LEFT, "it left")
+    await asyncio.sleep(0)
+    assert len(scene.ends) == 1
+    assert scene.repeats == 0
