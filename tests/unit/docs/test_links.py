@@ -1,4 +1,4 @@
-"""Relative links of all pages lead to files and headings that exist."""
+"""Relative links and paths of files in all pages lead to something that exists."""
 
 import itertools
 import re
@@ -12,6 +12,7 @@ from devkit.paths import REPOSITORY
 from devkit.prose import pages
 
 ROOTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs")
+BASES = (REPOSITORY, REPOSITORY / "controller", REPOSITORY / "locks")
 PAGES = pages([str(REPOSITORY / root) for root in ROOTS])
 
 
@@ -51,3 +52,31 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_dead_links_are_found() -> None:
     text = "# One two\n[a](#one-two) [b](#three) [c](none.md) [d](glossary.md#calls) [e](glossary.md#none)"
     assert broken(REPOSITORY / "docs" / "page.md", text) == ["#three", "none.md", "glossary.md#none"]
+
+
+def missing_files(text: str) -> list[str]:
+    """The files and folders of the project that a text names in code spans, and that do not exist.
+
+    The page on the controller and the page on locks name files without their folder.
+    """
+    folders = {path.name for base in BASES for path in base.iterdir() if path.is_dir()}
+    spans = re.findall(r"`([\w.-]+(?:/[\w.-]*)*)`", text)
+    named = [
+        span for span in spans if span.partition("/")[0] in folders or re.search(r"\.(?:py|md|ini|toml|txt)$", span)
+    ]
+    return [name for name in named if not any((base / name).exists() for base in BASES)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_named_files_exist(page: Path) -> None:
+    assert missing_files(page.read_text()) == []
+
+
+def test_missing_files_are_found() -> None:
+    assert missing_files(
+        "`devkit/prose.py` `gather.py` `controller/none.py` `none.md` `tests/none/` `apps/v1` `none`"
+    ) == [
+        "controller/none.py",
+        "none.md",
+        "tests/none/",
+    ]
