@@ -8,7 +8,7 @@ NAME ?= demo
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 CRD := crds/avataragents.io_avataragents.yaml
 
-.PHONY: help setup demo down test check lint types generated prose chart unit cluster e2e bench generate lock format
+.PHONY: help setup demo down test check lint types generated prose chart unit cluster e2e soak bench generate lock format
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -67,6 +67,10 @@ cluster: setup ## Test chart and controller against a real API server
 e2e: setup ## Test calls on a real node with LiveKit and a browser
 	@$(PYTHON) -m devkit build
 	$(PYTEST) tests/e2e
+
+soak: setup ## Upgrade from the previous release and back, on the real node
+	@$(PYTHON) -m devkit build
+	$(PYTEST) tests/soak
 
 bench: setup ## Measure against named peers, and update the figures in README and docs
 	@$(PYTHON) -m devkit build --bench

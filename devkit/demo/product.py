@@ -28,6 +28,7 @@ class Product:
     helm: Path
     controller_image: str
     worker_image: str
+    chart: Path = CHART
 
     def kubectl_run(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
         """Standard output of kubectl."""
@@ -53,7 +54,7 @@ class Product:
             f"gateway.defaultNamespace={AGENTS_NAMESPACE}",
             *settings,
         ]
-        argv = [str(self.helm), f"--kubeconfig={self.kubeconfig}", "upgrade", "--install", RELEASE, str(CHART)]
+        argv = [str(self.helm), f"--kubeconfig={self.kubeconfig}", "upgrade", "--install", RELEASE, str(self.chart)]
         argv += ["-n", SYSTEM_NAMESPACE, "--create-namespace", "--wait", f"--timeout={_INSTALL_SECONDS}s"]
         argv += [part for value in values for part in ("--set", value)]
         run(argv, seconds=_INSTALL_SECONDS + 20)
