@@ -91,10 +91,12 @@ def agent_at(url: str, name: str = "ornina") -> Agent:
     return replace(agent, spec=agent.spec.model_copy(update={"livekit": livekit}))
 
 
-async def post_call(http: httpx.AsyncClient, headers: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
-    """Open a call over HTTP and return the response body."""
+async def post_call(
+    http: httpx.AsyncClient, headers: dict[str, str] | None = None, *, status: int = 201, **changes: Any
+) -> dict[str, Any]:
+    """Open a call over HTTP and return the response body; ``status`` is 200 for a repeated request."""
     response = await http.post("/v1/calls", json=BODY | changes, headers=headers)
-    assert response.status_code in (200, 201), response.text
+    assert response.status_code == status, response.text
     body: dict[str, Any] = response.json()
     return body
 

@@ -1,4 +1,4 @@
-"""Keys, origins, addresses and rates."""
+"""API keys, origins, client addresses and the rate limit."""
 
 from pathlib import Path
 
@@ -23,50 +23,59 @@ PUBLIC = example_agent(allowed_origins=["https://www.example.com"])
 PRIVATE = example_agent(access="Authenticated")
 
 
-def access(folder: Path | None = None, per_minute: int = 60) -> Access:
+def create_access(folder: Path | None = None, per_minute: int = 60) -> Access:
     return Access(ApiKeys(folder), RateLimit(per_minute), 0)
 
 
-def scope(found: Access, of: Agent, headers: dict[str, str], peer: str = PEER) -> str:
-    return found.check(of, Headers(headers), peer).scope
+def scope(access: Access, agent: Agent, headers: dict[str, str], peer: str = PEER) -> str:
+    """Scope of the client that sent a request."""
+    return access.check(agent, Headers(headers), peer).scope
 
 
-def refusal(found: Access, of: Agent, headers: dict[str, str]) -> RequestError:
-    with pytest.raises(RequestError) as refused:
-        scope(found, of, headers)
-    return refused.value
+def rejection(access: Access, agent: Agent, headers: dict[str, str]) -> RequestError:
+    """The error for a request that is not allowed."""
+    with pytest.raises(RequestError) as error:
+        scope(access, agent, headers)
+    return error.value
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     (tmp_path / "website").write_text(f"{KEY}\n")
-    (tmp_path / "..data").write_text("not-a-key-but-a-mounted-secrets-own-file")
+    (tmp_path / "..data").write_text("not-a-key-but-a-file-of-the-mount")
     return tmp_path
 
 
-def test_a_key_opens_every_agent_and_names_its_holder(keys: Path) -> None:
+def test_key_is_valid_for_every_agent_and_identifies_the_client(keys: Path) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
-    assert scope(access(keys), PRIVATE, headers) == "key/website"
-    assert scope(access(keys), PUBLIC, headers) == "key/website"
+    assert scope(create_access(keys), PRIVATE, headers) == "key/website"
+    assert scope(create_access(keys), PUBLIC, headers) == "key/website"
 
 
 @pytest.mark.parametrize(
     "authorization",
-    ["Bearer wrong", "Bearer ", "Basic abc", KEY, "Bearer not-a-key-but-a-mounted-secrets-own-file", f"Bearer {KEY}x"],
+    [
+        "Bearer wrong",
+        "Bearer ",
+        "Basic abc",
+        KEY,
+        "Bearer not-a-key-but-a-file-of-the-mount",
+        f"Bearer {KEY}x",
+    ],
 )
-def test_a_wrong_key_is_refused_even_where_none_is_needed(keys: Path, authorization: str) -> None:
+def test_wrong_key_is_rejected_even_for_public_agents(keys: Path, authorization: str) -> None:
     headers = {"authorization": authorization, "origin": "https://www.example.com"}
     for found in (PRIVATE, PUBLIC):
-        problem = refusal(access(keys), found, headers)
-        assert (problem.status, problem.reason) == (401, ErrorReason.UNAUTHORIZED)
+        error = rejection(create_access(keys), found, headers)
+        assert (error.status, error.reason) == (401, ErrorReason.UNAUTHORIZED)
 
 
-def test_without_keys_nobody_has_one() -> None:
-    assert refusal(access(), PRIVATE, {"authorization": "Bearer "}).status == 401
-    assert refusal(access(), PRIVATE, {"origin": "https://www.example.com"}).status == 401
+def test_no_key_is_valid_without_a_folder() -> None:
+    assert rejection(create_access(), PRIVATE, {"authorization": "Bearer "}).status == 401
+    assert rejection(create_access(), PRIVATE, {"origin": "https://www.example.com"}).status == 401
 
 
-def test_changed_keys_are_noticed_and_short_ones_ignored(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_keys_are_reloaded_and_short_keys_ignored(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
     found = ApiKeys(keys)
     assert found.identify(KEY) == "website"
@@ -78,7 +87,7 @@ def test_changed_keys_are_noticed_and_short_ones_ignored(keys: Path, monkeypatch
     assert found.identify("another-long-enough-key") == "mobile"
 
 
-def test_unreadable_keys_leave_the_known_ones_valid(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loaded_keys_stay_valid_when_the_folder_is_unreadable(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
     found = ApiKeys(keys)
     assert found.identify(KEY) == "website"
@@ -105,34 +114,34 @@ def test_unreadable_keys_leave_the_known_ones_valid(keys: Path, monkeypatch: pyt
         ("https://calls.example:x", "calls.example", False),
     ],
 )
-def test_own_origin(origin: str, host: str, own: bool) -> None:
+def test_own_origin_matches_the_host_header(origin: str, host: str, own: bool) -> None:
     assert is_own_origin(origin, host) is own
 
 
-def test_a_public_agent_is_for_its_origins() -> None:
-    found = access()
+def test_public_agent_requires_an_allowed_origin() -> None:
+    found = create_access()
     host = {"host": "gateway.example"}
     assert scope(found, PUBLIC, {**host, "origin": "https://www.example.com"}) == "public"
     assert scope(found, PUBLIC, {**host, "origin": "https://gateway.example"}) == "public"
     for origin in ("https://www.example.com.evil", "http://www.example.com", "https://example.com", "null", ""):
-        problem = refusal(found, PUBLIC, {**host, "origin": origin})
-        assert (problem.status, problem.reason) == (403, ErrorReason.ORIGIN_NOT_ALLOWED)
-    assert "Origin" in refusal(found, PUBLIC, host).message
+        error = rejection(found, PUBLIC, {**host, "origin": origin})
+        assert (error.status, error.reason) == (403, ErrorReason.ORIGIN_NOT_ALLOWED)
+    assert "Origin" in rejection(found, PUBLIC, host).message
 
 
-def test_calls_from_one_address_are_limited_and_others_are_not() -> None:
-    found = access(per_minute=2)
+def test_rate_limit_applies_to_each_address() -> None:
+    found = create_access(per_minute=2)
     headers = {"origin": "https://www.example.com", "host": "gateway.example"}
     for _ in range(2):
         scope(found, PUBLIC, headers)
-    problem = refusal(found, PUBLIC, headers)
-    assert (problem.status, problem.reason) == (429, ErrorReason.RATE_LIMITED)
-    assert 1 <= problem.retry_after_seconds <= 31
-    assert int(problem.headers()["Retry-After"]) == problem.retry_after_seconds
+    error = rejection(found, PUBLIC, headers)
+    assert (error.status, error.reason) == (429, ErrorReason.RATE_LIMITED)
+    assert 1 <= error.retry_after_seconds <= 31
+    assert int(error.headers()["Retry-After"]) == error.retry_after_seconds
     assert scope(found, PUBLIC, headers, "192.0.2.2") == "public"
 
 
-def test_a_bucket_fills_again_up_to_its_size() -> None:
+def test_bucket_refills_up_to_its_size() -> None:
     limit = RateLimit(60)
     assert [limit.take_token("a", 0.0) for _ in range(60)] == [0.0] * 60
     assert limit.take_token("a", 0.0) == pytest.approx(1.0)
@@ -141,13 +150,13 @@ def test_a_bucket_fills_again_up_to_its_size() -> None:
     assert limit.take_token("a", 1000.0) > 0
 
 
-def test_the_limit_remembers_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_limit_tracks_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.MAX_ADDRESSES", 3)
     limit = RateLimit(1)
     for address in "abcd":
         limit.take_token(address, 0.0)
     assert limit.take_token("d", 0.0) > 0
-    assert limit.take_token("a", 0.0) == 0.0, "the longest unseen was forgotten"
+    assert limit.take_token("a", 0.0) == 0.0, "the least recently used was evicted"
 
 
 @pytest.mark.parametrize(
@@ -161,23 +170,23 @@ def test_the_limit_remembers_a_bounded_number_of_addresses(monkeypatch: pytest.M
         (1, "", PEER),
     ],
 )
-def test_only_trusted_proxies_say_who_calls(hops: int, forwarded: str, address: str) -> None:
+def test_client_address_comes_from_trusted_proxies_only(hops: int, forwarded: str, address: str) -> None:
     assert client_address(Headers({"x-forwarded-for": forwarded}), PEER, hops) == address
 
 
 @pytest.mark.parametrize(("hops", "address"), [(1, "198.51.100.1"), (2, "203.0.113.9"), (3, "6.6.6.6"), (4, PEER)])
-def test_a_proxy_that_adds_a_line_of_its_own_is_believed_like_one_that_appends(hops: int, address: str) -> None:
+def test_proxy_may_add_a_header_line_of_its_own(hops: int, address: str) -> None:
     lines = [b"6.6.6.6", b"203.0.113.9, 198.51.100.1"]
     headers = Headers(raw=[(b"x-forwarded-for", line) for line in lines])
     assert client_address(headers, PEER, hops) == address
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 129, "with space in the key", "ключ-длинный-достаточно", ""])
-def test_an_idempotency_key_has_a_form(key: str) -> None:
+def test_invalid_idempotency_key_is_rejected(key: str) -> None:
     with pytest.raises(RequestError, match="UUID"):
         idempotency_key({"idempotency-key": key})
 
 
-def test_an_idempotency_key_may_be_left_out() -> None:
+def test_idempotency_key_is_optional() -> None:
     assert idempotency_key({}) is None
     assert idempotency_key({"idempotency-key": "one-and-the-same"}) == "one-and-the-same"

@@ -1,4 +1,4 @@
-"""LiveKit credentials: rotated keys are found soon, and those at hand serve on while the API server is away."""
+"""LiveKit credentials: rotated keys are used soon, and cached ones while the API server is unavailable."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ OLD, NEW = "an-old-secret-of-more-than-thirty-two-letters", "a-new-secret-of-mor
 
 @dataclass
 class Secrets:
-    """One Secret for everybody, or the reason why it cannot be had."""
+    """One Secret for all agents, or an error."""
 
     values: dict[str, str] | SecretError
     reads: int = 0
@@ -66,7 +66,7 @@ async def secret(found: SecretConnections, of: Agent) -> str:
     return (await found.open(of)).credentials.api_secret
 
 
-async def test_a_rotated_key_is_found_in_time(clock: Clock, session: aiohttp.ClientSession) -> None:
+async def test_rotated_key_is_read_when_the_cache_is_stale(clock: Clock, session: aiohttp.ClientSession) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
     assert await secret(found, example_agent()) == OLD
@@ -77,7 +77,7 @@ async def test_a_rotated_key_is_found_in_time(clock: Clock, session: aiohttp.Cli
     assert (await secret(found, example_agent()), secrets.reads) == (NEW, 2)
 
 
-async def test_a_key_that_livekit_refuses_is_looked_up_again_at_once_and_not_with_every_request(
+async def test_rejected_key_is_read_again_soon_but_not_with_every_request(
     clock: Clock, session: aiohttp.ClientSession
 ) -> None:
     async def answer(request: web.Request) -> web.Response:
@@ -102,16 +102,16 @@ async def test_a_key_that_livekit_refuses_is_looked_up_again_at_once_and_not_wit
         assert await (await found.open(ours)).livekit.rooms() == []
         clock.now += 10
         assert await (await found.open(ours)).livekit.rooms() == []
-    assert secrets.reads == 2, "an accepted key is kept as long as any"
+    assert secrets.reads == 2, "an accepted key stays cached"
 
 
-async def test_credentials_serve_on_while_the_api_server_is_away_and_it_is_not_asked_every_time(
+async def test_cached_credentials_are_used_while_secrets_are_unavailable(
     clock: Clock, session: aiohttp.ClientSession
 ) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
     first = await found.open(example_agent())
-    secrets.values = SecretsUnavailable("away")
+    secrets.values = SecretsUnavailable("unavailable")
     clock.now += 3600
     assert await found.open(example_agent()) is first
     clock.now += 10
@@ -122,28 +122,28 @@ async def test_credentials_serve_on_while_the_api_server_is_away_and_it_is_not_a
 
 
 @pytest.mark.parametrize(
-    ("outcome", "told"),
+    ("outcome", "message"),
     [(SecretError("it does not exist"), "does not exist"), ({"apiKey": "key"}, "no key apiSecret")],
     ids=["deleted", "broken"],
 )
-async def test_a_secret_that_is_gone_serves_no_more(
-    clock: Clock, session: aiohttp.ClientSession, outcome: dict[str, str] | SecretError, told: str
+async def test_deleted_or_incomplete_secret_ends_the_use_of_its_cache(
+    clock: Clock, session: aiohttp.ClientSession, outcome: dict[str, str] | SecretError, message: str
 ) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
     await found.open(example_agent())
     secrets.values = outcome
     clock.now += 16
-    with pytest.raises(SecretError, match=told):
+    with pytest.raises(SecretError, match=message):
         await found.open(example_agent())
 
 
-async def test_a_url_that_is_none_is_a_problem_of_its_agent(session: aiohttp.ClientSession) -> None:
+async def test_invalid_url_is_an_error_of_its_agent(session: aiohttp.ClientSession) -> None:
     with pytest.raises(SecretError, match=r"spec\.livekit\.url"):
         await SecretConnections(Secrets({"apiKey": "key", "apiSecret": OLD}), session).open(at("wss://[x"))
 
 
-async def test_credentials_that_nobody_uses_are_forgotten(clock: Clock, session: aiohttp.ClientSession) -> None:
+async def test_unused_credentials_are_removed(clock: Clock, session: aiohttp.ClientSession) -> None:
     secrets = Secrets({"apiKey": "key", "apiSecret": OLD})
     found = SecretConnections(secrets, session)
     kept, gone = example_agent(), example_agent(namespace="others")
@@ -154,7 +154,7 @@ async def test_credentials_that_nobody_uses_are_forgotten(clock: Clock, session:
     ledger.put(called)
     await found.open(called.agent)
     drop_unused(FakeAgents([kept]), found, ledger)
-    secrets.values = SecretsUnavailable("away")
+    secrets.values = SecretsUnavailable("unavailable")
     assert [await secret(found, of) for of in (kept, called.agent)] == [OLD, OLD]
     with pytest.raises(SecretsUnavailable):
         await found.open(gone)

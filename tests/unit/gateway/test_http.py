@@ -1,4 +1,4 @@
-"""The HTTP surface: what a page or a back end sends, and what it gets."""
+"""The HTTP API: requests of pages and back ends, and their responses."""
 
 import asyncio
 import json
@@ -18,168 +18,160 @@ from gateway.connections import SecretError
 from gateway.livekit import WAITING_AGENT_NAME, LiveKitRefused, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
+from tests.unit.gateway.scenes import BODY, KEYED, call_token_of, post_call
 
-BODY = {"agent": "ornina", "name": "Layla"}
-KEYED = {"Idempotency-Key": "one-and-the-same"}
-ELSEWHERE = "https://www.example.com"
-
-
-async def opened(http: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
-    answer = await http.post("/v1/calls", json=BODY | changes)
-    assert answer.status_code == 201, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+OTHER_ORIGIN = "https://www.example.com"
 
 
-def own(call: dict[str, Any]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {call['callToken']}"}
-
-
-async def state_after(http: httpx.AsyncClient, call: dict[str, Any], known: str) -> dict[str, Any]:
+async def read_after(http: httpx.AsyncClient, call: dict[str, Any], known: str) -> dict[str, Any]:
+    """Read a call once its state is not the known one."""
     query = {"state": known, "waitSeconds": "10"}
-    answer = await http.get(f"/v1/calls/{call['callId']}", params=query, headers=own(call))
-    found: dict[str, Any] = answer.json()
+    response = await http.get(f"/v1/calls/{call['callId']}", params=query, headers=call_token_of(call))
+    found: dict[str, Any] = response.json()
     return found
 
 
-def refused(answer: httpx.Response, status: int, reason: str) -> str:
-    """The message of an error that is as every error has to be."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    error = answer.json()["error"]
+def rejected(response: httpx.Response, status: int, reason: str) -> str:
+    """Check an error response; returns its message."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()["error"]
     assert error["reason"] == reason
     assert len(error["message"]) > 15
+    assert error["message"].endswith(".")
     found: str = error["message"]
     return found
 
 
-async def test_a_call_is_a_room_with_its_one_dispatch_and_a_token(http: httpx.AsyncClient, world: World) -> None:
-    call = await opened(http, userId="user-7")
+async def test_opened_call_has_a_room_with_one_dispatch_and_a_token(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http, userId="user-7")
     assert call["state"] == "dispatched"
     assert call["room"] == f"ornina-{call['callId']}"
     assert call["url"] == "wss://livekit.example"
     assert call["agent"] == {"namespace": "agents", "name": "ornina", "agentName": "ornina-agent"}
     assert world.livekit.launches == [(call["room"], "ornina-agent")]
     (dispatch,) = world.livekit.rooms_by_name[call["room"]].dispatches
-    told = json.loads(dispatch.metadata)
-    assert (told["callID"], told["callerIdentity"], told["userID"]) == (call["callId"], call["identity"], "user-7")
+    metadata = json.loads(dispatch.metadata)
+    assert (metadata["callID"], metadata["userID"]) == (call["callId"], "user-7")
+    assert metadata["callerIdentity"] == call["identity"]
     claims = jwt.decode(call["token"], CREDENTIALS.api_secret, algorithms=["HS256"])
     assert (claims["sub"], claims["video"]["room"]) == (call["identity"], call["room"])
 
 
-async def test_the_join_is_confirmed_by_livekits_record(http: httpx.AsyncClient, world: World) -> None:
-    call = await opened(http)
-    assert (await state_after(http, call, "dispatched"))["state"] == "joined"
+async def test_call_is_joined_once_livekit_lists_the_agent(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http)
+    assert (await read_after(http, call, "dispatched"))["state"] == "joined"
 
 
-async def test_the_same_request_is_the_same_call_however_often(http: httpx.AsyncClient, world: World) -> None:
-    answers = await asyncio.gather(*(http.post("/v1/calls", json=BODY, headers=KEYED) for _ in range(8)))
-    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
-    assert len({(a.json()["callId"], a.json()["room"], a.json()["identity"]) for a in answers}) == 1
+async def test_repeated_requests_with_one_key_get_one_call(http: httpx.AsyncClient, world: World) -> None:
+    responses = await asyncio.gather(*(http.post("/v1/calls", json=BODY, headers=KEYED) for _ in range(8)))
+    assert sorted(response.status_code for response in responses) == [200] * 7 + [201]
+    assert len({(a.json()["callId"], a.json()["room"], a.json()["identity"]) for a in responses}) == 1
     assert len(world.livekit.launches) == 1
 
 
-async def test_another_request_with_the_same_key_is_refused(http: httpx.AsyncClient) -> None:
+async def test_different_request_with_the_same_key_is_rejected(http: httpx.AsyncClient) -> None:
     await http.post("/v1/calls", json=BODY, headers=KEYED)
-    answer = await http.post("/v1/calls", json=BODY | {"name": "Omar"}, headers=KEYED)
-    assert "new key" in refused(answer, 409, "IdempotencyKeyReused")
+    response = await http.post("/v1/calls", json=BODY | {"name": "Omar"}, headers=KEYED)
+    assert "new key" in rejected(response, 409, "IdempotencyKeyReused")
 
 
-async def test_a_key_of_somebody_else_is_another_call(http: httpx.AsyncClient) -> None:
+async def test_same_key_of_another_client_is_another_call(http: httpx.AsyncClient) -> None:
     first = await http.post("/v1/calls", json=BODY, headers=KEYED)
     second = await http.post("/v1/calls", json=BODY, headers=KEYED | {"Authorization": f"Bearer {API_KEY}"})
     assert first.json()["callId"] != second.json()["callId"]
 
 
-async def test_a_call_that_is_over_does_not_come_back(http: httpx.AsyncClient) -> None:
+async def test_key_of_a_finished_call_is_rejected(http: httpx.AsyncClient) -> None:
     call = (await http.post("/v1/calls", json=BODY, headers=KEYED)).json()
-    assert (await http.delete(f"/v1/calls/{call['callId']}", headers=own(call))).json()["reason"] == "HungUp"
-    assert "HungUp" in refused(await http.post("/v1/calls", json=BODY, headers=KEYED), 409, "CallOver")
+    assert (await http.delete(f"/v1/calls/{call['callId']}", headers=call_token_of(call))).json()["reason"] == "HungUp"
+    assert "HungUp" in rejected(await http.post("/v1/calls", json=BODY, headers=KEYED), 409, "CallOver")
 
 
-async def test_calls_wait_in_order_where_no_agent_joins_them_yet(http: httpx.AsyncClient, world: World) -> None:
+async def test_calls_wait_in_order_up_to_the_limit(http: httpx.AsyncClient, world: World) -> None:
     world.supply.free = 0
-    first, second = await opened(http), await opened(http)
+    first, second = await post_call(http), await post_call(http)
     assert [(call["state"], call["position"]) for call in (first, second)] == [("waiting", 1), ("waiting", 2)]
     assert [name for _, name in world.livekit.launches] == [WAITING_AGENT_NAME] * 2
     assert world.gateway.ledger.pending() == {"agents/ornina": 2}
-    answer = await http.post("/v1/calls", json=BODY)
-    assert "Call again later" in refused(answer, 429, "TooManyPending")
-    assert int(answer.headers["Retry-After"]) > 0
+    response = await http.post("/v1/calls", json=BODY)
+    assert "Call again later" in rejected(response, 429, "TooManyPending")
+    assert int(response.headers["Retry-After"]) > 0
 
 
-async def test_the_line_has_an_end_while_the_controller_is_away(http: httpx.AsyncClient, world: World) -> None:
+async def test_limit_holds_while_free_slots_are_unknown(http: httpx.AsyncClient, world: World) -> None:
     world.supply.free, world.livekit.slots = None, 0
-    assert [(await opened(http))["state"] for _ in range(2)] == ["dispatched"] * 2
-    refused(await http.post("/v1/calls", json=BODY), 429, "TooManyPending")
+    assert [(await post_call(http))["state"] for _ in range(2)] == ["dispatched"] * 2
+    rejected(await http.post("/v1/calls", json=BODY), 429, "TooManyPending")
 
 
-async def test_hanging_up_closes_the_room_and_may_be_repeated(http: httpx.AsyncClient, world: World) -> None:
-    call = await opened(http)
+async def test_hang_up_closes_the_room_and_may_be_repeated(http: httpx.AsyncClient, world: World) -> None:
+    call = await post_call(http)
     for _ in range(2):
-        answer = await http.delete(f"/v1/calls/{call['callId']}", headers=own(call))
-        assert answer.status_code == 200
-        assert (answer.json()["state"], answer.json()["reason"]) == ("ended", "HungUp")
+        response = await http.delete(f"/v1/calls/{call['callId']}", headers=call_token_of(call))
+        assert response.status_code == 200
+        assert (response.json()["state"], response.json()["reason"]) == ("ended", "HungUp")
     assert world.livekit.rooms_by_name == {}
 
 
-async def test_hanging_up_while_livekit_is_away_is_an_error_and_the_call_goes_on(
+async def test_hang_up_without_livekit_is_an_error_and_the_call_continues(
     http: httpx.AsyncClient, world: World
 ) -> None:
-    call = await opened(http)
-    world.livekit.error = LiveKitUnreachable("away")
-    answer = await http.delete(f"/v1/calls/{call['callId']}", headers=own(call))
-    refused(answer, 503, "LiveKitUnreachable")
+    call = await post_call(http)
+    world.livekit.error = LiveKitUnreachable("unreachable")
+    response = await http.delete(f"/v1/calls/{call['callId']}", headers=call_token_of(call))
+    rejected(response, 503, "LiveKitUnreachable")
     world.livekit.error = None
-    assert (await http.get(f"/v1/calls/{call['callId']}", headers=own(call))).json()["state"] != "ended"
+    response = await http.get(f"/v1/calls/{call['callId']}", headers=call_token_of(call))
+    assert response.json()["state"] in ("dispatched", "joined")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guess"}, {"Authorization": f"Bearer {API_KEY}"}])
-async def test_a_call_is_for_those_who_were_given_it(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    call = await opened(http)
+async def test_call_requires_its_own_call_token(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    call = await post_call(http)
     for method in ("GET", "DELETE"):
-        answer = await http.request(method, f"/v1/calls/{call['callId']}", headers=headers)
-        refused(answer, 404, "CallNotFound")
-    refused(await http.get("/v1/calls/unknown", headers=own(call)), 404, "CallNotFound")
+        response = await http.request(method, f"/v1/calls/{call['callId']}", headers=headers)
+        rejected(response, 404, "CallNotFound")
+    rejected(await http.get("/v1/calls/unknown", headers=call_token_of(call)), 404, "CallNotFound")
 
 
 @pytest.mark.parametrize("query", ["state=nonsense", "waitSeconds=31", "waitSeconds=-1", "waitSeconds=nan"])
-async def test_a_wrong_question_is_refused(http: httpx.AsyncClient, query: str) -> None:
-    call = await opened(http)
-    answer = await http.get(f"/v1/calls/{call['callId']}?{query}", headers=own(call))
-    refused(answer, 400, "InvalidRequest")
-    assert answer.json()["error"]["field"] == query.split("=")[0]
+async def test_invalid_parameter_is_rejected_by_name(http: httpx.AsyncClient, query: str) -> None:
+    call = await post_call(http)
+    response = await http.get(f"/v1/calls/{call['callId']}?{query}", headers=call_token_of(call))
+    rejected(response, 400, "InvalidRequest")
+    assert response.json()["error"]["field"] == query.split("=")[0]
 
 
-async def test_an_unknown_agent(http: httpx.AsyncClient, world: World) -> None:
-    answer = await http.post("/v1/calls", json=BODY | {"agent": "nobody"})
-    assert "kubectl get ava" in refused(answer, 404, "AgentNotFound")
-    world.agents.listed.append(example_agent("nobody", namespace="other"))
-    answer = await http.post("/v1/calls", json=BODY | {"agent": "nobody"})
-    assert "Another namespace" in refused(answer, 404, "AgentNotFound")
+async def test_unknown_agent_is_rejected_with_a_hint(http: httpx.AsyncClient, world: World) -> None:
+    response = await http.post("/v1/calls", json=BODY | {"agent": "unknown"})
+    assert "kubectl get ava" in rejected(response, 404, "AgentNotFound")
+    world.agents.listed.append(example_agent("unknown", namespace="other"))
+    response = await http.post("/v1/calls", json=BODY | {"agent": "unknown"})
+    assert "Another namespace" in rejected(response, 404, "AgentNotFound")
     world.livekit.slots = 2
-    assert (await opened(http, agent={"namespace": "other", "name": "nobody"}))["agent"]["namespace"] == "other"
+    assert (await post_call(http, agent={"namespace": "other", "name": "unknown"}))["agent"]["namespace"] == "other"
 
 
-async def test_agents_that_take_no_calls_say_why(http: httpx.AsyncClient, world: World) -> None:
+async def test_agent_that_takes_no_calls_is_rejected_with_its_reason(http: httpx.AsyncClient, world: World) -> None:
     world.agents.listed = [
         example_agent("auto", mode="Automatic"),
         example_agent("odd", room_name_pattern="^odd$"),
-        example_agent("resting", suspend=True),
+        example_agent("suspended", suspend=True),
         replace(example_agent("younger"), name_taken=True),
         InvalidAgent("agents", "broken", "spec.language: no"),
     ]
     for name, reason, hint in [
         ("auto", "AgentAutomatic", "dispatch.mode: Explicit"),
-        ("resting", "Suspended", "spec.suspend: false"),
+        ("suspended", "Suspended", "spec.suspend: false"),
         ("younger", "NameTaken", "NameUnique"),
         ("odd", "RoomNameMismatch", "begin the pattern"),
         ("broken", "AgentInvalid", "spec.language"),
     ]:
-        assert hint in refused(await http.post("/v1/calls", json=BODY | {"agent": name}), 409, reason)
+        assert hint in rejected(await http.post("/v1/calls", json=BODY | {"agent": name}), 409, reason)
 
 
-async def test_a_call_made_before_is_found_although_its_agent_takes_no_more(
+async def test_repeated_request_finds_its_call_after_the_agent_is_suspended(
     http: httpx.AsyncClient, world: World
 ) -> None:
     headers = {"Idempotency-Key": "a-key-of-some-length"}
@@ -187,35 +179,35 @@ async def test_a_call_made_before_is_found_although_its_agent_takes_no_more(
     world.agents.listed = [example_agent(suspend=True)]
     again = await http.post("/v1/calls", json=BODY, headers=headers)
     assert (again.status_code, again.json()["callId"]) == (200, first.json()["callId"])
-    refused(await http.post("/v1/calls", json=BODY), 409, "Suspended")
+    rejected(await http.post("/v1/calls", json=BODY), 409, "Suspended")
     assert len(world.livekit.rooms_by_name) == 1
 
 
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
-    [(LiveKitUnreachable("away"), 503, "LiveKitUnreachable"), (LiveKitRefused("no"), 502, "LiveKitRefused")],
+    [(LiveKitUnreachable("unreachable"), 503, "LiveKitUnreachable"), (LiveKitRefused("no"), 502, "LiveKitRefused")],
 )
-async def test_without_livekit_there_is_no_call_and_no_trace_of_one(
+async def test_failed_request_leaves_no_call_and_its_key_is_usable(
     http: httpx.AsyncClient, world: World, error: Exception, status: int, reason: str
 ) -> None:
     world.livekit.error = error  # type: ignore[assignment]
-    refused(await http.post("/v1/calls", json=BODY, headers=KEYED), status, reason)
+    rejected(await http.post("/v1/calls", json=BODY, headers=KEYED), status, reason)
     assert list(world.gateway.ledger) == []
     world.livekit.error = None
-    assert (await http.post("/v1/calls", json=BODY, headers=KEYED)).status_code == 201, "the key may be used again"
+    assert (await http.post("/v1/calls", json=BODY, headers=KEYED)).status_code == 201, "the key is usable again"
 
 
-async def test_without_credentials_the_operator_is_pointed_to(http: httpx.AsyncClient, world: World) -> None:
+async def test_missing_credentials_point_to_kubectl_describe(http: httpx.AsyncClient, world: World) -> None:
     world.connections.error = SecretError("Secret agents/livekit does not exist")
-    message = refused(await http.post("/v1/calls", json=BODY), 503, "CredentialsMissing")
+    message = rejected(await http.post("/v1/calls", json=BODY), 503, "CredentialsMissing")
     assert "kubectl describe ava ornina" in message
-    assert "Secret" not in message, "callers need not know its name"
+    assert "Secret" not in message, "the Secret's name is not for callers"
 
 
-async def test_before_the_agents_are_known_nothing_is_ready(http: httpx.AsyncClient, world: World) -> None:
+async def test_gateway_is_not_ready_before_agents_are_synced(http: httpx.AsyncClient, world: World) -> None:
     world.agents.is_synced = False
-    refused(await http.get("/readyz"), 503, "NotReady")
-    refused(await http.post("/v1/calls", json=BODY), 503, "NotReady")
+    rejected(await http.get("/readyz"), 503, "NotReady")
+    rejected(await http.post("/v1/calls", json=BODY), 503, "NotReady")
     world.agents.is_synced = True
     assert (await http.get("/readyz")).status_code == 200
 
@@ -233,107 +225,124 @@ async def test_before_the_agents_are_known_nothing_is_ready(http: httpx.AsyncCli
         (b'{"agent":"ornina","name":"' + b"x" * 17000 + b'"}', "application/json", 413, "BodyTooLarge"),
     ],
 )
-async def test_a_bad_body(
+async def test_invalid_body_is_rejected(
     http: httpx.AsyncClient, world: World, content: bytes, kind: str, status: int, reason: str
 ) -> None:
-    refused(await http.post("/v1/calls", content=content, headers={"Content-Type": kind}), status, reason)
+    rejected(await http.post("/v1/calls", content=content, headers={"Content-Type": kind}), status, reason)
     assert world.livekit.launches == []
 
 
-async def test_other_paths_and_methods_answer_in_json(http: httpx.AsyncClient) -> None:
-    refused(await http.get("/nothing"), 404, "NotFound")
-    refused(await http.put("/v1/calls"), 405, "MethodNotAllowed")
-    refused(await http.get("/assets/../routes.py"), 404, "NotFound")
-    refused(await http.get("/assets/package.json"), 404, "NotFound")
-    refused(await http.get("/docs"), 404, "NotFound")
+async def test_unknown_paths_and_methods_are_rejected_in_json(http: httpx.AsyncClient) -> None:
+    rejected(await http.get("/nothing"), 404, "NotFound")
+    rejected(await http.put("/v1/calls"), 405, "MethodNotAllowed")
+    rejected(await http.get("/assets/../routes.py"), 404, "NotFound")
+    rejected(await http.get("/assets/package.json"), 404, "NotFound")
+    rejected(await http.get("/docs"), 404, "NotFound")
     for path in ("/livez", "/metrics"):
-        refused(await http.get(path), 404, "NotFound")
+        rejected(await http.get(path), 404, "NotFound")
 
 
-async def test_a_mistake_of_our_own_is_json_too(
-    http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+async def test_unexpected_error_is_internal_in_json_and_logged(
+    http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(world.gateway.ledger, "admission", lambda *_: 1 / 0)
-    refused(await http.post("/v1/calls", json=BODY), 500, "Internal")
+    message = rejected(await http.post("/v1/calls", json=BODY), 500, "Internal")
+    assert message == "Internal error. See the gateway log."
+    (record,) = [record.__dict__ for record in caplog.records if record.name == "gateway.app"]
+    assert (record["message"], record["path"], record["reason"]) == ("request failed", "/v1/calls", "Internal")
 
 
-async def test_other_origins_are_let_in_by_name_only(http: httpx.AsyncClient, world: World) -> None:
-    world.agents.listed = [example_agent(allowed_origins=[ELSEWHERE])]
-    preflight = await http.options("/v1/calls", headers={"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST"})
+async def test_cors_allows_only_listed_origins(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [example_agent(allowed_origins=[OTHER_ORIGIN])]
+    preflight = await http.options(
+        "/v1/calls", headers={"Origin": OTHER_ORIGIN, "Access-Control-Request-Method": "POST"}
+    )
     assert preflight.status_code == 204
-    answer = await http.post("/v1/calls", json=BODY, headers={"Origin": ELSEWHERE})
-    assert answer.status_code == 201
-    for found in (preflight, answer):
-        assert found.headers["Access-Control-Allow-Origin"] == ELSEWHERE
+    response = await http.post("/v1/calls", json=BODY, headers={"Origin": OTHER_ORIGIN})
+    assert response.status_code == 201
+    for found in (preflight, response):
+        assert found.headers["Access-Control-Allow-Origin"] == OTHER_ORIGIN
         assert "Origin" in found.headers["Vary"]
         assert "Access-Control-Allow-Credentials" not in found.headers
-    stranger = await http.post("/v1/calls", json=BODY, headers={"Origin": "https://evil.example"})
-    refused(stranger, 403, "OriginNotAllowed")
-    assert "Access-Control-Allow-Origin" not in stranger.headers
-    assert "Origin" in stranger.headers["Vary"]
-    stranger = await http.options("/v1/calls", headers={"Origin": "https://evil.example"})
-    assert "Access-Control-Allow-Origin" not in stranger.headers
+    unlisted = await http.post("/v1/calls", json=BODY, headers={"Origin": "https://evil.example"})
+    rejected(unlisted, 403, "OriginNotAllowed")
+    assert "Access-Control-Allow-Origin" not in unlisted.headers
+    assert "Origin" in unlisted.headers["Vary"]
+    unlisted = await http.options("/v1/calls", headers={"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in unlisted.headers
 
 
-async def test_an_authenticated_agent_is_for_holders_of_a_key(http: httpx.AsyncClient, world: World) -> None:
+async def test_authenticated_agent_requires_an_api_key(http: httpx.AsyncClient, world: World) -> None:
     world.agents.listed = [example_agent(access="Authenticated")]
-    answer = await http.post("/v1/calls", json=BODY)
-    refused(answer, 401, "Unauthorized")
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
-    refused(await http.get("/v1/agents/ornina"), 401, "Unauthorized")
-    answer = await http.post("/v1/calls", json=BODY, headers={"Authorization": f"Bearer {API_KEY}"})
-    assert answer.status_code == 201
+    response = await http.post("/v1/calls", json=BODY)
+    rejected(response, 401, "Unauthorized")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    rejected(await http.get("/v1/agents/ornina"), 401, "Unauthorized")
+    response = await http.post("/v1/calls", json=BODY, headers={"Authorization": f"Bearer {API_KEY}"})
+    assert response.status_code == 201
 
 
-async def test_the_page_learns_of_public_agents(http: httpx.AsyncClient) -> None:
+async def test_public_agent_is_readable_without_a_key(http: httpx.AsyncClient) -> None:
     expected = {"namespace": "agents", "name": "ornina", "language": "ar", "access": "Public", "ready": True}
     assert (await http.get("/v1/agents/ornina")).json() == expected
     assert (await http.get("/v1/agents/agents/ornina")).json() == expected
-    refused(await http.get("/v1/agents/nobody"), 404, "AgentNotFound")
+    rejected(await http.get("/v1/agents/unknown"), 404, "AgentNotFound")
 
 
-async def test_the_page_may_reach_its_agents_livekit_and_nothing_else(http: httpx.AsyncClient, world: World) -> None:
+async def test_page_may_connect_only_to_its_agents_livekit(http: httpx.AsyncClient, world: World) -> None:
     world.agents.listed = [example_agent(), replace(example_agent("other"))]
     for path in ("/?agent=ornina", "/?agent=agents/ornina"):
-        answer = await http.get(path)
-        assert answer.status_code == 200
-        policy = answer.headers["Content-Security-Policy"]
+        response = await http.get(path)
+        assert response.status_code == 200
+        policy = response.headers["Content-Security-Policy"]
         assert "connect-src 'self' wss://livekit.example https://livekit.example;" in policy
         assert "unsafe" not in policy
     assert "connect-src 'self';" in (await http.get("/")).headers["Content-Security-Policy"]
-    assert "connect-src 'self';" in (await http.get("/?agent=nobody")).headers["Content-Security-Policy"]
+    assert "connect-src 'self';" in (await http.get("/?agent=unknown")).headers["Content-Security-Policy"]
 
 
-async def test_nobody_learns_the_livekit_server_of_an_agent_that_needs_a_key(
+async def test_page_does_not_reveal_the_livekit_server_of_authenticated_agents(
     http: httpx.AsyncClient, world: World
 ) -> None:
     world.agents.listed = [example_agent(access="Authenticated")]
-    private, none = await http.get("/?agent=ornina"), await http.get("/?agent=nobody")
+    private, none = await http.get("/?agent=ornina"), await http.get("/?agent=unknown")
     assert "livekit.example" not in str(private.headers) + private.text
     assert private.status_code == none.status_code == 200
     assert private.headers["Content-Security-Policy"] == none.headers["Content-Security-Policy"]
 
 
-async def test_everything_the_page_loads_is_served(http: httpx.AsyncClient) -> None:
+async def test_every_file_that_the_page_loads_is_served(http: httpx.AsyncClient) -> None:
     wanted, seen = ["/?agent=ornina"], set()
     while wanted:
         path = wanted.pop()
         seen.add(path)
-        answer = await http.get(path)
-        assert answer.status_code == 200, path
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        wanted += [found for found in re.findall(r'"(/assets/[\w.-]+)"', answer.text) if found not in seen]
-    assert len(seen) == 7, "the page, its script and style, its icon, two modules and livekit-client"
+        response = await http.get(path)
+        assert response.status_code == 200, path
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        wanted += [found for found in re.findall(r'"(/assets/[\w.-]+)"', response.text) if found not in seen]
+    assert len(seen) == 7, "the page, its script, style and icon, two modules and livekit-client"
 
 
-async def test_answers_are_not_kept_by_browsers(http: httpx.AsyncClient) -> None:
+async def test_api_responses_are_not_cached(http: httpx.AsyncClient) -> None:
     assert (await http.post("/v1/calls", json=BODY)).headers["Cache-Control"] == "no-store"
 
 
-async def test_the_interface_describes_itself(http: httpx.AsyncClient) -> None:
+async def test_openapi_describes_every_operation_parameter_and_property(http: httpx.AsyncClient) -> None:
     document = (await http.get("/openapi.json")).json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert len(operations) == 5
+    for operation in operations:
+        assert operation["description"]
+        assert all(parameter["description"] for parameter in operation.get("parameters", []))
+        assert all(response["description"] for response in operation["responses"].values())
+        assert "422" not in operation["responses"], "the gateway rejects invalid parameters with 400"
     body = document["paths"]["/v1/calls"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) == {"agent", "name", "language", "userId", "capabilities", "metadata"}
+    views = [schema for name, schema in document["components"]["schemas"].items() if name.endswith("View")]
+    for schema in (body, *views):
+        assert schema["description"]
+        references = [value for value in schema["properties"].values() if "$ref" in value]
+        assert all(value.get("description") for value in schema["properties"].values() if value not in references)
 
 
 HEADER = st.text(alphabet=string.ascii_letters + string.digits + " :/.,=-", max_size=40)
@@ -348,10 +357,10 @@ HEADER = st.text(alphabet=string.ascii_letters + string.digits + " :/.,=-", max_
     ),
     body=st.binary(max_size=300),
 )
-async def test_no_request_is_too_strange(
+async def test_any_request_gets_a_response_below_500_in_json(
     http: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> None:
-    answer = await http.request(method, path, headers=headers, content=body)
-    assert answer.status_code < 500
-    if answer.status_code >= 400:
-        assert set(answer.json()["error"]) <= {"reason", "message", "field"}
+    response = await http.request(method, path, headers=headers, content=body)
+    assert response.status_code < 500
+    if response.status_code >= 400:
+        assert set(response.json()["error"]) <= {"reason", "message", "field"}

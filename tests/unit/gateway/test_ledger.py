@@ -1,4 +1,4 @@
-"""Order, positions, slots in flight, and waiting for a change."""
+"""The ledger: order, positions, dispatches in flight, and waiting for a change."""
 
 import asyncio
 from dataclasses import replace
@@ -24,16 +24,16 @@ def ledger(*calls: Call) -> Ledger:
     return found
 
 
-def test_calls_wait_in_the_order_in_which_they_came() -> None:
-    elsewhere = waiting(3, example_agent("other"))
-    calls = ledger(waiting(2), waiting(1), elsewhere, replace(DISPATCHED, id="c0"))
+def test_calls_wait_in_the_order_of_their_creation() -> None:
+    of_other_agent = waiting(3, example_agent("other"))
+    calls = ledger(waiting(2), waiting(1), of_other_agent, replace(DISPATCHED, id="c0"))
     assert [call.id for call in calls.waiting(KEY)] == ["c1", "c2"]
-    assert [calls.position(call) for call in (waiting(1), waiting(2), elsewhere)] == [1, 2, 1]
+    assert [calls.position(call) for call in (waiting(1), waiting(2), of_other_agent)] == [1, 2, 1]
     assert calls.position(replace(DISPATCHED, id="c0")) is None
     assert calls.pending() == {KEY: 2, "agents/other": 1}
 
 
-def test_as_many_calls_go_as_slots_are_free_and_not_spoken_for() -> None:
+def test_admission_counts_free_slots_minus_dispatches_in_flight() -> None:
     in_flight = replace(DISPATCHED, id="d")
     just_joined = replace(JOINED, id="j", state_since=NOW - 1)
     long_joined = replace(JOINED, id="l", state_since=NOW - 3)
@@ -43,39 +43,39 @@ def test_as_many_calls_go_as_slots_are_free_and_not_spoken_for() -> None:
         Admission.FREE_SLOT,
         Admission.WAIT,
     ]
-    assert calls.admission(KEY, 4, NOW) is Admission.WAIT, "a new call stands behind those that wait"
+    assert calls.admission(KEY, 4, NOW) is Admission.WAIT, "a new call comes after all waiting calls"
     assert calls.admission(KEY, 5, NOW) is Admission.FREE_SLOT
     assert calls.admission("agents/other", 0, NOW) is Admission.WAIT
 
 
-def test_seats_of_calls_under_way_are_spoken_for_until_the_controller_knows_of_them() -> None:
-    under_way = replace(DISPATCHED, id="d", seat=Seat(3, NOW - 2.5))
+def test_free_seats_exclude_assignments_not_reported_yet() -> None:
+    in_flight = replace(DISPATCHED, id="d", seat=Seat(3, NOW - 2.5))
     just_joined = replace(JOINED, id="j", state_since=NOW - 1, seat=Seat(2, NOW - 2))
-    known_by_now = replace(JOINED, id="k", state_since=NOW - 3, seat=Seat(4, NOW - 4))
-    elsewhere = replace(DISPATCHED, id="e", agent=example_agent("other"), seat=Seat(1, NOW))
-    by_voice = replace(DISPATCHED, id="v", avatar=False)
-    calls = ledger(WAITING, under_way, just_joined, known_by_now, elsewhere, by_voice)
+    reported = replace(JOINED, id="k", state_since=NOW - 3, seat=Seat(4, NOW - 4))
+    of_other_agent = replace(DISPATCHED, id="e", agent=example_agent("other"), seat=Seat(1, NOW))
+    without_avatar = replace(DISPATCHED, id="v", avatar=False)
+    calls = ledger(WAITING, in_flight, just_joined, reported, of_other_agent, without_avatar)
     assert calls.free_seats(WAITING, 3, NOW) == 1
-    assert calls.free_seats(under_way, 3, NOW) == 1, "a call that is sent again does not stand in its own way"
+    assert calls.free_seats(in_flight, 3, NOW) == 1, "a repeated dispatch does not count the call's own seat"
     assert calls.free_seats(WAITING, None, NOW) is None
 
 
-def test_without_knowledge_every_call_goes() -> None:
+def test_every_call_is_admitted_while_slots_are_unknown() -> None:
     assert ledger(waiting(1)).admission(KEY, None, NOW) is Admission.SLOTS_UNKNOWN
 
 
-async def test_a_change_of_state_wakes_those_who_ask() -> None:
+async def test_change_of_state_ends_the_wait() -> None:
     calls = ledger(WAITING)
-    asking = asyncio.create_task(calls.wait_for_change(WAITING.id, CallState.WAITING, 10))
+    waiting_task = asyncio.create_task(calls.wait_for_change(WAITING.id, CallState.WAITING, 10))
     await asyncio.sleep(0)
     calls.put(replace(WAITING, caller_seen_at=NOW))
     await asyncio.sleep(0)
-    assert not asking.done(), "the state is the same"
+    assert not waiting_task.done(), "the state is the same"
     calls.put(DISPATCHED)
-    await asyncio.wait_for(asking, 1)
+    await asyncio.wait_for(waiting_task, 1)
 
 
-async def test_a_question_ends_at_once_when_the_state_is_another_or_the_call_is_over() -> None:
+async def test_wait_ends_at_once_for_another_state_or_a_finished_call() -> None:
     over = replace(WAITING, state=CallState.ENDED, reason=CallReason.HUNG_UP)
     await asyncio.wait_for(ledger(DISPATCHED).wait_for_change("c1", CallState.WAITING, 10), 1)
     await asyncio.wait_for(ledger(over).wait_for_change("c1", CallState.ENDED, 10), 1)
@@ -83,7 +83,7 @@ async def test_a_question_ends_at_once_when_the_state_is_another_or_the_call_is_
     await asyncio.wait_for(ledger(WAITING).wait_for_change("c1", CallState.WAITING, 0.01), 1)
 
 
-def test_old_outcomes_are_forgotten_and_live_calls_never() -> None:
+def test_only_finished_calls_are_removed_after_their_retention() -> None:
     over = replace(WAITING, id="over", state=CallState.ENDED, reason=CallReason.HUNG_UP)
     calls = ledger(over, JOINED)
     calls.remove_finished(NOW + 599)

@@ -1,4 +1,4 @@
-"""What LiveKit says, read: participants, and answers of something that is not LiveKit."""
+"""The LiveKit client: participants, and error responses."""
 
 from collections.abc import AsyncIterator
 
@@ -13,8 +13,8 @@ from tests.unit.gateway.fakes import CREDENTIALS
 
 
 @pytest.fixture
-async def some_website() -> AsyncIterator[str]:
-    """The URL of a web server that answers everything with a page."""
+async def website() -> AsyncIterator[str]:
+    """The URL of a web server that answers every request with a page."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>welcome</html>")
@@ -25,14 +25,14 @@ async def some_website() -> AsyncIterator[str]:
         yield str(server.make_url("")).replace("http", "ws")
 
 
-async def test_a_url_of_something_else_is_no_livekit(some_website: str) -> None:
+async def test_server_that_is_not_livekit_is_reported_as_unreachable(website: str) -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(LiveKitUnreachable, match="not LiveKit"):
-            await LiveKitServer(some_website, CREDENTIALS, session, lambda: None).rooms()
+            await LiveKitServer(website, CREDENTIALS, session, lambda: None).rooms()
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "error", "told"),
+    ("status", "code", "error", "reports"),
     [
         (401, "unauthenticated", LiveKitRefused, 1),
         (404, "not_found", RoomMissing, 0),
@@ -40,20 +40,20 @@ async def test_a_url_of_something_else_is_no_livekit(some_website: str) -> None:
         (503, "unavailable", LiveKitUnreachable, 0),
     ],
 )
-async def test_a_refusal_is_told_to_whoever_keeps_the_credentials(
-    status: int, code: str, error: type[LiveKitError], told: int
+async def test_error_status_maps_to_an_error_and_rejections_are_reported(
+    status: int, code: str, error: type[LiveKitError], reports: int
 ) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"code": code, "msg": "no"}, status=status)
 
-    refusals: list[None] = []
+    rejections: list[None] = []
     application = web.Application()
     application.router.add_route("*", "/{anything:.*}", answer)
     async with TestServer(application) as server, aiohttp.ClientSession() as session:
         url = str(server.make_url(""))
         with pytest.raises(error):
-            await LiveKitServer(url, CREDENTIALS, session, lambda: refusals.append(None)).rooms()
-    assert len(refusals) == told
+            await LiveKitServer(url, CREDENTIALS, session, lambda: rejections.append(None)).rooms()
+    assert len(rejections) == reports
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ async def test_a_refusal_is_told_to_whoever_keeps_the_credentials(
         ({"lk.agent_name": "ornina-agent", "lk.publish_on_behalf": "agent-1"}, ""),
         ({}, ""),
     ],
-    ids=["as the server says", "the server is believed first", "an old server", "an avatar", "nameless"],
+    ids=["from the server", "server before agent", "old server", "avatar", "no name"],
 )
-def test_an_agent_s_name(attributes: dict[str, str], name: str) -> None:
+def test_agent_name_comes_from_the_server_and_excludes_avatars(attributes: dict[str, str], name: str) -> None:
     info = api.ParticipantInfo(identity="a", kind=api.ParticipantInfo.Kind.AGENT, attributes=attributes)
     assert _participant(info).agent_name == name
-    person = api.ParticipantInfo(identity="a", kind=api.ParticipantInfo.Kind.STANDARD, attributes=attributes)
-    assert _participant(person).agent_name == ""
+    caller = api.ParticipantInfo(identity="a", kind=api.ParticipantInfo.Kind.STANDARD, attributes=attributes)
+    assert _participant(caller).agent_name == ""

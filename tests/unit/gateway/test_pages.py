@@ -1,4 +1,4 @@
-"""The call page's files."""
+"""The files of the call page."""
 
 import re
 from pathlib import Path
@@ -16,22 +16,22 @@ KEY = re.compile(r"\b([A-Za-z]+):")
 
 
 def keys(language: str) -> list[str]:
-    """Every key of a language's texts, in order; the words themselves are taken out first."""
+    """Return every key of a language's texts, in order; the texts themselves are removed first."""
     without_words = re.sub(r'"(?:[^"\\]|\\.)*"|`[^`]*`', '""', LANGUAGES[language])
     return KEY.findall(without_words)
 
 
-def test_both_languages_say_everything() -> None:
+def test_both_languages_have_the_same_texts() -> None:
     assert keys("en") == keys("ar")
     assert len(keys("en")) > 40
 
 
-def test_every_end_of_a_call_has_its_words() -> None:
+def test_every_call_reason_has_a_text() -> None:
     assert {reason.value for reason in MESSAGES} <= set(keys("en"))
 
 
-def test_every_refusal_that_a_caller_can_meet_has_its_words() -> None:
-    of_the_page_itself = {
+def test_every_error_reason_that_callers_can_get_has_a_text() -> None:
+    never_caused_by_callers = {
         ErrorReason.BAD_JSON,
         ErrorReason.INVALID_REQUEST,
         ErrorReason.UNSUPPORTED_MEDIA_TYPE,
@@ -44,17 +44,17 @@ def test_every_refusal_that_a_caller_can_meet_has_its_words() -> None:
         ErrorReason.CALL_NOT_FOUND,
         ErrorReason.INTERNAL,
     }
-    assert {reason.value for reason in set(ErrorReason) - of_the_page_itself} <= set(keys("en"))
+    assert {reason.value for reason in set(ErrorReason) - never_caused_by_callers} <= set(keys("en"))
 
 
-def test_every_text_of_the_page_exists() -> None:
+def test_every_text_that_the_page_names_exists() -> None:
     page = (WEB_DIR / "index.html").read_text()
     wanted = set(re.findall(r'data-(?:text|label)="(\w+)"', page))
     assert wanted <= set(keys("en"))
     assert len(wanted) > 8
 
 
-def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
+def test_page_has_no_inline_code_and_no_external_addresses() -> None:
     page = (WEB_DIR / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", page)
     for path in (WEB_DIR / name for name in ("index.html", "app.js", "call.js", "texts.js", "style.css")):
@@ -75,11 +75,11 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
         ("wss://livekit.cloud.evil", ["wss://livekit.cloud.evil", "https://livekit.cloud.evil"]),
     ],
 )
-def test_where_the_page_may_connect(url: str, sources: list[str]) -> None:
+def test_page_connects_to_the_sources_of_its_livekit_server(url: str, sources: list[str]) -> None:
     assert livekit_sources(url) == sources
 
 
-def test_a_missing_client_is_noticed_at_start(tmp_path: Path) -> None:
+def test_missing_file_is_listed(tmp_path: Path) -> None:
     assert Pages(tmp_path).missing() == [str(tmp_path / "livekit-client.esm.mjs")]
     (tmp_path / "livekit-client.esm.mjs").write_text("")
     assert Pages(tmp_path).missing() == []

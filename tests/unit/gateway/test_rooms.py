@@ -3,7 +3,7 @@
 from gateway.rooms import call_id_for, new_call_id
 
 
-def test_ids_are_the_same_for_the_same_request_only() -> None:
+def test_call_id_depends_on_agent_scope_and_key_only() -> None:
     ids = {
         call_id_for("a/x", "public", "key"),
         call_id_for("a/y", "public", "key"),

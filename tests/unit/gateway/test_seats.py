@@ -1,4 +1,4 @@
-"""Avatar seats: never more than there are, and none left over for long."""
+"""Avatar seats: never more than the limit, and no free seat is withheld for long."""
 
 import pytest
 from hypothesis import given
@@ -8,23 +8,25 @@ from gateway.seats import Seat, free_seats
 
 
 @pytest.mark.parametrize(
-    ("reported", "unseen", "free", "why"),
+    ("reported", "unreported", "free", "why"),
     [
-        (None, [], None, "nobody counts"),
-        (None, [Seat(1, 5.0)], None, "nobody counts any more"),
-        (3, [], 3, "the controller knows of every seat"),
-        (3, [Seat(3, 5.0)], 2, "it may not know of the one just handed out"),
-        (2, [Seat(3, 5.0)], 2, "it knows of it by now: it counts once"),
-        (3, [Seat(2, 5.2), Seat(3, 5.0)], 1, "two close together"),
-        (2, [Seat(2, 5.2), Seat(3, 5.0)], 1, "of two it knows of one"),
-        (1, [Seat(2, 5.2), Seat(3, 5.0)], 1, "of two it knows of both"),
-        (0, [Seat(3, 5.0)], 0, "others have taken the rest"),
-        (3, [Seat(1, 5.0)], 0, "seats became free meanwhile: it stays careful for a moment"),
-        (2, [Seat(2, 5.0), Seat(1, 5.0)], 0, "handed out in the same moment"),
+        (None, [], None, "no limit"),
+        (None, [Seat(1, 5.0)], None, "limit removed"),
+        (3, [], 3, "every seat is reported"),
+        (3, [Seat(3, 5.0)], 2, "one seat is not reported yet"),
+        (2, [Seat(3, 5.0)], 2, "the reported seat counts once"),
+        (3, [Seat(2, 5.2), Seat(3, 5.0)], 1, "two unreported seats"),
+        (2, [Seat(2, 5.2), Seat(3, 5.0)], 1, "one of two is reported"),
+        (1, [Seat(2, 5.2), Seat(3, 5.0)], 1, "both are reported"),
+        (0, [Seat(3, 5.0)], 0, "others took the rest"),
+        (3, [Seat(1, 5.0)], 0, "seats became free meanwhile, and count after the lag"),
+        (2, [Seat(2, 5.0), Seat(1, 5.0)], 0, "assigned at the same time"),
     ],
 )
-def test_free_seats(reported: int | None, unseen: list[Seat], free: int | None, why: str) -> None:
-    assert free_seats(reported, unseen) == free, why
+def test_free_seats_are_the_lower_of_two_limits(
+    reported: int | None, unreported: list[Seat], free: int | None, why: str
+) -> None:
+    assert free_seats(reported, unreported) == free, why
 
 
 @given(
@@ -32,10 +34,8 @@ def test_free_seats(reported: int | None, unseen: list[Seat], free: int | None, 
     gaps=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20),
     lags=st.lists(st.floats(0.0, 1.9), min_size=20, max_size=20),
 )
-def test_calls_that_come_close_together_get_every_seat_and_not_one_more(
-    total: int, gaps: list[float], lags: list[float]
-) -> None:
-    """Each seat becomes known to the controller after some lag, and counts as in flight for two seconds."""
+def test_calls_close_together_get_every_seat_and_no_more(total: int, gaps: list[float], lags: list[float]) -> None:
+    """The controller reports each seat after some lag, and the gateway counts it as in flight for two seconds."""
     now, seats = 0.0, list[tuple[Seat, float]]()
     for gap, lag in zip(gaps, lags, strict=False):
         now += gap

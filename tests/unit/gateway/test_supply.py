@@ -1,7 +1,9 @@
-"""The exchange with the controller."""
+"""The exchange of demand and supply with the controller."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,40 +24,43 @@ from tests.waiting import soon
 KEY = WAITING.agent.key
 
 
-def answer(at: float, free: int) -> ReceivedSupply:
+def received(at: float, free: int) -> ReceivedSupply:
     return ReceivedSupply(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=4)}))
 
 
 @pytest.mark.parametrize(
-    ("answers", "free", "why"),
+    ("supplies", "free", "why"),
     [
-        ([], None, "nothing was said"),
-        ([answer(10 - STALE_SECONDS - 0.1, 3)], None, "it was long ago"),
-        ([answer(9.9, 3)], 3, "the first answer counts at once"),
-        ([answer(9.0, 3), answer(9.9, 1)], 1, "fewer count at once"),
-        ([answer(9.0, 0), answer(9.9, 1)], 0, "more have to settle"),
-        ([answer(9.3, 1), answer(9.9, 1)], 1, "they have"),
-        ([answer(9.3, 1), answer(9.7, 0), answer(9.9, 1)], 0, "they were not there all the time"),
-        ([answer(8.0, 0), answer(9.3, 2), answer(9.9, 2)], 2, "what was before does not matter"),
+        ([], None, "nothing received"),
+        ([received(10 - STALE_SECONDS - 0.1, 3)], None, "stale"),
+        ([received(9.9, 3)], 3, "the first supply counts at once"),
+        ([received(9.0, 3), received(9.9, 1)], 1, "a decrease counts at once"),
+        ([received(9.0, 0), received(9.9, 1)], 0, "an increase must settle"),
+        ([received(9.3, 1), received(9.9, 1)], 1, "the increase has settled"),
+        ([received(9.3, 1), received(9.7, 0), received(9.9, 1)], 0, "not free all the time"),
+        ([received(8.0, 0), received(9.3, 2), received(9.9, 2)], 2, "older supplies do not count"),
     ],
 )
-def test_free_slots_are_those_that_have_settled(answers: list[ReceivedSupply], free: int | None, why: str) -> None:
-    assert settled_free_slots(answers, KEY, 10.0) == free, why
+def test_slot_counts_as_free_once_settled(supplies: list[ReceivedSupply], free: int | None, why: str) -> None:
+    assert settled_free_slots(supplies, KEY, 10.0) == free, why
 
 
-def test_an_agent_the_controller_does_not_name_has_no_slots() -> None:
-    assert settled_free_slots([answer(9.9, 3)], "agents/other", 10.0) == 0
+def test_agent_missing_from_the_supply_has_no_slots() -> None:
+    assert settled_free_slots([received(9.9, 3)], "agents/other", 10.0) == 0
 
 
-def test_old_answers_are_dropped() -> None:
-    kept = recent([answer(1, 0), answer(2, 0), answer(9.9, 0)], 10.0)
+def test_old_supplies_are_dropped() -> None:
+    kept = recent([received(1, 0), received(2, 0), received(9.9, 0)], 10.0)
     assert [found.received_at for found in kept] == [2, 9.9]
     assert SETTLE_SECONDS > 10.0 - 9.9
 
 
-class FakeAnswer:
-    def __init__(self, status: int, text: str) -> None:
+class FakeResponse:
+    """The controller's response, as an asynchronous context manager."""
+
+    def __init__(self, session: "FakeSession", status: int, text: str) -> None:
         self.status = status
+        self._session = session
         self._text = text
 
     async def text(self) -> str:
@@ -67,52 +72,62 @@ class FakeAnswer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self._session.finished += 1
 
 
 class FakeSession:
-    """A controller; `next` is its status and body, or what goes wrong on the way to it."""
+    """An HTTP session with the controller; `next` is the status and body of its response, or an error."""
 
     def __init__(self) -> None:
         self.next: tuple[int, str] | Exception = (200, '{"agents": {}}')
         self.requests: list[dict[str, Any]] = []
+        self.finished = 0
+        """Number of requests whose response was read or failed."""
 
-    def post(self, url: str, **options: Any) -> FakeAnswer:
+    def post(self, url: str, **options: Any) -> FakeResponse:
         self.requests.append({"url": url, **options})
         if isinstance(self.next, Exception):
+            self.finished += 1
             raise self.next
-        return FakeAnswer(*self.next)
+        return FakeResponse(self, *self.next)
 
 
 class Exchange:
-    """An exchange that runs, and what it runs against."""
+    """An exchange with a fake controller."""
 
     def __init__(self, token_file: Path | None = None) -> None:
         self.session = FakeSession()
         self.ledger = Ledger()
         self.metrics = Metrics()
-        self.answered = asyncio.Event()
+        self.received = asyncio.Event()
         settings = GatewaySettings(
             controller_url="http://controller", controller_token_file=token_file, gateway_name="g1"
         )
         session: Any = self.session
         self.supply = SupplyExchange(settings, session, self.ledger, self.metrics)
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Run the exchange."""
+        task = asyncio.create_task(self.supply.run(self.received.set))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def once(self) -> None:
-        """One exchange, successful or not."""
-        before = len(self.session.requests)
-        running = asyncio.create_task(self.supply.run(self.answered.set))
-        await soon(lambda: len(self.session.requests) > before)
-        await asyncio.sleep(0.005)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        """Run one exchange, successful or not."""
+        finished = self.session.finished
+        async with self.running():
+            await soon(lambda: self.session.finished > finished)
 
     @property
     def reachable(self) -> float | None:
         return self.metrics.registry.get_sample_value("avatar_agent_gateway_controller_reachable")
 
 
-async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> None:
+async def test_exchange_sends_pending_calls_and_receives_free_slots(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
     exchange = Exchange(token)
@@ -126,7 +141,7 @@ async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> N
     assert request["url"] == "http://controller/v1/demand"
     assert Demand.model_validate_json(request["data"]) == Demand(gateway="g1", pending={KEY: 1})
     assert request["headers"]["Authorization"] == "Bearer first"
-    assert exchange.answered.is_set()
+    assert exchange.received.is_set()
     assert exchange.supply.free_slots(KEY) == 2
     assert exchange.reachable == 1
     token.write_text("renewed\n")
@@ -134,9 +149,9 @@ async def test_pending_calls_are_told_and_free_slots_learnt(tmp_path: Path) -> N
     assert exchange.session.requests[-1]["headers"]["Authorization"] == "Bearer renewed"
 
 
-async def test_free_avatar_seats_are_the_last_answers() -> None:
+async def test_free_seats_are_those_of_the_last_supply() -> None:
     exchange = Exchange()
-    assert exchange.supply.free_seats(KEY) is None, "nothing is known"
+    assert exchange.supply.free_seats(KEY) is None, "nothing received"
     for seats in (2, 0, None):
         count = AgentSupply(free_slots=1, slots=4, free_avatars=seats)
         exchange.session.next = (200, Supply(agents={KEY: count}).model_dump_json())
@@ -146,11 +161,11 @@ async def test_free_avatar_seats_are_the_last_answers() -> None:
     exchange.supply._supplies = [
         replace(exchange.supply._supplies[-1], received_at=time.monotonic() - STALE_SECONDS - 1)
     ]
-    assert exchange.supply.free_seats(KEY) is None, "too old"
+    assert exchange.supply.free_seats(KEY) is None, "stale"
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
         (503, "starting"),
         (401, "no"),
@@ -160,39 +175,51 @@ async def test_free_avatar_seats_are_the_last_answers() -> None:
         TimeoutError(),
     ],
 )
-async def test_without_an_answer_nothing_is_known(trouble: tuple[int, str] | Exception) -> None:
+async def test_failed_exchange_changes_no_counts_and_is_reported(
+    failure: tuple[int, str] | Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     exchange = Exchange()
-    exchange.session.next = trouble
+    exchange.session.next = failure
     await exchange.once()
     assert exchange.supply.free_slots(KEY) is None
-    assert not exchange.answered.is_set()
-    assert exchange.reachable == 0
+    exchange.session.next = (200, Supply(agents={KEY: AgentSupply(free_slots=2, slots=4)}).model_dump_json())
+    await exchange.once()
+    assert (exchange.supply.free_slots(KEY), exchange.reachable) == (2, 1)
+    exchange.received.clear()
+    exchange.session.next = failure
+    await exchange.once()
+    assert (exchange.supply.free_slots(KEY), exchange.reachable) == (2, 0), "the supply is not stale yet"
+    assert not exchange.received.is_set()
+    records = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(records) == 2
+    assert all(record.__dict__["error"] for record in records)
 
 
-async def test_a_missing_token_file_is_no_end(tmp_path: Path) -> None:
+async def test_missing_token_file_does_not_stop_the_exchange(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     exchange = Exchange(tmp_path / "token")
-    running = asyncio.create_task(exchange.supply.run(exchange.answered.set))
-    await asyncio.sleep(0.05)
-    assert not running.done()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with exchange.running():
+        await soon(lambda: [record.message for record in caplog.records if "unreachable" in record.message])
+        assert exchange.session.requests == []
+        (tmp_path / "token").write_text("created\n")
+        exchange.supply.exchange_soon()
+        await soon(exchange.received.is_set)
+    assert exchange.session.requests[-1]["headers"]["Authorization"] == "Bearer created"
 
 
-async def test_a_change_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exchange_soon_exchanges_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supply, "EXCHANGE_SECONDS", 60.0)
     exchange = Exchange()
-    running = asyncio.create_task(exchange.supply.run(exchange.answered.set))
-    await asyncio.wait_for(exchange.answered.wait(), 5)
-    exchange.answered.clear()
-    exchange.supply.exchange_soon()
-    await asyncio.wait_for(exchange.answered.wait(), 5)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with exchange.running():
+        await soon(exchange.received.is_set)
+        exchange.received.clear()
+        exchange.supply.exchange_soon()
+        await soon(exchange.received.is_set)
+    assert len(exchange.session.requests) == 2
 
 
-async def test_without_a_controller_there_is_no_exchange() -> None:
+async def test_no_exchange_without_a_controller() -> None:
     session: Any = FakeSession()
-    alone = SupplyExchange(GatewaySettings(), session, Ledger(), Metrics())
-    await asyncio.wait_for(alone.run(lambda: None), 1)
-    assert alone.free_slots(KEY) is None
+    without_controller = SupplyExchange(GatewaySettings(), session, Ledger(), Metrics())
+    await asyncio.wait_for(without_controller.run(lambda: None), 1)
+    assert without_controller.free_slots(KEY) is None
     assert session.requests == []

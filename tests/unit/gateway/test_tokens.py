@@ -1,4 +1,4 @@
-"""Tokens grant one person the microphone and the speaker in one room, and nothing else."""
+"""Tokens allow one caller to speak and listen in one room, and nothing else."""
 
 import time
 
@@ -9,7 +9,7 @@ from gateway.tokens import Credentials, call_token, is_call_token, join_token
 from tests.unit.gateway.fakes import CREDENTIALS
 
 
-def test_a_join_token_grants_no_more_than_a_call_needs() -> None:
+def test_join_token_grants_only_what_a_call_needs() -> None:
     token = join_token(CREDENTIALS, room="ornina-c1", identity="caller-c1", name="ليلى")
     claims = jwt.decode(token, CREDENTIALS.api_secret, algorithms=["HS256"])
     assert claims["video"] == {
@@ -22,11 +22,13 @@ def test_a_join_token_grants_no_more_than_a_call_needs() -> None:
         "canUpdateOwnMetadata": False,
     }
     assert (claims["iss"], claims["sub"], claims["name"]) == ("devkey", "caller-c1", "ليلى")
-    assert 0 < claims["exp"] - time.time() - CONNECT_TIMEOUT_SECONDS <= 15, "a room that was given up is not made anew"
+    assert 0 < claims["exp"] - time.time() - CONNECT_TIMEOUT_SECONDS <= 15, (
+        "the token expires soon after the connect timeout"
+    )
     assert set(claims) == {"iss", "sub", "name", "video", "nbf", "exp"}, "no agent, room or admin grants"
 
 
-def test_a_call_token_is_for_one_call_of_one_server() -> None:
+def test_call_token_is_valid_for_one_call_of_one_server() -> None:
     token = call_token(CREDENTIALS, "c1")
     assert is_call_token(CREDENTIALS, "c1", token)
     assert not is_call_token(CREDENTIALS, "c2", token)
@@ -34,5 +36,5 @@ def test_a_call_token_is_for_one_call_of_one_server() -> None:
     assert not is_call_token(CREDENTIALS, "c1", "ключ")
 
 
-def test_a_secret_is_never_shown() -> None:
+def test_repr_of_credentials_hides_the_secret() -> None:
     assert CREDENTIALS.api_secret not in repr(CREDENTIALS)
