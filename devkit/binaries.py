@@ -1,4 +1,4 @@
-"""Programs of the platform: taken from PATH when they fit, else built once from pinned modules and cached."""
+"""The platform's programs: from PATH in a suitable version, else built once from pinned modules and cached."""
 
 import hashlib
 import os
@@ -17,14 +17,14 @@ from devkit.progress import Progress, Step
 from devkit.tools import TOOLS, Tool
 from devkit.workplace import workplace
 
-# A Kubernetes build takes 8 minutes on 2 cores; beyond this something is stuck, in seconds.
-_BUILD_BOUND = 3600.0
+_BUILD_TIMEOUT = 3600.0
+"""In seconds. A Kubernetes build takes 8 minutes on 2 cores."""
 _BUILD_ENV = {"GOFLAGS": "-mod=readonly -buildvcs=false"}
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are, by name."""
+    """Paths of the programs, by name."""
 
     paths: Mapping[str, Path]
 
@@ -33,7 +33,7 @@ class Binaries:
 
 
 def cache_key(tool: Tool, module_files: Sequence[bytes]) -> str:
-    """Changes whenever the binaries could: module files, packages, linker flags, build flags."""
+    """Return a hash of everything that determines the binaries: module files, packages, linker and build flags."""
     digest = hashlib.sha256()
     texts = (*sorted(tool.packages.items()), tool.linker_flags, *sorted(_BUILD_ENV.items()))
     for part in (*module_files, *(str(text).encode() for text in texts)):
@@ -42,14 +42,14 @@ def cache_key(tool: Tool, module_files: Sequence[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def fits(said: str, wanted: str) -> bool:
-    """Whether a program's own version line names the wanted major and minor version."""
-    found = re.search(r"(\d+)\.(\d+)", said)
+def has_version(output: str, wanted: str) -> bool:
+    """Whether the output of a program's version command names the wanted major and minor version."""
+    found = re.search(r"(\d+)\.(\d+)", output)
     return found is not None and list(found.groups()) == wanted.split(".")[:2]
 
 
 def ensure(progress: Progress, tools: Sequence[Tool] = TOOLS) -> Binaries:
-    """Paths of all programs of these tools; what is neither on the machine nor in the cache is built first."""
+    """Return the paths of all programs of these tools; build those that are neither on PATH nor in the cache."""
     paths: dict[str, Path] = {}
     missing = []
     for tool in tools:
@@ -60,14 +60,14 @@ def ensure(progress: Progress, tools: Sequence[Tool] = TOOLS) -> Binaries:
             paths.update(found)
     for number, tool in enumerate(missing, 1):
         title = f"Build {tool.name} {tool.version} ({number} of {len(missing)})"
-        with lock(f"build-{tool.name}", _BUILD_BOUND, progress), progress.step(title) as step:
-            # Somebody else may have built it while we waited for the lock.
+        with lock(f"build-{tool.name}", _BUILD_TIMEOUT, progress), progress.step(title) as step:
+            # Another process may have built it while this one waited for the lock.
             paths.update(_cached(tool) or _build(tool, step))
     return Binaries(paths)
 
 
 def _on_machine(tool: Tool) -> dict[str, Path] | None:
-    """The tool's programs when all are on PATH or under KUBEBUILDER_ASSETS in a fitting version."""
+    """Return the tool's programs if all are on PATH or in KUBEBUILDER_ASSETS, in a suitable version."""
     search = os.pathsep.join(filter(None, (os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("PATH"))))
     found: dict[str, Path] = {}
     for binary in tool.packages:
@@ -75,10 +75,10 @@ def _on_machine(tool: Tool) -> dict[str, Path] | None:
         if path is None:
             return None
         try:
-            said = run([path, *tool.version_arguments], seconds=10)
+            output = run([path, *tool.version_arguments], seconds=10)
         except DevkitError:
             return None
-        if not fits(said, tool.version):
+        if not has_version(output, tool.version):
             return None
         found[binary] = Path(path)
     return found
@@ -95,9 +95,9 @@ def _cached(tool: Tool) -> dict[str, Path] | None:
 
 
 def _build(tool: Tool, step: Step) -> dict[str, Path]:
-    """Build into a temporary folder beside the final one and rename it: a half build is never taken for a whole.
+    """Build into a temporary folder and rename it, so that an incomplete build is never used.
 
-    An interrupted build goes on where it stopped, because Go's own cache keeps every compiled package.
+    After an interruption the next build continues where this one stopped: Go caches every compiled package.
     """
     step.update("looking for Go")
     go = golang.ensure()
@@ -112,11 +112,11 @@ def _build(tool: Tool, step: Step) -> dict[str, Path]:
 
 
 def _go_build(go: Path, tool: Tool, output: Path, step: Step) -> None:
-    """Download the modules, count the packages, compile them; each message of Go moves the step on."""
-    # A workspace file or another toolchain of this machine's user is not part of these builds.
+    """Download the modules, count the packages and compile them; the step shows the numbers."""
+    # Ignore a workspace file and other toolchains of this machine's user.
     env = {**os.environ, **_BUILD_ENV, "GOWORK": "off", "GOTOOLCHAIN": "local"}
     packages = list(tool.packages.values())
-    # With several packages Go names each binary after its package's folder, which is what we want for Kubernetes.
+    # With several packages, Go names each binary after its package's folder: the names that Kubernetes uses.
     target = f"{output}/" if len(packages) > 1 else str(output / next(iter(tool.packages)))
     counts = {"downloaded": 0, "listed": 0, "compiled": 0}
 
@@ -129,6 +129,6 @@ def _go_build(go: Path, tool: Tool, output: Path, step: Step) -> None:
 
     listing = [str(go), "list", "-deps", *packages]
     building = [str(go), "build", "-v", "-trimpath", "-ldflags", tool.linker_flags, "-o", target, *packages]
-    follow(listing, lambda text: count(text, "listed"), seconds=_BUILD_BOUND, cwd=tool.module, env=env)
-    step.update(f"{counts['listed']} packages, less those in Go's cache")
-    follow(building, lambda text: count(text, "compiled"), seconds=_BUILD_BOUND, cwd=tool.module, env=env)
+    follow(listing, lambda text: count(text, "listed"), seconds=_BUILD_TIMEOUT, cwd=tool.module, env=env)
+    step.update(f"{counts['listed']} packages, fewer if Go has some cached")
+    follow(building, lambda text: count(text, "compiled"), seconds=_BUILD_TIMEOUT, cwd=tool.module, env=env)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The Python environment, from the lock: the only step before devkit's own Python can run. Repeatable; a few seconds when
-# the packages are in uv's cache.
+# Creates the Python environment from the lock, before the devkit itself can run. It can run again at any time, and takes a
+# few seconds when uv has cached the packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
-fits() { # The versions for which every package in the lock has a wheel.
+fits() { # Every package in the lock has a wheel for these versions.
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
@@ -31,15 +31,15 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 python=$(find_python)
 if [ -z "$python" ]; then
-    say "error: no Python of 3.11 to 3.13 with its venv module here (python3 is $(python3 --version 2>&1 || true))." >&2
-    say "Put one on PATH as python3.11, python3.12 or python3.13, or use Debian 12 or 13, which have one." >&2
+    say "error: Python 3.11 to 3.13 with its venv module is missing (python3 is $(python3 --version 2>&1 || true))." >&2
+    say "Install it on PATH as python3.11, python3.12 or python3.13, or use Debian 12 or 13, which include it." >&2
     exit 1
 fi
 
 started=$SECONDS
-# An interrupted run leaves an environment without pip; a machine's upgrade leaves one whose Python is gone.
+# Replace an environment without pip (of an interrupted run) or without Python (after an upgrade of the machine).
 if ! { fits .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
-    say "Making .venv with $("$python" --version)"
+    say "Creating .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
 fi
 say "Installing the locked Python packages into .venv (a minute the first time)"

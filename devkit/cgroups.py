@@ -1,4 +1,4 @@
-"""The cgroup under which the kubelet puts an instance's pods, on cgroup v1 and v2 machines alike."""
+"""The cgroup that contains an instance's pods, on machines with cgroup v1 or v2."""
 
 import os
 from collections.abc import Iterator
@@ -11,25 +11,25 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def cgroup_root(name: str) -> str:
-    """The kubelet's `cgroupRoot`."""
+    """Return the kubelet's `cgroupRoot`."""
     return f"/avatar-agent-{name}"
 
 
 def _hierarchies() -> list[Path]:
-    """One folder on v2; on v1 one per mounted controller (links such as cpu,cpuacct counted once)."""
+    """Return one folder on v2, and one for each mounted controller on v1, without links such as cpu,cpuacct."""
     if (_ROOT / "cgroup.controllers").exists():
         return [_ROOT]
     return [path for path in sorted(_ROOT.iterdir()) if path.is_dir() and not path.is_symlink()]
 
 
 def create(name: str) -> None:
-    """Make the folder in every hierarchy; v1's cpuset needs its values copied before anything can run in it."""
+    """Create the folder in every hierarchy. On v1 it copies cpuset's values, which a process in the folder needs."""
     for hierarchy in _hierarchies():
         folder = hierarchy / cgroup_root(name).lstrip("/")
         try:
             _create(hierarchy, folder)
         except OSError as error:
-            raise DevkitError(f"this machine does not let us make the cgroup {folder}: {error.strerror}") from error
+            raise DevkitError(f"cannot create the cgroup {folder}: {error.strerror}") from error
 
 
 def _create(hierarchy: Path, folder: Path) -> None:
@@ -44,36 +44,36 @@ def _create(hierarchy: Path, folder: Path) -> None:
 
 
 def _delegate(folder: Path) -> None:
-    """v2: let the children of `folder` use every controller that it has itself."""
+    """Let the children of `folder` use every controller that it has itself (v2)."""
     controllers = (folder / "cgroup.controllers").read_text().split()
     (folder / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in controllers))
 
 
 def folders(name: str) -> Iterator[Path]:
-    """Every cgroup of the instance, children before parents."""
+    """Yield every cgroup of the instance, children before parents."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / cgroup_root(name).lstrip("/"), topdown=False):
             yield Path(folder)
 
 
 def members(name: str) -> set[int]:
-    """Processes inside the instance's cgroups: its pods' containers."""
+    """Return the processes in the instance's cgroups: its pods' containers."""
     found: set[int] = set()
     for folder in folders(name):
         try:
             found.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
         except OSError:
-            continue  # containerd removed it while we were looking: nothing runs there.
+            continue  # containerd has just removed it: nothing runs there
     return found
 
 
 def kill(name: str) -> None:
-    """Kill what runs in the instance's pods and wait until it is gone."""
-    kill_all(lambda: members(name), f"what runs in the pods of {name}")
+    """Kill the processes in the instance's pods and wait until they have ended."""
+    kill_all(lambda: members(name), f"pods of instance {name}")
 
 
 def delete(name: str) -> None:
-    """Remove the folders; the kernel refuses while a process is left in one."""
+    """Remove the folders. Raises DevkitError while a process is left in one."""
     for folder in folders(name):
         try:
             folder.rmdir()

@@ -25,7 +25,7 @@ console = Console()
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """Progress on this console; an error of ours becomes its message and exit code 1."""
+    """Show progress on this console; print a DevkitError and exit with 1."""
     try:
         if console.is_terminal:
             with TerminalProgress(console) as progress:
@@ -38,22 +38,22 @@ def shown() -> Iterator[Progress]:
 
 
 def _name_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--name", default="dev", show_default=True, help="The instance; several run side by side.")(
-        command
-    )
+    return click.option(
+        "--name", default="dev", show_default=True, help="Name of the instance; several can run side by side."
+    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """This machine as a Kubernetes platform with a LiveKit server."""
+    """Run this machine as a Kubernetes platform with a LiveKit server."""
 
 
 @main.command()
 @_name_option
-@click.option("--api-only", is_flag=True, help="Only an API server: no node, DNS or LiveKit.")
+@click.option("--api-only", is_flag=True, help="Start only an API server: no node, DNS or LiveKit.")
 @click.option("--internet", is_flag=True, help="Let pods reach the internet, for real providers.")
 def up(name: str, api_only: bool, internet: bool) -> None:
-    """Start an instance; one that runs already is left as it is."""
+    """Start an instance, unless it already runs."""
     with shown() as progress:
         made = cluster.up(name, progress, api_only=api_only, internet=internet)
     console.print(f"export KUBECONFIG={made.kubeconfig}", highlight=False, soft_wrap=True)
@@ -63,9 +63,9 @@ def up(name: str, api_only: bool, internet: bool) -> None:
 
 @main.command()
 @_name_option
-@click.option("--all", "every", is_flag=True, help="Every instance on this machine, also half made ones.")
+@click.option("--all", "every", is_flag=True, help="Stop every instance on this machine, incomplete ones included.")
 def down(name: str, every: bool) -> None:
-    """Stop an instance and remove everything it made; built programs and images stay cached."""
+    """Stop an instance and remove everything it created; built programs and images stay cached."""
     with shown() as progress:
         for one in names() if every else [name]:
             cluster.down(one, progress)
@@ -73,10 +73,10 @@ def down(name: str, every: bool) -> None:
 
 @main.command()
 @_name_option
-@click.option("--api-only", is_flag=True, help="Only what tests against an API server need: no node.")
-@click.option("--bench", is_flag=True, help="Also what the benches need beyond the tests.")
+@click.option("--api-only", is_flag=True, help="Build only the programs for tests against an API server: no node.")
+@click.option("--bench", is_flag=True, help="Also build the programs that only the benchmarks need.")
 def build(name: str, api_only: bool, bench: bool) -> None:
-    """Build and install all that the tests need; load the images when the instance runs."""
+    """Build and install everything that the tests need, and load the images into a running instance."""
     with shown() as progress:
         if bench:
             binaries.ensure(progress, BENCH_TOOLS)
@@ -90,15 +90,15 @@ def build(name: str, api_only: bool, bench: bool) -> None:
 def _build_all(name: str, progress: Progress) -> None:
     system.ensure(progress, api_only=False)
     system.install(system.BROWSER, progress)
-    # The compiler fills the processors, the package downloads of the images the network: side by side they
-    # take little longer than the slower of the two.
+    # The compiler needs the processors, and the images' package downloads need the network. Side by side, both take
+    # little longer than the slower one alone.
     with ThreadPoolExecutor(2) as pool:
         programs = pool.submit(binaries.ensure, progress)
         made = pool.submit(images.build_all, progress)
         programs.result()
         built = made.result()
     record = load(check_name(name))
-    if record is not None and not record.api_only and cluster.is_whole(record):
+    if record is not None and not record.api_only and cluster.is_complete(record):
         cluster.load_images(name, built, progress)
     for image in (built.controller, built.worker):
         console.print(image, highlight=False)
@@ -118,18 +118,20 @@ def tool(program: str, arguments: tuple[str, ...]) -> None:
 @main.command()
 @_name_option
 def status(name: str) -> None:
-    """Show an instance's processes and whether it answers; exit code 1 when it is not whole."""
+    """Show the processes of an instance and whether it answers; exit with 1 when it is not complete."""
     with shown():
         record = load(check_name(name))
         if record is None and name in names():
-            raise DevkitError(f"{name} is half made or from another version: `up` replaces it, `down` removes it")
+            raise DevkitError(
+                f"instance {name} is incomplete or from another version: run `up` to replace it or `down` to remove it"
+            )
         if record is None:
             others = ", ".join(names()) or "none"
             raise DevkitError(
-                f"no instance is called {name} (there are: {others}); start it with `python -m devkit up`"
+                f"there is no instance {name} (instances: {others}): run `python -m devkit up --name {name}`"
             )
-        whole = _print_status(record)
-    sys.exit(0 if whole else 1)
+        complete = _print_status(record)
+    sys.exit(0 if complete else 1)
 
 
 def _print_status(record: Record) -> bool:
@@ -140,32 +142,32 @@ def _print_status(record: Record) -> bool:
         table.add_row(process.name, str(process.pid), state, str(layout.processes.log_file(process.name)))
     console.print(table)
     console.print(f"network     {record.subnet}, node {record.subnets.node}", highlight=False)
-    console.print(f"API server  {_word(kubernetes.answers(layout, record))}")
+    console.print(f"API server  {_answer(kubernetes.answers(layout, record))}")
     if not record.api_only:
-        console.print(f"LiveKit     {_word(livekit.answers(record))} at {livekit.url(record)}", highlight=False)
+        console.print(f"LiveKit     {_answer(livekit.answers(record))} at {livekit.url(record)}", highlight=False)
     console.print(f"kubeconfig  {layout.kubeconfig}", highlight=False, soft_wrap=True)
-    return cluster.is_whole(record)
+    return cluster.is_complete(record)
 
 
-def _word(answers: bool) -> str:
+def _answer(answers: bool) -> str:
     return "[green]answers[/green]" if answers else "[red]does not answer[/red]"
 
 
 @main.command()
 @_name_option
 @click.argument("process", required=False)
-@click.option("--lines", default=50, show_default=True, help="How many of the last lines.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
+@click.option("--lines", default=50, show_default=True, help="Number of lines to print, from the end.")
+@click.option("--follow", "-f", is_flag=True, help="Print new lines as they are written.")
 def logs(name: str, process: str | None, lines: int, follow: bool) -> None:
-    """Print the log of one of an instance's processes, or name those that have one."""
+    """Print the log of one process of an instance, or list the processes that have a log."""
     with shown():
         folder = Layout(check_name(name)).logs
         available = sorted(path.stem for path in folder.glob("*.log"))
         if process is None:
-            click.echo("\n".join(available) or f"{name} has no logs")
+            click.echo("\n".join(available) or f"instance {name} has no logs")
             return
         if process not in available:
-            raise DevkitError(f"{name} has no log of {process}; it has: {', '.join(available) or 'none'}")
+            raise DevkitError(f"instance {name} has no log of {process}; logs: {', '.join(available) or 'none'}")
         path = folder / f"{process}.log"
         for line in last_lines(path, lines):
             click.echo(line)

@@ -1,4 +1,4 @@
-"""Bring an instance of the platform up and take it down: the API that tests, demo and command line use."""
+"""Starts and stops an instance of the platform: the API for tests, demo and command line."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from devkit.traces import traces
 
 _API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
 _NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
-_PATIENCE_SECONDS = 10.0
-"""For an API server whose processes run: on a busy machine one late answer is no reason to replace an instance."""
+_ANSWER_SECONDS = 10.0
+"""Time for a running API server to answer, because a busy machine may delay it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cluster:
     name: str
     kubeconfig: Path
     node_ip: str
-    """Reached from this machine and from pods; the API server is at https://NODE_IP:6443."""
+    """Address that this machine and pods reach; the API server is at https://NODE_IP:6443."""
     livekit_url: str
     livekit_api_key: str
     livekit_api_secret: str = field(repr=False)
@@ -40,28 +40,28 @@ class Cluster:
     progress: Progress = field(default_factory=LogProgress, repr=False, compare=False)
 
     def spawn(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
-        """Run a program inside the instance's network until `down`; its output is the log `name`. Returns its pid."""
+        """Run a program in the instance's network until `down`, with the log `name`. Returns its pid."""
         table = Layout(self.name).processes
         return table.start(name, argv, netns=network.netns_name(self.name), env=env).pid
 
     @contextmanager
     def api_server_stopped(self, *options: str) -> Iterator[None]:
-        """The API server, and only it, is down until the block ends; then it serves again, with these options more."""
+        """Stop the API server until the block ends, then start it again with these additional options."""
         with outage.api_server_stopped(Layout(self.name), self._record(), options):
             yield
 
     def compact(self) -> None:
-        """Have etcd forget all but the latest state: who wants to watch from earlier has to list again."""
+        """Remove all but the latest revisions from etcd, so that watches from an earlier one have to list again."""
         etcd.compact(self._record())
 
     def _record(self) -> Record:
         record = load(self.name)
         if record is None:
-            raise DevkitError(f"{self.name} is gone: `python -m devkit up --name {self.name}`")
+            raise DevkitError(f"instance {self.name} does not exist: run `python -m devkit up --name {self.name}`")
         return record
 
     def load_images(self) -> Images:
-        """Build the controller's and the worker's image where needed and put them into the node."""
+        """Build the images of controller and worker if necessary, and load them into the node."""
         built = images.build_all(self.progress)
         load_images(self.name, built, self.progress)
         return built
@@ -70,11 +70,11 @@ class Cluster:
 def up(
     name: str = "dev", progress: Progress | None = None, *, api_only: bool = False, internet: bool = False
 ) -> Cluster:
-    """A running instance of that name: the one that runs when it is whole and has what is asked, else a new one.
+    """Return a running instance: the existing one if it is complete and has the requested parts, else a new one.
 
-    `api_only` leaves out the node, DNS and LiveKit: an API server with its controllers in a few seconds. `internet`
-    lets pods reach real providers; without it every address outside fails at once. What an interrupted, killed or
-    otherwise broken run left behind is removed first.
+    `api_only` starts only an API server with its controllers, in a few seconds: no node, DNS or LiveKit. `internet`
+    lets pods reach real providers; without it, connections to outside addresses fail at once. Remains of an earlier
+    interrupted or broken run are removed first.
     """
     check_name(name)
     shown = progress or LogProgress()
@@ -82,37 +82,37 @@ def up(
     programs = binaries.ensure(shown, API_TOOLS if api_only else TOOLS)
     with lock(f"instance-{name}", progress=shown):
         record = load(name)
-        if record is not None and is_whole(record) and _has(record, api_only=api_only, internet=internet):
+        if record is not None and is_complete(record) and _has(record, api_only=api_only, internet=internet):
             return _cluster(record, programs, shown)
         if traces(name):
-            with shown.step(f"Remove what an earlier {name} left"):
+            with shown.step(f"Remove the remains of instance {name}"):
                 teardown.remove(name)
         record = new_record(name, api_only=api_only, internet=internet)
         return _cluster(_start(record, programs, shown), programs, shown)
 
 
 def down(name: str = "dev", progress: Progress | None = None) -> None:
-    """Stop everything that `up` started under that name and remove what it made; nothing there is no error."""
+    """Stop an instance and remove everything that `up` created for it, if it exists."""
     check_name(name)
     shown = progress or LogProgress()
-    with lock(f"instance-{name}", progress=shown), shown.step(f"Take {name} down"):
+    with lock(f"instance-{name}", progress=shown), shown.step(f"Stop instance {name}"):
         teardown.remove(name)
     if not names():
-        images.forget_run_root()
+        images.remove_run_root()
         teardown.remove_shared()
 
 
 def load_images(name: str, built: Images, progress: Progress) -> None:
-    """Put built images into the node of a running instance."""
+    """Load built images into the node of a running instance."""
     with lock(f"instance-{name}", progress=progress):
         record = load(name)
-        if record is None or record.api_only or not is_whole(record):
-            raise DevkitError(f"{name} has no running node to load images into: `python -m devkit up --name {name}`")
+        if record is None or record.api_only or not is_complete(record):
+            raise DevkitError(f"instance {name} has no running node: run `python -m devkit up --name {name}`")
         images.load(Layout(name), [built.controller, built.worker], progress)
 
 
-def is_whole(record: Record) -> bool:
-    """Whether an instance came up to its end and all its daemons still run and answer."""
+def is_complete(record: Record) -> bool:
+    """Whether an instance is complete: `up` finished, and all its daemons run and answer."""
     layout = Layout(record.name)
     needed = _API_DAEMONS | (set() if record.api_only else _NODE_DAEMONS) | ({"internet"} if record.internet else set())
     running = {process.name for process in layout.processes.all() if is_alive(process)}
@@ -120,7 +120,7 @@ def is_whole(record: Record) -> bool:
 
 
 def _answers(layout: Layout, record: Record) -> bool:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _ANSWER_SECONDS
     while not kubernetes.answers(layout, record):
         if time.monotonic() > deadline:
             return False
@@ -129,7 +129,7 @@ def _answers(layout: Layout, record: Record) -> bool:
 
 
 def _has(record: Record, *, api_only: bool, internet: bool) -> bool:
-    """Whether an instance has the parts that are asked for; more parts do no harm."""
+    """Whether an instance has the requested parts; it may have more."""
     return (api_only or not record.api_only) and (record.internet or not internet)
 
 
@@ -149,7 +149,7 @@ def _start(record: Record, programs: Binaries, progress: Progress) -> Record:
         node.start_containerd(layout, record)
         plane = kubernetes.start(layout, record, programs)
     images.load(layout, [node.PAUSE_IMAGE], progress)
-    images.forget_outdated(layout)
+    images.remove_outdated(layout)
     with progress.step("Start LiveKit"):
         livekit.start(layout, record, programs)
     with progress.step("Start the node"):

@@ -1,4 +1,4 @@
-"""Short commands of the system, run to their end with a bound."""
+"""Run programs of the system, with a timeout."""
 
 import subprocess
 import threading
@@ -11,16 +11,16 @@ from devkit.errors import DevkitError
 def run(
     argv: Sequence[str], *, seconds: float = 60, stdin: str | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Standard output of a command; a failure becomes a DevkitError that carries what the command said."""
+    """Run a command and return its standard output. Raises DevkitError with the command's output when it fails."""
     try:
         done = subprocess.run(argv, input=stdin, env=env, capture_output=True, text=True, timeout=seconds, check=False)
     except FileNotFoundError as error:
-        raise DevkitError(f"the program {argv[0]} is missing on this machine: install it") from error
+        raise DevkitError(f"the program {argv[0]} is missing: install it") from error
     except subprocess.TimeoutExpired as error:
-        raise DevkitError(f"{' '.join(argv[:4])} ... did not end within {seconds:.0f} s") from error
+        raise DevkitError(f"{' '.join(argv[:4])} ... timed out after {seconds:.0f} s") from error
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip())[-2000:]
-        raise DevkitError(f"{' '.join(argv)} failed ({done.returncode}): {said}")
+        output = (done.stderr.strip() or done.stdout.strip())[-2000:]
+        raise DevkitError(f"{' '.join(argv)} failed (exit code {done.returncode}): {output}")
     return done.stdout
 
 
@@ -32,16 +32,16 @@ def follow(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a long command and hand over each line it says, on either stream, as it comes.
+    """Run a long command and call `on_line` with each line of its output, from both streams.
 
-    Raises DevkitError with its last lines when it fails, or when it has not ended after `seconds`.
+    Raises DevkitError with the last lines when the command fails, or when it runs longer than `seconds`.
     """
     last: list[str] = []
     with subprocess.Popen(
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as child:
-        bound = threading.Timer(seconds, child.kill)
-        bound.start()
+        timeout = threading.Timer(seconds, child.kill)
+        timeout.start()
         try:
             assert child.stdout is not None
             for line in child.stdout:
@@ -51,14 +51,14 @@ def follow(
             child.terminate()
             raise
         finally:
-            bound.cancel()
+            timeout.cancel()
     if child.returncode != 0:
-        said = "\n".join(last)
-        raise DevkitError(f"{' '.join(argv[:3])} ... failed ({child.returncode}):\n{said}")
+        output = "\n".join(last)
+        raise DevkitError(f"{' '.join(argv[:3])} ... failed (exit code {child.returncode}):\n{output}")
 
 
 def succeeds(argv: Sequence[str], *, seconds: float = 60) -> bool:
-    """Whether a command ends with 0; for questions whose answer may be no."""
+    """Run a command and return whether it exits with 0."""
     try:
         run(argv, seconds=seconds)
     except DevkitError:

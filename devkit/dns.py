@@ -8,15 +8,15 @@ from devkit.instance import Layout, Record
 from devkit.kubernetes import ControlPlane, Kubectl
 from devkit.network import netns_name
 
-# 53 would do inside the namespace too; this one says that the Service maps it.
+# 53 would work in the namespace too; another port shows that the Service maps it.
 _PORT = 10053
 _READY_PORT = 8181
-_BOUND = 30.0
+_START_TIMEOUT = 30.0
 _USER = "devkit:coredns"
 
 
 def corefile(record: Record, kubeconfig: Path) -> str:
-    """Cluster names from the API server; any other name from the internet, or not at all when there is no way there."""
+    """Configure CoreDNS: it answers cluster names from the API server, and other names from the internet, if any."""
     node = record.subnets.node
     elsewhere = (
         f"forward . {internet.resolver(record)}"
@@ -41,7 +41,7 @@ def corefile(record: Record, kubeconfig: Path) -> str:
 
 
 def objects(record: Record) -> list[dict[str, object]]:
-    """The right to read what DNS answers from, and the Service whose endpoint is the process."""
+    """Return CoreDNS' rights, and the Service whose endpoint is its process."""
     kind = "rbac.authorization.k8s.io"
     metadata = {"name": "kube-dns", "namespace": "kube-system"}
     ports = [("dns", "UDP"), ("dns-tcp", "TCP")]
@@ -83,7 +83,7 @@ def objects(record: Record) -> list[dict[str, object]]:
 
 
 def start(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlane) -> None:
-    """Start CoreDNS, point the Service at it, and return when it has read the cluster's names."""
+    """Start CoreDNS behind its Service, and return when it has read the cluster's names."""
     Kubectl(layout.kubeconfig).apply(*objects(record))
     config = plane.kubeconfig("coredns", plane.authority.client(_USER))
     path = layout.config / "Corefile"
@@ -91,4 +91,4 @@ def start(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlan
     table = layout.processes
     process = table.start("coredns", [binaries["coredns"], "-conf", str(path)], netns=netns_name(record.name))
     ready = f"http://{record.subnets.node}:{_READY_PORT}/ready"
-    table.wait("cluster DNS", lambda: probe.answers(ready), _BOUND, process)
+    table.wait("cluster DNS", lambda: probe.answers(ready), _START_TIMEOUT, process)

@@ -1,5 +1,5 @@
-"""The one error of the devkit's platform side."""
+"""The error that the devkit raises for problems of this machine."""
 
 
 class DevkitError(Exception):
-    """Something on this machine is missing, taken or broken; the message says what, and what to do about it."""
+    """Something on this machine is missing, in use or broken. The message says what it is and what to do."""

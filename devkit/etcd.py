@@ -1,6 +1,6 @@
-"""etcd's own doors, inside an instance's network: `python -m devkit.etcd` compacts the etcd on loopback.
+"""etcd's HTTP API, inside an instance's network: `python -m devkit.etcd` compacts the etcd on loopback.
 
-Its JSON gateway is described in https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/.
+The API is described in https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/.
 """
 
 import json
@@ -12,23 +12,23 @@ from devkit.instance import Record
 from devkit.network import netns_name
 
 CLIENT_URL = "http://127.0.0.1:2379"
-_BOUND = 10.0
+_TIMEOUT = 10.0
 
 
 def compact(record: Record) -> None:
-    """Have an instance's etcd forget every revision but the latest."""
+    """Remove all revisions but the latest from an instance's etcd."""
     run(["nsenter", f"--net=/run/netns/{netns_name(record.name)}", "--", sys.executable, "-m", "devkit.etcd"])
 
 
 def _compact_here() -> None:
-    revision = _ask("/v3/kv/range", {"key": "AA==", "limit": 1})["header"]["revision"]
-    _ask("/v3/kv/compaction", {"revision": revision, "physical": True})
+    revision = _post("/v3/kv/range", {"key": "AA==", "limit": 1})["header"]["revision"]
+    _post("/v3/kv/compaction", {"revision": revision, "physical": True})
 
 
-def _ask(path: str, question: dict[str, object]) -> dict[str, dict[str, object]]:
-    with urllib.request.urlopen(CLIENT_URL + path, json.dumps(question).encode(), timeout=_BOUND) as response:
-        answer: dict[str, dict[str, object]] = json.load(response)
-        return answer
+def _post(path: str, body: dict[str, object]) -> dict[str, dict[str, object]]:
+    with urllib.request.urlopen(CLIENT_URL + path, json.dumps(body).encode(), timeout=_TIMEOUT) as response:
+        document: dict[str, dict[str, object]] = json.load(response)
+        return document
 
 
 if __name__ == "__main__":

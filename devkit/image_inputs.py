@@ -1,4 +1,4 @@
-"""What an image is made of: the files its Dockerfile copies, and a tag that changes exactly when they do."""
+"""The inputs of an image: the files that its Dockerfile copies, and a tag that changes exactly when they do."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ _IGNORED = {"__pycache__", ".mypy_cache", ".pytest_cache", "node_modules"}
 
 
 def copied_sources(dockerfile: str) -> list[str]:
-    """Sources of every COPY and ADD that reads from the build context, not from another stage."""
+    """Return the sources of every COPY and ADD that reads from the build context, not from another stage."""
     joined = re.sub(r"\\\s*\n", " ", dockerfile)
     sources: list[str] = []
     for line in joined.splitlines():
@@ -33,11 +33,11 @@ def copied_sources(dockerfile: str) -> list[str]:
 
 
 def _files(context: Path, pattern: str) -> Iterator[Path]:
-    """The regular files behind one source: a file, a folder or a glob."""
+    """Yield the regular files of one source: a file, a folder or a glob."""
     relative = pattern.strip("/") or "."
     found = [context] if relative == "." else sorted(context.glob(relative))
     if not found:
-        raise DevkitError(f"the Dockerfile copies {pattern}, which is not in {context}")
+        raise DevkitError(f"the Dockerfile copies {pattern}, which does not exist in {context}")
     for path in found:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in inside:
@@ -47,9 +47,9 @@ def _files(context: Path, pattern: str) -> Iterator[Path]:
 
 
 def content_tag(dockerfile: Path, context: Path, base: str) -> str:
-    """Hash of the Dockerfile, the base image's reference and every copied file with its path and mode."""
+    """Return a hash of the Dockerfile, the base image's reference, and path, mode and content of every copied file."""
     if not dockerfile.exists():
-        raise DevkitError(f"{dockerfile} is missing: images are built from it")
+        raise DevkitError(f"{dockerfile} is missing: restore it to build the image")
     text = dockerfile.read_text()
     digest = hashlib.sha256(f"{base}\n{text}".encode())
     for pattern in copied_sources(text):

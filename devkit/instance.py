@@ -1,4 +1,4 @@
-"""One instance's folders and its record: what was made under this name, so that `down` can unmake it."""
+"""The folders of an instance, and its record: everything that `down` has to remove."""
 
 import ipaddress
 import json
@@ -18,15 +18,17 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,9}")
 
 
 def check_name(name: str) -> str:
-    """The name when it can be one, else an error that says what can."""
+    """Return the name if it is valid. Raises DevkitError otherwise."""
     if not _NAME.fullmatch(name):
-        raise DevkitError(f"{name!r} cannot be an instance's name: up to 10 of a-z, 0-9 and -, a letter first")
+        raise DevkitError(
+            f"{name!r} is not a valid instance name: use up to 10 characters of a-z, 0-9 and -, and begin with a letter"
+        )
     return name
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an instance's files are."""
+    """Paths of an instance's files."""
 
     name: str
 
@@ -52,7 +54,7 @@ class Layout:
 
     @property
     def audit(self) -> Path:
-        """What operators wrote, one JSON event a line: audit.k8s.io/v1 Event, at level Metadata."""
+        """The operators' write requests, one JSON event a line: audit.k8s.io/v1 Event, at level Metadata."""
         return self.logs / "audit.log"
 
     @property
@@ -77,7 +79,7 @@ class Layout:
 
     @property
     def containerd_content(self) -> Path:
-        """Kept by `down`: an image imported once need not be imported again."""
+        """Content that survives `down`, so that images are imported only once."""
         return cache_dir() / "containerd" / self.name
 
     @property
@@ -95,7 +97,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Record:
-    """What `up` decided for an instance."""
+    """The settings that `up` chose for an instance."""
 
     name: str
     subnet: str
@@ -104,7 +106,7 @@ class Record:
     livekit_api_key: str
     livekit_api_secret: str
     ready: bool = False
-    """False until `up` has come to its end: an instance found so was interrupted."""
+    """Whether `up` has finished; false also after an interruption."""
 
     @property
     def subnets(self) -> Subnets:
@@ -112,10 +114,10 @@ class Record:
 
 
 def new_record(name: str, *, api_only: bool, internet: bool) -> Record:
-    """Choose a free subnet and fresh LiveKit keys for an instance, and write both down.
+    """Choose a free subnet and new LiveKit keys for an instance, and save its record.
 
-    Subnets are chosen under a lock, with the other instances' records beside the machine's routes: an instance that
-    is just coming up has no route yet.
+    The choice is made under a lock, and considers the records of other instances beside the machine's routes: an
+    instance that is starting has no route yet.
     """
     with lock("subnets"):
         others = [record.subnets.whole for record in records() if record.name != name]
@@ -140,29 +142,29 @@ def save(record: Record) -> None:
 
 
 def mark_ready(record: Record) -> Record:
-    """Note that `up` came to its end."""
+    """Record that `up` has finished."""
     done = replace(record, ready=True)
     save(done)
     return done
 
 
 def load(name: str) -> Record | None:
-    """The record of an instance, or None when there is none (or only the beginnings of one)."""
+    """Return the record of an instance; None when it does not exist or is incomplete."""
     try:
         return Record(**json.loads(Layout(name).record.read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        return None  # Written by another version of the devkit: `up` replaces the instance, as after an interruption.
+        return None  # written by another version of the devkit: `up` replaces the instance, as after an interruption
 
 
 def names() -> list[str]:
-    """Every instance with a state folder."""
+    """Return the names of all instances that have a state folder."""
     if not state_dir().exists():
         return []
     return sorted(path.name for path in state_dir().iterdir() if path.is_dir())
 
 
 def records() -> list[Record]:
-    """The readable records of all instances."""
+    """Return the readable records of all instances."""
     return [record for name in names() if (record := load(name)) is not None]

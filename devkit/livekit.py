@@ -1,4 +1,4 @@
-"""LiveKit's server on the node's address, reached by pods and by this machine's programs and browsers alike."""
+"""LiveKit's server on the node's address, which pods and this machine's programs and browsers reach."""
 
 import yaml
 
@@ -9,7 +9,7 @@ from devkit.network import POD_BRIDGE, netns_name
 
 PORT = 7880
 _TCP_PORT, _UDP_PORT, _METRICS_PORT = 7881, 7882, 6789
-_BOUND = 30.0
+_START_TIMEOUT = 30.0
 
 
 def url(record: Record) -> str:
@@ -17,7 +17,7 @@ def url(record: Record) -> str:
 
 
 def configuration(record: Record) -> dict[str, object]:
-    """livekit-server's configuration: one UDP port for all media, candidates on the pod bridge only."""
+    """Return livekit-server's configuration: one UDP port for all media, and candidates on the pod bridge only."""
     return {
         "port": PORT,
         "bind_addresses": [str(record.subnets.node)],
@@ -43,9 +43,9 @@ def start(layout: Layout, record: Record, binaries: Binaries) -> None:
     process = table.start(
         "livekit-server", [binaries["livekit-server"], "--config", str(path)], netns=netns_name(record.name)
     )
-    table.wait("a LiveKit server", lambda: answers(record), _BOUND, process)
+    table.wait("a LiveKit server", lambda: answers(record), _START_TIMEOUT, process)
 
 
 def answers(record: Record) -> bool:
-    """LiveKit answers `GET /` with OK once it serves."""
+    """Whether LiveKit answers `GET /` with OK, as it does once it serves."""
     return probe.answers(f"http://{record.subnets.node}:{PORT}/")

@@ -1,4 +1,4 @@
-"""Reading the logs of an instance's processes."""
+"""Reads the logs of an instance's processes."""
 
 import os
 import time
@@ -10,13 +10,13 @@ _POLL = 0.2
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a file."""
+    """Return the last lines of a file."""
     with path.open(errors="replace") as log:
         return [line.rstrip("\n") for line in deque(log, maxlen=count)]
 
 
 def follow_log(path: Path) -> Iterator[str]:
-    """Lines written from now on, until the file is removed (`down`) or the reader is interrupted."""
+    """Yield new lines of a file until `down` removes it."""
     with path.open(errors="replace") as log:
         log.seek(0, os.SEEK_END)
         while path.exists():

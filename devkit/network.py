@@ -1,7 +1,7 @@
-"""An instance's network: a namespace of its own, one veth pair to the host, one /16 cut into subnets.
+"""The network of an instance: its own namespace, a veth pair to the host, and a /16 that is divided into subnets.
 
-Every daemon runs inside the namespace, so ports never clash with the machine or with another instance, and the
-firewall rules of kube-proxy go away with it.
+Every daemon runs inside the namespace. So its ports conflict neither with the machine's nor with another instance's,
+and deleting the namespace removes kube-proxy's firewall rules.
 """
 
 import ipaddress
@@ -20,12 +20,12 @@ _LINK_PREFIX = "ava-"
 # 10.100.0.0/16 for the first instance, 10.101.0.0/16 for the second, ...
 _FIRST, _COUNT = 100, 64
 BRIDGE_FILTER = Path("/proc/sys/net/bridge")
-"""Settings of the kernel module br_netfilter; there only while it is loaded."""
+"""Settings of the kernel module br_netfilter; the folder exists only while the module is loaded."""
 
 
 @dataclass(frozen=True)
 class Subnets:
-    """Every address of an instance, out of its own /16."""
+    """All addresses of an instance, from its own /16."""
 
     whole: IPv4Network
 
@@ -35,7 +35,7 @@ class Subnets:
 
     @property
     def node(self) -> IPv4Address:
-        """The pod bridge's own address: node IP, API server, LiveKit."""
+        """Address of the pod bridge: node IP, API server and LiveKit."""
         return self.pods[1]
 
     @property
@@ -48,7 +48,7 @@ class Subnets:
 
     @property
     def first_service(self) -> IPv4Address:
-        """Always given to `kubernetes.default`."""
+        """Address of the Service `kubernetes.default`."""
         return self.services[1]
 
     @property
@@ -57,7 +57,7 @@ class Subnets:
 
     @property
     def internet(self) -> IPv4Network:
-        """Between the namespace and slirp4netns, only for an instance with a way out."""
+        """Subnet between the namespace and slirp4netns, for an instance with access to the internet."""
         return ipaddress.IPv4Network((self.whole[254 * 256], 24))
 
     @property
@@ -70,7 +70,7 @@ class Subnets:
 
 
 def choose_subnets(taken: Iterable[IPv4Network]) -> Subnets:
-    """The first /16 that overlaps nothing in `taken` (routes of the machine, other instances)."""
+    """Return the first /16 that overlaps none in `taken`: the machine's routes and other instances."""
     used = list(taken)
     for second in range(_FIRST, _FIRST + _COUNT):
         candidate = IPv4Network(f"10.{second}.0.0/16")
@@ -78,12 +78,12 @@ def choose_subnets(taken: Iterable[IPv4Network]) -> Subnets:
             return Subnets(candidate)
     raise DevkitError(
         f"no free subnet between 10.{_FIRST}.0.0/16 and 10.{_FIRST + _COUNT - 1}.0.0/16: "
-        "take instances down with `python -m devkit down --name NAME`, or look at `ip route`"
+        "remove an instance with `python -m devkit down --name NAME`, or check `ip route`"
     )
 
 
 def parse_routes(text: str) -> list[IPv4Network]:
-    """Destinations out of `ip -json route show table all`; the default route and IPv6 are left out."""
+    """Return the destinations in the output of `ip -json route show table all`, without the default route and IPv6."""
     found = []
     for route in json.loads(text or "[]"):
         destination = str(route["dst"])
@@ -93,12 +93,12 @@ def parse_routes(text: str) -> list[IPv4Network]:
 
 
 def host_routes() -> list[IPv4Network]:
-    """Every IPv4 destination this machine already routes."""
+    """Return every IPv4 destination that this machine routes."""
     return parse_routes(run(["ip", "-4", "-json", "route", "show", "table", "all"]))
 
 
 def _host_addresses() -> list[str]:
-    """This machine's own IPv4 addresses, apart from loopback and its ends of other instances' links."""
+    """Return this machine's IPv4 addresses, without loopback and the links to instances."""
     links = json.loads(run(["ip", "-4", "-json", "address", "show", "scope", "global"]))
     return [
         str(address["local"])
@@ -113,18 +113,18 @@ def netns_name(name: str) -> str:
 
 
 def host_link(name: str) -> str:
-    """Name of the host's end of the veth pair; the kernel allows 15 characters."""
+    """Return the name of the host's end of the veth pair; the kernel allows 15 characters."""
     return f"{_LINK_PREFIX}{name}"
 
 
 def create(name: str, subnets: Subnets, *, pods: bool) -> None:
-    """Make the namespace, the veth pair, the bridge and the host's route into it.
+    """Create the namespace, the veth pair, the bridge, and the host's route to it.
 
-    `pods` says that pods will be on the bridge: what they send each other then passes kube-proxy's rules too.
+    With `pods`, traffic between pods on the bridge passes kube-proxy's rules as well.
     """
     netns, link = netns_name(name), host_link(name)
     if _link_exists(name):
-        raise DevkitError(f"the network link {link} exists already and is not ours: `ip link delete {link}`")
+        raise DevkitError(f"the network link {link} already exists: run `ip link delete {link}`")
     run(["ip", "netns", "add", netns])
     inside = ["ip", "-n", netns]
     run(["ip", "link", "add", link, "type", "veth", "peer", "name", _UPLINK, "netns", netns])
@@ -133,11 +133,11 @@ def create(name: str, subnets: Subnets, *, pods: bool) -> None:
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "addr", "add", f"{subnets.node_end}/30", "dev", _UPLINK])
     run([*inside, "link", "set", _UPLINK, "up"])
-    # Replies to whichever of its addresses this machine speaks from; anything else fails at once, not after minutes.
+    # Route replies to every address of this machine. Anything else fails at once instead of after minutes.
     for address in _host_addresses():
         run([*inside, "route", "replace", address, "via", str(subnets.host_end)])
     run([*inside, "route", "add", "unreachable", "default"])
-    # The bridge has to exist before the kubelet and LiveKit start: its address is theirs.
+    # The kubelet and LiveKit listen at the bridge's address, so it must exist before they start.
     run([*inside, "link", "add", POD_BRIDGE, "type", "bridge"])
     run([*inside, "addr", "add", f"{subnets.node}/{subnets.pods.prefixlen}", "dev", POD_BRIDGE])
     run([*inside, "link", "set", POD_BRIDGE, "up"])
@@ -149,7 +149,7 @@ def create(name: str, subnets: Subnets, *, pods: bool) -> None:
 
 
 def _load_bridge_filter() -> None:
-    """Load the one kernel module that nothing loads by itself; those of containerd and iptables come when asked for."""
+    """Load br_netfilter, which the kernel does not load by itself, unlike the modules of containerd and iptables."""
     if BRIDGE_FILTER.exists():
         return
     try:
@@ -162,7 +162,7 @@ def _load_bridge_filter() -> None:
 
 
 def delete(name: str) -> None:
-    """Remove the link (its route and its peer go with it) and the namespace; what is not there is no error."""
+    """Delete the link, with its route and its peer, and the namespace, if they exist."""
     if _link_exists(name):
         run(["ip", "link", "delete", host_link(name)])
     if exists(name):
@@ -170,7 +170,7 @@ def delete(name: str) -> None:
 
 
 def exists(name: str) -> bool:
-    """Whether the namespace of that instance exists."""
+    """Whether the instance's namespace exists."""
     return any(line.split()[:1] == [netns_name(name)] for line in run(["ip", "netns", "list"]).splitlines())
 
 
@@ -179,6 +179,6 @@ def _link_exists(name: str) -> bool:
 
 
 def traces(name: str) -> list[str]:
-    """The namespace and the host's link of an instance, those that exist."""
+    """Return the instance's namespace and the host's link, if they exist."""
     found = [f"network namespace {netns_name(name)}"] if exists(name) else []
     return [*found, f"network link {host_link(name)}"] if _link_exists(name) else found

@@ -18,16 +18,16 @@ from devkit.processes import Process
 PAUSE_IMAGE = "localhost/avatar-agent-pause:1"
 # containerd's own namespace for Kubernetes.
 CONTAINERD_NAMESPACE = "k8s.io"
-_CONTAINERD_BOUND = 30.0
-_READY_BOUND = 90.0
+_CONTAINERD_TIMEOUT = 30.0
+_READY_TIMEOUT = 90.0
 _CNI_PLUGINS = Path("/usr/lib/cni")
 
 
 def start_containerd(layout: Layout, record: Record) -> Process:
-    """Start containerd over the content that earlier runs left, unless they left containers in it too.
+    """Start containerd with the content of earlier runs, unless that contains containers too.
 
-    `down` removes every container before it marks the content as clean; content without the mark comes from a run that
-    was killed, and its containers would come back to life in the new cluster's books.
+    `down` removes every container before it marks the content as clean. Content without the mark belongs to a killed
+    run; its containers would appear in the new cluster.
     """
     clean = layout.containerd_content / "clean"
     if not clean.exists() and layout.containerd_content.exists():
@@ -42,7 +42,7 @@ def start_containerd(layout: Layout, record: Record) -> Process:
     process = layout.processes.start(
         "containerd", ["containerd", f"--config={config}"], netns=network.netns_name(record.name)
     )
-    layout.processes.wait("a container runtime", lambda: Ctr(layout).answers(), _CONTAINERD_BOUND, process)
+    layout.processes.wait("a container runtime", lambda: Ctr(layout).answers(), _CONTAINERD_TIMEOUT, process)
     return process
 
 
@@ -60,14 +60,14 @@ def start(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlan
     table.wait(
         "a Ready node",
         lambda: kubectl.get("node", record.name, "--ignore-not-found", f"--output={ready}") == "True",
-        _READY_BOUND,
+        _READY_TIMEOUT,
         kubelet,
         proxy,
     )
 
 
 def _cni(layout: Layout, record: Record) -> dict[str, object]:
-    """Pod network on the instance's own bridge; addresses above the node's own, kept in the state folder."""
+    """Return the pod network's configuration: addresses above the node's, on the instance's bridge."""
     subnets = record.subnets
     pod_range = {
         "subnet": str(subnets.pods),
@@ -91,9 +91,9 @@ def _cni(layout: Layout, record: Record) -> dict[str, object]:
 
 
 def _containerd(layout: Layout) -> str:
-    """Its own folders and socket; pods' namespaces are mounted below /run too, where `down` finds them.
+    """Return containerd's configuration: its own folders and socket, and pods' namespaces below /run for `down`.
 
-    restrict_oom_score_adj: without CAP_SYS_RESOURCE (as in many virtual machines) runc may not lower the score.
+    restrict_oom_score_adj: without CAP_SYS_RESOURCE, as in many virtual machines, runc may not lower the score.
     """
     return f"""version = 2
 root = "{layout.containerd_content}/root"
@@ -145,15 +145,15 @@ def _kubelet(layout: Layout, record: Record, binaries: Binaries, plane: ControlP
                 "clusterDNS": [str(subnets.dns)],
                 "clusterDomain": "cluster.local",
                 "podLogsDir": str(layout.pod_logs),
-                # Debian 12 and many virtual machines still run cgroup v1.
+                # Debian 12 and many virtual machines still use cgroup v1.
                 "failCgroupV1": False,
                 "cgroupDriver": "cgroupfs",
                 "cgroupRoot": cgroups.cgroup_root(record.name),
                 "enforceNodeAllocatable": [],
                 "failSwapOn": False,
-                # A developer's disk is often nearly full: evicting the cluster's pods would help nobody.
+                # A developer's disk is often nearly full; evicting pods would not help.
                 "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-                # Images come from this machine only: a collected one could not be pulled again.
+                # The node could not pull a collected image again.
                 "imageGCHighThresholdPercent": 100,
                 "maxPods": 200,
             }
@@ -183,7 +183,7 @@ def _proxy(layout: Layout, record: Record, binaries: Binaries, kubeconfig: Path)
                 "hostnameOverride": record.name,
                 "healthzBindAddress": "127.0.0.1:10256",
                 "metricsBindAddress": "127.0.0.1:10249",
-                # The connection table's size belongs to the whole machine: leave it alone.
+                # Do not change the connection table's size: it applies to the whole machine.
                 "conntrack": {"maxPerCore": 0, "min": 0},
             }
         )
@@ -192,7 +192,7 @@ def _proxy(layout: Layout, record: Record, binaries: Binaries, kubeconfig: Path)
 
 
 class Ctr:
-    """containerd's own client on an instance's socket."""
+    """Runs containerd's client `ctr` on an instance's socket."""
 
     def __init__(self, layout: Layout) -> None:
         self._base = ["ctr", f"--address={layout.containerd_socket}", f"--namespace={CONTAINERD_NAMESPACE}"]
@@ -201,7 +201,7 @@ class Ctr:
         return succeeds([*self._base, "--connect-timeout=1s", "--timeout=2s", "version"], seconds=5)
 
     def images(self) -> dict[str, str]:
-        """References of all imported images, each with the digest of what it stands for."""
+        """Return the references of all imported images, with their digests."""
         rows = [line.split() for line in run([*self._base, "images", "list"]).splitlines()[1:]]
         return {row[0]: row[2] for row in rows}
 
@@ -212,13 +212,13 @@ class Ctr:
         run([*self._base, "images", "remove", *images])
 
     def remove_containers(self) -> None:
-        """Forget every container; their processes are dead already."""
+        """Remove every container; their processes have ended already."""
         for task in run([*self._base, "tasks", "list", "--quiet"]).split():
-            # A task may be collected by containerd itself in the same moment; a container that stays is seen below.
+            # containerd may remove the task at the same moment; the check below finds containers that stay.
             succeeds([*self._base, "tasks", "delete", "--force", task])
         containers = run([*self._base, "containers", "list", "--quiet"]).split()
         if containers:
             succeeds([*self._base, "containers", "delete", *containers])
         left = run([*self._base, "containers", "list", "--quiet"]).split()
         if left:
-            raise DevkitError(f"containerd does not let go of the containers {left}")
+            raise DevkitError(f"containerd did not remove the containers {left}")

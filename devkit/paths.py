@@ -1,4 +1,4 @@
-"""Where the devkit keeps things: caches that survive `down`, and state that does not."""
+"""Folders of the devkit: caches, which survive `down`, and state, which does not."""
 
 import os
 from pathlib import Path
@@ -14,15 +14,15 @@ def _base(variable: str, default: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Binaries, image layers and containerd's content: costly to make, valid for every instance."""
+    """Return the folder of binaries, image layers and containerd's content, which all instances share."""
     return _base("XDG_CACHE_HOME", ".cache")
 
 
 def state_dir() -> Path:
-    """One folder per instance, deleted by `down`."""
+    """Return the folder that contains one folder for each instance; `down` deletes that."""
     return _base("XDG_STATE_HOME", ".local/state")
 
 
 def run_dir(name: str) -> Path:
-    """Sockets of an instance: a short path, because a socket's path may have only 107 characters."""
+    """Return the folder of an instance's sockets. It is short, because a socket's path is limited to 107 characters."""
     return Path("/run/avatar-agent") / name

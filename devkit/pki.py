@@ -1,4 +1,4 @@
-"""Keys and certificates of one instance: made on `up`, valid for a month, deleted by `down`."""
+"""Keys and certificates of an instance: `up` creates them for a month, and `down` deletes them."""
 
 import datetime
 import ipaddress
@@ -23,7 +23,7 @@ class KeyPair:
 
 
 class Authority:
-    """A certificate authority whose files live in `folder`."""
+    """A certificate authority with its files in `folder`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -38,11 +38,11 @@ class Authority:
         self.files = _write(folder, name, certificate, self._key)
 
     def client(self, user: str, group: str | None = None) -> KeyPair:
-        """A client certificate: Kubernetes reads the user out of the common name, the group out of O."""
+        """Issue a client certificate: Kubernetes reads the user from its common name, and the group from O."""
         return self._issue(user, group, [], ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def server(self, name: str, alternative_names: Sequence[str]) -> KeyPair:
-        """A serving certificate for these DNS names and IP addresses."""
+        """Issue a serving certificate for these DNS names and IP addresses."""
         return self._issue(name, None, alternative_names, ExtendedKeyUsageOID.SERVER_AUTH)
 
     def _issue(self, name: str, group: str | None, names: Sequence[str], usage: x509.ObjectIdentifier) -> KeyPair:
@@ -60,7 +60,7 @@ class Authority:
 
 
 def signing_key(folder: Path) -> KeyPair:
-    """The key that signs ServiceAccount tokens; the `certificate` file holds its public half."""
+    """Create the key that signs ServiceAccount tokens; the file `certificate` contains the public key."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = folder / "service-account.pub"
     public.write_bytes(
@@ -70,7 +70,7 @@ def signing_key(folder: Path) -> KeyPair:
 
 
 def api_server_names(node: str, first_service: str) -> list[str]:
-    """Every name under which the API server is reached: node, loopback, and from pods."""
+    """Return every name of the API server: on the node, on loopback, and in pods."""
     return [
         node,
         "127.0.0.1",

@@ -1,4 +1,4 @@
-"""One question to an HTTP server: does it answer?"""
+"""Checks whether an HTTP server answers."""
 
 import http.client
 import ssl
@@ -6,7 +6,7 @@ import urllib.request
 
 
 def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
-    """Whether a GET of the URL ends with 200 within 2 s; a server that is not there answers no."""
+    """Return whether a GET of the URL returns 200 within 2 s; False also when the server is unreachable."""
     try:
         with urllib.request.urlopen(url, timeout=2, context=context) as response:
             return bool(response.status == 200)

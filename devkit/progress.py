@@ -1,4 +1,4 @@
-"""How long work tells what it is doing: steps with a title, a changing detail and a duration."""
+"""Shows the progress of long work: steps with a title, a changing detail and a duration."""
 
 import logging
 import threading
@@ -13,27 +13,27 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 logger = logging.getLogger("devkit")
 
-# Without a terminal (CI logs) a running step repeats itself this often, in seconds.
 _HEARTBEAT = 15.0
+"""Without a terminal, as in CI, a running step prints a line this often, in seconds."""
 
 
 class Step(Protocol):
-    """One running step."""
+    """A running step."""
 
     def update(self, detail: str) -> None:
-        """Say how far the step has come."""
+        """Show a detail of the step's progress."""
 
 
 class Progress(Protocol):
-    """Receives the steps of `up`, `down` and the builds; steps may run side by side in threads."""
+    """Shows the steps of `up`, `down` and the builds; steps may run in several threads at once."""
 
     def step(self, title: str) -> AbstractContextManager[Step]:
-        """Open a step; leaving the context ends it, an exception marks it as failed."""
+        """Begin a step. The end of the context ends it; an exception marks it as failed."""
         ...
 
 
 class LoggedStep:
-    """A step whose detail is kept for the log."""
+    """A step that stores its detail for the log."""
 
     def __init__(self) -> None:
         self.detail = ""
@@ -43,7 +43,7 @@ class LoggedStep:
 
 
 class LogProgress:
-    """Steps as log records, for tests and other callers without a console."""
+    """Logs the steps, for tests and other callers without a console."""
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -53,7 +53,7 @@ class LogProgress:
 
 
 class LineProgress:
-    """Steps as plain lines, for a console that is not a terminal."""
+    """Prints the steps as plain lines, for a console that is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -97,7 +97,7 @@ class _BarStep:
 
 
 class TerminalProgress:
-    """Steps as live lines with a spinner, for a terminal. Use it as a context manager."""
+    """Shows the steps as live lines with a spinner on a terminal. Use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._bar = RichBar(

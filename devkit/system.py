@@ -1,4 +1,4 @@
-"""Programs from Debian's packages: what the platform needs, and installing what is missing."""
+"""The Debian packages that the platform needs; installs those that are missing."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from devkit.errors import DevkitError
 from devkit.network import BRIDGE_FILTER
 from devkit.progress import Progress
 
-# Something that only the package brings, to the package's name.
+# A program or file of each package, to the package's name.
 _NETWORK = {"ip": "iproute2", "nsenter": "util-linux", "sysctl": "procps"}
 _NODE = {
     "containerd": "containerd",
@@ -32,18 +32,18 @@ _IMAGES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 SPEECH = {"espeak-ng": "espeak-ng"}
-"""What the simulated OpenAI and the demo's caller speak with."""
+"""Speech synthesis for the simulated OpenAI and the demo's caller."""
 BROWSER = {
     "/usr/bin/chromium": "chromium",
     "/usr/share/fonts/truetype/noto/NotoSansArabic-Regular.ttf": "fonts-noto-core",
 }
-"""What the tests open the call page with, and a font for its Arabic."""
-# A slow mirror may take this long, in seconds.
-_APT_BOUND = 1200.0
+"""The browser for tests of the call page, and a font for Arabic."""
+_APT_TIMEOUT = 1200.0
+"""In seconds, for a slow mirror."""
 
 
 def missing_packages(needed: Mapping[str, str]) -> list[str]:
-    """Packages whose mark (a program's name or a file's path) is not on this machine."""
+    """Return the packages whose program or file (an absolute path) this machine lacks."""
     absent = {
         package
         for mark, package in needed.items()
@@ -53,9 +53,9 @@ def missing_packages(needed: Mapping[str, str]) -> list[str]:
 
 
 def ensure(progress: Progress, *, api_only: bool, internet: bool = False) -> None:
-    """Check that this machine can carry an instance, and install the Debian packages that are missing."""
+    """Check that this machine can run an instance, and install the missing Debian packages."""
     if os.geteuid() != 0:
-        raise DevkitError("the devkit makes network namespaces, mounts and cgroups: run it as root")
+        raise DevkitError("the devkit creates network namespaces, mounts and cgroups: run it as root")
     needed = dict(_NETWORK)
     if not api_only:
         needed |= _NODE | _IMAGES | SPEECH | ({} if BRIDGE_FILTER.exists() else _KERNEL_MODULES)
@@ -65,18 +65,18 @@ def ensure(progress: Progress, *, api_only: bool, internet: bool = False) -> Non
 
 
 def install(needed: Mapping[str, str], progress: Progress) -> None:
-    """Install those of the packages that are missing; without apt or the right to it, say which they are."""
+    """Install the packages that are missing. Raises DevkitError that names them without apt-get or root rights."""
     missing = missing_packages(needed)
     if not missing:
         return
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        why = "this machine has no apt-get" if apt is None else "only root may"
-        raise DevkitError(f"missing: {', '.join(missing)}; {why}, so install them yourself")
+        reason = "this machine has no apt-get" if apt is None else "only root can install them"
+        raise DevkitError(f"packages are missing and {reason}: install {', '.join(missing)}")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with progress.step(f"Install {', '.join(missing)}") as step:
-        follow([apt, "update"], step.update, seconds=_APT_BOUND, env=env)
+        follow([apt, "update"], step.update, seconds=_APT_TIMEOUT, env=env)
         command = [apt, "install", "-y", "--no-install-recommends", *missing]
-        follow(command, step.update, seconds=_APT_BOUND, env=env)
+        follow(command, step.update, seconds=_APT_TIMEOUT, env=env)
     if still := missing_packages(needed):
-        raise DevkitError(f"still missing after apt-get install: {', '.join(still)}")
+        raise DevkitError(f"apt-get install succeeded, but these packages are still missing: {', '.join(still)}")

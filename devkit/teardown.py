@@ -1,7 +1,7 @@
-"""Undo an instance: every process, mount, cgroup, link and folder that `up` made, whole or half made.
+"""Removes an instance, complete or incomplete: every process, mount, cgroup, link and folder that `up` created.
 
-Everything is found by the instance's own name and records, in an order in which each part lets go of the next:
-the kubelet before the pods (it would restart them), the pods before containerd, daemons before the network.
+It finds them by the instance's name and records. The order matters: the kubelet before the pods, because it would
+restart them; the pods before containerd; daemons before the network.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler
 
 
 def remove(name: str) -> None:
-    """Remove an instance; raises DevkitError naming what is left. May be repeated after an interruption."""
+    """Remove an instance. Raises DevkitError that names remains. It can run again after an interruption."""
     layout = Layout(name)
     table = layout.processes
     table.stop_all(["kubelet", "kube-proxy"], grace=0)
@@ -41,10 +41,10 @@ def remove(name: str) -> None:
     table.stop_all(["containerd"])
     if clean:
         (layout.containerd_content / "clean").touch()
-    # What the control plane would save on its way out is deleted below: it need not take its time.
+    # The control plane's data is deleted below, so it need not save anything.
     table.stop_all([process.name for process in table.all()], grace=0)
-    # containerd's helpers outlive it, and a killed daemon's children their parent.
-    kill_all(table.descendants, f"what the daemons of {name} started")
+    # containerd's shims outlive it, and children outlive a killed daemon.
+    kill_all(table.descendants, f"daemons of instance {name}")
     unmount_below(mount_roots(layout))
     cgroups.delete(name)
     network.delete(name)
@@ -54,21 +54,21 @@ def remove(name: str) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     if left := traces(name):
-        raise DevkitError(f"{name} is down, but this is left of it: {', '.join(left)}; take it down again")
+        raise DevkitError(f"instance {name} is stopped, but these remain: {', '.join(left)}; run `down` again")
 
 
 def _empty_containerd(layout: Layout) -> bool:
-    """Let containerd forget its containers, so that its content can serve the next run; False when it will not."""
+    """Remove containerd's containers, so that the next run can use its content. Returns whether that succeeded."""
     try:
         Ctr(layout).remove_containers()
     except DevkitError:
-        return False  # The content is thrown away on the next `up`; what matters now is to get everything stopped.
+        return False  # the next `up` deletes the content; stopping everything is more important now
     return True
 
 
 def remove_shared() -> None:
-    """Remove the folders that instances make outside their own; once the last instance is gone."""
+    """Remove the folders that instances create outside their own, after the last instance is removed."""
     for folder in _SHARED_FOLDERS:
-        # Refused while anything is inside: then it is in use, or was not made by us.
+        # This fails while a folder is not empty: then something else uses it.
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""The programs of the platform that are built from source: what, in which version, from which module file."""
+"""The platform's programs that are built from source, with version and Go module."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ _VERSION_PACKAGE = "k8s.io/component-base/version"
 
 @dataclass(frozen=True)
 class Tool:
-    """Binaries out of one Go module. Each tool has a module of its own: their dependencies disagree."""
+    """Binaries from one Go module. Each tool has its own module, because their dependencies conflict."""
 
     name: str
     version: str
     packages: dict[str, str]
-    """Binary name to Go package."""
+    """Go package of each binary."""
     stamps: tuple[str, ...] = ()
-    """`-X` arguments of the linker, for programs that would not know their version otherwise."""
+    """`-X` arguments of the linker, for programs that get their version from it."""
     version_arguments: tuple[str, ...] = ("--version",)
 
     @property
@@ -55,11 +55,11 @@ HELM = Tool(
 )
 KWOK = Tool("kwok", "0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 VALE = Tool("vale", "3.21.0", {"vale": "github.com/vale-cli/vale/v3/cmd/vale"}, stamps=("main.version=3.21.0",))
-# Small ones first: what is needed soonest, and what fails soonest.
+# Small ones first, so that failures show early.
 TOOLS = (ETCD, HELM, COREDNS, LIVEKIT, KUBERNETES)
-# What an instance without a node runs and offers.
+# Programs of an instance without a node.
 API_TOOLS = (ETCD, HELM, KUBERNETES)
-# What only the benches run: nodes without machines.
+# Programs that only the benchmarks run: simulated nodes.
 BENCH_TOOLS = (KWOK,)
-# What `make check` runs: the chart's linter and the prose linter.
+# Linters of `make check`: for the chart and for prose.
 CHECK_TOOLS = (HELM, VALE)

@@ -1,4 +1,4 @@
-"""Everything on this machine that belongs to an instance, found by its name: what `down` leaves nothing of."""
+"""Finds everything on this machine that belongs to an instance, by its name; `down` leaves none of it."""
 
 import hashlib
 import os
@@ -11,16 +11,16 @@ from devkit.mounts import mounts_below
 from devkit.node import CONTAINERD_NAMESPACE
 from devkit.processes import is_alive
 
-# Where the kubelet and the CNI library keep links and results whatever their configuration says.
+# The kubelet and the CNI library use these folders whatever their configuration is.
 CONTAINER_LOGS = Path("/var/log/containers")
 CNI_RESULTS = Path("/var/lib/cni/results")
 _SHIM_SOCKETS = Path("/run/containerd/s")
 
 
 def traces(name: str) -> list[str]:
-    """What is there of an instance, each as words for a person; empty when there is nothing.
+    """Return descriptions of everything that exists of an instance.
 
-    The cache is not counted: built programs, images and containerd's content outlive `down`.
+    Caches do not count: built programs, images and containerd's content survive `down`.
     """
     layout = Layout(name)
     recorded = {process.pid for process in layout.processes.all() if is_alive(process)}
@@ -36,12 +36,12 @@ def traces(name: str) -> list[str]:
 
 
 def mount_roots(layout: Layout) -> list[Path]:
-    """The folders below which an instance mounts."""
+    """Return the folders below which an instance mounts file systems."""
     return [layout.root, layout.run, layout.containerd_content]
 
 
 def shared_files(layout: Layout) -> Iterator[Path]:
-    """An instance's links, results and sockets in folders that other clusters on the machine may use too."""
+    """Yield an instance's links, results and sockets in folders that it shares with other clusters."""
     if CONTAINER_LOGS.is_dir():
         for link in CONTAINER_LOGS.iterdir():
             if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
@@ -50,11 +50,11 @@ def shared_files(layout: Layout) -> Iterator[Path]:
     for result in list(CNI_RESULTS.glob(f"{network_name}-*-eth0")):
         container = result.name.removeprefix(f"{network_name}-").removesuffix("-eth0")
         if "-" in container:
-            continue  # Of an instance whose name begins like this one's.
+            continue  # another instance, whose name begins with this one's
         yield from (result, *CNI_RESULTS.glob(f"*-{container}-lo"), _shim_socket(layout, container))
 
 
 def _shim_socket(layout: Layout, container: str) -> Path:
-    """Where a helper listened: containerd's runtime/v2/shim SocketAddress hashes its address, namespace and the id."""
+    """Return a shim's socket: containerd's SocketAddress (runtime/v2/shim) hashes address, namespace and id."""
     digest = hashlib.sha256(f"{layout.containerd_socket}/{CONTAINERD_NAMESPACE}/{container}".encode())
     return _SHIM_SOCKETS / digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Folders for half made things."""
+"""Temporary folders for builds."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from devkit.paths import cache_dir
 
 @contextmanager
 def workplace(name: str) -> Iterator[Path]:
-    """An empty folder on the caches' file system, so that a rename completes what was made in it.
+    """Create an empty folder on the caches' file system, so that a rename can publish the result.
 
-    Callers hold a lock that goes with the name. What a killed run left, files or mounts, is removed first.
+    The caller must hold a lock for the name. Files and mounts of a killed run are removed first.
     """
     folder = cache_dir() / "unfinished" / name
     _clear(folder)

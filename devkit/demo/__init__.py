@@ -1,1 +1,1 @@
-"""The demo: the product installed as a user would, and a caller who talks to the agent."""
+"""The demo: installs the product as a user would, and calls the agent."""

@@ -1,6 +1,6 @@
-"""A caller: asks the gateway for a call, joins the room with a real LiveKit client, listens, speaks and watches.
+"""A caller: requests a call from the gateway, joins the room with a real LiveKit client, listens, speaks and watches.
 
-Used by the demo, the end-to-end tests and the benches. Times are seconds of `time.monotonic`, as the caller met them.
+The demo, the end-to-end tests and the benchmarks use it. Times are seconds of `time.monotonic`, as the caller saw them.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from devkit.demo.ear import Ear, Samples, Utterance
 
 RATE = 24_000
 FRAME_SAMPLES = RATE // 50
-_KEPT_PICTURES = 12
+_MAX_PICTURES = 12
 _PICTURE_INTERVAL = 0.3
 
 Picture = NDArray[np.uint8]
@@ -27,18 +27,18 @@ T = TypeVar("T")
 
 
 class CallError(Exception):
-    """The call did not do what it should have within its time; the message says which step."""
+    """A step of the call failed or timed out; the message says which."""
 
 
 @dataclass
 class Moments:
-    """When the steps of a call were seen (0.0: not yet)."""
+    """Times of the steps of a call; 0.0: not yet."""
 
     requested: float = 0.0
     opened: float = 0.0
-    """The gateway answered: the room exists."""
+    """When the gateway answered: the room exists then."""
     state: str = ""
-    """What the gateway said then: `dispatched`, or `waiting` for a slot."""
+    """State in the gateway's answer: `dispatched`, or `waiting` for a free slot."""
     connected: float = 0.0
     joined: float = 0.0
     first_word: float = 0.0
@@ -47,7 +47,7 @@ class Moments:
 
 @dataclass
 class Caller:
-    """One person's side of a room. Use as an async context manager: leaving it leaves the room."""
+    """A caller in a room. Use it as an async context manager: the end of the block leaves the room."""
 
     name: str
     url: str
@@ -58,7 +58,7 @@ class Caller:
     pictures: list[Picture] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
     captions: list[str] = field(default_factory=list)
-    """What the agent says, as it says so itself in the room's transcription stream."""
+    """The agent's own transcription of what it says, from the room's text stream."""
     _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
     _sounding: asyncio.Event = field(default_factory=asyncio.Event)
     _agent_joined: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +81,7 @@ class Caller:
         track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
         published = self.room.local_participant.publish_track(track, options)
-        await self._bounded(published, 15, "the microphone could not be published")
+        await self._within(published, 15, "the microphone could not be published")
         self._start(self._microphone(source))
         return self
 
@@ -94,16 +94,16 @@ class Caller:
         await asyncio.wait_for(self.room.disconnect(), timeout=10)
 
     async def agent_joined(self, seconds: float) -> None:
-        """Wait until an agent that is not an avatar is in the room."""
-        await self._bounded(self._agent_joined.wait(), seconds, "no agent joined the room")
+        """Wait until the agent, which is not its avatar, is in the room."""
+        await self._within(self._agent_joined.wait(), seconds, "no agent joined the room")
 
     async def first_word(self, seconds: float) -> None:
-        """Wait for the first audible sound from the room."""
-        await self._bounded(self._sounding.wait(), seconds, "nothing was heard")
+        """Wait for the first audible sound in the room."""
+        await self._within(self._sounding.wait(), seconds, "nothing was heard")
 
     async def hear(self, seconds: float, after: float = 0.0) -> Utterance:
-        """The next utterance that began after a moment, as a whole; it must have ended within `seconds`."""
-        return await self._bounded(self._begun(after), seconds, "no complete utterance was heard")
+        """Return the next utterance that began after `after`. Raises CallError unless it ends within `seconds`."""
+        return await self._within(self._begun(after), seconds, "no complete utterance was heard")
 
     async def _begun(self, after: float) -> Utterance:
         while (utterance := await self._utterances.get()).start < after:
@@ -111,13 +111,13 @@ class Caller:
         return utterance
 
     async def say(self, samples: Samples) -> None:
-        """Speak into the microphone; returns when the last sample is on its way."""
+        """Speak into the microphone; return when the last sample is sent."""
         self._said.clear()
         await self._to_say.put(samples)
-        await self._bounded(self._said.wait(), len(samples) / RATE + 10, "the microphone is stuck")
+        await self._within(self._said.wait(), len(samples) / RATE + 10, "the microphone accepted no sound")
 
     async def see(self, pictures: int, seconds: float) -> list[Picture]:
-        """Wait for this many pictures, taken some tenths of a second apart."""
+        """Wait for this many pictures of the video, taken 0.3 s apart, and return them."""
         deadline = time.monotonic() + seconds
         while len(self.pictures) < pictures:
             if time.monotonic() > deadline:
@@ -125,7 +125,7 @@ class Caller:
             await asyncio.sleep(0.05)
         return list(self.pictures)
 
-    async def _bounded(self, wait: Awaitable[T], seconds: float, failure: str) -> T:
+    async def _within(self, wait: Awaitable[T], seconds: float, failure: str) -> T:
         try:
             return await asyncio.wait_for(wait, seconds)
         except TimeoutError:
@@ -190,12 +190,12 @@ class Caller:
                     taken = now
                     frame = event.frame
                     picture = np.frombuffer(frame.data, dtype=np.uint8).reshape(frame.height, frame.width, 3)
-                    self.pictures = [*self.pictures[-_KEPT_PICTURES + 1 :], picture.copy()]
+                    self.pictures = [*self.pictures[-_MAX_PICTURES + 1 :], picture.copy()]
         finally:
             await stream.aclose()
 
     async def _microphone(self, source: rtc.AudioSource) -> None:
-        """An open microphone: silence when nothing is said, as a telephone or a browser sends it."""
+        """Send an open microphone's sound: silence while the caller does not speak, as a browser does."""
         silence = np.zeros(FRAME_SAMPLES, dtype=np.int16)
         while True:
             if self._to_say.empty():
@@ -215,7 +215,7 @@ def _frame(samples: Samples) -> rtc.AudioFrame:
 async def request_call(
     gateway: str, agent: str, name: str, *, language: str = "ar", headers: dict[str, str] | None = None
 ) -> tuple[dict[str, Any], Moments]:
-    """`POST /v1/calls`: the gateway's answer, and the moments of the request so far."""
+    """Send `POST /v1/calls`; return the gateway's answer and the times of the request."""
     moments = Moments(requested=time.monotonic())
     answer: dict[str, Any]
     body = {"agent": agent, "name": name, "language": language}
@@ -227,14 +227,14 @@ async def request_call(
         ):
             status, answer = response.status, await response.json()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise CallError(f"{name}: the gateway at {gateway} did not answer as one: {error!r}") from error
+        raise CallError(f"{name}: no valid answer from the gateway at {gateway}: {error!r}") from error
     if status not in (200, 201):
-        raise CallError(f"{name}: the gateway refused the call ({status}): {answer.get('error', answer)}")
+        raise CallError(f"{name}: the gateway rejected the call with {status}: {answer.get('error', answer)}")
     moments.opened, moments.state = time.monotonic(), str(answer["state"])
     return answer, moments
 
 
 async def call(gateway: str, agent: str, name: str, *, language: str = "ar") -> Caller:
-    """Ask the gateway for a call; enter the returned caller to join its room."""
+    """Request a call; enter the returned caller as a context to join its room."""
     answer, moments = await request_call(gateway, agent, name, language=language)
     return Caller(name=name, url=answer["url"], token=answer["token"], moments=moments, language=language)

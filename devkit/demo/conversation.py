@@ -1,4 +1,4 @@
-"""The demo's conversation: a caller hears the greeting, asks aloud, hears the answer and sees a moving face."""
+"""The demo's conversation: a caller hears the greeting, asks a question, hears the answer and sees the avatar move."""
 
 import asyncio
 import itertools
@@ -13,30 +13,30 @@ from devkit.demo.ear import Utterance
 from devkit.providers.speech import Recogniser, Transcript, similarity, speak
 
 VOICE = "onyx"
-"""The caller's voice: of the synthesiser's, one that Whisper *base* understands in Arabic."""
+"""The caller's voice: one that Whisper *base* recognises in Arabic."""
 SAME = 0.5
-"""Likeness from which a caption is the text it should be: real models may word it a little differently."""
+"""Similarity from which a caption counts as the expected text: real models may change some words."""
 ANSWER_SECONDS = 40.0
-"""Bound of every wait for speech: real providers take 2 to 5 s, recognition on two busy cores longer."""
+"""Timeout of every wait for speech: real providers take 2 to 5 s, recognition on two busy cores longer."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the knowledge base: its heading and what is known."""
+    """An entry of the knowledge base: a heading and its text."""
 
     heading: str
     text: str
 
 
 def entries(markdown: str) -> list[Entry]:
-    """The entries of a knowledge text: a `##` heading, then its lines."""
+    """Return the entries of a knowledge text: each is a `##` heading and its lines."""
     blocks = [block.strip() for block in markdown.split("## ") if block.strip()]
     return [Entry(heading, " ".join(rest.split())) for heading, _, rest in (b.partition("\n") for b in blocks)]
 
 
 @dataclass(frozen=True)
 class Said:
-    """Something the agent said: as it was heard, and as the agent's own transcription has it."""
+    """Something that the agent said: as it was heard, and in the agent's own transcription."""
 
     utterance: Utterance
     heard: Transcript
@@ -45,7 +45,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What came of a call."""
+    """The result of a call."""
 
     moments: Moments
     greeting: Said
@@ -57,15 +57,15 @@ class Conversation:
 async def converse(
     gateway: str, agent: str, question: str, recogniser: Recogniser, *, video: bool, note: Callable[[str], None]
 ) -> Conversation:
-    """Hold the conversation. Raises `CallError` naming the step that did not happen."""
+    """Hold the conversation. Raises `CallError` that names the failed step."""
     async with await call(gateway, agent, "Demo caller") as caller:
         await caller.agent_joined(15)
-        note("the agent is in the room")
+        note("the agent has joined the room")
         await caller.first_word(20)
         first = await caller.hear(ANSWER_SECONDS)
         greeting = Said(first, await _transcript(first, recogniser), " ".join(caller.captions))
         note(f"greeting heard: {greeting.heard.text}")
-        # A face that comes late takes over from the voice at a pause: ask once it is there.
+        # A late avatar takes over from the voice at a pause: ask once it is shown.
         pictures = await caller.see(3, 20) if video else []
         note(f"asking aloud: {question}")
         asked, utterance, caption = await ask(caller, question)
@@ -77,7 +77,7 @@ async def converse(
 
 
 async def ask(caller: Caller, question: str) -> tuple[float, Utterance, str]:
-    """Ask aloud and hear the answer out: when the question ended, what was heard, and the answer's caption."""
+    """Ask a question and hear the whole answer. Returns the end of the question, the answer, and its caption."""
     said_before = len(caller.captions)
     await caller.say(await asyncio.to_thread(speak, question, VOICE))
     asked = time.monotonic()
@@ -90,28 +90,28 @@ async def _transcript(utterance: Utterance, recogniser: Recogniser) -> Transcrip
 
 
 def check_greeting(said: Said, greeting: str, knowledge: list[Entry]) -> None:
-    """The agent greeted as declared, by its own word, and what was heard is Arabic script and most like the greeting.
+    """Check that the agent said the declared greeting. Raises CallError.
 
-    Whisper *base* hears a synthesiser's Arabic badly: it need only have heard something more like the greeting than
-    like anything else that the agent has to say.
+    The agent's transcription must be the greeting. The recognised sound must be in Arabic script, and more similar to
+    the greeting than to any other text that the agent knows: Whisper *base* recognises synthetic Arabic badly.
     """
     letters = [c for c in said.heard.text if c.isalpha()]
     if not letters or sum("\u0600" <= c <= "\u06ff" for c in letters) < 0.8 * len(letters):
         raise CallError(f"the greeting was not recognised as Arabic: {said.heard.text!r}")
     if similarity(said.caption, greeting) < SAME:
-        raise CallError(f"the agent did not say the greeting but {said.caption!r}")
+        raise CallError(f"the agent said {said.caption!r} instead of the greeting")
     others = [text for entry in knowledge for text in (entry.heading, entry.text)]
     if (sounded := _nearest(said.heard.text, [greeting, *others])) != greeting:
-        raise CallError(f"what was heard is not the greeting but most like {sounded!r}: {said.heard.text!r}")
+        raise CallError(f"the greeting sounded most similar to {sounded!r}: {said.heard.text!r}")
 
 
 def check_answer(said: Said, asked: Entry, knowledge: list[Entry]) -> None:
-    """The agent said the fact asked for, by its own word and by what was heard (see `check_greeting`)."""
+    """Check that the agent answered with the right fact, as `check_greeting` does. Raises CallError."""
     texts = [entry.text for entry in knowledge]
     if _nearest(said.caption, texts) != asked.text or similarity(said.caption, asked.text) < SAME:
-        raise CallError(f"the agent did not give the fact asked for but {said.caption!r}")
+        raise CallError(f"the agent answered {said.caption!r} instead of the expected fact")
     if (sounded := _nearest(said.heard.text, texts)) != asked.text:
-        raise CallError(f"what was heard is not the answer but most like {sounded!r}: {said.heard.text!r}")
+        raise CallError(f"the answer sounded most similar to {sounded!r}: {said.heard.text!r}")
 
 
 def _nearest(text: str, candidates: list[str]) -> str:
@@ -119,20 +119,20 @@ def _nearest(text: str, candidates: list[str]) -> str:
 
 
 def check_pictures(pictures: list[Picture]) -> None:
-    """The picture moves: frames differ from each other by more than coding noise, and none is blank."""
+    """Check that the avatar moves: frames differ by more than coding noise, and none is blank. Raises CallError."""
     if any(float(picture.std()) < 5 for picture in pictures):
-        raise CallError("the avatar's picture is blank")
+        raise CallError("the avatar's video is blank")
     moved = [
         float(np.mean(np.abs(a.astype(np.int16) - b.astype(np.int16)) > 24))
         for a, b in itertools.pairwise(pictures)
         if a.shape == b.shape
     ]
     if not moved or max(moved) < 0.001:
-        raise CallError("the avatar's picture stands still")
+        raise CallError("the avatar does not move")
 
 
 def timeline(conversation: Conversation) -> list[tuple[str, float]]:
-    """Seconds from the request to each step, in the order they happened."""
+    """Return the seconds from the request to each step, in order."""
     m = conversation.moments
     steps = [
         ("request sent", m.requested),

@@ -1,4 +1,4 @@
-"""What a caller hears: sound cut into utterances. Pure but for the clock that the caller passes in."""
+"""Divides what a caller hears into utterances. It has no clock: the caller passes the time."""
 
 from dataclasses import dataclass, field
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 Samples = NDArray[np.int16]
 
 AUDIBLE = 300.0
-"""Root mean square of 16-bit samples from which a person would call it sound; decoded silence stays below 10."""
+"""Root mean square of 16-bit samples that counts as audible; decoded silence stays below 10."""
 QUIET_SECONDS = 1.6
-"""Silence that ends an utterance: longer than the pauses between sentences, which a synthesiser makes one at a time."""
+"""Silence that ends an utterance: longer than the pauses between synthesised sentences."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """Something said without a long pause: by whom, when it began and ended (the listener's clock), and its samples."""
+    """Speech without a long pause: its speaker, begin and end on the listener's clock, and samples."""
 
     speaker: str
     start: float
@@ -26,7 +26,7 @@ class Utterance:
 
 @dataclass
 class Ear:
-    """Cuts one track's frames into utterances."""
+    """Divides the frames of one track into utterances."""
 
     rate: int
     speaker: str
@@ -36,16 +36,16 @@ class Ear:
 
     @property
     def hearing(self) -> bool:
-        """Inside an utterance."""
+        """Whether an utterance has begun and not ended."""
         return bool(self._frames)
 
     @property
     def started(self) -> float:
-        """When the utterance being heard began."""
+        """When the current utterance began."""
         return self._start
 
     def listen(self, frame: Samples, now: float) -> Utterance | None:
-        """Take one frame that arrived at `now`; return the utterance that it ends, if it does."""
+        """Add a frame that arrived at `now`; return the utterance that it ends, or None."""
         loud = float(np.sqrt(np.mean(frame.astype(np.float64) ** 2))) >= AUDIBLE if frame.size else False
         if loud and not self._frames:
             self._start = now
@@ -58,7 +58,7 @@ class Ear:
         return None
 
     def finish(self) -> Utterance | None:
-        """End the utterance being heard, as when the track ends."""
+        """End the current utterance, for example because the track ended."""
         if not self._frames:
             return None
         samples = np.concatenate(self._frames)

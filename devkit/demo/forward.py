@@ -1,6 +1,6 @@
-"""Runs a command again whenever it ends: `kubectl port-forward` lasts only as long as the pod that it was made to.
+"""Restarts a command whenever it ends, because `kubectl port-forward` ends with the pod that it forwards to.
 
-`python -m devkit.demo.forward COMMAND...`, until SIGTERM or SIGINT, which end the command too.
+`python -m devkit.demo.forward COMMAND...` runs until SIGTERM or SIGINT, which stop the command as well.
 """
 
 import signal
@@ -11,22 +11,23 @@ import time
 from collections.abc import Sequence
 
 _POLL = 0.2
-# Before the next try, in seconds; doubled while the command does not last.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-_LASTED = 10.0
+# Backoff before the next start, in seconds; it doubles while the command ends early.
+_INITIAL_BACKOFF, _MAX_BACKOFF = 0.2, 5.0
+_STABLE_SECONDS = 10.0
+"""A command that ran this long resets the backoff."""
 
 
-def keep(argv: Sequence[str], stopped: threading.Event) -> None:
-    """Keep the command running until `stopped` is set."""
-    pause = _SHORTEST_PAUSE
+def keep_running(argv: Sequence[str], stopped: threading.Event) -> None:
+    """Run a command, and restart it with backoff whenever it ends, until `stopped` is set."""
+    backoff = _INITIAL_BACKOFF
     while not stopped.is_set():
         started = time.monotonic()
         with subprocess.Popen(argv) as child:
             while child.poll() is None and not stopped.wait(_POLL):
                 continue
             child.terminate()
-        pause = _SHORTEST_PAUSE if time.monotonic() - started > _LASTED else min(2 * pause, _LONGEST_PAUSE)
-        stopped.wait(pause)
+        backoff = _INITIAL_BACKOFF if time.monotonic() - started > _STABLE_SECONDS else min(2 * backoff, _MAX_BACKOFF)
+        stopped.wait(backoff)
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    keep(sys.argv[1:], stopped)
+    keep_running(sys.argv[1:], stopped)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The manifests in `examples/` pointed at what the demo has: other base URLs and keys, nothing else. Pure."""
+"""Changes the manifests in `examples/` for the demo: only base URLs and keys. Pure functions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the demo's LiveKit and providers are. An empty URL leaves the manifest's own, the provider's real one."""
+    """LiveKit and providers of the demo. An empty URL leaves the manifest as it is: the provider's real URL."""
 
     livekit_url: str
     livekit_key: str
@@ -24,14 +24,14 @@ class Targets:
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs from the committed manifest; a secret is shown as such."""
+    """A value that differs from the committed manifest. A secret value is not shown."""
 
     where: str
     value: str
 
 
 def load(folder: Path) -> list[Document]:
-    """Every document of a folder's YAML files, in the order of the file names."""
+    """Return every document of a folder's YAML files, in the order of the file names."""
     return [
         document
         for path in sorted(folder.glob("*.yaml"))
@@ -41,7 +41,7 @@ def load(folder: Path) -> list[Document]:
 
 
 def point(documents: list[Document], targets: Targets) -> tuple[list[Document], list[Change]]:
-    """Return the documents pointed at `targets`, and every change made on the way."""
+    """Return the documents with the URLs and keys of `targets`, and every change."""
     changes: list[Change] = []
     pointed = [_point_one(document, targets, changes) for document in documents]
     return pointed, changes

@@ -1,4 +1,4 @@
-"""The product on a cluster, as a user puts it there: the chart by helm, the manifests by kubectl."""
+"""Installs the product on a cluster as a user would: the chart with helm, the manifests with kubectl."""
 
 import json
 import time
@@ -21,7 +21,7 @@ _INSTALL_SECONDS = 180
 
 @dataclass(frozen=True)
 class Product:
-    """The product on one cluster: which cluster, with which tools, from which images."""
+    """The product on a cluster, with the tools and images to install it."""
 
     kubeconfig: Path
     kubectl: Path
@@ -31,23 +31,23 @@ class Product:
     chart: Path = CHART
 
     def kubectl_run(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """Standard output of kubectl."""
+        """Run kubectl and return its standard output."""
         argv = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", *arguments]
         return run(argv, stdin=stdin, seconds=seconds)
 
     def get(self, kind: str, name: str, namespace: str = AGENTS_NAMESPACE) -> dict[str, Any]:
-        """One object as a document."""
+        """Return an object as a document."""
         document: dict[str, Any] = json.loads(self.kubectl_run("-n", namespace, "get", kind, name, "-o", "json"))
         return document
 
     def items(self, kind: str, selector: str = "", namespace: str = AGENTS_NAMESPACE) -> list[dict[str, Any]]:
-        """Every object of a kind that a label selector picks."""
+        """Return every object of a kind that a label selector matches."""
         answer = self.kubectl_run("-n", namespace, "get", kind, "-l", selector, "-o", "json")
         found: list[dict[str, Any]] = json.loads(answer)["items"]
         return found
 
     def install(self, *settings: str) -> None:
-        """`helm upgrade --install`, waiting until controller and gateway are ready; `settings` are `key=value`."""
+        """Run `helm upgrade --install` and wait until controller and gateway are ready; `settings` are `key=value`."""
         values = [
             f"images.controller={self.controller_image}",
             f"images.worker={self.worker_image}",
@@ -60,17 +60,17 @@ class Product:
         run(argv, seconds=_INSTALL_SECONDS + 20)
 
     def make_namespace(self, namespace: str = AGENTS_NAMESPACE) -> None:
-        """A namespace that admits only pods of the restricted profile."""
+        """Create a namespace that admits only pods of the profile `restricted`."""
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}], "")
 
     def apply(self, documents: list[dict[str, Any]], namespace: str = AGENTS_NAMESPACE) -> None:
-        """`kubectl apply` in a namespace; an empty one is left to the documents."""
+        """Run `kubectl apply` in a namespace; with an empty one, the documents name theirs."""
         where = ["-n", namespace] if namespace else []
         self.kubectl_run(*where, "apply", "-f", "-", stdin=yaml.safe_dump_all(documents, allow_unicode=True))
 
     def wait_ready(self, agent: str, seconds: float, namespace: str = AGENTS_NAMESPACE) -> None:
-        """Wait until an AvatarAgent is Ready. Raises DevkitError with its conditions when it is not in time."""
+        """Wait until an AvatarAgent is Ready. Raises DevkitError with its conditions after `seconds`."""
         deadline = time.monotonic() + seconds
         conditions: list[dict[str, Any]] = []
         while time.monotonic() < deadline:
@@ -81,15 +81,17 @@ class Product:
             if current and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                 return
             time.sleep(0.3)
-        told = "\n".join(f"  {c['type']}={c['status']} {c['reason']}: {c['message']}" for c in conditions)
-        raise DevkitError(f"AvatarAgent {agent} is not Ready after {seconds:.0f} s:\n{told or '  no conditions yet'}")
+        reported = "\n".join(f"  {c['type']}={c['status']} {c['reason']}: {c['message']}" for c in conditions)
+        raise DevkitError(
+            f"AvatarAgent {agent} is not Ready after {seconds:.0f} s:\n{reported or '  no conditions yet'}"
+        )
 
     def forward_gateway(self, port: int) -> list[str]:
-        """The command that keeps the gateway at a port of localhost, for as long as its pod lasts."""
+        """Return the command that forwards a port of localhost to the gateway; it ends with the gateway's pod."""
         argv = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "-n", SYSTEM_NAMESPACE, "port-forward"]
         return [*argv, "--address=127.0.0.1", f"service/{RELEASE}-gateway", f"{port}:80"]
 
     def gateway_address(self) -> str:
-        """URL of the gateway's Service, for callers that reach the cluster's service network."""
+        """Return the URL of the gateway's Service, for clients in the cluster's service network."""
         service = self.get("service", f"{RELEASE}-gateway", SYSTEM_NAMESPACE)
         return f"http://{service['spec']['clusterIP']}"

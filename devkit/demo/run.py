@@ -1,4 +1,4 @@
-"""`make demo`: cluster, chart, agent, an answered call, and a page where a person can call too."""
+"""`make demo`: cluster, chart, agent, an answered call, and a page to call from."""
 
 import asyncio
 import os
@@ -27,13 +27,13 @@ from devkit.tools import HELM
 EXAMPLES = REPOSITORY / "examples"
 AGENT = "ornina"
 QUESTION = 2
-"""Which entry of the Arabic knowledge the caller asks about: where the office is."""
+"""Index of the entry in the Arabic knowledge that the caller asks about: where the office is."""
 PAGE_PORT = 8088
 
 
 @dataclass(frozen=True)
 class OwnCluster:
-    """A cluster that the user has: its kubeconfig and images that it can pull."""
+    """The user's own cluster: its kubeconfig, and images that it can pull."""
 
     kubeconfig: Path
     controller_image: str
@@ -41,7 +41,7 @@ class OwnCluster:
 
 
 def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Progress) -> None:
-    """Run every step. Raises DevkitError or CallError naming the first that did not happen."""
+    """Run every step. Raises DevkitError or CallError that names the first failed step."""
     started = time.monotonic()
     check_name(name)
     examples = manifests.load(EXAMPLES)
@@ -50,46 +50,45 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         cluster = clusters.up(name, progress=progress, internet=targets.needs_internet(os.environ))
         images = cluster.load_images()
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
-        with progress.step("simulated providers"):
-            aims = targets.local_targets(cluster, os.environ)
+        with progress.step("Start the simulated providers"):
+            endpoints = targets.local_targets(cluster, os.environ)
     else:
         system.install(system.SPEECH, progress)
-        aims = targets.external_targets(os.environ)
+        endpoints = targets.external_targets(os.environ)
         helm = Path(binaries.ensure(progress, [HELM])["helm"])
         product = Product(own.kubeconfig, kubectl_path(), helm, own.controller_image, own.worker_image)
-    with progress.step(f"helm install {RELEASE} {CHART.relative_to(REPOSITORY)}"):
+    with progress.step(f"Install the chart {CHART.relative_to(REPOSITORY)} as {RELEASE}"):
         product.install()
-    documents, changes = manifests.point(examples, aims)
-    with progress.step(f"kubectl apply -f {EXAMPLES.relative_to(REPOSITORY)}/, pointed at what the demo has"):
+    documents, changes = manifests.point(examples, endpoints)
+    with progress.step(f"Apply {EXAMPLES.relative_to(REPOSITORY)}/ with these values"):
         product.make_namespace()
         product.apply(documents)
     for change in changes:
-        _tell(console, f"     {change.where} = {change.value}")
-    with progress.step(f"AvatarAgent {AGENT} Ready"):
+        _print(console, f"     {change.where} = {change.value}")
+    with progress.step(f"Wait until AvatarAgent {AGENT} is Ready"):
         product.wait_ready(AGENT, 180)
-    _tell(console, product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"))
-    with progress.step("call page"):
+    _print(console, product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"))
+    with progress.step("Forward a port to the call page"):
         page = forward_page(name, product)
     hold_call(page, documents, console, progress)
-    console.print(
-        f"\nAnswered {time.monotonic() - started:.0f} s after the start. Call it yourself, until `make down`:"
-    )
-    _tell(console, f"  {page}/?agent={AGENT}")
-    _tell(console, f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A")
+    console.print(f"\nThe call was answered {time.monotonic() - started:.0f} s after the start.")
+    console.print("You can call the agent yourself until `make down`:")
+    _print(console, f"  {page}/?agent={AGENT}")
+    _print(console, f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A")
 
 
-def _tell(console: Console, text: str) -> None:
-    """Print text as it is: in one line however wide the terminal, so that it can be copied."""
+def _print(console: Console, text: str) -> None:
+    """Print text without markup or line breaks, so that it can be copied."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def hold_call(page: str, documents: list[dict[str, Any]], console: Console, progress: Progress) -> None:
-    """Call the agent, check what came of it and print the timeline."""
+    """Call the agent, check the conversation and print the timeline."""
     spec = next(d["spec"] for d in documents if d["kind"] == "AvatarAgent" and d["metadata"]["name"] == AGENT)
     knowledge = next(d["data"] for d in documents if d["kind"] == "ConfigMap")
     facts = conversation.entries(knowledge["ar.md"])
     recogniser = Recogniser()
-    with progress.step(f"a caller talks to {spec['agentName']}") as step:
+    with progress.step(f"Call {spec['agentName']}") as step:
         talk = conversation.converse(
             page, AGENT, facts[QUESTION].heading, recogniser, video="tavus" in spec["avatar"], note=step.update
         )
@@ -97,18 +96,18 @@ def hold_call(page: str, documents: list[dict[str, Any]], console: Console, prog
         conversation.check_greeting(result.greeting, spec["persona"]["greeting"], facts)
         conversation.check_answer(result.answer, facts[QUESTION], facts)
         conversation.check_pictures(result.pictures)
-    _tell(console, f"  greeting heard as  {result.greeting.heard.text}")
-    _tell(console, f"  asked              {facts[QUESTION].heading}")
-    _tell(console, f"  answered           {result.answer.caption}")
-    _tell(console, f"  answer heard as    {result.answer.heard.text}")
-    table = Table("seconds", "what happened", box=None, padding=(0, 2))
+    _print(console, f"  greeting heard as  {result.greeting.heard.text}")
+    _print(console, f"  asked              {facts[QUESTION].heading}")
+    _print(console, f"  answered           {result.answer.caption}")
+    _print(console, f"  answer heard as    {result.answer.heard.text}")
+    table = Table("seconds", "event", box=None, padding=(0, 2))
     for step_name, seconds in conversation.timeline(result):
         table.add_row(f"{seconds:7.2f}", step_name)
     console.print(table)
 
 
 def forward_page(name: str, product: Product) -> str:
-    """Keep the gateway at an address on localhost, where browsers allow a microphone. Returns the address."""
+    """Forward a port of localhost, where browsers allow a microphone, to the gateway. Returns the address."""
     processes = Layout(name).processes
     if (earlier := processes.get("call-page")) is not None:
         processes.stop(earlier)
@@ -125,4 +124,6 @@ def _free_port(wanted: int) -> int:
         with socket.socket() as attempt:
             if attempt.connect_ex(("127.0.0.1", port)) != 0:
                 return port
-    raise DevkitError(f"no free port on localhost between {wanted} and {wanted + 19}: end what listens there")
+    raise DevkitError(
+        f"no free port on localhost between {wanted} and {wanted + 19}: stop a program that listens there"
+    )

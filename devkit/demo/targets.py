@@ -1,4 +1,4 @@
-"""Which LiveKit and which providers the demo uses: real ones whose keys are in the environment, simulated ones else."""
+"""Chooses LiveKit and the providers: real ones if the environment has their keys, else simulated ones."""
 
 import secrets
 import sys
@@ -16,43 +16,43 @@ TAVUS_PORT = 9200
 _START_SECONDS = 60.0
 _LIVEKIT = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 _KEYS = ("OPENAI_API_KEY", "TAVUS_API_KEY")
-# What the examples say where everybody's own value belongs.
+# Prefix of the values in the examples that users replace.
 _PLACEHOLDER = "replace-with-"
 
 
 def check(environment: Mapping[str, str], documents: Sequence[Document], *, own_cluster: bool) -> None:
-    """Raise DevkitError saying what the environment or the manifests lack, before anything is started.
+    """Check environment and manifests before anything starts. Raises DevkitError that says what is missing.
 
-    A cluster of the user's cannot reach this machine's simulated providers: there everything must be real.
+    The user's own cluster cannot reach the simulated providers on this machine, so it needs real ones.
     """
     given = [name for name in (*_LIVEKIT, *_KEYS) if environment.get(name)]
     needed = (*_LIVEKIT, *_KEYS) if own_cluster else _LIVEKIT if "LIVEKIT_URL" in given else ()
     if missing := [name for name in needed if name not in given]:
-        why = "with a kubeconfig of your own" if own_cluster else "with LIVEKIT_URL"
-        raise DevkitError(f"{why} the demo needs {', '.join(missing)} in the environment too")
-    # With a base URL it is somebody's stand-in, which takes any face and reaches what it reaches.
+        reason = "with your own kubeconfig" if own_cluster else "with LIVEKIT_URL"
+        raise DevkitError(f"{reason}, set {', '.join(missing)} in the environment as well")
+    # With a base URL, it is not Tavus itself: a simulator may accept any ID and reach this machine.
     if "TAVUS_API_KEY" not in given or environment.get("TAVUS_BASE_URL"):
         return
     if "LIVEKIT_URL" not in given:
         raise DevkitError(
-            f"Tavus cannot join rooms of the LiveKit server on this machine: set {', '.join(_LIVEKIT)} "
-            "to one on the internet, or unset TAVUS_API_KEY for the simulated Tavus"
+            f"Tavus cannot reach the LiveKit server on this machine: set {', '.join(_LIVEKIT)} "
+            "for a server on the internet, or unset TAVUS_API_KEY to use the simulated Tavus"
         )
     if placeholders := _placeholders(documents):
         raise DevkitError(
-            f"Tavus does not know the {' and '.join(placeholders)} of the examples: put yours into examples/, "
-            "or unset TAVUS_API_KEY for the simulated Tavus"
+            f"Tavus does not know the {' and '.join(placeholders)} of the examples: set yours in examples/ornina.yaml, "
+            "or unset TAVUS_API_KEY to use the simulated Tavus"
         )
 
 
 def _placeholders(documents: Sequence[Document]) -> list[str]:
-    """Names of the face's settings that nobody has filled in."""
-    faces = [document["spec"].get("avatar", {}).get("tavus", {}) for document in documents if "spec" in document]
-    return sorted({name for face in faces for name, value in face.items() if str(value).startswith(_PLACEHOLDER)})
+    """Return the names of the Tavus settings that still have the examples' values."""
+    found = [document["spec"].get("avatar", {}).get("tavus", {}) for document in documents if "spec" in document]
+    return sorted({name for tavus in found for name, value in tavus.items() if str(value).startswith(_PLACEHOLDER)})
 
 
 def external_targets(environment: Mapping[str, str]) -> Targets:
-    """Everything from a checked environment, for a cluster that cannot reach this machine's simulated providers."""
+    """Return the real providers of a checked environment, for the user's own cluster."""
     return Targets(
         livekit_url=environment["LIVEKIT_URL"],
         livekit_key=environment["LIVEKIT_API_KEY"],
@@ -65,12 +65,12 @@ def external_targets(environment: Mapping[str, str]) -> Targets:
 
 
 def needs_internet(environment: Mapping[str, str]) -> bool:
-    """Whether a real provider or LiveKit is to be reached from the local cluster, which has no way out otherwise."""
+    """Whether the local cluster needs internet access, for real providers or LiveKit."""
     return any(environment.get(name) for name in ("LIVEKIT_URL", *_KEYS))
 
 
 def local_targets(cluster: Cluster, environment: Mapping[str, str]) -> Targets:
-    """The instance's LiveKit and simulated providers, each replaced by the real one in a checked environment."""
+    """Return the instance's LiveKit and simulated providers, or the real ones of a checked environment instead."""
     openai, tavus = environment.get("OPENAI_API_KEY", ""), environment.get("TAVUS_API_KEY", "")
     cloud = environment.get("LIVEKIT_URL", "")
     return Targets(
@@ -85,7 +85,7 @@ def local_targets(cluster: Cluster, environment: Mapping[str, str]) -> Targets:
 
 
 def start_simulator(cluster: Cluster, provider: str, port: int) -> str:
-    """Run a simulated provider in the cluster's network, unless it runs; returns the key that it accepts."""
+    """Start a simulated provider in the cluster's network, unless it runs already. Returns the key that it accepts."""
     layout, name = Layout(cluster.name), f"simulated-{provider}"
     key_file = layout.root / f"{provider}.key"
     health = f"http://{cluster.node_ip}:{port}/healthz"

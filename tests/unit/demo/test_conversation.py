@@ -1,4 +1,4 @@
-"""The demo's judgement: it must refuse what is not an answered call."""
+"""The demo's checks of a conversation: they fail for every call that was not answered."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RATE = 24_000
 FACTS = [Entry("سعر الاستشارة", "سعر الاستشارة خمسون دولارا"), Entry("العنوان", "يقع مكتبنا في مدينة دمشق")]
 
 
-def test_entries_are_the_headings_and_their_lines() -> None:
+def test_knowledge_entries_are_headings_with_their_lines() -> None:
     text = "## One?\nfirst\nline\n\n## Two?\nsecond\n"
     assert conversation.entries(text) == [Entry("One?", "first line"), Entry("Two?", "second")]
 
@@ -35,12 +35,12 @@ def said(heard: str, caption: str) -> Said:
     ],
     ids=["heard in Latin script", "nothing heard", "a fact heard", "something else said"],
 )
-def test_a_greeting_that_is_not_the_declared_one_in_arabic_is_refused(heard: str, caption: str) -> None:
+def test_greeting_other_than_the_declared_one_fails(heard: str, caption: str) -> None:
     with pytest.raises(CallError):
         conversation.check_greeting(said(heard, caption), GREETING, FACTS)
 
 
-def test_a_greeting_said_and_misheard_passes() -> None:
+def test_badly_recognised_greeting_passes() -> None:
     conversation.check_greeting(said("اهلا و سهلن بكا في اورنينا", GREETING), GREETING, FACTS)
 
 
@@ -53,26 +53,26 @@ def test_a_greeting_said_and_misheard_passes() -> None:
     ],
     ids=["another fact told", "another fact heard", "no fact told"],
 )
-def test_an_answer_that_is_not_the_fact_is_refused(heard: str, caption: str) -> None:
+def test_answer_without_the_fact_fails(heard: str, caption: str) -> None:
     with pytest.raises(CallError):
         conversation.check_answer(said(heard, caption), FACTS[0], FACTS)
 
 
-def test_the_fact_told_and_misheard_passes() -> None:
+def test_badly_recognised_fact_passes() -> None:
     told = said("سعر الستشارة خمسن دولار", "سِعْرُ الاِسْتِشَارَةِ خَمْسُونَ دُولَارًا")
     conversation.check_answer(told, FACTS[0], FACTS)
 
 
-def test_a_picture_that_stands_still_or_is_blank_is_refused() -> None:
+def test_still_or_blank_video_fails() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     conversation.check_pictures([noise, noise[::-1].copy()])
-    with pytest.raises(CallError, match="still"):
+    with pytest.raises(CallError, match="does not move"):
         conversation.check_pictures([noise, noise])
     with pytest.raises(CallError, match="blank"):
         conversation.check_pictures([noise, np.zeros_like(noise)])
 
 
-def test_the_timeline_counts_from_the_request_and_leaves_out_what_was_not_seen() -> None:
+def test_timeline_starts_at_request_and_omits_missing_steps() -> None:
     moments = Moments(requested=10.0, opened=10.1, state="dispatched", connected=10.4, joined=10.3, first_word=11.0)
     answer = Said(Utterance("agent", 13.0, 14.0, np.zeros(1, dtype=np.int16), RATE), Transcript("", "ar"), "")
     steps = conversation.timeline(Conversation(moments, said("", ""), 12.0, answer, []))
@@ -82,7 +82,7 @@ def test_the_timeline_counts_from_the_request_and_leaves_out_what_was_not_seen()
     assert "first video frame" not in dict(steps)
 
 
-def test_the_ear_ends_an_utterance_at_a_long_pause_only() -> None:
+def test_only_a_long_pause_ends_an_utterance() -> None:
     tone = (np.sin(np.linspace(0, 100, RATE // 50)) * 8000).astype(np.int16)
     silence = np.zeros_like(tone)
     ear, now, heard = Ear(RATE, "agent"), 0.0, []

@@ -1,4 +1,4 @@
-"""The demo changes where the example points, and nothing else."""
+"""The demo changes URLs and keys of the examples, and nothing else."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ def by_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [document for document in documents if document["kind"] == kind]
 
 
-def test_only_urls_and_keys_differ_from_the_committed_example() -> None:
+def test_only_urls_and_keys_differ_from_the_example() -> None:
     original = manifests.load(EXAMPLES)
     before = copy.deepcopy(original)
     pointed, changes = manifests.point(original, SIMULATED)
@@ -30,14 +30,14 @@ def test_only_urls_and_keys_differ_from_the_committed_example() -> None:
     assert len(changes) == 3 + 4
 
 
-def test_changes_are_told_without_the_keys() -> None:
+def test_reported_changes_contain_no_keys() -> None:
     _, changes = manifests.point(manifests.load(EXAMPLES), SIMULATED)
     told = " ".join(f"{change.where} {change.value}" for change in changes)
     assert "ws://livekit" in told
     assert not any(secret in told for secret in ("lk-key", "lk-secret", "o-key", "t-key"))
 
 
-def test_a_real_provider_keeps_the_manifest_s_own_url() -> None:
+def test_real_provider_keeps_url_of_the_manifest() -> None:
     real = Targets("wss://cloud", "k", "s", "", "o", "", "t")
     pointed, changes = manifests.point(manifests.load(EXAMPLES), real)
     (agent,) = by_kind(pointed, "AvatarAgent")

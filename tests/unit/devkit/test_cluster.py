@@ -1,4 +1,4 @@
-"""When an instance is taken to be whole, and when it would be replaced."""
+"""When an instance counts as complete, and when `up` would replace it."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ DAEMONS = ["etcd", "kube-apiserver", "kube-controller-manager"]
 
 @pytest.fixture
 def alive(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the daemons that run; tests take some away."""
+    """Names of the daemons that run; tests remove some."""
     running = list(DAEMONS)
     recorded = [Process(name, number, 0, "boot") for number, name in enumerate(DAEMONS)]
     monkeypatch.setattr(ProcessTable, "all", lambda _: recorded)
@@ -23,27 +23,25 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return running
 
 
-def _says(monkeypatch: pytest.MonkeyPatch, answers: Iterator[bool]) -> None:
+def _answer_with(monkeypatch: pytest.MonkeyPatch, answers: Iterator[bool]) -> None:
     monkeypatch.setattr(kubernetes, "answers", lambda *_: next(answers))
 
 
-def test_an_api_server_that_is_late_with_an_answer_is_given_time(
-    alive: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _says(monkeypatch, iter([False, False, True]))
-    assert cluster.is_whole(RECORD)
+def test_late_answer_of_api_server_is_waited_for(alive: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _answer_with(monkeypatch, iter([False, False, True]))
+    assert cluster.is_complete(RECORD)
 
 
-def test_one_that_does_not_answer_at_all_is_given_up(alive: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 0.0)
-    _says(monkeypatch, itertools.repeat(False))
-    assert not cluster.is_whole(RECORD)
+def test_instance_without_answer_is_not_complete(alive: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 0.0)
+    _answer_with(monkeypatch, itertools.repeat(False))
+    assert not cluster.is_complete(RECORD)
 
 
 @pytest.mark.parametrize("daemon", DAEMONS)
-def test_without_one_of_its_daemons_an_instance_is_given_up_at_once(
+def test_instance_without_a_daemon_is_not_complete(
     alive: list[str], monkeypatch: pytest.MonkeyPatch, daemon: str
 ) -> None:
     alive.remove(daemon)
-    _says(monkeypatch, iter([]))
-    assert not cluster.is_whole(RECORD)
+    _answer_with(monkeypatch, iter([]))
+    assert not cluster.is_complete(RECORD)

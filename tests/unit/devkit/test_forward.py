@@ -1,4 +1,4 @@
-"""Keeping a command up whose every run ends some day."""
+"""A command is restarted whenever it ends."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from devkit.processes import Process, ProcessTable, start_time
 RUN = (
     "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(float(sys.argv[2]))"
 )
-"""Leaves its pid in a folder, and ends after a while."""
+"""Creates a file named by its pid in a folder, and ends after some seconds."""
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def keep(table: ProcessTable, runs: Path, seconds: float) -> Process:
     return table.start("kept", argv, env={"PYTHONPATH": str(REPOSITORY)})
 
 
-def test_a_command_that_ends_is_run_again(table: ProcessTable, runs: Path) -> None:
+def test_ended_command_is_restarted(table: ProcessTable, runs: Path) -> None:
     process = keep(table, runs, 0)
     table.wait("a third run", lambda: len(list(runs.iterdir())) >= 3, 20, process)
 
 
-def test_the_command_ends_with_its_keeper(table: ProcessTable, runs: Path) -> None:
+def test_command_stops_with_the_forwarder(table: ProcessTable, runs: Path) -> None:
     process = keep(table, runs, 600)
     table.wait("a run", lambda: any(runs.iterdir()), 20, process)
     table.stop(process)

@@ -1,4 +1,4 @@
-"""What an image is made of, and where its base comes from."""
+"""Inputs of an image, the mirror of its base, and outdated images."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from devkit.errors import DevkitError
 from devkit.image_inputs import content_tag, copied_sources
-from devkit.images import find_mirror, forgettable, outdated
+from devkit.images import find_mirror, outdated, removable
 
 DOCKERFILE = """\
 FROM base AS packages
@@ -33,11 +33,11 @@ def tag(context: Path, base: str = "base:1") -> str:
     return content_tag(context / "Dockerfile", context, base)
 
 
-def test_sources_are_read_from_every_copy_out_of_the_context() -> None:
+def test_sources_of_every_copy_from_the_context_are_found() -> None:
     assert copied_sources(DOCKERFILE) == ["lock.txt", "more.txt", "app"]
 
 
-def test_the_tag_stays_when_nothing_it_copies_changes(context: Path) -> None:
+def test_tag_ignores_files_that_are_not_copied(context: Path) -> None:
     before = tag(context)
     (context / "unrelated.txt").write_text("new")
     (context / "app" / "__pycache__").mkdir()
@@ -45,7 +45,7 @@ def test_the_tag_stays_when_nothing_it_copies_changes(context: Path) -> None:
     assert tag(context) == before
 
 
-def test_the_tag_changes_with_content_name_mode_dockerfile_and_base(context: Path) -> None:
+def test_tag_changes_with_content_name_mode_dockerfile_and_base(context: Path) -> None:
     tags = [tag(context), tag(context, base="base:2")]
     (context / "app" / "main.py").write_text("print(2)\n")
     tags.append(tag(context))
@@ -58,7 +58,7 @@ def test_the_tag_changes_with_content_name_mode_dockerfile_and_base(context: Pat
     assert len(set(tags)) == len(tags)
 
 
-def test_a_missing_source_or_dockerfile_is_named(context: Path) -> None:
+def test_error_names_missing_source_or_dockerfile(context: Path) -> None:
     (context / "more.txt").unlink()
     with pytest.raises(DevkitError, match=r"more\.txt"):
         tag(context)
@@ -85,17 +85,17 @@ def test_a_missing_source_or_dockerfile_is_named(context: Path) -> None:
         pytest.param([], None, id="none"),
     ],
 )
-def test_the_mirror_is_the_one_this_machine_uses(sources: list[str], mirror: str | None) -> None:
+def test_mirror_is_read_from_apt_sources(sources: list[str], mirror: str | None) -> None:
     assert find_mirror(sources) == mirror
 
 
-def test_only_the_product_images_beyond_the_newest_three_are_outdated() -> None:
+def test_product_images_beyond_the_newest_three_are_outdated() -> None:
     worker = [f"localhost/avatar-agent-worker:{number}" for number in range(5)]
     others = ["localhost/avatar-agent-base:bookworm-1", *(f"localhost/somebody:{number}" for number in range(9))]
     assert outdated([*others, *worker, "localhost/avatar-agent-controller:0"]) == worker[3:]
 
 
-def test_an_image_that_is_not_built_any_more_leaves_the_node_with_its_nameless_twin() -> None:
+def test_removed_image_leaves_node_with_its_digest_reference() -> None:
     imported = {
         "localhost/avatar-agent-worker:old": "sha256:a",
         "localhost/avatar-agent-worker:new": "sha256:b",
@@ -104,7 +104,7 @@ def test_an_image_that_is_not_built_any_more_leaves_the_node_with_its_nameless_t
         "sha256:2": "sha256:b",
         "sha256:3": "sha256:c",
     }
-    assert forgettable(imported, ["localhost/avatar-agent-worker:new"]) == [
+    assert removable(imported, ["localhost/avatar-agent-worker:new"]) == [
         "localhost/avatar-agent-worker:old",
         "sha256:1",
     ]

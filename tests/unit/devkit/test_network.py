@@ -1,4 +1,4 @@
-"""Which addresses an instance gets."""
+"""Addresses of an instance."""
 
 from ipaddress import IPv4Address, IPv4Network
 
@@ -8,7 +8,7 @@ from devkit.errors import DevkitError
 from devkit.network import Subnets, choose_subnets, host_link, parse_routes
 
 
-def test_the_first_instance_gets_the_first_subnet() -> None:
+def test_first_instance_gets_first_subnet() -> None:
     assert choose_subnets([]).whole == IPv4Network("10.100.0.0/16")
 
 
@@ -21,16 +21,16 @@ def test_the_first_instance_gets_the_first_subnet() -> None:
         pytest.param(["192.0.2.0/24"], "10.100.0.0/16", id="routes elsewhere do not matter"),
     ],
 )
-def test_a_taken_subnet_is_skipped(taken: list[str], chosen: str) -> None:
+def test_used_subnet_is_skipped(taken: list[str], chosen: str) -> None:
     assert choose_subnets(IPv4Network(text) for text in taken).whole == IPv4Network(chosen)
 
 
-def test_when_all_are_taken_the_error_says_what_to_do() -> None:
+def test_error_without_free_subnet_says_what_to_do() -> None:
     with pytest.raises(DevkitError, match="devkit down --name"):
         choose_subnets([IPv4Network("10.0.0.0/8")])
 
 
-def test_the_parts_of_a_subnet_do_not_overlap() -> None:
+def test_parts_of_a_subnet_do_not_overlap() -> None:
     subnets = Subnets(IPv4Network("10.103.0.0/16"))
     link = IPv4Network(f"{subnets.host_end}/30", strict=False)
     parts = [subnets.pods, subnets.services, subnets.internet, link]
@@ -39,7 +39,7 @@ def test_the_parts_of_a_subnet_do_not_overlap() -> None:
     assert subnets.node_end in link
 
 
-def test_addresses_with_a_meaning_are_where_kubernetes_expects_them() -> None:
+def test_special_addresses_are_where_kubernetes_expects_them() -> None:
     subnets = Subnets(IPv4Network("10.100.0.0/16"))
     assert subnets.node == IPv4Address("10.100.0.1")
     assert subnets.first_pod > subnets.node
@@ -47,10 +47,10 @@ def test_addresses_with_a_meaning_are_where_kubernetes_expects_them() -> None:
     assert subnets.dns in subnets.services
 
 
-def test_routes_of_the_machine_are_read_without_default_and_ipv6() -> None:
+def test_machine_routes_exclude_default_and_ipv6() -> None:
     text = '[{"dst":"default"},{"dst":"192.0.2.0/24"},{"dst":"127.0.0.1"},{"dst":"fe80::/64"}]'
     assert parse_routes(text) == [IPv4Network("192.0.2.0/24"), IPv4Network("127.0.0.1/32")]
 
 
-def test_the_longest_name_still_fits_into_a_link_name() -> None:
+def test_longest_instance_name_fits_into_link_name() -> None:
     assert len(host_link("a" * 10)) <= 15

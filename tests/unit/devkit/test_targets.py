@@ -1,4 +1,4 @@
-"""What the demo uses of a person's environment, and what it refuses before anything is started."""
+"""Providers that the demo takes from the environment, and checks before anything starts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,8 @@ ALL_SIMULATED = Targets(
 )
 
 
-def agent(face: str) -> list[Document]:
-    tavus = {"faceID": face, "palID": "pal", "credentialsSecretRef": {"name": "s"}}
+def agent(face_id: str) -> list[Document]:
+    tavus = {"faceID": face_id, "palID": "pal", "credentialsSecretRef": {"name": "s"}}
     return [{"kind": "AvatarAgent", "spec": {"avatar": {"tavus": tavus}}}, {"kind": "Secret"}]
 
 
@@ -37,7 +37,7 @@ MINE, EXAMPLE = agent("face"), agent("replace-with-your-face-id")
 
 @pytest.fixture(autouse=True)
 def simulators(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The simulated providers that were started."""
+    """Names of the simulated providers that were started."""
     started: list[str] = []
 
     def start(cluster: Cluster, provider: str, port: int) -> str:
@@ -85,7 +85,7 @@ def simulators(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ),
     ],
 )
-def test_what_is_in_the_environment_is_real_and_the_rest_simulated(
+def test_providers_without_key_in_environment_are_simulated(
     environment: dict[str, str], expected: Targets, simulated: list[str], internet: bool, simulators: list[str]
 ) -> None:
     targets.check(environment, MINE, own_cluster=False)
@@ -94,7 +94,7 @@ def test_what_is_in_the_environment_is_real_and_the_rest_simulated(
     assert targets.needs_internet(environment) == internet
 
 
-def test_on_a_cluster_of_the_users_everything_comes_from_the_environment(simulators: list[str]) -> None:
+def test_own_cluster_takes_all_providers_from_environment(simulators: list[str]) -> None:
     environment = LIVEKIT | OPENAI | TAVUS
     targets.check(environment, MINE, own_cluster=True)
     assert targets.external_targets(environment) == Targets(
@@ -110,22 +110,24 @@ def test_on_a_cluster_of_the_users_everything_comes_from_the_environment(simulat
             {"LIVEKIT_URL": "wss://livekit.test", "LIVEKIT_API_KEY": "key"},
             MINE,
             False,
-            "with LIVEKIT_URL the demo needs LIVEKIT_API_SECRET",
+            "with LIVEKIT_URL, set LIVEKIT_API_SECRET in",
             id="LiveKit without its secret",
         ),
-        pytest.param(LIVEKIT, MINE, True, "needs OPENAI_API_KEY, TAVUS_API_KEY", id="a cluster without providers"),
+        pytest.param(LIVEKIT, MINE, True, "set OPENAI_API_KEY, TAVUS_API_KEY", id="own cluster without providers"),
         pytest.param(TAVUS, MINE, False, "set LIVEKIT_URL", id="Tavus cannot reach this machine's LiveKit"),
-        pytest.param(TAVUS | LIVEKIT, EXAMPLE, False, "does not know the faceID of", id="the example's face"),
-        pytest.param(TAVUS | LIVEKIT | OPENAI, EXAMPLE, True, "does not know the faceID of", id="on any cluster"),
+        pytest.param(TAVUS | LIVEKIT, EXAMPLE, False, "does not know the faceID of", id="placeholder of the example"),
+        pytest.param(
+            TAVUS | LIVEKIT | OPENAI, EXAMPLE, True, "does not know the faceID of", id="placeholder with an own cluster"
+        ),
     ],
 )
-def test_what_cannot_work_is_refused_with_what_to_do(
+def test_unusable_environment_is_rejected_with_remedy(
     environment: dict[str, str], documents: list[Document], own_cluster: bool, message: str
 ) -> None:
     with pytest.raises(DevkitError, match=message):
         targets.check(environment, documents, own_cluster=own_cluster)
 
 
-def test_a_stand_in_for_tavus_takes_any_face() -> None:
+def test_tavus_with_base_url_accepts_the_placeholder() -> None:
     environment = TAVUS | {"TAVUS_BASE_URL": "http://stand-in.test/v2"}
     targets.check(environment, EXAMPLE, own_cluster=False)

@@ -1,4 +1,4 @@
-"""Finding what belongs to an instance, and nothing of its neighbours."""
+"""Traces of an instance are found, and those of other instances are not."""
 
 import sys
 from pathlib import Path
@@ -24,11 +24,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_instance_that_never_was_has_no_traces() -> None:
+def test_unknown_instance_has_no_traces() -> None:
     assert traces.traces("one") == []
 
 
-def test_a_folder_and_a_process_are_traces_of_their_instance_only() -> None:
+def test_folder_and_process_are_traces_of_their_instance_only() -> None:
     table = Layout("one").processes
     started = table.start("sleeper", SLEEP)
     try:
@@ -39,7 +39,7 @@ def test_a_folder_and_a_process_are_traces_of_their_instance_only() -> None:
     assert traces.traces("one") == [str(Layout("one").root)]
 
 
-def test_files_in_shared_folders_are_told_apart_by_the_instance(machine: Path) -> None:
+def test_files_in_shared_folders_are_found_by_instance(machine: Path) -> None:
     logs, results = machine / "container_logs", machine / "cni_results"
     for name, container in (("one", "c0ffee"), ("one-b", "decade")):
         (logs / f"pod-{name}.log").symlink_to(Layout(name).pod_logs / "0.log")
