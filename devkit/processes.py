@@ -183,7 +183,7 @@ class ProcessTable:
             return "(no log)"
 
     def wait(self, what: str, check: Callable[[], bool], seconds: float, *needed: Process) -> None:
-        """Wait until `check` returns true. Raises DevkitError with the log on a timeout, or when a needed process ends."""
+        """Wait until `check` is true. Raises DevkitError with the log on a timeout, or when a needed process ends."""
         deadline = time.monotonic() + seconds
         while not check():
             for process in needed:

@@ -1,5 +1,5 @@
-"""Simulated speech, language and avatar providers that speak the real providers' HTTP APIs.
+"""Simulated speech, language and avatar providers with the real providers' HTTP APIs.
 
-The worker talks to them through the same client libraries and code path as in production; only the base URL and
-the key differ. Nothing here is used outside the devkit and the tests.
+The worker uses the same client libraries and code as with the real ones; only base URL and key differ. Only the devkit
+and the tests use these simulators.
 """

@@ -1,8 +1,8 @@
-"""How vowelled Arabic is said, spelt so that espeak-ng says it that way.
+"""Rewrites vowelled Arabic so that espeak-ng pronounces it as speakers do. Pure functions.
 
 espeak-ng reads every letter: the l of the article before sun letters, the alef of a noun that begins with two
-consonants, and the case endings that speakers leave out. A recogniser trained on people does not understand that.
-Text without vowel marks passes nearly unchanged. Everything here is pure.
+consonants, and the case endings that speakers omit. A recogniser that was trained on people does not recognise that.
+Text without vowel marks stays nearly unchanged.
 """
 # ruff: noqa: RUF001 - Arabic letters look like Latin ones to a linter.
 
@@ -23,11 +23,11 @@ _FEMININE_ENDING = re.compile(f"ة[{_MARKS}]*$")
 _CASE_ENDING = re.compile(f"[{_FATHA}{_DAMMA}{_KASRA}{_DAMMATAN}{_KASRATAN}]$")
 
 _NEVER_CLIPPED = frozenset({"هو", "هي"})
-"""Words whose last vowel is said: without it, nothing would be left of their second syllable."""
+"""Words whose last vowel is spoken, because their second syllable consists of it."""
 
 
 def as_spoken(text: str) -> str:
-    """Return `text` with every Arabic word spelt as it is said."""
+    """Return `text` with every Arabic word spelt as it is pronounced."""
     return _WORD.sub(lambda match: _word(match.group()), text)
 
 

@@ -1,6 +1,6 @@
-"""Finding the entry of a knowledge base that answers a question, by n-gram similarity.
+"""Finds the entry of a knowledge base that answers a question, by n-gram similarity. Pure functions.
 
-The prompt holds the knowledge as blocks, one or more of
+The prompt contains the knowledge as one or more blocks:
 
     <knowledge name="opening">
     ## When are you open?
@@ -11,7 +11,6 @@ The prompt holds the knowledge as blocks, one or more of
     </knowledge>
 
 Entries are separated by blank lines; the first line of an entry is its heading or question, the rest its text.
-Everything here is pure.
 """
 
 from __future__ import annotations
@@ -24,10 +23,12 @@ from dataclasses import dataclass
 
 from devkit.providers.text import cosine, language_of, ngrams, skeleton, subject
 
-ENOUGH = 0.28
-"""Similarity from which an entry counts as an answer. Measured with espeak-ng's Arabic as Whisper base hears it: a
-question about nothing in the knowledge reaches 0.27 at most, the heading of an entry 0.3 to 0.6 with that entry in the
-voices alloy and onyx. English scores 0.4 and more, and 0.2 at most."""
+MIN_SIMILARITY = 0.28
+"""Similarity from which an entry counts as an answer.
+
+Measured with espeak-ng's Arabic as Whisper base recognises it, in the voices alloy and onyx: the heading of an entry
+reaches 0.3 to 0.6 with that entry, and other questions at most 0.27. In English: at least 0.4, and at most 0.2.
+"""
 
 _BLOCK = re.compile(r"<knowledge\b[^>]*>(.*?)</knowledge>", re.DOTALL)
 _BLANK_LINES = re.compile(r"\n[ \t]*\n")
@@ -36,7 +37,7 @@ _MARKUP = re.compile(r"^[#>*\-\s]+|[*`]+")
 
 @dataclass(frozen=True)
 class Entry:
-    """A question or heading, and the text that is spoken as its answer."""
+    """A question or heading, and the text of its answer."""
 
     heading: str
     text: str
@@ -45,7 +46,7 @@ class Entry:
 def entries_of(prompt: str) -> list[Entry]:
     """Return every entry of every knowledge block in `prompt`.
 
-    A heading that stands alone belongs to the paragraphs after it; a paragraph without a heading is its own.
+    A heading alone belongs to the paragraphs after it; a paragraph without a heading is its own heading.
     """
     entries: list[Entry] = []
     for block in _BLOCK.findall(prompt):
@@ -65,11 +66,11 @@ def entries_of(prompt: str) -> list[Entry]:
 
 
 def best_answer(question: str, entries: Sequence[Entry]) -> Entry | None:
-    """Return the entry nearest to `question`, or None when none is near enough."""
+    """Return the entry most similar to `question`, or None when none is similar enough."""
     if not entries:
         return None
     score, best = max(zip(scores(question, entries), entries, strict=True), key=lambda pair: pair[0])
-    return best if score >= ENOUGH else None
+    return best if score >= MIN_SIMILARITY else None
 
 
 def scores(question: str, entries: Sequence[Entry]) -> list[float]:
@@ -84,8 +85,8 @@ def scores(question: str, entries: Sequence[Entry]) -> list[float]:
     return [max((a + b) / 2, c) for a, b, c in zip(spelling, sound, whole, strict=True)]
 
 
-def dont_know(question: str, prompt: str) -> str:
-    """Return the sentence that says so, in the language of the question, or of the prompt when there is no question."""
+def unknown_answer(question: str, prompt: str) -> str:
+    """Return a sentence that admits it, in the language of the question, or of the prompt without a question."""
     return _DONT_KNOW[language_of(question or prompt)]
 
 

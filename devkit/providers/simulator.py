@@ -1,7 +1,7 @@
-"""What every simulated provider has: keys, latency and faults that can be set while it runs, and request counters.
+"""The common part of the simulated providers: API keys, latency, faults and request counters.
 
-`GET /_simulator` and `PUT /_simulator` read and replace the settings as JSON; they need no key, because the address is
-reachable only from this machine and its cluster. `GET /healthz` answers once the provider can serve.
+`GET /_simulator` and `PUT /_simulator` read and replace the settings as JSON, at any time. They need no key, because
+only this machine and its cluster reach the address. `GET /healthz` answers once the provider can serve.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 600.0
-"""How long a stalled request is held before the connection is closed without an answer."""
+"""Time after which a stalled request is closed without an answer."""
 
-CLIENT_GONE = 499
-"""What a request counts as when its sender hung up before the answer; nginx' number for it."""
+CLIENT_DISCONNECTED = 499
+"""Status in the counters for a request whose client disconnected before the answer, as in nginx."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class FaultKind(StrEnum):
-    """What goes wrong. NEVER_JOINS is for avatars: the conversation is created and nobody comes."""
+    """Kind of a fault. NEVER_JOINS is for avatars: the conversation is created, but the avatar does not join."""
 
     UNAUTHORIZED = "401"
     RATE_LIMITED = "429"
@@ -47,7 +47,7 @@ class _Strict(BaseModel):
 
 
 class Fault(_Strict):
-    """One thing that goes wrong on some endpoints (all of them when `endpoints` is empty), `times` times or always."""
+    """A fault on some endpoints (empty: on all), for a number of requests (`times`) or always."""
 
     kind: FaultKind
     endpoints: tuple[str, ...] = ()
@@ -56,9 +56,9 @@ class Fault(_Strict):
 
 
 class Settings(_Strict):
-    """How the provider behaves: a delay before every answer, in milliseconds, and its faults, first match first.
+    """Settings of a provider: the delay before every answer in milliseconds, and faults; the first match applies.
 
-    `api_keys` are the keys it accepts instead of the one it was started with, as after a rotation; never shown again.
+    `api_keys` replace the key that it was started with, as after a rotation; they are never shown.
     """
 
     latency_ms: int = Field(default=0, ge=0, le=60_000)
@@ -67,16 +67,16 @@ class Settings(_Strict):
 
 
 class SettingsError(ValueError):
-    """The settings make no sense; the message says why."""
+    """The settings are invalid; the message says why."""
 
 
 S = TypeVar("S", bound=Settings)
 
 
 class Provider(ABC, Generic[S]):
-    """A simulated provider: the endpoints it has, how it tells its callers what is wrong, and its own routes.
+    """A simulated provider: its endpoints, its error bodies, and its state.
 
-    An endpoint is named by what it does ("speech", "conversations"), and that name is used in faults and counters.
+    Faults and counters use the names of endpoints, such as "speech" and "conversations".
     """
 
     name: str
@@ -96,28 +96,28 @@ class Provider(ABC, Generic[S]):
 
     @abstractmethod
     def key_in(self, request: web.Request) -> str | None:
-        """Return the key that came with `request`."""
+        """Return the API key of `request`."""
 
     @abstractmethod
     def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
         """Return the JSON body that the real provider sends with a 401, 429 or 500."""
 
     def state(self) -> Mapping[str, object]:
-        """Return what else `GET /_simulator` shows."""
+        """Return additional content of `GET /_simulator`."""
         return {}
 
     def configure(self, settings: S) -> None:
         """Replace the settings. Raises `SettingsError` for a fault or an endpoint that this provider does not have."""
         for fault in settings.faults:
             if fault.kind not in self.fault_kinds:
-                raise SettingsError(f"{self.name} has no fault {fault.kind.value!r}: use {_either(self.fault_kinds)}")
+                raise SettingsError(f"{self.name} has no fault {fault.kind.value!r}: use {_listed(self.fault_kinds)}")
             if unknown := set(fault.endpoints) - self.endpoints:
-                raise SettingsError(f"{self.name} has no endpoint {_either(unknown)}: use {_either(self.endpoints)}")
+                raise SettingsError(f"{self.name} has no endpoint {_listed(unknown)}: use {_listed(self.endpoints)}")
         self.settings = settings
         self._left = [fault.times for fault in settings.faults]
 
     def take_fault(self, endpoint: str, kinds: frozenset[FaultKind]) -> Fault | None:
-        """Return the fault of one of `kinds` that is due on `endpoint`, if any, and count it as having happened."""
+        """Return the next fault of one of `kinds` on `endpoint`, if any, and count it."""
         for position, fault in enumerate(self.settings.faults):
             left = self._left[position]
             if fault.kind in kinds and left != 0 and (not fault.endpoints or endpoint in fault.endpoints):
@@ -126,7 +126,7 @@ class Provider(ABC, Generic[S]):
         return None
 
     def accepts(self, key: str | None) -> bool:
-        """Say whether `key` is one of the provider's keys."""
+        """Whether `key` is one of the provider's keys."""
         valid = [known.get_secret_value() for known in self.settings.api_keys] or [self._api_key]
         return key is not None and any(hmac.compare_digest(key.encode(), known.encode()) for known in valid)
 
@@ -137,7 +137,7 @@ HTTP_FAULTS = frozenset(
 
 
 def application(provider: Provider[S], *, max_body_bytes: int = 1024 * 1024) -> web.Application:
-    """Return the web application of `provider`, with the simulator's own routes; the caller adds the provider's."""
+    """Return the web application of `provider` with the common routes; the caller adds the provider's."""
     app = web.Application(middlewares=[_gate(provider)], client_max_size=max_body_bytes)
     app.add_routes(
         [
@@ -150,7 +150,7 @@ def application(provider: Provider[S], *, max_body_bytes: int = 1024 * 1024) -> 
 
 
 def parse_settings(document: bytes | str, kind: type[S]) -> S:
-    """Return the settings of `kind` in a JSON document. Raises `SettingsError` saying which field is wrong."""
+    """Parse settings of `kind` from JSON. Raises `SettingsError` that names the invalid field."""
     try:
         return kind.model_validate_json(document)
     except ValidationError as error:
@@ -160,7 +160,7 @@ def parse_settings(document: bytes | str, kind: type[S]) -> S:
 
 
 def read_key(path: Path) -> str:
-    """Return the API key in the file. Raises `SettingsError` when there is none."""
+    """Return the API key in the file. Raises `SettingsError` when the file has none."""
     try:
         key = path.read_text().strip()
     except OSError as error:
@@ -171,7 +171,7 @@ def read_key(path: Path) -> str:
 
 
 def _gate(provider: Provider[S]) -> Middleware:
-    """Return the middleware that counts a request, checks its key and lets faults and latency happen first."""
+    """Return the middleware that counts requests, checks keys, and applies latency and faults."""
 
     @web.middleware
     async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -184,7 +184,7 @@ def _gate(provider: Provider[S]) -> Middleware:
             provider.requests[endpoint, error.status] += 1
             raise
         except (asyncio.CancelledError, ConnectionError):
-            provider.requests[endpoint, CLIENT_GONE] += 1
+            provider.requests[endpoint, CLIENT_DISCONNECTED] += 1
             raise
         except Exception:
             logger.exception("request failed: endpoint=%s", endpoint)
@@ -252,5 +252,5 @@ def _document(provider: Provider[S]) -> dict[str, object]:
     }
 
 
-def _either(names: set[str] | frozenset[str] | frozenset[FaultKind]) -> str:
+def _listed(names: set[str] | frozenset[str] | frozenset[FaultKind]) -> str:
     return ", ".join(sorted(str(name) for name in names))

@@ -1,6 +1,6 @@
-"""Speaking and listening for callers and tests, by means that are independent of the worker.
+"""Speech synthesis and recognition for callers and tests, independent of the worker.
 
-`speak` turns text into samples, `Recogniser` turns samples into text, `similarity` says how alike two texts are.
+`speak` returns the samples of a text, `Recogniser` the text of samples, and `similarity` compares two texts.
 """
 
 from devkit.providers.recognition import Recogniser, RecognitionError, Transcript

@@ -17,7 +17,7 @@ from devkit.providers.arabic import as_spoken
 from devkit.providers.text import language_of
 
 SAMPLE_RATE = 24_000
-"""Hz, 16-bit signed, mono: what OpenAI's `pcm` format is."""
+"""Sample rate in Hz, of 16-bit signed mono samples: OpenAI's format `pcm`."""
 
 Samples = NDArray[np.int16]
 
@@ -25,7 +25,7 @@ _ESPEAK = "espeak-ng"
 _ESPEAK_TIMEOUT_SECONDS = 30.0
 _WAV_HEADER_BYTES = 44
 _ESPEAK_LANGUAGE = {"ar": "ar", "en": "en-us"}
-# Arabic slower and with a gap between words (units of 10 ms): the recogniser hears the words apart.
+# Arabic is slower and has gaps between words (in units of 10 ms), so that the recogniser separates the words.
 _WORDS_PER_MINUTE = {"ar": 140, "en": 165}
 _WORD_GAP = {"ar": 4, "en": 0}
 _SENTENCE_END = re.compile(r"(?<=[.!?؟۔\n])\s+")
@@ -43,7 +43,7 @@ class Voice:
     pitch: int
 
 
-# Of these, alloy and onyx are the ones that Whisper base understands best in Arabic.
+# Whisper base recognises alloy and onyx best in Arabic.
 VOICES: dict[str, Voice] = {
     "alloy": Voice("", 50),
     "ash": Voice("m1", 45),
@@ -78,19 +78,19 @@ def speak(text: str, voice: str = "onyx", speed: float = 1.0) -> Samples:
     except FileNotFoundError as error:
         raise SynthesisError(f"{_ESPEAK} is not installed: apt-get install {_ESPEAK}") from error
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise SynthesisError(f"{_ESPEAK} did not speak the text: {error}") from error
+        raise SynthesisError(f"{_ESPEAK} failed: {error}") from error
     return _samples_of_wav(done.stdout)
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Yield the sentences of `text` that hold something to say, so that the first can be heard before the last."""
+    """Yield the non-empty sentences of `text`, so that the first can be played before the last is synthesised."""
     for part in _SENTENCE_END.split(text):
         if part.strip():
             yield part.strip()
 
 
 def _samples_of_wav(wav: bytes) -> Samples:
-    # espeak-ng does not know the length when it writes the header to a pipe, so the sizes in it are not to be trusted.
+    # espeak-ng writes the header to a pipe before it knows the length, so the sizes in it are wrong.
     rate = int.from_bytes(wav[24:28], "little")
     return resample(np.frombuffer(wav[_WAV_HEADER_BYTES:], dtype="<i2"), rate, SAMPLE_RATE)
 

@@ -1,7 +1,6 @@
-"""Comparison of short Arabic and English texts by their character n-grams.
+"""Compares short Arabic and English texts by their character n-grams. Pure functions.
 
-Speech that a synthesiser spoke and a recogniser wrote down comes back misspelt, Arabic above all: words seldom match,
-runs of characters do. Everything here is pure.
+A recogniser misspells synthesised speech, above all in Arabic: words seldom match, but runs of characters do.
 """
 # ruff: noqa: RUF001 - Arabic letters look like Latin ones to a linter.
 
@@ -63,13 +62,13 @@ def normalise(text: str) -> str:
 
 
 def subject(text: str) -> str:
-    """Return the normalised words of `text` that say what it is about; all of them when none does."""
+    """Return the normalised words of `text` without function words; all words if it has only those."""
     words = normalise(text).split()
     return " ".join([word for word in words if word not in _EMPTY_WORDS] or words)
 
 
 def skeleton(text: str) -> str:
-    """Return the consonants of `text` as they sound, without word boundaries: what survives a bad recognition."""
+    """Return the consonants of `text` as they sound, without word boundaries: they survive a bad recognition."""
     sounds = normalise(text).translate(_ARABIC_SOUNDS)
     return _LATIN_VOWELS.sub("", _ARABIC_LONG_VOWELS.sub("", sounds)).replace(" ", "")
 
@@ -89,5 +88,5 @@ def cosine(a: Mapping[str, float], b: Mapping[str, float]) -> float:
 
 
 def similarity(a: str, b: str) -> float:
-    """Return how alike two texts are, from 0.0 (nothing in common) to 1.0 (the same letters in the same order)."""
+    """Return the similarity of two texts, from 0.0 (nothing in common) to 1.0 (same letters in the same order)."""
     return cosine(ngrams(normalise(a)), ngrams(normalise(b)))

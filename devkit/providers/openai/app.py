@@ -1,4 +1,4 @@
-"""The simulated OpenAI's web application: routes, and the work behind them in threads of its own."""
+"""The simulated OpenAI's web application; synthesis and recognition run in their own threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDPOINTS = {
 
 
 class OpenAI(Provider[Settings]):
-    """OpenAI's bearer key and error bodies."""
+    """OpenAI's API key header and error bodies."""
 
     name = "openai"
     endpoints = frozenset(_ENDPOINTS.values())
@@ -54,7 +54,7 @@ class OpenAI(Provider[Settings]):
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
     def refusal(self, status: int, sent_key: str | None) -> errors.Body:
-        """Return OpenAI's own body."""
+        """Return the body of OpenAI's error."""
         return errors.refusal(status, sent_key)
 
 

@@ -1,4 +1,4 @@
-"""The audio endpoints' requests and answers: `/v1/audio/speech` and `/v1/audio/transcriptions`. Everything is pure."""
+"""Requests and answers of `/v1/audio/speech` and `/v1/audio/transcriptions`. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LANGUAGE_NAMES = {"ar": "arabic", "en": "english"}
 
 @dataclass(frozen=True)
 class SpeechRequest:
-    """A text to speak, how, and whether the audio comes as bytes or wrapped in server-sent events."""
+    """A request for speech; its audio is sent as bytes or in server-sent events."""
 
     text: str
     voice: str
@@ -33,7 +33,7 @@ class SpeechRequest:
 
 
 def parse_speech(document: object) -> SpeechRequest:
-    """Return the request in a decoded JSON body; answers 400 or 404 as OpenAI does when it is none."""
+    """Parse a decoded JSON body; reject an invalid one with 400 or 404 as OpenAI does."""
     if not isinstance(document, dict):
         reject("We could not parse the JSON body of your request.")
     model = require_model("speech", document.get("model"))
@@ -71,7 +71,7 @@ def speech_done(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class TranscriptionRequest:
-    """A recording, the language it is said to be in, text that came before, and the form of the answer."""
+    """A request for a transcript: the recording, its language, the text before it, and the answer's format."""
 
     content: bytes
     language: str | None
@@ -82,7 +82,7 @@ class TranscriptionRequest:
 def parse_transcription(
     fields: Mapping[str, str], content: bytes | None, languages: frozenset[str]
 ) -> TranscriptionRequest:
-    """Return the request in a multipart form; answers 400 or 404 as OpenAI does when it is none."""
+    """Parse a multipart form; reject an invalid one with 400 or 404 as OpenAI does."""
     if content is None:
         reject("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
     model = require_model("transcriptions", fields.get("model"))

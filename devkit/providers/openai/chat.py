@@ -1,4 +1,4 @@
-"""Chat completions: the answer is looked up in the knowledge that the prompt holds. Everything here is pure.
+"""Chat completions, with an answer from the knowledge in the prompt. Pure functions.
 
 Formats: a `chat.completion` object, or server-sent events with `chat.completion.chunk` objects that end with
 `data: [DONE]`; with `stream_options.include_usage` a last chunk without choices carries the usage.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devkit.providers.knowledge import best_answer, dont_know, entries_of
+from devkit.providers.knowledge import best_answer, entries_of, unknown_answer
 from devkit.providers.openai.errors import reject
 from devkit.providers.openai.models import require_model
 
@@ -27,7 +27,7 @@ _CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """The fields of a request that matter here; tools and sampling settings are accepted and change nothing."""
+    """The fields of a request that have an effect; tools and sampling settings have none."""
 
     model: str
     messages: tuple[tuple[str, str], ...]
@@ -37,7 +37,7 @@ class ChatRequest:
 
 
 def parse(document: object) -> ChatRequest:
-    """Return the request in a decoded JSON body; answers 400 or 404 as OpenAI does when it is none."""
+    """Parse a decoded JSON body; reject an invalid one with 400 or 404 as OpenAI does."""
     if not isinstance(document, dict):
         reject("We could not parse the JSON body of your request.")
     model = require_model("chat", document.get("model"))
@@ -57,17 +57,17 @@ def parse(document: object) -> ChatRequest:
 
 
 def answer(messages: Sequence[tuple[str, str]]) -> str:
-    """Return what the model says: the knowledge's answer to the last user message, else the greeting asked for.
+    """Return the model's answer: the knowledge's answer to the last user message, or the requested greeting.
 
-    A prompt without a question and without a greeting gets the sentence that it does not know.
+    Without a question and a greeting it returns a sentence that it does not know.
     """
     prompt = "\n".join(text for role, text in messages if role in _PROMPT_ROLES)
     question = next((text for role, text in reversed(messages) if role == "user" and text.strip()), "")
     if question:
         entry = best_answer(question, entries_of(prompt))
-        return entry.text if entry else dont_know(question, prompt)
+        return entry.text if entry else unknown_answer(question, prompt)
     instructions = [text for role, text in reversed(messages) if role in _PROMPT_ROLES]
-    return next((said for text in instructions if (said := _greeting_in(text))), dont_know("", prompt))
+    return next((said for text in instructions if (said := _greeting_in(text))), unknown_answer("", prompt))
 
 
 def completion(request: ChatRequest, text: str, identifier: str, created: int) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def completion(request: ChatRequest, text: str, identifier: str, created: int) -
 
 
 def events(request: ChatRequest, text: str, identifier: str, created: int) -> Iterator[bytes]:
-    """Yield the answer as server-sent events, a word in each."""
+    """Yield the answer as server-sent events of one word each."""
     envelope = _envelope(request, "chat.completion.chunk", identifier, created)
     if request.include_usage:
         envelope["usage"] = None

@@ -1,4 +1,4 @@
-"""Speech as OpenAI sends it: raw samples, a WAV or an MP3, a piece at a time."""
+"""Encoders for speech in OpenAI's formats, piece by piece: raw samples, WAV and MP3."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from av.audio.stream import AudioStream
 from devkit.providers.synthesis import SAMPLE_RATE, Samples
 
 _UNKNOWN_LENGTH = 0xFFFFFFFF
-"""OpenAI streams a WAV before it knows how long it will be, and writes this in place of the sizes."""
+"""Size in the header of a streamed WAV whose length is unknown, as OpenAI sends it."""
 
 
 class Encoder(Protocol):
-    """Turns samples into bytes as they come."""
+    """Encodes samples piece by piece."""
 
     content_type: str
 
     def encode(self, samples: Samples) -> bytes:
-        """Return the bytes that are ready after `samples`; there may be none yet."""
+        """Return the bytes that are complete after `samples`, possibly none."""
 
     def finish(self) -> bytes:
         """Return the last bytes."""
@@ -37,7 +37,7 @@ class Pcm:
         return samples.astype("<i2", copy=False).tobytes()
 
     def finish(self) -> bytes:
-        """Return nothing: raw samples have no end."""
+        """Return nothing, because raw samples need no end."""
         return b""
 
 

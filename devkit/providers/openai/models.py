@@ -1,4 +1,4 @@
-"""The models that the simulated OpenAI has, by what they are for."""
+"""The models of the simulated OpenAI, by endpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CREATED = 1_677_610_602
 
 
 def require_model(endpoint: str, model: object) -> str:
-    """Return `model` when it serves `endpoint`; otherwise answer as OpenAI does (404 for one that does not exist)."""
+    """Return `model` if it serves `endpoint`; otherwise reject it as OpenAI does, with 404 if it does not exist."""
     if not isinstance(model, str) or not model:
         reject("you must provide a model parameter", param="model")
     if model in MODELS[endpoint]:

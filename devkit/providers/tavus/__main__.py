@@ -9,7 +9,7 @@ from devkit.providers.tavus.app import TavusSettings, make_app
 
 
 def main() -> int:
-    """Run until told to stop."""
+    """Serve until SIGINT or SIGTERM."""
     return run(arguments("tavus", 9200).parse_args(), TavusSettings, make_app)
 
 

@@ -26,14 +26,14 @@ _MESSAGES = {
 
 
 class TavusSettings(Settings):
-    """Latency and faults, how many conversations may be active at once (None is no limit), and faces it has not."""
+    """Latency, faults, the limit of active conversations (None: no limit), and face IDs that do not exist."""
 
     seats: int | None = Field(default=None, ge=0, le=10_000)
-    unknown_faces: tuple[str, ...] = ()
+    unknown_face_ids: tuple[str, ...] = ()
 
 
 class Tavus(Provider[TavusSettings]):
-    """Tavus' x-api-key and error bodies, and its conversations."""
+    """Tavus' API key header, error bodies and conversations."""
 
     name = "tavus"
     endpoints = frozenset({"conversations", "faces"})
@@ -45,7 +45,7 @@ class Tavus(Provider[TavusSettings]):
         self.conversations = Conversations()
 
     def endpoint_of(self, request: web.Request) -> str | None:
-        """Everything under /v2 needs the key."""
+        """Return the endpoint by the path; everything under /v2 needs the key."""
         return next((name for name in self.endpoints if request.path.startswith(f"/v2/{name}")), None)
 
     def key_in(self, request: web.Request) -> str | None:
@@ -53,11 +53,11 @@ class Tavus(Provider[TavusSettings]):
         return request.headers.get("x-api-key")
 
     def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
-        """Return Tavus' own body."""
+        """Return the body of Tavus' error."""
         return {"message": _MESSAGES[status]}
 
     def state(self) -> Mapping[str, object]:
-        """Return what has become of the conversations."""
+        """Return the stored conversations."""
         return {"conversations": [conversation.report() for conversation in self.conversations.all()]}
 
 
@@ -99,7 +99,7 @@ class _Endpoints:
         try:
             conversation = self._conversations.create(wanted, seats=settings.seats, joins=absent is None)
         except NoSeat:
-            # The words as livekit-plugins-tavus' users report them.
+            # Tavus' message, as users of livekit-plugins-tavus report it.
             return web.json_response({"message": "User has reached maximum concurrent conversations"}, status=400)
         logger.info("conversation created: conversation=%s joins=%s", conversation.id, absent is None)
         return web.json_response(conversation.document())
@@ -122,11 +122,11 @@ class _Endpoints:
         return web.Response(status=204)
 
     async def show_face(self, request: web.Request) -> web.Response:
-        face = request.match_info["id"]
-        if face in self._provider.settings.unknown_faces:
+        face_id = request.match_info["id"]
+        if face_id in self._provider.settings.unknown_face_ids:
             raise _invalid("face_id")
         return web.json_response(
-            {"face_id": face, "face_name": face, "training_progress": "100/100", "status": "completed"}
+            {"face_id": face_id, "face_name": face_id, "training_progress": "100/100", "status": "completed"}
         )
 
     def _named(self, request: web.Request) -> Conversation:
@@ -137,5 +137,5 @@ class _Endpoints:
 
 
 def _invalid(field: str) -> web.HTTPBadRequest:
-    """Tavus' answer to an id that it does not know."""
+    """Return Tavus' answer to an unknown id."""
     return web.HTTPBadRequest(text=json.dumps({"error": f"Invalid {field}"}), content_type="application/json")

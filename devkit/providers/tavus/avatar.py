@@ -1,7 +1,7 @@
-"""The avatar's presence in a room: it receives the agent's speech and publishes it with a face, in step.
+"""An avatar in a room: it receives the agent's speech and publishes it with synchronous video.
 
-The receiving side is livekit-agents' own (`AvatarRunner`, `DataStreamAudioReceiver`): the agent streams its speech as
-bytes on the topic `lk.audio_stream` and is told by RPC when a segment has been played.
+livekit-agents' own classes receive the speech (`AvatarRunner`, `DataStreamAudioReceiver`): the agent streams it as
+bytes on the topic `lk.audio_stream`, and an RPC reports each segment that was played.
 """
 
 from __future__ import annotations
@@ -21,63 +21,63 @@ from livekit.agents.voice.avatar import (
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
 from devkit.providers.redaction import without_tokens
-from devkit.providers.tavus.face import HEIGHT, WIDTH, Face, loudness
+from devkit.providers.tavus.avatar_image import HEIGHT, WIDTH, AvatarImage, loudness
 
 SAMPLE_RATE = 24_000
-"""Hz: what livekit-plugins-tavus sends."""
+"""Sample rate of livekit-plugins-tavus, in Hz."""
 
 FRAME_MILLISECONDS = 80
-"""One picture for each piece of speech this long (12.5 a second): smooth enough, and cheap on a shared machine."""
+"""Length of the speech for one video frame: 12.5 a second are smooth enough and need little processor time."""
 
 
 class AvatarError(RuntimeError):
-    """The avatar could not join or stay; the message says why."""
+    """The avatar could not join the room, or left it; the message says why."""
 
 
 class SpeechReceiver(DataStreamAudioReceiver):
-    """Receives the agent's speech and tells the agent when it has been played, but not when it begins.
+    """Receives the agent's speech, and reports when it was played but not when it begins.
 
-    livekit-plugins-tavus does not listen for the beginning, and each attempt to tell it would be logged as an error.
+    livekit-plugins-tavus does not handle the report of the beginning, and would log each one as an error.
     """
 
     def notify_playback_started(self) -> None:
-        """Tell nobody."""
+        """Report nothing."""
 
 
-class FaceGenerator(VideoGenerator):
-    """Turns speech into pictures: every piece of speech comes out with one, and in silence they go on without it."""
+class AvatarVideo(VideoGenerator):
+    """Generates video from speech: one frame with each piece of speech, and frames alone during silence."""
 
-    def __init__(self, face: Face) -> None:
-        self._face = face
+    def __init__(self, image: AvatarImage) -> None:
+        self._image = image
         self._speech: asyncio.Queue[rtc.AudioFrame | AudioSegmentEnd] = asyncio.Queue()
-        self._drawn = 0
+        self._frames = 0
 
     async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
-        """Take the next piece of speech, or the end of what was said in one go."""
+        """Add the next piece of speech, or the end of a segment."""
         await self._speech.put(frame)
 
     def clear_buffer(self) -> None:
-        """Drop what has not been said yet: the agent was interrupted."""
+        """Discard the speech that was not played yet, because the agent was interrupted."""
         while not self._speech.empty():
             self._speech.get_nowait()
 
     async def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
-        """Yield pictures and speech for ever; whoever takes them sets the pace."""
+        """Yield video and speech without end; the consumer sets the pace."""
         while True:
             try:
-                # Half a picture's time: late enough to be sure of silence, early enough for the next picture.
-                said = await asyncio.wait_for(self._speech.get(), FRAME_MILLISECONDS / 2000)
+                # Wait for half a frame: long enough to detect silence, short enough for the next frame.
+                speech = await asyncio.wait_for(self._speech.get(), FRAME_MILLISECONDS / 2000)
             except TimeoutError:
-                yield self._picture(0.0)
+                yield self._frame(0.0)
                 continue
-            if isinstance(said, rtc.AudioFrame):
-                yield self._picture(loudness(np.frombuffer(said.data, dtype=np.int16)))
-            yield said
+            if isinstance(speech, rtc.AudioFrame):
+                yield self._frame(loudness(np.frombuffer(speech.data, dtype=np.int16)))
+            yield speech
 
-    def _picture(self, mouth: float) -> rtc.VideoFrame:
-        seconds = self._drawn * FRAME_MILLISECONDS / 1000
-        self._drawn += 1
-        return rtc.VideoFrame(WIDTH, HEIGHT, rtc.VideoBufferType.RGBA, self._face.draw(seconds, mouth))
+    def _frame(self, mouth: float) -> rtc.VideoFrame:
+        seconds = self._frames * FRAME_MILLISECONDS / 1000
+        self._frames += 1
+        return rtc.VideoFrame(WIDTH, HEIGHT, rtc.VideoBufferType.RGBA, self._image.draw(seconds, mouth))
 
 
 class Avatar:
@@ -85,58 +85,58 @@ class Avatar:
 
     def __init__(self, face_id: str) -> None:
         self._room = rtc.Room()
-        self._generator = FaceGenerator(Face(face_id))
+        self._generator = AvatarVideo(AvatarImage(face_id))
         self._runner: AvatarRunner | None = None
-        self._gone = asyncio.Event()
-        self._why = ""
+        self._ended = asyncio.Event()
+        self._reason = ""
 
     @property
     def identity(self) -> str:
-        """Who the avatar is in the room: the token says so."""
+        """Identity of the avatar in the room, from its token."""
         return self._room.local_participant.identity
 
     @property
     def room_name(self) -> str:
-        """The room's name: the token says so."""
+        """Name of the room, from the token."""
         return self._room.name
 
     async def join(self, url: str, token: str, within_seconds: float) -> None:
-        """Join the room and start showing the face, in time. Raises `AvatarError`."""
+        """Join the room and publish video within `within_seconds`. Raises `AvatarError`."""
         try:
             async with asyncio.timeout(within_seconds):
                 await self._room.connect(url, token, rtc.RoomOptions(connect_timeout=within_seconds))
                 await self._start()
         except TimeoutError as error:
-            raise AvatarError(f"did not join {url} within {within_seconds:g} s, or no agent was there") from error
+            raise AvatarError(f"did not join {url} within {within_seconds:g} s, or the room had no agent") from error
         except (rtc.ConnectError, RuntimeError) as error:
             raise AvatarError(without_tokens(f"could not join {url}: {error}")) from None
 
     async def stay(self, at_most_seconds: float) -> str:
-        """Stay until the room ends, the agent leaves or the time is up, and say which it was."""
+        """Stay until the room ends, the agent leaves or `at_most_seconds` pass; return which of them happened."""
         assert self._runner is not None
-        gone = asyncio.create_task(self._gone.wait())
+        ended = asyncio.create_task(self._ended.wait())
         running = asyncio.create_task(self._runner.wait_for_complete())
         try:
-            await asyncio.wait({gone, running}, timeout=at_most_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                return self._why
+            await asyncio.wait({ended, running}, timeout=at_most_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return self._reason
             if not running.done():
                 return "max_call_duration reached"
             if error := running.exception():
                 raise AvatarError(f"the avatar stopped: {error}") from error
             return "the agent's audio ended"
         finally:
-            gone.cancel()
+            ended.cancel()
             running.cancel()
 
     async def leave(self) -> None:
-        """Leave the room; nothing happens when it was never joined."""
+        """Leave the room, if the avatar has joined it."""
         if self._runner is not None:
             await self._runner.aclose()
         await self._room.disconnect()
 
     async def _start(self) -> None:
-        # The token names the agent that the avatar speaks for; without the name it is the first agent in the room.
+        # The token names the avatar's agent; without a name it is the first agent in the room.
         agent = self._room.local_participant.attributes.get(ATTRIBUTE_PUBLISH_ON_BEHALF)
         self._room.on("participant_disconnected", lambda who: self._on_left(who, agent))
         self._room.on("disconnected", self._on_disconnected)
@@ -155,7 +155,7 @@ class Avatar:
         try:
             await runner.start()
         except BaseException:
-            # A runner that has not started cannot be closed; only its synchroniser runs already.
+            # Close the synchroniser, which runs already; a runner that has not started cannot be closed.
             await runner.av_sync.aclose()
             raise
         self._runner = runner
@@ -167,6 +167,6 @@ class Avatar:
     def _on_disconnected(self, _: object) -> None:
         self._end("the room ended or the avatar was removed from it")
 
-    def _end(self, why: str) -> None:
-        self._why = self._why or why
-        self._gone.set()
+    def _end(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._ended.set()

@@ -1,4 +1,4 @@
-"""Tavus' conversations: what a request for one must hold, the seats they take, and their life from create to end."""
+"""Tavus' conversations: their requests, their seats, and their life from create to end."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ JOIN_TIMEOUT_SECONDS = 20.0
 MAX_CALL_SECONDS = 3600
 """Tavus' default `max_call_duration`."""
 ABSENT_SECONDS = 300
-"""Tavus' default `participant_absent_timeout`: how long a conversation that nobody comes to keeps its seat."""
+"""Tavus' default `participant_absent_timeout`: how long a conversation without participants keeps its seat."""
 
-_REMEMBERED = 200
+_ENDED_KEPT = 200
 _LEAVE_SECONDS = 10.0
 
 
 class InvalidRequest(ValueError):
-    """The request for a conversation is not one; the message says why."""
+    """The request for a conversation is invalid; the message says why."""
 
 
 class NoSeat(RuntimeError):
-    """Every seat is taken."""
+    """All seats are taken."""
 
 
 @dataclass(frozen=True)
 class ConversationRequest:
-    """What livekit-plugins-tavus asks for. `face_id` and `pal_id` were called replica_id and persona_id before."""
+    """A request of livekit-plugins-tavus. The former names of `face_id` and `pal_id` are replica_id and persona_id."""
 
     face_id: str
     pal_id: str
@@ -58,7 +58,9 @@ def parse(document: object) -> ConversationRequest:
         raise InvalidRequest("properties must be an object")
     url, token = _text(properties, "livekit_ws_url"), _text(properties, "livekit_room_token")
     if not url.startswith(("ws://", "wss://")) or not token:
-        raise InvalidRequest("properties.livekit_ws_url (ws:// or wss://) and properties.livekit_room_token are needed")
+        raise InvalidRequest(
+            "properties.livekit_ws_url (ws:// or wss://) and properties.livekit_room_token are required"
+        )
     return ConversationRequest(
         face_id=face,
         pal_id=pal,
@@ -71,7 +73,7 @@ def parse(document: object) -> ConversationRequest:
 
 
 class Conversation:
-    """One conversation. It holds a seat from its creation to its end, whether or not the avatar ever joins."""
+    """A conversation. It holds a seat from its creation to its end, even if the avatar never joins."""
 
     def __init__(self, request: ConversationRequest) -> None:
         self.id = f"c{uuid.uuid4().hex[:12]}"
@@ -82,16 +84,16 @@ class Conversation:
         self.joined = False
         self.room: str | None = None
         self.identity: str | None = None
-        self.ended_because: str | None = None
+        self.end_reason: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, joins: bool) -> None:
-        """Send the avatar to the room, or, when `joins` is false, nobody."""
-        self._task = asyncio.create_task(self._live() if joins else self._wait_in_vain(), name=self.id)
+        """Start the conversation; the avatar joins the room only if `joins`."""
+        self._task = asyncio.create_task(self._live() if joins else self._stay_absent(), name=self.id)
 
-    async def end(self, why: str) -> None:
-        """End the conversation and wait until the avatar has left; harmless when it has ended already."""
-        self._finish(why)
+    async def end(self, reason: str) -> None:
+        """End the conversation, unless it has ended, and wait until the avatar has left."""
+        self._finish(reason)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=_LEAVE_SECONDS)
@@ -112,29 +114,29 @@ class Conversation:
         }
 
     def report(self) -> dict[str, Any]:
-        """Return what the simulator shows about it, the token left out."""
+        """Return the conversation as the simulator shows it, without the token."""
         return {
             "conversation_id": self.id,
             "status": "active" if self.active else "ended",
             "room": self.room,
             "identity": self.identity,
             "joined": self.joined,
-            "ended_because": self.ended_because,
+            "end_reason": self.end_reason,
         }
 
     async def _live(self) -> None:
         avatar = Avatar(self.request.face_id or self.request.pal_id)
-        why = "ended"
+        reason = "ended"
         try:
             await avatar.join(self.request.livekit_url, self.request.livekit_token, JOIN_TIMEOUT_SECONDS)
             self.joined, self.room, self.identity = True, avatar.room_name, avatar.identity
             logger.info("avatar joined: conversation=%s room=%s identity=%s", self.id, self.room, self.identity)
-            why = await avatar.stay(self.request.max_call_seconds)
+            reason = await avatar.stay(self.request.max_call_seconds)
         except AvatarError as error:
-            why = str(error)
-            logger.warning("avatar failed: conversation=%s reason=%s", self.id, why)
+            reason = str(error)
+            logger.warning("avatar failed: conversation=%s reason=%s", self.id, reason)
         finally:
-            self._finish(why)
+            self._finish(reason)
             await self._leave(avatar)
 
     async def _leave(self, avatar: Avatar) -> None:
@@ -142,28 +144,28 @@ class Conversation:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await avatar.leave()
         except Exception:
-            logger.exception("avatar did not leave in order: conversation=%s", self.id)
+            logger.exception("avatar failed to leave: conversation=%s", self.id)
 
-    async def _wait_in_vain(self) -> None:
+    async def _stay_absent(self) -> None:
         await asyncio.sleep(self.request.absent_seconds)
         self._finish("participant_absent_timeout reached")
 
-    def _finish(self, why: str) -> None:
+    def _finish(self, reason: str) -> None:
         if self.active:
-            self.active, self.ended_because, self.updated_at = False, why, _now()
-            logger.info("conversation ended: conversation=%s reason=%s", self.id, why)
+            self.active, self.end_reason, self.updated_at = False, reason, _now()
+            logger.info("conversation ended: conversation=%s reason=%s", self.id, reason)
 
 
 class Conversations:
-    """All conversations of the account; ended ones are remembered for a while."""
+    """All active conversations of the account, and the last ended ones."""
 
     def __init__(self) -> None:
         self._active: dict[str, Conversation] = {}
-        self._ended: deque[Conversation] = deque(maxlen=_REMEMBERED)
+        self._ended: deque[Conversation] = deque(maxlen=_ENDED_KEPT)
 
     def create(self, request: ConversationRequest, *, seats: int | None, joins: bool) -> Conversation:
         """Start a conversation. Raises `NoSeat` when `seats` of them are active."""
-        self._sort_out()
+        self._move_ended()
         if seats is not None and len(self._active) >= seats:
             raise NoSeat
         conversation = Conversation(request)
@@ -172,25 +174,25 @@ class Conversations:
         return conversation
 
     def get(self, identifier: str) -> Conversation | None:
-        """Return the conversation with that id, if there is one."""
+        """Return the conversation with that id, or None."""
         return next((c for c in self.all() if c.id == identifier), None)
 
     def all(self) -> list[Conversation]:
-        """Return every remembered conversation, oldest first."""
-        self._sort_out()
+        """Return the stored conversations: the ended ones, then the active ones, each oldest first."""
+        self._move_ended()
         return [*self._ended, *self._active.values()]
 
     def forget(self, conversation: Conversation) -> None:
         """Remove an ended conversation."""
-        self._sort_out()
+        self._move_ended()
         if conversation in self._ended:
             self._ended.remove(conversation)
 
-    async def end_all(self, why: str) -> None:
+    async def end_all(self, reason: str) -> None:
         """End every conversation."""
-        await asyncio.gather(*(c.end(why) for c in list(self._active.values())))
+        await asyncio.gather(*(c.end(reason) for c in list(self._active.values())))
 
-    def _sort_out(self) -> None:
+    def _move_ended(self) -> None:
         for conversation in [c for c in self._active.values() if not c.active]:
             del self._active[conversation.id]
             self._ended.append(conversation)

@@ -1,4 +1,4 @@
-"""Arabic as it is said."""
+"""Arabic spelt as it is pronounced."""
 
 import pytest
 
@@ -20,5 +20,5 @@ from devkit.providers.arabic import as_spoken
         ("", ""),
     ],
 )
-def test_spelling_follows_speech(written: str, said: str) -> None:
+def test_spelling_follows_pronunciation(written: str, said: str) -> None:
     assert as_spoken(written) == said

@@ -1,4 +1,4 @@
-"""Speech and transcription requests, and the forms in which audio is sent."""
+"""Requests for speech and transcripts, and the formats of audio."""
 
 import io
 import json
@@ -34,14 +34,14 @@ def test_wav_has_one_header() -> None:
     assert wav[44:] == SECOND.tobytes()
 
 
-def test_mp3_plays_for_as_long_as_the_samples() -> None:
+def test_mp3_is_as_long_as_the_samples() -> None:
     with av.open(io.BytesIO(encoded("mp3")), "r") as container:
         frames = list(container.decode(audio=0))
     assert frames[0].sample_rate == SAMPLE_RATE
     assert sum(frame.samples for frame in frames) / SAMPLE_RATE == pytest.approx(1.0, abs=0.1)
 
 
-def test_mp3_is_ready_before_the_end() -> None:
+def test_mp3_frames_are_available_before_the_end() -> None:
     encoder = ENCODERS["mp3"]()
     assert sum(len(encoder.encode(SECOND)) for _ in range(3)) > 1000
     encoder.finish()
@@ -52,7 +52,7 @@ def test_resampling_keeps_the_length_in_seconds() -> None:
     assert resample(SECOND, SAMPLE_RATE, SAMPLE_RATE) is SECOND
 
 
-def test_text_is_spoken_sentence_by_sentence() -> None:
+def test_text_is_divided_into_sentences() -> None:
     assert list(sentences("Hello. How are you?  كيف الحال؟ نعم\n\n")) == ["Hello.", "How are you?", "كيف الحال؟", "نعم"]
 
 
@@ -64,7 +64,7 @@ def test_speech_defaults_are_openais() -> None:
     assert speech() == audio.SpeechRequest("Hello.", "onyx", 1.0, "mp3", as_events=False)
 
 
-def test_speech_comes_as_events_only_from_the_models_that_can() -> None:
+def test_only_some_models_stream_speech_as_events() -> None:
     assert speech(model="gpt-4o-mini-tts", stream_format="sse").as_events
     with pytest.raises(web.HTTPBadRequest):
         speech(stream_format="sse")
@@ -84,7 +84,7 @@ def test_speech_comes_as_events_only_from_the_models_that_can() -> None:
         {"model": "whisper-1"},
     ],
 )
-def test_speech_nonsense_is_refused(changes: dict[str, object]) -> None:
+def test_invalid_speech_request_is_rejected(changes: dict[str, object]) -> None:
     with pytest.raises(web.HTTPBadRequest) as refused:
         speech(**changes)
     assert json.loads(refused.value.text or "")["error"]["type"] == "invalid_request_error"
@@ -93,7 +93,7 @@ def test_speech_nonsense_is_refused(changes: dict[str, object]) -> None:
 LANGUAGES = frozenset({"ar", "en"})
 
 
-def test_transcription_fields_are_read() -> None:
+def test_transcription_fields_are_parsed() -> None:
     fields = {"model": "whisper-1", "language": "ar-SY", "response_format": "verbose_json", "prompt": "Ornina"}
     wanted = audio.parse_transcription(fields, b"RIFF", LANGUAGES)
     assert wanted == audio.TranscriptionRequest(b"RIFF", "ar", "Ornina", "verbose_json")
@@ -108,12 +108,12 @@ def test_transcription_fields_are_read() -> None:
         {"model": "tts-1"},
     ],
 )
-def test_transcription_nonsense_is_refused(fields: dict[str, str]) -> None:
+def test_invalid_transcription_request_is_rejected(fields: dict[str, str]) -> None:
     with pytest.raises(web.HTTPBadRequest):
         audio.parse_transcription({"model": "whisper-1"} | fields, b"RIFF", LANGUAGES)
 
 
-def test_a_transcription_needs_a_file() -> None:
+def test_transcription_requires_a_file() -> None:
     with pytest.raises(web.HTTPBadRequest):
         audio.parse_transcription({"model": "whisper-1"}, None, LANGUAGES)
 

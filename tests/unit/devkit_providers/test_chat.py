@@ -33,7 +33,7 @@ def stream(wanted: chat.ChatRequest, text: str) -> list[dict[str, Any]]:
     return parsed(b"".join(chat.events(wanted, text, "chatcmpl-1", 1_700_000_000)))
 
 
-def test_words_arrive_one_by_one_and_make_the_text() -> None:
+def test_answer_is_streamed_word_by_word() -> None:
     chunks = stream(request(), "We open at nine, عند التاسعة.\nBye.")
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     assert deltas[0] == {"role": "assistant", "content": "", "refusal": None}
@@ -53,7 +53,7 @@ def test_every_chunk_has_the_same_identity() -> None:
     }
 
 
-def test_usage_comes_last_and_only_when_asked_for() -> None:
+def test_usage_is_last_and_only_on_request() -> None:
     assert all("usage" not in chunk for chunk in stream(request(), "one"))
     *before, last = stream(request(stream_options={"include_usage": True}), "one two three")
     assert all(chunk["usage"] is None for chunk in before)
@@ -61,7 +61,7 @@ def test_usage_comes_last_and_only_when_asked_for() -> None:
     assert last["usage"]["total_tokens"] == last["usage"]["prompt_tokens"] + last["usage"]["completion_tokens"] > 0
 
 
-def test_whole_answer_is_one_object() -> None:
+def test_answer_without_stream_is_one_object() -> None:
     document = chat.completion(request(stream=False), "Hello.", "chatcmpl-1", 1)
     assert document["object"] == "chat.completion"
     assert document["choices"][0]["message"]["content"] == "Hello."
@@ -72,13 +72,13 @@ def test_answer_comes_from_the_knowledge() -> None:
     assert chat.answer(request().messages) == "We open at nine, عند التاسعة."
 
 
-def test_content_in_parts_is_read() -> None:
+def test_content_in_parts_is_parsed() -> None:
     parts = [{"type": "text", "text": "When are"}, {"type": "image_url"}, {"type": "text", "text": "you open?"}]
     wanted = request(messages=[{"role": "developer", "content": SYSTEM}, {"role": "user", "content": parts}])
     assert chat.answer(wanted.messages) == "We open at nine, عند التاسعة."
 
 
-def test_the_last_question_counts() -> None:
+def test_last_question_is_answered() -> None:
     messages = [*request().messages, ("assistant", "At nine."), ("user", "Will it rain tomorrow?")]
     assert "do not know" in chat.answer(messages)
 
@@ -92,11 +92,11 @@ def test_the_last_question_counts() -> None:
         "رحّب بالمتصل وقل «أهلا بك»",
     ],
 )
-def test_without_a_question_the_greeting_asked_for_is_said(instructions: str) -> None:
+def test_requested_greeting_is_the_answer_without_a_question(instructions: str) -> None:
     assert chat.answer([("system", SYSTEM), ("system", instructions)]) == "أهلا بك"
 
 
-def test_without_a_question_or_a_greeting_it_says_that_it_does_not_know() -> None:
+def test_answer_without_question_and_greeting_admits_it() -> None:
     assert "do not know" in chat.answer([("system", "You are kind.")])
 
 
@@ -111,7 +111,9 @@ def test_without_a_question_or_a_greeting_it_says_that_it_does_not_know() -> Non
         ({"stream": False, "stream_options": {"include_usage": True}}, 400, None),
     ],
 )
-def test_nonsense_is_refused_as_openai_does(changes: dict[str, object], status: int, code: str | None) -> None:
+def test_invalid_chat_request_is_rejected_as_openai_does(
+    changes: dict[str, object], status: int, code: str | None
+) -> None:
     with pytest.raises(web.HTTPException) as refused:
         request(**changes)
     error = json.loads(refused.value.text or "")["error"]

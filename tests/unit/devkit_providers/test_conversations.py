@@ -1,4 +1,4 @@
-"""A conversation's end, whatever the avatar does."""
+"""A conversation ends and frees its seat, whatever the avatar does."""
 
 import asyncio
 
@@ -51,25 +51,25 @@ def avatar(monkeypatch: pytest.MonkeyPatch) -> type[StubAvatar]:
     return Avatar
 
 
-async def test_it_ends_when_the_agent_leaves(avatar: type[StubAvatar]) -> None:
+async def test_conversation_ends_when_the_agent_leaves(avatar: type[StubAvatar]) -> None:
     report = (await lived(Conversation(REQUEST))).report()
     assert (report["status"], report["joined"], report["room"]) == ("ended", True, "room")
-    assert report["ended_because"] == "the agent left the room"
+    assert report["end_reason"] == "the agent left the room"
 
 
-async def test_a_failed_join_is_recorded(avatar: type[StubAvatar]) -> None:
+async def test_failed_join_is_recorded(avatar: type[StubAvatar]) -> None:
     avatar.join_error = AvatarError("could not join ws://x: refused")
     report = (await lived(Conversation(REQUEST))).report()
     assert (report["status"], report["joined"]) == ("ended", False)
-    assert report["ended_because"] == "could not join ws://x: refused"
+    assert report["end_reason"] == "could not join ws://x: refused"
 
 
-async def test_it_ends_even_when_the_avatar_cannot_leave_in_order(avatar: type[StubAvatar]) -> None:
+async def test_conversation_ends_even_if_the_avatar_fails_to_leave(avatar: type[StubAvatar]) -> None:
     avatar.leave_error = AttributeError("half started")
     assert (await lived(Conversation(REQUEST))).report()["status"] == "ended"
 
 
-async def test_its_seat_is_free_once_it_has_ended(avatar: type[StubAvatar]) -> None:
+async def test_ended_conversation_frees_its_seat(avatar: type[StubAvatar]) -> None:
     all_of_them = Conversations()
     first = all_of_them.create(REQUEST, seats=1, joins=False)
     with pytest.raises(NoSeat):
@@ -80,11 +80,11 @@ async def test_its_seat_is_free_once_it_has_ended(avatar: type[StubAvatar]) -> N
     await all_of_them.end_all("done")
 
 
-async def test_nobody_comes_and_it_ends_after_a_while() -> None:
+async def test_conversation_without_participants_ends_after_its_timeout() -> None:
     properties = {"livekit_ws_url": "ws://x", "livekit_room_token": "t", "participant_absent_timeout": 1}
     conversation = Conversation(parse({"face_id": "r1", "properties": properties}))
     conversation.start(joins=False)
     assert conversation._task is not None
     async with asyncio.timeout(5):
         await conversation._task
-    assert conversation.ended_because == "participant_absent_timeout reached"
+    assert conversation.end_reason == "participant_absent_timeout reached"

@@ -1,8 +1,8 @@
-"""Finding the entry that answers a question."""
+"""The entry that answers a question is found."""
 
 import pytest
 
-from devkit.providers.knowledge import Entry, best_answer, dont_know, entries_of, scores
+from devkit.providers.knowledge import Entry, best_answer, entries_of, scores, unknown_answer
 
 PROMPT = """You are Ornina. Answer only from the knowledge.
 
@@ -34,7 +34,7 @@ Parking is free of charge behind the house.
 ENTRIES = entries_of(PROMPT)
 
 
-def test_entries_are_read_from_every_block() -> None:
+def test_entries_of_every_block_are_parsed() -> None:
     assert [entry.heading for entry in ENTRIES] == [
         "ما هي ساعات العمل؟",
         "كم سعر الاستشارة؟",
@@ -45,15 +45,15 @@ def test_entries_are_read_from_every_block() -> None:
     ]
 
 
-def test_markup_is_not_spoken() -> None:
+def test_markup_is_removed() -> None:
     assert ENTRIES[3].text == "We are open from nine to five, Sunday to Thursday."
 
 
-def test_text_outside_the_blocks_is_no_knowledge() -> None:
+def test_text_outside_the_blocks_is_ignored() -> None:
     assert entries_of("## Who are you?\nOrnina.") == []
 
 
-def test_a_paragraph_without_a_heading_is_its_own() -> None:
+def test_paragraph_without_heading_is_its_own_heading() -> None:
     assert entries_of('<knowledge name="x">\nParking is free.\n</knowledge>') == [
         Entry("Parking is free.", "Parking is free.")
     ]
@@ -75,7 +75,7 @@ def test_a_paragraph_without_a_heading_is_its_own() -> None:
         ("ما هي سامعة سواء يا ملي", 0),
     ],
 )
-def test_the_nearest_entry_answers(question: str, entry: int) -> None:
+def test_most_similar_entry_is_the_answer(question: str, entry: int) -> None:
     assert best_answer(question, ENTRIES) == ENTRIES[entry]
 
 
@@ -91,15 +91,15 @@ def test_the_nearest_entry_answers(question: str, entry: int) -> None:
         "?!",
     ],
 )
-def test_nothing_near_enough_is_no_answer(question: str) -> None:
+def test_entries_that_differ_too_much_are_no_answer(question: str) -> None:
     assert best_answer(question, ENTRIES) is None
 
 
-def test_no_knowledge_is_no_answer() -> None:
+def test_empty_knowledge_has_no_answer() -> None:
     assert best_answer("What are your opening hours?", []) is None
     assert scores("What are your opening hours?", []) == []
 
 
-def test_not_knowing_is_said_in_the_language_of_the_question_then_of_the_prompt() -> None:
-    assert dont_know("هل ستمطر؟", "You answer in English.") == dont_know("", "أجب بالعربية")
-    assert "do not know" in dont_know("Will it rain?", "أجب بالعربية")
+def test_unknown_answer_uses_language_of_question_or_prompt() -> None:
+    assert unknown_answer("هل ستمطر؟", "You answer in English.") == unknown_answer("", "أجب بالعربية")
+    assert "do not know" in unknown_answer("Will it rain?", "أجب بالعربية")

@@ -1,4 +1,4 @@
-"""The simulated OpenAI over HTTP, in this process: keys, faults, counters, and the answers' framing."""
+"""The simulated OpenAI over HTTP, in this process: keys, faults, counters, and formats of answers."""
 
 import asyncio
 import base64
@@ -52,7 +52,7 @@ async def simulator(session: Client) -> dict[str, Any]:
     ("headers", "code"),
     [({}, None), ({"Authorization": "Bearer sk-wrong-key-987654"}, "invalid_api_key"), ({"x-api-key": KEY}, None)],
 )
-async def test_a_wrong_key_is_refused_with_openais_body(headers: dict[str, str], code: str | None) -> None:
+async def test_invalid_key_is_rejected_with_openais_body(headers: dict[str, str], code: str | None) -> None:
     async with client() as session:
         for method, path in [("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/v1/audio/speech")]:
             answer = await session.request(method, path, headers=headers, json=CHAT if method == "POST" else None)
@@ -82,7 +82,7 @@ async def test_models_are_listed_and_described() -> None:
         assert (await session.get("/v1/models/gpt-17", headers=AUTH)).status == 404
 
 
-async def test_rate_limit_says_when_to_come_back_and_passes() -> None:
+async def test_rate_limit_has_retry_after_and_ends() -> None:
     async with client('{"faults": [{"kind": "429", "times": 1, "retry_after_seconds": 7}]}') as session:
         refused = await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)
         assert (refused.status, refused.headers["Retry-After"]) == (429, "7")
@@ -91,7 +91,7 @@ async def test_rate_limit_says_when_to_come_back_and_passes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["401", "500"])
-async def test_faults_are_set_and_taken_away_while_it_runs(kind: str) -> None:
+async def test_faults_are_set_and_removed_at_run_time(kind: str) -> None:
     async with client() as session:
         fault = {"kind": kind, "endpoints": ["chat"]}
         assert (await session.put("/_simulator", json={"faults": [fault]})).status == 200
@@ -101,7 +101,7 @@ async def test_faults_are_set_and_taken_away_while_it_runs(kind: str) -> None:
         assert (await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)).status == 200
 
 
-async def test_a_stalled_request_gets_no_answer() -> None:
+async def test_stalled_request_gets_no_answer() -> None:
     async with client('{"faults": [{"kind": "stall", "times": 1}]}') as session:
         with pytest.raises(asyncio.TimeoutError):
             patience = aiohttp.ClientTimeout(total=0.3)
@@ -110,7 +110,7 @@ async def test_a_stalled_request_gets_no_answer() -> None:
         assert (await simulator(session))["requests"]["chat"] == {"total": 2, "200": 1, "499": 1}
 
 
-async def test_latency_comes_before_the_answer() -> None:
+async def test_latency_delays_the_answer() -> None:
     async with client('{"latency_ms": 200}') as session:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -118,7 +118,7 @@ async def test_latency_comes_before_the_answer() -> None:
         assert loop.time() - started >= 0.2
 
 
-async def test_nonsense_settings_get_400_with_the_reason_and_change_nothing() -> None:
+async def test_invalid_settings_get_400_and_change_nothing() -> None:
     async with client('{"latency_ms": 1}') as session:
         answer = await session.put("/_simulator", json={"faults": [{"kind": "never_joins"}]})
         assert answer.status == 400
@@ -141,7 +141,7 @@ async def test_requests_are_counted_by_endpoint_and_status() -> None:
         }
 
 
-async def test_a_streamed_answer_is_server_sent_events() -> None:
+async def test_streamed_answer_is_server_sent_events() -> None:
     async with client() as session:
         answer = await session.post("/v1/chat/completions", headers=AUTH, json=CHAT | {"stream": True})
         assert answer.content_type == "text/event-stream"
@@ -150,7 +150,7 @@ async def test_a_streamed_answer_is_server_sent_events() -> None:
         assert json.loads(events[0].removeprefix("data: "))["choices"][0]["delta"]["role"] == "assistant"
 
 
-async def test_a_recording_is_transcribed() -> None:
+async def test_recording_is_transcribed() -> None:
     async with client() as session:
         form = aiohttp.FormData({"model": "whisper-1", "language": "ar", "response_format": "verbose_json"})
         form.add_field("file", b"RIFF1234", filename="file.wav", content_type="audio/wav")
@@ -158,7 +158,7 @@ async def test_a_recording_is_transcribed() -> None:
         assert (answer["text"], answer["language"]) == ("8 bytes", "arabic")
 
 
-async def test_what_is_no_recording_is_refused() -> None:
+async def test_upload_that_is_no_recording_is_rejected() -> None:
     async with client() as session:
         form = aiohttp.FormData({"model": "whisper-1"})
         form.add_field("file", b"nonsense", filename="file.wav", content_type="audio/wav")
@@ -188,7 +188,7 @@ async def test_speech_is_streamed_sentence_by_sentence(spoken: list[tuple[str, s
         assert spoken == [("One.", "nova", 1.5), ("Two.", "nova", 1.5)]
 
 
-async def test_speech_that_fails_is_a_500_in_openais_form(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_speech_is_a_500_with_openais_body(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise synthesis.SynthesisError("espeak-ng is not installed")
 
@@ -200,7 +200,7 @@ async def test_speech_that_fails_is_a_500_in_openais_form(monkeypatch: pytest.Mo
         assert (await simulator(session))["requests"]["speech"] == {"total": 1, "500": 1}
 
 
-async def test_speech_as_events_carries_the_same_audio(spoken: list[tuple[str, str, float]]) -> None:
+async def test_speech_as_events_contains_the_same_audio(spoken: list[tuple[str, str, float]]) -> None:
     async with client() as session:
         body = {"model": "gpt-4o-mini-tts", "voice": "ash", "input": "One.", "response_format": "pcm"}
         answer = await session.post("/v1/audio/speech", headers=AUTH, json=body | {"stream_format": "sse"})

@@ -38,30 +38,30 @@ def parrot(*faults: Fault) -> Parrot:
     return Parrot("a key", Settings(faults=faults))
 
 
-def test_a_fault_happens_as_often_as_it_was_told_to() -> None:
+def test_fault_happens_the_given_number_of_times() -> None:
     bird = parrot(Fault(kind=FaultKind.SERVER_ERROR, times=2))
     kinds = [fault and fault.kind for fault in (bird.take_fault("speak", HTTP_FAULTS) for _ in range(3))]
     assert kinds == [FaultKind.SERVER_ERROR, FaultKind.SERVER_ERROR, None]
 
 
-def test_a_fault_without_a_number_happens_always() -> None:
+def test_fault_without_a_number_happens_always() -> None:
     bird = parrot(Fault(kind=FaultKind.STALL))
     assert all(bird.take_fault("listen", HTTP_FAULTS) for _ in range(5))
 
 
-def test_a_fault_keeps_to_its_endpoints() -> None:
+def test_fault_affects_only_its_endpoints() -> None:
     bird = parrot(Fault(kind=FaultKind.RATE_LIMITED, endpoints=("listen",)))
     assert bird.take_fault("speak", HTTP_FAULTS) is None
     assert bird.take_fault("listen", HTTP_FAULTS) is not None
 
 
-def test_the_next_fault_follows_when_the_first_is_used_up() -> None:
+def test_next_fault_follows_when_the_first_is_used_up() -> None:
     bird = parrot(Fault(kind=FaultKind.SERVER_ERROR, times=1), Fault(kind=FaultKind.RATE_LIMITED, times=1))
     kinds = [fault and fault.kind for fault in (bird.take_fault("speak", HTTP_FAULTS) for _ in range(3))]
     assert kinds == [FaultKind.SERVER_ERROR, FaultKind.RATE_LIMITED, None]
 
 
-def test_new_settings_start_counting_anew() -> None:
+def test_new_settings_reset_the_counts() -> None:
     bird = parrot(Fault(kind=FaultKind.SERVER_ERROR, times=1))
     assert bird.take_fault("speak", HTTP_FAULTS)
     bird.configure(bird.settings)
@@ -75,7 +75,7 @@ def test_new_settings_start_counting_anew() -> None:
         (Fault(kind=FaultKind.STALL, endpoints=("fly",)), "parrot has no endpoint fly: use listen, speak"),
     ],
 )
-def test_a_fault_that_the_provider_cannot_have_is_refused_and_changes_nothing(fault: Fault, reason: str) -> None:
+def test_unsupported_fault_is_rejected_and_changes_nothing(fault: Fault, reason: str) -> None:
     bird = parrot()
     with pytest.raises(SettingsError, match=reason):
         bird.configure(Settings(faults=(fault,)))
@@ -95,18 +95,18 @@ def test_a_fault_that_the_provider_cannot_have_is_refused_and_changes_nothing(fa
         ('{"faults": [{"kind": "429", "retry_after_seconds": 99999}]}', "faults.0.retry_after_seconds"),
     ],
 )
-def test_nonsense_settings_are_refused_with_the_field_and_the_reason(document: str, reason: str) -> None:
+def test_invalid_settings_are_rejected_with_field_and_reason(document: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         parse_settings(document, Settings)
 
 
-def test_settings_are_read() -> None:
+def test_settings_are_parsed() -> None:
     document = '{"latency_ms": 20, "faults": [{"kind": "429", "endpoints": ["speak"], "times": 3}]}'
     fault = Fault(kind=FaultKind.RATE_LIMITED, endpoints=("speak",), times=3)
     assert parse_settings(document, Settings) == Settings(latency_ms=20, faults=(fault,))
 
 
-def test_the_key_must_be_the_whole_key() -> None:
+def test_only_the_whole_key_is_accepted() -> None:
     bird = parrot()
     assert bird.accepts("a key")
     assert not bird.accepts("a ke")
@@ -114,7 +114,7 @@ def test_the_key_must_be_the_whole_key() -> None:
     assert not bird.accepts(None)
 
 
-def test_set_keys_replace_the_one_it_started_with() -> None:
+def test_keys_in_settings_replace_the_initial_key() -> None:
     bird = parrot()
     bird.configure(Settings.model_validate({"api_keys": ["old", "new"]}))
     assert bird.accepts("old")
@@ -122,7 +122,7 @@ def test_set_keys_replace_the_one_it_started_with() -> None:
     assert not bird.accepts("a key")
 
 
-def test_the_key_file_must_hold_a_key(tmp_path: Path) -> None:
+def test_key_file_must_contain_a_key(tmp_path: Path) -> None:
     path = tmp_path / "key"
     with pytest.raises(SettingsError, match="cannot read"):
         read_key(path)

@@ -1,4 +1,4 @@
-"""The simulated Tavus over HTTP, in this process; nobody joins a room here."""
+"""The simulated Tavus over HTTP, in this process; no avatar joins a room here."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,7 +41,7 @@ async def report(session: Client) -> list[dict[str, Any]]:
     return conversations
 
 
-async def test_a_conversation_is_described_as_tavus_does() -> None:
+async def test_conversation_document_has_tavus_format() -> None:
     async with client() as session:
         made = await create(session)
         assert made["conversation_id"].startswith("c")
@@ -51,14 +51,14 @@ async def test_a_conversation_is_described_as_tavus_does() -> None:
         assert shown == made
 
 
-async def test_the_names_before_are_understood() -> None:
+async def test_former_field_names_are_accepted() -> None:
     async with client() as session:
         made = await create(session, face_id="", pal_id="", replica_id="r1", persona_id="p1")
         assert (made["face_id"], made["pal_id"]) == ("r1", "p1")
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": ""}, {"x-api-key": "wrong"}])
-async def test_a_wrong_key_is_refused_with_tavus_body(headers: dict[str, str]) -> None:
+async def test_invalid_key_is_rejected_with_tavus_body(headers: dict[str, str]) -> None:
     async with client() as session:
         answer = await session.post("/v2/conversations", headers=headers, json=BODY)
         assert (answer.status, await answer.json()) == (401, {"message": "Invalid access token"})
@@ -76,19 +76,19 @@ async def test_a_wrong_key_is_refused_with_tavus_body(headers: dict[str, str]) -
         {"properties": BODY["properties"] | {"max_call_duration": 0}},  # type: ignore[operator]
     ],
 )
-async def test_nonsense_is_refused_with_a_reason(changes: dict[str, object]) -> None:
+async def test_invalid_conversation_request_is_rejected_with_reason(changes: dict[str, object]) -> None:
     async with client() as session:
         answer = await session.post("/v2/conversations", headers=AUTH, json=BODY | changes)
         assert answer.status == 400
         assert (await answer.json())["error"]
 
 
-async def test_bad_json_is_refused() -> None:
+async def test_invalid_json_is_rejected() -> None:
     async with client() as session:
         assert (await session.post("/v2/conversations", headers=AUTH, data=b"{")).status == 400
 
 
-async def test_seats_run_out_and_come_back_when_a_conversation_ends() -> None:
+async def test_ended_conversation_frees_a_seat_of_the_limit() -> None:
     async with client(seats=1) as session:
         first = await create(session)
         full = await session.post("/v2/conversations", headers=AUTH, json=BODY)
@@ -101,18 +101,18 @@ async def test_seats_run_out_and_come_back_when_a_conversation_ends() -> None:
         await create(session)
 
 
-async def test_an_ended_conversation_says_so_until_it_is_deleted() -> None:
+async def test_ended_conversation_is_listed_until_deleted() -> None:
     async with client() as session:
         path = f"/v2/conversations/{(await create(session))['conversation_id']}"
         await session.post(f"{path}/end", headers=AUTH)
         assert (await (await session.get(path, headers=AUTH)).json())["status"] == "ended"
-        assert (await report(session))[0]["ended_because"] == "ended by request"
+        assert (await report(session))[0]["end_reason"] == "ended by request"
         assert (await session.delete(path, headers=AUTH)).status == 204
         gone = await session.get(path, headers=AUTH)
         assert (gone.status, await gone.json()) == (400, {"error": "Invalid conversation_id"})
 
 
-async def test_deleting_ends_the_conversation() -> None:
+async def test_deletion_ends_the_conversation() -> None:
     async with client(seats=1) as session:
         made = await create(session)
         await session.delete(f"/v2/conversations/{made['conversation_id']}", headers=AUTH)
@@ -121,7 +121,7 @@ async def test_deleting_ends_the_conversation() -> None:
         await create(session)
 
 
-async def test_nobody_joins_and_the_seat_stays_taken() -> None:
+async def test_avatar_that_never_joins_holds_its_seat() -> None:
     async with client() as session:
         made = await create(session)
         assert await report(session) == [
@@ -131,32 +131,32 @@ async def test_nobody_joins_and_the_seat_stays_taken() -> None:
                 "room": None,
                 "identity": None,
                 "joined": False,
-                "ended_because": None,
+                "end_reason": None,
             }
         ]
 
 
-async def test_the_token_is_never_shown() -> None:
+async def test_token_is_never_shown() -> None:
     async with client() as session:
         await create(session)
         for path in ("/_simulator", "/v2/conversations"):
             assert "secret-token" not in await (await session.get(path, headers=AUTH)).text()
 
 
-async def test_seats_are_set_while_it_runs() -> None:
+async def test_seats_are_set_at_run_time() -> None:
     async with client() as session:
         assert (await session.put("/_simulator", json={"seats": 0})).status == 200
         assert (await session.post("/v2/conversations", headers=AUTH, json=BODY)).status == 400
         assert (await session.put("/_simulator", json={"seats": -1})).status == 400
 
 
-async def test_a_rate_limit_makes_no_conversation() -> None:
+async def test_rate_limited_request_creates_no_conversation() -> None:
     async with client(faults=[{"kind": "429"}]) as session:
         assert (await session.post("/v2/conversations", headers=AUTH, json=BODY)).status == 429
         assert await report(session) == []
 
 
-async def test_a_face_is_described_to_who_has_the_key() -> None:
+async def test_face_is_described_to_clients_with_the_key() -> None:
     async with client() as session:
         face = await session.get("/v2/faces/r4067604db72", headers=AUTH)
         assert (face.status, (await face.json())["face_id"]) == (200, "r4067604db72")
@@ -166,19 +166,19 @@ async def test_a_face_is_described_to_who_has_the_key() -> None:
         assert counted == {"total": 2, "200": 1, "401": 1}
 
 
-async def test_an_unknown_face_is_400_as_every_unknown_id_of_tavus() -> None:
-    async with client(unknown_faces=["r0"]) as session:
+async def test_unknown_face_id_is_a_400() -> None:
+    async with client(unknown_face_ids=["r0"]) as session:
         answer = await session.get("/v2/faces/r0", headers=AUTH)
         assert (answer.status, await answer.json()) == (400, {"error": "Invalid face_id"})
 
 
-async def test_faces_have_faults_of_their_own() -> None:
+async def test_faces_endpoint_has_its_own_faults() -> None:
     async with client(faults=[{"kind": "500", "endpoints": ["faces"]}, NOBODY_JOINS]) as session:
         assert (await session.get("/v2/faces/r1", headers=AUTH)).status == 500
         await create(session)
 
 
-async def test_keys_are_rotated_while_it_runs_and_never_shown() -> None:
+async def test_keys_are_rotated_at_run_time_and_never_shown() -> None:
     async with client() as session:
         changed = await session.put("/_simulator", json={"api_keys": ["second-key"], "faults": [NOBODY_JOINS]})
         assert "second-key" not in await changed.text() + await (await session.get("/_simulator")).text()

@@ -1,4 +1,4 @@
-"""Normalising and comparing texts."""
+"""Texts are normalised and compared."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A drawn face whose mouth opens with the loudness of what it says, and which moves even when it says nothing."""
+"""Draws an avatar: its mouth opens with the loudness of its speech, and it moves during silence too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLINK_EVERY_SECONDS = 3.1
 _BLINK_SECONDS = 0.2
 _SWAY_SECONDS = 4.0
 _ORBIT_SECONDS = 3.0
-"""The white dot goes round the face once in this time: no two pictures in a row are the same."""
+"""Time for one orbit of the white dot, by which consecutive pictures differ."""
 _SKIN, _DARK, _WHITE = (233, 196, 160), (60, 40, 40), (250, 250, 250)
 
 
@@ -29,8 +29,8 @@ def loudness(samples: NDArray[np.int16]) -> float:
     return min(1.0, float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) / _LOUD)
 
 
-class Face:
-    """The face of one avatar; its background colour comes from `face_id`, so that two faces can be told apart."""
+class AvatarImage:
+    """The image of one avatar. Its background colour depends on `face_id`, so that avatars differ."""
 
     def __init__(self, face_id: str) -> None:
         hue = zlib.crc32(face_id.encode()) % 360 / 360
@@ -38,7 +38,7 @@ class Face:
         self._background = (red, green, blue)
 
     def draw(self, at: float, mouth: float) -> bytes:
-        """Return the picture `at` seconds after the start, the mouth open by `mouth` (0.0 to 1.0), as RGBA rows."""
+        """Return the image `at` seconds after the start as RGBA rows; `mouth` is its opening from 0.0 to 1.0."""
         image = Image.new("RGBA", (WIDTH, HEIGHT), self._background)
         pen = ImageDraw.Draw(image)
         sway = 10 * math.sin(2 * math.pi * at / _SWAY_SECONDS)
