@@ -1,11 +1,14 @@
 """Example calls and requests, and steps that several tests share."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agentspec.wire import CallOutcome, read_room_record, render
 from gateway.adoption import adopt_calls
@@ -89,6 +92,15 @@ def agent_at(url: str, name: str = "ornina") -> Agent:
     agent = example_agent(name)
     livekit = agent.spec.livekit.model_copy(update={"url": url})
     return replace(agent, spec=agent.spec.model_copy(update={"livekit": livekit}))
+
+
+@asynccontextmanager
+async def livekit_server(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Run a web server that answers every request with this function. Yields its WebSocket URL."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        yield str(server.make_url("")).replace("http", "ws").rstrip("/")
 
 
 async def post_call(

@@ -24,6 +24,7 @@ PRIVATE = example_agent(access="Authenticated")
 
 
 def create_access(folder: Path | None = None, per_minute: int = 60) -> Access:
+    """Access control without proxies."""
     return Access(ApiKeys(folder), RateLimit(per_minute), 0)
 
 
@@ -41,6 +42,7 @@ def rejection(access: Access, agent: Agent, headers: dict[str, str]) -> RequestE
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
+    """A folder with one key, like a mounted Secret."""
     (tmp_path / "website").write_text(f"{KEY}\n")
     (tmp_path / "..data").write_text("not-a-key-but-a-file-of-the-mount")
     return tmp_path
@@ -65,8 +67,8 @@ def test_key_is_valid_for_every_agent_and_identifies_the_client(keys: Path) -> N
 )
 def test_wrong_key_is_rejected_even_for_public_agents(keys: Path, authorization: str) -> None:
     headers = {"authorization": authorization, "origin": "https://www.example.com"}
-    for found in (PRIVATE, PUBLIC):
-        error = rejection(create_access(keys), found, headers)
+    for agent in (PRIVATE, PUBLIC):
+        error = rejection(create_access(keys), agent, headers)
         assert (error.status, error.reason) == (401, ErrorReason.UNAUTHORIZED)
 
 
@@ -77,24 +79,24 @@ def test_no_key_is_valid_without_a_folder() -> None:
 
 def test_changed_keys_are_reloaded_and_short_keys_ignored(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
-    found = ApiKeys(keys)
-    assert found.identify(KEY) == "website"
+    api_keys = ApiKeys(keys)
+    assert api_keys.identify(KEY) == "website"
     (keys / "website").unlink()
     (keys / "short").write_text("too-short")
     (keys / "mobile").write_text("another-long-enough-key")
-    assert found.identify(KEY) is None
-    assert found.identify("too-short") is None
-    assert found.identify("another-long-enough-key") == "mobile"
+    assert api_keys.identify(KEY) is None
+    assert api_keys.identify("too-short") is None
+    assert api_keys.identify("another-long-enough-key") == "mobile"
 
 
 def test_loaded_keys_stay_valid_when_the_folder_is_unreadable(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
-    found = ApiKeys(keys)
-    assert found.identify(KEY) == "website"
+    api_keys = ApiKeys(keys)
+    assert api_keys.identify(KEY) == "website"
     for path in keys.iterdir():
         path.unlink()
     keys.rmdir()
-    assert found.identify(KEY) == "website"
+    assert api_keys.identify(KEY) == "website"
 
 
 @pytest.mark.parametrize(
@@ -119,26 +121,26 @@ def test_own_origin_matches_the_host_header(origin: str, host: str, own: bool) -
 
 
 def test_public_agent_requires_an_allowed_origin() -> None:
-    found = create_access()
+    access = create_access()
     host = {"host": "gateway.example"}
-    assert scope(found, PUBLIC, {**host, "origin": "https://www.example.com"}) == "public"
-    assert scope(found, PUBLIC, {**host, "origin": "https://gateway.example"}) == "public"
+    assert scope(access, PUBLIC, {**host, "origin": "https://www.example.com"}) == "public"
+    assert scope(access, PUBLIC, {**host, "origin": "https://gateway.example"}) == "public"
     for origin in ("https://www.example.com.evil", "http://www.example.com", "https://example.com", "null", ""):
-        error = rejection(found, PUBLIC, {**host, "origin": origin})
+        error = rejection(access, PUBLIC, {**host, "origin": origin})
         assert (error.status, error.reason) == (403, ErrorReason.ORIGIN_NOT_ALLOWED)
-    assert "Origin" in rejection(found, PUBLIC, host).message
+    assert "Origin" in rejection(access, PUBLIC, host).message
 
 
 def test_rate_limit_applies_to_each_address() -> None:
-    found = create_access(per_minute=2)
+    access = create_access(per_minute=2)
     headers = {"origin": "https://www.example.com", "host": "gateway.example"}
     for _ in range(2):
-        scope(found, PUBLIC, headers)
-    error = rejection(found, PUBLIC, headers)
+        scope(access, PUBLIC, headers)
+    error = rejection(access, PUBLIC, headers)
     assert (error.status, error.reason) == (429, ErrorReason.RATE_LIMITED)
     assert 1 <= error.retry_after_seconds <= 31
     assert int(error.headers()["Retry-After"]) == error.retry_after_seconds
-    assert scope(found, PUBLIC, headers, "192.0.2.2") == "public"
+    assert scope(access, PUBLIC, headers, "192.0.2.2") == "public"
 
 
 def test_bucket_refills_up_to_its_size() -> None:

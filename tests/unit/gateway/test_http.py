@@ -324,7 +324,11 @@ async def test_every_file_that_the_page_loads_is_served(http: httpx.AsyncClient)
 
 
 async def test_api_responses_are_not_cached(http: httpx.AsyncClient) -> None:
-    assert (await http.post("/v1/calls", json=BODY)).headers["Cache-Control"] == "no-store"
+    opened = await http.post("/v1/calls", json=BODY)
+    read = await http.get(f"/v1/calls/{opened.json()['callId']}", headers=call_token_of(opened.json()))
+    agent = await http.get("/v1/agents/ornina")
+    assert [response.status_code for response in (opened, read, agent)] == [201, 200, 200]
+    assert {response.headers["Cache-Control"] for response in (opened, read, agent)} == {"no-store"}
 
 
 async def test_openapi_describes_every_operation_parameter_and_property(http: httpx.AsyncClient) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from gateway.agents import Agent
 from gateway.calls import Admission, Call, CallReason, CallState
 from gateway.ledger import Ledger
@@ -11,22 +13,25 @@ from tests.unit.gateway.fakes import example_agent
 from tests.unit.gateway.scenes import DISPATCHED, JOINED, NOW, WAITING
 
 KEY = WAITING.agent.key
+ENDED = replace(WAITING, state=CallState.ENDED, reason=CallReason.HUNG_UP)
 
 
-def waiting(number: int, of: Agent = WAITING.agent) -> Call:
-    return replace(WAITING, id=f"c{number}", created_at=NOW + number, agent=of)
+def waiting(number: int, agent: Agent = WAITING.agent) -> Call:
+    """The waiting call of this number, in the order of creation."""
+    return replace(WAITING, id=f"c{number}", created_at=NOW + number, agent=agent)
 
 
-def ledger(*calls: Call) -> Ledger:
-    found = Ledger()
+def ledger_of(*calls: Call) -> Ledger:
+    """A ledger with these calls."""
+    ledger = Ledger()
     for call in calls:
-        found.put(call)
-    return found
+        ledger.put(call)
+    return ledger
 
 
 def test_calls_wait_in_the_order_of_their_creation() -> None:
     of_other_agent = waiting(3, example_agent("other"))
-    calls = ledger(waiting(2), waiting(1), of_other_agent, replace(DISPATCHED, id="c0"))
+    calls = ledger_of(waiting(2), waiting(1), of_other_agent, replace(DISPATCHED, id="c0"))
     assert [call.id for call in calls.waiting(KEY)] == ["c1", "c2"]
     assert [calls.position(call) for call in (waiting(1), waiting(2), of_other_agent)] == [1, 2, 1]
     assert calls.position(replace(DISPATCHED, id="c0")) is None
@@ -37,7 +42,7 @@ def test_admission_counts_free_slots_minus_dispatches_in_flight() -> None:
     in_flight = replace(DISPATCHED, id="d")
     just_joined = replace(JOINED, id="j", state_since=NOW - 1)
     long_joined = replace(JOINED, id="l", state_since=NOW - 3)
-    calls = ledger(waiting(1), waiting(2), in_flight, just_joined, long_joined)
+    calls = ledger_of(waiting(1), waiting(2), in_flight, just_joined, long_joined)
     assert calls.in_flight(KEY, NOW) == 2
     assert [calls.admission(KEY, 3, NOW, call) for call in (waiting(1), waiting(2))] == [
         Admission.FREE_SLOT,
@@ -54,39 +59,49 @@ def test_free_seats_exclude_assignments_not_reported_yet() -> None:
     reported = replace(JOINED, id="k", state_since=NOW - 3, seat=Seat(4, NOW - 4))
     of_other_agent = replace(DISPATCHED, id="e", agent=example_agent("other"), seat=Seat(1, NOW))
     without_avatar = replace(DISPATCHED, id="v", avatar=False)
-    calls = ledger(WAITING, in_flight, just_joined, reported, of_other_agent, without_avatar)
+    calls = ledger_of(WAITING, in_flight, just_joined, reported, of_other_agent, without_avatar)
     assert calls.free_seats(WAITING, 3, NOW) == 1
     assert calls.free_seats(in_flight, 3, NOW) == 1, "a repeated dispatch does not count the call's own seat"
     assert calls.free_seats(WAITING, None, NOW) is None
 
 
 def test_every_call_is_admitted_while_slots_are_unknown() -> None:
-    assert ledger(waiting(1)).admission(KEY, None, NOW) is Admission.SLOTS_UNKNOWN
+    assert ledger_of(waiting(1)).admission(KEY, None, NOW) is Admission.SLOTS_UNKNOWN
 
 
-async def test_change_of_state_ends_the_wait() -> None:
-    calls = ledger(WAITING)
-    waiting_task = asyncio.create_task(calls.wait_for_change(WAITING.id, CallState.WAITING, 10))
-    await asyncio.sleep(0)
+async def test_change_of_state_ends_the_wait(virtual_time: asyncio.AbstractEventLoop) -> None:
+    calls = ledger_of(WAITING)
+    waiting_task = asyncio.create_task(calls.wait_for_change(WAITING.id, CallState.WAITING, 30))
+    await asyncio.sleep(5)
     calls.put(replace(WAITING, caller_seen_at=NOW))
-    await asyncio.sleep(0)
+    await asyncio.sleep(5)
     assert not waiting_task.done(), "the state is the same"
     calls.put(DISPATCHED)
-    await asyncio.wait_for(waiting_task, 1)
+    await waiting_task
+    assert virtual_time.time() == pytest.approx(10)
 
 
-async def test_wait_ends_at_once_for_another_state_or_a_finished_call() -> None:
-    over = replace(WAITING, state=CallState.ENDED, reason=CallReason.HUNG_UP)
-    await asyncio.wait_for(ledger(DISPATCHED).wait_for_change("c1", CallState.WAITING, 10), 1)
-    await asyncio.wait_for(ledger(over).wait_for_change("c1", CallState.ENDED, 10), 1)
-    await asyncio.wait_for(ledger().wait_for_change("c1", CallState.WAITING, 10), 1)
-    await asyncio.wait_for(ledger(WAITING).wait_for_change("c1", CallState.WAITING, 0.01), 1)
+@pytest.mark.parametrize(
+    ("calls", "state", "seconds"),
+    [
+        ([DISPATCHED], CallState.WAITING, 0),
+        ([ENDED], CallState.ENDED, 0),
+        ([], CallState.WAITING, 0),
+        ([WAITING], CallState.WAITING, 30),
+    ],
+    ids=["another state", "finished", "unknown", "same state"],
+)
+async def test_wait_ends_at_once_unless_the_state_is_the_known_one(
+    virtual_time: asyncio.AbstractEventLoop, calls: list[Call], state: CallState, seconds: float
+) -> None:
+    await ledger_of(*calls).wait_for_change("c1", state, 30)
+    assert virtual_time.time() == pytest.approx(seconds)
 
 
 def test_only_finished_calls_are_removed_after_their_retention() -> None:
-    over = replace(WAITING, id="over", state=CallState.ENDED, reason=CallReason.HUNG_UP)
-    calls = ledger(over, JOINED)
+    ended = replace(ENDED, id="ended")
+    calls = ledger_of(ended, JOINED)
     calls.remove_finished(NOW + 599)
-    assert calls.get("over") == over
+    assert calls.get("ended") == ended
     calls.remove_finished(NOW + 601)
     assert [call.id for call in calls] == [JOINED.id]

@@ -1,34 +1,22 @@
 """The LiveKit client: participants, and error responses."""
 
-from collections.abc import AsyncIterator
-
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from livekit import api
 
 from gateway.livekit import LiveKitError, LiveKitRefused, LiveKitServer, LiveKitUnreachable, RoomMissing, _participant
 from tests.unit.gateway.fakes import CREDENTIALS
+from tests.unit.gateway.scenes import livekit_server
 
 
-@pytest.fixture
-async def website() -> AsyncIterator[str]:
-    """The URL of a web server that answers every request with a page."""
-
+async def test_server_that_is_not_livekit_is_reported_as_unreachable() -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>welcome</html>")
 
-    application = web.Application()
-    application.router.add_route("*", "/{anything:.*}", page)
-    async with TestServer(application) as server:
-        yield str(server.make_url("")).replace("http", "ws")
-
-
-async def test_server_that_is_not_livekit_is_reported_as_unreachable(website: str) -> None:
-    async with aiohttp.ClientSession() as session:
+    async with livekit_server(page) as url, aiohttp.ClientSession() as session:
         with pytest.raises(LiveKitUnreachable, match="not LiveKit"):
-            await LiveKitServer(website, CREDENTIALS, session, lambda: None).rooms()
+            await LiveKitServer(url, CREDENTIALS, session, lambda: None).rooms()
 
 
 @pytest.mark.parametrize(
@@ -47,10 +35,7 @@ async def test_error_status_maps_to_an_error_and_rejections_are_reported(
         return web.json_response({"code": code, "msg": "no"}, status=status)
 
     rejections: list[None] = []
-    application = web.Application()
-    application.router.add_route("*", "/{anything:.*}", answer)
-    async with TestServer(application) as server, aiohttp.ClientSession() as session:
-        url = str(server.make_url(""))
+    async with livekit_server(answer) as url, aiohttp.ClientSession() as session:
         with pytest.raises(error):
             await LiveKitServer(url, CREDENTIALS, session, lambda: rejections.append(None)).rooms()
     assert len(rejections) == reports

@@ -1,4 +1,4 @@
-"""Ids of calls are the same for the same request only."""
+"""Call ids: equal for equal requests only."""
 
 from gateway.rooms import call_id_for, new_call_id
 
