@@ -1,9 +1,14 @@
 """Builders of test values; a test sets only what it is about."""
 
+import base64
 from typing import Any
 
 from agentspec import AvatarAgentSpec, WorkerStatus
-from controller.observation import ObservedPod, ObservedWorker
+from controller.observation import Key, ObservedPod, ObservedWorker
+from kube.client import Document
+
+KEY = Key("shop", "ava")
+OTHER = Key("shop", "eve")
 
 SPEC: dict[str, Any] = {
     "livekit": {"url": "wss://livekit.example", "credentialsSecretRef": {"name": "livekit"}},
@@ -45,3 +50,18 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
 def worker(name: str = "pod-1", said: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and its status report; default: none."""
     return ObservedWorker(pod(name, **changes), said)
+
+
+def secret(name: str, **values: str | bytes | None) -> Document:
+    """A Secret in namespace shop; None stands for a key whose value is null."""
+    data = {key: None if value is None else _base64(value) for key, value in values.items()}
+    return {"metadata": {"namespace": "shop", "name": name}, "data": data}
+
+
+def config_map(name: str, **data: str) -> Document:
+    """A ConfigMap in namespace shop."""
+    return {"metadata": {"namespace": "shop", "name": name}, "data": data}
+
+
+def _base64(value: str | bytes) -> str:
+    return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()

@@ -1,15 +1,12 @@
-"""Everything that a reconcile works with, over an API server in memory: one AvatarAgent whose Secrets are complete."""
+"""A reconciler and all its parts, with an API server in memory that has one AvatarAgent and its Secrets."""
 
 import asyncio
-import base64
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-import pytest
-
-from agentspec import AvatarAgentSpec, ConditionType, WorkerStatus
+from agentspec import AvatarAgentSpec, ConditionType, Demand, WorkerStatus
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, WORKER_COMPONENT
 from controller.apply import Applier
 from controller.cluster.agents import Agents
@@ -27,30 +24,27 @@ from controller.metrics import Metrics
 from controller.observation import Key, ObservedPod, Provider, ProviderAnswer, ProviderVerdict
 from controller.policy.snapshot import Instant
 from controller.reconcile import Reconciler
-from controller.report import Reporter
-from kube import informer
+from controller.report import NUMBERS_SECONDS, Reporter
 from kube.client import Document
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, DEPLOYMENT, POD, SECRET
-from tests.unit.controller.builders import SPEC
+from tests.unit.controller.builders import KEY, SPEC, pod, secret, status
 from tests.unit.fakes.apiserver import FakeApiServer
-from tests.unit.fakes.virtualtime import run, use_loop_clock
+from tests.unit.fakes.virtualtime import now
 
-KEY = Key("shop", "ava")
 UID = "uid-ava"
 WORKERS = "ava-worker"
 SETTLED_SECONDS = 1.0
-"""After so long every watch has told what happened."""
+"""Longer than any watch takes to report a change."""
 
 
 def virtual_clock() -> Instant:
-    """The event loop's time; the calendar starts in 2026."""
-    now = asyncio.get_running_loop().time()
-    utc = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=now)
-    return Instant(now, utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    """The event loop's time; the calendar starts on 5 January 2026."""
+    utc = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=now())
+    return Instant(now(), utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-class Answering:
-    """Providers that say what a test wants to hear."""
+class FakeProviders:
+    """Providers that answer every probe with the verdict that the test sets."""
 
     def __init__(self) -> None:
         self.verdict = ProviderVerdict.ACCEPTED
@@ -63,25 +57,25 @@ class Answering:
     def forget(self, key: Key) -> None: ...
 
 
-class Listening:
-    """Stands for the streams: workers speak when the test lets them."""
+class FakeStreams:
+    """Stands for the worker streams: workers report when the test makes them."""
 
     def __init__(self) -> None:
-        self.speak: Callable[[Key], None] = lambda key: None
-        """Makes an agent's workers say their first words."""
+        self.report: Callable[[Key], None] = lambda key: None
+        """Makes an agent's workers report for the first time."""
 
     def follow(self, key: Key, pods: Iterable[ObservedPod]) -> None: ...
 
     async def wait_first_reports(self, key: Key) -> None:
-        self.speak(key)
+        self.report(key)
 
 
 class World:
-    """The parts, the cluster, and what tests do to it."""
+    """The parts of the controller, the cluster, and what tests do to both."""
 
     def __init__(self) -> None:
         self.server, self.agents, self.fleet, self.metrics = FakeApiServer(FIELD_MANAGER), Agents(), Fleet(), Metrics()
-        self.providers, self.streams = Answering(), Listening()
+        self.providers, self.streams = FakeProviders(), FakeStreams()
         self.changed: list[Key] = []
         self.children = Children(self.server, "shop", self.changed.append)
         self.shared = SharedObjects(self.children, self.agents, ["operator"])
@@ -110,7 +104,7 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The children are watched, and what is referred to is read again."""
+        """Run the informers and refresh the references."""
         parts = (self.references.run(), *(one.run() for one in self.children.informers))
         tasks = [asyncio.create_task(part) for part in parts]
         try:
@@ -122,27 +116,28 @@ class World:
             await asyncio.wait(tasks)
 
     def put_secret(self, name: str, **values: str) -> None:
-        """Somebody writes a Secret."""
-        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-        self.server.put(SECRET, {"metadata": {"namespace": "shop", "name": name}, "data": data})
+        """Create or replace a Secret."""
+        self.server.put(SECRET, secret(name, **values))
 
     def put_agent(self, name: str = "ava", uid: str = "", day: int = 2, **spec: Any) -> None:
-        """Somebody writes an AvatarAgent: the least manifest with whole fields replaced; `day`: when it was created."""
+        """Create or replace an AvatarAgent: the smallest manifest with whole fields replaced.
+
+        `day`: of January 2026, when it was created.
+        """
         created = f"2026-01-0{day}T00:00:00Z"
         metadata = {"namespace": "shop", "name": name, "uid": uid or f"uid-{name}", "creationTimestamp": created}
         self._agent_seen(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, **spec}}))
 
     def remove_agent(self) -> None:
-        """Somebody deletes the AvatarAgent."""
+        """Delete the AvatarAgent; its watch reports that."""
         self.server.remove(AVATAR_AGENT, "shop", "ava")
         self.agents.remove(KEY, "uid-ava")
 
-    def put_pod(self, name: str, said: WorkerStatus | None = None, **changes: str) -> None:
-        """A worker pod of the present configuration runs, and says something; `changes`: template or config_map."""
+    def put_pod(self, name: str, reported: WorkerStatus | None = None) -> None:
+        """Create a running worker pod with the current configuration; it has reported a status if one is given."""
         labels = {AGENT_LABEL: "ava", MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: WORKER_COMPONENT}
-        template = self.workers["spec"]["template"]
-        config_map = changes.get("config_map", template["spec"]["volumes"][0]["configMap"]["name"])
-        digest = changes.get("template", template["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+        config_map = self.template["spec"]["volumes"][0]["configMap"]["name"]
+        digest = self.template["metadata"]["annotations"][TEMPLATE_ANNOTATION]
         self.server.put(
             POD,
             {
@@ -156,41 +151,63 @@ class World:
                 "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
             },
         )
-        if said is not None:
-            self.fleet.set_pods(KEY, [*self.children.pods(KEY), _unseen(name)])
-            self.fleet.record_status(KEY, name, said, asyncio.get_running_loop().time())
+        if reported is not None:
+            self.fleet.set_pods(KEY, [*self.children.pods(KEY), pod(name)])  # before the watch reports it
+            self.report_status(name, reported)
+
+    def report_status(self, name: str, reported: WorkerStatus) -> None:
+        """A worker of the agent reports its status."""
+        self.fleet.record_status(KEY, name, reported, now())
+
+    def set_pending_calls(self, number: int) -> None:
+        """A gateway reports how many calls wait for the agent."""
+        self.fleet.record_demand(Demand(gateway="gateway-0", pending={str(KEY): number}), now())
 
     async def reconcile(self) -> float | None:
-        """Once, with everything seen that happened before, and everything told that it did."""
+        """Reconcile once; every watch has reported all changes before that and afterwards."""
         await asyncio.sleep(SETTLED_SECONDS)
-        again_in = await self.reconciler.reconcile(KEY)
+        requeue_after = await self.reconciler.reconcile(KEY)
         await asyncio.sleep(SETTLED_SECONDS)
-        return again_in
+        return requeue_after
 
-    async def rolled_out(self) -> None:
-        """Reconcile as often as it takes until a changed configuration is applied."""
+    async def become_ready(self) -> float | None:
+        """Start the agent and register one worker; return what the last reconcile returned."""
+        await self.reconcile()
+        self.put_pod("pod-1", status())
+        await self.reconcile()
+        await asyncio.sleep(NUMBERS_SECONDS)
+        return await self.reconcile()
+
+    async def roll_out(self) -> None:
+        """Reconcile until a changed configuration is applied."""
         for _ in range(6):
             await self.reconcile()
 
     @property
     def workers(self) -> Document:
-        """The Deployment as it is."""
+        """The workers' Deployment."""
         found = self.server.find(DEPLOYMENT, "shop", WORKERS)
         assert found is not None
         return found
 
     @property
     def replicas(self) -> int:
-        """Workers asked for."""
+        """The number of workers that the Deployment asks for."""
         return int(self.workers["spec"]["replicas"])
 
     @property
+    def template(self) -> Document:
+        """The pod template of the workers."""
+        found: Document = self.workers["spec"]["template"]
+        return found
+
+    @property
     def configurations(self) -> set[str]:
-        """Names of the ConfigMaps there are."""
+        """The names of all ConfigMaps."""
         return self.server.names(CONFIG_MAP)
 
     def condition(self, kind: ConditionType, key: Key = KEY) -> tuple[str, str, str]:
-        """Status, reason and message, as last reported."""
+        """Status, reason and message of a condition in the status."""
         agent = self.agents.get(key)
         assert agent is not None
         (found,) = [one for one in agent.status["conditions"] if one["type"] == kind.value]
@@ -201,19 +218,3 @@ class World:
 
     def _agent_lost(self, key: Key, uid: str) -> None:
         self.changed += self.agents.remove(key, uid)
-
-
-def _unseen(name: str) -> ObservedPod:
-    return ObservedPod(name, "", True, True, False, False, None, "", "", "")
-
-
-def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario in a world of its own on a virtual clock."""
-    use_loop_clock(monkeypatch, informer)
-
-    async def play() -> None:
-        world = World()
-        async with world.running():
-            await scenario(world)
-
-    run(play())

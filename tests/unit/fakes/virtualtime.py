@@ -51,7 +51,12 @@ def run(scenario: Coroutine[Any, Any, T], loop: VirtualLoop | None = None) -> T:
         chosen.close()
 
 
+def now() -> float:
+    """The running event loop's time in seconds."""
+    return asyncio.get_running_loop().time()
+
+
 def use_loop_clock(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
     """Make the modules' `time.monotonic` return the running event loop's time, so that it may be virtual."""
     for module in modules:
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time()))
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=now))
