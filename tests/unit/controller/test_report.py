@@ -19,7 +19,7 @@ from controller.policy.plan import Conclusion, Counts, Report
 from controller.policy.snapshot import Snapshot
 from controller.policy.verdict import Verdict, false, true
 from controller.report import NUMBERS_SECONDS, WRITE_SECONDS, Reporter
-from kube.client import ApiError
+from kube.client import ApiError, Document
 from kube.kinds import AVATAR_AGENT, EVENT
 from tests.unit.controller.builders import KEY, SPEC
 from tests.unit.controller.world import virtual_clock
@@ -47,7 +47,7 @@ class Scene:
         self.reporter = Reporter(
             self.server,
             Metrics(),
-            self.agents.update,
+            self._updated,
             lambda key, uid: self.lost.append((key, uid)),
         )
         self.change(status={})
@@ -55,7 +55,10 @@ class Scene:
     def change(self, **changes: Any) -> None:
         """Update the AvatarAgent as another client would."""
         metadata = {"namespace": "shop", "name": "ava", "uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
-        self.agents.update(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC, **changes}))
+        self._updated(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": SPEC, **changes}))
+
+    def _updated(self, document: Document) -> None:
+        self.agents.update(document)
 
     async def report(self, verdicts: Verdicts, counts: Counts | None = None, agent_name: str = "ava") -> float | None:
         snapshot = Snapshot(KEY, virtual_clock(), self.agents.get(KEY))
