@@ -1,4 +1,4 @@
-"""Dispatch metadata: what the agent is told about a call. Data, never instructions.
+"""Dispatch metadata: what a back end says about a call. Data, never instructions.
 
 LiveKit passes the metadata of a dispatch to the worker as text. The gateway writes it, or another back end, a token's
 room configuration, or a SIP dispatch rule. `read_dispatch_metadata` accepts all of them.

@@ -4,7 +4,7 @@ It contains no secrets; they reach the worker as environment variables from the 
 
 An older worker image can read the configuration of a newer controller: `agentspec.wire.read` ignores unknown fields and
 treats unknown values of enumerations as absent. Their defaults then apply: dispatch mode Explicit (the worker answers
-only calls to its name), placement Packed, avatar provider None (the call goes on by voice), on failure VoiceOnly.
+only calls to its name), placement Packed, avatar provider None (calls continue by voice), on failure VoiceOnly.
 """
 
 from pydantic import Field

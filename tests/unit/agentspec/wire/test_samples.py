@@ -1,7 +1,7 @@
 """Documents of every release are read, and documents of later ones too.
 
-A folder holds the documents of one release, written by that release's own types. A release adds a folder; nobody edits
-the documents of an old one.
+A folder holds the documents of one release, written by that release's own types. A release adds a folder. The documents
+of an old release never change.
 """
 
 import json
