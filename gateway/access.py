@@ -72,7 +72,9 @@ def _read_key(path: Path) -> tuple[str, bytes] | None:
     """Return the id and the hash of the key in a file; None when the key is too short."""
     key = path.read_text(errors="replace").strip()
     if len(key) < MIN_API_KEY_LENGTH:
-        logger.error("API key ignored, it is too short", extra={"key_id": path.name, "min_length": MIN_API_KEY_LENGTH})
+        logger.warning(
+            "API key ignored, it is too short", extra={"key_id": path.name, "min_length": MIN_API_KEY_LENGTH}
+        )
         return None
     return path.name, hashlib.sha256(key.encode()).digest()
 

@@ -32,6 +32,14 @@ POLL_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JO
 CLOSE_ATTEMPTS = 5
 """The gateway tries this often to close a room; after that LiveKit's own timeouts close it."""
 
+_STATE_MESSAGES = {
+    CallState.WAITING: "call is waiting for a free slot",
+    CallState.DISPATCHED: "call dispatched",
+    CallState.JOINED: "agent joined call",
+    CallState.FAILED: "call failed",
+    CallState.ENDED: "call ended",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +91,7 @@ class Dispatcher:
         """Count and log a new call whose room was just created, and follow it."""
         for cause in call.causes:
             self._metrics.dispatches.labels(*_labels(call.agent), cause.value).inc()
-        logger.info("call " + call.state.value, extra=_log_fields(call))
+        logger.info(_STATE_MESSAGES[call.state], extra=_log_fields(call))
         self.follow(call)
 
     def follow(self, call: Call) -> None:
@@ -220,7 +228,7 @@ class Dispatcher:
             self._metrics.calls.labels(*labels, after.state.value, after.reason.value).inc()
         if CallState.WAITING in (before.state, after.state):
             self._pending_changed(after.agent)
-        logger.info("call " + after.state.value, extra=_log_fields(after))
+        logger.info(_STATE_MESSAGES[after.state], extra=_log_fields(after))
 
 
 def _labels(agent: Agent) -> tuple[str, str]:
@@ -228,13 +236,15 @@ def _labels(agent: Agent) -> tuple[str, str]:
 
 
 def _log_fields(call: Call) -> dict[str, object]:
+    """Return the log fields of a call; ``seconds`` is the time from its creation to its present state."""
     return {
         "call_id": call.id,
         "room": call.room,
         "agent": call.agent.key,
+        "agent_name": call.agent_name,
         "reason": call.reason.value,
         "causes": [cause.value for cause in call.causes],
-        "age_seconds": round(call.state_since - call.created_at, 3),
+        "seconds": round(call.state_since - call.created_at, 3),
     }
 
 

@@ -126,10 +126,10 @@ class FakeLiveKit:
     def _dispatch(self, room: str, agent_name: str, metadata: str) -> None:
         self.launches.append((room, agent_name))
         busy = sum(dispatch.accepted for found in self.rooms_by_name.values() for dispatch in found.dispatches)
-        taken = agent_name == self.agent_name and busy < self.slots
-        dispatch = Dispatch(f"AD_{next(self._ids)}", agent_name, metadata, taken)
+        accepted = agent_name == self.agent_name and busy < self.slots
+        dispatch = Dispatch(f"AD_{next(self._ids)}", agent_name, metadata, accepted)
         self.rooms_by_name[room].dispatches.append(dispatch)
-        if taken and self.joins:
+        if accepted and self.joins:
             self.join(room)
 
 

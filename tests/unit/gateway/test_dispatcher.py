@@ -299,6 +299,21 @@ async def test_unexpected_error_in_one_call_is_logged_and_all_calls_continue(
     assert isinstance(record.exc_info[1], ValueError)
 
 
+async def test_each_state_of_a_call_is_logged_with_its_fields(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.dispatcher")
+    world.supply.free = 0
+    call = await open_call(world)
+    world.supply.free = 1
+    await reaches(world, call, CallState.JOINED)
+    await world.gateway.dispatcher.hang_up(call)
+    records = [record for record in caplog.records if record.name == "gateway.dispatcher"]
+    messages = ["call is waiting for a free slot", "call dispatched", "agent joined call", "call ended"]
+    assert [record.message for record in records] == messages
+    fields = {"call_id": call.id, "room": call.room, "agent": "agents/ornina", "agent_name": "ornina-agent"}
+    assert all(fields.items() <= record.__dict__.items() for record in records)
+    assert [record.__dict__["reason"] for record in records] == ["", "", "", "HungUp"]
+
+
 async def test_rooms_and_agents_stay_when_the_gateway_stops(world: World) -> None:
     call = await open_call(world)
     await reaches(world, call, CallState.JOINED)

@@ -1,4 +1,4 @@
-"""The gateway's process: what the cluster asks on a port of its own, and invalid settings."""
+"""The gateway's process: health and metrics on their own port, and invalid settings."""
 
 import json
 from collections.abc import AsyncIterator
