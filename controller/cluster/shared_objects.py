@@ -42,9 +42,8 @@ class SharedObjects:
     async def remove_unused(self) -> None:
         """Delete the objects in namespaces without agents and worker pods. The next sweep retries what failed."""
         present = {key.namespace for kind in self._kinds for key in kind.informer.group_keys()}
-        for key in (
-            Key(namespace, "") for namespace in sorted((present | self._locks.keys()) - self._namespaces_in_use())
-        ):
+        unused = sorted((present | self._locks.keys()) - self._namespaces_in_use())
+        for key in (Key(namespace, "") for namespace in unused):
             try:
                 for kind in self._kinds:
                     ours = kind.get(key, WORKER_SERVICE_ACCOUNT)

@@ -119,7 +119,7 @@ def decide(
     need = max(scaling.min_workers, min(wanted, scaling.max_workers))
     if not history and current is not None:
         history = (Sample(now, current),)
-    history = _remember(history, Sample(now, need), scaling.scale_down_delay_seconds)
+    history = _add_sample(history, Sample(now, need), scaling.scale_down_delay_seconds)
     if current is None:
         return Decision(need, ScaleReason.MORE_NEEDED, wanted, history)
     highest = max(history, key=lambda sample: sample.workers)
@@ -130,7 +130,7 @@ def decide(
     return Decision(workers, _reason(workers, current, need, recent), wanted, history, requeue_after)
 
 
-def _remember(history: History, sample: Sample, delay: float) -> History:
+def _add_sample(history: History, sample: Sample, delay: float) -> History:
     """Add a sample and drop those that no longer matter. The last sample was needed until now."""
     until_now = (*history[:-1], Sample(sample.at, history[-1].workers)) if history else ()
     larger = [old for old in until_now if sample.at - old.at < delay and old.workers > sample.workers]

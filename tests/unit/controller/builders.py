@@ -47,9 +47,9 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
     return ObservedPod(name, **{**known, **changes})
 
 
-def worker(name: str = "pod-1", said: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
+def worker(name: str = "pod-1", report: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and its status report; default: none."""
-    return ObservedWorker(pod(name, **changes), said)
+    return ObservedWorker(pod(name, **changes), report)
 
 
 def secret(name: str, **values: str | bytes | None) -> Document:

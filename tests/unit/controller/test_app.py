@@ -41,7 +41,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.server, self.leadership = FakeApiServer(FIELD_MANAGER), HeldLeadership()
-        session = cast(aiohttp.ClientSession, None)  # nobody is connected to
+        session = cast(aiohttp.ClientSession, None)  # never used
         leadership = cast(Leadership, self.leadership)
         self.controller = Controller(
             ControllerSettings(worker_image="worker:1", lease_namespace="system", watch_namespace="shop"),

@@ -17,7 +17,7 @@ def review(username: str = GATEWAY, audience: str = DEMAND_AUDIENCE, authenticat
 
 
 @pytest.mark.parametrize(
-    ("header", "answer", "expected", "asked"),
+    ("header", "answer", "expected", "reviews"),
     [
         pytest.param("Bearer t", review(), True, 1, id="the gateway's token"),
         pytest.param("bearer t", review(), True, 1, id="lower-case scheme"),
@@ -30,11 +30,11 @@ def review(username: str = GATEWAY, audience: str = DEMAND_AUDIENCE, authenticat
     ],
 )
 async def test_only_the_gateways_token_is_accepted(
-    header: str, answer: dict[str, Any], expected: bool, asked: int
+    header: str, answer: dict[str, Any], expected: bool, reviews: int
 ) -> None:
     client = Recorder(answer)
     assert await GatewayAuthentication(client, GATEWAY).is_gateway(header) is expected
-    assert len(client.written) == asked
+    assert len(client.written) == reviews
 
 
 async def test_no_token_is_accepted_without_a_gateway() -> None:

@@ -155,7 +155,7 @@ GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)
 REJECTED = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
 UNREACHABLE = ProviderAnswer(ProviderVerdict.UNREACHABLE, "no answer within 5 s")
 PENDING = ProviderAnswer(ProviderVerdict.PENDING)
-UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID 'face'")
+UNKNOWN_FACE_ID = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID 'face'")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ UNKNOWN_FACE = ProviderAnswer(ProviderVerdict.ACCEPTED, "does not know face ID '
         pytest.param(
             GOOD,
             GOOD,
-            UNKNOWN_FACE,
+            UNKNOWN_FACE_ID,
             ConditionStatus.TRUE,
             Reason.CREDENTIALS_ACCEPTED,
             ["accept their keys. Warning: Tavus accepts the key but does not know face ID 'face'."],

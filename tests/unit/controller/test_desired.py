@@ -143,7 +143,7 @@ def test_scheduling_settings_come_from_the_manifest() -> None:
     }
     placed = pod(build(worker={"pod": settings}))
     assert {field: placed[field] for field in settings} == settings
-    assert not set(settings) & set(pod(build())), "what nobody wrote is left to the cluster"
+    assert not set(settings) & set(pod(build())), "unset fields are left to the cluster"
 
 
 def test_pods_have_the_manifests_and_the_controllers_annotations() -> None:

@@ -175,15 +175,15 @@ def test_supply_tells_the_free_seats(avatar: dict[str, Any], free: int | None) -
 @pytest.mark.parametrize(
     ("seen", "costs"),
     [
-        pytest.param([worker(said=status())], {}, id="an idle worker costs nothing"),
-        pytest.param([worker(said=status(calls=2))], {"pod-1": "2"}, id="a busy one costs its calls"),
-        pytest.param([worker(said=status(calls=2), deletion_cost="2")], {}, id="and is not told so twice"),
+        pytest.param([worker(report=status())], {}, id="an idle worker costs nothing"),
+        pytest.param([worker(report=status(calls=2))], {"pod-1": "2"}, id="a busy one costs its calls"),
+        pytest.param([worker(report=status(calls=2), deletion_cost="2")], {}, id="and is not told so twice"),
         pytest.param(
-            [worker(said=status(), deletion_cost="2")], {"pod-1": "0"}, id="one that became idle costs no more"
+            [worker(report=status(), deletion_cost="2")], {"pod-1": "0"}, id="one that became idle costs no more"
         ),
         pytest.param([worker()], {"pod-1": "1"}, id="one whose calls are not known may have some"),
         pytest.param([worker(ready=False)], {}, id="one that is not up yet has none"),
-        pytest.param([worker(said=status(calls=2), terminating=True)], {}, id="one that leaves needs no price"),
+        pytest.param([worker(report=status(calls=2), terminating=True)], {}, id="one that leaves needs no price"),
     ],
 )
 def test_busy_workers_are_dear(seen: list[ObservedWorker], costs: dict[str, str]) -> None:

@@ -133,7 +133,7 @@ async def test_unreadable_secret_makes_the_condition_unknown(cluster: Cluster, f
     seen = inputs.credentials
     assert (seen.status, seen.reason) == (ConditionStatus.UNKNOWN, Reason.SECRET_UNREADABLE)
     assert failure.message in seen.message
-    assert not inputs.usable, "nobody knows what workers would be started with"
+    assert not inputs.usable, "the configuration is unknown"
 
 
 @pytest.mark.parametrize(

@@ -281,11 +281,11 @@ def test_short_outage_is_logged_once_and_changes_nothing(caplog: pytest.LogCaptu
 
 def test_leader_survives_failures_of_half_the_requests() -> None:
     class Failing(Api):
-        asked = 0
+        attempts = 0
 
         async def _answer(self) -> None:
-            self.asked += 1
-            self.failing = TOO_MANY if self.asked % 4 in (1, 2) else None
+            self.attempts += 1
+            self.failing = TOO_MANY if self.attempts % 4 in (1, 2) else None
             await super()._answer()
 
     async def scenario() -> None:

@@ -61,15 +61,15 @@ def test_agents_are_counted_by_condition_at_each_scrape() -> None:
     metrics = Metrics()
     agents = [agent("new")]
     metrics.start_leading(lambda: 0, lambda: agents)
-    asked = {"condition": "Ready", "status": "False", "reason": "NameTaken"}
-    assert sample(metrics, "agents", **asked) is None
+    labels = {"condition": "Ready", "status": "False", "reason": "NameTaken"}
+    assert sample(metrics, "agents", **labels) is None
     agents += [agent(name, ("Ready", "False", "NameTaken"), ("Progressing", "False", "RolledOut")) for name in "ab"]
     agents += [agent("c", ("Ready", "True", "AllChecksPassed"))]
-    assert sample(metrics, "agents", **asked) == 2
+    assert sample(metrics, "agents", **labels) == 2
     assert sample(metrics, "agents", condition="Ready", status="True", reason="AllChecksPassed") == 1
     assert sample(metrics, "agents", condition="Progressing", status="False", reason="RolledOut") == 2
     agents.clear()
-    assert sample(metrics, "agents", **asked) is None, "nobody is in a condition that nobody has"
+    assert sample(metrics, "agents", **labels) is None, "no agent has this condition any more"
 
 
 def test_leader_and_queue_length_are_reported() -> None:

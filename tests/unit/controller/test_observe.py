@@ -89,7 +89,7 @@ def test_pod_has_its_template_and_config_map() -> None:
     made["metadata"]["annotations"] = {"avataragents.io/template": "0123456789ab"}
     seen = observe_pod(made)
     assert (seen.template, seen.config_map) == ("0123456789ab", "ava-worker-1")
-    assert config_map_of({}) == "", "somebody else's pod"
+    assert config_map_of({}) == "", "a pod of another owner"
 
 
 def child(**metadata: Any) -> dict[str, Any]:

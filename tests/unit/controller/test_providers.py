@@ -169,7 +169,7 @@ async def test_only_providers_in_use_are_probed(world: World, session: aiohttp.C
             {"error": "Invalid face_id"},
             ACCEPTED,
             "does not know face ID 'face' (spec.avatar.tavus.faceID), or does not serve this path: HTTP 400",
-            id="an unknown face",
+            id="an unknown face ID",
         ),
         pytest.param(Provider.TAVUS, 502, b"<html>", UNREACHABLE, "HTTP 502", id="Tavus fails"),
     ],

@@ -175,7 +175,7 @@ class Session:
     """A session that records the requests and answers as the test sets for each pod."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[float, str]] = []
+        self.requests: list[tuple[float, str]] = []
         self.answers: dict[str, list[bytes]] = {}
         """Lines by address. A pod without an entry refuses the connection."""
         self.hanging: set[str] = set()
@@ -185,7 +185,7 @@ class Session:
         assert timeout.connect is not None
         assert timeout.sock_read is not None
         address = url.removeprefix("http://").partition("/")[0].rpartition(":")[0]
-        self.asked.append((asyncio.get_running_loop().time(), address))
+        self.requests.append((asyncio.get_running_loop().time(), address))
         return Session.Answer(self, address)
 
     class Answer:
@@ -217,7 +217,7 @@ async def test_pod_with_a_new_address_is_followed_there(monkeypatch: pytest.Monk
         # A node that was started anew gives its pods other addresses, and theirs to others.
         following.follow(KEY, [pod("pod-1", ip="127.0.0.2")])
         await asyncio.wait_for(worker.left.wait(), 5)
-        assert made.agents[KEY].reports, "what it said last still counts for a while"
+        assert made.agents[KEY].reports, "its last report still counts"
 
 
 class Scene:
@@ -259,7 +259,7 @@ def test_each_running_pod_with_an_address_has_one_stream(monkeypatch: pytest.Mon
             scene.follow(*pods)
             await scene.streams.wait_first_reports(KEY)
         await asyncio.sleep(60)
-        assert scene.session.asked == [(0.0, "10.0.0.1")]
+        assert scene.session.requests == [(0.0, "10.0.0.1")]
 
     played(monkeypatch, scenario)
 
@@ -268,7 +268,7 @@ def test_ipv4_and_ipv6_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(scene: Scene) -> None:
         scene.follow(pod("new", ip="fd00::1"))
         await scene.streams.wait_first_reports(KEY)
-        assert scene.session.asked == [(0.0, "[fd00::1]")]
+        assert scene.session.requests == [(0.0, "[fd00::1]")]
 
     played(monkeypatch, scenario)
 
@@ -277,7 +277,7 @@ def test_unreachable_worker_is_retried_with_backoff(monkeypatch: pytest.MonkeyPa
     async def scenario(scene: Scene) -> None:
         scene.follow(pod())
         await asyncio.sleep(300)
-        times = [at for at, _ in scene.session.asked]
+        times = [at for at, _ in scene.session.requests]
         pauses = [later - earlier for earlier, later in pairwise(times)]
         assert pauses[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
         assert pauses[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
@@ -303,11 +303,11 @@ def test_pod_that_becomes_ready_is_contacted_at_once(
         scene.follow(pod(ready=True))
         await asyncio.sleep(0.01)
         assert calls(scene.fleet) == 1
-        asked = len(scene.session.asked)
+        count = len(scene.session.requests)
         for ready in (True, False, True):
             scene.follow(pod(ready=ready))
             await asyncio.sleep(60)
-        assert len(scene.session.asked) == asked, "one that is heard is left alone"
+        assert len(scene.session.requests) == count, "a worker that reports is not contacted again"
 
     played(monkeypatch, scenario)
 
@@ -369,8 +369,8 @@ def test_agent_without_workers_does_not_wait(monkeypatch: pytest.MonkeyPatch) ->
     async def scenario(scene: Scene) -> None:
         scene.follow()
         await scene.streams.wait_first_reports(KEY)
-        await scene.streams.wait_first_reports(Key("shop", "nobody"))
-        assert (now(), scene.session.asked) == (0.0, [])
+        await scene.streams.wait_first_reports(Key("shop", "idle"))
+        assert (now(), scene.session.requests) == (0.0, [])
 
     played(monkeypatch, scenario)
 
@@ -382,8 +382,8 @@ def test_cancel_ends_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
         scene.follow(pod("one"), pod("two", ip="10.0.0.2"), pod("three", ip="10.0.0.3"))
         await asyncio.sleep(1)
         scene.streams.cancel()
-        asked = len(scene.session.asked)
+        count = len(scene.session.requests)
         await asyncio.sleep(60)
-        assert len(scene.session.asked) == asked
+        assert len(scene.session.requests) == count
 
     played(monkeypatch, scenario)

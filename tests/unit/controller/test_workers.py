@@ -36,10 +36,10 @@ def judged(
     ("seen", "wanted", "failure", "blocked_until", "expected", "text"),
     [
         pytest.param(
-            [worker(said=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers registered as 'ava'."
+            [worker(report=status())], 1, "", "", (TRUE, Reason.REGISTERED), "1 of 1 workers registered as 'ava'."
         ),
         pytest.param(
-            [worker(said=status()), worker("pod-2", start_failure="ErrImagePull: no such image")],
+            [worker(report=status()), worker("pod-2", start_failure="ErrImagePull: no such image")],
             2,
             "",
             "",
@@ -50,7 +50,7 @@ def judged(
         pytest.param([], 0, "", "", (TRUE, Reason.NO_WORKERS_NEEDED), "the first waiting call", id="no worker needed"),
         pytest.param([], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="no pod yet"),
         pytest.param(
-            [worker(said=status(calls=2), terminating=True), worker("pod-2", terminating=True)],
+            [worker(report=status(calls=2), terminating=True), worker("pod-2", terminating=True)],
             0,
             "",
             "",
@@ -59,7 +59,7 @@ def judged(
             id="no worker needed and some draining",
         ),
         pytest.param(
-            [worker(said=status(calls=1))],
+            [worker(report=status(calls=1))],
             0,
             "",
             "",
@@ -68,7 +68,7 @@ def judged(
             id="no worker needed and one still running",
         ),
         pytest.param(
-            [worker(said=status()), worker("pod-2", said=status())],
+            [worker(report=status()), worker("pod-2", report=status())],
             1,
             "",
             "",
@@ -77,7 +77,7 @@ def judged(
             id="more than needed",
         ),
         pytest.param(
-            [worker(said=status())],
+            [worker(report=status())],
             1,
             "",
             "KnowledgeLoaded is true",
@@ -101,7 +101,7 @@ def judged(
             [worker()], 1, "", "", (FALSE, Reason.WORKERS_STARTING), "none is registered yet", id="no report yet"
         ),
         pytest.param(
-            [worker(said=status(registered=False))],
+            [worker(report=status(registered=False))],
             1,
             "",
             "",
@@ -110,7 +110,7 @@ def judged(
             id="running but unregistered, with the command",
         ),
         pytest.param(
-            [worker(said=status(agent_name="eva"))],
+            [worker(report=status(agent_name="eva"))],
             1,
             "",
             "",
@@ -119,7 +119,7 @@ def judged(
             id="another name",
         ),
         pytest.param(
-            [worker(said=status(agent_name=""))],
+            [worker(report=status(agent_name=""))],
             1,
             "",
             "",
@@ -128,7 +128,7 @@ def judged(
             id="no name",
         ),
         pytest.param(
-            [worker(said=status(agent_name="eva")), worker("pod-2", said=status())],
+            [worker(report=status(agent_name="eva")), worker("pod-2", report=status())],
             1,
             "",
             "",
@@ -155,7 +155,7 @@ def judged(
             id="Deployment cannot create pods",
         ),
         pytest.param(
-            [worker(said=status(), terminating=True)],
+            [worker(report=status(), terminating=True)],
             1,
             "",
             "",
@@ -164,7 +164,7 @@ def judged(
             id="terminating worker does not count",
         ),
         pytest.param(
-            [worker(said=status(draining=True))],
+            [worker(report=status(draining=True))],
             1,
             "",
             "",
@@ -188,7 +188,7 @@ def test_workers_registered(
 
 
 def test_workers_have_no_name_with_automatic_dispatch() -> None:
-    verdict = judged([worker(said=status(agent_name=""))], 1, dispatch={"mode": "Automatic"})
+    verdict = judged([worker(report=status(agent_name=""))], 1, dispatch={"mode": "Automatic"})
     assert verdict.status is TRUE
     assert "without a name (automatic dispatch)" in verdict.message
 
@@ -209,7 +209,7 @@ def test_long_list_of_pods_is_cut() -> None:
             id="the scheduler",
         ),
         pytest.param(
-            [worker(said=status()), worker("pod-2", start_failure="CrashLoopBackOff: " + "x" * 40000)],
+            [worker(report=status()), worker("pod-2", start_failure="CrashLoopBackOff: " + "x" * 40000)],
             "",
             "kubectl logs pod-2 -n shop --previous",
             id="the kubelet",
@@ -218,7 +218,10 @@ def test_long_list_of_pods_is_cut() -> None:
             [], "FailedCreate: " + "denied " * 6000, "Workers cannot start: FailedCreate", id="an admission policy"
         ),
         pytest.param(
-            [worker(said=status(agent_name="n" * 40000))], "", "does not set LIVEKIT_AGENT_NAME_OVERRIDE", id="a worker"
+            [worker(report=status(agent_name="n" * 40000))],
+            "",
+            "does not set LIVEKIT_AGENT_NAME_OVERRIDE",
+            id="a worker",
         ),
     ],
 )
@@ -228,7 +231,9 @@ def test_long_quotes_fit_into_a_condition(seen: list[ObservedWorker], failure: s
     assert len(verdict.message) < 4000
 
 
-@pytest.mark.parametrize("seen", [[], [worker(said=status(calls=1), terminating=True)]], ids=["no workers", "draining"])
+@pytest.mark.parametrize(
+    "seen", [[], [worker(report=status(calls=1), terminating=True)]], ids=["no workers", "draining"]
+)
 def test_suspended_outweighs_everything_else(seen: list[ObservedWorker]) -> None:
     verdict = judged(seen, 0, blocked_until="KnowledgeLoaded is true", suspend=True)
     assert (verdict.status, verdict.reason) == (FALSE, Reason.SUSPENDED)
@@ -258,7 +263,7 @@ FIXED_AT_NONE = {"mode": "Fixed", "workers": 0}
     [
         pytest.param([], "", id="no worker"),
         pytest.param(
-            [worker(said=status(calls=1)), worker("pod-2", terminating=True)],
+            [worker(report=status(calls=1)), worker("pod-2", terminating=True)],
             " 2 workers are draining.",
             id="workers that drain",
         ),

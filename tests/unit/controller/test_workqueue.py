@@ -256,5 +256,5 @@ def test_minimum_interval_applies_per_key() -> None:
 
     played(handle, script)
     assert taken == [(ONE, 0), (TWO, MIN_INTERVAL_SECONDS / 2), (ONE, 2 * MIN_INTERVAL_SECONDS)], (
-        "it was in hand for long enough"
+        "the interval has passed meanwhile"
     )
