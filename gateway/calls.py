@@ -1,4 +1,4 @@
-"""The state machine of one call. Pure: no client and no clock; callers pass times as Unix seconds.
+"""The state machine of one call. Pure: no client and no clock. All times are arguments, in Unix seconds.
 
 ```
 waiting -> dispatched -> joined -> ended
