@@ -1,4 +1,4 @@
-"""The same as `bare_kopf`, in the event loop: the least that an operator in Python can need."""
+"""The same handler as `bare_kopf`, in the event loop: about the least that an operator in Python needs."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""The peer: a plain kopf handler, in a thread as in kopf's documentation: one Deployment applied, one status field."""
+"""The peer: a kopf handler in a thread, as in kopf's documentation; it writes a Deployment and a status field."""
 
 import os
 from typing import Any

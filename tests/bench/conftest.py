@@ -1,4 +1,4 @@
-"""The benches measure on the same platform as the end-to-end tests."""
+"""The benchmarks use the platform of the end-to-end tests."""
 
 from tests.e2e.conftest import platform, recogniser
 

@@ -1,4 +1,4 @@
-"""What a process used, and what it wrote to the API server."""
+"""Cost of a process: processor time, memory, and writes to the API server."""
 
 import json
 import os
@@ -8,25 +8,25 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _NOT_OBJECTS = {"leases", "events", "subjectaccessreviews", "tokenreviews"}
-"""Written to hold the lease, to tell or to ask: not part of bringing an object about."""
+"""Resources whose writes do not create or change a declared object or its children."""
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time so far: fields 14 and 15 of /proc/PID/stat (proc(5))."""
+    """Return user and system time so far: fields 14 and 15 of /proc/PID/stat (proc(5))."""
     text = Path(f"/proc/{pid}/stat").read_text()
     fields = text[text.rindex(")") + 2 :].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def peak_megabytes(pid: int) -> float:
-    """The most memory it ever had resident: VmHWM of /proc/PID/status."""
+    """Return the peak of resident memory in MiB: VmHWM of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 @dataclass(frozen=True, order=True)
 class Written:
-    """An object that was written to."""
+    """An object that a request wrote."""
 
     resource: str
     namespace: str
@@ -34,7 +34,7 @@ class Written:
 
 
 def writes(audit: Path, user: str) -> Counter[Written]:
-    """Requests of a user that write, by object, whatever the answer: out of the API server's audit log."""
+    """Count a user's write requests by object in the API server's audit log, failed ones included."""
     counts: Counter[Written] = Counter()
     with audit.open() as lines:
         for event in map(json.loads, lines):

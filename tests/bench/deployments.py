@@ -1,10 +1,10 @@
-"""A small Deployment, as the peers of the controller have it."""
+"""The small Deployment of the controller's peers."""
 
 from typing import Any
 
 
 def deployment(namespace: str, name: str) -> dict[str, Any]:
-    """One replica of one container."""
+    """Return a Deployment with one replica of one container."""
     labels = {"app": name}
     container = {"name": "worker", "image": "worker.example/image:1", "ports": [{"containerPort": 8080}]}
     return {

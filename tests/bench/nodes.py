@@ -1,4 +1,4 @@
-"""An API server with nodes that kwok plays, for as many pods as one likes."""
+"""An API server with nodes that kwok simulates, for any number of pods."""
 
 import json
 import sys
@@ -17,16 +17,16 @@ from tests.cluster.instance import instance, kubectl
 HERE = Path(__file__).parent
 NAME = "bench"
 NAMESPACES = tuple(f"bench-{number}" for number in range(10))
-"""Each is also the name of the node that its pods are on."""
+"""Namespaces; the pods of each run on the node of the same name."""
 POD_ADDRESSES = "127.88.0.0/16"
 PORT = 8090
-"""Where the programs under test say that they are ready: inside the cluster's network 8080 is the workers'."""
+"""Port of the health endpoint of the programs under test; the workers use 8080 in the cluster's network."""
 _START_SECONDS = 30.0
 
 
 @contextmanager
 def nodes() -> Iterator[Cluster]:
-    """A fresh cluster with Secrets in its namespaces, and with the workers that its pods are taken for."""
+    """Start a cluster with namespaces, Secrets, simulated nodes, and the process that answers for all workers."""
     with instance(NAME) as cluster:
         kubectl(cluster, "apply", "-f", str(HERE / "binding.yaml"))
         objects = [document for name in NAMESPACES for document in _namespace(cluster, name)]
@@ -53,12 +53,12 @@ def nodes() -> Iterator[Cluster]:
 
 
 def openai_url(cluster: Cluster) -> str:
-    """Served by `workers`."""
+    """Return the base URL of the OpenAI that `workers` simulates."""
     return f"http://{cluster.node_ip}:8080/v1"
 
 
 def wait_answers(cluster: Cluster, program: str, url: str) -> None:
-    """Until a spawned program answers with 200."""
+    """Wait until a spawned program answers with 200."""
     table = Layout(cluster.name).processes
     process = table.get(program)
     assert process is not None

@@ -1,7 +1,7 @@
-"""Request to joined and to first audible word: the product beside a bare livekit-agents worker, in turn, in one run.
+"""Time from request to joined and to the first audible word, beside a bare livekit-agents worker, in one run.
 
-The peer is what a team writes by hand: a worker with the same providers and greeting, a room created with its dispatch
-through LiveKit's own API, and a token. Both speak the same greeting with the same simulated synthesiser, by voice only.
+The peer is a hand-written worker with the same providers and greeting, and a back end that creates the room with its
+dispatch through LiveKit's API. Both use the same simulated synthesiser, without an avatar.
 """
 
 import asyncio
@@ -27,20 +27,25 @@ PEER = "bare-agent"
 
 
 async def bare_call(platform: Platform) -> Caller:
-    """What a hand-written back end does: a room with its one dispatch, then a token."""
-    aims, room = platform.targets, f"bare-{uuid.uuid4().hex[:8]}"
+    """Do what a hand-written back end does: create a room with its dispatch, then a token."""
+    targets, room = platform.targets, f"bare-{uuid.uuid4().hex[:8]}"
     moments = Moments(requested=monotonic())
-    async with api.LiveKitAPI(aims.livekit_url, aims.livekit_key, aims.livekit_secret) as livekit:
+    async with api.LiveKitAPI(targets.livekit_url, targets.livekit_key, targets.livekit_secret) as livekit:
         dispatch = api.RoomAgentDispatch(agent_name=PEER)
         await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch], empty_timeout=30))
     grants = api.VideoGrants(room_join=True, room=room)
-    token = api.AccessToken(aims.livekit_key, aims.livekit_secret).with_identity("caller").with_grants(grants).to_jwt()
+    token = (
+        api.AccessToken(targets.livekit_key, targets.livekit_secret)
+        .with_identity("caller")
+        .with_grants(grants)
+        .to_jwt()
+    )
     moments.opened = monotonic()
-    return Caller("Caller", aims.livekit_url, token, moments)
+    return Caller("Caller", targets.livekit_url, token, moments)
 
 
 async def measure(caller: Caller) -> tuple[float, float]:
-    """Seconds from the request to joined and to the first audible word."""
+    """Return the seconds from the request until the agent joined, and until the first audible word."""
     async with caller:
         await caller.agent_joined(30)
         await caller.first_word(30)
@@ -57,7 +62,7 @@ async def in_turn(platform: Platform, agent: str) -> dict[str, list[tuple[float,
 
 
 @pytest.mark.timeout(600)
-def test_the_first_word_comes_no_later_than_from_a_bare_worker(platform: Platform, tmp_path: Path) -> None:
+def test_first_word_is_not_later_than_from_a_bare_worker(platform: Platform, tmp_path: Path) -> None:
     worker = {"callsPerWorker": 4, "maxCallMinutes": 5}
     scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
     declaration = agents.manifest(platform.targets, "bench", worker=worker, scaling=scaling)

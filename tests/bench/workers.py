@@ -1,7 +1,7 @@
-"""Every worker of the simulated nodes, and OpenAI's `/models`, in one process: ``python -m tests.bench.workers``.
+"""Simulates all workers and OpenAI's `/models` in one process: ``python -m tests.bench.workers``.
 
-It runs in the cluster's network, where all of 127.0.0.0/8 is its own: the pods have loopback addresses, and whoever
-asks at one is answered as that pod's worker would, registered and idle.
+It runs in the cluster's network, where it listens on all of 127.0.0.0/8. The pods have loopback addresses, and at each
+it answers as that pod's worker would, registered and idle.
 """
 
 import asyncio
@@ -19,37 +19,37 @@ from kube.client import Document, KubeClient
 from kube.kinds import POD
 from tests.cluster.world import administrator
 
-_KNOWN_BOUND = 10.0
-"""A pod is asked as soon as it has its address, which this process may hear a moment later; in seconds."""
+_ADDRESS_SECONDS = 10.0
+"""Longest wait for a pod's address, in seconds: its status may be requested before this process sees the pod."""
 
 
 class Workers:
-    """Knows which agent's pod has which address."""
+    """Answers for every worker, by the address of its pod."""
 
     def __init__(self) -> None:
         self._agents: defaultdict[str, asyncio.Future[str]] = defaultdict(asyncio.get_running_loop().create_future)
 
     async def follow(self, client: KubeClient) -> None:
-        """Learn of pods until cancelled."""
+        """Watch the pods until cancelled."""
         pods, version = await client.list_with_version(POD, None)
         for pod in pods:
-            self._see(pod)
+            self._record(pod)
         while True:
             async for _, pod in client.watch(POD, None, version):
                 version = pod["metadata"]["resourceVersion"]
-                self._see(pod)
+                self._record(pod)
 
-    def _see(self, pod: Document) -> None:
+    def _record(self, pod: Document) -> None:
         address = pod.get("status", {}).get("podIP")
         agent = pod["metadata"].get("labels", {}).get(AGENT_LABEL)
         if address and agent and not self._agents[address].done():
             self._agents[address].set_result(agent)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """GET /status, and GET /status?watch, which never changes and so only repeats itself."""
+        """Answer GET /status, and GET /status?watch with heartbeats only, because the status never changes."""
         assert request.transport is not None
         address = request.transport.get_extra_info("sockname")[0]
-        async with asyncio.timeout(_KNOWN_BOUND):
+        async with asyncio.timeout(_ADDRESS_SECONDS):
             agent = await asyncio.shield(self._agents[address])
         status = WorkerStatus(
             agent_name=agent, worker_id=f"AW_{address}", registered=True, draining=False, slots=1, calls=0
@@ -64,7 +64,7 @@ class Workers:
 
 
 async def models(_: web.Request) -> web.Response:
-    """OpenAI accepts every key."""
+    """Answer as OpenAI does for a valid key."""
     return web.json_response({"object": "model"})
 
 

@@ -1,7 +1,7 @@
-"""Long scenarios run beside the other tests, in an event loop in a thread of their own: most of their time is waiting.
+"""Long scenarios run in parallel with the other tests, in an event loop in their own thread, because they mostly wait.
 
-Each brings its own API server up, since it does to it what the other tests could not bear. A test names its scenario
-with `@pytest.mark.background.with_args(scenario)`, is sorted behind all others, and waits for the outcome.
+Each starts its own API server, which it disturbs. A test names its scenario with
+`@pytest.mark.background.with_args(scenario)`; it runs after all other tests, and waits for the result.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from tests.cluster.threads import entered
 
 @dataclass(frozen=True)
 class Stage:
-    """What a scenario finds."""
+    """Resources of a scenario."""
 
     openai: OpenAI
     folder: Path
-    """Empty, its own."""
+    """The scenario's own folder, empty."""
     turn: asyncio.Lock = field(repr=False)
-    """Held while an instance of the name that scenarios share is up."""
+    """Lock for the instance name that scenarios share."""
 
     @asynccontextmanager
     async def cluster(self, name: str = "") -> AsyncIterator[tuple[Cluster, Path]]:
-        """An instance of its own, and the controller's credentials for it; without a name, one scenario at a time."""
+        """Start an instance and return it with the controller's credentials; without a name, one scenario at a time."""
         if name:
             async with _opened(name, self.folder) as opened:
                 yield opened
@@ -44,7 +44,7 @@ Scenario = Callable[[Stage], Coroutine[Any, Any, None]]
 
 
 class Background:
-    """Runs scenarios."""
+    """Runs scenarios in an event loop in a thread."""
 
     def __init__(self, openai: OpenAI, folder: Path) -> None:
         self._openai = openai
@@ -54,19 +54,19 @@ class Background:
         self._outcomes: dict[Scenario, Future[None]] = {}
 
     def start(self, scenario: Scenario) -> None:
-        """Begin it."""
+        """Start a scenario."""
         folder = self._folder / scenario.__name__
         folder.mkdir()
         stage = Stage(self._openai, folder, self._turn)
         self._outcomes[scenario] = asyncio.run_coroutine_threadsafe(scenario(stage), self._loop)
 
     def finish(self, scenario: Scenario, seconds: float) -> None:
-        """Wait for its end; raises what it failed with."""
+        """Wait until a scenario ends; raise its exception if it failed."""
         self._outcomes[scenario].result(seconds)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run until the block ends; what has not ended then is cancelled, and has a minute to tidy up."""
+        """Run until the block ends, then cancel the remaining scenarios and give them a minute to clean up."""
         thread = threading.Thread(target=self._loop.run_forever, name="background")
         thread.start()
         try:

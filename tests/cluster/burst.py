@@ -1,4 +1,4 @@
-"""Changes in a burst, as by a person or two pipelines at work: each is seen by itself, and one rollout is for all."""
+"""A burst of changes, as two pipelines may make: the controller sees each of them, and rolls out once."""
 
 import asyncio
 import time
@@ -8,12 +8,12 @@ from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS
 
 BETWEEN_SECONDS = 0.5
 _SEEN_SECONDS = 0.5
-"""How much later than it was made a change may be seen."""
+"""Longest delay until the controller sees a change."""
 
 
 async def burst(changes: int, change: Callable[[int], Awaitable[None]]) -> int:
-    """Make so many changes. Gives how many bursts they were: one, unless this machine stood still meanwhile for so long
-    that whoever waits for a change to stand still was right to go on.
+    """Make this many changes, and return the number of bursts: 1, unless this machine paused so long that the
+    controller rightly started a rollout in between.
     """
     bursts, first, last = 1, float("inf"), float("inf")
     for number in range(changes):

@@ -1,4 +1,4 @@
-"""A real API server with its controllers, a real LiveKit server, and the controller under the chart's own rights."""
+"""A real API server with its controllers, a real LiveKit server, and the controller with the chart's rights."""
 
 import functools
 import secrets
@@ -29,14 +29,14 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def openai() -> Iterator[OpenAI]:
-    """What agents' credentials are tried against."""
+    """The OpenAI server that checks the agents' credentials."""
     with openai_server.serving() as served:
         yield served
 
 
 @pytest.fixture(scope="session", autouse=True)
 def background(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Background]:
-    """Scenarios that run beside all other tests: those whose test is going to be run begin at once."""
+    """Start the scenarios of all selected tests at once, in parallel with the other tests."""
     markers = [item.get_closest_marker("background") for item in request.session.items]
     scenarios = [marker.args[0] for marker in markers if marker is not None]
     known: OpenAI = request.getfixturevalue("openai")
@@ -49,7 +49,7 @@ def background(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def outcome(request: pytest.FixtureRequest, background: Background) -> Callable[[float], None]:
-    """Waits for the scenario that the test names, for so many seconds at most; raises what that failed with."""
+    """Return a function that waits for the test's scenario, up to a number of seconds, and raises its exception."""
     marker = request.node.get_closest_marker("background")
     return functools.partial(background.finish, marker.args[0])
 
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever waits for a scenario waits last."""
+    """Run the tests of scenarios last."""
     items.sort(key=lambda item: item.get_closest_marker("background") is not None)
 
 
@@ -71,7 +71,7 @@ def controller_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def controller(controller_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningController]:
-    """The controller as its own process, serving all namespaces; it must not have failed at anything."""
+    """A controller process for all namespaces; the last test fails when it logged an error."""
     with running(sys.executable, controller_kubeconfig, tmp_path_factory.mktemp("log") / "controller.log") as process:
         yield process
         assert process.unexpected() == []
@@ -79,6 +79,6 @@ def controller(controller_kubeconfig: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 async def world(cluster: Cluster, openai: OpenAI) -> AsyncIterator[World]:
-    """A namespace of its own with a stand-in for the node and working Secrets."""
+    """A new namespace with a stand-in for the node and valid Secrets."""
     async with open_world(cluster, openai, f"test-{secrets.token_hex(3)}") as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""An API server with what the tests need in it, and the controller's credentials for it."""
+"""Starts an API server for tests, and creates the controller's credentials."""
 
 import json
 import subprocess
@@ -26,9 +26,9 @@ IN_USE_SECONDS = 30.0
 
 @contextmanager
 def instance(name: str) -> Iterator[Cluster]:
-    """An API server, LiveKit beside it, the CRD, and a Node object that pods can be bound to; gone afterwards.
+    """Start an API server and LiveKit, with the CRD and a Node object for pods, until the block ends.
 
-    It is this run's alone: another run on this machine waits for a while, and then fails, rather than take it down.
+    The instance is locked: another test run on this machine waits 30 s for it and then fails.
     """
     with lock(f"tests-{name}", IN_USE_SECONDS):
         yield from _instance(name)
@@ -53,7 +53,7 @@ def _instance(name: str) -> Iterator[Cluster]:
 
 
 def _serves_agents(cluster: Cluster) -> bool:
-    """The API server has taken the definition up, and tells of it."""
+    """Whether the API server serves AvatarAgents."""
     try:
         kubectl(cluster, "get", "avataragents", "--all-namespaces")
     except subprocess.CalledProcessError:
@@ -85,13 +85,13 @@ def account_kubeconfig(cluster: Cluster, account: str, folder: Path) -> Path:
 
 
 def controller_rights(cluster: Cluster, *settings: str, name: str = "avatar-agent") -> list[dict[str, Any]]:
-    """Accounts and rights that the chart makes, with settings (`key=value`), for a release of that name."""
+    """Return the chart's accounts and rights for a release, with settings (`key=value`)."""
     kinds = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
     return [document for document in release(cluster, *settings, name=name) if document["kind"] in kinds]
 
 
 def release(cluster: Cluster, *settings: str, name: str = "avatar-agent") -> list[dict[str, Any]]:
-    """Everything that the chart makes."""
+    """Return all objects of the chart."""
     chart = [str(cluster.helm), "template", name, str(REPOSITORY / "charts/avatar-agent")]
     flags = [part for setting in settings for part in ("--set", setting)]
     rendered = subprocess.run(

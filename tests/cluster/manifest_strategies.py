@@ -1,7 +1,6 @@
-"""Manifests as people, tools and accidents write them: sound ones, odd ones, and those that make no sense.
+"""Generates manifests: valid ones, unusual ones, and invalid ones.
 
-Every server that a manifest here names is on loopback or has a name that cannot exist: checking credentials reaches
-nobody.
+Every server in these manifests is on loopback or has a name that cannot exist, so that probes reach no other server.
 """
 
 from collections.abc import Mapping
@@ -39,27 +38,27 @@ ANYTHING = st.recursive(
 
 
 @dataclass(frozen=True)
-class There:
-    """What a manifest can name that works."""
+class Servers:
+    """Servers that work, for manifests."""
 
     livekit_url: str
     openai_url: str
 
 
-def specs(there: There) -> st.SearchStrategy[Spec]:
-    """Specs of AvatarAgents: about half are sound or odd, the others have one to three faults."""
+def specs(servers: Servers) -> st.SearchStrategy[Spec]:
+    """Generate specs of AvatarAgents: about half have no fault, the others have one to three."""
     faults = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
-    return faults.flatmap(lambda count: _with_faults(_sound(there), count))
+    return faults.flatmap(lambda count: _with_faults(_sound(servers), count))
 
 
-def certain(there: There) -> list[Spec]:
-    """Specs that lead to each explanation that a manifest alone can lead to. What is drawn may miss some: the strings
-    and numbers that hypothesis tries depend on the modules that happen to be loaded.
+def certain(servers: Servers) -> list[Spec]:
+    """Return specs that lead to every reason that a manifest alone can cause. Generated specs may miss some: the
+    strings and numbers that hypothesis tries depend on the loaded modules.
     """
     livekit, openai = {"name": "livekit"}, {"name": "openai"}
     away = "ws://127.0.0.1:1"
 
-    def spec(url: str = there.livekit_url, keys: Spec = livekit, base: str = there.openai_url, **more: Any) -> Spec:
+    def spec(url: str = servers.livekit_url, keys: Spec = livekit, base: str = servers.openai_url, **more: Any) -> Spec:
         voice = {"openai": {"baseURL": base, "credentialsSecretRef": openai}}
         return {"livekit": {"url": url, "credentialsSecretRef": keys}, "voice": voice, **more}
 
@@ -76,15 +75,17 @@ def certain(there: There) -> list[Spec]:
     ]
 
 
-def _sound(there: There) -> st.SearchStrategy[Spec]:
-    """Specs that the schema has no reason to refuse, some of which cannot work."""
+def _sound(servers: Servers) -> st.SearchStrategy[Spec]:
+    """Generate specs that the schema accepts; some of them cannot work."""
     secret = st.sampled_from(["livekit", "openai", "livekit", "openai", MISSING, "a.b-c"]).map(
         lambda name: {"name": name}
     )
     odd = st.sampled_from(["127.0.0.1:1", "[::1]:1", "no-such-host.invalid", "a..b", "x" * 64 + ".invalid"])
     mostly = st.integers(0, 4)
-    url = mostly.flatmap(lambda n: odd.map(lambda host: f"ws://{host}") if n == 0 else st.just(there.livekit_url))
-    base = mostly.flatmap(lambda n: odd.map(lambda host: f"http://{host}/v1") if n == 0 else st.just(there.openai_url))
+    url = mostly.flatmap(lambda n: odd.map(lambda host: f"ws://{host}") if n == 0 else st.just(servers.livekit_url))
+    base = mostly.flatmap(
+        lambda n: odd.map(lambda host: f"http://{host}/v1") if n == 0 else st.just(servers.openai_url)
+    )
     return st.fixed_dictionaries(
         {
             "livekit": st.fixed_dictionaries(
@@ -242,7 +243,7 @@ WRONG: Mapping[str, st.SearchStrategy[Any]] = {
     "scaling.scaleDownDelaySeconds": INTEGERS,
     "extra": ANYTHING,
 }
-"""What stands where by mistake. Leaving out a base URL is no mistake made here: its default is on the internet."""
+"""Wrong values by field. A missing base URL is not among them, because its default is on the internet."""
 
 
 def _with_faults(sound: st.SearchStrategy[Spec], count: int) -> st.SearchStrategy[Spec]:

@@ -1,4 +1,4 @@
-"""Stands in for OpenAI's `/models`, with which credentials are tried: some keys are right, all others are not."""
+"""Simulates OpenAI's `/models`, by which the controller checks credentials: it accepts some keys."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class OpenAI:
-    """A server on loopback; tests may add keys."""
+    """A server on loopback; tests may add valid keys."""
 
     url: str
     keys: set[str] = field(default_factory=lambda: {"key"})
@@ -20,12 +20,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: clients are killed in the middle of a question."""
+        """Ignore the error: tests kill clients during a request."""
 
 
 @contextmanager
 def serving() -> Iterator[OpenAI]:
-    """Serve from a thread until the block ends."""
+    """Serve in a thread until the block ends."""
     known = OpenAI("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +48,7 @@ def serving() -> Iterator[OpenAI]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: the answers are what tests look at."""
+            """Log nothing."""
 
     server = _Server(("127.0.0.1", 0), Handler)
     known.url = f"http://127.0.0.1:{server.server_port}/v1"

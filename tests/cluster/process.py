@@ -1,4 +1,4 @@
-"""The controller as a process of its own."""
+"""Runs the controller as a process."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.ports import free_port
 from tests.waiting import eventually, eventually_blocking
 
 START_SECONDS = 60.0
-"""A Lease that the one before could not let go of runs out first."""
+"""Includes the time until a Lease expires that an earlier controller did not release."""
 STOP_SECONDS = 15.0
 WORKER_IMAGE = "worker.example/image:of-the-release"
 GATEWAY_NAMESPACE = "avatar-agent-system"
@@ -28,43 +28,43 @@ GATEWAY_NAME = "avatar-agent-gateway"
 
 @dataclass
 class RunningController:
-    """A controller's process."""
+    """A controller process."""
 
     process: subprocess.Popen[bytes]
     url: str
     log_file: Path
 
     def log(self) -> list[dict[str, Any]]:
-        """What it logged, but for a line that is just being written, or was when it was killed."""
+        """Return its log lines, except an incomplete last one."""
         return [json.loads(line) for line in self.log_file.read_text().split("\n")[:-1]]
 
     def logged(self, message: str, **facts: object) -> float:
-        """When it first logged that (Unix time), by its own clock: no wait for it and no look at it counts."""
+        """Return when it first logged the message with these fields, as Unix time of its own clock."""
         times = [line["time"] for line in self.log() if line.items() >= {"message": message, **facts}.items()]
         assert times, f"not logged: {message}"
         return datetime.fromisoformat(times[0]).timestamp()
 
     async def metric(self, name: str) -> float:
-        """Sum of a metric's samples."""
+        """Return the sum of a metric's samples."""
         return await asyncio.to_thread(self._metric, name)
 
     async def reconciles(self, world: World, agent: str, times: int) -> None:
-        """Wait until the controller has looked at the agent so often again, each time because of nothing."""
+        """Wait for this many further reconciles of an agent, each caused by an event without effect."""
         for _ in range(times):
             before = await self.metric("avatar_agent_controller_reconciles_total")
             world.register_again(agent)
 
-            async def looked(before: float = before) -> bool:
+            async def reconciled(before: float = before) -> bool:
                 return await self.metric("avatar_agent_controller_reconciles_total") > before
 
-            await eventually(looked, f"{agent} is reconciled again")
+            await eventually(reconciled, f"{agent} is reconciled again")
 
     def unexpected(self) -> list[dict[str, Any]]:
         """Return its log lines that report an error."""
         return [line for line in self.log() if is_unexpected(line)]
 
     def stop(self) -> int:
-        """SIGTERM, and its exit code; it must end in STOP_SECONDS."""
+        """Send SIGTERM and return its exit code; it must end in STOP_SECONDS."""
         self.process.terminate()
         try:
             return self.process.wait(STOP_SECONDS)
@@ -79,14 +79,14 @@ class RunningController:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
     def leads(self) -> bool:
-        """It is the one that works, and has seen everything there is."""
+        """Whether it is the leader, and ready."""
         try:
             return self._metric("avatar_agent_controller_leading") == 1 and self.answers("/readyz") == 200
         except OSError:
             return False
 
     def answers(self, path: str) -> int:
-        """HTTP status of a GET; 0: no answer."""
+        """Return the HTTP status of a GET; 0: no answer."""
         try:
             with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as response:
                 return int(response.status)
@@ -98,7 +98,7 @@ class RunningController:
 
 @contextmanager
 def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> Iterator[RunningController]:
-    """Start a controller, wait until it leads, and stop it afterwards."""
+    """Start a controller, wait until it is the leader, and stop it afterwards."""
     started = launch(python, kubeconfig, log, namespace)
     try:
         _wait_leading(started)
@@ -108,7 +108,7 @@ def running(python: str, kubeconfig: Path, log: Path, namespace: str = "") -> It
 
 
 def launch(python: str, kubeconfig: Path, log: Path, namespace: str = "", **variables: str) -> RunningController:
-    """Start a controller that serves a namespace (empty: all) and candidates for the installation's Lease."""
+    """Start a controller for a namespace (empty: all), which contends for the release's Lease."""
     port = free_port()
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""A reverse proxy on loopback between a controller and its API server, which fails as networks and servers do."""
+"""A reverse proxy between a controller and its API server that simulates failures of networks and servers."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request that came to its answer; of a watch, to its beginning."""
+    """An answered request; for a watch, its beginning."""
 
     method: str
     path: str
@@ -35,13 +35,13 @@ class Exchange:
 
     @property
     def writes(self) -> bool:
-        """It changes objects; a Lease and reviews are not among them."""
+        """Whether it changes an object; Leases and reviews do not count."""
         return self.method != "GET" and "/leases" not in self.path and not self.path.endswith("reviews")
 
 
 @dataclass
 class _Strike:
-    """A blow that falls at one of the next writes."""
+    """A fault at one of the next writes."""
 
     writes_left: int
     after: bool
@@ -49,7 +49,7 @@ class _Strike:
 
 
 class Proxy:
-    """Forwards everything, as long as no fault is set."""
+    """Forwards all requests, unless a fault is set."""
 
     def __init__(self, upstream: str, session: aiohttp.ClientSession) -> None:
         self._upstream = upstream
@@ -64,42 +64,42 @@ class Proxy:
         self._share = 0.0
         self._strike: _Strike | None = None
         self.exchanges: list[Exchange] = []
-        """Everything that was answered, by the API server or by this proxy."""
+        """Every request that the API server or this proxy answered."""
         self.gone = 0
-        """Watches that were told that their resource version is too old."""
+        """Number of watches that got 410 Gone."""
 
     def cut_watches(self) -> None:
-        """End all watches and refuse new ones; everything else goes on."""
+        """Close all watches and reject new ones; forward all other requests."""
         self._watches_cut = True
         for transport in self._watching:
             transport.abort()
 
-    def mend_watches(self) -> None:
-        """Watches can be opened again."""
+    def allow_watches(self) -> None:
+        """Accept watches again."""
         self._watches_cut = False
 
     def blackhole(self) -> int:
-        """Connections that are open now carry no byte any more, and are not closed; how many watches are on them."""
+        """Stop all traffic on the open connections without closing them; return the number of their watches."""
         server = self._runner.server
         assert server is not None
         self._dead = {connection.transport for connection in server.connections if connection.transport is not None}
         return len(self._watching & self._dead)
 
     def fail(self, share: float, seed: int) -> None:
-        """Answer that share of all requests with 429, 500 or 409; of the 500s half are done all the same."""
+        """Answer this share of all requests with 429, 500 or 409; half of the 500s are forwarded before."""
         self._share, self._failing = share, random.Random(seed)
 
     def strike(self, write: int, *, after: bool, blow: Callable[[], None]) -> None:
-        """Call `blow` at the next write but `write`, before it is forwarded or after it was done; nobody answers it."""
+        """Call `blow` at the next write but `write`, before or after forwarding it; the write gets no answer."""
         self._strike = _Strike(write, after, blow)
 
-    def hold_fire(self) -> None:
-        """No blow falls any more."""
+    def cancel_strike(self) -> None:
+        """Cancel the strike."""
         self._strike = None
 
     @property
     def url(self) -> str:
-        """Where it serves."""
+        """URL of the proxy."""
         return f"https://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def start(self, certificate: ssl.SSLContext) -> None:
@@ -171,7 +171,7 @@ class Proxy:
         return response
 
     async def _pass_on(self, transport: asyncio.Transport) -> None:
-        """Return at once, or never on a connection that is blackholed: its handler ends with the connection."""
+        """Return at once; on a blackholed connection, wait until the connection ends."""
         if transport in self._dead:
             await asyncio.Event().wait()
 
@@ -186,7 +186,7 @@ class Proxy:
         return struck
 
     def _fault(self) -> tuple[int, bool]:
-        """Status to answer instead, 0: none, and whether the request is done all the same."""
+        """Return the status to answer instead (0: none), and whether to forward the request before."""
         if self._failing is None or self._failing.random() >= self._share:
             return 0, True
         status = self._failing.choice(list(_REFUSALS))
@@ -208,7 +208,7 @@ def _refusal(status: int) -> web.Response:
 
 @asynccontextmanager
 async def proxied(kubeconfig: Path, folder: Path) -> AsyncIterator[tuple[Proxy, Path]]:
-    """A proxy before a kubeconfig's API server, and a kubeconfig with the same user that points at it."""
+    """Start a proxy for a kubeconfig's API server; return it with a kubeconfig for the same user."""
     server, trusted = _upstream(kubeconfig)
     authority, serving = _certificate(folder)
     connector = aiohttp.TCPConnector(ssl=trusted, limit=0)

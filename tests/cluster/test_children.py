@@ -1,4 +1,4 @@
-"""Children stay as they should be, whatever others do to them; and what others add of their own stays too."""
+"""The controller restores children that others change or delete, and keeps fields of others."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("controller")
 
 BACK_SECONDS = 10.0
 FOREIGN = {"example.com/owner": "somebody else", "example.com/notes": "<" * 200_000}
-"""Nearly as much as anybody may write, and six times as long in JSON as Kubernetes escapes it."""
+"""Annotations of nearly the maximum size; Kubernetes' JSON escapes make them six times as long."""
 EDITS: dict[Kind, dict[str, Any]] = {
     DEPLOYMENT: {"spec": {"replicas": 2, "template": {"spec": {"terminationGracePeriodSeconds": 1}}}},
     DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0}},
@@ -29,7 +29,7 @@ EDITS: dict[Kind, dict[str, Any]] = {
 Child = tuple[Kind, str]
 
 
-async def test_edited_children_come_back_and_foreign_annotations_stay(world: World) -> None:
+async def test_edited_children_are_restored_with_foreign_annotations(world: World) -> None:
     before = await _declared(world)
     for kind, name in before:
         await world.client.merge_patch(kind, world.namespace, name, {"metadata": {"annotations": FOREIGN}})
@@ -41,14 +41,14 @@ async def test_edited_children_come_back_and_foreign_annotations_stay(world: Wor
         assert FOREIGN.items() <= document["metadata"]["annotations"].items(), f"{kind.kind} {name}"
 
 
-async def test_deleted_children_come_back(world: World) -> None:
+async def test_deleted_children_are_restored(world: World) -> None:
     before = await _declared(world)
     await asyncio.gather(*(world.remove(kind, name) for kind, name in before))
     await _are_back(world, before)
     await world.becomes("ava", "True")
 
 
-async def test_several_changes_in_a_burst_are_one_rollout_and_the_old_worker_finishes_its_call(world: World) -> None:
+async def test_burst_of_changes_is_one_rollout_and_cuts_no_call(world: World) -> None:
     (old,) = await world.running("ava")
     old.calls = 1
     await world.counts_calls("ava", 1)
@@ -66,18 +66,18 @@ async def test_several_changes_in_a_burst_are_one_rollout_and_the_old_worker_fin
     assert (await world.condition("ava"))["status"] == "True"
     old.calls = 0
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
-    assert 2 <= await world.roll_outs("ava") <= 1 + bursts
+    assert 2 <= await world.rollouts("ava") <= 1 + bursts
 
 
-async def test_what_serves_a_namespace_is_there_once_and_leaves_with_the_last_agent(world: World) -> None:
+async def test_shared_objects_are_deleted_with_the_last_agent(world: World) -> None:
     for name in ("ava", "eva"):
         await world.running(name)
     shared = {"ServiceAccount/avatar-agent-worker", "NetworkPolicy/avatar-agent-worker"}
     kinds = ("ServiceAccount/", "NetworkPolicy/")
-    assert {child for child in await world.children() if child.startswith(kinds)} == shared
+    assert {child for child in await world.child_names() if child.startswith(kinds)} == shared
     await world.remove(AVATAR_AGENT, "ava")
     await eventually(lambda: world.nothing_of("ava"), "ava's children are gone", GONE_SECONDS)
-    assert shared < await world.children()
+    assert shared < await world.child_names()
     await world.remove(AVATAR_AGENT, "eva")
     await eventually(world.nothing, "nothing is left", GONE_SECONDS)
 
@@ -97,15 +97,17 @@ async def _counts(world: World, **expected: int) -> bool:
 
 
 async def _declared(world: World) -> dict[Child, dict[str, Any]]:
-    """An agent that works; gives all its children but its pods."""
+    """Declare an agent, wait until it is Ready, and return its children."""
     await world.running("ava")
-    found = {(kind, document["metadata"]["name"]): _essence(document) for kind, document in await world.made()}
+    found = {
+        (kind, document["metadata"]["name"]): _essence(document) for kind, document in await world.child_documents()
+    }
     assert sorted(kind.kind for kind, _ in found) == sorted(kind.kind for kind in EDITS), "one of each kind"
     return found
 
 
 async def _are_back(world: World, before: dict[Child, dict[str, Any]]) -> None:
-    """All of them, within the time that each has."""
+    """Wait until all children are restored in time."""
 
     async def is_back(kind: Kind, name: str, essence: dict[str, Any]) -> None:
         async def restored() -> bool:
@@ -118,7 +120,7 @@ async def _are_back(world: World, before: dict[Child, dict[str, Any]]) -> None:
 
 
 def _essence(document: dict[str, Any]) -> dict[str, Any]:
-    """What the controller says of a child."""
+    """Return the fields of a child that the controller sets."""
     metadata = {name: document["metadata"].get(name) for name in ("name", "labels", "ownerReferences")}
     # Lists leave out what kind their items are.
     untold = ("metadata", "status", "kind", "apiVersion")

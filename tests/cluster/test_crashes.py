@@ -1,4 +1,4 @@
-"""The controller is killed in the middle of its work, again and again: in the end all is as if it had not been."""
+"""The controller is killed repeatedly during its work; the final state is as without crashes."""
 
 import asyncio
 import contextlib
@@ -17,35 +17,35 @@ from controller.runtime.settings import LEASE_NAME
 from devkit.cluster import Cluster
 from kube.kinds import AVATAR_AGENT, REPLICA_SET
 from tests.cluster.instance import RELEASE_NAMESPACE
-from tests.cluster.kept import Kept
 from tests.cluster.openai import OpenAI
 from tests.cluster.proxy import Proxy
+from tests.cluster.restarts import RestartedController
 from tests.cluster.staged import staged
 from tests.cluster.world import World, settled
 from tests.waiting import eventually
 
 CRASHES = 20
 WRITES = 8
-"""Creating an agent takes about so many; a crash comes at one of them, or between them, or after them all."""
+"""Approximate number of writes to create an agent; a crash happens at one of them, between them or after them."""
 OPERATION_SECONDS = (0.5, 4.0)
-"""When the controller is killed at the latest: a burst of changes is waited out for 2 s."""
+"""Range of the latest time of a crash; the controller waits 2 s for further changes."""
 START_SECONDS = 3.0
 DONE_SECONDS = 90.0
 
 
 @dataclass
 class Scene:
-    """What is done to agents, and what they should be in the end."""
+    """Applies changes to agents, and knows the expected state."""
 
     world: World
     chance: random.Random
     wanted: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Spec of every agent that there is."""
+    """Spec of every existing agent."""
     changes: dict[str, int] = field(default_factory=dict)
-    """How often each was changed."""
+    """Number of changes of each agent."""
 
-    async def take(self, step: str) -> str:
-        """Create, update or delete an agent; gives its name."""
+    async def change(self, step: str) -> str:
+        """Create, update or delete an agent; return its name."""
         return await {"create": self._create, "update": self._update, "delete": self._delete}[step]()
 
     async def _create(self) -> str:
@@ -71,7 +71,7 @@ class Scene:
 
 
 @pytest.mark.timeout(600)
-async def test_crashes_at_any_point_leave_the_same_as_none(
+async def test_crashes_at_any_point_do_not_change_the_result(
     cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("CRASH_SEED") or secrets.randbits(32))
@@ -87,7 +87,7 @@ async def test_crashes_at_any_point_leave_the_same_as_none(
         assert len(controller.starts) == CRASHES + 1
         for name in scene.wanted:
             # Fewer when a change was followed by the next while there was no controller.
-            assert await world.roll_outs(name) <= 1 + scene.changes[name], f"{name}: one rollout for each change"
+            assert await world.rollouts(name) <= 1 + scene.changes[name], f"{name}: one rollout for each change"
         for name in scene.wanted:
             await world.remove(AVATAR_AGENT, name)
         await eventually(world.nothing, "everything is gone", DONE_SECONDS)
@@ -100,15 +100,15 @@ async def test_crashes_at_any_point_leave_the_same_as_none(
         assert controller.unexpected() == []
 
 
-async def _crash(scene: Scene, step: str, proxy: Proxy, controller: Kept) -> None:
-    """Do something to an agent and kill the controller while it follows, or while it starts."""
+async def _crash(scene: Scene, step: str, proxy: Proxy, controller: RestartedController) -> None:
+    """Change an agent, and kill the controller while it reconciles or starts."""
     chance, struck = scene.chance, asyncio.Event()
     bound = chance.uniform(*OPERATION_SECONDS)
     if chance.random() < 0.5:
         await controller.ready()
     else:
         bound += START_SECONDS
-    present = controller.now.process
+    present = controller.current.process
 
     def blow() -> None:
         controller.kill()
@@ -116,10 +116,10 @@ async def _crash(scene: Scene, step: str, proxy: Proxy, controller: Kept) -> Non
 
     write, after = chance.randrange(WRITES), chance.random() < 0.5
     proxy.strike(write, after=after, blow=blow)
-    name = await scene.take(step)
+    name = await scene.change(step)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(struck.wait(), bound)
-    proxy.hold_fire()
+    proxy.cancel_strike()
     when = f"{'after' if after else 'before'} write {write}" if struck.is_set() else f"{bound:.1f} s later"
     print(f"{step} {name}: killed {when}")
     if not struck.is_set():
@@ -130,15 +130,15 @@ async def _crash(scene: Scene, step: str, proxy: Proxy, controller: Kept) -> Non
     await eventually(lambda: _replaced(controller, present), "it is started again")
 
 
-async def _replaced(controller: Kept, present: subprocess.Popen[bytes]) -> bool:
-    return controller.now.process is not present
+async def _replaced(controller: RestartedController, present: subprocess.Popen[bytes]) -> bool:
+    return controller.current.process is not present
 
 
 async def _outcome(scene: Scene) -> dict[str, Any]:
-    """What there is once the controller has done with everything."""
+    """Return children and statuses once the controller has finished."""
     await eventually(lambda: _done(scene), "every agent is what it should be", DONE_SECONDS)
     world, found = scene.world, {}
-    for kind, document in await world.made():
+    for kind, document in await world.child_documents():
         found[f"{kind.kind}/{document['metadata']['name']}"] = _essence(document)
     for name in scene.wanted:
         agent = await world.agent(name)
@@ -148,9 +148,7 @@ async def _outcome(scene: Scene) -> dict[str, Any]:
 
 
 async def _done(scene: Scene) -> bool:
-    """Each agent's one worker takes calls with the present configuration, its status says so, and of nothing there is
-    one too many.
-    """
+    """Whether each agent has one worker with the current configuration, an up-to-date status, and no surplus child."""
     world = scene.world
     for name, spec in scene.wanted.items():
         agent, workers = await world.agent(name), world.standin.of(name)
@@ -158,7 +156,7 @@ async def _done(scene: Scene) -> bool:
             return False
         if spec["persona"]["greeting"] not in await world.configuration(workers[0].pod):
             return False
-    kinds = [kind.kind for kind, _ in await world.made()]
+    kinds = [kind.kind for kind, _ in await world.child_documents()]
     used = await world.client.list(REPLICA_SET, world.namespace)
     living = [document for document in used if document["spec"]["replicas"]]
     expected = {"Deployment": 1, "ConfigMap": 1, "PodDisruptionBudget": 1}
@@ -169,7 +167,7 @@ async def _done(scene: Scene) -> bool:
 
 
 def _essence(document: dict[str, Any]) -> dict[str, Any]:
-    """A child, without what differs between two objects of the same make."""
+    """Return a child without the fields that differ between two equal children."""
     metadata = document["metadata"]
     owners = [{**owner, "uid": None} for owner in metadata.get("ownerReferences", [])]
     kept_metadata = {

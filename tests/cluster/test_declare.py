@@ -1,4 +1,4 @@
-"""From a manifest to workers, and back to nothing."""
+"""A manifest becomes workers, and its deletion removes them."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("controller")
 BACK_SECONDS = 10.0
 
 
-async def test_a_manifest_becomes_a_worker_registered_under_the_declared_name(world: World) -> None:
+async def test_manifest_becomes_a_worker_with_the_declared_name(world: World) -> None:
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **{"prices.md": "An hour is 500."}))
     world.standin.registered_name["ava"] = "the-declared-name"
     await world.declare(
@@ -43,7 +43,7 @@ async def test_a_manifest_becomes_a_worker_registered_under_the_declared_name(wo
     assert [(text.name, text.text) for text in config.knowledge] == [("facts/prices.md", "An hour is 500.")]
 
 
-async def test_pods_are_admitted_by_restricted_pod_security(world: World) -> None:
+async def test_restricted_pod_security_admits_workers(world: World) -> None:
     label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     await world.client._request(
         "PATCH", f"/api/v1/namespaces/{world.namespace}", None, label, content_type="application/merge-patch+json"
@@ -52,7 +52,7 @@ async def test_pods_are_admitted_by_restricted_pod_security(world: World) -> Non
     await world.becomes("ava", "True")
 
 
-async def test_a_reconcile_that_changes_nothing_writes_nothing(world: World, controller: RunningController) -> None:
+async def test_reconcile_without_change_writes_nothing(world: World, controller: RunningController) -> None:
     await world.declare("ava")
     await world.becomes("ava", "True")
     foreign = {"metadata": {"annotations": {"example.com/owner": "somebody else"}}}
@@ -81,7 +81,7 @@ async def _available(world: World) -> bool:
     return seen and progressing == ["NewReplicaSetAvailable"]
 
 
-async def test_an_edited_or_deleted_deployment_comes_back(world: World) -> None:
+async def test_edited_or_deleted_deployment_is_restored(world: World) -> None:
     await world.running("ava")
     edit = {"spec": {"replicas": 3, "template": {"spec": {"terminationGracePeriodSeconds": 1}}}}
     await world.client.merge_patch(DEPLOYMENT, world.namespace, "ava-worker", edit)
@@ -98,7 +98,7 @@ async def test_an_edited_or_deleted_deployment_comes_back(world: World) -> None:
     await eventually(restored, "the Deployment is back", BACK_SECONDS)
 
 
-async def test_a_new_configuration_rolls_new_workers_in_and_the_old_one_is_removed_after_them(world: World) -> None:
+async def test_old_configuration_is_deleted_after_its_last_worker(world: World) -> None:
     (old,) = await world.running("ava")
     old.calls = 1
     await world.declare("ava", persona={"instructions": "Speak like a pirate."})
@@ -126,16 +126,16 @@ async def _draining(world: World) -> bool:
     return (status["workers"]["draining"], status["calls"]["active"]) == (1, 1)
 
 
-async def test_deletion_leaves_nothing(world: World) -> None:
+async def test_deleted_agent_leaves_nothing(world: World) -> None:
     await world.running("ava")
-    assert await world.children()
+    assert await world.child_names()
     await world.remove(AVATAR_AGENT, "ava")
     await eventually(world.nothing, "all children are gone", GONE_SECONDS)
     agent = await world.client.get(AVATAR_AGENT, world.namespace, "ava")
     assert agent is None, "no finalizer holds it"
 
 
-async def test_two_agents_in_one_namespace_do_not_mix(world: World) -> None:
+async def test_two_agents_in_one_namespace_are_separate(world: World) -> None:
     world.standin.registered_name.update({"one": "name-one", "two": "name-two"})
     (worker,) = await world.running("one", agentName="name-one")
     await world.running("two", agentName="name-two")

@@ -65,7 +65,7 @@ async def test_directory_follows_agents_through_broken_watches(world: World, gat
     gateway.proxy.cut_watches()
     await world.declare("eva")
     await world.remove(AVATAR_AGENT, "ava")
-    gateway.proxy.mend_watches()
+    gateway.proxy.allow_watches()
     await eventually(lambda: gateway.has(world.namespace, "eva"), "changes during the cut are in the directory")
     paths = [exchange.path for exchange in gateway.proxy.exchanges]
     assert len(paths) >= 3, "a list, and a watch before and after the cut"

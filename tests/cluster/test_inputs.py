@@ -1,4 +1,4 @@
-"""Secrets, texts and names that change while workers run: a condition, one rollout, and no call cut."""
+"""Secrets, texts and names change while workers run: conditions, one rollout, and no cut call."""
 
 import asyncio
 from typing import Any
@@ -16,19 +16,20 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.usefixtures("controller")
 
 NOTICED_SECONDS = 30.0
-"""In which a changed Secret or ConfigMap shows."""
+"""Time until a changed Secret or ConfigMap has an effect."""
 FOUND_SECONDS = 20.0
-"""In which a mended one does."""
+"""Time until a corrected one has an effect."""
 
 
-async def replaced(world: World, worker: Worker, roll_outs: int) -> Worker:
-    """See that a change is noticed in time and wait until another worker than this one takes the calls, alone; gives
-    that. `roll_outs`: how many there have been with this one.
+async def replaced(world: World, worker: Worker, rollouts: int) -> Worker:
+    """Wait until the controller has noticed a change, and only another worker takes calls; return that worker.
+
+    `rollouts` is the expected number of rollouts with this one.
     """
 
     async def noticed() -> bool:
         progress = await world.condition("ava", ConditionType.PROGRESSING)
-        return progress["reason"] == "RolloutPending" or await world.roll_outs("ava") >= roll_outs
+        return progress["reason"] == "RolloutPending" or await world.rollouts("ava") >= rollouts
 
     async def other() -> Worker | None:
         staying = world.standin.of("ava")
@@ -37,17 +38,17 @@ async def replaced(world: World, worker: Worker, roll_outs: int) -> Worker:
     await eventually(noticed, "the change is noticed", NOTICED_SECONDS)
     found = await eventually(other, "another worker has taken over")
     assert found is not None
-    assert await world.roll_outs("ava") == roll_outs
+    assert await world.rollouts("ava") == rollouts
     return found
 
 
 async def running(world: World, **spec: Any) -> Worker:
-    """Declare an agent that works; gives its worker."""
+    """Declare an agent, wait until it is Ready, and return its worker."""
     (worker,) = await world.running("ava", **spec)
     return worker
 
 
-async def test_a_rotated_secret_rolls_new_workers_in_once_and_cuts_no_call(world: World) -> None:
+async def test_rotated_secret_is_one_rollout_and_cuts_no_call(world: World) -> None:
     worker = await running(world)
     worker.calls = 1
     world.openai.keys.add("rotated")
@@ -66,14 +67,14 @@ async def test_a_rotated_secret_rolls_new_workers_in_once_and_cuts_no_call(world
 
 
 async def _nothing_follows(world: World) -> None:
-    """Another version of the same values changes nothing, nor does time."""
+    """Check that a new version of the Secret with equal values changes nothing."""
     await world.settles("ava")
     before = (await world.agent("ava"))["metadata"]["resourceVersion"]
     same = manifests.secret(world.namespace, "openai", apiKey="rotated\n", unused="by workers")
     await world.put(SECRET, same)
     await asyncio.sleep(NOTICED_SECONDS)
     assert (await world.agent("ava"))["metadata"]["resourceVersion"] == before
-    assert await world.roll_outs("ava") == 2, "one for the first configuration, one for the rotation"
+    assert await world.rollouts("ava") == 2, "one for the first configuration, one for the rotation"
 
 
 BAD = {
@@ -83,17 +84,17 @@ BAD = {
     "revoked": ("sk-no-longer-good", "CredentialsRejected", "OpenAI at "),
     "deleted": (None, "SecretNotFound", "kubectl -n"),
 }
-"""By agent, each with a Secret of its own: what becomes of the key, and what is said of it."""
+"""New value of the key (none: deleted), expected reason and part of the message, by agent; each has its own Secret."""
 
 
-async def test_secrets_that_go_bad_under_workers_are_told_and_the_workers_stay(world: World) -> None:
+async def test_invalid_secret_is_reported_and_workers_stay(world: World) -> None:
     async def put(agent: str, value: str | None) -> None:
         if value is None:
             await world.remove(SECRET, agent)
         else:
             await world.put(SECRET, manifests.secret(world.namespace, agent, apiKey=value))
 
-    async def goes_bad_and_is_mended(agent: str, value: str | None, reason: str, told: str) -> None:
+    async def becomes_invalid_and_valid(agent: str, value: str | None, reason: str, told: str) -> None:
         await put(agent, "key")
         openai = {"baseURL": world.openai.url, "credentialsSecretRef": {"name": agent}}
         workers = await world.running(agent, voice={"openai": openai})
@@ -107,14 +108,14 @@ async def test_secrets_that_go_bad_under_workers_are_told_and_the_workers_stay(w
         await put(agent, "key")
         await world.becomes(agent, "True", seconds=FOUND_SECONDS)
         assert world.standin.of(agent) == workers
-        assert await world.roll_outs(agent) == 1
+        assert await world.rollouts(agent) == 1
 
     async with asyncio.TaskGroup() as group:
         for agent, bad in BAD.items():
-            group.create_task(goes_bad_and_is_mended(agent, *bad))
+            group.create_task(becomes_invalid_and_valid(agent, *bad))
 
 
-async def test_a_secret_of_bytes_is_told(world: World) -> None:
+async def test_secret_that_is_not_text_is_reported(world: World) -> None:
     secret = {"metadata": {"namespace": world.namespace, "name": "openai"}, "data": {"apiKey": "/////w=="}}
     await world.put(SECRET, secret)
     await world.declare("ava")
@@ -124,7 +125,7 @@ async def test_a_secret_of_bytes_is_told(world: World) -> None:
     await world.becomes("ava", "True", seconds=FOUND_SECONDS)
 
 
-async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one_rollout(world: World) -> None:
+async def test_burst_of_config_map_changes_is_one_rollout(world: World) -> None:
     async def put(**texts: str) -> None:
         await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", **texts))
 
@@ -149,10 +150,10 @@ async def test_texts_in_config_maps_reach_workers_and_changes_of_a_burst_are_one
 
     await eventually(arrived, "the last texts have reached the workers", NOTICED_SECONDS)
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
-    assert 2 <= await world.roll_outs("ava") <= 1 + bursts, "one for the first configuration, one for all changes"
+    assert 2 <= await world.rollouts("ava") <= 1 + bursts, "one for the first configuration, one for all changes"
 
 
-async def test_another_image_and_other_knowledge_are_one_rollout_each_and_cut_no_call(world: World) -> None:
+async def test_new_image_and_knowledge_roll_out_once_and_cut_no_call(world: World) -> None:
     knowledge = [{"configMapRef": {"name": "facts"}}]
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 500."))
     first = await running(world, knowledge=knowledge)
@@ -167,7 +168,7 @@ async def test_another_image_and_other_knowledge_are_one_rollout_each_and_cut_no
     assert world.standin.is_in_call(first), "the first worker keeps its call, two configurations later"
     first.calls = 0
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
-    assert await world.roll_outs("ava") == 3
+    assert await world.rollouts("ava") == 3
 
 
 async def _images(world: World, worker: Worker) -> list[str]:
@@ -175,7 +176,7 @@ async def _images(world: World, worker: Worker) -> list[str]:
     return [container["image"] for container in spec["containers"]]
 
 
-async def test_a_key_that_a_config_map_lacks_is_named(world: World) -> None:
+async def test_missing_key_of_a_config_map_is_reported(world: World) -> None:
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "texts", hello="Welcome."))
     await world.declare("ava", persona={"instructionsRef": {"name": "texts", "key": "task"}})
     seen = await world.becomes("ava", "False", "ConfigMapKeyMissing", ConditionType.KNOWLEDGE_LOADED)
@@ -184,7 +185,7 @@ async def test_a_key_that_a_config_map_lacks_is_named(world: World) -> None:
     await world.becomes("ava", "True", seconds=FOUND_SECONDS)
 
 
-async def test_the_older_of_two_agents_has_the_name_and_the_younger_starts_when_it_is_free(world: World) -> None:
+async def test_younger_agent_starts_when_the_name_is_free(world: World) -> None:
     world.standin.registered_name.update(ava="guide", eve="guide")
     await running(world, agentName="guide")
     await asyncio.sleep(1.1)  # creation times are whole seconds
@@ -199,7 +200,7 @@ async def test_the_older_of_two_agents_has_the_name_and_the_younger_starts_when_
     await world.becomes("eve", "True", kind=ConditionType.NAME_UNIQUE)
 
 
-async def test_two_automatic_agents_on_one_server_conflict_as_well(world: World) -> None:
+async def test_two_automatic_agents_on_one_server_conflict(world: World) -> None:
     world.standin.registered_name.update(ava="", eve="")
     await running(world, dispatch={"mode": "Automatic"})
     await asyncio.sleep(1.1)

@@ -1,4 +1,4 @@
-"""Two controllers, each behind a proxy that notes what it asks of the API server: one writes, the other follows it."""
+"""Two controllers, each behind a proxy that records its requests: the leader writes, and the standby takes over."""
 
 import asyncio
 import signal
@@ -27,16 +27,16 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.timeout(240)
 
 STOPPED_SECONDS = 5.0
-"""A leader that is told to stop is followed within this."""
+"""Limit until the standby leads after the leader was stopped."""
 LOST_SECONDS = 30.0
-"""One that is killed, or cut off, is followed within this."""
+"""Limit until the standby leads after the leader was killed or disconnected."""
 ENDED_SECONDS = 15.0
-"""One that may not lead any more, or is told to stop, has ended before a Lease runs out."""
+"""Limit until a process ends that was stopped or lost the Lease; the Lease expires later."""
 
 
 @dataclass
 class Replica:
-    """One of the two."""
+    """One of the two controllers."""
 
     pod: str
     controller: RunningController
@@ -44,7 +44,7 @@ class Replica:
 
     @property
     def writes(self) -> list[str]:
-        """What it changed, the Lease aside."""
+        """Its write requests, except those to the Lease."""
         return [f"{done.method} {done.path}" for done in self.proxy.exchanges if done.writes]
 
     async def leads(self) -> bool:
@@ -55,18 +55,18 @@ class Replica:
 
     @property
     def began(self) -> float:
-        """When it took the lead, Unix time."""
+        """When it became the leader, as Unix time."""
         return self.controller.logged("became leader")
 
     async def ends(self, seconds: float) -> tuple[int, float]:
-        """Its exit code, when it ends by itself, and when that was, Unix time."""
+        """Wait until it ends; return its exit code and the Unix time."""
         async with asyncio.timeout(seconds):
             return await asyncio.to_thread(lambda: (self.controller.process.wait(), time.time()))
 
 
 @dataclass
 class Pair:
-    """The one that leads, and the one that stands by."""
+    """The leader and the standby."""
 
     leader: Replica
     standby: Replica
@@ -74,7 +74,7 @@ class Pair:
 
 @pytest.fixture
 async def pair(world: World, controller_kubeconfig: Path, tmp_path: Path) -> AsyncIterator[Pair]:
-    """Both serve the test's namespace, and nothing of an earlier test holds the Lease."""
+    """Start both controllers for the test's namespace, without a Lease of an earlier test."""
     await world.client.delete(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
     async with AsyncExitStack() as stack:
         replicas = []
@@ -98,7 +98,7 @@ async def _replica(stack: AsyncExitStack, world: World, pod: str, kubeconfig: Pa
 
 
 async def _put_pod(stack: AsyncExitStack, world: World, name: str) -> None:
-    """The pod that a replica is told it runs in: with the Deployment's labels, and a leader's of an earlier life."""
+    """Create a replica's pod, with the Deployment's labels and the leader's label of an earlier process."""
     deployment = await asyncio.to_thread(_of_release, world, "Deployment")
     labels = {**deployment["spec"]["template"]["metadata"]["labels"], LEADER_LABEL: LEADER}
     container = {"name": "controller", "image": "controller.example/image"}
@@ -115,7 +115,7 @@ def _end(controller: RunningController) -> None:
 
 
 def _of_release(world: World, kind: str) -> dict[str, Any]:
-    """The chart's object of that kind for the controller."""
+    """Return the chart's object of this kind for the controller."""
     (found,) = [
         document
         for document in release(world.cluster)
@@ -130,7 +130,7 @@ def _stands_by(replica: Replica) -> bool:
 
 
 async def _serves(world: World, *pods: str) -> None:
-    """Wait until these, and no others, are the pods behind the controller's Service."""
+    """Wait until the controller's Service selects exactly these pods."""
     service = await asyncio.to_thread(_of_release, world, "Service")
     labels = service["spec"]["selector"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
@@ -142,7 +142,7 @@ async def _serves(world: World, *pods: str) -> None:
     await eventually(look, f"behind the Service: {pods}")
 
 
-async def test_one_writes_and_the_other_only_looks_at_the_lease(world: World, pair: Pair) -> None:
+async def test_standby_reads_only_the_lease(world: World, pair: Pair) -> None:
     await world.running("ava")
     await world.declare("ava", persona={"instructions": "Speak like a pirate."})
     await eventually(lambda: _rolled(world), "the new configuration is rolled out")
@@ -174,7 +174,7 @@ def _told_of_demand(replica: Replica) -> int:
     raise AssertionError("a demand without a token was accepted")
 
 
-async def test_a_leader_that_is_told_to_stop_is_followed_at_once(world: World, pair: Pair) -> None:
+async def test_standby_leads_at_once_after_leader_stops(world: World, pair: Pair) -> None:
     await world.running("ava")
     told = time.time()
     pair.leader.controller.process.terminate()
@@ -186,14 +186,14 @@ async def test_a_leader_that_is_told_to_stop_is_followed_at_once(world: World, p
     await _works(world, pair.standby)
 
 
-async def test_a_leader_that_is_killed_is_followed(world: World, pair: Pair) -> None:
+async def test_standby_leads_after_leader_is_killed(world: World, pair: Pair) -> None:
     await world.running("ava")
     pair.leader.controller.process.kill()
     await pair.standby.follows(LOST_SECONDS)
     await _works(world, pair.standby)
 
 
-async def test_a_leader_that_is_cut_off_ends_before_it_is_followed(world: World, pair: Pair) -> None:
+async def test_disconnected_leader_ends_before_standby_leads(world: World, pair: Pair) -> None:
     await world.running("ava")
     await pair.leader.proxy.stop()
     code, ended = await pair.leader.ends(LOST_SECONDS)
@@ -205,8 +205,8 @@ async def test_a_leader_that_is_cut_off_ends_before_it_is_followed(world: World,
     await _works(world, pair.standby)
 
 
-async def test_a_leader_that_stood_still_begins_nothing_when_it_wakes(world: World, pair: Pair) -> None:
-    """What it was just sending may still arrive, one request for an agent at most: nothing can hold that back."""
+async def test_resumed_leader_starts_no_new_writes(world: World, pair: Pair) -> None:
+    """Requests that it had sent before may still arrive, at most one for each agent."""
     await world.running("ava")
     await world.settles("ava")
     names = [f"ava-{number}" for number in range(12)]
@@ -232,14 +232,14 @@ async def _has_written(replica: Replica, times: int) -> bool:
     return len(replica.writes) >= times
 
 
-async def test_who_finds_another_s_name_in_the_lease_ends(world: World, pair: Pair) -> None:
+async def test_leader_ends_when_the_lease_names_another_holder(world: World, pair: Pair) -> None:
     taken = {"spec": {"holderIdentity": "somebody else"}}
     await world.client.merge_patch(LEASE, RELEASE_NAMESPACE, LEASE_NAME, taken)
     assert (await pair.leader.ends(ENDED_SECONDS))[0] == 1
     await pair.standby.follows(LOST_SECONDS)
 
 
-async def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(world: World, pair: Pair) -> None:
+async def test_stopped_standby_does_not_affect_the_leader(world: World, pair: Pair) -> None:
     pair.standby.controller.process.terminate()
     assert (await pair.standby.ends(ENDED_SECONDS))[0] == 0
     assert await pair.leader.leads()
@@ -248,7 +248,7 @@ async def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(world: Wor
 
 
 async def _works(world: World, replica: Replica) -> None:
-    """An edit that comes now is carried out, by this one."""
+    """Check that this replica carries out a new manifest."""
     before = len(replica.writes)
     await world.declare("eva")
     await world.becomes("eva", "True")

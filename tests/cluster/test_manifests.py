@@ -1,4 +1,4 @@
-"""Five hundred manifests, most of them odd or wrong: each is refused by the schema or explained by a condition."""
+"""Five hundred manifests, most of them unusual or invalid: the schema rejects or a condition explains each."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from agentspec.roompattern import RoomPatternInvalid, compile_pattern
 from kube.client import ApiError, Document
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
 from tests.cluster import manifests
-from tests.cluster.manifest_strategies import Spec, There, certain, specs
+from tests.cluster.manifest_strategies import Servers, Spec, certain, specs
 from tests.cluster.process import RunningController
 from tests.cluster.world import World, open_world
 from tests.waiting import eventually
@@ -29,11 +29,11 @@ COME_UP = {
     *(Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.LIVEKIT_UNREACHABLE, Reason.PROVIDER_UNREACHABLE),
     *(Reason.CONFIG_MAP_NOT_FOUND, Reason.CONFIG_MAP_KEY_MISSING, Reason.KNOWLEDGE_EMPTY, Reason.KNOWLEDGE_TOO_LARGE),
 }
-"""Explanations that these manifests lead to."""
+"""Reasons that these manifests must cause."""
 
 
-def drawn(there: There) -> list[Spec]:
-    """Specs that all differ but for those of one name."""
+def drawn(there: Servers) -> list[Spec]:
+    """Return specs that all differ, except those with the same name."""
     first, found = certain(there), dict[str, Spec]()
 
     @settings(
@@ -54,7 +54,7 @@ def drawn(there: There) -> list[Spec]:
 
 @pytest.fixture
 async def furnished(world: World) -> AsyncIterator[World]:
-    """Another world with texts to refer to, and no room for a single pod: a manifest may ask for a thousand."""
+    """A namespace with ConfigMaps, and a quota without pods, because a manifest may request a thousand."""
     async with open_world(world.cluster, world.openai, f"wild-{secrets.token_hex(3)}") as opened:
         await furnish(opened)
         yield opened
@@ -71,13 +71,13 @@ async def furnish(world: World) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_every_manifest_is_refused_or_explained_and_harms_nobody(
+async def test_every_manifest_is_rejected_or_explained(
     world: World, furnished: World, controller: RunningController
 ) -> None:
     await world.declare("good")
     await world.becomes("good", "True")
     before = await world.deployment("good")
-    cases = drawn(There(world.cluster.livekit_url, world.openai.url))
+    cases = drawn(Servers(world.cluster.livekit_url, world.openai.url))
     assert len(cases) == HOW_MANY
 
     refusals = await declare_all(furnished, cases)
@@ -102,7 +102,7 @@ async def test_every_manifest_is_refused_or_explained_and_harms_nobody(
 
 
 async def all_explained(world: World) -> list[Document]:
-    """Every agent, once all of them are explained."""
+    """Return all agents, once each has an explanation."""
     agents: list[Document] = []
 
     async def explained() -> bool:
@@ -118,7 +118,7 @@ async def all_explained(world: World) -> list[Document]:
 
 
 async def declare_all(world: World, cases: list[Spec]) -> list[tuple[int, str]]:
-    """Create agents as kubectl does; returns how those were refused that were."""
+    """Create agents as kubectl does; return the rejections."""
     refusals = []
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -142,7 +142,7 @@ def conditions_of(agent: Document) -> dict[ConditionType, Condition]:
 
 
 def is_explained(agent: Document) -> bool:
-    """Every condition that an agent has speaks of the manifest as it is, and Ready is not still on its way."""
+    """Whether all conditions of an agent are for the current spec, and Ready is final."""
     ready = conditions_of(agent).get(ConditionType.READY)
     generation: int = agent["metadata"]["generation"]
     return (
@@ -153,7 +153,7 @@ def is_explained(agent: Document) -> bool:
 
 
 def check_explanation(agent: Document) -> None:
-    """What is said is known, says something, and is so."""
+    """Check that reasons are known, messages are not empty, and statements are true."""
     found = conditions_of(agent)
     for condition in found.values():
         assert condition.reason in REASONS[condition.type], condition
@@ -178,7 +178,7 @@ def usable(pattern: str) -> bool:
 
 
 def works(found: dict[ConditionType, Condition]) -> bool:
-    """No pod can run here: only an agent that wants none can be ready."""
+    """Check Ready: no pod can run here, so only an agent without workers can be Ready."""
     return found[ConditionType.READY].reason is Reason.ALL_CHECKS_PASSED and (
         found[ConditionType.WORKERS_REGISTERED].reason is Reason.NO_WORKERS_NEEDED
     )

@@ -1,4 +1,4 @@
-"""The API server goes away, forgets the past, or falls silent: edits made meanwhile are applied, calls go on."""
+"""The API server stops, compacts its history, or sends nothing: later it applies all edits, and no call is cut."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,24 +16,25 @@ from tests.waiting import eventually
 
 OUTAGE_SECONDS = 120.0
 BETWEEN_EDITS_SECONDS = 5.0
-"""Long enough for the first edit to be on its way into a rollout."""
+"""Long enough for the first edit to begin a rollout."""
 APPLIED_SECONDS = 60.0
-"""Watches are tried again after 15 s at most, a Lease that was lost runs for 15 s, and a burst is waited out."""
+"""Includes 15 s until watches are retried, 15 s until a lost Lease expires, and the wait for further changes."""
 BLACKHOLE_SECONDS = 100.0
-"""Bookmarks come every 60 s: after 70 s of silence a connection is given up; requests are after 30 s."""
+"""Includes 70 s until a silent watch is closed (bookmarks come every 60 s) and 30 s until a request times out."""
 KUBERNETES_SECONDS = 150.0
-"""Its controllers, by which pods come and children of what is gone go, look for a lost API server again after up to a
-minute (client-go's Reflector: 30 s, and up to as much again by chance), one after the other.
+"""Time for Kubernetes' controllers to create pods and delete children.
+
+They retry a lost API server after up to a minute (client-go's Reflector: 30 s and as much jitter), one after the other.
 """
 
 PRESENT = ("edited", "bereft", "new")
-"""Agents that there are in the end."""
+"""Agents that exist at the end."""
 
 pytestmark = pytest.mark.timeout(900)
 
 
 async def api_server_stopped(stage: Stage) -> None:
-    """Two minutes without an API server; then edits are made while the controller's watches cannot be opened."""
+    """Stop the API server for two minutes; then edit while the controller cannot open watches."""
     async with (
         stage.cluster() as (cluster, kubeconfig),
         staged(cluster, stage.openai, kubeconfig, stage.folder, "outage") as (world, proxy, controller),
@@ -46,14 +47,14 @@ async def api_server_stopped(stage: Stage) -> None:
         await world.declare("edited", persona={"greeting": "Good morning"})
         await asyncio.sleep(BETWEEN_EDITS_SECONDS)
         await _edit(world)
-        proxy.mend_watches()
-        await _is_applied(world, talking, APPLIED_SECONDS)
+        proxy.allow_watches()
+        await _wait_applied(world, talking, APPLIED_SECONDS)
         assert len(controller.starts) <= 2, "the Lease may be lost once"
         assert controller.unexpected() == []
 
 
 async def history_compacted(stage: Stage) -> None:
-    """What the watches would go on from does not exist any more (410 Gone): everything is listed again."""
+    """Compact the history so that watches get 410 Gone and the controller lists everything again."""
     async with stage.cluster() as (cluster, kubeconfig):
         # With its cache the API server remembers for a while what etcd has forgotten.
         await _stop_api_server(cluster, 0, "--watch-cache=false")
@@ -63,15 +64,15 @@ async def history_compacted(stage: Stage) -> None:
             proxy.cut_watches()
             await _edit(world)
             await asyncio.to_thread(cluster.compact)
-            proxy.mend_watches()
-            await _is_applied(world, talking, APPLIED_SECONDS)
+            proxy.allow_watches()
+            await _wait_applied(world, talking, APPLIED_SECONDS)
             assert proxy.gone > 0, "some watch was told 410"
             assert len(controller.starts) == 1
             assert controller.unexpected() == []
 
 
 async def watch_blackholed(stage: Stage) -> None:
-    """Open connections carry nothing any more and nobody closes them; new ones work."""
+    """Stop the traffic on open connections without closing them; new ones work."""
     async with (
         stage.cluster() as (cluster, kubeconfig),
         staged(cluster, stage.openai, kubeconfig, stage.folder, "blackhole") as (world, proxy, controller),
@@ -79,27 +80,27 @@ async def watch_blackholed(stage: Stage) -> None:
         talking = await _agents(world)
         assert proxy.blackhole() > 0, "some watch is on a connection that is blackholed"
         await _edit(world)
-        await _is_applied(world, talking, BLACKHOLE_SECONDS)
+        await _wait_applied(world, talking, BLACKHOLE_SECONDS)
         assert controller.unexpected() == []
 
 
 @pytest.mark.background.with_args(api_server_stopped)
-def test_edits_after_an_outage_of_two_minutes_are_applied_and_calls_go_on(outcome: Callable[[float], None]) -> None:
+def test_edits_after_two_minute_outage_are_applied_and_cut_no_call(outcome: Callable[[float], None]) -> None:
     outcome(600)
 
 
 @pytest.mark.background.with_args(history_compacted)
-def test_edits_that_no_watch_can_tell_of_are_applied(outcome: Callable[[float], None]) -> None:
+def test_edits_before_a_compaction_are_applied(outcome: Callable[[float], None]) -> None:
     outcome(600)
 
 
 @pytest.mark.background.with_args(watch_blackholed)
-def test_edits_during_a_silent_watch_are_applied(outcome: Callable[[float], None]) -> None:
+def test_edits_during_a_blackholed_watch_are_applied(outcome: Callable[[float], None]) -> None:
     outcome(600)
 
 
 async def _agents(world: World) -> Worker:
-    """Agents that take calls; gives the worker of the one that is going to be edited, in a call."""
+    """Declare agents; return the worker of the one to be edited, which has a call."""
     (talking,) = await world.running("edited")
     await world.running("deleted")
     await world.running("bereft")
@@ -109,7 +110,7 @@ async def _agents(world: World) -> Worker:
 
 
 async def _edit(world: World) -> None:
-    """All kinds of things that somebody may do."""
+    """Edit, delete and create agents, and delete children."""
     await world.declare("edited", persona={"greeting": "Good evening"})
     await world.remove(AVATAR_AGENT, "deleted")
     await world.declare("new")
@@ -117,14 +118,12 @@ async def _edit(world: World) -> None:
         await world.remove(kind, "bereft-worker")
 
 
-async def _is_applied(world: World, talking: Worker, seconds: float) -> None:
-    """The controller has done its part in time; then new workers come, the old one finishes its call, and the deleted
-    agent's children go.
-    """
+async def _wait_applied(world: World, talking: Worker, seconds: float) -> None:
+    """Wait until all edits are applied in time, and Kubernetes has replaced workers and deleted children."""
 
     async def applied() -> bool:
         wanted = {f"{kind.kind}/{agent}-worker" for kind in (DEPLOYMENT, DISRUPTION_BUDGET) for agent in PRESENT}
-        return wanted <= await world.children() and "Good evening" in await world.declared_configuration("edited")
+        return wanted <= await world.child_names() and "Good evening" in await world.declared_configuration("edited")
 
     async def replaced() -> bool:
         new = world.standin.of("edited")
@@ -133,13 +132,13 @@ async def _is_applied(world: World, talking: Worker, seconds: float) -> None:
     await eventually(applied, "every manifest is applied", seconds)
     await eventually(replaced, "a new worker has the last greeting", KUBERNETES_SECONDS)
     assert world.standin.is_in_call(talking), "the old worker keeps its call"
-    assert await world.roll_outs("edited") == 2, "one rollout"
+    assert await world.rollouts("edited") == 2, "one rollout"
     for agent in ("new", "bereft"):
         await world.becomes(agent, "True", seconds=KUBERNETES_SECONDS)
     await eventually(lambda: world.nothing_of("deleted"), "the deleted one's children are gone", KUBERNETES_SECONDS)
 
 
 async def _stop_api_server(cluster: Cluster, seconds: float, *options: str) -> None:
-    """Stop it for a while; returns when it serves again."""
+    """Stop the API server for a while; return when it serves again."""
     async with entered(cluster.api_server_stopped(*options)):
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The devkit's own promises, on real instances: side by side, repeatable, replaced when broken, gone after `down`."""
+"""The devkit on real instances: parallel, repeatable, replaced when broken, and removed by `down`."""
 
 import os
 import signal
@@ -31,13 +31,13 @@ def namespaces(made: Cluster) -> str:
     return run([str(made.kubectl), f"--kubeconfig={made.kubeconfig}", "get", "namespaces", "--output=name"])
 
 
-def test_up_again_leaves_a_whole_instance_alone(instance: Cluster) -> None:
+def test_up_does_not_change_a_complete_instance(instance: Cluster) -> None:
     before = processes(NAME)
     assert cluster.up(NAME, api_only=True) == instance
     assert processes(NAME) == before
 
 
-def test_two_instances_run_side_by_side_and_know_nothing_of_each_other(instance: Cluster) -> None:
+def test_two_instances_run_in_parallel_and_separately(instance: Cluster) -> None:
     other = cluster.up(OTHER, api_only=True)
     try:
         assert other.node_ip != instance.node_ip
@@ -49,7 +49,7 @@ def test_two_instances_run_side_by_side_and_know_nothing_of_each_other(instance:
     assert "namespace/default" in namespaces(instance), "taking one down must not touch the other"
 
 
-def test_a_stopped_api_server_comes_back_with_what_it_knew_and_etcd_forgets_the_past(instance: Cluster) -> None:
+def test_restarted_api_server_keeps_objects_after_compaction(instance: Cluster) -> None:
     kubectl = [str(instance.kubectl), f"--kubeconfig={instance.kubeconfig}", "--request-timeout=5s"]
     version = run([*kubectl, "get", "namespace", "default", "--output=jsonpath={.metadata.resourceVersion}"])
     run([*kubectl, "create", "namespace", "before"])
@@ -64,7 +64,7 @@ def test_a_stopped_api_server_comes_back_with_what_it_knew_and_etcd_forgets_the_
     assert "too old" in told.stderr
 
 
-def test_a_broken_instance_is_replaced(instance: Cluster) -> None:
+def test_broken_instance_is_replaced(instance: Cluster) -> None:
     run([str(instance.kubectl), f"--kubeconfig={instance.kubeconfig}", "create", "namespace", "before"])
     [server] = [process for process in processes(NAME) if process.name == "kube-apiserver"]
     os.kill(server.pid, signal.SIGKILL)
@@ -72,7 +72,7 @@ def test_a_broken_instance_is_replaced(instance: Cluster) -> None:
     assert "before" not in namespaces(again)
 
 
-def test_an_interrupted_up_can_be_repeated() -> None:
+def test_interrupted_up_can_be_repeated() -> None:
     script = f"from devkit import cluster; cluster.up({NAME!r}, api_only=True)"
     first = subprocess.Popen([sys.executable, "-c", script])
     try:

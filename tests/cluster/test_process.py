@@ -1,4 +1,4 @@
-"""The controller as a process: one namespace only, restarts, and what it needs from its environment."""
+"""The controller as a process: one namespace, restarts, and required settings."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from tests.cluster.world import World
 from tests.waiting import eventually
 
 
-async def test_a_controller_for_one_namespace_leaves_the_others_alone(
+async def test_controller_for_one_namespace_ignores_the_others(
     world: World, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
     async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace=world.namespace)):
@@ -39,7 +39,7 @@ async def _told(world: World, name: str) -> bool:
     return bool(document and document.get("status", {}).get("conditions"))
 
 
-async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
+async def test_restart_keeps_busy_workers_and_conditions(
     world: World, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
     async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log")):
@@ -62,7 +62,7 @@ async def test_a_restart_neither_takes_busy_workers_nor_changes_anything(
         assert (await world.condition("ava"))["lastTransitionTime"] == ready["lastTransitionTime"]
 
 
-def test_a_controller_without_a_worker_image_says_what_to_set() -> None:
+def test_controller_without_worker_image_says_what_to_set() -> None:
     ended = subprocess.run([sys.executable, "-m", "controller"], env={}, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 2
     assert "WORKER_IMAGE is not set" in ended.stderr

@@ -1,4 +1,4 @@
-"""Where nothing changes nothing is written, for as long as one looks."""
+"""Without changes, the controller writes nothing."""
 
 import asyncio
 import time
@@ -10,39 +10,39 @@ import pytest
 from controller.desired.identity import FIELD_MANAGER
 from kube.kinds import AVATAR_AGENT, EVENT, POD, SECRET
 from tests.cluster.background import Stage
-from tests.cluster.kept import kept
+from tests.cluster.restarts import restarted
 from tests.cluster.world import World, open_world
 from tests.waiting import eventually
 
 QUIET_SECONDS = 600.0
 LOOK_SECONDS = 5.0
-"""Longer than anything that has changed waits to be written."""
+"""Longer than the controller delays any write."""
 
 
 async def nothing_happens(stage: Stage) -> None:
-    """Ten minutes in the life of agents whose workers run, have calls, cannot start, or are not wanted."""
+    """Observe agents for ten minutes: idle, busy, with pods that cannot start, suspended, and without a Secret."""
     async with (
         stage.cluster("quiet") as (cluster, kubeconfig),
         open_world(cluster, stage.openai, "quiet", period=1.0) as world,
-        kept(kubeconfig, stage.folder, world.namespace) as controller,
+        restarted(kubeconfig, stage.folder, world.namespace) as controller,
     ):
         await _declare(world)
         before = await eventually(lambda: _settled(world), "everything stands still", 90.0)
         begun = time.monotonic()
-        reconciles = await controller.now.metric("avatar_agent_controller_reconciles_total")
+        reconciles = await controller.current.metric("avatar_agent_controller_reconciles_total")
         await asyncio.sleep(QUIET_SECONDS)
         after = await _documents(world)
         assert time.monotonic() - begun >= QUIET_SECONDS
         changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
         assert changed == [], {name: (before.get(name), after.get(name)) for name in changed}
-        assert await controller.now.metric("avatar_agent_controller_reconciles_total") > reconciles, "it did look"
+        assert await controller.current.metric("avatar_agent_controller_reconciles_total") > reconciles, "it did look"
         assert len(controller.starts) == 1
         assert controller.unexpected() == []
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.background.with_args(nothing_happens)
-def test_ten_minutes_in_which_nothing_changes_nothing_is_written(outcome: Callable[[float], None]) -> None:
+def test_nothing_is_written_in_ten_minutes_without_change(outcome: Callable[[float], None]) -> None:
     outcome(800)
 
 
@@ -62,7 +62,7 @@ async def _declare(world: World) -> None:
 
 
 async def _settled(world: World) -> dict[str, dict[str, Any]]:
-    """Everything there is, once it has not changed for a while."""
+    """Return all documents once nothing has changed for a while."""
     before = await _documents(world)
     await asyncio.sleep(LOOK_SECONDS)
     counts = [(document.get("status") or {}).get("calls", {}).get("active") for document in before.values()]
@@ -77,7 +77,7 @@ async def _documents(world: World) -> dict[str, dict[str, Any]]:
         if event["involvedObject"]["kind"] == AVATAR_AGENT.kind:
             found[f"Event/{event['metadata']['name']}"] = event
     pods = [(POD, pod) for pod in await world.client.list(POD, world.namespace)]
-    for kind, document in [*pods, *await world.made()]:
+    for kind, document in [*pods, *await world.child_documents()]:
         found[f"{kind.kind}/{document['metadata']['name']}"] = document
     # Kubernetes itself notes after ten minutes (progressDeadlineSeconds) that these workers do not start.
     found["Deployment/stuck-worker"] = _of_the_controller(found["Deployment/stuck-worker"])
@@ -85,7 +85,7 @@ async def _documents(world: World) -> dict[str, dict[str, Any]]:
 
 
 def _of_the_controller(document: dict[str, Any]) -> dict[str, Any]:
-    """What the controller's writes would change, the time of the last one included."""
+    """Return the fields that a write of the controller would change, the time of the last write included."""
     fields = [entry for entry in document["metadata"]["managedFields"] if entry["manager"] == FIELD_MANAGER]
     assert fields
     return {"generation": document["metadata"]["generation"], "spec": document["spec"], "fields": fields}

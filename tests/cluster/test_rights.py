@@ -1,4 +1,4 @@
-"""The rights that the chart gives for one namespace: enough for everything there, and for nothing elsewhere."""
+"""The chart's rights for one namespace suffice there, and allow nothing elsewhere."""
 
 import asyncio
 import subprocess
@@ -30,12 +30,12 @@ RELEASE = "single"
 ACCOUNT = f"{RELEASE}-controller"
 MANAGED = "app.kubernetes.io/managed-by=avatar-agent"
 RESTORED = (DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY)
-"""Kinds of which an agent has one that is put back."""
+"""Kinds of children that the test deletes and the controller restores."""
 
 
 @pytest.fixture
 def single_kubeconfig(world: World, tmp_path: Path) -> Path:
-    """Credentials of a controller that was installed for the test's namespace."""
+    """Credentials of a controller for the test's namespace."""
     rights = controller_rights(world.cluster, f"watchNamespace={world.namespace}", name=RELEASE)
     kubectl(world.cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
     return account_kubeconfig(world.cluster, ACCOUNT, tmp_path)
@@ -45,7 +45,7 @@ def single_kubeconfig(world: World, tmp_path: Path) -> Path:
 async def single(
     world: World, single_kubeconfig: Path, tmp_path: Path
 ) -> AsyncIterator[tuple[RunningController, Proxy]]:
-    """That controller."""
+    """A controller for the test's namespace, behind a proxy."""
     async with proxied(single_kubeconfig, tmp_path / "proxy") as (proxy, kubeconfig):
         controller = launch(sys.executable, kubeconfig, tmp_path / "log", world.namespace, LEASE_NAME=ACCOUNT)
         try:
@@ -55,7 +55,7 @@ async def single(
             await asyncio.to_thread(controller.stop)  # it speaks to the proxy until its end
 
 
-async def test_an_agent_s_whole_life_needs_no_right_that_is_not_there(
+async def test_rights_suffice_for_the_whole_life_of_an_agent(
     world: World, single: tuple[RunningController, Proxy]
 ) -> None:
     controller, proxy = single
@@ -85,7 +85,7 @@ async def _whole(world: World) -> bool:
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "patch", "delete"])
-def test_nothing_is_allowed_elsewhere(world: World, single_kubeconfig: Path, verb: str) -> None:
+def test_controller_has_no_rights_in_other_namespaces(world: World, single_kubeconfig: Path, verb: str) -> None:
     kinds = ["avataragents", "secrets", "configmaps", "serviceaccounts", "pods", "deployments", "leases", "roles"]
     for kind in kinds:
         asked = [str(world.cluster.kubectl), f"--kubeconfig={single_kubeconfig}", "-n", "default", "auth", "can-i"]

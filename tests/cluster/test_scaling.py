@@ -1,4 +1,4 @@
-"""Workers follow calls: demand brings them, idle ones leave, busy ones stay."""
+"""Workers follow calls: demand adds workers, and scale-down removes idle ones."""
 
 import asyncio
 import subprocess
@@ -16,7 +16,7 @@ from tests.cluster.world import World
 from tests.waiting import eventually
 
 DEMAND_SECONDS = 1.0
-"""From the answer to a gateway's report until the Deployment says what that means."""
+"""Limit from the answer to a gateway's report until the Deployment is scaled."""
 
 
 def token(world: World, account: str, audience: str) -> str:
@@ -36,7 +36,7 @@ async def post(controller: RunningController, bearer: str, body: Demand | bytes)
 
 
 class Gateway:
-    """Reports demand as the gateway does, every second until told otherwise."""
+    """Reports demand as the gateway does."""
 
     def __init__(self, world: World, controller: RunningController) -> None:
         self._controller = controller
@@ -55,7 +55,7 @@ async def workers(world: World, number: int) -> bool:
     return len(staying) == number and counts.get("desired") == number and counts.get("registered") == number
 
 
-async def test_calls_that_wait_bring_workers_up_to_the_most(world: World, controller: RunningController) -> None:
+async def test_waiting_calls_add_workers_up_to_the_maximum(world: World, controller: RunningController) -> None:
     await world.running("ava")
     gateway = Gateway(world, controller)
     key = f"{world.namespace}__ava"
@@ -70,7 +70,7 @@ async def test_calls_that_wait_bring_workers_up_to_the_most(world: World, contro
     await eventually(lambda: workers(world, 1), "back to one when nobody waits")
 
 
-async def test_demand_reaches_the_deployment_within_a_second(world: World, controller: RunningController) -> None:
+async def test_demand_scales_the_deployment_within_a_second(world: World, controller: RunningController) -> None:
     await world.running("ava")
     await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 2})
     told = time.time()
@@ -83,7 +83,7 @@ async def test_demand_reaches_the_deployment_within_a_second(world: World, contr
     assert controller.logged("workers scaled", agent=f"{world.namespace}/ava", workers=2) - told < DEMAND_SECONDS
 
 
-async def test_idle_workers_leave_and_busy_ones_stay(world: World, controller: RunningController) -> None:
+async def test_scale_down_removes_idle_workers_first(world: World, controller: RunningController) -> None:
     await world.declare("ava", scaling={"minWorkers": 3, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 1})
     await eventually(lambda: workers(world, 3), "three workers")
     # Kubernetes takes the youngest first when nothing tells pods apart: the busy one is made the youngest.
@@ -96,7 +96,7 @@ async def test_idle_workers_leave_and_busy_ones_stay(world: World, controller: R
     assert world.standin.of("ava") == [busy]
 
 
-async def test_busy_workers_are_never_fewer_than_those_with_calls(world: World, controller: RunningController) -> None:
+async def test_scale_down_keeps_every_worker_with_a_call(world: World, controller: RunningController) -> None:
     roomy = {"callsPerWorker": 4}
     three = {"minWorkers": 3, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 0}
     await world.declare("ava", worker=roomy, scaling=three)
@@ -113,7 +113,7 @@ async def test_busy_workers_are_never_fewer_than_those_with_calls(world: World, 
     assert world.standin.of("ava") == [first]
 
 
-async def test_an_agent_may_have_no_worker_until_somebody_calls(world: World, controller: RunningController) -> None:
+async def test_agent_without_minimum_starts_a_worker_for_a_call(world: World, controller: RunningController) -> None:
     await world.declare("ava", scaling={"minWorkers": 0, "maxWorkers": 2, "freeSlots": 0, "scaleDownDelaySeconds": 1})
     await world.becomes("ava", "True")
     assert world.standin.of("ava") == []
@@ -126,9 +126,7 @@ async def test_an_agent_may_have_no_worker_until_somebody_calls(world: World, co
     await eventually(scaled, "one worker")
 
 
-async def test_kubectl_scale_sets_how_many_workers_a_fixed_agent_has(
-    world: World, controller: RunningController
-) -> None:
+async def test_kubectl_scale_sets_the_workers_in_fixed_mode(world: World, controller: RunningController) -> None:
     await world.declare("ava", scaling={"mode": "Fixed", "workers": 1})
     await eventually(lambda: workers(world, 1), "one worker")
     await _scaled_by_hand(world, 3)
@@ -144,7 +142,7 @@ async def _scaled_by_hand(world: World, number: int) -> None:
     assert deployment["spec"]["replicas"] == number
 
 
-async def test_a_suspended_agent_finishes_its_call_keeps_all_but_its_workers_and_comes_back(
+async def test_suspended_agent_drains_keeps_its_children_and_resumes(
     world: World, controller: RunningController
 ) -> None:
     (busy,) = await world.running("ava")
@@ -165,11 +163,11 @@ async def test_a_suspended_agent_finishes_its_call_keeps_all_but_its_workers_and
     assert await world.pods("ava") == []
     assert await _all_but_pods(world) == before
     assert len(await world.running("ava", suspend=False)) == 1
-    assert await world.roll_outs("ava") == 1
+    assert await world.rollouts("ava") == 1
 
 
 async def _all_but_pods(world: World) -> set[str]:
-    return {child for child in await world.children() if not child.startswith("Pod/")}
+    return {child for child in await world.child_names() if not child.startswith("Pod/")}
 
 
 async def _leaves(world: World) -> bool:
@@ -192,7 +190,7 @@ async def test_only_the_gateway_may_report_demand(world: World, controller: Runn
     assert (status, answer["reason"]) == (401, "Unauthenticated")
 
 
-async def test_a_demand_that_is_none_is_refused_with_a_reason(world: World, controller: RunningController) -> None:
+async def test_invalid_demand_is_rejected_with_a_reason(world: World, controller: RunningController) -> None:
     bearer = token(world, GATEWAY_NAME, DEMAND_AUDIENCE)
     assert await _refused(controller, bearer, b"{") == (400, "InvalidDemand")
     assert await _refused(controller, bearer, b'{"gateway": "", "pending": {}}') == (400, "InvalidDemand")

@@ -1,4 +1,4 @@
-"""What the API server itself says of a manifest: no controller runs here."""
+"""The API server's validation of manifests; no controller runs here."""
 
 import json
 import secrets
@@ -24,7 +24,7 @@ URL = "wss://livekit.example"
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace of the API server, and what people say to it."""
+    """A namespace of the API server, and requests to it."""
 
     cluster: Cluster
     namespace: str
@@ -34,14 +34,14 @@ class Place:
         return kubectl(self.cluster, "--namespace", self.namespace, *arguments, stdin=stdin)
 
     def apply(self, name: str, spec: dict[str, Any], *options: str) -> dict[str, Any]:
-        """Apply an AvatarAgent and return it as it is stored."""
+        """Apply an AvatarAgent and return the stored object."""
         manifest = {"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": "AvatarAgent", "metadata": {"name": name}}
         said = self.kubectl("apply", "-f", "-", "-o", "json", *options, document=manifest | {"spec": spec})
         stored: dict[str, Any] = json.loads(said)
         return stored
 
     def refusal(self, name: str, spec: dict[str, Any]) -> str:
-        """What a person reads whose manifest is refused."""
+        """Apply an invalid manifest and return the error message."""
         with pytest.raises(subprocess.CalledProcessError) as raised:
             self.apply(name, spec, "--dry-run=server")
         return str(raised.value.stderr)
@@ -57,7 +57,7 @@ def place(cluster: Cluster) -> Iterator[Place]:
 
 
 def minimal(**changes: Any) -> dict[str, Any]:
-    """The least spec there is, with `changes` laid over it: a dictionary is merged, everything else replaced."""
+    """Return the minimal spec with changes: dictionaries are merged, other values replaced."""
     spec = {
         "livekit": {"url": URL, "credentialsSecretRef": {"name": "livekit"}},
         "voice": {"openai": {"credentialsSecretRef": {"name": "openai"}}},
@@ -157,15 +157,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "told"), REFUSED, ids=[told for _, told in REFUSED])
-def test_a_refusal_says_what_to_write_instead(place: Place, change: dict[str, Any], told: str) -> None:
+def test_rejection_says_what_to_set_instead(place: Place, change: dict[str, Any], told: str) -> None:
     assert told in place.refusal("refused", minimal(**change))
 
 
-def test_a_name_too_long_for_a_label_is_refused(place: Place) -> None:
+def test_name_too_long_for_a_label_is_rejected(place: Place) -> None:
     assert "metadata.name must have at most 63 characters: set a shorter name" in place.refusal("a" * 64, minimal())
 
 
-def test_every_rule_of_the_schema_is_refused_above() -> None:
+def test_every_rule_of_the_schema_has_a_test() -> None:
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     untested = {message for message in messages(schema) if not any(told in message for _, told in REFUSED)}
     assert not untested
@@ -194,7 +194,7 @@ def messages(node: dict[str, Any]) -> Iterator[str]:
     ],
     ids=["too little", "too much", "not a value", "too long", "too many", "missing", "unknown", "a weaker pod"],
 )
-def test_types_and_bounds_are_refused_by_name(place: Place, change: dict[str, Any], told: str) -> None:
+def test_wrong_types_and_bounds_are_rejected_by_name(place: Place, change: dict[str, Any], told: str) -> None:
     assert told in place.refusal("refused", minimal(**change))
 
 
@@ -217,20 +217,20 @@ def test_types_and_bounds_are_refused_by_name(place: Place, change: dict[str, An
     ],
     ids=str,
 )
-def test_what_makes_sense_is_accepted_and_read_as_it_was_written(place: Place, change: dict[str, Any]) -> None:
+def test_valid_manifest_is_stored_unchanged(place: Place, change: dict[str, Any]) -> None:
     spec = minimal(**change)
     stored = place.apply("accepted", spec, "--dry-run=server")["spec"]
     assert AvatarAgentSpec.model_validate(stored) == AvatarAgentSpec.model_validate(spec)
 
 
-def test_defaults_of_the_api_server_are_those_of_the_types(place: Place) -> None:
+def test_defaults_of_the_schema_equal_those_of_the_types(place: Place) -> None:
     stored = place.apply("defaults", minimal(), "--dry-run=server")["spec"]
     filled = AvatarAgentSpec.model_validate(minimal()).model_dump(mode="json", by_alias=True)
     assert without_nothing(stored) == without_nothing(filled)
 
 
 def without_nothing(value: Any) -> Any:  # noqa: ANN401 - a JSON value
-    """The value without fields that are none or empty lists and maps, which the API server does not fill in."""
+    """Return the value without null fields and empty lists and maps, which the API server does not default."""
     if not isinstance(value, dict):
         return value
     pruned = {key: without_nothing(inner) for key, inner in value.items()}
@@ -238,7 +238,7 @@ def without_nothing(value: Any) -> Any:  # noqa: ANN401 - a JSON value
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_is_accepted_and_names_only_what_it_brings(place: Place, path: Path) -> None:
+def test_every_example_is_accepted_and_complete(place: Place, path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# "), "says what it shows"
     place.kubectl("apply", "-f", str(path))
@@ -252,7 +252,7 @@ def test_every_example_is_accepted_and_names_only_what_it_brings(place: Place, p
 
 
 def references(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Secrets and ConfigMaps that a spec names."""
+    """Return the Secrets and ConfigMaps that a spec names."""
     for key, value in spec.items():
         for node in value if isinstance(value, list) else [value]:
             if not isinstance(node, dict):
@@ -265,7 +265,7 @@ def references(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield from references(node)
 
 
-def test_kubectl_scale_sets_the_workers_of_a_fixed_agent(place: Place) -> None:
+def test_kubectl_scale_sets_spec_scaling_workers(place: Place) -> None:
     place.apply("fixed", minimal(scaling={"mode": "Fixed", "workers": 1}))
     counts = {"workers": {"ready": 1}, "selector": "avataragents.io/agent=fixed"}
     status(place, "fixed", counts)
@@ -276,7 +276,7 @@ def test_kubectl_scale_sets_the_workers_of_a_fixed_agent(place: Place) -> None:
     assert scale["status"] == {"replicas": 1, "selector": "avataragents.io/agent=fixed"}
 
 
-def test_kubectl_scale_of_an_agent_that_follows_calls_is_refused_with_what_to_write(place: Place) -> None:
+def test_kubectl_scale_in_calls_mode_is_rejected_with_remedy(place: Place) -> None:
     place.apply("following", minimal())
     with pytest.raises(subprocess.CalledProcessError) as raised:
         place.kubectl("scale", "avataragent", "following", "--replicas", "3")
@@ -288,7 +288,7 @@ def status(place: Place, name: str, document: dict[str, Any]) -> None:
     place.kubectl("patch", "avataragent", name, "--subresource=status", "--type=merge", "-p", patch)
 
 
-def test_kubectl_get_shows_what_one_wants_to_know(place: Place) -> None:
+def test_kubectl_get_shows_the_documented_columns(place: Place) -> None:
     place.apply("shown", minimal(agentName="front-desk"))
     ready = {
         "type": "Ready",
@@ -313,13 +313,13 @@ def test_agents_are_in_the_categories(place: Place, category: str) -> None:
     assert "avataragent.avataragents.io/listed" in place.kubectl("get", category, "-o", "name").split()
 
 
-def test_kubectl_explain_tells_what_a_field_means(place: Place) -> None:
+def test_kubectl_explain_describes_a_field(place: Place) -> None:
     assert "Number of workers in mode Fixed." in place.kubectl("explain", "ava.spec.scaling.workers")
     assert "Default `1`; 0 to 1000 workers." in place.kubectl("explain", "ava.spec.scaling.minWorkers")
     assert "How calls reach the agent." in place.kubectl("explain", "avataragent.spec.dispatch")
 
 
-def test_a_status_with_a_reason_that_does_not_exist_is_refused(place: Place) -> None:
+def test_status_with_an_unknown_reason_is_rejected(place: Place) -> None:
     place.apply("odd", minimal())
     odd = {"type": "Ready", "status": "False", "reason": "Mood", "message": "x"}
     with pytest.raises(subprocess.CalledProcessError) as raised:
@@ -327,6 +327,6 @@ def test_a_status_with_a_reason_that_does_not_exist_is_refused(place: Place) -> 
     assert 'Unsupported value: "Mood"' in raised.value.stderr
 
 
-def test_a_manifest_of_the_tests_is_one_that_is_accepted(place: Place) -> None:
+def test_manifest_of_the_tests_is_valid(place: Place) -> None:
     made = manifests.agent(place.namespace, "made", URL, "http://127.0.0.1:1/v1")
     place.apply("made", made["spec"], "--dry-run=server")

@@ -100,7 +100,7 @@ async def test_cut_call_fails_the_test_that_uses_the_namespace(cluster: Cluster,
 async def test_rollout_of_workers_with_a_short_grace_period_cuts_their_calls(
     world: World, controller: RunningController
 ) -> None:
-    """An agent's rollout, with a Deployment as a controller with a defect would make it."""
+    """Compare an agent's rollout with that of a Deployment with a short grace period, as a defect would create it."""
     (worker,) = await world.running("ava")
     deployment = await world.deployment("ava")
     assert deployment is not None

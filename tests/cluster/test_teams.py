@@ -1,4 +1,4 @@
-"""Whoever has Kubernetes' own roles in a namespace may see and declare its agents, once the chart is installed."""
+"""The chart extends Kubernetes' own roles, so that their users can read and declare agents in their namespaces."""
 
 import asyncio
 import subprocess
@@ -18,7 +18,7 @@ RELEASE = "teams"
 
 @pytest.fixture
 def people(cluster: Cluster) -> Iterator[None]:
-    """The chart's rights, two namespaces, and in one of them a person for each of the roles, named after it."""
+    """Create the chart's rights, two namespaces, and in one of them a user for each role, named after it."""
     kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(controller_rights(cluster, name=RELEASE)))
     for namespace in (TEAM, OTHERS):
         kubectl(cluster, "create", "namespace", namespace)
@@ -40,9 +40,7 @@ def may(cluster: Cluster, person: str, verb: str, namespace: str = TEAM, subreso
         return False
 
 
-async def test_holders_of_view_see_agents_and_holders_of_edit_and_admin_declare_them(
-    cluster: Cluster, people: None
-) -> None:
+async def test_view_role_reads_agents_and_edit_and_admin_declare_them(cluster: Cluster, people: None) -> None:
     for person, verb in (("view", "list"), ("edit", "create"), ("admin", "create")):
         # Kubernetes adds the rules to its roles in its own time.
         await eventually(partial(asyncio.to_thread, may, cluster, person, verb), f"{person} may {verb}")

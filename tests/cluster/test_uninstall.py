@@ -1,4 +1,4 @@
-"""Agents, controller, resource definition and namespace can go in any order, and none waits for another for ever."""
+"""Agents, controller, CRD and namespace can be removed in any order, and nothing blocks forever."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from kube.client import ApiError, KubeClient
 from kube.kinds import AVATAR_AGENT
 from tests.cluster.background import Stage
 from tests.cluster.instance import RELEASE_NAMESPACE, REPOSITORY, controller_kubeconfig, kubectl
-from tests.cluster.kept import kept
+from tests.cluster.restarts import restarted
 from tests.cluster.standin import Worker
 from tests.cluster.world import GONE_SECONDS, NAMESPACE, World, administrator, delete_namespace, open_world
 from tests.waiting import eventually
 
 
-async def taken_apart(stage: Stage) -> None:
-    """Every order in which an installation can be taken apart."""
+async def uninstalled(stage: Stage) -> None:
+    """Remove installations in several orders."""
     async with stage.cluster() as (cluster, kubeconfig):
         await _namespace_first(stage, cluster, kubeconfig)
         await _controller_first(stage, cluster, kubeconfig)
@@ -26,16 +26,16 @@ async def taken_apart(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.background.with_args(taken_apart)
-def test_an_installation_can_be_taken_apart_in_any_order(outcome: Callable[[float], None]) -> None:
+@pytest.mark.background.with_args(uninstalled)
+def test_installation_can_be_removed_in_any_order(outcome: Callable[[float], None]) -> None:
     outcome(800)
 
 
 async def _namespace_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
-    """A namespace goes while the controller works in it; a call is finished before."""
+    """Delete a namespace while the controller runs; a call is finished first."""
     async with (
         open_world(cluster, stage.openai, "first") as world,
-        kept(kubeconfig, _folder(stage, "first"), "") as controller,
+        restarted(kubeconfig, _folder(stage, "first"), "") as controller,
     ):
         (worker,) = await world.running("ava")
         await world.running("eva")
@@ -50,9 +50,9 @@ async def _namespace_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> 
 
 
 async def _controller_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
-    """Controller and rights go; then an agent, then its namespace."""
+    """Remove controller and rights; then an agent, then its namespace."""
     async with open_world(cluster, stage.openai, "second") as world:
-        async with kept(kubeconfig, _folder(stage, "second"), ""):
+        async with restarted(kubeconfig, _folder(stage, "second"), ""):
             await world.running("ava")
             await world.running("eva")
         await asyncio.to_thread(kubectl, cluster, "delete", "namespace", RELEASE_NAMESPACE, "--wait=false")
@@ -67,12 +67,12 @@ async def _controller_first(stage: Stage, cluster: Cluster, kubeconfig: Path) ->
 
 
 async def _definition_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
-    """The definition goes, and every agent with it, while the controller watches; and comes back."""
+    """Remove the CRD and with it every agent while the controller runs, then install it again."""
     await _namespace_can_be_made_again(cluster)
     kubeconfig = await asyncio.to_thread(controller_kubeconfig, cluster, kubeconfig.parent)
     async with (
         open_world(cluster, stage.openai, "third") as world,
-        kept(kubeconfig, _folder(stage, "third"), "") as controller,
+        restarted(kubeconfig, _folder(stage, "third"), "") as controller,
     ):
         await world.running("ava")
         await asyncio.to_thread(kubectl, cluster, "delete", "-f", str(REPOSITORY / "crds"), "--wait=true")

@@ -1,4 +1,4 @@
-"""Blocking work is done in a thread: stand-ins, workers and proxies in the event loop go on answering meanwhile."""
+"""Runs blocking work in threads, so that stand-ins, workers and proxies in the event loop continue to answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def entered(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """A context manager that blocks when it is entered and left; what the block raises it is not told."""
+    """Enter and leave a blocking context manager in a thread; it does not see exceptions of the block."""
     value = await asyncio.to_thread(manager.__enter__)
     try:
         yield value

@@ -1,4 +1,4 @@
-"""What a test sees and does: one namespace, its agents and their workers."""
+"""A namespace with its agents and workers, as tests use it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,13 +19,15 @@ from tests.cluster.standin import PERIOD_SECONDS, StandIn, Worker, simulating_no
 from tests.waiting import SECONDS, eventually
 
 GONE_SECONDS = 90.0
-"""In which what belonged to something that is gone is gone, too: Kubernetes' garbage collector learns of a new kind of
-owner within half a minute after its definition came."""
+"""Time for the garbage collector to delete the children of a deleted owner.
+
+It learns of a new kind of owner within half a minute after its definition was created.
+"""
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
-MADE = (DEPLOYMENT, CONFIG_MAP, DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY)
-"""Every kind that the controller makes."""
+CHILD_KINDS = (DEPLOYMENT, CONFIG_MAP, DISRUPTION_BUDGET, SERVICE_ACCOUNT, NETWORK_POLICY)
+"""Every kind of child."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,25 @@ class World:
         await self.client.apply(AVATAR_AGENT, self.manifest(name, **spec))
 
     async def running(self, name: str, **spec: Any) -> list[Worker]:
-        """Declare an agent and wait until it takes calls; gives its workers."""
+        """Declare an agent and wait until it is Ready; return its workers."""
         await self.declare(name, **spec)
         await self.becomes(name, "True")
         return self.standin.of(name)
 
     def manifest(self, name: str, **spec: Any) -> dict[str, Any]:
-        """An AvatarAgent that works here; `spec` replaces whole fields, `url` is LiveKit's."""
+        """Return a valid AvatarAgent; `spec` replaces whole fields, and `url` is LiveKit's."""
         url = spec.pop("url", self.cluster.livekit_url)
         return manifests.agent(self.namespace, name, url, self.openai.url, **spec)
 
     async def put(self, kind: Kind, document: dict[str, Any]) -> None:
-        """Apply something else."""
+        """Apply another object."""
         await self.client.apply(kind, document)
 
     async def remove(self, kind: Kind, name: str) -> None:
         await self.client.delete(kind, self.namespace, name)
 
     async def put_secrets(self) -> None:
-        """Secrets that work."""
+        """Apply valid Secrets."""
         key, value = self.cluster.livekit_api_key, self.cluster.livekit_api_secret
         await self.put(SECRET, manifests.secret(self.namespace, "livekit", apiKey=key, apiSecret=value))
         await self.put(SECRET, manifests.secret(self.namespace, "openai", apiKey="key"))
@@ -78,12 +80,12 @@ class World:
         return await self.client.list(POD, self.namespace, f"avataragents.io/agent={name}")
 
     async def configuration(self, pod: str) -> str:
-        """The configuration that a worker pod was started with, as text; empty: the pod has just gone."""
+        """Return a worker pod's configuration as text; empty when the pod does not exist."""
         found = await self.client.get(POD, self.namespace, pod)
         return "" if found is None else await self._text_of(found["spec"])
 
     async def declared_configuration(self, name: str) -> str:
-        """The configuration that an agent's next worker will be started with, as text; empty: it has no Deployment."""
+        """Return the configuration for an agent's new workers as text; empty without a Deployment."""
         deployment = await self.deployment(name)
         return "" if deployment is None else await self._text_of(deployment["spec"]["template"]["spec"])
 
@@ -92,8 +94,8 @@ class World:
         config_map = await self.client.get(CONFIG_MAP, self.namespace, name)
         return "" if config_map is None else str(config_map["data"])
 
-    async def roll_outs(self, name: str) -> int:
-        """How many pod templates the workers' Deployment has had, its first included, once Kubernetes has seen all."""
+    async def rollouts(self, name: str) -> int:
+        """Return the number of pod templates of the workers' Deployment so far, once Kubernetes has observed it."""
 
         async def seen() -> dict[str, Any] | None:
             deployment = await self.deployment(name)
@@ -106,7 +108,7 @@ class World:
         return int(metadata["annotations"]["deployment.kubernetes.io/revision"])
 
     async def condition(self, name: str, kind: ConditionType = ConditionType.READY) -> dict[str, Any]:
-        """A condition as it is now; empty: not there."""
+        """Return a condition; empty when the agent does not have it."""
         return _condition(await self.agent(name), kind)
 
     async def becomes(
@@ -117,7 +119,7 @@ class World:
         kind: ConditionType = ConditionType.READY,
         seconds: float = SECONDS,
     ) -> dict[str, Any]:
-        """Wait until a condition has the status, and the reason when one is given, and is said of the present spec."""
+        """Wait until a condition has this status, and this reason if given, for the current spec."""
         seen: dict[str, Any] = {}
 
         async def look() -> bool:
@@ -134,7 +136,7 @@ class World:
         return seen
 
     async def settles(self, name: str, workers: int = 1, calls: int = 0) -> None:
-        """Wait until the status says that all is as it should be, in all its parts: nothing more will be written."""
+        """Wait until all parts of the status are up to date, so that the controller writes nothing more."""
 
         async def look() -> bool:
             return settled(await self.agent(name), workers, calls)
@@ -142,7 +144,7 @@ class World:
         await eventually(look, f"{name} has settled with {workers} workers and {calls} calls")
 
     async def counts_calls(self, name: str, calls: int) -> None:
-        """Wait until the status counts so many calls."""
+        """Wait until the status counts this many calls."""
 
         async def look() -> bool:
             return bool((await self.agent(name))["status"]["calls"]["active"] == calls)
@@ -150,31 +152,33 @@ class World:
         await eventually(look, f"{name} counts {calls} calls")
 
     def register_again(self, name: str) -> None:
-        """Change something that the controller watches and that means nothing: a worker's id at LiveKit."""
+        """Change a worker's id at LiveKit, which causes a reconcile without effect."""
         next(worker for worker in self.standin.workers.values() if worker.agent == name).registrations += 1
 
-    async def made(self) -> list[tuple[Kind, dict[str, Any]]]:
-        """Everything that the controller made."""
+    async def child_documents(self) -> list[tuple[Kind, dict[str, Any]]]:
+        """Return all children."""
         own = "app.kubernetes.io/managed-by=avatar-agent"
-        return [(kind, document) for kind in MADE for document in await self.client.list(kind, self.namespace, own)]
+        return [
+            (kind, document) for kind in CHILD_KINDS for document in await self.client.list(kind, self.namespace, own)
+        ]
 
-    async def children(self) -> set[str]:
-        """Everything that there is of and for agents, as kind/name."""
-        made = [(POD, pod) for pod in await self.client.list(POD, self.namespace)] + await self.made()
+    async def child_names(self) -> set[str]:
+        """Return all children and pods, as kind/name."""
+        made = [(POD, pod) for pod in await self.client.list(POD, self.namespace)] + await self.child_documents()
         return {f"{kind.kind}/{document['metadata']['name']}" for kind, document in made}
 
     async def nothing_of(self, agent: str) -> bool:
-        """Nothing is left of an agent."""
-        return all(f"/{agent}-worker" not in child for child in await self.children())
+        """Whether nothing is left of an agent."""
+        return all(f"/{agent}-worker" not in child for child in await self.child_names())
 
     async def nothing(self) -> bool:
-        """Nothing is left of any."""
-        return not await self.children()
+        """Whether nothing is left of all agents."""
+        return not await self.child_names()
 
 
 def settled(agent: dict[str, Any], workers: int = 1, calls: int = 0) -> bool:
-    """The status has caught up: numbers are written later than they change, and a controller that was killed leaves
-    what it knew until the next one has looked.
+    """Whether the status is up to date. The controller writes changed numbers with a delay, and a killed controller
+    leaves old ones until the next has reconciled.
     """
     told = agent.get("status", {})
     ready, progressing = _condition(agent, ConditionType.READY), _condition(agent, ConditionType.PROGRESSING)
@@ -215,7 +219,7 @@ async def open_world(
 
 @asynccontextmanager
 async def administrator(kubeconfig: Path) -> AsyncIterator[KubeClient]:
-    """A client for a cluster, without the environment that is the whole process's."""
+    """Create a client for a cluster, without the process's environment variables."""
     configuration = kubernetes.Configuration()
     await config.load_kube_config(  # type: ignore[no-untyped-call]
         config_file=str(kubeconfig), client_configuration=configuration
@@ -225,7 +229,7 @@ async def administrator(kubeconfig: Path) -> AsyncIterator[KubeClient]:
 
 
 async def delete_namespace(client: KubeClient, namespace: str) -> None:
-    """Have a namespace deleted; one that is gone already is fine."""
+    """Delete a namespace, if it exists."""
     try:
         await client._request("DELETE", NAMESPACE.path(None, namespace))
     except ApiError as error:

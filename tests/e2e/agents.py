@@ -1,4 +1,4 @@
-"""Agents for tests: the example with what a test wants different, declared and taken away again."""
+"""Agents for tests: the example agent with changes, declared and deleted again."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ READY_SECONDS = 90
 
 
 def manifest(targets: Targets, name: str, *, avatar: bool = False, **spec: Any) -> dict[str, Any]:
-    """The example agent under another name, by voice only unless asked; `spec` replaces whole fields."""
+    """Return the example agent with another name, without an avatar unless requested; `spec` replaces whole fields."""
     documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
     agent = copy.deepcopy(next(d for d in documents if d["kind"] == "AvatarAgent"))
     agent["metadata"] = {"name": name}
@@ -30,7 +30,7 @@ def manifest(targets: Targets, name: str, *, avatar: bool = False, **spec: Any) 
 
 
 def one_slot(targets: Targets, name: str, **scaling: Any) -> dict[str, Any]:
-    """An agent whose workers take one call each."""
+    """Return an agent whose workers have one slot each."""
     return manifest(
         targets,
         name,
@@ -50,33 +50,33 @@ def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> 
         yield name
     finally:
         product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
-        # The garbage collector learns of a new kind of owner within half a minute, later of each owner at once.
+        # The garbage collector learns of a new kind of owner within half a minute.
         eventually_blocking(
             lambda: not product.items("deployments", f"{AGENT_LABEL}={name}"), "its Deployment is gone", 90
         )
-        # A worker may drain for as long as a call may last; a test's calls are over.
+        # A worker may drain as long as a call may last, but the test's calls have ended.
         pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
         product.kubectl_run("-n", AGENTS_NAMESPACE, *pods)
 
 
 def workers(product: Product, name: str) -> list[dict[str, Any]]:
-    """The agent's worker pods."""
+    """Return the agent's worker pods."""
     return product.items("pods", f"{AGENT_LABEL}={name}")
 
 
 def worker_names(product: Product, name: str) -> list[str]:
-    """Names of the agent's worker pods."""
+    """Return the names of the agent's worker pods."""
     return [str(pod["metadata"]["name"]) for pod in workers(product, name)]
 
 
 def log(product: Product, pod: str) -> list[dict[str, Any]]:
-    """What a pod logged, as far as it is JSON: native libraries write lines of their own."""
+    """Return the JSON lines of a pod's log; native libraries write other lines."""
     lines = product.kubectl_run("-n", AGENTS_NAMESPACE, "logs", pod).splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def serving(product: Product, name: str) -> list[str]:
-    """Names of the worker pods that are ready and not being taken away."""
+    """Return the names of the worker pods that are ready and not being deleted."""
     return [
         pod["metadata"]["name"]
         for pod in workers(product, name)
@@ -86,7 +86,7 @@ def serving(product: Product, name: str) -> list[str]:
 
 
 def condition(product: Product, name: str, kind: str) -> tuple[str, str, str]:
-    """Status, reason and message of one of the agent's conditions; all empty before there is one."""
+    """Return status, reason and message of a condition; all are empty before the agent has it."""
     for one in product.get("avataragent", name).get("status", {}).get("conditions", []):
         if one["type"] == kind:
             return one["status"], one["reason"], one["message"]

@@ -1,4 +1,4 @@
-"""Runs `bare_worker.py` beside the product: a bystander in dispatch tests, the peer in benches."""
+"""Runs `bare_worker.py` beside the product: a worker that must get no call, or the peer in benchmarks."""
 
 import os
 import subprocess
@@ -15,15 +15,15 @@ _SCRIPT = Path(__file__).with_name("bare_worker.py")
 
 @contextmanager
 def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -> Iterator[None]:
-    """A worker of that name on the product's LiveKit server, registered; `jobs` receives every room it is offered."""
+    """Run a worker with this agent name on the product's LiveKit server; `jobs` gets the room of every offered job."""
     log = jobs.with_suffix(".log")
-    aims = platform.targets
+    targets = platform.targets
     environment = os.environ | {
-        "LIVEKIT_URL": aims.livekit_url,
-        "LIVEKIT_API_KEY": aims.livekit_key,
-        "LIVEKIT_API_SECRET": aims.livekit_secret,
-        "OPENAI_BASE_URL": aims.openai_url,
-        "OPENAI_API_KEY": aims.openai_key,
+        "LIVEKIT_URL": targets.livekit_url,
+        "LIVEKIT_API_KEY": targets.livekit_key,
+        "LIVEKIT_API_SECRET": targets.livekit_secret,
+        "OPENAI_BASE_URL": targets.openai_url,
+        "OPENAI_API_KEY": targets.openai_key,
         "BARE_AGENT_NAME": name,
         "BARE_GREETING": greeting,
         "BARE_JOBS_FILE": str(jobs),

@@ -1,7 +1,7 @@
-"""A worker written by hand with livekit-agents alone: the peer of the benches, and a bystander in dispatch tests.
+"""A hand-written worker with livekit-agents alone: the peer in benchmarks, or a worker that must get no call.
 
-It registers under BARE_AGENT_NAME (empty is automatic dispatch), appends every room it is offered to BARE_JOBS_FILE,
-and says BARE_GREETING to whoever comes.
+It registers under BARE_AGENT_NAME (empty: automatic dispatch), appends the room of every offered job to
+BARE_JOBS_FILE, and says BARE_GREETING to the caller.
 """
 
 import os
@@ -13,7 +13,7 @@ from livekit.plugins import openai
 
 NAME = os.environ["BARE_AGENT_NAME"]
 GREETING = os.environ.get("BARE_GREETING", "")
-# The default load is the machine's CPU: on a busy test machine this worker would take no job at all.
+# The default load is the machine's CPU: on a busy test machine, this worker would decline all jobs.
 server = AgentServer(job_executor_type=JobExecutorType.PROCESS, num_idle_processes=1, port=0, load_fnc=lambda: 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Callers for tests: they are greeted, ask and are answered, or are refused with a reason."""
+"""Callers for tests: they hear the greeting and answers, or get a rejection with a reason."""
 
 import json
 import urllib.error
@@ -16,11 +16,11 @@ from tests.waiting import eventually_blocking, eventually_in_thread
 QUESTION = "أَيْنَ يَقَعُ مَكْتَبُكُمْ؟"
 FACT = "يَقَعُ مَكْتَبُنَا فِي مَدِينَةِ دِمَشْقَ، فِي شَارِعِ بَغْدَادَ."
 AVATAR = "tavus-avatar-agent"
-"""Identity of the avatar in a call's room."""
+"""Identity of the avatar in the room of a call."""
 
 
 async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: str) -> Caller:
-    """A caller who has heard the greeting; stays until the stack unwinds."""
+    """Return a caller who has heard the greeting, and stays until the stack closes."""
     caller = await stack.enter_async_context(await call(platform.gateway, agent, name))
     await caller.first_word(90)
     await caller.hear(30)
@@ -28,14 +28,14 @@ async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: s
 
 
 async def answered(caller: Caller) -> None:
-    """The caller asks and is told the fact."""
+    """Let the caller ask the question, and check the fact in the answer."""
     said_before = len(caller.captions)
     await ask(caller, QUESTION)
     await says(caller, FACT, since=said_before)
 
 
 async def says(caller: Caller, text: str, *, since: int = 0) -> None:
-    """The caller has been told a text, by the agent's own captions from number `since` on."""
+    """Wait until the agent's captions, from number `since`, are the text."""
 
     def told() -> str:
         return " ".join(caller.captions[since:])
@@ -56,7 +56,7 @@ async def becomes(
 
 
 def refused(platform: Platform, agent: str) -> tuple[str, str]:
-    """Why the agent takes no calls: reason and message of the gateway's 409, once it has heard of the agent's state."""
+    """Return reason and message of the gateway's 409, once the gateway knows that the agent takes no calls."""
     found: list[tuple[str, str]] = []
 
     def asked() -> bool:
@@ -68,7 +68,7 @@ def refused(platform: Platform, agent: str) -> tuple[str, str]:
 
 
 def _request(platform: Platform, agent: str) -> list[tuple[str, str]]:
-    """Ask for a call that nobody enters: its refusal, if the agent's state is what refuses it."""
+    """Request a call without joining it; return the rejection if it is a 409."""
     headers = {"Content-Type": "application/json", "Origin": platform.gateway}
     body = json.dumps({"agent": agent, "name": "Layla"}).encode()
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")

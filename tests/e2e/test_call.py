@@ -1,4 +1,4 @@
-"""The demo's path, asserted: greeting, question, answer, face."""
+"""The demo's conversation: greeting, question, answer and avatar."""
 
 import asyncio
 from typing import Any
@@ -15,9 +15,7 @@ from tests.e2e.conftest import Platform
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_caller_is_greeted_in_arabic_answered_from_the_knowledge_and_sees_a_moving_face(
-    platform: Platform, recogniser: Recogniser
-) -> None:
+def test_caller_hears_greeting_and_fact_and_sees_the_avatar(platform: Platform, recogniser: Recogniser) -> None:
     agent = agents.manifest(platform.targets, "demo", avatar=True)
     knowledge = platform.product.get("configmap", "ornina-knowledge")["data"]["ar.md"]
     facts = conversation.entries(knowledge)
@@ -39,7 +37,7 @@ def test_a_caller_is_greeted_in_arabic_answered_from_the_knowledge_and_sees_a_mo
 
 
 def check_log(log: list[dict[str, Any]]) -> None:
-    """The worker told its dispatch mode and name, its registration, and of the call the room, avatar and voice."""
+    """Check that the worker logged its agent name, its registration, and room, avatar and voice of the call."""
     (starting,) = [line for line in log if line["message"] == "worker starting"]
     assert (starting["dispatch_mode"], starting["agent_name"]) == ("Explicit", "demo-agent")
     registered = [line for line in log if line["message"] == "registered with LiveKit"]

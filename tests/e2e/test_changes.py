@@ -1,4 +1,4 @@
-"""What a person changes while somebody is talking: the call goes on as it began, the next one is as declared now."""
+"""Manifests change during a call: the call continues unchanged, and the next call follows the new manifest."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -21,18 +21,18 @@ NEW_GREETING = "مَرْحَبًا. نَحْنُ فِي إِجَازَةٍ حَ�
 
 
 def uids(platform: Platform, kind: str, agent: str) -> dict[str, str]:
-    """The agent's objects of a kind: which, by their names."""
+    """Return the uids of the agent's objects of a kind, by name."""
     found = platform.product.items(kind, f"{AGENT_LABEL}={agent}")
     return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found}
 
 
 def calls(platform: Platform, agent: str) -> dict[str, int]:
-    """Calls as the status counts them."""
+    """Return the counts of calls in the status."""
     counted: dict[str, int] = platform.product.get("avataragent", agent)["status"]["calls"]
     return counted
 
 
-def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_its_worker(platform: Platform) -> None:
+def test_new_greeting_reaches_new_calls_and_cuts_no_call(platform: Platform) -> None:
     product = platform.product
     agent = agents.one_slot(platform.targets, "edited")
     old_greeting = agent["spec"]["persona"]["greeting"]
@@ -66,9 +66,7 @@ def test_a_new_greeting_reaches_new_calls_and_the_call_in_progress_stays_with_it
         assert len(after) == 2, "one rollout"
 
 
-def test_a_suspended_agent_finishes_its_call_refuses_the_next_and_takes_calls_again_afterwards(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_suspended_agent_finishes_its_call_and_takes_no_other(platform: Platform, tmp_path: Path) -> None:
     product = platform.product
     agent = agents.one_slot(platform.targets, "paused")
 
@@ -112,8 +110,8 @@ def suspended(agent: dict[str, Any], suspend: bool) -> dict[str, Any]:
     return agent | {"spec": agent["spec"] | {"suspend": suspend}}
 
 
-def test_of_two_agents_with_one_name_the_younger_waits_for_the_older_to_go(platform: Platform) -> None:
-    """A copied manifest: name, rooms and LiveKit server are the same, so either's workers would take either's calls."""
+def test_younger_agent_waits_until_the_older_is_deleted(platform: Platform) -> None:
+    """Both have the same agent name, rooms and LiveKit server, so their workers would take each other's calls."""
     product = platform.product
     elder = agents.one_slot(platform.targets, "elder")
     younger = agents.one_slot(platform.targets, "younger")

@@ -1,4 +1,4 @@
-"""`make demo`'s command itself: it ends with 0 only when a call was answered, and leaves a page to call from."""
+"""The command of `make demo`: it exits with 0 only after an answered call, and forwards a port to the call page."""
 
 import json
 import os
@@ -23,28 +23,28 @@ pytestmark = pytest.mark.timeout(400)
 
 
 REAL_PROVIDERS = ("LIVEKIT_URL", "OPENAI_API_KEY", "TAVUS_API_KEY")
-"""Whoever runs the tests may have them in the environment; the demo would use them."""
+"""Variables that the environment of the tests may have, and that the demo would use."""
 
 
 def own_cluster(platform: Platform) -> tuple[list[str], dict[str, str]]:
-    """The same cluster as if it were a user's: its kubeconfig, images that it has, and providers by their keys."""
-    product, aims = platform.product, platform.targets
+    """Return options and variables that use the platform's cluster as a user's own cluster."""
+    product, targets = platform.product, platform.targets
     options = ["--kubeconfig", str(product.kubeconfig)]
     options += ["--controller-image", product.controller_image, "--worker-image", product.worker_image]
     return options, {
-        "LIVEKIT_URL": aims.livekit_url,
-        "LIVEKIT_API_KEY": aims.livekit_key,
-        "LIVEKIT_API_SECRET": aims.livekit_secret,
-        "OPENAI_BASE_URL": aims.openai_url,
-        "OPENAI_API_KEY": aims.openai_key,
-        "TAVUS_BASE_URL": aims.tavus_url,
-        "TAVUS_API_KEY": aims.tavus_key,
+        "LIVEKIT_URL": targets.livekit_url,
+        "LIVEKIT_API_KEY": targets.livekit_key,
+        "LIVEKIT_API_SECRET": targets.livekit_secret,
+        "OPENAI_BASE_URL": targets.openai_url,
+        "OPENAI_API_KEY": targets.openai_key,
+        "TAVUS_BASE_URL": targets.tavus_url,
+        "TAVUS_API_KEY": targets.tavus_key,
     }
 
 
 @contextmanager
 def demo(platform: Platform, own: bool = False) -> Iterator[subprocess.CompletedProcess[str]]:
-    """What the command said and how it ended; its agent is taken away afterwards."""
+    """Run the command, yield its result, and delete its agent afterwards."""
     options, keys = own_cluster(platform) if own else ([], {})
     # On a cluster of the user's, the name is only where the call page's process is recorded.
     argv = [sys.executable, "-m", "devkit", "demo", "--name", "own" if own else NAME, *options]
@@ -61,7 +61,7 @@ def demo(platform: Platform, own: bool = False) -> Iterator[subprocess.Completed
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["on this machine", "on a cluster of the user's"])
-def test_the_demo_ends_with_an_answered_call_and_an_address(platform: Platform, own: bool) -> None:
+def test_demo_ends_with_an_answered_call_and_a_url(platform: Platform, own: bool) -> None:
     with demo(platform, own) as done:
         assert done.returncode == 0, done.stdout + done.stderr
         timeline = re.findall(r"^ +(\d+\.\d\d) +(\S.*?) *$", done.stdout, re.MULTILINE)
@@ -72,7 +72,7 @@ def test_the_demo_ends_with_an_answered_call_and_an_address(platform: Platform, 
             assert b"<html" in page.read()
 
 
-def test_the_demo_fails_and_says_so_when_the_avatar_does_not_come(platform: Platform) -> None:
+def test_demo_fails_when_the_avatar_does_not_join(platform: Platform) -> None:
     with simulated_tavus(platform, {"faults": [{"kind": "never_joins"}]}), demo(platform) as done:
         assert done.returncode == 1, done.stdout
         assert "of 3 pictures" in done.stderr
@@ -81,7 +81,7 @@ def test_the_demo_fails_and_says_so_when_the_avatar_does_not_come(platform: Plat
 
 @contextmanager
 def simulated_tavus(platform: Platform, settings: dict[str, Any]) -> Iterator[None]:
-    """The simulated Tavus with a fault, and without it afterwards."""
+    """Change the settings of the simulated Tavus until the block ends."""
     put_settings(platform, settings)
     try:
         yield

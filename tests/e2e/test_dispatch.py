@@ -1,4 +1,4 @@
-"""Only the declared agent answers, only in its rooms, and once however often it is asked."""
+"""Only the declared agent answers, only in its rooms, and once for repeated requests."""
 
 import asyncio
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.waiting import eventually_blocking
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platform: Platform, tmp_path: Path) -> None:
+def test_workers_with_other_or_no_name_get_no_call(platform: Platform, tmp_path: Path) -> None:
     unnamed, other = tmp_path / "unnamed", tmp_path / "other"
 
     async def one_call(agent: str) -> set[str]:
@@ -28,17 +28,17 @@ def test_neither_an_unnamed_worker_nor_one_of_another_name_gets_the_call(platfor
 
     with (
         bare_worker(platform, "", unnamed),
-        bare_worker(platform, "somebody-else", other),
+        bare_worker(platform, "other-agent", other),
         agents.declared(platform.product, agents.manifest(platform.targets, "only")) as agent,
     ):
         assert len(asyncio.run(one_call(agent))) == 1
         assert unnamed.read_text() == ""
         assert other.read_text() == ""
-        # The bystanders do listen: an ordinary room brings the unnamed worker in, and its name the other one.
-        asyncio.run(open_room(platform, "bystander-room"))
-        eventually_blocking(lambda: "bystander-room" in unnamed.read_text(), "the unnamed worker is alive", 20)
+        # Both workers are registered: an ordinary room gets the unnamed one, and its agent name the other.
+        asyncio.run(open_room(platform, "ordinary-room"))
+        eventually_blocking(lambda: "ordinary-room" in unnamed.read_text(), "the unnamed worker is alive", 20)
         assert other.read_text() == ""
-        asyncio.run(open_room(platform, "other-room", api.RoomAgentDispatch(agent_name="somebody-else")))
+        asyncio.run(open_room(platform, "other-room", api.RoomAgentDispatch(agent_name="other-agent")))
         eventually_blocking(lambda: "other-room" in other.read_text(), "the worker of another name is alive", 20)
 
 
@@ -48,7 +48,7 @@ async def open_room(platform: Platform, room: str, *dispatches: api.RoomAgentDis
 
 
 async def confirmed(platform: Platform, opened: dict[str, Any]) -> str:
-    """The call's state as the gateway knows it from LiveKit."""
+    """Return the call's state after `dispatched`, which the gateway knows from LiveKit."""
     url = f"{platform.gateway}/v1/calls/{opened['callId']}?state=dispatched&waitSeconds=10"
     headers = {"Authorization": f"Bearer {opened['callToken']}"}
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
@@ -56,11 +56,11 @@ async def confirmed(platform: Platform, opened: dict[str, Any]) -> str:
 
 
 def livekit_api(platform: Platform) -> api.LiveKitAPI:
-    aims = platform.targets
-    return api.LiveKitAPI(aims.livekit_url, aims.livekit_key, aims.livekit_secret)
+    targets = platform.targets
+    return api.LiveKitAPI(targets.livekit_url, targets.livekit_key, targets.livekit_secret)
 
 
-def test_a_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -> None:
+def test_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -> None:
     with agents.declared(platform.product, agents.manifest(platform.targets, "picky")) as agent:
         dispatch = api.RoomAgentDispatch(agent_name="picky-agent")
         asyncio.run(open_room(platform, "another-room", dispatch))
@@ -80,7 +80,7 @@ async def participants(platform: Platform, room: str) -> list[str]:
         return [participant.identity for participant in found.participants]
 
 
-def test_two_requests_for_the_same_call_give_one_agent(platform: Platform) -> None:
+def test_repeated_request_opens_one_call_with_one_agent(platform: Platform) -> None:
     async def same_call_twice(agent: str) -> None:
         headers = {"Idempotency-Key": "one-and-the-same"}
         requests = [request_call(platform.gateway, agent, "Caller", headers=headers) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Workers follow the calls, and a worker that is taken away finishes its calls first."""
+"""Workers follow the calls, and a deleted worker finishes its calls first."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,7 +14,7 @@ from tests.waiting import eventually_blocking, eventually_in_thread
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_three_callers_on_one_slot_workers_with_one_warm_are_all_answered(platform: Platform) -> None:
+def test_three_callers_with_one_free_slot_are_all_answered(platform: Platform) -> None:
     async def three_calls(agent: str) -> None:
         async with AsyncExitStack() as stack:
             callers = await asyncio.gather(*(greeted(stack, platform, agent, f"Caller {n}") for n in range(3)))
@@ -29,7 +29,7 @@ def test_three_callers_on_one_slot_workers_with_one_warm_are_all_answered(platfo
         )
 
 
-def test_a_scale_down_takes_the_idle_worker_and_leaves_the_call(platform: Platform) -> None:
+def test_scale_down_removes_the_idle_worker(platform: Platform) -> None:
     declaration = agents.one_slot(platform.targets, "down", minWorkers=2)
 
     async def call_through_scale_down(agent: str) -> None:
@@ -45,7 +45,7 @@ def test_a_scale_down_takes_the_idle_worker_and_leaves_the_call(platform: Platfo
         asyncio.run(call_through_scale_down(agent))
 
 
-def test_a_busy_worker_that_is_taken_away_finishes_its_call_and_then_leaves(platform: Platform) -> None:
+def test_deleted_worker_finishes_its_call_first(platform: Platform) -> None:
     async def call_through_deletion(agent: str) -> str:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, agent, "Caller")

@@ -1,4 +1,4 @@
-"""Avatar seats that are bought: as many calls at once show a face, and the others are told or served by voice."""
+"""A limit of avatar seats: further calls continue by voice or end, as declared."""
 
 import asyncio
 import json
@@ -27,12 +27,12 @@ def one_seat(platform: Platform, on_failure: str) -> dict[str, Any]:
     return agent
 
 
-def has_face(caller: Caller) -> bool:
+def has_avatar(caller: Caller) -> bool:
     return any(participant.identity == AVATAR for participant in caller.room.remote_participants.values())
 
 
 def conversations(platform: Platform) -> dict[str, str]:
-    """The status of every conversation that Tavus knows of, by id: an active one is billed and holds a seat."""
+    """Return the status of every conversation at Tavus by id; an active one is billed and holds a seat."""
     address = f"{platform.targets.tavus_url.removesuffix('/v2')}/_simulator"
     with urllib.request.urlopen(address, timeout=5) as answer:
         known = json.load(answer)["conversations"]
@@ -40,14 +40,12 @@ def conversations(platform: Platform) -> dict[str, str]:
 
 
 def counted(platform: Platform, agent: str) -> int:
-    """Calls with a face as the status counts them."""
-    faces: int = platform.product.get("avataragent", agent)["status"]["calls"]["withAvatar"]
-    return faces
+    """Return the number of calls with an avatar in the status."""
+    calls: int = platform.product.get("avataragent", agent)["status"]["calls"]["withAvatar"]
+    return calls
 
 
-def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_or_ends_as_declared(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_second_call_without_a_seat_continues_by_voice_or_ends(platform: Platform, tmp_path: Path) -> None:
     product = platform.product
     before = conversations(platform)
 
@@ -59,18 +57,18 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
             pair = await asyncio.gather(
                 greeted(seated, platform, name, "First"), greeted(unseated, platform, name, "Second")
             )
-            await eventually_in_thread(lambda: any(has_face(caller) for caller in pair), "one call has a face", 30)
-            lucky, other = sorted(pair, key=has_face, reverse=True)
-            check_pictures(await lucky.see(6, 30))
-            await eventually_in_thread(lambda: counted(platform, name) == 1, "one face is counted", 30)
+            await eventually_in_thread(lambda: any(has_avatar(caller) for caller in pair), "one call has an avatar", 30)
+            first, second = sorted(pair, key=has_avatar, reverse=True)
+            check_pictures(await first.see(6, 30))
+            await eventually_in_thread(lambda: counted(platform, name) == 1, "one call with avatar is counted", 30)
             taken = ("False", "AvatarSeatsTaken")
             await becomes(product, name, "AvatarAvailable", *taken)
             assert "continues with voice only" in agents.condition(product, name, "AvatarAvailable")[2]
             assert agents.condition(product, name, "Ready")[0] == "True", "the voice is not held back"
-            await answered(other)
-            assert not has_face(other)
-            assert other.pictures == []
-            assert begun() == ["active"], "nobody pays for a face that is not shown"
+            await answered(second)
+            assert not has_avatar(second)
+            assert second.pictures == []
+            assert begun() == ["active"], "only the avatar that is shown is billed"
 
             # The seat is taken by a call on an old worker now: a rollout does not lose the count.
             await asyncio.to_thread(product.apply, [one_seat(platform, "EndCall")])
@@ -84,7 +82,7 @@ def test_of_two_calls_on_one_seat_one_has_a_face_and_the_other_goes_on_by_voice_
             busy = "No avatar is available at the moment. Please try again in a few minutes."
             assert told == ("NoAvatarSeat", busy)
             assert begun() == ["active"]
-            assert lucky.room.isconnected() and other.room.isconnected()
+            assert first.room.isconnected() and second.room.isconnected()
 
     with agents.declared(product, one_seat(platform, "VoiceOnly")) as name:
         asyncio.run(calls_for_one_seat(name))

@@ -1,4 +1,4 @@
-"""The controller under something that starts it again whenever it ends, as the kubelet does."""
+"""Restarts the controller whenever it ends, as a kubelet does."""
 
 import asyncio
 import subprocess
@@ -11,36 +11,36 @@ from typing import Any
 from tests.cluster.process import STOP_SECONDS, RunningController, launch
 from tests.waiting import eventually
 
-PAUSE_SECONDS = 0.5
+BACKOFF_SECONDS = 0.5
 READY_SECONDS = 40.0
-"""A Lease of one that was killed runs out first."""
+"""Includes the time until the Lease of a killed controller expires."""
 
 
-class Kept:
-    """A controller that is started again."""
+class RestartedController:
+    """A controller that is restarted."""
 
     def __init__(self, kubeconfig: Path, folder: Path, namespace: str) -> None:
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._namespace = namespace
         self.starts: list[RunningController] = []
-        """Every process so far, the present one last."""
+        """Every process so far, the current one last."""
 
     @property
-    def now(self) -> RunningController:
-        """The present process."""
+    def current(self) -> RunningController:
+        """The current process."""
         return self.starts[-1]
 
     def kill(self) -> None:
-        """End the present process without a warning (SIGKILL)."""
-        self.now.process.kill()
+        """Kill the current process with SIGKILL."""
+        self.current.process.kill()
 
     def unexpected(self) -> list[dict[str, Any]]:
-        """What was logged and should not have been."""
+        """Return the log lines that report an error, of all processes."""
         return [line for start in self.starts for line in start.unexpected()]
 
     async def run(self) -> None:
-        """Start it again and again, until cancelled."""
+        """Start and restart the controller until cancelled."""
         while True:
             log = self._folder / f"controller-{len(self.starts) + 1}.log"
             controller = launch(sys.executable, self._kubeconfig, log, self._namespace)
@@ -51,13 +51,13 @@ class Kept:
                 controller.process.terminate()
                 await asyncio.to_thread(_end, controller.process)
                 raise
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(BACKOFF_SECONDS)
 
     async def ready(self) -> None:
-        """Wait until it is."""
+        """Wait until the controller is ready."""
 
         async def answers() -> bool:
-            return bool(self.starts) and await asyncio.to_thread(self.now.answers, "/readyz") == 200
+            return bool(self.starts) and await asyncio.to_thread(self.current.answers, "/readyz") == 200
 
         await eventually(answers, "the controller is ready", READY_SECONDS)
 
@@ -72,15 +72,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @asynccontextmanager
-async def kept(kubeconfig: Path, folder: Path, namespace: str) -> AsyncIterator[Kept]:
-    """A controller for one namespace that is ready, and kept running until the block ends; logs are in the folder."""
-    controller = Kept(kubeconfig, folder, namespace)
-    keeping = asyncio.create_task(controller.run())
+async def restarted(kubeconfig: Path, folder: Path, namespace: str) -> AsyncIterator[RestartedController]:
+    """Run a controller for one namespace until the block ends, and restart it; `folder` contains its logs."""
+    controller = RestartedController(kubeconfig, folder, namespace)
+    running = asyncio.create_task(controller.run())
     try:
         await controller.ready()
         yield controller
     finally:
-        keeping.cancel()
-        await asyncio.wait((keeping,))
-        if not keeping.cancelled():
-            keeping.result()
+        running.cancel()
+        await asyncio.wait((running,))
+        if not running.cancelled():
+            running.result()

@@ -1,4 +1,4 @@
-"""Inputs that are wrong: a condition says what and how to mend it, and mending is enough."""
+"""Invalid inputs: a condition says what is wrong and what to do, and the correction suffices."""
 
 import pytest
 from aiohttp import web
@@ -13,17 +13,17 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.usefixtures("controller")
 
 RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
-MENDED_SECONDS = 15.0
-"""What is named is not watched, but looked at every 10 s; workers are started then."""
+CORRECTED_SECONDS = 15.0
+"""Includes up to 10 s until the controller reads references again, and the start of workers."""
 
 
-async def mended(world: World, part: ConditionType) -> None:
-    """See that it is noticed in time that a part is as it should be, and that this is enough."""
-    await world.becomes("ava", "True", kind=part, seconds=MENDED_SECONDS)
+async def corrected(world: World, part: ConditionType) -> None:
+    """Wait until a corrected input shows in its condition in time, and the agent is Ready."""
+    await world.becomes("ava", "True", kind=part, seconds=CORRECTED_SECONDS)
     await world.becomes("ava", "True")
 
 
-async def test_a_missing_secret_is_named_and_once_made_the_agent_becomes_ready(world: World) -> None:
+async def test_agent_with_missing_secret_is_ready_once_it_exists(world: World) -> None:
     await world.remove(SECRET, "openai")
     await world.declare("ava")
     seen = await world.becomes("ava", "False", "SecretNotFound")
@@ -31,10 +31,10 @@ async def test_a_missing_secret_is_named_and_once_made_the_agent_becomes_ready(w
     assert f"kubectl -n {world.namespace} create secret generic openai --from-literal=apiKey=" in seen["message"]
     assert await world.deployment("ava") is None, "workers that cannot work are not started"
     await world.put_secrets()
-    await mended(world, ConditionType.CREDENTIALS_VALID)
+    await corrected(world, ConditionType.CREDENTIALS_VALID)
 
 
-async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) -> None:
+async def test_missing_secret_key_is_reported_with_existing_keys(world: World) -> None:
     await world.remove(SECRET, "openai")
     await world.put(SECRET, manifests.secret(world.namespace, "openai", OPENAI_API_KEY="key"))
     await world.declare("ava")
@@ -42,19 +42,19 @@ async def test_a_wrong_key_is_told_with_the_keys_that_are_there(world: World) ->
     assert "no value for apiKey" in seen["message"]
     assert "OPENAI_API_KEY" in seen["message"]
     await world.put_secrets()
-    await mended(world, ConditionType.CREDENTIALS_VALID)
+    await corrected(world, ConditionType.CREDENTIALS_VALID)
 
 
-async def test_an_unreachable_livekit_is_told_with_its_address(world: World) -> None:
+async def test_unreachable_livekit_is_reported_with_its_url(world: World) -> None:
     url = f"ws://127.0.0.1:{free_port()}"
     await world.declare("ava", url=url)
     seen = await world.becomes("ava", "False", "LiveKitUnreachable")
     assert url in seen["message"]
     await world.declare("ava")
-    await mended(world, ConditionType.CREDENTIALS_VALID)
+    await corrected(world, ConditionType.CREDENTIALS_VALID)
 
 
-async def test_a_web_server_that_is_no_livekit_is_told_apart(world: World) -> None:
+async def test_web_server_that_is_not_livekit_is_reported(world: World) -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>Welcome</html>", content_type="text/html")
 
@@ -71,7 +71,7 @@ async def test_a_web_server_that_is_no_livekit_is_told_apart(world: World) -> No
         await runner.cleanup()
 
 
-async def test_credentials_that_livekit_refuses_are_told_as_such(world: World) -> None:
+async def test_credentials_that_livekit_rejects_are_reported(world: World) -> None:
     key = world.cluster.livekit_api_key
     wrong = "of-some-other-server-and-long-enough"
     await world.put(SECRET, manifests.secret(world.namespace, "livekit", apiKey=key, apiSecret=wrong))
@@ -80,7 +80,7 @@ async def test_credentials_that_livekit_refuses_are_told_as_such(world: World) -
     assert wrong not in str(await world.agent("ava"))
     assert "'livekit'" in seen["message"]
     await world.put_secrets()
-    await mended(world, ConditionType.CREDENTIALS_VALID)
+    await corrected(world, ConditionType.CREDENTIALS_VALID)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_credentials_that_livekit_refuses_are_told_as_such(world: World) -
         pytest.param({"a.md": "x" * 200_000, "b.md": "y" * 100_000}, "KnowledgeTooLarge", id="more than 256 KiB"),
     ],
 )
-async def test_knowledge_that_cannot_be_used_is_named(world: World, texts: dict[str, str] | None, reason: str) -> None:
+async def test_unusable_knowledge_is_reported(world: World, texts: dict[str, str] | None, reason: str) -> None:
     if texts is not None:
         await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **texts))
     await world.declare("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
@@ -100,10 +100,10 @@ async def test_knowledge_that_cannot_be_used_is_named(world: World, texts: dict[
     assert "facts" in seen["message"]
     await world.remove(CONFIG_MAP, "facts")
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", **{"a.md": "An hour is 500."}))
-    await mended(world, ConditionType.KNOWLEDGE_LOADED)
+    await corrected(world, ConditionType.KNOWLEDGE_LOADED)
 
 
-async def test_what_works_is_not_touched_while_an_input_is_broken(world: World) -> None:
+async def test_workers_stay_while_an_input_is_broken(world: World) -> None:
     await world.put(CONFIG_MAP, manifests.config_map(world.namespace, "facts", a="An hour is 500."))
     (worker,) = await world.running("ava", knowledge=[{"configMapRef": {"name": "facts"}}])
     await world.remove(CONFIG_MAP, "facts")
@@ -116,14 +116,14 @@ async def test_what_works_is_not_touched_while_an_input_is_broken(world: World) 
     assert registered["status"] == "True", "it still takes calls"
 
 
-async def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(world: World) -> None:
+async def test_invalid_room_name_pattern_is_reported(world: World) -> None:
     await world.declare("ava", dispatch={"roomNamePattern": "^calls-("})
     seen = await world.becomes("ava", "False", "InvalidSpec")
     assert "spec.dispatch.roomNamePattern" in seen["message"]
     await world.running("ava", dispatch={"roomNamePattern": "^calls-"})
 
 
-async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> None:
+async def test_rejection_by_kubernetes_is_quoted(world: World) -> None:
     quota = {
         "metadata": {"namespace": world.namespace, "name": "none"},
         "spec": {"hard": {"count/deployments.apps": "0"}},
@@ -134,7 +134,7 @@ async def test_what_kubernetes_refuses_is_told_in_its_words(world: World) -> Non
     seen = await world.becomes("ava", "False", "ApplyRejected")
     assert "exceeded quota: none" in seen["message"]
     await world.remove(RESOURCE_QUOTA, "none")
-    await eventually(lambda: world.deployment("ava"), "it is tried again", MENDED_SECONDS)
+    await eventually(lambda: world.deployment("ava"), "it is tried again", CORRECTED_SECONDS)
     await world.becomes("ava", "True")
 
 
@@ -143,7 +143,7 @@ async def _enforced(world: World) -> bool:
     return quota is not None and "hard" in quota.get("status", {})
 
 
-async def test_workers_that_register_under_another_name_do_not_count(world: World) -> None:
+async def test_workers_with_another_name_do_not_count(world: World) -> None:
     world.standin.registered_name["ava"] = "somebody-else"
     await world.declare("ava")
     seen = await world.becomes("ava", "False", "NameMismatch")
@@ -151,7 +151,7 @@ async def test_workers_that_register_under_another_name_do_not_count(world: Worl
     assert (await world.agent("ava"))["status"]["workers"]["registered"] == 0
 
 
-async def test_a_worker_that_loses_livekit_is_told(world: World) -> None:
+async def test_worker_that_loses_livekit_is_reported(world: World) -> None:
     (worker,) = await world.running("ava")
     worker.registered = False
     seen = await world.becomes("ava", "False", "NotRegistered", seconds=5)
@@ -160,19 +160,19 @@ async def test_a_worker_that_loses_livekit_is_told(world: World) -> None:
     await world.becomes("ava", "True", seconds=5)
 
 
-async def test_pods_that_cannot_start_are_told_in_the_words_of_kubernetes(world: World) -> None:
+async def test_pod_that_cannot_start_is_reported_as_by_kubernetes(world: World) -> None:
     world.standin.waiting["ava"] = "ImagePullBackOff"
     await world.declare("ava", worker={"image": "nowhere.example/none:1"})
     seen = await world.becomes("ava", "False", "NotRegistered", ConditionType.WORKERS_REGISTERED)
     assert "ImagePullBackOff: Back-off pulling image" in seen["message"]
 
 
-async def test_transitions_are_events(world: World) -> None:
+async def test_transitions_are_posted_as_events(world: World) -> None:
     await world.remove(SECRET, "openai")
     await world.declare("ava")
     await world.becomes("ava", "False", "SecretNotFound")
     await world.put_secrets()
-    await mended(world, ConditionType.CREDENTIALS_VALID)
+    await corrected(world, ConditionType.CREDENTIALS_VALID)
 
     async def told() -> list[tuple[str, str]]:
         events = await world.client.list(EVENT, world.namespace)

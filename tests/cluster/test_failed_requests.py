@@ -1,4 +1,4 @@
-"""An API server under stress refuses much of what it is asked: everything comes about all the same, without haste."""
+"""An overloaded API server rejects many requests: the controller retries with backoff and finishes."""
 
 import asyncio
 import secrets
@@ -20,14 +20,14 @@ SHARE = 0.3
 SEED = 4
 DONE_SECONDS = 120.0
 MORE_REQUESTS = 2.5
-"""Of ten requests three are refused; those are repeated, and what still failed begins anew."""
+"""Limit of requests, as a multiple: three of ten fail, and the controller repeats those and some reconciles."""
 LOOK_SECONDS = 10.0
 REQUESTS_PER_SECOND = 5.0
-"""Once all is done: references are read again, what could not be is tried again, and the Lease is renewed."""
+"""Limit in steady state: reads of references, retries, and renewals of the Lease."""
 
 
 @pytest.mark.timeout(420)
-async def test_with_a_third_of_all_answers_refused_everything_comes_about_with_few_more_requests(
+async def test_few_more_requests_are_sent_when_a_third_of_them_fail(
     cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path
 ) -> None:
     namespace = f"test-{secrets.token_hex(3)}"
@@ -47,7 +47,7 @@ async def test_with_a_third_of_all_answers_refused_everything_comes_about_with_f
 
 
 async def _requests(world: World, proxy: Proxy) -> int:
-    """Create agents, change and delete them; gives the number of requests that it took the controller."""
+    """Create, change and delete agents; return the number of the controller's requests."""
     before = len(proxy.exchanges)
     await asyncio.gather(*(world.declare(name) for name in AGENTS))
     for name in AGENTS:
@@ -61,8 +61,8 @@ async def _requests(world: World, proxy: Proxy) -> int:
 
 
 async def _changed(world: World, name: str) -> bool:
-    """It has one worker, with the new configuration, and says so."""
+    """Whether the agent has one worker with the new configuration, and is Ready."""
     workers = world.standin.of(name)
     if len(workers) != 1 or "Hello" not in await world.configuration(workers[0].pod):
         return False
-    return (await world.condition(name))["status"] == "True" and await world.roll_outs(name) == 2
+    return (await world.condition(name))["status"] == "True" and await world.rollouts(name) == 2

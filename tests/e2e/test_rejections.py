@@ -1,4 +1,4 @@
-"""What the installed gateway says to requests that make no sense, and the agent to a manifest that names nothing."""
+"""Rejections of the installed gateway, and an agent whose Secret is missing."""
 
 import json
 import urllib.error
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(400)
     ],
     ids=["an unknown agent", "bad JSON", "a room configuration of the caller's", "an oversized body"],
 )
-def test_the_gateway_refuses_with_a_reason_in_json(platform: Platform, body: bytes, status: int, reason: str) -> None:
+def test_invalid_request_is_rejected_with_a_reason(platform: Platform, body: bytes, status: int, reason: str) -> None:
     headers = {"Content-Type": "application/json", "Origin": platform.gateway}
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=10):
@@ -36,7 +36,7 @@ def test_the_gateway_refuses_with_a_reason_in_json(platform: Platform, body: byt
     assert error["message"]
 
 
-def test_a_missing_secret_is_named_and_the_agent_is_ready_once_it_is_there(platform: Platform) -> None:
+def test_agent_is_ready_once_its_missing_secret_exists(platform: Platform) -> None:
     agent = agents.manifest(platform.targets, "mended")
     agent["spec"]["voice"]["openai"]["credentialsSecretRef"]["name"] = "mended-openai"
     product = platform.product
