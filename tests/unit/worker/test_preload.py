@@ -1,0 +1,39 @@
+"""Modules that the fork server imports, so that no call imports them while its caller waits."""
+
+import json
+import subprocess
+import sys
+
+from tests.ports import free_port
+
+SCRIPT = """
+import asyncio, json, sys
+import worker.call.job, worker.call.preload
+from openai import APIConnectionError
+from agentspec import VoiceSpec
+from worker.call import voice
+
+async def main():
+    openai = {"baseURL": sys.argv[1], "credentialsSecretRef": {"name": "openai"}}
+    client = voice.make_client(VoiceSpec.model_validate({"openai": openai}), "key")
+    before = set(sys.modules)
+    failures = 0
+    for request in (
+        client.audio.speech.create(model="m", voice="v", input="x"),
+        client.audio.transcriptions.create(model="m", file=b"x"),
+        client.chat.completions.create(model="m", messages=[], stream=True),
+    ):
+        try:
+            await request
+        except APIConnectionError:
+            failures += 1
+    print(json.dumps([failures, sorted(set(sys.modules) - before)]))
+
+asyncio.run(main())
+"""
+
+
+def test_first_requests_to_the_provider_import_nothing() -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"  # refuses connections
+    done = subprocess.run([sys.executable, "-c", SCRIPT, url], capture_output=True, text=True, check=True, timeout=100)
+    assert json.loads(done.stdout) == [3, []]
