@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from agentspec.wire import CallOutcome, WorkerConfig
+from tests.unit.worker.builders import TAVUS, make_config
 from tests.unit.worker.fakes import FakeRoom
 from worker.avatar_reports import AvatarState
 from worker.call import call_avatar as module
@@ -14,8 +15,6 @@ from worker.call import metrics
 from worker.call.call_avatar import CallAvatar
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError
-
-TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
 
 
 class FakeAvatar:
@@ -47,9 +46,7 @@ class FakeAvatar:
 class Scene:
     """The avatar of a call, and what it requests and reports."""
 
-    def __init__(
-        self, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True) -> None:
         monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
         monkeypatch.setattr(module, "GREETING_WAIT_SECONDS", 0.05)
         monkeypatch.setattr(module, "TavusAvatar", lambda *_, **options: self._make(options))
@@ -58,11 +55,10 @@ class Scene:
         self.repeats = 0
         self.room = FakeRoom()
         self.session = SimpleNamespace(agent_state="listening")
-        document = config.model_dump(by_alias=True) | {"avatar": TAVUS | {"onFailure": policy}}
         self.call_avatar = CallAvatar(
             cast(Any, self.session),
             self.room.as_room(),
-            WorkerConfig.model_validate(document),
+            make_config(avatar=TAVUS | {"onFailure": policy}),
             has_seat=has_seat,
             end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
             repeat_speech=self._repeat,
@@ -78,8 +74,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(config, monkeypatch, "VoiceOnly")
+async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch, "VoiceOnly")
 
 
 async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) -> None:
@@ -101,9 +97,9 @@ async def test_avatar_that_joins_is_attached(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [CallOutcome.NO_AVATAR_SEAT])])
 async def test_call_without_a_seat_requests_no_avatar(
-    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
+    monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
 ) -> None:
-    scene = Scene(config, monkeypatch, policy, has_seat=False)
+    scene = Scene(monkeypatch, policy, has_seat=False)
     counted = metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
     await asyncio.wait_for(
         asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided(), scene.call_avatar.close()), 1
@@ -139,9 +135,9 @@ async def test_greeting_waits_for_the_avatar_only_briefly(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", 0), ("EndCall", 1)])
 async def test_failed_avatar_is_closed_and_the_policy_applies(
-    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, policy: str, ends: int
+    monkeypatch: pytest.MonkeyPatch, policy: str, ends: int
 ) -> None:
-    scene = Scene(config, monkeypatch, policy)
+    scene = Scene(monkeypatch, policy)
     scene.avatar.error = AvatarError(AvatarOutcome.REFUSED, "no seat")
     scene.avatar.may_join.set()
     await scene.call_avatar.run()
@@ -152,8 +148,8 @@ async def test_failed_avatar_is_closed_and_the_policy_applies(
     assert scene.reports == [(AvatarState.FAILED, "no seat"), (AvatarState.RELEASED, "")]
 
 
-async def test_call_that_ends_first_is_no_avatar_failure(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene(config, monkeypatch, "EndCall")
+async def test_call_that_ends_first_is_no_avatar_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, "EndCall")
     scene.room.connected = False
     scene.avatar.error = AvatarError(AvatarOutcome.NEVER_JOINED, "the room is gone")
     scene.avatar.may_join.set()
@@ -188,10 +184,8 @@ async def test_lost_avatar_leaves_the_voice(scene: Scene, state: str, attached: 
     assert scene.reports == [(AvatarState.RELEASED, "")], "it had joined, so no start failed"
 
 
-async def test_lost_avatar_ends_the_call_with_end_call_policy(
-    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene = Scene(config, monkeypatch, "EndCall")
+async def test_lost_avatar_ends_the_call_with_end_call_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, "EndCall")
     scene.avatar.attached = True
     scene.session.agent_state = "speaking"
     scene.avatar.on_lost(AvatarOutcome.LEFT, "it left")

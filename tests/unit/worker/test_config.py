@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from process.settings import SettingsError
+from tests.unit.worker.builders import TAVUS
 from worker.__main__ import main
 from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, load_settings
 from worker.server import metrics, worker
 
 CREDENTIALS = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "livekit-secret", "OPENAI_API_KEY": "openai-secret"}
-TAVUS = {"provider": "Tavus", "tavus": {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}}
 
 
 def _environment(tmp_path: Path, document: object, **more: str) -> dict[str, str]:

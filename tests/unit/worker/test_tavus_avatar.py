@@ -12,16 +12,16 @@ from livekit.agents.voice.io import AgentOutput
 from livekit.plugins import tavus
 
 from agentspec import TavusSpec
+from tests.unit.worker.builders import TAVUS
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
+from tests.waiting import soon
 from worker import sdk
 from worker.call import tavus_avatar as module
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError, TavusAvatar, _refusal
 
 IDENTITY = "tavus-avatar-agent"
-SPEC = TavusSpec.model_validate(
-    {"faceID": "f", "palID": "p", "baseURL": "http://tavus.test/v2", "credentialsSecretRef": {"name": "tavus"}}
-)
+SPEC = TavusSpec.model_validate(TAVUS["tavus"])
 
 
 class FakeTavus:
@@ -104,7 +104,8 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 async def test_audio_goes_to_the_avatar_only_after_it_joined(scene: Scene) -> None:
     scene.tavus.accept.set()
     starting = asyncio.create_task(scene.avatar.start())
-    await asyncio.sleep(0.01)
+    await soon(lambda: scene.tavus.conversation_id)
+    await asyncio.sleep(0)
     assert scene.output is scene.room_output
     scene.tavus.join.set()
     await starting
@@ -118,7 +119,7 @@ async def test_late_answer_of_the_provider_ends_its_conversation(scene: Scene) -
         await scene.avatar.start()
     assert caught.value.outcome is AvatarOutcome.REFUSED
     closing = asyncio.create_task(scene.avatar.close())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     scene.tavus.accept.set()
     await closing
     assert scene.ended == ["http://tavus.test/v2/conversations/c1/end"]

@@ -8,27 +8,19 @@ import pytest
 from livekit.agents import AssignmentTimeoutError
 
 from agentspec.wire import WorkerConfig
-from worker.config import WorkerSettings
+from tests.unit.worker.builders import TAVUS, make_config, make_settings
 from worker.server import metrics
 from worker.server.slots import load
 from worker.server.worker import Worker
 
 
-def make_worker(config: WorkerConfig) -> Worker:
-    return Worker(
-        WorkerSettings(
-            config=config, livekit_key="key", livekit_secret="secret", openai_key="o", tavus_key="t", port=8080
-        )
-    )
-
-
 @pytest.fixture
 async def worker(config: WorkerConfig) -> Worker:
-    return make_worker(config)
+    return Worker(make_settings(config))
 
 
 class FakeRequest:
-    """A job on offer."""
+    """A job that LiveKit offers."""
 
     def __init__(self, room: str, job: str = "AJ_1", metadata: str = "") -> None:
         self.room = SimpleNamespace(name=room)
@@ -89,10 +81,9 @@ async def test_job_without_assignment_frees_its_slot(worker: Worker) -> None:
     assert worker.calls() == 0
 
 
-def _with_tavus(config: WorkerConfig) -> Worker:
-    tavus = {"faceID": "f", "palID": "p", "credentialsSecretRef": {"name": "tavus"}}
-    document = config.model_dump(by_alias=True) | {"avatar": {"provider": "Tavus", "tavus": tavus}}
-    return make_worker(WorkerConfig.model_validate(document))
+@pytest.fixture
+async def tavus_worker() -> Worker:
+    return Worker(make_settings(make_config(avatar=TAVUS)))
 
 
 @pytest.mark.parametrize(
@@ -100,15 +91,14 @@ def _with_tavus(config: WorkerConfig) -> Worker:
     [("", 1), ('{"callID": "c"}', 1), ('{"callID": "c", "avatar": true}', 1), ('{"callID": "c", "avatar": false}', 0)],
     ids=["no metadata", "gateway's metadata", "a seat is free", "no seat is free"],
 )
-async def test_avatar_counts_from_acceptance(config: WorkerConfig, metadata: str, avatars: int) -> None:
-    worker = _with_tavus(config)
+async def test_avatar_counts_from_acceptance(tavus_worker: Worker, metadata: str, avatars: int) -> None:
     request = FakeRequest("ornina-1", metadata=metadata)
-    offer = _offer(worker, request)
+    offer = _offer(tavus_worker, request)
     await asyncio.sleep(0)
-    assert (worker.status().calls, worker.status().avatars) == (1, avatars)
+    assert (tavus_worker.status().calls, tavus_worker.status().avatars) == (1, avatars)
     request.assignment.set()
     await offer
-    assert (worker.status().calls, worker.status().avatars) == (0, 0)  # no process starts in this test
+    assert (tavus_worker.status().calls, tavus_worker.status().avatars) == (0, 0)  # no process starts in this test
 
 
 async def test_voice_only_agent_counts_no_avatars(worker: Worker) -> None:
@@ -120,16 +110,15 @@ async def test_voice_only_agent_counts_no_avatars(worker: Worker) -> None:
     await offer
 
 
-async def test_closed_process_releases_its_avatar(config: WorkerConfig) -> None:
-    worker = _with_tavus(config)
+async def test_closed_process_releases_its_avatar(tavus_worker: Worker) -> None:
     job = SimpleNamespace(job=SimpleNamespace(id="AJ_1", room=SimpleNamespace(name="ornina-1")))
-    worker._proc_pool = cast(Any, SimpleNamespace(processes=[SimpleNamespace(running_job=job)]))
-    worker.avatars.expect("AJ_1")
-    assert worker.status().avatars == 1
-    worker._proc_pool.processes.clear()
-    assert worker.status().avatars == 0
-    worker.on_process_closed("AJ_1", "ornina-1", failed=True)
-    assert worker.avatars.count({"AJ_1"}) == 0, "forgotten, not only left out"
+    tavus_worker._proc_pool = cast(Any, SimpleNamespace(processes=[SimpleNamespace(running_job=job)]))
+    tavus_worker.avatars.expect("AJ_1")
+    assert tavus_worker.status().avatars == 1
+    tavus_worker._proc_pool.processes.clear()
+    assert tavus_worker.status().avatars == 0
+    tavus_worker.on_process_closed("AJ_1", "ornina-1", failed=True)
+    assert tavus_worker.avatars.count({"AJ_1"}) == 0, "forgotten, not only left out"
 
 
 @pytest.mark.parametrize(("failed", "lost"), [(True, 1), (False, 0)], ids=["process failed", "process exited"])
