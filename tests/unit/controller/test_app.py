@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
 import aiohttp
@@ -24,7 +24,7 @@ from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
 from tests.unit.controller.builders import SPEC
 from tests.unit.fakes.apiserver import FakeApiServer
-from tests.unit.fakes.virtualtime import run, use_loop_clock
+from tests.unit.fakes.virtualtime import VirtualLoop, use_loop_clock
 
 BOOKMARK_SECONDS = 60.0
 
@@ -75,113 +75,93 @@ class Scene:
             self.controller._watch_updated(written)
 
 
-def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+@pytest.fixture
+async def loop_clock(virtual_time: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the controller's modules read virtual time."""
     use_loop_clock(monkeypatch, app, informer, resync)
 
-    async def play() -> None:
-        scene = Scene()
-        parts = (scene.bookmarks(), scene.controller._resync.run(), *(one.run() for one in scene.informers))
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            await scenario(scene)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
 
-    run(play())
-
-
-def test_controller_that_receives_bookmarks_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        assert scene.stalled == "", "nothing was listed yet"
-        for _ in range(20):
-            await asyncio.sleep(BOOKMARK_SECONDS)
-            assert scene.stalled == ""
-
-    played(monkeypatch, scenario)
+@pytest.fixture
+async def scene(loop_clock: None) -> AsyncIterator[Scene]:
+    """A controller with running watches, in virtual time."""
+    made = Scene()
+    parts = (made.bookmarks(), made.controller._resync.run(), *(one.run() for one in made.informers))
+    tasks = [asyncio.create_task(part) for part in parts]
+    yield made
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
-def test_silent_watch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.quiet = DEPLOYMENT.kind
-        await asyncio.sleep(STALLED_SECONDS - 1)
-        assert scene.stalled == ""
-        await asyncio.sleep(2)
-        assert scene.stalled == "the watch of Deployment has received nothing for 181 s"
-        scene.leadership.held = False
-        assert scene.stalled == "", "a standby has no watches"
-
-    played(monkeypatch, scenario)
-
-
-def test_agent_watch_that_stays_behind_is_reported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def scenario(scene: Scene) -> None:
-        for _ in range(2):
-            scene.change(watched=False)
-            await asyncio.sleep(PERIOD_SECONDS)
-        assert scene.stalled == ""
-        for _ in range(4):
-            scene.change(watched=False)
-            await asyncio.sleep(PERIOD_SECONDS + 5)
-        assert scene.stalled.startswith("the watch of AvatarAgents has been behind for ")
-        scene.change(watched=True)
+async def test_controller_that_receives_bookmarks_is_live(scene: Scene) -> None:
+    assert scene.stalled == "", "nothing was listed yet"
+    for _ in range(20):
+        await asyncio.sleep(BOOKMARK_SECONDS)
         assert scene.stalled == ""
 
-    played(monkeypatch, scenario)
+
+async def test_silent_watch_is_reported(scene: Scene) -> None:
+    scene.quiet = DEPLOYMENT.kind
+    await asyncio.sleep(STALLED_SECONDS - 1)
+    assert scene.stalled == ""
+    await asyncio.sleep(2)
+    assert scene.stalled == "the watch of Deployment has received nothing for 181 s"
+    scene.leadership.held = False
+    assert scene.stalled == "", "a standby has no watches"
 
 
-def test_leader_is_not_ready_until_synced_and_standby_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        assert scene.controller._unready_reason().startswith("not synced yet: AvatarAgent, Pod, ")
-        scene.leadership.held = False
-        assert scene.controller._unready_reason() == ""
-        scene.leadership.held = True
-        await scene.controller._resync.list_all()
-        await scene.controller._children.wait_synced()
-        assert scene.controller._unready_reason() == ""
-
-    played(monkeypatch, scenario)
-
-
-def test_new_leader_has_the_supply_before_the_first_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_loop_clock(monkeypatch, app, informer, resync)
-
-    async def scenario() -> None:
-        scene = Scene()
-        controller, forever = scene.controller, asyncio.Event()
-        monkeypatch.setattr(controller, "_watch", lambda tasks: forever.wait())
-        monkeypatch.setattr(controller._reconciler, "reconcile", lambda key: forever.wait())
+async def test_agent_watch_that_stays_behind_is_reported(scene: Scene) -> None:
+    for _ in range(2):
         scene.change(watched=False)
-        scene.server.failures["list", DEPLOYMENT.kind] = ApiError(500, "InternalError", "GET", "not now")
-        working = asyncio.create_task(controller._work())
-        await asyncio.sleep(BOOKMARK_SECONDS)
-        assert controller._server._is_leader(), "demand is accepted"
-        assert not controller._server._has_synced(), "workers are not known yet"
-        scene.server.failures.clear()
-        await asyncio.sleep(BOOKMARK_SECONDS)
-        assert controller._server._has_synced()
-        assert set(controller._fleet.supply(0.0)) == {"shop/ava"}
-        working.cancel()
-        await asyncio.wait([working])
-
-    run(scenario())
+        await asyncio.sleep(PERIOD_SECONDS)
+    assert scene.stalled == ""
+    for _ in range(4):
+        scene.change(watched=False)
+        await asyncio.sleep(PERIOD_SECONDS + 5)
+    assert scene.stalled.startswith("the watch of AvatarAgents has been behind for ")
+    scene.change(watched=True)
+    assert scene.stalled == ""
 
 
-def test_unsynced_kind_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "not allowed to list")
-        await scene.controller._resync.list_all()
-        await asyncio.sleep(STALLED_SECONDS)
-        message = "not synced yet: NetworkPolicy (if this persists, check the log)"
-        assert scene.controller._unready_reason() == message
-        del scene.server.failures["list", NETWORK_POLICY.kind]
-        await scene.controller._children.wait_synced()
-        assert scene.controller._unready_reason() == ""
+async def test_leader_is_not_ready_until_synced_and_standby_is_ready(scene: Scene) -> None:
+    assert scene.controller._unready_reason().startswith("not synced yet: AvatarAgent, Pod, ")
+    scene.leadership.held = False
+    assert scene.controller._unready_reason() == ""
+    scene.leadership.held = True
+    await scene.controller._resync.list_all()
+    await scene.controller._children.wait_synced()
+    assert scene.controller._unready_reason() == ""
 
-    played(monkeypatch, scenario)
+
+@pytest.mark.usefixtures("loop_clock")
+async def test_new_leader_has_the_supply_before_the_first_reconcile(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    controller, forever = scene.controller, asyncio.Event()
+    monkeypatch.setattr(controller, "_watch", lambda tasks: forever.wait())
+    monkeypatch.setattr(controller._reconciler, "reconcile", lambda key: forever.wait())
+    scene.change(watched=False)
+    scene.server.failures["list", DEPLOYMENT.kind] = ApiError(500, "InternalError", "GET", "not now")
+    working = asyncio.create_task(controller._work())
+    await asyncio.sleep(BOOKMARK_SECONDS)
+    assert controller._server._is_leader(), "demand is accepted"
+    assert not controller._server._has_synced(), "workers are not known yet"
+    scene.server.failures.clear()
+    await asyncio.sleep(BOOKMARK_SECONDS)
+    assert controller._server._has_synced()
+    assert set(controller._fleet.supply(0.0)) == {"shop/ava"}
+    working.cancel()
+    await asyncio.wait([working])
+
+
+async def test_unsynced_kind_is_reported(scene: Scene) -> None:
+    scene.server.failures["list", NETWORK_POLICY.kind] = ApiError(403, "Forbidden", "GET", "not allowed to list")
+    await scene.controller._resync.list_all()
+    await asyncio.sleep(STALLED_SECONDS)
+    message = "not synced yet: NetworkPolicy (if this persists, check the log)"
+    assert scene.controller._unready_reason() == message
+    del scene.server.failures["list", NETWORK_POLICY.kind]
+    await scene.controller._children.wait_synced()
+    assert scene.controller._unready_reason() == ""
 
 
 async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutine[Any, Any, None]]) -> None:

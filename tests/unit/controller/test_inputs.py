@@ -1,7 +1,6 @@
 """The inputs of one agent: Secrets, texts and the providers' answers."""
 
 import asyncio
-import base64
 from typing import cast
 
 import pytest
@@ -13,21 +12,19 @@ from controller.inputs.references import References
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
 from kube.client import ApiError, Document
 from kube.kinds import CONFIG_MAP, SECRET, Kind
-from tests.unit.controller.builders import spec
-from tests.unit.controller.recorder import Recorder
-from tests.unit.fakes.virtualtime import run
+from tests.unit.controller.builders import KEY, config_map, secret, spec
+from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
+from tests.unit.fakes.virtualtime import VirtualLoop
 
-KEY = Key("shop", "ava")
 FORBIDDEN = ApiError(403, "Forbidden", "GET /api/v1/…", 'secrets "openai" is forbidden')
 SILENT_FORBIDDEN = ApiError(403, "Refused", "GET /api/v1/namespaces/shop/secrets/openai", "")
-UNREACHABLE = ApiError(0, "Unreachable", "GET /api/v1/…", "connection refused")
 FAILING = ApiError(500, "InternalError", "GET /api/v1/…", "kms: unavailable")
 
 FACTS = [{"configMapRef": {"name": "facts"}}]
 
 
-class Cluster(Recorder):
-    """Fails to read one Secret or all ConfigMaps when a test sets a failure."""
+class Cluster(FakeApiServer):
+    """An API server that fails to read one Secret or all ConfigMaps when a test sets a failure."""
 
     failure: ApiError | None = None
     config_maps_failure: Exception | None = None
@@ -61,22 +58,13 @@ class FakeProviders:
 
 
 @pytest.fixture
-async def cluster() -> Cluster:
-    return filled()
-
-
-def filled() -> Cluster:
+def cluster(virtual_time: VirtualLoop) -> Cluster:
+    """An API server in virtual time, with two Secrets and one ConfigMap."""
     made = Cluster()
-    put(made, "livekit", apiKey="key", apiSecret="secret")
-    put(made, "openai", apiKey="sk")
-    document = {"metadata": {"resourceVersion": "1"}, "data": {"task": "Guide.", "hello": "Welcome."}}
-    made.objects["ConfigMap", "texts"] = document
+    made.put(SECRET, secret("livekit", apiKey="key", apiSecret="secret"))
+    made.put(SECRET, secret("openai", apiKey="sk"))
+    made.put(CONFIG_MAP, config_map("texts", task="Guide.", hello="Welcome."))
     return made
-
-
-def put(cluster: Cluster, name: str, **values: str) -> None:
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    cluster.objects["Secret", name] = {"metadata": {"resourceVersion": "1"}, "data": data}
 
 
 def reader(cluster: Cluster, providers: FakeProviders) -> InputReader:
@@ -100,7 +88,7 @@ async def test_complete_inputs_are_usable(cluster: Cluster) -> None:
 
 async def test_incomplete_secrets_are_not_probed(cluster: Cluster) -> None:
     providers = FakeProviders()
-    put(cluster, "openai", other="sk")
+    cluster.put(SECRET, secret("openai", other="sk"))
     inputs = await reader(cluster, providers).read(KEY, "uid", spec())
     assert (inputs.credentials.status, inputs.credentials.reason) == (ConditionStatus.FALSE, Reason.SECRET_KEY_MISSING)
     assert not inputs.usable
@@ -155,20 +143,16 @@ async def test_unreadable_config_map_makes_the_condition_not_true(
     assert inputs.credentials.status is ConditionStatus.TRUE, "known nevertheless"
 
 
-def test_failed_read_leaves_no_references() -> None:
-    async def test() -> None:
-        cluster = filled()
-        cluster.secrets_seconds, cluster.config_maps_failure = 5.0, RuntimeError("a bug")
-        references = References(cluster, list[Key]().append)
-        reading = InputReader(references, cast(Providers, FakeProviders()))
-        with pytest.raises(ExceptionGroup):
-            await reading.read(KEY, "uid", spec(knowledge=FACTS))
-        reading.forget(KEY)
-        await asyncio.sleep(20)
-        assert not references._references
-        assert not references._entries
-
-    run(test())
+async def test_failed_read_leaves_no_references(cluster: Cluster) -> None:
+    cluster.secrets_seconds, cluster.config_maps_failure = 5.0, RuntimeError("a bug")
+    references = References(cluster, list[Key]().append)
+    reading = InputReader(references, cast(Providers, FakeProviders()))
+    with pytest.raises(ExceptionGroup):
+        await reading.read(KEY, "uid", spec(knowledge=FACTS))
+    reading.forget(KEY)
+    await asyncio.sleep(20)
+    assert not references._references
+    assert not references._entries
 
 
 @pytest.mark.parametrize("waiting", [Provider.LIVEKIT, Provider.OPENAI])

@@ -1,8 +1,6 @@
 """The periodic list finds what the watch missed, and detects a watch that stays behind."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,7 @@ from kube.client import Document
 from kube.kinds import AVATAR_AGENT, Kind
 from tests.unit.controller.builders import SPEC
 from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
-from tests.unit.fakes.virtualtime import run, use_loop_clock
+from tests.unit.fakes.virtualtime import VirtualLoop, use_loop_clock
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
 
@@ -68,195 +66,154 @@ class Scene:
         self.resync.agent_deleted(uid)
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+async def scene(virtual_time: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A cluster without agents, in virtual time."""
     use_loop_clock(monkeypatch, resync)
+    return Scene()
 
 
-def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-    async def play() -> None:
-        await scenario(Scene())
-
-    run(play())
-
-
-def test_watch_that_delivered_everything_is_not_behind() -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.put(ONE)
-        scene.put(TWO)
-        assert await scene.resync.compare()
-        assert (scene.found, scene.missed, scene.resync.behind_since) == ([], [], None)
-        assert scene.server.requests["get", "AvatarAgent"] == 0
-        assert scene.resync.last_success is not None
-
-    played(scenario)
+async def test_watch_that_delivered_everything_is_not_behind(scene: Scene) -> None:
+    scene.put(ONE)
+    scene.put(TWO)
+    assert await scene.resync.compare()
+    assert (scene.found, scene.missed, scene.resync.behind_since) == ([], [], None)
+    assert scene.server.requests["get", "AvatarAgent"] == 0
+    assert scene.resync.last_success is not None
 
 
-def test_missed_changes_are_cached() -> None:
-    async def scenario(scene: Scene) -> None:
-        for name in ("new", "changed", "gone", "same"):
-            scene.put(Key("shop", name), watched=name != "new")
-        scene.put(Key("shop", "changed"), "ar", watched=False)
-        scene.remove(Key("shop", "gone"))
-        assert await scene.resync.compare()
-        assert sorted(key.name for key in scene.found) == ["changed", "new"]
-        assert [key.name for key in scene.missed] == ["gone"]
-        assert scene.server.requests["get", "AvatarAgent"] == 2, "only what was missed is read whole"
-        assert {agent.key.name for agent in scene.agents.all()} == {"new", "changed", "same"}
+async def test_missed_changes_are_cached(scene: Scene) -> None:
+    for name in ("new", "changed", "gone", "same"):
+        scene.put(Key("shop", name), watched=name != "new")
+    scene.put(Key("shop", "changed"), "ar", watched=False)
+    scene.remove(Key("shop", "gone"))
+    assert await scene.resync.compare()
+    assert sorted(key.name for key in scene.found) == ["changed", "new"]
+    assert [key.name for key in scene.missed] == ["gone"]
+    assert scene.server.requests["get", "AvatarAgent"] == 2, "only what was missed is read whole"
+    assert {agent.key.name for agent in scene.agents.all()} == {"new", "changed", "same"}
+    scene.resync.watch_progressed()
+    assert await scene.resync.compare()
+    assert scene.resync.behind_since is None
+
+
+async def test_watch_may_lag_behind_the_list(scene: Scene) -> None:
+    written = scene.put(ONE, watched=False)
+    asyncio.get_running_loop().call_later(WATCH_LAG_SECONDS - 0.5, scene.agents.update, written)
+    assert await scene.resync.compare()
+    assert (scene.found, scene.resync.behind_since) == ([], None)
+
+
+async def test_agent_recreated_during_the_list_is_kept(scene: Scene) -> None:
+    scene.put(ONE)
+    scene.remove(ONE)
+    scene.put(TWO, watched=False)
+    asyncio.get_running_loop().call_later(0.5, scene.put, ONE)
+    assert await scene.resync.compare()
+    assert scene.missed == []
+    assert scene.agents.get(ONE) is not None
+
+
+async def test_agent_deleted_during_the_read_is_not_restored(scene: Scene) -> None:
+    scene.put(ONE, watched=False)
+    scene.put(TWO)
+    scene.put(TWO, "ar", watched=False)
+
+    def go() -> None:
+        for key in (ONE, TWO):  # one that was not known yet, and one that was
+            scene.remove(key, watched=True)
+
+    asyncio.get_running_loop().call_later(READ_SECONDS, go)
+    assert await scene.resync.compare()
+    assert list(scene.agents.all()) == []
+    assert scene.resync.behind_since is None
+    scene.put(ONE, watched=False)
+    assert await scene.resync.compare()
+    assert [agent.key for agent in scene.agents.all()] == [ONE], "its namesake is another one"
+
+
+async def test_event_during_the_read_is_not_counted_as_missed(scene: Scene) -> None:
+    written = scene.put(ONE, watched=False)
+
+    def tell() -> None:
         scene.resync.watch_progressed()
+        scene.agents.update(written)
+
+    asyncio.get_running_loop().call_later(READ_SECONDS, tell)
+    assert await scene.resync.compare()
+    assert (scene.found, scene.resync.behind_since) == ([], None), "no event may clear it for hours"
+
+
+async def test_agent_recreated_during_another_read_is_kept(scene: Scene) -> None:
+    scene.put(ONE)
+    scene.remove(ONE)
+    scene.put(TWO, watched=False)
+    asyncio.get_running_loop().call_later(READ_SECONDS, scene.put, ONE)
+    assert await scene.resync.compare()
+    assert scene.missed == []
+    assert scene.agents.get(ONE) is not None
+
+
+async def test_missed_deletion_does_not_mark_the_watch_as_behind(scene: Scene) -> None:
+    scene.put(ONE)
+    scene.put(TWO)
+    scene.remove(ONE)  # in a gap: after it kopf lists, and never tells of those that are gone
+    scene.resync.watch_progressed()
+    assert await scene.resync.compare()
+    assert (scene.missed, scene.resync.behind_since) == ([ONE], None)
+
+
+async def test_watch_is_behind_since_the_first_missed_change(scene: Scene) -> None:
+    noticed: set[float | None] = set()
+    for language in ("en", "ar", "de", "fr"):
+        scene.put(ONE, language, watched=False)
         assert await scene.resync.compare()
-        assert scene.resync.behind_since is None
-
-    played(scenario)
-
-
-def test_watch_may_lag_behind_the_list() -> None:
-    async def scenario(scene: Scene) -> None:
-        written = scene.put(ONE, watched=False)
-        asyncio.get_running_loop().call_later(WATCH_LAG_SECONDS - 0.5, scene.agents.update, written)
-        assert await scene.resync.compare()
-        assert (scene.found, scene.resync.behind_since) == ([], None)
-
-    played(scenario)
-
-
-def test_agent_recreated_during_the_list_is_kept() -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.put(ONE)
-        scene.remove(ONE)
-        scene.put(TWO, watched=False)
-        asyncio.get_running_loop().call_later(0.5, scene.put, ONE)
-        assert await scene.resync.compare()
-        assert scene.missed == []
-        assert scene.agents.get(ONE) is not None
-
-    played(scenario)
-
-
-def test_agent_deleted_during_the_read_is_not_restored() -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.put(ONE, watched=False)
-        scene.put(TWO)
-        scene.put(TWO, "ar", watched=False)
-
-        def go() -> None:
-            for key in (ONE, TWO):  # one that was not known yet, and one that was
-                scene.remove(key, watched=True)
-
-        asyncio.get_running_loop().call_later(READ_SECONDS, go)
-        assert await scene.resync.compare()
-        assert list(scene.agents.all()) == []
-        assert scene.resync.behind_since is None
-        scene.put(ONE, watched=False)
-        assert await scene.resync.compare()
-        assert [agent.key for agent in scene.agents.all()] == [ONE], "its namesake is another one"
-
-    played(scenario)
-
-
-def test_event_during_the_read_is_not_counted_as_missed() -> None:
-    async def scenario(scene: Scene) -> None:
-        written = scene.put(ONE, watched=False)
-
-        def tell() -> None:
-            scene.resync.watch_progressed()
-            scene.agents.update(written)
-
-        asyncio.get_running_loop().call_later(READ_SECONDS, tell)
-        assert await scene.resync.compare()
-        assert (scene.found, scene.resync.behind_since) == ([], None), "no event may clear it for hours"
-
-    played(scenario)
-
-
-def test_agent_recreated_during_another_read_is_kept() -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.put(ONE)
-        scene.remove(ONE)
-        scene.put(TWO, watched=False)
-        asyncio.get_running_loop().call_later(READ_SECONDS, scene.put, ONE)
-        assert await scene.resync.compare()
-        assert scene.missed == []
-        assert scene.agents.get(ONE) is not None
-
-    played(scenario)
-
-
-def test_missed_deletion_does_not_mark_the_watch_as_behind() -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.put(ONE)
-        scene.put(TWO)
-        scene.remove(ONE)  # in a gap: after it kopf lists, and never tells of those that are gone
-        scene.resync.watch_progressed()
-        assert await scene.resync.compare()
-        assert (scene.missed, scene.resync.behind_since) == ([ONE], None)
-
-    played(scenario)
-
-
-def test_watch_is_behind_since_the_first_missed_change() -> None:
-    async def scenario(scene: Scene) -> None:
-        noticed: set[float | None] = set()
-        for language in ("en", "ar", "de", "fr"):
-            scene.put(ONE, language, watched=False)
-            assert await scene.resync.compare()
-            noticed.add(scene.resync.behind_since)
-            await asyncio.sleep(PERIOD_SECONDS)
-        (since,) = noticed
-        assert since is not None
-        assert 0 < since < PERIOD_SECONDS
-        assert await scene.resync.compare()
-        assert scene.resync.behind_since == since, "a minute without changes does not clear it"
-        scene.resync.watch_progressed()
-        assert scene.resync.behind_since is None
-
-    played(scenario)
+        noticed.add(scene.resync.behind_since)
+        await asyncio.sleep(PERIOD_SECONDS)
+    (since,) = noticed
+    assert since is not None
+    assert 0 < since < PERIOD_SECONDS
+    assert await scene.resync.compare()
+    assert scene.resync.behind_since == since, "a minute without changes does not clear it"
+    scene.resync.watch_progressed()
+    assert scene.resync.behind_since is None
 
 
 @pytest.mark.parametrize("verb", ["list", "get"])
-def test_failed_list_says_nothing_about_the_watch(verb: str) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.put(ONE)
-        scene.remove(ONE)
-        scene.put(TWO, watched=False)
-        scene.server.failures[verb, "AvatarAgent"] = UNREACHABLE
-        assert not await scene.resync.compare()
-        assert (scene.missed, scene.resync.behind_since) == ([], None)
-        scene.server.failures.clear()
-        assert await scene.resync.compare()
-        assert (scene.found, scene.missed) == ([TWO], [ONE])
-
-    played(scenario)
+async def test_failed_list_says_nothing_about_the_watch(scene: Scene, verb: str) -> None:
+    scene.put(ONE)
+    scene.remove(ONE)
+    scene.put(TWO, watched=False)
+    scene.server.failures[verb, "AvatarAgent"] = UNREACHABLE
+    assert not await scene.resync.compare()
+    assert (scene.missed, scene.resync.behind_since) == ([], None)
+    scene.server.failures.clear()
+    assert await scene.resync.compare()
+    assert (scene.found, scene.missed) == ([TWO], [ONE])
 
 
-def test_comparison_runs_every_minute_and_retries_sooner() -> None:
-    async def scenario(scene: Scene) -> None:
-        running = asyncio.create_task(scene.resync.run())
-        await asyncio.sleep(PERIOD_SECONDS - 1)
-        assert scene.server.requests["list", "AvatarAgent"] == 0
-        await asyncio.sleep(10 * PERIOD_SECONDS)
-        assert scene.server.requests["list", "AvatarAgent"] == 10
-        scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
-        await asyncio.sleep(2 * PERIOD_SECONDS)
-        scene.server.failures.clear()
-        scene.put(ONE, watched=False)
-        await asyncio.sleep(RETRY_SECONDS + WATCH_LAG_SECONDS + 1)
-        assert scene.found == [ONE]
-        running.cancel()
-        await asyncio.wait([running])
-
-    played(scenario)
+async def test_comparison_runs_every_minute_and_retries_sooner(scene: Scene) -> None:
+    running = asyncio.create_task(scene.resync.run())
+    await asyncio.sleep(PERIOD_SECONDS - 1)
+    assert scene.server.requests["list", "AvatarAgent"] == 0
+    await asyncio.sleep(10 * PERIOD_SECONDS)
+    assert scene.server.requests["list", "AvatarAgent"] == 10
+    scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
+    await asyncio.sleep(2 * PERIOD_SECONDS)
+    scene.server.failures.clear()
+    scene.put(ONE, watched=False)
+    await asyncio.sleep(RETRY_SECONDS + WATCH_LAG_SECONDS + 1)
+    assert scene.found == [ONE]
+    running.cancel()
+    await asyncio.wait([running])
 
 
-def test_list_all_waits_until_the_resource_is_served() -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
-        scene.put(ONE, watched=False)
-        waiting = asyncio.create_task(scene.resync.list_all())
-        await asyncio.sleep(600)
-        assert not waiting.done()
-        scene.server.failures.clear()
-        await asyncio.wait_for(waiting, RETRY_SECONDS + 1)
-        assert scene.found == [ONE]
-
-    played(scenario)
+async def test_list_all_waits_until_the_resource_is_served(scene: Scene) -> None:
+    scene.server.failures["list", "AvatarAgent"] = UNREACHABLE
+    scene.put(ONE, watched=False)
+    waiting = asyncio.create_task(scene.resync.list_all())
+    await asyncio.sleep(600)
+    assert not waiting.done()
+    scene.server.failures.clear()
+    await asyncio.wait_for(waiting, RETRY_SECONDS + 1)
+    assert scene.found == [ONE]

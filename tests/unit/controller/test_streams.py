@@ -1,7 +1,7 @@
 """Status streams of workers: over real HTTP, and with silent workers in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, cast
@@ -14,11 +14,10 @@ from controller.fleet import streams
 from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
 from controller.fleet.streams import FIRST_REPORT_SECONDS, INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, WorkerStreams
 from controller.observation import Key, ObservedPod
-from tests.unit.controller.builders import pod, spec, status
-from tests.unit.fakes.virtualtime import run, use_loop_clock
+from tests.unit.controller.builders import KEY, pod, spec, status
+from tests.unit.fakes.virtualtime import VirtualLoop, now, use_loop_clock
 from tests.waiting import soon
 
-KEY = Key("shop", "ava")
 WORKER = pod("pod-1", ip="127.0.0.1")
 
 
@@ -234,156 +233,119 @@ class Scene:
         self.streams.follow(KEY, pods)
 
 
-def played(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+@pytest.fixture
+async def scene(virtual_time: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """Streams of an agent without pods, in virtual time."""
     use_loop_clock(monkeypatch, streams)
-
-    async def play() -> None:
-        scene = Scene()
-        await scenario(scene)
-        scene.streams.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
-    run(play())
+    made = Scene()
+    yield made
+    made.streams.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
-def now() -> float:
-    return asyncio.get_running_loop().time()
+async def test_each_running_pod_with_an_address_has_one_stream(scene: Scene) -> None:
+    pods = [pod("runs", ip="10.0.0.1"), pod("waits", ip="", running=True), pod("starts", running=False)]
+    scene.session.answers["10.0.0.1"] = [line()]
+    for _ in range(3):
+        scene.follow(*pods)
+        await scene.streams.wait_first_reports(KEY)
+    await asyncio.sleep(60)
+    assert scene.session.requests == [(0.0, "10.0.0.1")]
 
 
-def test_each_running_pod_with_an_address_has_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        pods = [pod("runs", ip="10.0.0.1"), pod("waits", ip="", running=True), pod("starts", running=False)]
-        scene.session.answers["10.0.0.1"] = [line()]
-        for _ in range(3):
-            scene.follow(*pods)
-            await scene.streams.wait_first_reports(KEY)
+async def test_ipv4_and_ipv6_addresses(scene: Scene) -> None:
+    scene.follow(pod("new", ip="fd00::1"))
+    await scene.streams.wait_first_reports(KEY)
+    assert scene.session.requests == [(0.0, "[fd00::1]")]
+
+
+async def test_unreachable_worker_is_retried_with_backoff(scene: Scene) -> None:
+    scene.follow(pod())
+    await asyncio.sleep(300)
+    times = [at for at, _ in scene.session.requests]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
+    assert pauses[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
+    assert pauses[-1] == pytest.approx(MAX_BACKOFF_SECONDS)
+    assert pauses == sorted(pauses)
+    scene.session.answers["10.0.0.1"] = [line(calls=1)]
+    await asyncio.sleep(MAX_BACKOFF_SECONDS)
+    assert calls(scene.fleet) == 1
+
+
+async def test_pod_that_becomes_ready_is_contacted_at_once(scene: Scene) -> None:
+    scene.follow(pod(ready=False))
+    await asyncio.sleep(100)
+    scene.session.answers["10.0.0.1"] = [line(calls=1)]
+    scene.follow(pod(ready=False))
+    await asyncio.sleep(0)
+    assert calls(scene.fleet) == 0
+    scene.follow(pod(ready=True))
+    await asyncio.sleep(0.01)
+    assert calls(scene.fleet) == 1
+    count = len(scene.session.requests)
+    for ready in (True, False, True):
+        scene.follow(pod(ready=ready))
         await asyncio.sleep(60)
-        assert scene.session.requests == [(0.0, "10.0.0.1")]
-
-    played(monkeypatch, scenario)
+    assert len(scene.session.requests) == count, "a worker that reports is not contacted again"
 
 
-def test_ipv4_and_ipv6_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.follow(pod("new", ip="fd00::1"))
-        await scene.streams.wait_first_reports(KEY)
-        assert scene.session.requests == [(0.0, "[fd00::1]")]
-
-    played(monkeypatch, scenario)
-
-
-def test_unreachable_worker_is_retried_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.follow(pod())
-        await asyncio.sleep(300)
-        times = [at for at, _ in scene.session.requests]
-        pauses = [later - earlier for earlier, later in pairwise(times)]
-        assert pauses[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
-        assert pauses[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
-        assert pauses[-1] == pytest.approx(MAX_BACKOFF_SECONDS)
-        assert pauses == sorted(pauses)
-        scene.session.answers["10.0.0.1"] = [line(calls=1)]
-        await asyncio.sleep(MAX_BACKOFF_SECONDS)
-        assert calls(scene.fleet) == 1
-
-    played(monkeypatch, scenario)
+async def test_agent_is_reconciled_when_a_report_expires(scene: Scene) -> None:
+    scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
+    scene.follow(pod())
+    await scene.streams.wait_first_reports(KEY)
+    scene.session.answers.clear()
+    scene.changed.clear()
+    await asyncio.sleep(WORKER_MEMORY_SECONDS - 0.1)
+    assert scene.changed == []
+    assert lately(scene.fleet) == 1
+    await asyncio.sleep(0.3)
+    assert KEY in scene.changed
+    assert lately(scene.fleet) == 0
 
 
-def test_pod_that_becomes_ready_is_contacted_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.follow(pod(ready=False))
-        await asyncio.sleep(100)
-        scene.session.answers["10.0.0.1"] = [line(calls=1)]
-        scene.follow(pod(ready=False))
-        await asyncio.sleep(0)
-        assert calls(scene.fleet) == 0
-        scene.follow(pod(ready=True))
-        await asyncio.sleep(0.01)
-        assert calls(scene.fleet) == 1
-        count = len(scene.session.requests)
-        for ready in (True, False, True):
-            scene.follow(pod(ready=ready))
-            await asyncio.sleep(60)
-        assert len(scene.session.requests) == count, "a worker that reports is not contacted again"
-
-    played(monkeypatch, scenario)
+async def test_first_report_or_failure_is_awaited_with_a_limit(scene: Scene) -> None:
+    scene.session.answers["10.0.0.1"] = [line()]
+    scene.follow(pod("speaks", ip="10.0.0.1"), pod("refuses", ip="10.0.0.2"))
+    await scene.streams.wait_first_reports(KEY)
+    assert now() == 0.0
+    assert set(scene.fleet.agents[KEY].reports) == {"speaks"}
+    scene.session.hanging = {"10.0.0.3", "10.0.0.4"}
+    silent = [pod("hangs", ip="10.0.0.3"), pod("hangs-too", ip="10.0.0.4")]
+    scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
+    await scene.streams.wait_first_reports(KEY)
+    assert now() == FIRST_REPORT_SECONDS, "in parallel"
 
 
-def test_agent_is_reconciled_when_a_report_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
-        scene.follow(pod())
-        await scene.streams.wait_first_reports(KEY)
-        scene.session.answers.clear()
-        scene.changed.clear()
-        await asyncio.sleep(WORKER_MEMORY_SECONDS - 0.1)
-        assert scene.changed == []
-        assert lately(scene.fleet) == 1
-        await asyncio.sleep(0.3)
-        assert KEY in scene.changed
-        assert lately(scene.fleet) == 0
-
-    played(monkeypatch, scenario)
-
-
-def test_first_report_or_failure_is_awaited_with_a_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.session.answers["10.0.0.1"] = [line()]
-        scene.follow(pod("speaks", ip="10.0.0.1"), pod("refuses", ip="10.0.0.2"))
-        await scene.streams.wait_first_reports(KEY)
-        assert now() == 0.0
-        assert set(scene.fleet.agents[KEY].reports) == {"speaks"}
-        scene.session.hanging = {"10.0.0.3", "10.0.0.4"}
-        silent = [pod("hangs", ip="10.0.0.3"), pod("hangs-too", ip="10.0.0.4")]
-        scene.follow(pod("speaks", ip="10.0.0.1"), *silent)
-        await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_REPORT_SECONDS, "in parallel"
-
-    played(monkeypatch, scenario)
-
-
-def test_silent_worker_delays_one_reconcile_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.session.hanging = {"10.0.0.1", "10.0.0.2"}
+async def test_silent_worker_delays_one_reconcile_only(scene: Scene) -> None:
+    scene.session.hanging = {"10.0.0.1", "10.0.0.2"}
+    scene.follow(pod("hangs"))
+    await asyncio.sleep(FIRST_REPORT_SECONDS / 2)
+    await scene.streams.wait_first_reports(KEY)
+    assert now() == FIRST_REPORT_SECONDS, "counted from the first contact"
+    for _ in range(30):
         scene.follow(pod("hangs"))
-        await asyncio.sleep(FIRST_REPORT_SECONDS / 2)
         await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_REPORT_SECONDS, "counted from the first contact"
-        for _ in range(30):
-            scene.follow(pod("hangs"))
-            await scene.streams.wait_first_reports(KEY)
-        assert now() == FIRST_REPORT_SECONDS
-        scene.follow(pod("hangs"), pod("another", ip="10.0.0.2"))
-        await scene.streams.wait_first_reports(KEY)
-        assert now() == 2 * FIRST_REPORT_SECONDS, "each worker has its own limit"
-
-    played(monkeypatch, scenario)
+    assert now() == FIRST_REPORT_SECONDS
+    scene.follow(pod("hangs"), pod("another", ip="10.0.0.2"))
+    await scene.streams.wait_first_reports(KEY)
+    assert now() == 2 * FIRST_REPORT_SECONDS, "each worker has its own limit"
 
 
-def test_agent_without_workers_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.follow()
-        await scene.streams.wait_first_reports(KEY)
-        await scene.streams.wait_first_reports(Key("shop", "idle"))
-        assert (now(), scene.session.requests) == (0.0, [])
-
-    played(monkeypatch, scenario)
+async def test_agent_without_workers_does_not_wait(scene: Scene) -> None:
+    scene.follow()
+    await scene.streams.wait_first_reports(KEY)
+    await scene.streams.wait_first_reports(Key("shop", "idle"))
+    assert (now(), scene.session.requests) == (0.0, [])
 
 
-def test_cancel_ends_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(scene: Scene) -> None:
-        scene.session.hanging = {"10.0.0.1"}
-        scene.session.answers["10.0.0.2"] = [line()]
-        scene.follow(pod("one"), pod("two", ip="10.0.0.2"), pod("three", ip="10.0.0.3"))
-        await asyncio.sleep(1)
-        scene.streams.cancel()
-        count = len(scene.session.requests)
-        await asyncio.sleep(60)
-        assert len(scene.session.requests) == count
-
-    played(monkeypatch, scenario)
+async def test_cancel_ends_every_stream(scene: Scene) -> None:
+    scene.session.hanging = {"10.0.0.1"}
+    scene.session.answers["10.0.0.2"] = [line()]
+    scene.follow(pod("one"), pod("two", ip="10.0.0.2"), pod("three", ip="10.0.0.3"))
+    await asyncio.sleep(1)
+    scene.streams.cancel()
+    count = len(scene.session.requests)
+    await asyncio.sleep(60)
+    assert len(scene.session.requests) == count

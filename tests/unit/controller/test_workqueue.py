@@ -11,7 +11,9 @@ from controller.observation import Key
 from controller.runtime import workqueue
 from controller.runtime.workqueue import HANDLE_TIMEOUT_SECONDS, MIN_INTERVAL_SECONDS, WorkQueue
 from kube.client import ApiError
-from tests.unit.fakes.virtualtime import run
+from tests.unit.fakes.virtualtime import now
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 ONE, TWO = Key("shop", "one"), Key("shop", "two")
 
@@ -70,10 +72,9 @@ async def test_key_added_while_processed_is_requeued() -> None:
 
 async def test_key_is_requeued_after_the_returned_delay() -> None:
     times = asyncio.Queue[float]()
-    loop = asyncio.get_running_loop()
 
     async def handle(key: Key) -> float | None:
-        times.put_nowait(loop.time())
+        times.put_nowait(now())
         return 0.05 if times.qsize() < 2 else None
 
     async with working(handle) as queue:
@@ -135,56 +136,42 @@ async def test_failing_key_does_not_delay_other_keys() -> None:
         await asyncio.wait_for(handled.wait(), 5)
 
 
-def played(handle: Callable[[Key], Awaitable[float | None]], script: Callable[[WorkQueue], Awaitable[None]]) -> None:
-    """Run a script in virtual time."""
-
-    async def play() -> None:
-        async with working(handle) as queue:
-            await script(queue)
-
-    run(play())
-
-
-def test_backoff_grows_to_a_minute_and_success_resets_it() -> None:
+async def test_backoff_grows_to_a_minute_and_success_resets_it() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> float | None:
-        times.append(asyncio.get_running_loop().time())
+        times.append(now())
         if len(times) == 10:
             return 7.0
         raise ApiError(500, "InternalError", "PATCH /x", "again")
 
-    async def script(queue: WorkQueue) -> None:
+    async with working(handle) as queue:
         queue.add(ONE)
         await asyncio.sleep(400)
-
-    played(handle, script)
-    pauses = [later - earlier for earlier, later in pairwise(times)]
-    assert pauses[:12] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 7, 1, 2]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits[:12] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 7, 1, 2]
 
 
-def test_hanging_handler_times_out() -> None:
+async def test_hanging_handler_times_out() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> None:
-        times.append(asyncio.get_running_loop().time())
+        times.append(now())
         await asyncio.Event().wait()
 
-    async def script(queue: WorkQueue) -> None:
+    async with working(handle) as queue:
         queue.add(ONE)
         await asyncio.sleep(HANDLE_TIMEOUT_SECONDS + 1.5)
-
-    played(handle, script)
     assert times == [0, HANDLE_TIMEOUT_SECONDS + 1]
 
 
-def test_length_counts_waiting_keys() -> None:
+async def test_length_counts_waiting_keys() -> None:
     leave = asyncio.Event()
 
     async def handle(key: Key) -> None:
         await leave.wait()
 
-    async def script(queue: WorkQueue) -> None:
+    async with working(handle) as queue:
         keys = [Key("shop", f"agent-{number}") for number in range(10)]
         for key in keys:
             queue.add(key)
@@ -197,64 +184,56 @@ def test_length_counts_waiting_keys() -> None:
         await asyncio.sleep(1)
         assert len(queue) == 0
 
-    played(handle, script)
 
-
-def test_adding_a_key_cancels_its_delayed_requeue() -> None:
+async def test_adding_a_key_cancels_its_delayed_requeue() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> None:
-        times.append(asyncio.get_running_loop().time())
+        times.append(now())
 
-    async def script(queue: WorkQueue) -> None:
+    async with working(handle) as queue:
         queue.add_after(ONE, 60)
         await asyncio.sleep(10)
         queue.add(ONE)
         await asyncio.sleep(100)
-
-    played(handle, script)
     assert times == [10]
 
 
-def test_repeated_additions_are_coalesced() -> None:
+async def test_repeated_additions_are_coalesced() -> None:
     times: list[float] = []
 
     async def handle(key: Key) -> None:
-        times.append(asyncio.get_running_loop().time())
+        times.append(now())
 
-    async def script(queue: WorkQueue) -> None:
+    async with working(handle) as queue:
         for _ in range(1000):
             queue.add(ONE)
             await asyncio.sleep(0.001)
-        last = asyncio.get_running_loop().time()
+        last = now()
         queue.add(ONE)
         await asyncio.sleep(MIN_INTERVAL_SECONDS)
         assert last <= times[-1] <= last + MIN_INTERVAL_SECONDS
         count = len(times)
         await asyncio.sleep(10)
         assert len(times) == count, "the key stays idle afterwards"
-
-    played(handle, script)
     assert times[0] == 0
     assert min(later - earlier for earlier, later in pairwise(times)) >= MIN_INTERVAL_SECONDS - 1e-9
     assert len(times) <= 1.1 / MIN_INTERVAL_SECONDS
 
 
-def test_minimum_interval_applies_per_key() -> None:
+async def test_minimum_interval_applies_per_key() -> None:
     taken: list[tuple[Key, float]] = []
 
     async def handle(key: Key) -> None:
-        taken.append((key, asyncio.get_running_loop().time()))
+        taken.append((key, now()))
         await asyncio.sleep(2 * MIN_INTERVAL_SECONDS)
 
-    async def script(queue: WorkQueue) -> None:
+    async with working(handle) as queue:
         queue.add(ONE)
         await asyncio.sleep(MIN_INTERVAL_SECONDS / 2)
         queue.add(TWO)
         queue.add(ONE)
         await asyncio.sleep(10)
-
-    played(handle, script)
     assert taken == [(ONE, 0), (TWO, MIN_INTERVAL_SECONDS / 2), (ONE, 2 * MIN_INTERVAL_SECONDS)], (
         "the interval has passed meanwhile"
     )
