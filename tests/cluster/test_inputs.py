@@ -78,9 +78,9 @@ async def _nothing_follows(world: World) -> None:
 
 
 BAD = {
-    "two-lines": ("a-key\nand-a-line", "SecretKeyMissing", "holds a line break"),
-    "letters": ("ключ", "SecretKeyMissing", "letters beyond ASCII"),
-    "blank": (" \n", "SecretKeyMissing", "no value under apiKey"),
+    "two-lines": ("a-key\nand-a-line", "SecretKeyMissing", "contains a line break"),
+    "letters": ("ключ", "SecretKeyMissing", "non-ASCII letters"),
+    "blank": (" \n", "SecretKeyMissing", "no value for apiKey"),
     "revoked": ("sk-no-longer-good", "CredentialsRejected", "OpenAI at "),
     "deleted": (None, "SecretNotFound", "kubectl -n"),
 }
