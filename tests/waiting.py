@@ -1,4 +1,4 @@
-"""Waiting for a state that another process, task or thread brings about, with a time limit."""
+"""Waits, with a time limit, for a state that another process, thread or task causes."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ def eventually_blocking(observe: Callable[[], T], what: str, seconds: float = SE
 
 
 async def eventually_in_thread(observe: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
-    """Do the same for a blocking function in a thread of its own; the event loop continues meanwhile."""
+    """Do the same for a blocking function in its own thread; the event loop continues meanwhile."""
     return await asyncio.to_thread(eventually_blocking, observe, what, seconds)
 
 
@@ -44,5 +44,5 @@ def _check_time(deadline: float, what: str, seconds: float, seen: object) -> Non
 async def soon(is_so: Callable[[], object]) -> None:
     """Wait for a state of this very process, which takes milliseconds. Raises TimeoutError after 5 s."""
     async with asyncio.timeout(_SOON_SECONDS):
-        while not is_so():  # noqa: ASYNC110 - several tasks may bring the state about, and none of them signals it
+        while not is_so():  # noqa: ASYNC110 - several tasks may cause the state, and none signals it
             await asyncio.sleep(0.002)

@@ -40,7 +40,7 @@ _ARABIC_LETTER = re.compile(r"[\u0620-\u064a\u0671-\u06d3]")
 _LATIN_LETTER = re.compile(r"[A-Za-z]")
 
 
-# English words that questions share whatever they ask for. Arabic ones are too often misheard to be told apart.
+# English function words of questions. Recognition confuses the Arabic ones too often.
 _EMPTY_WORDS = frozenset(
     {"a", "an", "and", "are", "at", "can", "could", "do", "does", "for", "have", "how", "i", "in", "is", "it", "me"}
     | {"my", "of", "on", "or", "please", "tell", "the", "there", "to", "us", "want", "we", "what", "when", "where"}

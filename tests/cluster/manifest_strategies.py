@@ -56,7 +56,7 @@ def certain(servers: Servers) -> list[Spec]:
     strings and numbers that hypothesis tries depend on the loaded modules.
     """
     livekit, openai = {"name": "livekit"}, {"name": "openai"}
-    away = "ws://127.0.0.1:1"
+    unreachable = "ws://127.0.0.1:1"
 
     def spec(url: str = servers.livekit_url, keys: Spec = livekit, base: str = servers.openai_url, **more: Any) -> Spec:
         voice = {"openai": {"baseURL": base, "credentialsSecretRef": openai}}
@@ -69,7 +69,7 @@ def certain(servers: Servers) -> list[Spec]:
     return [
         *(spec(), spec(suspend=True), spec(agentName="twice"), spec(agentName="twice")),
         *(spec(dispatch={"roomNamePattern": "("}), spec(worker={"pod": {"nodeSelector": {too_long: "a"}}})),
-        *(spec(keys={"name": MISSING}), spec(keys=openai), spec(url=away), spec(base="http://127.0.0.1:1/v1")),
+        *(spec(keys={"name": MISSING}), spec(keys=openai), spec(url=unreachable), spec(base="http://127.0.0.1:1/v1")),
         *(spec(**texts(MISSING)), spec(**texts("empty")), spec(**texts("large"))),
         spec(persona={"greetingRef": {"name": "texts", "key": MISSING}}),
     ]

@@ -4,7 +4,7 @@ The stand-in binds every pod of a namespace to a Node object and reports it runn
 address, on which a small server answers `/status` and `/status?watch` as a worker does.
 
 A deleted pod drains until its calls end. The stand-in cuts the calls where a kubelet would kill the worker first: when
-the grace period is shorter than the calls may still last, and when somebody deletes the pod by force. Time is
+the grace period is shorter than the calls may still last, and when a pod is deleted by force. Time is
 compressed: it cuts as soon as it sees the deletion, instead of when the grace period ends.
 """
 

@@ -15,15 +15,15 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.usefixtures("controller")
 
 BACK_SECONDS = 10.0
-FOREIGN = {"example.com/owner": "somebody else", "example.com/notes": "<" * 200_000}
+FOREIGN = {"example.com/owner": "another team", "example.com/notes": "<" * 200_000}
 """Annotations of nearly the maximum size; Kubernetes' JSON escapes make them six times as long."""
 EDITS: dict[Kind, dict[str, Any]] = {
     DEPLOYMENT: {"spec": {"replicas": 2, "template": {"spec": {"terminationGracePeriodSeconds": 1}}}},
     DISRUPTION_BUDGET: {"spec": {"maxUnavailable": 0}},
     NETWORK_POLICY: {"spec": {"ingress": [], "policyTypes": ["Ingress", "Egress"]}},
     SERVICE_ACCOUNT: {"automountServiceAccountToken": True},
-    # Immutable but for its metadata: without these labels it is nobody's, and would be left behind.
-    CONFIG_MAP: {"metadata": {"labels": {AGENT_LABEL: "somebody", MANAGED_BY_LABEL: None}}},
+    # Only its metadata can change. Without these labels it has no agent, and nothing would delete it.
+    CONFIG_MAP: {"metadata": {"labels": {AGENT_LABEL: "other", MANAGED_BY_LABEL: None}}},
 }
 
 Child = tuple[Kind, str]
@@ -34,7 +34,7 @@ async def test_edited_children_are_restored_with_foreign_annotations(world: Worl
     for kind, name in before:
         await world.client.merge_patch(kind, world.namespace, name, {"metadata": {"annotations": FOREIGN}})
     await asyncio.gather(*(world.client.merge_patch(kind, world.namespace, name, EDITS[kind]) for kind, name in before))
-    await _are_back(world, before)
+    await _wait_restored(world, before)
     for kind, name in before:
         document = await world.client.get(kind, world.namespace, name)
         assert document is not None
@@ -44,7 +44,7 @@ async def test_edited_children_are_restored_with_foreign_annotations(world: Worl
 async def test_deleted_children_are_restored(world: World) -> None:
     before = await _declared(world)
     await asyncio.gather(*(world.remove(kind, name) for kind, name in before))
-    await _are_back(world, before)
+    await _wait_restored(world, before)
     await world.becomes("ava", "True")
 
 
@@ -58,8 +58,8 @@ async def test_burst_of_changes_is_one_rollout_and_cuts_no_call(world: World) ->
 
     bursts = await burst(5, change)
     message = "1 of 1 workers updated; 1 old worker is finishing 1 call."
-    await eventually(lambda: _says(world, message), message)
-    await eventually(lambda: _counts(world, updated=1, draining=1, calls=1), "the numbers say the same")
+    await eventually(lambda: _reports(world, message), message)
+    await eventually(lambda: _counts(world, updated=1, draining=1, calls=1), "the counts agree")
     (new,) = world.standin.of("ava")
     assert "Good morning number 4" in await world.configuration(new.pod)
     assert world.standin.is_in_call(old), "the old worker keeps its call"
@@ -82,7 +82,7 @@ async def test_shared_objects_are_deleted_with_the_last_agent(world: World) -> N
     await eventually(world.nothing, "nothing is left", GONE_SECONDS)
 
 
-async def _says(world: World, message: str) -> bool:
+async def _reports(world: World, message: str) -> bool:
     condition = await world.condition("ava", ConditionType.PROGRESSING)
     return (condition["status"], condition["reason"], condition["message"]) == ("True", "RollingOut", message)
 
@@ -106,22 +106,22 @@ async def _declared(world: World) -> dict[Child, dict[str, Any]]:
     return found
 
 
-async def _are_back(world: World, before: dict[Child, dict[str, Any]]) -> None:
+async def _wait_restored(world: World, before: dict[Child, dict[str, Any]]) -> None:
     """Wait until all children are restored in time."""
 
-    async def is_back(kind: Kind, name: str, essence: dict[str, Any]) -> None:
+    async def wait_restored(kind: Kind, name: str, essence: dict[str, Any]) -> None:
         async def restored() -> bool:
             document = await world.client.get(kind, world.namespace, name)
             return document is not None and _essence(document) == essence
 
-        await eventually(restored, f"{kind.kind} {name} is as it was: {essence}", BACK_SECONDS)
+        await eventually(restored, f"{kind.kind} {name} is restored: {essence}", BACK_SECONDS)
 
-    await asyncio.gather(*(is_back(kind, name, essence) for (kind, name), essence in before.items()))
+    await asyncio.gather(*(wait_restored(kind, name, essence) for (kind, name), essence in before.items()))
 
 
 def _essence(document: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a child that the controller sets."""
     metadata = {name: document["metadata"].get(name) for name in ("name", "labels", "ownerReferences")}
-    # Lists leave out what kind their items are.
-    untold = ("metadata", "status", "kind", "apiVersion")
-    return {**{name: value for name, value in document.items() if name not in untold}, "metadata": metadata}
+    # Items of a list have no kind.
+    excluded = ("metadata", "status", "kind", "apiVersion")
+    return {**{name: value for name, value in document.items() if name not in excluded}, "metadata": metadata}

@@ -86,7 +86,7 @@ async def test_crashes_at_any_point_do_not_change_the_result(
         after_crashes = await _outcome(scene)
         assert len(controller.starts) == CRASHES + 1
         for name in scene.wanted:
-            # Fewer when a change was followed by the next while there was no controller.
+            # There are fewer when two changes happened without a controller.
             assert await world.rollouts(name) <= 1 + scene.changes[name], f"{name}: one rollout for each change"
         for name in scene.wanted:
             await world.remove(AVATAR_AGENT, name)
@@ -125,9 +125,9 @@ async def _crash(scene: Scene, step: str, proxy: Proxy, controller: RestartedCon
     if not struck.is_set():
         controller.kill()
     await asyncio.to_thread(present.wait)
-    # As if its time had run out, which another test waits for.
+    # Do not wait until the Lease expires; another test does.
     await scene.world.client.delete(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
-    await eventually(lambda: _replaced(controller, present), "it is started again")
+    await eventually(lambda: _replaced(controller, present), "the controller is restarted")
 
 
 async def _replaced(controller: RestartedController, present: subprocess.Popen[bytes]) -> bool:
@@ -136,13 +136,13 @@ async def _replaced(controller: RestartedController, present: subprocess.Popen[b
 
 async def _outcome(scene: Scene) -> dict[str, Any]:
     """Return children and statuses once the controller has finished."""
-    await eventually(lambda: _done(scene), "every agent is what it should be", DONE_SECONDS)
+    await eventually(lambda: _done(scene), "every agent is up to date", DONE_SECONDS)
     world, found = scene.world, {}
     for kind, document in await world.child_documents():
         found[f"{kind.kind}/{document['metadata']['name']}"] = _essence(document)
     for name in scene.wanted:
         agent = await world.agent(name)
-        conditions = [(told["type"], told["status"], told["reason"]) for told in agent["status"].pop("conditions")]
+        conditions = [(one["type"], one["status"], one["reason"]) for one in agent["status"].pop("conditions")]
         found[f"AvatarAgent/{name}"] = {**agent["status"], "conditions": conditions, "observedGeneration": None}
     return found
 
@@ -176,7 +176,7 @@ def _essence(document: dict[str, Any]) -> dict[str, Any]:
         "annotations": sorted(metadata.get("annotations", {})),
     }
     if "template" in document.get("spec", {}):
-        # They tell one agent's values from another's, even if those have one name after the other.
+        # They differ between two agents, even if these have the same name one after the other.
         annotations = document["spec"]["template"]["metadata"]["annotations"]
         document["spec"]["template"]["metadata"]["annotations"] = sorted(annotations)
     rest = {name: value for name, value in document.items() if name not in ("metadata", "status")}

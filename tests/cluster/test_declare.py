@@ -55,7 +55,7 @@ async def test_restricted_pod_security_admits_workers(world: World) -> None:
 async def test_reconcile_without_change_writes_nothing(world: World, controller: RunningController) -> None:
     await world.declare("ava")
     await world.becomes("ava", "True")
-    foreign = {"metadata": {"annotations": {"example.com/owner": "somebody else"}}}
+    foreign = {"metadata": {"annotations": {"example.com/owner": "another team"}}}
     await world.client.merge_patch(DEPLOYMENT, world.namespace, "ava-worker", foreign)
 
     async def documents() -> list[dict[str, Any]]:
@@ -63,13 +63,13 @@ async def test_reconcile_without_change_writes_nothing(world: World, controller:
         assert deployment is not None
         return [await world.agent("ava"), deployment, *await world.client.list(CONFIG_MAP, world.namespace)]
 
-    # The Deployment's own status follows its pods for a moment.
+    # The Deployment's status follows its pods with a delay.
     await eventually(lambda: _available(world), "the Deployment is available")
     await world.settles("ava")
     before = await documents()
     await controller.reconciles(world, "ava", 3)
     assert await documents() == before
-    assert before[1]["metadata"]["annotations"]["example.com/owner"] == "somebody else", "a foreign field survives"
+    assert before[1]["metadata"]["annotations"]["example.com/owner"] == "another team", "a foreign field survives"
 
 
 async def _available(world: World) -> bool:

@@ -56,17 +56,17 @@ async def test_rotated_secret_is_one_rollout_and_cuts_no_call(world: World) -> N
     await replaced(world, worker, 2)
     assert worker.draining and world.standin.is_in_call(worker), "the old worker keeps its call"
 
-    async def told() -> bool:
+    async def reported() -> bool:
         progress = await world.condition("ava", ConditionType.PROGRESSING)
         return progress["status"] == "True" and "1 old worker is finishing 1 call" in progress["message"]
 
-    await eventually(told, "the status says who still talks")
+    await eventually(reported, "the status reports the old worker's call")
     worker.calls = 0
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
-    await _nothing_follows(world)
+    await _nothing_changes(world)
 
 
-async def _nothing_follows(world: World) -> None:
+async def _nothing_changes(world: World) -> None:
     """Check that a new version of the Secret with equal values changes nothing."""
     await world.settles("ava")
     before = (await world.agent("ava"))["metadata"]["resourceVersion"]
@@ -94,17 +94,17 @@ async def test_invalid_secret_is_reported_and_workers_stay(world: World) -> None
         else:
             await world.put(SECRET, manifests.secret(world.namespace, agent, apiKey=value))
 
-    async def becomes_invalid_and_valid(agent: str, value: str | None, reason: str, told: str) -> None:
+    async def becomes_invalid_and_valid(agent: str, value: str | None, reason: str, message: str) -> None:
         await put(agent, "key")
         openai = {"baseURL": world.openai.url, "credentialsSecretRef": {"name": agent}}
         workers = await world.running(agent, voice={"openai": openai})
         await put(agent, value)
         seen = await world.becomes(agent, "False", reason, ConditionType.CREDENTIALS_VALID, seconds=NOTICED_SECONDS)
-        assert told in seen["message"]
+        assert message in seen["message"]
         assert not (value or "").strip() or f"{value}" not in str((await world.agent(agent))["status"]["conditions"])
         await world.becomes(agent, "False", "RolloutBlocked", ConditionType.PROGRESSING)
         registered = await world.condition(agent, ConditionType.WORKERS_REGISTERED)
-        assert registered["status"] == "True", "calls are still taken"
+        assert registered["status"] == "True", "the worker still takes calls"
         await put(agent, "key")
         await world.becomes(agent, "True", seconds=FOUND_SECONDS)
         assert world.standin.of(agent) == workers
@@ -195,7 +195,7 @@ async def test_younger_agent_starts_when_the_name_is_free(world: World) -> None:
     assert await world.deployment("eve") is None
     await world.becomes("ava", "True", kind=ConditionType.NAME_UNIQUE)
     await world.remove(AVATAR_AGENT, "ava")
-    # The name is free when nobody takes calls under it any more: when ava's workers have gone.
+    # The name is free once no worker of ava is left.
     await world.becomes("eve", "True", seconds=GONE_SECONDS)
     await world.becomes("eve", "True", kind=ConditionType.NAME_UNIQUE)
 

@@ -144,10 +144,10 @@ async def _enforced(world: World) -> bool:
 
 
 async def test_workers_with_another_name_do_not_count(world: World) -> None:
-    world.standin.registered_name["ava"] = "somebody-else"
+    world.standin.registered_name["ava"] = "other-agent"
     await world.declare("ava")
     seen = await world.becomes("ava", "False", "NameMismatch")
-    assert "'somebody-else'" in seen["message"]
+    assert "'other-agent'" in seen["message"]
     assert (await world.agent("ava"))["status"]["workers"]["registered"] == 0
 
 
@@ -174,13 +174,13 @@ async def test_transitions_are_posted_as_events(world: World) -> None:
     await world.put_secrets()
     await corrected(world, ConditionType.CREDENTIALS_VALID)
 
-    async def told() -> list[tuple[str, str]]:
+    async def posted() -> list[tuple[str, str]]:
         events = await world.client.list(EVENT, world.namespace)
         own = [event for event in events if event["involvedObject"]["kind"] == "AvatarAgent"]
         reasons = sorted((event["type"], event["reason"]) for event in own)
         return reasons if ("Normal", "AllChecksPassed") in reasons else []
 
-    assert await eventually(told, "the last transition is told") == [
+    assert await eventually(posted, "the last transition is posted") == [
         ("Normal", "AllChecksPassed"),
         ("Normal", "RollingOut"),
         ("Warning", "SecretNotFound"),

@@ -156,8 +156,8 @@ async def test_standby_reads_only_the_lease(world: World, pair: Pair) -> None:
     held = await world.client.get(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
     assert held is not None
     assert held["spec"]["leaseDurationSeconds"] == 15
-    assert await asyncio.to_thread(_told_of_demand, pair.standby) == 503, "a gateway is sent to the leader"
-    assert await asyncio.to_thread(_told_of_demand, pair.leader) == 401, "the leader asks who it is"
+    assert await asyncio.to_thread(_post_demand, pair.standby) == 503, "a gateway is sent to the leader"
+    assert await asyncio.to_thread(_post_demand, pair.leader) == 401, "the leader asks who it is"
 
 
 async def _rolled(world: World) -> bool:
@@ -165,7 +165,7 @@ async def _rolled(world: World) -> bool:
     return status.get("observedGeneration") == 2
 
 
-def _told_of_demand(replica: Replica) -> int:
+def _post_demand(replica: Replica) -> int:
     request = urllib.request.Request(f"{replica.controller.url}/v1/demand", b"{}", method="POST")
     try:
         urllib.request.urlopen(request, timeout=5)
@@ -176,10 +176,10 @@ def _told_of_demand(replica: Replica) -> int:
 
 async def test_standby_leads_at_once_after_leader_stops(world: World, pair: Pair) -> None:
     await world.running("ava")
-    told = time.time()
+    stopped = time.time()
     pair.leader.controller.process.terminate()
     await pair.standby.follows(LOST_SECONDS)
-    assert pair.standby.began - told < STOPPED_SECONDS
+    assert pair.standby.began - stopped < STOPPED_SECONDS
     assert (await pair.leader.ends(ENDED_SECONDS))[0] == 0
     # The old leader's pod goes with its process, and its label with it.
     await _serves(world, pair.leader.pod, pair.standby.pod)
@@ -198,8 +198,8 @@ async def test_disconnected_leader_ends_before_standby_leads(world: World, pair:
     await pair.leader.proxy.stop()
     code, ended = await pair.leader.ends(LOST_SECONDS)
     assert code == 1
-    told = [line for line in pair.leader.controller.log() if line["message"] == "lease lost"]
-    assert [line["level"] for line in told] == ["warning"]
+    lost = [line for line in pair.leader.controller.log() if line["message"] == "lease lost"]
+    assert [line["level"] for line in lost] == ["warning"]
     await pair.standby.follows(LOST_SECONDS)
     assert ended < pair.standby.began, "the old one ended before another began"
     await _works(world, pair.standby)
@@ -233,7 +233,7 @@ async def _has_written(replica: Replica, times: int) -> bool:
 
 
 async def test_leader_ends_when_the_lease_names_another_holder(world: World, pair: Pair) -> None:
-    taken = {"spec": {"holderIdentity": "somebody else"}}
+    taken = {"spec": {"holderIdentity": "another controller"}}
     await world.client.merge_patch(LEASE, RELEASE_NAMESPACE, LEASE_NAME, taken)
     assert (await pair.leader.ends(ENDED_SECONDS))[0] == 1
     await pair.standby.follows(LOST_SECONDS)

@@ -164,7 +164,7 @@ def check_explanation(agent: Document) -> None:
     assert invalid == (not usable(spec.dispatch.room_name_pattern)), (ready, spec.dispatch)
     if invalid:
         return
-    assert set(found) == set(ConditionType), "every other agent is told everything"
+    assert set(found) == set(ConditionType), "every other agent has all conditions"
     assert (ready.status is ConditionStatus.TRUE) == works(found), found
     assert "decoding" not in ready.message, "what the controller sends can always be read"
 

@@ -66,7 +66,7 @@ async def history_compacted(stage: Stage) -> None:
             await asyncio.to_thread(cluster.compact)
             proxy.allow_watches()
             await _wait_applied(world, talking, APPLIED_SECONDS)
-            assert proxy.gone > 0, "some watch was told 410"
+            assert proxy.gone > 0, "a watch got 410"
             assert len(controller.starts) == 1
             assert controller.unexpected() == []
 

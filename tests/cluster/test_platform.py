@@ -60,8 +60,8 @@ def test_restarted_api_server_keeps_objects_after_compaction(instance: Cluster) 
     assert "before" in namespaces(instance)
     assert cluster.up(NAME, api_only=True) == instance, "it is whole"
     exact = f"/api/v1/namespaces?resourceVersionMatch=Exact&limit=1&resourceVersion={version}"
-    told = subprocess.run([*kubectl, "get", "--raw", exact], capture_output=True, text=True)
-    assert "too old" in told.stderr
+    answer = subprocess.run([*kubectl, "get", "--raw", exact], capture_output=True, text=True)
+    assert "too old" in answer.stderr
 
 
 def test_broken_instance_is_replaced(instance: Cluster) -> None:

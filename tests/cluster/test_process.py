@@ -22,7 +22,7 @@ async def test_controller_for_one_namespace_ignores_the_others(
     async with entered(running(sys.executable, controller_kubeconfig, tmp_path / "log", namespace="default")):
         await world.declare("eva")
         await world.declare("ava", url="ws://127.0.0.1:9")
-        # This one is declared last and in the controller's namespace: once it is told of, the others were passed over.
+        # This agent is declared last. Once it has conditions, the controller has ignored the others.
         await world.client.apply(
             AVATAR_AGENT, manifests.agent("default", "control", "ws://127.0.0.1:9", world.openai.url)
         )

@@ -67,26 +67,26 @@ async def test_waiting_calls_add_workers_up_to_the_maximum(world: World, control
     await eventually(scaled, "three workers, and not five")
     supply = (await gateway.waits(**{key: 0})).agents[f"{world.namespace}/ava"]
     assert (supply.slots, supply.free_slots) == (3, 3)
-    await eventually(lambda: workers(world, 1), "back to one when nobody waits")
+    await eventually(lambda: workers(world, 1), "one worker when no call waits")
 
 
 async def test_demand_scales_the_deployment_within_a_second(world: World, controller: RunningController) -> None:
     await world.running("ava")
     await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 2})
-    told = time.time()
+    reported = time.time()
 
     async def asked_for() -> bool:
         deployment = await world.deployment("ava")
         return deployment is not None and deployment["spec"]["replicas"] == 2
 
     await eventually(asked_for, "two replicas")
-    assert controller.logged("workers scaled", agent=f"{world.namespace}/ava", workers=2) - told < DEMAND_SECONDS
+    assert controller.logged("workers scaled", agent=f"{world.namespace}/ava", workers=2) - reported < DEMAND_SECONDS
 
 
 async def test_scale_down_removes_idle_workers_first(world: World, controller: RunningController) -> None:
     await world.declare("ava", scaling={"minWorkers": 3, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 1})
     await eventually(lambda: workers(world, 3), "three workers")
-    # Kubernetes takes the youngest first when nothing tells pods apart: the busy one is made the youngest.
+    # Without deletion costs, Kubernetes removes the youngest pod first: so the youngest gets the call.
     youngest = max(await world.pods("ava"), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
     busy = world.standin.workers[youngest["metadata"]["name"]]
     busy.calls = 1
@@ -153,7 +153,7 @@ async def test_suspended_agent_drains_keeps_its_children_and_resumes(
     seen = await world.becomes("ava", "True", "Draining", ConditionType.PROGRESSING)
     assert "1 worker" in seen["message"]
     await world.becomes("ava", "False", "Suspended")
-    await eventually(lambda: _leaves(world), "no worker is wanted, and one leaves with its call")
+    await eventually(lambda: _is_draining(world), "no worker is wanted, and one leaves with its call")
     await controller.reconciles(world, "ava", 3)
     assert world.standin.workers == {busy.pod: busy}, "no worker replaces the draining one"
     assert busy.draining and world.standin.is_in_call(busy), "the busy worker keeps its call"
@@ -170,7 +170,7 @@ async def _all_but_pods(world: World) -> set[str]:
     return {child for child in await world.child_names() if not child.startswith("Pod/")}
 
 
-async def _leaves(world: World) -> bool:
+async def _is_draining(world: World) -> bool:
     status, deployment = (await world.agent("ava"))["status"], await world.deployment("ava")
     assert deployment is not None
     leaving = status["workers"]["draining"] == 1 and status["calls"]["active"] == 1
@@ -181,7 +181,7 @@ async def test_only_the_gateway_may_report_demand(world: World, controller: Runn
     demand = Demand(gateway="gateway-0", pending={})
     assert (await post(controller, "", demand))[0] == 401
     assert (await post(controller, "not-a-token", demand))[0] == 401
-    wrong_audience = token(world, GATEWAY_NAME, "somebody-else")
+    wrong_audience = token(world, GATEWAY_NAME, "other-audience")
     assert (await post(controller, wrong_audience, demand))[0] == 401
     account = {"metadata": {"namespace": GATEWAY_NAMESPACE, "name": "stranger"}}
     await world.put(SERVICE_ACCOUNT, account)

@@ -156,9 +156,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), REFUSED, ids=[told for _, told in REFUSED])
-def test_rejection_says_what_to_set_instead(place: Place, change: dict[str, Any], told: str) -> None:
-    assert told in place.refusal("refused", minimal(**change))
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_rejection_says_what_to_set_instead(place: Place, change: dict[str, Any], message: str) -> None:
+    assert message in place.refusal("refused", minimal(**change))
 
 
 def test_name_too_long_for_a_label_is_rejected(place: Place) -> None:
@@ -167,7 +167,7 @@ def test_name_too_long_for_a_label_is_rejected(place: Place) -> None:
 
 def test_every_rule_of_the_schema_has_a_test() -> None:
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    untested = {message for message in messages(schema) if not any(told in message for _, told in REFUSED)}
+    untested = {message for message in messages(schema) if not any(quoted in message for _, quoted in REFUSED)}
     assert not untested
 
 
@@ -181,7 +181,7 @@ def messages(node: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"scaling": {"freeSlots": -1}}, "spec.scaling.freeSlots in body should be greater than or equal to 0"),
         ({"worker": {"maxCallMinutes": 721}}, "spec.worker.maxCallMinutes in body should be less than or equal to 720"),
@@ -194,8 +194,8 @@ def messages(node: dict[str, Any]) -> Iterator[str]:
     ],
     ids=["too little", "too much", "not a value", "too long", "too many", "missing", "unknown", "a weaker pod"],
 )
-def test_wrong_types_and_bounds_are_rejected_by_name(place: Place, change: dict[str, Any], told: str) -> None:
-    assert told in place.refusal("refused", minimal(**change))
+def test_wrong_types_and_bounds_are_rejected_by_name(place: Place, change: dict[str, Any], message: str) -> None:
+    assert message in place.refusal("refused", minimal(**change))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_every_example_is_accepted_and_complete(place: Place, path: Path) -> Non
         stored = json.loads(place.kubectl("get", document["kind"], document["metadata"]["name"], "-o", "json"))
         if document["kind"] == "AvatarAgent":
             AvatarAgentSpec.model_validate(stored["spec"])
-            # Ornina's parts are files of their own, which sort before it.
+            # The other files of Ornina sort before it.
             for kind, name in references(stored["spec"]):
                 place.kubectl("get", kind, name)
 

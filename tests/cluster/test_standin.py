@@ -1,4 +1,4 @@
-"""The stand-in for the kubelet cuts calls where a kubelet would: tests that assert that calls go on can fail."""
+"""The stand-in cuts calls where a kubelet would, so tests that assert that no call is cut can fail."""
 
 import secrets
 from typing import Any
@@ -15,8 +15,8 @@ from tests.cluster.standin import CutCalls, Worker
 from tests.cluster.world import World, open_world
 from tests.waiting import eventually
 
-LONG_ENOUGH = 4000
-"""Grace period in seconds that is longer than a call may last."""
+LONG_GRACE_SECONDS = 4000
+"""Longer than a call may last."""
 
 
 async def busy_pod(world: World, grace_seconds: int) -> Worker:
@@ -58,7 +58,7 @@ async def is_gone(world: World, worker: Worker) -> bool:
 
 
 async def test_deleted_pod_keeps_its_call_until_the_call_ends(world: World) -> None:
-    worker = await busy_pod(world, LONG_ENOUGH)
+    worker = await busy_pod(world, LONG_GRACE_SECONDS)
     await delete(world, worker)
     await world.standin.sees_pods()
     assert worker.draining
@@ -81,7 +81,7 @@ async def test_grace_period_shorter_than_a_call_cuts_the_call(world: World) -> N
 
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 async def test_deletion_by_force_cuts_the_calls_of_a_busy_worker(world: World, busy: bool) -> None:
-    worker = await busy_pod(world, LONG_ENOUGH)
+    worker = await busy_pod(world, LONG_GRACE_SECONDS)
     worker.calls = int(busy)
     await delete(world, worker, gracePeriodSeconds="0")
     await eventually(lambda: is_gone(world, worker), "the worker is killed")

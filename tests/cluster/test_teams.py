@@ -50,4 +50,4 @@ async def test_view_role_reads_agents_and_edit_and_admin_declare_them(cluster: C
         assert not may(cluster, person, "patch", subresource="status"), "the status is the controller's"
         assert not may(cluster, person, "create", OTHERS)
     assert not any(may(cluster, "view", verb) for verb in ("create", "update", "patch", "delete"))
-    assert not may(cluster, "nobody", "list")
+    assert not may(cluster, "stranger", "list")

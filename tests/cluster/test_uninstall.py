@@ -61,7 +61,7 @@ async def _controller_first(stage: Stage, cluster: Cluster, kubeconfig: Path) ->
             await asyncio.to_thread(kubectl, cluster, "delete", kind, f"--selector={selector}")
         await world.remove(AVATAR_AGENT, "ava")
         await eventually(lambda: world.nothing_of("ava"), "the agent's children are gone", GONE_SECONDS)
-        assert len(world.standin.of("eva")) == 1, "the other one's workers go on"
+        assert len(world.standin.of("eva")) == 1, "the other agent's worker stays"
         await delete_namespace(world.client, world.namespace)
         await _namespace_gone(world)
 

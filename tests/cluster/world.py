@@ -180,14 +180,15 @@ def settled(agent: dict[str, Any], workers: int = 1, calls: int = 0) -> bool:
     """Whether the status is up to date. The controller writes changed numbers with a delay, and a killed controller
     leaves old ones until the next has reconciled.
     """
-    told = agent.get("status", {})
+    status = agent.get("status", {})
     ready, progressing = _condition(agent, ConditionType.READY), _condition(agent, ConditionType.PROGRESSING)
     return (
         (ready.get("status"), progressing.get("reason")) == ("True", "RolledOut")
-        and all(condition["status"] != "Unknown" for condition in told["conditions"])
-        and told["observedGeneration"] == agent["metadata"]["generation"]
-        and told["workers"] == {**dict.fromkeys(("desired", "ready", "registered", "updated"), workers), "draining": 0}
-        and told["slots"]["total"] - told["slots"]["free"] == told["calls"]["active"] == calls
+        and all(condition["status"] != "Unknown" for condition in status["conditions"])
+        and status["observedGeneration"] == agent["metadata"]["generation"]
+        and status["workers"]
+        == {**dict.fromkeys(("desired", "ready", "registered", "updated"), workers), "draining": 0}
+        and status["slots"]["total"] - status["slots"]["free"] == status["calls"]["active"] == calls
     )
 
 

@@ -37,10 +37,10 @@ async def answered(caller: Caller) -> None:
 async def says(caller: Caller, text: str, *, since: int = 0) -> None:
     """Wait until the agent's captions, from number `since`, are the text."""
 
-    def told() -> str:
+    def captions() -> str:
         return " ".join(caller.captions[since:])
 
-    await eventually_in_thread(lambda: similarity(told(), text) >= SAME, f"the agent says {text!r}", 15)
+    await eventually_in_thread(lambda: similarity(captions(), text) >= SAME, f"the agent says {text!r}", 15)
 
 
 async def becomes(

@@ -44,8 +44,8 @@ def test_new_greeting_reaches_new_calls_and_cuts_no_call(platform: Platform) -> 
             (old,) = agents.worker_names(product, name)
             agent["spec"]["persona"]["greeting"] = NEW_GREETING
             await asyncio.to_thread(product.apply, [agent])
-            told = ("True", "RollingOut", "1 of 1 workers updated; 1 old worker is finishing 1 call.")
-            await becomes(product, name, "Progressing", *told, seconds=60)
+            rolling_out = ("True", "RollingOut", "1 of 1 workers updated; 1 old worker is finishing 1 call.")
+            await becomes(product, name, "Progressing", *rolling_out, seconds=60)
             second = await greeted(later, platform, name, "Second")
             await says(second, NEW_GREETING)
             await answered(first)
@@ -94,7 +94,9 @@ def test_suspended_agent_finishes_its_call_and_takes_no_other(platform: Platform
         asyncio.run(suspend_under_a_call(name))
         eventually_blocking(lambda: not agents.workers(product, name), "its worker left after the call", 60)
         suspension = ("False", "Suspended")
-        eventually_blocking(lambda: agents.condition(product, name, "Progressing")[:2] == suspension, "it is told", 30)
+        eventually_blocking(
+            lambda: agents.condition(product, name, "Progressing")[:2] == suspension, "Progressing is Suspended", 30
+        )
         eventually_blocking(lambda: calls(platform, name)["active"] == 0, "no call is counted", 30)
         assert {kind: uids(platform, kind, name) for kind in kinds} == before
         (deployment,) = product.items("deployments", f"{AGENT_LABEL}={name}")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
-        (json.dumps({"agent": "nobody", "name": "Layla"}).encode(), 404, "AgentNotFound"),
+        (json.dumps({"agent": "unknown", "name": "Layla"}).encode(), 404, "AgentNotFound"),
         (b'{"agent": ', 400, "BadJSON"),
         (json.dumps({"agent": "a", "name": "Layla", "room": {"metadata": "x"}}).encode(), 400, "InvalidRequest"),
         (b'{"agent": "a", "name": "' + b"x" * 20_000 + b'"}', 413, "BodyTooLarge"),
@@ -37,20 +37,22 @@ def test_invalid_request_is_rejected_with_a_reason(platform: Platform, body: byt
 
 
 def test_agent_is_ready_once_its_missing_secret_exists(platform: Platform) -> None:
-    agent = agents.manifest(platform.targets, "mended")
-    agent["spec"]["voice"]["openai"]["credentialsSecretRef"]["name"] = "mended-openai"
+    agent = agents.manifest(platform.targets, "corrected")
+    agent["spec"]["voice"]["openai"]["credentialsSecretRef"]["name"] = "corrected-openai"
     product = platform.product
     with agents.declared(product, agent, ready=False) as name:
-        eventually_blocking(lambda: "mended-openai" in told(platform, name), "the condition names the Secret", 30)
+        eventually_blocking(
+            lambda: "corrected-openai" in messages(platform, name), "the condition names the Secret", 30
+        )
         secret = product.get("secret", "ornina-openai")
-        data = {"metadata": {"name": "mended-openai"}, "data": secret["data"]}
+        data = {"metadata": {"name": "corrected-openai"}, "data": secret["data"]}
         product.apply([{"apiVersion": "v1", "kind": "Secret", **data}])
         product.wait_ready(name, agents.READY_SECONDS)
         pods = product.items("pods", "app.kubernetes.io/component=controller", "avatar-agent-system")
         assert [status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]] == [0, 0]
-    product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "secret", "mended-openai")
+    product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "secret", "corrected-openai")
 
 
-def told(platform: Platform, name: str) -> str:
+def messages(platform: Platform, name: str) -> str:
     conditions = platform.product.get("avataragent", name).get("status", {}).get("conditions", [])
     return " ".join(c["message"] for c in conditions if c["type"] == "CredentialsValid" and c["status"] == "False")

@@ -78,9 +78,9 @@ def test_second_call_without_a_seat_continues_by_voice_or_ends(platform: Platfor
                 "1 of 1 workers updated; 1 old worker is finishing 2 calls.",
             )
             await becomes(product, name, "Progressing", *rolling_out, seconds=60)
-            told = await asyncio.to_thread(failure_on_page, platform, name, tmp_path / "profile")
+            failure = await asyncio.to_thread(failure_on_page, platform, name, tmp_path / "profile")
             busy = "No avatar is available at the moment. Please try again in a few minutes."
-            assert told == ("NoAvatarSeat", busy)
+            assert failure == ("NoAvatarSeat", busy)
             assert begun() == ["active"]
             assert first.room.isconnected() and second.room.isconnected()
 

@@ -12,7 +12,7 @@ from devkit.providers.simulator import Settings
 
 
 def main() -> int:
-    """Run until told to stop."""
+    """Serve until SIGINT or SIGTERM."""
     parser = arguments("openai", 9100)
     parser.add_argument(
         "--whisper-model",

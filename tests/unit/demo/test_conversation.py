@@ -51,7 +51,7 @@ def test_badly_recognised_greeting_passes() -> None:
         ("يقع مكتبنا في دمشق", "سعر الاستشارة خمسون دولارا"),
         ("سعر الستشارة خمسن دولار", "لا أعرف سعر"),
     ],
-    ids=["another fact told", "another fact heard", "no fact told"],
+    ids=["other fact in the caption", "other fact heard", "no fact in the caption"],
 )
 def test_answer_without_the_fact_fails(heard: str, caption: str) -> None:
     with pytest.raises(CallError):
@@ -59,8 +59,8 @@ def test_answer_without_the_fact_fails(heard: str, caption: str) -> None:
 
 
 def test_badly_recognised_fact_passes() -> None:
-    told = said("سعر الستشارة خمسن دولار", "سِعْرُ الاِسْتِشَارَةِ خَمْسُونَ دُولَارًا")
-    conversation.check_answer(told, FACTS[0], FACTS)
+    answer = said("سعر الستشارة خمسن دولار", "سِعْرُ الاِسْتِشَارَةِ خَمْسُونَ دُولَارًا")
+    conversation.check_answer(answer, FACTS[0], FACTS)
 
 
 def test_still_or_blank_video_fails() -> None:

@@ -32,9 +32,9 @@ def test_only_urls_and_keys_differ_from_the_example() -> None:
 
 def test_reported_changes_contain_no_keys() -> None:
     _, changes = manifests.point(manifests.load(EXAMPLES), SIMULATED)
-    told = " ".join(f"{change.where} {change.value}" for change in changes)
-    assert "ws://livekit" in told
-    assert not any(secret in told for secret in ("lk-key", "lk-secret", "o-key", "t-key"))
+    shown = " ".join(f"{change.where} {change.value}" for change in changes)
+    assert "ws://livekit" in shown
+    assert not any(secret in shown for secret in ("lk-key", "lk-secret", "o-key", "t-key"))
 
 
 def test_real_provider_keeps_url_of_the_manifest() -> None:

@@ -91,7 +91,7 @@ def test_mirror_is_read_from_apt_sources(sources: list[str], mirror: str | None)
 
 def test_product_images_beyond_the_newest_three_are_outdated() -> None:
     worker = [f"localhost/avatar-agent-worker:{number}" for number in range(5)]
-    others = ["localhost/avatar-agent-base:bookworm-1", *(f"localhost/somebody:{number}" for number in range(9))]
+    others = ["localhost/avatar-agent-base:bookworm-1", *(f"localhost/other:{number}" for number in range(9))]
     assert outdated([*others, *worker, "localhost/avatar-agent-controller:0"]) == worker[3:]
 
 

@@ -45,7 +45,7 @@ def test_files_in_shared_folders_are_found_by_instance(machine: Path) -> None:
         (logs / f"pod-{name}.log").symlink_to(Layout(name).pod_logs / "0.log")
         (results / f"avatar-agent-{name}-{container}-eth0").touch()
         (results / f"cni-loopback-{container}-lo").touch()
-    (logs / "somebody.log").symlink_to("/elsewhere/0.log")
+    (logs / "other.log").symlink_to("/elsewhere/0.log")
     found = [path for path in traces.shared_files(Layout("one")) if path.is_symlink() or path.exists()]
     assert sorted(path.name for path in found) == [
         "avatar-agent-one-c0ffee-eth0",

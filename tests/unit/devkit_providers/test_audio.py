@@ -75,7 +75,7 @@ def test_only_some_models_stream_speech_as_events() -> None:
     [
         {"input": ""},
         {"input": "x" * 4097},
-        {"voice": "nobody"},
+        {"voice": "unknown"},
         {"voice": None},
         {"speed": 9},
         {"speed": True},

@@ -17,14 +17,14 @@ BODY = {
     "conversation_name": "lk_conversation_1",
     "properties": {"livekit_ws_url": "ws://127.0.0.1:9", "livekit_room_token": "secret-token"},
 }
-NOBODY_JOINS = {"kind": "never_joins"}
+NEVER_JOINS = {"kind": "never_joins"}
 
 Client = TestClient[Any, Any]
 
 
 @asynccontextmanager
 async def client(**settings: object) -> AsyncIterator[Client]:
-    app = make_app(KEY, TavusSettings.model_validate({"faults": [NOBODY_JOINS]} | settings))
+    app = make_app(KEY, TavusSettings.model_validate({"faults": [NEVER_JOINS]} | settings))
     async with TestClient(TestServer(app)) as session:
         yield session
 
@@ -173,14 +173,14 @@ async def test_unknown_face_id_is_a_400() -> None:
 
 
 async def test_faces_endpoint_has_its_own_faults() -> None:
-    async with client(faults=[{"kind": "500", "endpoints": ["faces"]}, NOBODY_JOINS]) as session:
+    async with client(faults=[{"kind": "500", "endpoints": ["faces"]}, NEVER_JOINS]) as session:
         assert (await session.get("/v2/faces/r1", headers=AUTH)).status == 500
         await create(session)
 
 
 async def test_keys_are_rotated_at_run_time_and_never_shown() -> None:
     async with client() as session:
-        changed = await session.put("/_simulator", json={"api_keys": ["second-key"], "faults": [NOBODY_JOINS]})
+        changed = await session.put("/_simulator", json={"api_keys": ["second-key"], "faults": [NEVER_JOINS]})
         assert "second-key" not in await changed.text() + await (await session.get("/_simulator")).text()
         assert (await session.get("/v2/faces/r1", headers=AUTH)).status == 401
         assert (await session.get("/v2/faces/r1", headers={"x-api-key": "second-key"})).status == 200
