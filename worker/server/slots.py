@@ -18,7 +18,8 @@ HIGHEST_PACKED_LOAD: Final = 0.2
 def load(calls: int, slots: int, placement: Placement) -> float:
     """Return the load to report: below 0.7 while a slot is free, else 1.0.
 
-    Spread, it rises with the calls. Packed, the idle look heaviest, and of the others those with fewest calls.
+    With spread placement it rises with every call. With packed placement idle workers report the highest load, and
+    among the others it falls with every call.
     """
     if calls >= slots:
         return FULL_LOAD
@@ -29,18 +30,20 @@ def load(calls: int, slots: int, placement: Placement) -> float:
 
 @dataclass
 class Slots:
-    """The calls of one worker: those accepted and not started yet, and those in a call process."""
+    """The slots of one worker. A call takes one from the job's acceptance until its process has ended."""
 
     total: int
+    """Calls that the worker can hold at once."""
     _starting: set[str] = field(default_factory=set)
 
     def reserve(self, job_id: str) -> None:
-        """Hold a slot for a job from its acceptance until its process counts as running."""
+        """Reserve a slot for an accepted job until its process runs."""
         self._starting.add(job_id)
 
     def release(self, job_id: str) -> None:
+        """Drop the reservation; does nothing when there is none."""
         self._starting.discard(job_id)
 
     def held(self, running: Iterable[str]) -> set[str]:
-        """Ids of the calls held, given the ids of the jobs that have a process; a job that is in both is one call."""
+        """Return the job ids of all calls, given those that have a process; a job that is in both is one call."""
         return self._starting.union(running)

@@ -42,7 +42,7 @@ class Worker(sdk.Server):
             ws_url=config.livekit_url,
             api_key=settings.livekit_key,
             api_secret=settings.livekit_secret,
-            # The server judges by the load alone; slots are counted here, exactly, when a job is offered.
+            # The SDK must never decline a job by its load: `_on_request` declines by the exact number of slots.
             load_threshold=float("inf"),
             load_fnc=self._report_load,
             setup_fnc=job.prewarm,

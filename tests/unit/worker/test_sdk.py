@@ -7,6 +7,7 @@ recognition with a replaced request, its outputs with a room that is not connect
 import asyncio
 import inspect
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -30,7 +31,7 @@ from livekit.agents import (
 from livekit.agents.inference.eot.languages import ThresholdOptions
 from livekit.agents.language import LanguageCode
 from livekit.agents.voice.avatar import DataStreamAudioOutput
-from livekit.agents.voice.io import AgentOutput
+from livekit.agents.voice.io import AgentOutput, AudioOutput
 from livekit.plugins import openai, tavus
 
 from tests.unit.worker import sdk_jobs
@@ -38,6 +39,9 @@ from tests.unit.worker.fake_livekit import WORKER_ID, FakeLiveKit, fake_livekit
 from tests.unit.worker.fakes import FakeRoom, FakeSink, FakeWrapper, silence
 from tests.waiting import eventually, soon
 from worker import sdk
+from worker.call.voice import ResilientSTT
+from worker.call.watched_output import WatchedOutput
+from worker.server.worker import Worker
 
 Entrypoint = Callable[[JobContext], Awaitable[None]]
 ONE_ATTEMPT = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
@@ -442,6 +446,27 @@ async def test_last_output_is_the_one_that_the_session_replaces() -> None:
     output.replace_audio_tail(second)
     assert sdk.last_output(output.audio) is second
     assert sdk.last_output(second) is second
+
+
+def _members(cls: type) -> set[str]:
+    """Return the names of attributes and methods that a class defines itself."""
+    return set(vars(cls)) | set(re.findall(r"self\.(\w+)\s*(?::[^=\n]+)?=[^=]", inspect.getsource(cls)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "sdks", "overridden"),
+    [
+        (Worker, AgentServer, {"_connection_task", "_invoke_load_fnc", "_run_ws", "_worker_load"}),
+        (ResilientSTT, openai.STT, {"_recognize_impl", "recognize"}),
+        (sdk.RoomAudioOutput, sdk.RoomAudioOutput.__base__, set()),
+        (WatchedOutput, AudioOutput, {"capture_frame", "clear_buffer", "flush", "on_detached"}),
+    ],
+    ids=["server", "stt", "room output", "watched output"],
+)
+def test_subclasses_override_nothing_by_accident(ours: type, sdks: type, overridden: set[str]) -> None:
+    added = set[str]().union(*(_members(cls) for cls in ours.__mro__[: ours.__mro__.index(sdks)]))
+    inherited = set[str]().union(*(_members(cls) for cls in sdks.__mro__ if "livekit" in cls.__module__))
+    assert {name for name in added & inherited if not name.startswith("__")} - {"_abc_impl"} == overridden
 
 
 def test_overridden_methods_exist_with_these_parameters() -> None:
