@@ -94,7 +94,7 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
 
 
 def render(page: str, measured: Benchmarks) -> str:
-    """Return a page with the text of every figure replaced. Raises DevkitError for a marker that makes no pair."""
+    """Return a page with the text of every figure replaced. Raises DevkitError for an unknown or incomplete marker."""
     figures = list(_FIGURE.finditer(page))
     for figure in figures:
         if figure["name"] not in FIGURES:

@@ -19,10 +19,10 @@ from devkit.demo.ear import Ear, Samples, Utterance
 
 RATE = 24_000
 FRAME_SAMPLES = RATE // 50
-_MAX_PICTURES = 12
-_PICTURE_INTERVAL = 0.3
+_MAX_FRAMES = 12
+_FRAME_INTERVAL = 0.3
 
-Picture = NDArray[np.uint8]
+VideoFrame = NDArray[np.uint8]
 T = TypeVar("T")
 
 
@@ -42,7 +42,7 @@ class Moments:
     connected: float = 0.0
     joined: float = 0.0
     first_word: float = 0.0
-    first_picture: float = 0.0
+    first_video_frame: float = 0.0
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Caller:
     moments: Moments
     language: str = "ar"
     room: rtc.Room = field(default_factory=rtc.Room)
-    pictures: list[Picture] = field(default_factory=list)
+    video_frames: list[VideoFrame] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
     captions: list[str] = field(default_factory=list)
     """The agent's own transcription of what it says, from the room's text stream."""
@@ -116,14 +116,14 @@ class Caller:
         await self._to_say.put(samples)
         await self._within(self._said.wait(), len(samples) / RATE + 10, "the microphone accepted no sound")
 
-    async def see(self, pictures: int, seconds: float) -> list[Picture]:
-        """Wait for this many pictures of the video, taken 0.3 s apart, and return them."""
+    async def see(self, count: int, seconds: float) -> list[VideoFrame]:
+        """Wait for this many video frames, taken 0.3 s apart, and return them."""
         deadline = time.monotonic() + seconds
-        while len(self.pictures) < pictures:
+        while len(self.video_frames) < count:
             if time.monotonic() > deadline:
-                raise CallError(f"{self.name}: {len(self.pictures)} of {pictures} pictures within {seconds:.0f} s")
+                raise CallError(f"{self.name}: {len(self.video_frames)} of {count} video frames within {seconds:.0f} s")
             await asyncio.sleep(0.05)
-        return list(self.pictures)
+        return list(self.video_frames)
 
     async def _within(self, wait: Awaitable[T], seconds: float, failure: str) -> T:
         try:
@@ -185,12 +185,12 @@ class Caller:
         try:
             async for event in stream:
                 now = time.monotonic()
-                self.moments.first_picture = self.moments.first_picture or now
-                if now - taken >= _PICTURE_INTERVAL:
+                self.moments.first_video_frame = self.moments.first_video_frame or now
+                if now - taken >= _FRAME_INTERVAL:
                     taken = now
                     frame = event.frame
-                    picture = np.frombuffer(frame.data, dtype=np.uint8).reshape(frame.height, frame.width, 3)
-                    self.pictures = [*self.pictures[-_MAX_PICTURES + 1 :], picture.copy()]
+                    video_frame = np.frombuffer(frame.data, dtype=np.uint8).reshape(frame.height, frame.width, 3)
+                    self.video_frames = [*self.video_frames[-_MAX_FRAMES + 1 :], video_frame.copy()]
         finally:
             await stream.aclose()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devkit.demo.caller import Caller, CallError, Moments, Picture, call
+from devkit.demo.caller import Caller, CallError, Moments, VideoFrame, call
 from devkit.demo.ear import Utterance
 from devkit.providers.speech import Recogniser, Transcript, similarity, speak
 
@@ -51,7 +51,7 @@ class Conversation:
     greeting: Said
     asked: float
     answer: Said
-    pictures: list[Picture]
+    video_frames: list[VideoFrame]
 
 
 async def converse(
@@ -66,14 +66,14 @@ async def converse(
         greeting = Said(first, await _transcript(first, recogniser), " ".join(caller.captions))
         note(f"greeting heard: {greeting.heard.text}")
         # A late avatar takes over from the voice at a pause: ask once it is shown.
-        pictures = await caller.see(3, 20) if video else []
+        video_frames = await caller.see(3, 20) if video else []
         note(f"asking aloud: {question}")
         asked, utterance, caption = await ask(caller, question)
         answer = Said(utterance, await _transcript(utterance, recogniser), caption)
         note(f"answer heard: {answer.heard.text}")
         if video:
-            pictures = await caller.see(max(6, len(pictures)), 10)
-        return Conversation(caller.moments, greeting, asked, answer, pictures)
+            video_frames = await caller.see(max(6, len(video_frames)), 10)
+        return Conversation(caller.moments, greeting, asked, answer, video_frames)
 
 
 async def ask(caller: Caller, question: str) -> tuple[float, Utterance, str]:
@@ -118,13 +118,13 @@ def _nearest(text: str, candidates: list[str]) -> str:
     return max(candidates, key=lambda candidate: similarity(text, candidate))
 
 
-def check_pictures(pictures: list[Picture]) -> None:
+def check_video(video_frames: list[VideoFrame]) -> None:
     """Check that the avatar moves: frames differ by more than coding noise, and none is blank. Raises CallError."""
-    if any(float(picture.std()) < 5 for picture in pictures):
+    if any(float(video_frame.std()) < 5 for video_frame in video_frames):
         raise CallError("the avatar's video is blank")
     moved = [
         float(np.mean(np.abs(a.astype(np.int16) - b.astype(np.int16)) > 24))
-        for a, b in itertools.pairwise(pictures)
+        for a, b in itertools.pairwise(video_frames)
         if a.shape == b.shape
     ]
     if not moved or max(moved) < 0.001:
@@ -140,7 +140,7 @@ def timeline(conversation: Conversation) -> list[tuple[str, float]]:
         ("caller connected", m.connected),
         ("agent joined", m.joined),
         ("first audible word", m.first_word),
-        ("first video frame", m.first_picture),
+        ("first video frame", m.first_video_frame),
         ("question asked", conversation.asked),
         ("answer begins", conversation.answer.utterance.start),
     ]

@@ -95,7 +95,7 @@ def hold_call(page: str, documents: list[dict[str, Any]], console: Console, prog
         result = asyncio.run(talk)
         conversation.check_greeting(result.greeting, spec["persona"]["greeting"], facts)
         conversation.check_answer(result.answer, facts[QUESTION], facts)
-        conversation.check_pictures(result.pictures)
+        conversation.check_video(result.video_frames)
     _print(console, f"  greeting heard as  {result.greeting.heard.text}")
     _print(console, f"  asked              {facts[QUESTION].heading}")
     _print(console, f"  answered           {result.answer.caption}")

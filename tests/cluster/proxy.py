@@ -40,12 +40,12 @@ class Exchange:
 
 
 @dataclass
-class _Strike:
+class _WriteFault:
     """A fault at one of the next writes."""
 
     writes_left: int
     after: bool
-    blow: Callable[[], None]
+    action: Callable[[], None]
 
 
 class Proxy:
@@ -62,7 +62,7 @@ class Proxy:
         self._watches_cut = False
         self._failing: random.Random | None = None
         self._share = 0.0
-        self._strike: _Strike | None = None
+        self._write_fault: _WriteFault | None = None
         self.exchanges: list[Exchange] = []
         """Every request that the API server or this proxy answered."""
         self.gone = 0
@@ -89,13 +89,13 @@ class Proxy:
         """Answer this share of all requests with 429, 500 or 409; half of the 500s are forwarded before."""
         self._share, self._failing = share, random.Random(seed)
 
-    def strike(self, write: int, *, after: bool, blow: Callable[[], None]) -> None:
-        """Call `blow` at the next write but `write`, before or after forwarding it; the write gets no answer."""
-        self._strike = _Strike(write, after, blow)
+    def fault_at_write(self, write: int, *, after: bool, action: Callable[[], None]) -> None:
+        """Skip `write` writes, then call `action` before or after forwarding the next; that write gets no answer."""
+        self._write_fault = _WriteFault(write, after, action)
 
-    def cancel_strike(self) -> None:
-        """Cancel the strike."""
-        self._strike = None
+    def cancel_write_fault(self) -> None:
+        """Cancel the fault."""
+        self._write_fault = None
 
     @property
     def url(self) -> str:
@@ -124,9 +124,9 @@ class Proxy:
         watches = request.query.get("watch") in ("true", "1")
         if watches and self._watches_cut:
             return _hung_up(transport)
-        struck = self._struck(request)
-        if struck and not struck.after:
-            struck.blow()
+        fault = self._due_write_fault(request)
+        if fault and not fault.after:
+            fault.action()
             return _hung_up(transport)
         status, done = self._fault()
         if status and not done:
@@ -134,9 +134,9 @@ class Proxy:
             return _refusal(status)
         try:
             async with self._ask(request, body) as answer:
-                if struck:
+                if fault:
                     await answer.read()
-                    struck.blow()
+                    fault.action()
                     return _hung_up(transport)
                 self.exchanges.append(Exchange(request.method, request.path, status or answer.status))
                 if status:
@@ -175,15 +175,15 @@ class Proxy:
         if transport in self._dead:
             await asyncio.Event().wait()
 
-    def _struck(self, request: web.Request) -> _Strike | None:
-        if self._strike is None or not Exchange(request.method, request.path, 0).writes:
+    def _due_write_fault(self, request: web.Request) -> _WriteFault | None:
+        if self._write_fault is None or not Exchange(request.method, request.path, 0).writes:
             return None
-        struck = self._strike
-        struck.writes_left -= 1
-        if struck.writes_left >= 0:
+        fault = self._write_fault
+        fault.writes_left -= 1
+        if fault.writes_left >= 0:
             return None
-        self._strike = None
-        return struck
+        self._write_fault = None
+        return fault
 
     def _fault(self) -> tuple[int, bool]:
         """Return the status to answer instead (0: none), and whether to forward the request before."""

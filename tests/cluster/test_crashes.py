@@ -102,7 +102,7 @@ async def test_crashes_at_any_point_do_not_change_the_result(
 
 async def _crash(scene: Scene, step: str, proxy: Proxy, controller: RestartedController) -> None:
     """Change an agent, and kill the controller while it reconciles or starts."""
-    chance, struck = scene.chance, asyncio.Event()
+    chance, killed = scene.chance, asyncio.Event()
     bound = chance.uniform(*OPERATION_SECONDS)
     if chance.random() < 0.5:
         await controller.ready()
@@ -110,19 +110,19 @@ async def _crash(scene: Scene, step: str, proxy: Proxy, controller: RestartedCon
         bound += START_SECONDS
     present = controller.current.process
 
-    def blow() -> None:
+    def kill() -> None:
         controller.kill()
-        struck.set()
+        killed.set()
 
     write, after = chance.randrange(WRITES), chance.random() < 0.5
-    proxy.strike(write, after=after, blow=blow)
+    proxy.fault_at_write(write, after=after, action=kill)
     name = await scene.change(step)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(struck.wait(), bound)
-    proxy.cancel_strike()
-    when = f"{'after' if after else 'before'} write {write}" if struck.is_set() else f"{bound:.1f} s later"
+        await asyncio.wait_for(killed.wait(), bound)
+    proxy.cancel_write_fault()
+    when = f"{'after' if after else 'before'} write {write}" if killed.is_set() else f"{bound:.1f} s later"
     print(f"{step} {name}: killed {when}")
-    if not struck.is_set():
+    if not killed.is_set():
         controller.kill()
     await asyncio.to_thread(present.wait)
     # Do not wait until the Lease expires; another test does.

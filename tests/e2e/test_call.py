@@ -29,7 +29,7 @@ def test_caller_hears_greeting_and_fact_and_sees_the_avatar(platform: Platform, 
         log = agents.log(platform.product, worker)
     conversation.check_greeting(result.greeting, agent["spec"]["persona"]["greeting"], facts)
     conversation.check_answer(result.answer, facts[QUESTION], facts)
-    conversation.check_pictures(result.pictures)
+    conversation.check_video(result.video_frames)
     assert result.answer.utterance.speaker == AVATAR, "the avatar speaks with the agent's voice"
     order = [step for step, _ in conversation.timeline(result)]
     assert order.index("agent joined") < order.index("first audible word") < order.index("answer begins")

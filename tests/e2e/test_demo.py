@@ -75,7 +75,7 @@ def test_demo_ends_with_an_answered_call_and_a_url(platform: Platform, own: bool
 def test_demo_fails_when_the_avatar_does_not_join(platform: Platform) -> None:
     with simulated_tavus(platform, {"faults": [{"kind": "never_joins"}]}), demo(platform) as done:
         assert done.returncode == 1, done.stdout
-        assert "of 3 pictures" in done.stderr
+        assert "of 3 video frames" in done.stderr
         assert "answer begins" not in done.stdout
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devkit.demo.caller import Caller
-from devkit.demo.conversation import check_pictures
+from devkit.demo.conversation import check_video
 from tests.e2e import agents
 from tests.e2e.browser import failure_on_page
 from tests.e2e.callers import AVATAR, answered, becomes, greeted
@@ -59,7 +59,7 @@ def test_second_call_without_a_seat_continues_by_voice_or_ends(platform: Platfor
             )
             await eventually_in_thread(lambda: any(has_avatar(caller) for caller in pair), "one call has an avatar", 30)
             first, second = sorted(pair, key=has_avatar, reverse=True)
-            check_pictures(await first.see(6, 30))
+            check_video(await first.see(6, 30))
             await eventually_in_thread(lambda: counted(platform, name) == 1, "one call with avatar is counted", 30)
             taken = ("False", "AvatarSeatsTaken")
             await becomes(product, name, "AvatarAvailable", *taken)
@@ -67,7 +67,7 @@ def test_second_call_without_a_seat_continues_by_voice_or_ends(platform: Platfor
             assert agents.condition(product, name, "Ready")[0] == "True", "the voice is not held back"
             await answered(second)
             assert not has_avatar(second)
-            assert second.pictures == []
+            assert second.video_frames == []
             assert begun() == ["active"], "only the avatar that is shown is billed"
 
             # The seat is taken by a call on an old worker now: a rollout does not lose the count.

@@ -18,7 +18,7 @@ _BLINK_EVERY_SECONDS = 3.1
 _BLINK_SECONDS = 0.2
 _SWAY_SECONDS = 4.0
 _ORBIT_SECONDS = 3.0
-"""Time for one orbit of the white dot, by which consecutive pictures differ."""
+"""Time for one orbit of the white dot, by which consecutive frames differ."""
 _SKIN, _DARK, _WHITE = (233, 196, 160), (60, 40, 40), (250, 250, 250)
 
 

@@ -65,11 +65,11 @@ def test_badly_recognised_fact_passes() -> None:
 
 def test_still_or_blank_video_fails() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-    conversation.check_pictures([noise, noise[::-1].copy()])
+    conversation.check_video([noise, noise[::-1].copy()])
     with pytest.raises(CallError, match="does not move"):
-        conversation.check_pictures([noise, noise])
+        conversation.check_video([noise, noise])
     with pytest.raises(CallError, match="blank"):
-        conversation.check_pictures([noise, np.zeros_like(noise)])
+        conversation.check_video([noise, np.zeros_like(noise)])
 
 
 def test_timeline_starts_at_request_and_omits_missing_steps() -> None:
