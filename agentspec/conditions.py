@@ -6,9 +6,9 @@ the members.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from agentspec.model import Model
 
@@ -196,12 +196,19 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
 """The reasons that each condition can have."""
 
 
+def _open(longest: int) -> WithJsonSchema:
+    """The schema of a value that releases add to. During an upgrade, the controller of one release writes statuses
+    under the CRD of another; an enumeration would make the API server reject them. Bounds as in ``metav1.Condition``.
+    """
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": longest})
+
+
 class Condition(Model):
     """One condition, as ``metav1.Condition``."""
 
-    type: ConditionType = Field(description="Type of the condition.")
+    type: Annotated[ConditionType, _open(316)] = Field(description="Type of the condition.")
     status: ConditionStatus = Field(description="True, False or Unknown.")
-    reason: Reason = Field(description="Reason for the status: a constant in CamelCase.")
+    reason: Annotated[Reason, _open(1024)] = Field(description="Reason for the status: a constant in CamelCase.")
     message: str = Field(max_length=32768, description="Explanation for people: what happened, and what to do.")
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation that the controller evaluated.")
     last_transition_time: str | None = Field(

@@ -22,8 +22,6 @@ from agentspec.resource import API_GROUP, API_VERSION, KIND
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE_PATH = _ROOT / "docs" / "reference" / "avataragent.md"
 
-_FEW = 4
-"""Most values of an enumeration that a table cell shows; the page refers to a section for a longer one."""
 _HEAD = f"""\
 <!-- Generated from agentspec/ by `make generate`. Do not edit. -->
 # AvatarAgent
@@ -118,8 +116,6 @@ def _line(*cells: str) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    if len(schema.get("enum", ())) > _FEW:
-        return "string: see [conditions](#conditions)"
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("x-kubernetes-int-or-string"):

@@ -56,6 +56,12 @@ def test_every_field_has_a_description_and_bounds() -> None:
             assert "maxProperties" in node, path
 
 
+def test_status_accepts_conditions_of_other_releases() -> None:
+    condition = root()["properties"]["status"]["properties"]["conditions"]["items"]["properties"]
+    for name in ("type", "reason"):
+        assert set(condition[name]) == {"type", "description", "minLength", "maxLength"}
+
+
 def test_every_rule_has_a_message_instead_of_a_pattern() -> None:
     for path, node in nodes(root()):
         assert "pattern" not in node, path
