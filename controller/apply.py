@@ -14,7 +14,7 @@ from controller.fleet.streams import WorkerStreams
 from controller.inputs.reader import InputReader
 from controller.metrics import Metrics
 from controller.observation import Key
-from controller.policy.plan import Action, Decision, Outcome, Plan
+from controller.policy.plan import Action, Decision, Outcome
 from controller.policy.plan import Children as DesiredChildren
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
@@ -57,11 +57,10 @@ class Applier:
         self._memories: dict[Key, _Memory] = {}
 
     async def apply(self, decision: Decision) -> Outcome:
-        """Carry the plan out. Raises ApiError only for agents that are being deleted."""
+        """Carry the plan out."""
         key, plan = decision.snapshot.key, decision.plan
         if plan.action in (Action.DRAIN, Action.FORGET):
-            await self._leave(decision)
-            return Outcome()
+            return await self._leave(decision)
         if decision.scale is not None:
             self._fleet.remember(key, decision.scale.history, plan.pending_rollout)
         outcome = await self._attempt(decision)
@@ -104,11 +103,13 @@ class Applier:
     async def _change_children(self, decision: Decision, owner: Owner, memory: _Memory) -> None:
         key, plan = decision.snapshot.key, decision.plan
         if plan.action is Action.ROLL_OUT and plan.children is not None:
-            await self._roll_out(key, owner, plan, plan.children)
+            await self._apply_children(key, owner, plan.children, plan.workers)
+            # Before the clean-up, which may fail: a later KEEP must not restore the children of an earlier rollout.
             memory.applied = plan.children
             self._fleet.clear_pending_rollout(key)
+            await self._remove_unused(key, plan.children.config_map["metadata"]["name"])
         elif plan.action is Action.KEEP and memory.applied is not None:
-            await self._roll_out(key, owner, plan, memory.applied)
+            await self._apply_children(key, owner, memory.applied, plan.workers)
         elif plan.action is Action.KEEP:  # the children were applied by an earlier controller
             await self._shared.ensure(key.namespace)
             await self._children.budgets.apply(key, pod_disruption_budget(owner))
@@ -116,13 +117,11 @@ class Applier:
         else:
             await self._scale(decision, owner)
 
-    async def _roll_out(self, key: Key, owner: Owner, plan: Plan, wanted: DesiredChildren) -> None:
+    async def _apply_children(self, key: Key, owner: Owner, wanted: DesiredChildren, workers: int) -> None:
         await self._shared.ensure(key.namespace)
         await self._children.config_maps.apply(key, wanted.config_map)
         await self._children.budgets.apply(key, pod_disruption_budget(owner))
-        await self._children.deployments.apply(key, deployment(owner, wanted.template, replicas=plan.workers))
-        if plan.action is Action.ROLL_OUT:
-            await self._remove_unused(key, wanted.config_map["metadata"]["name"])
+        await self._children.deployments.apply(key, deployment(owner, wanted.template, replicas=workers))
 
     async def _scale(self, decision: Decision, owner: Owner) -> None:
         """Change only the number of workers, and never from none: a worker that started now would start from a
@@ -140,7 +139,7 @@ class Applier:
         for name in sorted(unused):
             await self._children.config_maps.delete(key, name)
 
-    async def _leave(self, decision: Decision) -> None:
+    async def _leave(self, decision: Decision) -> Outcome:
         """The agent is deleted: its workers take no more calls, and what is remembered of it goes."""
         snapshot, key = decision.snapshot, decision.snapshot.key
         self._memories.pop(key, None)
@@ -149,7 +148,11 @@ class Applier:
             self._fleet.forget(key)
             self._streams.follow(key, ())
         elif snapshot.agent is not None and snapshot.replicas:
-            await self._children.scale(key.namespace, snapshot.agent.owner.worker_name, 0)
+            try:
+                await self._children.scale(key.namespace, snapshot.agent.owner.worker_name, 0)
+            except ApiError as error:
+                return Outcome(False, error=error)
+        return Outcome()
 
     def _is_scaled(self, decision: Decision, outcome: Outcome) -> bool:
         """Whether the number of workers was changed to the decided one."""

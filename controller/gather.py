@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from agentspec import AvatarAgentSpec
@@ -86,10 +87,8 @@ class Gatherer:
         record = fleet.declare(key, agent.uid, spec)
         self._follow(key)
         await self._streams.wait_first_reports(key)
-        needed = deployment is not None or (inputs is not None and inputs.usable)
-        occupants = await self._occupants(agent) if needed else Occupants()
         now = self._clock()
-        return Snapshot(
+        snapshot = Snapshot(
             key=key,
             now=now,
             agent=agent,
@@ -97,13 +96,15 @@ class Gatherer:
             inputs=inputs,
             claims=self._claims(agent, now.monotonic),
             deployment=deployment,
-            occupants=occupants,
             workers=tuple(record.workers(now.monotonic)),
             pending_calls=fleet.pending(key),
             avatar_failure=record.avatar_failure,
             history=record.history,
             pending_rollout=record.pending_rollout,
         )
+        if deployment is None and not snapshot.may_start:
+            return snapshot
+        return replace(snapshot, occupants=await self._occupants(agent))
 
     async def _deleted(self, key: Key, agent: ObservedAgent | None) -> Snapshot:
         """Nothing is read for an agent that is gone; its workers are still followed while they take calls."""

@@ -90,6 +90,11 @@ class NameClaims:
     user: Key | None = None
     """Another agent whose workers are still registered under the name; None when there is none."""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the agent may use the name."""
+        return self.holder is None and self.user is None
+
 
 @dataclass(frozen=True, slots=True)
 class Occupants:
@@ -133,6 +138,12 @@ class Snapshot:
         assert self.spec is not None
         explicit = self.spec.dispatch.mode is DispatchMode.EXPLICIT
         return self.spec.registered_name(self.key.name) if explicit else ""
+
+    @property
+    def may_start(self) -> bool:
+        """Whether workers may start where none run: the inputs are usable, and nothing stops the agent."""
+        suspended = self.spec is None or self.spec.suspend
+        return self.inputs is not None and self.inputs.usable and not suspended and self.claims.is_free
 
     @property
     def replicas(self) -> int | None:

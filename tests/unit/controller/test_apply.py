@@ -171,11 +171,12 @@ async def test_stopped_agent_scales_to_zero_and_keeps_its_template(
     assert world.template != before, "the change made meanwhile is rolled out"
 
 
-@pytest.mark.parametrize("stop", [_suspend, _take_the_name])
+@pytest.mark.parametrize("stop", [_suspend, _take_the_name], ids=["suspended", "name-taken"])
 async def test_agent_stopped_from_the_start_gets_no_children(world: World, stop: Change) -> None:
     stop(world)
     await world.roll_out()
     assert (world.server.names(DEPLOYMENT), world.configurations) == (set(), set())
+    assert world.server.requests["get", "Deployment"] == 0, "without a Deployment to change no name is checked"
 
 
 async def test_unusable_inputs_block_the_rollout_but_not_scaling(world: World) -> None:
@@ -445,6 +446,21 @@ async def test_configurations_are_deleted_once_no_worker_can_use_them(world: Wor
     lists = world.server.requests["list", "ReplicaSet"]
     await world.reconcile()
     assert world.server.requests["list", "ReplicaSet"] == lists, "without unused configurations nothing is listed"
+
+
+async def test_failed_cleanup_does_not_undo_the_rollout(world: World) -> None:
+    await world.roll_out()
+    world.put_agent(language="ar")
+    world.server.failures["list", "ReplicaSet"] = ApiError(500, "InternalError", "GET", "not now")
+    with pytest.raises(ApiError):
+        await world.roll_out()
+    rolled_out = world.template
+    assert len(templates(world)) == 2
+    world.server.remove(SECRET, "shop", "openai")
+    world.references.forget(KEY)  # the next reconcile reads the Secrets again
+    await world.reconcile()
+    assert world.condition(ConditionType.CREDENTIALS_VALID)[0] == "False"
+    assert world.template == rolled_out
 
 
 async def test_configurations_of_other_agents_are_kept(world: World) -> None:

@@ -19,6 +19,7 @@ def _delete(world: World) -> None:
 
 
 def _mark_deleted(world: World) -> None:
+    """Delete the AvatarAgent while a finalizer of another controller keeps it."""
     dying = world.server.find(AVATAR_AGENT, "shop", "ava")
     assert dying is not None
     dying["metadata"]["deletionTimestamp"] = "2026-02-01T00:00:00Z"

@@ -10,9 +10,11 @@ from controller.observation import ProviderVerdict
 from controller.policy.decide import NOT_READY_SECONDS, READY_SECONDS
 from controller.policy.rollout import QUIET_SECONDS
 from controller.report import NUMBERS_SECONDS
+from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
 from tests.unit.controller.builders import KEY, OTHER, TAVUS, status
 from tests.unit.controller.world import World
+from tests.unit.fakes.apiserver import UNREACHABLE
 
 CREDENTIALS = "avataragents.io/credentials"
 REFRESHED_SECONDS = 25.0
@@ -225,6 +227,21 @@ async def test_deleted_agent_is_forgotten_and_nothing_is_written(world: World) -
     assert world.server.requests["get", "Secret"] == reads, "its Secrets are not read any more"
     assert world.fleet.agents == {}
     assert agent_metrics(world) == set()
+
+
+async def test_deleted_agent_is_forgotten_although_scaling_fails(world: World) -> None:
+    await world.become_ready()
+    deleted = world.server.find(AVATAR_AGENT, "shop", "ava")
+    assert deleted is not None
+    deleted["metadata"]["deletionTimestamp"] = "2026-02-01T00:00:00Z"
+    world.agents.update(world.server.put(AVATAR_AGENT, deleted))
+    world.server.failures["merge", "Deployment"] = UNREACHABLE
+    with pytest.raises(ApiError):
+        await world.reconcile()
+    assert agent_metrics(world) == set()
+    world.server.failures.clear()
+    await world.reconcile()
+    assert world.replicas == 0
 
 
 async def test_status_is_kept_while_a_new_leader_probes_credentials(world: World) -> None:
