@@ -372,7 +372,7 @@ async def test_slow_transcription_attempt_times_out(
     limited_stt.on("error", errors.append)
     monkeypatch.setattr(openai.STT, "_recognize_impl", stall)
     with pytest.raises(APITimeoutError, match=r"no transcription within 0\.02 s"):
-        await limited_stt.recognize(silence(0.1), conn_options=ONE_ATTEMPT)
+        await asyncio.wait_for(limited_stt.recognize(silence(0.1), conn_options=ONE_ATTEMPT), 5)
     assert (attempts, [error.recoverable for error in errors]) == (1, [False])
 
 
