@@ -134,6 +134,14 @@ def test_check_fails_with_every_error_that_is_not_allowed(folder: Path, logs: Po
     pod_logs.check(logs.read, ())
 
 
+def test_only_the_exact_harmless_message_of_the_sdk_is_allowed(folder: Path, logs: PodLogs) -> None:
+    lost = "call process failed, its call is lost"
+    log(folder, *(line("error", f"process exited with non-zero exit code {code}") for code in (-10, -9, 1)))
+    log(folder, line("error", lost))
+    found = pod_logs.unexpected(logs.read(), ())
+    assert [error.message.rsplit(" ", 1)[1] for error in found] == ["-9", "1", "lost"]
+
+
 SESSION = """
 from pathlib import Path
 
