@@ -24,6 +24,7 @@ from livekit.agents import (
     APITimeoutError,
     JobContext,
     JobExecutorType,
+    JobRequest,
     __version__,
     stt,
     utils,
@@ -67,7 +68,12 @@ class RecordingServer(sdk.Server):
         )
         self.closed: list[tuple[str, str, bool]] = []
         self.losses = 0
-        self.rtc_session(entrypoint, agent_name="ornina", on_request=lambda request: request.accept(name="ornina"))
+        self.requested_at = 0.0
+        self.rtc_session(entrypoint, agent_name="ornina", on_request=self.accept)
+
+    async def accept(self, request: JobRequest) -> None:
+        self.requested_at = time.time()
+        await request.accept(name="ornina")
 
     def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
         self.closed.append((job_id, room, failed))
@@ -245,7 +251,7 @@ async def test_job_is_counted_while_it_runs_and_reported_when_it_ends(livekit: F
 
     async with running(livekit, wait_and_leave) as server:
         await soon(lambda: server.registered)
-        before = utils.time_ms() / 1000
+        before = time.time()
         await livekit.offer("AJ_1", "ornina-1")
         await soon(lambda: offered_at)
         assert livekit.available == {"AJ_1": True}, "an infinite load threshold never declines a job"
@@ -256,7 +262,7 @@ async def test_job_is_counted_while_it_runs_and_reported_when_it_ends(livekit: F
         assert server.closed == [("AJ_1", "ornina-1", False)]
         await soon(lambda: server.running_job_ids() == [])
     (offered,) = offered_at
-    assert offered is not None and before - 1 <= offered <= before + 5
+    assert offered is not None and before <= offered < server.requested_at
 
 
 async def test_idle_processes_follow_the_number_that_is_set(livekit: FakeLiveKit) -> None:
