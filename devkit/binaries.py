@@ -14,8 +14,8 @@ from devkit.errors import DevkitError
 from devkit.locks import lock
 from devkit.paths import cache_dir
 from devkit.progress import Progress, Step
+from devkit.temporary import temporary_folder
 from devkit.tools import TOOLS, Tool
-from devkit.workplace import workplace
 
 _BUILD_TIMEOUT = 3600.0
 """In seconds. A Kubernetes build takes 8 minutes on 2 cores."""
@@ -103,7 +103,7 @@ def _build(tool: Tool, step: Step) -> dict[str, Path]:
     go = golang.ensure()
     folder = _folder(tool)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with workplace(f"build-{tool.name}") as temporary:
+    with temporary_folder(f"build-{tool.name}") as temporary:
         output = temporary / "out"
         output.mkdir()
         _go_build(go, tool, output, step)

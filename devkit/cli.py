@@ -24,7 +24,7 @@ console = Console()
 
 
 @contextmanager
-def shown() -> Iterator[Progress]:
+def show_progress() -> Iterator[Progress]:
     """Show progress on this console; print a DevkitError and exit with 1."""
     try:
         if console.is_terminal:
@@ -54,7 +54,7 @@ def main() -> None:
 @click.option("--internet", is_flag=True, help="Let pods reach the internet, for real providers.")
 def up(name: str, api_only: bool, internet: bool) -> None:
     """Start an instance, unless it already runs."""
-    with shown() as progress:
+    with show_progress() as progress:
         made = cluster.up(name, progress, api_only=api_only, internet=internet)
     console.print(f"export KUBECONFIG={made.kubeconfig}", highlight=False, soft_wrap=True)
     if not api_only:
@@ -66,7 +66,7 @@ def up(name: str, api_only: bool, internet: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Stop every instance on this machine, incomplete ones included.")
 def down(name: str, every: bool) -> None:
     """Stop an instance and remove everything it created; built programs and images stay cached."""
-    with shown() as progress:
+    with show_progress() as progress:
         for one in names() if every else [name]:
             cluster.down(one, progress)
 
@@ -77,7 +77,7 @@ def down(name: str, every: bool) -> None:
 @click.option("--bench", is_flag=True, help="Also build the programs that only the benchmarks need.")
 def build(name: str, api_only: bool, bench: bool) -> None:
     """Build and install everything that the tests need, and load the images into a running instance."""
-    with shown() as progress:
+    with show_progress() as progress:
         if bench:
             binaries.ensure(progress, BENCH_TOOLS)
         if api_only:
@@ -110,7 +110,7 @@ def _build_all(name: str, progress: Progress) -> None:
 def tool(program: str, arguments: tuple[str, ...]) -> None:
     """Run a linter of `make check`, such as `tool helm lint charts/avatar-agent`; build it first if it is missing."""
     (chosen,) = (tool for tool in CHECK_TOOLS if tool.name == program)
-    with shown() as progress:
+    with show_progress() as progress:
         path = binaries.ensure(progress, [chosen])[program]
     os.execv(path, [path, *arguments])
 
@@ -119,7 +119,7 @@ def tool(program: str, arguments: tuple[str, ...]) -> None:
 @_name_option
 def status(name: str) -> None:
     """Show the processes of an instance and whether it answers; exit with 1 when it is not complete."""
-    with shown():
+    with show_progress():
         record = load(check_name(name))
         if record is None and name in names():
             raise DevkitError(
@@ -160,7 +160,7 @@ def _answer(answers: bool) -> str:
 @click.option("--follow", "-f", is_flag=True, help="Print new lines as they are written.")
 def logs(name: str, process: str | None, lines: int, follow: bool) -> None:
     """Print the log of one process of an instance, or list the processes that have a log."""
-    with shown():
+    with show_progress():
         folder = Layout(check_name(name)).logs
         available = sorted(path.stem for path in folder.glob("*.log"))
         if process is None:

@@ -10,7 +10,7 @@ from devkit.commands import run
 from devkit.errors import DevkitError
 from devkit.locks import lock
 from devkit.paths import cache_dir
-from devkit.workplace import workplace
+from devkit.temporary import temporary_folder
 
 # The module files require `go 1.26.0`.
 _OLDEST = (1, 26)
@@ -47,7 +47,7 @@ def _install(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     uv = shutil.which("uv", path=f"{sys.prefix}/bin{os.pathsep}{os.environ.get('PATH', '')}")
     installer = [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install", "-q"]
-    with workplace("go") as temporary:
+    with temporary_folder("go") as temporary:
         partial = temporary / "go"
         run([*installer, "--target", str(partial), _WHEEL], seconds=_INSTALL_TIMEOUT)
         partial.rename(target)

@@ -19,7 +19,7 @@ from devkit.mounts import unmount_below
 from devkit.node import PAUSE_IMAGE, Ctr
 from devkit.paths import REPOSITORY, cache_dir, run_dir
 from devkit.progress import Progress, Step
-from devkit.workplace import workplace
+from devkit.temporary import temporary_folder
 
 _SUITE = "bookworm"
 # Raise the number at the end when this module builds the base differently.
@@ -141,7 +141,7 @@ def _build_pause(progress: Progress) -> None:
     """Build the image whose process holds a pod's namespaces: one static program."""
     if _exists(PAUSE_IMAGE):
         return
-    with progress.step("Build the pause image"), workplace("pause") as context:
+    with progress.step("Build the pause image"), temporary_folder("pause") as context:
         (context / "pause.c").write_text(_PAUSE_SOURCE)
         run(["gcc", "-static", "-Os", "-o", str(context / "pause"), str(context / "pause.c")])
         (context / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nUSER 65535\nENTRYPOINT ["/pause"]\n')
@@ -152,7 +152,7 @@ def _build_base(progress: Progress) -> None:
     """Build a Debian image with Python, which replaces python:3.11-slim-bookworm as PYTHON_IMAGE."""
     if _exists(BASE_IMAGE):
         return
-    with progress.step("Build the base image") as step, workplace("base") as folder:
+    with progress.step("Build the base image") as step, temporary_folder("base") as folder:
         root = folder / "root"
         command = ["debootstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _SUITE, str(root)]
         mirror = find_mirror(path.read_text() for path in _apt_sources())
@@ -211,7 +211,7 @@ def load(layout: Layout, images: Iterable[str], progress: Progress) -> None:
     for image in images:
         if image in present:
             continue
-        with progress.step(f"Load {image}"), workplace(f"load-{layout.name}") as folder:
+        with progress.step(f"Load {image}"), temporary_folder(f"load-{layout.name}") as folder:
             archive = folder / "image.tar"
             # Docker's format leaves layers uncompressed; an OCI archive would spend most of the time in gzip.
             run(_buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}"), seconds=600)

@@ -15,7 +15,7 @@ import numpy as np
 from livekit import rtc
 from numpy.typing import NDArray
 
-from devkit.demo.ear import Ear, Samples, Utterance
+from devkit.demo.utterances import Samples, Utterance, UtteranceSplitter
 
 RATE = 24_000
 FRAME_SAMPLES = RATE // 50
@@ -164,17 +164,17 @@ class Caller:
             self.captions[position] += chunk
 
     async def _listen(self, track: rtc.Track, speaker: str) -> None:
-        ear = Ear(RATE, speaker)
+        splitter = UtteranceSplitter(RATE, speaker)
         stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
         try:
             async for event in stream:
-                utterance = ear.listen(np.frombuffer(event.frame.data, dtype=np.int16).copy(), time.monotonic())
-                if ear.hearing and not self._sounding.is_set():
-                    self.moments.first_word = ear.started
+                utterance = splitter.listen(np.frombuffer(event.frame.data, dtype=np.int16).copy(), time.monotonic())
+                if splitter.hearing and not self._sounding.is_set():
+                    self.moments.first_word = splitter.started
                     self._sounding.set()
                 if utterance is not None:
                     await self._utterances.put(utterance)
-            if (last := ear.finish()) is not None:
+            if (last := splitter.finish()) is not None:
                 await self._utterances.put(last)
         finally:
             await stream.aclose()

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from devkit.cli import console, shown
+from devkit.cli import console, show_progress
 from devkit.demo.caller import CallError
 from devkit.demo.run import OwnCluster, run_demo
 from devkit.providers.speech import RecognitionError, SynthesisError
@@ -32,7 +32,7 @@ def demo(name: str, kubeconfig: Path | None, controller_image: str, worker_image
             "with --kubeconfig, set --controller-image and --worker-image as well: your cluster pulls them"
         )
     try:
-        with shown() as progress:
+        with show_progress() as progress:
             run_demo(name, own, console, progress)
     except CallError as error:
         Console(stderr=True).print(f"[red]the call failed:[/red] {escape(str(error))}", highlight=False)

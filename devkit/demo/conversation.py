@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from devkit.demo.caller import Caller, CallError, Moments, VideoFrame, call
-from devkit.demo.ear import Utterance
+from devkit.demo.utterances import Utterance
 from devkit.providers.speech import Recogniser, Transcript, similarity, speak
 
 VOICE = "onyx"

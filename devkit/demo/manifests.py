@@ -40,7 +40,7 @@ def load(folder: Path) -> list[Document]:
     ]
 
 
-def point(documents: list[Document], targets: Targets) -> tuple[list[Document], list[Change]]:
+def retarget(documents: list[Document], targets: Targets) -> tuple[list[Document], list[Change]]:
     """Return the documents with the URLs and keys of `targets`, and every change."""
     changes: list[Change] = []
     pointed = [_point_one(document, targets, changes) for document in documents]

@@ -59,7 +59,7 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         product = Product(own.kubeconfig, kubectl_path(), helm, own.controller_image, own.worker_image)
     with progress.step(f"Install the chart {CHART.relative_to(REPOSITORY)} as {RELEASE}"):
         product.install()
-    documents, changes = manifests.point(examples, endpoints)
+    documents, changes = manifests.retarget(examples, endpoints)
     with progress.step(f"Apply {EXAMPLES.relative_to(REPOSITORY)}/ with these values"):
         product.make_namespace()
         product.apply(documents)
@@ -70,7 +70,7 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
     _print(console, product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"))
     with progress.step("Forward a port to the call page"):
         page = forward_page(name, product)
-    hold_call(page, documents, console, progress)
+    make_call(page, documents, console, progress)
     console.print(f"\nThe call was answered {time.monotonic() - started:.0f} s after the start.")
     console.print("You can call the agent yourself until `make down`:")
     _print(console, f"  {page}/?agent={AGENT}")
@@ -82,7 +82,7 @@ def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def hold_call(page: str, documents: list[dict[str, Any]], console: Console, progress: Progress) -> None:
+def make_call(page: str, documents: list[dict[str, Any]], console: Console, progress: Progress) -> None:
     """Call the agent, check the conversation and print the timeline."""
     spec = next(d["spec"] for d in documents if d["kind"] == "AvatarAgent" and d["metadata"]["name"] == AGENT)
     knowledge = next(d["data"] for d in documents if d["kind"] == "ConfigMap")

@@ -18,7 +18,7 @@ READY_SECONDS = 90
 
 def manifest(targets: Targets, name: str, *, avatar: bool = False, **spec: Any) -> dict[str, Any]:
     """Return the example agent with another name, without an avatar unless requested; `spec` replaces whole fields."""
-    documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
+    documents, _ = manifests.retarget(manifests.load(EXAMPLES), targets)
     agent = copy.deepcopy(next(d for d in documents if d["kind"] == "AvatarAgent"))
     agent["metadata"] = {"name": name}
     agent["spec"]["agentName"] = f"{name}-agent"

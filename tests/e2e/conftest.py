@@ -56,7 +56,7 @@ def platform() -> Iterator[Platform]:
         product.make_namespace()
         product.install()
         # All tests share the Secrets and the knowledge; each declares its own agents.
-        documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
+        documents, _ = manifests.retarget(manifests.load(EXAMPLES), targets)
         product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
         yield Platform(cluster, product, targets)
     finally:

@@ -46,7 +46,7 @@ def shell(platform: Platform, tmp_path: Path) -> Iterator[dict[str, str]]:
         "WORKER_IMAGE": product.worker_image,
     }
     product.install()
-    documents, _ = manifests.point(manifests.load(EXAMPLES), platform.targets)
+    documents, _ = manifests.retarget(manifests.load(EXAMPLES), platform.targets)
     product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
 
 

@@ -69,7 +69,7 @@ def releases(tmp_path: Path) -> Iterator[tuple[Platform, Product]]:
         )
         targets = local_targets(cluster, {})
         product.make_namespace()
-        documents, _ = manifests.point(manifests.load(EXAMPLES), targets)
+        documents, _ = manifests.retarget(manifests.load(EXAMPLES), targets)
         product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
         yield Platform(cluster, product, targets), older
     finally:

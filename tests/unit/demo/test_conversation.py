@@ -6,7 +6,7 @@ import pytest
 from devkit.demo import conversation
 from devkit.demo.caller import CallError, Moments
 from devkit.demo.conversation import Conversation, Entry, Said
-from devkit.demo.ear import QUIET_SECONDS, Ear, Utterance
+from devkit.demo.utterances import QUIET_SECONDS, Utterance, UtteranceSplitter
 from devkit.providers.speech import Transcript
 
 RATE = 24_000
@@ -85,10 +85,10 @@ def test_timeline_starts_at_request_and_omits_missing_steps() -> None:
 def test_only_a_long_pause_ends_an_utterance() -> None:
     tone = (np.sin(np.linspace(0, 100, RATE // 50)) * 8000).astype(np.int16)
     silence = np.zeros_like(tone)
-    ear, now, heard = Ear(RATE, "agent"), 0.0, []
+    splitter, now, heard = UtteranceSplitter(RATE, "agent"), 0.0, []
     for frame in [silence] * 5 + [tone] * 10 + [silence] * 20 + [tone] * 10 + [silence] * 120:
         now += 0.02
-        if (utterance := ear.listen(frame, now)) is not None:
+        if (utterance := splitter.listen(frame, now)) is not None:
             heard.append(utterance)
     assert len(heard) == 1, "a pause shorter than QUIET_SECONDS belongs to the utterance"
     assert heard[0].start == pytest.approx(0.12)

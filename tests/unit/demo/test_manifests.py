@@ -17,7 +17,7 @@ def by_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def test_only_urls_and_keys_differ_from_the_example() -> None:
     original = manifests.load(EXAMPLES)
     before = copy.deepcopy(original)
-    pointed, changes = manifests.point(original, SIMULATED)
+    pointed, changes = manifests.retarget(original, SIMULATED)
     assert original == before, "the committed documents are left alone"
     (agent,) = by_kind(pointed, "AvatarAgent")
     (committed,) = by_kind(original, "AvatarAgent")
@@ -31,7 +31,7 @@ def test_only_urls_and_keys_differ_from_the_example() -> None:
 
 
 def test_reported_changes_contain_no_keys() -> None:
-    _, changes = manifests.point(manifests.load(EXAMPLES), SIMULATED)
+    _, changes = manifests.retarget(manifests.load(EXAMPLES), SIMULATED)
     shown = " ".join(f"{change.where} {change.value}" for change in changes)
     assert "ws://livekit" in shown
     assert not any(secret in shown for secret in ("lk-key", "lk-secret", "o-key", "t-key"))
@@ -39,7 +39,7 @@ def test_reported_changes_contain_no_keys() -> None:
 
 def test_real_provider_keeps_url_of_the_manifest() -> None:
     real = Targets("wss://cloud", "k", "s", "", "o", "", "t")
-    pointed, changes = manifests.point(manifests.load(EXAMPLES), real)
+    pointed, changes = manifests.retarget(manifests.load(EXAMPLES), real)
     (agent,) = by_kind(pointed, "AvatarAgent")
     assert "baseURL" not in agent["spec"]["voice"]["openai"]
     assert "baseURL" not in agent["spec"]["avatar"]["tavus"]

@@ -25,7 +25,7 @@ class Utterance:
 
 
 @dataclass
-class Ear:
+class UtteranceSplitter:
     """Divides the frames of one track into utterances."""
 
     rate: int

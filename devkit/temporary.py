@@ -10,7 +10,7 @@ from devkit.paths import cache_dir
 
 
 @contextmanager
-def workplace(name: str) -> Iterator[Path]:
+def temporary_folder(name: str) -> Iterator[Path]:
     """Create an empty folder on the caches' file system, so that a rename can publish the result.
 
     The caller must hold a lock for the name. Files and mounts of a killed run are removed first.
