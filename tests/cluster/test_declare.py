@@ -93,9 +93,9 @@ async def test_edited_or_deleted_deployment_is_restored(world: World) -> None:
         spec = found["spec"]
         return (spec["replicas"], spec["template"]["spec"]["terminationGracePeriodSeconds"]) == (1, 60 * 60 + 420)
 
-    await eventually(restored, "the edit is undone", BACK_SECONDS)
+    await eventually(restored, "the edit is reverted", BACK_SECONDS)
     await world.remove(DEPLOYMENT, "ava-worker")
-    await eventually(restored, "the Deployment is back", BACK_SECONDS)
+    await eventually(restored, "the Deployment is restored", BACK_SECONDS)
 
 
 async def test_old_configuration_is_deleted_after_its_last_worker(world: World) -> None:
@@ -106,11 +106,11 @@ async def test_old_configuration_is_deleted_after_its_last_worker(world: World) 
     async def replaced() -> bool:
         return [worker.pod for worker in world.standin.of("ava")] not in ([old.pod], []) and old.draining
 
-    await eventually(replaced, "a new worker took over and the old one drains")
+    await eventually(replaced, "a new worker takes calls and the old one drains")
     assert world.standin.is_in_call(old), "the old worker keeps its call"
     names = {document["metadata"]["name"] for document in await world.client.list(CONFIG_MAP, world.namespace)}
     assert len([name for name in names if name.startswith("ava-worker-")]) == 2
-    await eventually(lambda: _draining(world), "the status counts it as draining, and its call")
+    await eventually(lambda: _draining(world), "the status counts the draining worker and its call")
     old.calls = 0
 
     async def one_configuration() -> bool:

@@ -36,7 +36,7 @@ async def replaced(world: World, worker: Worker, rollouts: int) -> Worker:
         return staying[0] if len(staying) == 1 and staying[0] is not worker else None
 
     await eventually(noticed, "the change is noticed", NOTICED_SECONDS)
-    found = await eventually(other, "another worker has taken over")
+    found = await eventually(other, "another worker takes calls")
     assert found is not None
     assert await world.rollouts("ava") == rollouts
     return found
@@ -148,7 +148,7 @@ async def test_burst_of_config_map_changes_is_one_rollout(world: World) -> None:
         texts = [await world.configuration(worker.pod) for worker in staying]
         return len(texts) == 1 and "Sell tickets." in texts[0] and "Good evening 3." in texts[0]
 
-    await eventually(arrived, "the last texts have reached the workers", NOTICED_SECONDS)
+    await eventually(arrived, "the workers have the last texts", NOTICED_SECONDS)
     await world.becomes("ava", "False", "RolledOut", ConditionType.PROGRESSING)
     assert 2 <= await world.rollouts("ava") <= 1 + bursts, "one for the first configuration, one for all changes"
 

@@ -29,7 +29,7 @@ async def test_agent_with_missing_secret_is_ready_once_it_exists(world: World) -
     seen = await world.becomes("ava", "False", "SecretNotFound")
     assert "'openai'" in seen["message"]
     assert f"kubectl -n {world.namespace} create secret generic openai --from-literal=apiKey=" in seen["message"]
-    assert await world.deployment("ava") is None, "workers that cannot work are not started"
+    assert await world.deployment("ava") is None, "the controller starts no workers without credentials"
     await world.put_secrets()
     await corrected(world, ConditionType.CREDENTIALS_VALID)
 
@@ -113,7 +113,7 @@ async def test_workers_stay_while_an_input_is_broken(world: World) -> None:
     assert held_back["reason"] == "RolloutBlocked"
     assert world.standin.of("ava") == [worker]
     registered = await world.condition("ava", ConditionType.WORKERS_REGISTERED)
-    assert registered["status"] == "True", "it still takes calls"
+    assert registered["status"] == "True", "the worker still takes calls"
 
 
 async def test_invalid_room_name_pattern_is_reported(world: World) -> None:
@@ -134,7 +134,7 @@ async def test_rejection_by_kubernetes_is_quoted(world: World) -> None:
     seen = await world.becomes("ava", "False", "ApplyRejected")
     assert "exceeded quota: none" in seen["message"]
     await world.remove(RESOURCE_QUOTA, "none")
-    await eventually(lambda: world.deployment("ava"), "it is tried again", CORRECTED_SECONDS)
+    await eventually(lambda: world.deployment("ava"), "the controller retries", CORRECTED_SECONDS)
     await world.becomes("ava", "True")
 
 

@@ -82,7 +82,7 @@ async def pair(world: World, controller_kubeconfig: Path, tmp_path: Path) -> Asy
             replicas.append(await _replica(stack, world, pod, controller_kubeconfig, tmp_path / pod))
             if len(replicas) == 1:
                 await replicas[0].follows(LOST_SECONDS)
-        await eventually(lambda: asyncio.to_thread(_stands_by, replicas[1]), "the second stands by")
+        await eventually(lambda: asyncio.to_thread(_stands_by, replicas[1]), "the second is the standby")
         yield Pair(*replicas)
         for replica in replicas:
             assert replica.controller.unexpected() == []
@@ -152,12 +152,16 @@ async def test_standby_reads_only_the_lease(world: World, pair: Pair) -> None:
     asked = {(done.method, done.path) for done in pair.standby.proxy.exchanges}
     own_pod = POD.path(RELEASE_NAMESPACE, pair.standby.pod)
     assert asked == {("GET", lease), ("PATCH", own_pod)}
-    assert pair.standby.writes == [f"PATCH {own_pod}"], "only the label of an earlier life is taken off its own pod"
+    assert pair.standby.writes == [f"PATCH {own_pod}"], (
+        "it only removes the label of an earlier leader from its own pod"
+    )
     held = await world.client.get(LEASE, RELEASE_NAMESPACE, LEASE_NAME)
     assert held is not None
     assert held["spec"]["leaseDurationSeconds"] == 15
-    assert await asyncio.to_thread(_post_demand, pair.standby) == 503, "a gateway is sent to the leader"
-    assert await asyncio.to_thread(_post_demand, pair.leader) == 401, "the leader asks who it is"
+    assert await asyncio.to_thread(_post_demand, pair.standby) == 503, (
+        "a standby rejects demand, so that the gateway finds the leader"
+    )
+    assert await asyncio.to_thread(_post_demand, pair.leader) == 401, "the leader checks the token"
 
 
 async def _rolled(world: World) -> bool:
@@ -201,7 +205,7 @@ async def test_disconnected_leader_ends_before_standby_leads(world: World, pair:
     lost = [line for line in pair.leader.controller.log() if line["message"] == "lease lost"]
     assert [line["level"] for line in lost] == ["warning"]
     await pair.standby.follows(LOST_SECONDS)
-    assert ended < pair.standby.began, "the old one ended before another began"
+    assert ended < pair.standby.began, "the old leader ended before the new one began"
     await _works(world, pair.standby)
 
 
@@ -213,7 +217,7 @@ async def test_resumed_leader_starts_no_new_writes(world: World, pair: Pair) -> 
     before = len(pair.leader.writes)
     for name in names:
         await world.declare(name)
-    await eventually(lambda: _has_written(pair.leader, before + 5), "the leader is in the midst of it")
+    await eventually(lambda: _has_written(pair.leader, before + 5), "the leader has begun to write")
     pair.leader.controller.process.send_signal(signal.SIGSTOP)
     await pair.standby.follows(LOST_SECONDS)
     await world.declare("ava", persona={"instructions": "Speak like a pirate."})
@@ -222,8 +226,8 @@ async def test_resumed_leader_starts_no_new_writes(world: World, pair: Pair) -> 
     assert (await pair.leader.ends(ENDED_SECONDS))[0] == 1
     late = pair.leader.writes[written:]
     assert len(late) <= len(names), late
-    assert not [path for path in late if "/ava-worker" in path or "/ava/" in path], "the edit meanwhile is the other's"
-    await eventually(lambda: _rolled(world), "the one that follows has seen the edit")
+    assert not [path for path in late if "/ava-worker" in path or "/ava/" in path], "the standby carries out the edit"
+    await eventually(lambda: _rolled(world), "the new leader has reconciled the edit")
     for name in names:
         await world.becomes(name, "True")
 

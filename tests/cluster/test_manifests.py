@@ -82,9 +82,11 @@ async def test_every_manifest_is_rejected_or_explained(
 
     refusals = await declare_all(furnished, cases)
     assert {status for status, _ in refusals} <= {400, 422}, Counter(status for status, _ in refusals)
-    assert all(message and "should match" not in message for _, message in refusals), "says what to write instead"
+    assert all(message and "should match" not in message for _, message in refusals), (
+        "the message says what to set instead"
+    )
     accepted = HOW_MANY - len(refusals)
-    assert min(accepted, len(refusals)) > HOW_MANY / 5, "one kind hardly comes up"
+    assert min(accepted, len(refusals)) > HOW_MANY / 5, "one kind is rare"
 
     agents = await all_explained(furnished)
     assert len(agents) == accepted
@@ -164,9 +166,9 @@ def check_explanation(agent: Document) -> None:
     assert invalid == (not usable(spec.dispatch.room_name_pattern)), (ready, spec.dispatch)
     if invalid:
         return
-    assert set(found) == set(ConditionType), "every other agent has all conditions"
+    assert set(found) == set(ConditionType), "all other agents have every condition"
     assert (ready.status is ConditionStatus.TRUE) == works(found), found
-    assert "decoding" not in ready.message, "what the controller sends can always be read"
+    assert "decoding" not in ready.message, "the controller's messages are readable"
 
 
 def usable(pattern: str) -> bool:

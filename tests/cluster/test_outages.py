@@ -78,7 +78,7 @@ async def watch_blackholed(stage: Stage) -> None:
         staged(cluster, stage.openai, kubeconfig, stage.folder, "blackhole") as (world, proxy, controller),
     ):
         talking = await _agents(world)
-        assert proxy.blackhole() > 0, "some watch is on a connection that is blackholed"
+        assert proxy.blackhole() > 0, "a watch uses a blackholed connection"
         await _edit(world)
         await _wait_applied(world, talking, BLACKHOLE_SECONDS)
         assert controller.unexpected() == []

@@ -46,7 +46,7 @@ def test_two_instances_run_in_parallel_and_separately(instance: Cluster) -> None
         assert "only-here" not in namespaces(instance)
     finally:
         cluster.down(OTHER)
-    assert "namespace/default" in namespaces(instance), "taking one down must not touch the other"
+    assert "namespace/default" in namespaces(instance), "removing one instance does not affect the other"
 
 
 def test_restarted_api_server_keeps_objects_after_compaction(instance: Cluster) -> None:
@@ -58,7 +58,7 @@ def test_restarted_api_server_keeps_objects_after_compaction(instance: Cluster) 
         assert {process.name for process in processes(NAME)} == {"etcd", "kube-controller-manager"}
         instance.compact()
     assert "before" in namespaces(instance)
-    assert cluster.up(NAME, api_only=True) == instance, "it is whole"
+    assert cluster.up(NAME, api_only=True) == instance, "the instance is complete"
     exact = f"/api/v1/namespaces?resourceVersionMatch=Exact&limit=1&resourceVersion={version}"
     answer = subprocess.run([*kubectl, "get", "--raw", exact], capture_output=True, text=True)
     assert "too old" in answer.stderr
@@ -91,7 +91,7 @@ def test_down_leaves_nothing_behind(instance: Cluster) -> None:
     table = Layout(NAME).processes
     instance.spawn("sleeper", ["sh", "-c", "echo $WHO at $(ip -4 -o address); exec sleep 300"], env={"WHO": "test"})
     table.wait("its word", lambda: table.tail("sleeper").startswith("test at"), 30)
-    assert instance.node_ip in table.tail("sleeper"), "spawn runs in the instance's own network"
+    assert instance.node_ip in table.tail("sleeper"), "the program runs in the instance's network"
     started = processes(NAME)
     assert "sleeper" in {process.name for process in started}
     cluster.down(NAME)

@@ -56,7 +56,7 @@ async def test_restart_keeps_busy_workers_and_conditions(
         async def counted() -> bool:
             return await second.metric("avatar_agent_controller_calls") == 2
 
-        await eventually(counted, "both calls are known again")
+        await eventually(counted, "the controller counts both calls")
         await second.reconciles(world, "ava", 3)
         assert len(world.standin.of("ava")) == 2
         assert (await world.condition("ava"))["lastTransitionTime"] == ready["lastTransitionTime"]

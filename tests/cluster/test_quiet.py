@@ -27,7 +27,7 @@ async def nothing_happens(stage: Stage) -> None:
         restarted(kubeconfig, stage.folder, world.namespace) as controller,
     ):
         await _declare(world)
-        before = await eventually(lambda: _settled(world), "everything stands still", 90.0)
+        before = await eventually(lambda: _settled(world), "nothing changes any more", 90.0)
         begun = time.monotonic()
         reconciles = await controller.current.metric("avatar_agent_controller_reconciles_total")
         await asyncio.sleep(QUIET_SECONDS)
@@ -35,7 +35,9 @@ async def nothing_happens(stage: Stage) -> None:
         assert time.monotonic() - begun >= QUIET_SECONDS
         changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
         assert changed == [], {name: (before.get(name), after.get(name)) for name in changed}
-        assert await controller.current.metric("avatar_agent_controller_reconciles_total") > reconciles, "it did look"
+        assert await controller.current.metric("avatar_agent_controller_reconciles_total") > reconciles, (
+            "the controller reconciled meanwhile"
+        )
         assert len(controller.starts) == 1
         assert controller.unexpected() == []
 

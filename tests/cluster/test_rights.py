@@ -68,7 +68,7 @@ async def test_rights_suffice_for_the_whole_life_of_an_agent(
     for kind in RESTORED:
         (name,) = [d["metadata"]["name"] for d in await world.client.list(kind, world.namespace, MANAGED)]
         await world.remove(kind, name)
-    await eventually(lambda: _whole(world), "what was deleted is back")
+    await eventually(lambda: _whole(world), "the deleted children are restored")
     await world.remove(AVATAR_AGENT, "ava")
     await eventually(world.nothing, "everything is gone", GONE_SECONDS)
     refused = {f"{done.method} {done.path}" for done in proxy.exchanges if done.status in (401, 403)}

@@ -92,7 +92,7 @@ async def test_scale_down_removes_idle_workers_first(world: World, controller: R
     busy.calls = 1
     await world.counts_calls("ava", 1)
     await world.declare("ava", scaling={"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 1})
-    await eventually(lambda: workers(world, 1), "the idle ones left")
+    await eventually(lambda: workers(world, 1), "the idle workers are removed")
     assert world.standin.of("ava") == [busy]
 
 
@@ -105,11 +105,11 @@ async def test_scale_down_keeps_every_worker_with_a_call(world: World, controlle
     first.calls = second.calls = 1
     await world.counts_calls("ava", 2)
     await world.declare("ava", worker=roomy, scaling={**three, "minWorkers": 1})
-    await eventually(lambda: workers(world, 2), "one call's room is enough for both, but both workers have one")
+    await eventually(lambda: workers(world, 2), "the workers with calls stay, although one could hold both calls")
     await controller.reconciles(world, "ava", 3)
     assert {worker.pod for worker in world.standin.of("ava")} == {first.pod, second.pod}
     second.calls = 0
-    await eventually(lambda: workers(world, 1), "the one that has become idle leaves")
+    await eventually(lambda: workers(world, 1), "the idle worker is removed")
     assert world.standin.of("ava") == [first]
 
 
@@ -153,7 +153,7 @@ async def test_suspended_agent_drains_keeps_its_children_and_resumes(
     seen = await world.becomes("ava", "True", "Draining", ConditionType.PROGRESSING)
     assert "1 worker" in seen["message"]
     await world.becomes("ava", "False", "Suspended")
-    await eventually(lambda: _is_draining(world), "no worker is wanted, and one leaves with its call")
+    await eventually(lambda: _is_draining(world), "the Deployment has no replicas, and one worker drains")
     await controller.reconciles(world, "ava", 3)
     assert world.standin.workers == {busy.pod: busy}, "no worker replaces the draining one"
     assert busy.draining and world.standin.is_in_call(busy), "the busy worker keeps its call"

@@ -240,7 +240,7 @@ def without_nothing(value: Any) -> Any:  # noqa: ANN401 - a JSON value
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_accepted_and_complete(place: Place, path: Path) -> None:
     text = path.read_text()
-    assert text.startswith("# "), "says what it shows"
+    assert text.startswith("# "), "a column has a description"
     place.kubectl("apply", "-f", str(path))
     for document in yaml.safe_load_all(text):
         stored = json.loads(place.kubectl("get", document["kind"], document["metadata"]["name"], "-o", "json"))

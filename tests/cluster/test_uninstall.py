@@ -42,7 +42,7 @@ async def _namespace_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> 
         worker.calls = 1
         await delete_namespace(world.client, world.namespace)
         # Kubernetes takes the pods first, and all else when they are gone.
-        await eventually(lambda: _alone(world, worker), "the worker with its call drains, alone", GONE_SECONDS)
+        await eventually(lambda: _alone(world, worker), "only the draining worker is left", GONE_SECONDS)
         worker.calls = 0
         await _namespace_gone(world)
         assert len(controller.starts) == 1

@@ -53,7 +53,9 @@ def test_new_greeting_reaches_new_calls_and_cuts_no_call(platform: Platform) -> 
             assert old not in agents.serving(product, name)
             assert agents.condition(product, name, "Ready")[0] == "True"
             await staying.aclose()
-            await eventually_in_thread(lambda: old not in agents.worker_names(product, name), "the old worker left", 60)
+            await eventually_in_thread(
+                lambda: old not in agents.worker_names(product, name), "the old worker exits", 60
+            )
 
     with agents.declared(product, agent) as name:
         before = uids(platform, "replicasets", name)
@@ -80,7 +82,7 @@ def test_suspended_agent_finishes_its_call_and_takes_no_other(platform: Platform
             reason, message = await asyncio.to_thread(refused, platform, name)
             assert reason == "Suspended"
             assert "Set spec.suspend: false" in message
-            await eventually_in_thread(lambda: not agents.serving(product, name), "its worker serves no more", 30)
+            await eventually_in_thread(lambda: not agents.serving(product, name), "the worker is not ready", 30)
             await answered(caller)
             assert calls(platform, name)["active"] == 1
 
@@ -92,7 +94,7 @@ def test_suspended_agent_finishes_its_call_and_takes_no_other(platform: Platform
         kinds = ("configmaps", "poddisruptionbudgets", "deployments")
         before = {kind: uids(platform, kind, name) for kind in kinds}
         asyncio.run(suspend_under_a_call(name))
-        eventually_blocking(lambda: not agents.workers(product, name), "its worker left after the call", 60)
+        eventually_blocking(lambda: not agents.workers(product, name), "the worker exits after the call", 60)
         suspension = ("False", "Suspended")
         eventually_blocking(
             lambda: agents.condition(product, name, "Progressing")[:2] == suspension, "Progressing is Suspended", 30

@@ -57,7 +57,7 @@ def demo(platform: Platform, own: bool = False) -> Iterator[subprocess.Completed
         if own:
             clusters.down("own")
         platform.product.kubectl_run("-n", "agents", "delete", "avataragent", AGENT, "--ignore-not-found")
-        eventually_blocking(lambda: not agents.serving(platform.product, AGENT), "its workers left", 60)
+        eventually_blocking(lambda: not agents.serving(platform.product, AGENT), "the workers exit", 60)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["on this machine", "on a cluster of the user's"])

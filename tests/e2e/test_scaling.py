@@ -22,11 +22,9 @@ def test_three_callers_with_one_free_slot_are_all_answered(platform: Platform) -
             assert len(agents.serving(platform.product, agent)) == 3
 
     with agents.declared(platform.product, agents.one_slot(platform.targets, "three")) as agent:
-        eventually_blocking(lambda: len(agents.serving(platform.product, agent)) == 1, "one worker is warm", 10)
+        eventually_blocking(lambda: len(agents.serving(platform.product, agent)) == 1, "one worker is ready", 10)
         asyncio.run(three_calls(agent))
-        eventually_blocking(
-            lambda: len(agents.workers(platform.product, agent)) == 1, "the workers went back to one", 90
-        )
+        eventually_blocking(lambda: len(agents.workers(platform.product, agent)) == 1, "one worker is left", 90)
 
 
 def test_scale_down_removes_the_idle_worker(platform: Platform) -> None:
@@ -61,6 +59,6 @@ def test_deleted_worker_finishes_its_call_first(platform: Platform) -> None:
         busy = asyncio.run(call_through_deletion(agent))
         eventually_blocking(
             lambda: busy not in agents.worker_names(platform.product, agent),
-            "the drained worker left once its call had ended",
+            "the drained worker exits after its call",
             60,
         )

@@ -64,7 +64,7 @@ def test_second_call_without_a_seat_continues_by_voice_or_ends(platform: Platfor
             taken = ("False", "AvatarSeatsTaken")
             await becomes(product, name, "AvatarAvailable", *taken)
             assert "continues with voice only" in agents.condition(product, name, "AvatarAvailable")[2]
-            assert agents.condition(product, name, "Ready")[0] == "True", "the voice is not held back"
+            assert agents.condition(product, name, "Ready")[0] == "True", "the agent still takes calls"
             await answered(second)
             assert not has_avatar(second)
             assert second.video_frames == []

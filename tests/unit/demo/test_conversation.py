@@ -90,7 +90,7 @@ def test_only_a_long_pause_ends_an_utterance() -> None:
         now += 0.02
         if (utterance := splitter.listen(frame, now)) is not None:
             heard.append(utterance)
-    assert len(heard) == 1, "a pause shorter than QUIET_SECONDS belongs to the utterance"
+    assert len(heard) == 1, "a shorter pause does not end the utterance"
     assert heard[0].start == pytest.approx(0.12)
     assert heard[0].end == pytest.approx(0.9)
     assert len(heard[0].samples) / RATE == pytest.approx(0.78 + QUIET_SECONDS, abs=0.1)

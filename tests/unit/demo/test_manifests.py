@@ -18,7 +18,7 @@ def test_only_urls_and_keys_differ_from_the_example() -> None:
     original = manifests.load(EXAMPLES)
     before = copy.deepcopy(original)
     pointed, changes = manifests.retarget(original, SIMULATED)
-    assert original == before, "the committed documents are left alone"
+    assert original == before, "the original documents are unchanged"
     (agent,) = by_kind(pointed, "AvatarAgent")
     (committed,) = by_kind(original, "AvatarAgent")
     assert agent["spec"]["livekit"].pop("url") == "ws://livekit"

@@ -1,4 +1,4 @@
-"""Starting, recognising and stopping processes."""
+"""Processes are started, identified and stopped."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ STUBBORN = [
     "-c",
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
 ]
-# Starts a child in a session of its own and ends.
+# Starts a child in its own session and exits.
 ORPHANING = [
     sys.executable,
     "-c",

@@ -13,7 +13,7 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders of the machine that are ours for the test, and no network."""
+    """Replace folders of the machine by the test's own, without network."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for constant in ("CONTAINER_LOGS", "CNI_RESULTS", "_SHIM_SOCKETS"):

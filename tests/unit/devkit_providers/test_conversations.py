@@ -12,7 +12,7 @@ REQUEST = parse({"face_id": "r1", "properties": {"livekit_ws_url": "ws://x", "li
 
 
 class StubAvatar:
-    """Stands in for the avatar in the room; each test says how it misbehaves."""
+    """Replaces the avatar in the room; each test sets its faults."""
 
     identity, room_name = "tavus-avatar-agent", "room"
     join_error: Exception | None = None

@@ -69,7 +69,7 @@ def test_paragraph_without_heading_is_its_own_heading() -> None:
         ("When do you open?", 3),
         ("Can you tell me what a consultation costs, please?", 4),
         ("Is parking free?", 5),
-        # As Whisper base heard espeak-ng:
+        # Transcripts of espeak-ng by Whisper base:
         ("كم سنوال إستشاراتي", 1),
         ("آي آي أكام أكتاب أكوم", 2),
         ("ما هي سامعة سواء يا ملي", 0),

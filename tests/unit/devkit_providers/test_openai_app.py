@@ -23,7 +23,7 @@ CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello?
 
 
 class Deaf:
-    """Stands in for the model: the real one is heard in the end-to-end tests."""
+    """Replaces the model; the end-to-end tests use the real one."""
 
     languages = frozenset({"ar", "en"})
 
