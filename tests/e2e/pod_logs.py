@@ -4,6 +4,7 @@ The kubelet deletes a pod's log files with the pod. So a thread opens every file
 open file stays readable.
 """
 
+import glob
 import json
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -77,8 +78,9 @@ class PodLogs:
     def find_files(self) -> None:
         """Open the files that are new: of containers that started, or that a rotation began."""
         with self._lock:
-            # NAMESPACE_POD_UID/CONTAINER/RESTARTS.log
-            for path in sorted(self._folder.glob("*/*/*.log")):
+            # NAMESPACE_POD_UID/CONTAINER/RESTARTS.log. Path.glob() raises when the kubelet deletes a folder meanwhile.
+            for found in sorted(glob.glob("*/*/*.log", root_dir=self._folder)):
+                path = self._folder / found
                 namespace, pod, _ = path.parent.parent.name.split("_")
                 if namespace in self._namespaces:
                     self._open(path, f"{namespace}/{pod}")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,29 @@ def test_errors_of_a_deleted_pod_are_found(folder: Path, logs: PodLogs) -> None:
     log(folder, line("critical", "worker failed"))
     shutil.rmtree(pod)
     assert messages(logs) == ["worker failed"]
+
+
+@pytest.mark.parametrize("listed", ["pods", "containers", "files"])
+def test_folder_deleted_during_the_search_is_skipped(
+    folder: Path, logs: PodLogs, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    log(folder, line("error", "of another pod"), pod="ava-worker-2")
+    deleted = log(folder, line("error", "of the deleted pod"), pod="ava-worker-1")
+    step = {"pods": folder, "containers": deleted, "files": deleted / "worker"}[listed]
+    scandir = os.scandir
+
+    @contextmanager
+    def delete_after_listing(path: Path | str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            found = list(entries)
+        if Path(path) == step:
+            monkeypatch.undo()
+            shutil.rmtree(deleted)
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", delete_after_listing)
+    assert messages(logs) == ["of another pod"]
+    assert not deleted.exists()
 
 
 def test_files_are_opened_while_they_are_watched(folder: Path, logs: PodLogs, monkeypatch: pytest.MonkeyPatch) -> None:
