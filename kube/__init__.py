@@ -8,7 +8,8 @@
 - Dynamic client (`aio/dynamic/`):
 
   - `DynamicClient.request` sends a fixed list of query parameters, and `allowWatchBookmarks` is not one of them.
-    Without bookmarks nobody can tell a quiet watch from a dead one, and a resource version ages until 410.
+    Without bookmarks a client cannot distinguish a quiet watch from a dead one, and its resource version ages until
+    the API server rejects it with 410.
   - `server_side_apply` sends ``application/apply-patch+yaml`` without a character set, so `aio/client/rest.py` encodes
     the body with `json.dumps`. That writes an emoji as a surrogate pair, which YAML does not define.
   - Creating one sends discovery requests and reads and writes a cache file in the temporary folder with blocking calls

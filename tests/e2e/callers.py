@@ -59,11 +59,11 @@ def refused(platform: Platform, agent: str) -> tuple[str, str]:
     """Return reason and message of the gateway's 409, once the gateway knows that the agent takes no calls."""
     found: list[tuple[str, str]] = []
 
-    def asked() -> bool:
+    def is_refused() -> bool:
         found[:] = _request(platform, agent)
         return bool(found)
 
-    eventually_blocking(asked, f"the gateway refuses calls to {agent}", 20)
+    eventually_blocking(is_refused, f"the gateway refuses calls to {agent}", 20)
     return found[0]
 
 

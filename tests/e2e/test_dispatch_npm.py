@@ -44,15 +44,15 @@ def dispatch(platform: Platform) -> dict[str, Any]:
 
 
 def caller(platform: Platform) -> Caller:
-    """A caller with a token of the back end's own."""
-    aims = platform.targets
-    token = api.AccessToken(aims.livekit_key, aims.livekit_secret).with_identity("backend-caller")
+    """Return a caller with a token that the back end created."""
+    targets = platform.targets
+    token = api.AccessToken(targets.livekit_key, targets.livekit_secret).with_identity("backend-caller")
     grants = api.VideoGrants(room_join=True, room=ROOM)
-    return Caller("Backend caller", aims.livekit_url, token.with_grants(grants).to_jwt(), Moments())
+    return Caller("Backend caller", targets.livekit_url, token.with_grants(grants).to_jwt(), Moments())
 
 
 def last_chat(platform: Platform) -> list[dict[str, str]]:
-    """The messages of the last request to the language model, as the provider received them."""
+    """Return the messages of the last request to the language model, as the provider received them."""
     url = platform.targets.openai_url.removesuffix("/v1") + "/_simulator"
     with urllib.request.urlopen(url, timeout=10) as answer:
         messages: list[dict[str, str]] = json.load(answer)["last_chat"]

@@ -1,4 +1,4 @@
-"""The scan of pod logs after each end-to-end test finds errors and tracebacks, also of pods that are gone."""
+"""The scan of pod logs after each end-to-end test finds errors and tracebacks, also of deleted pods."""
 
 import json
 import os

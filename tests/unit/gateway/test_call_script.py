@@ -1,4 +1,4 @@
-"""The call page's script in Node, with the browser and LiveKit's client played."""
+"""The call page's script in Node, with fakes of the browser and of LiveKit's client."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ export class Room {
   async connect() { throw new Error("the room was closed"); }
 }
 """
-REFUSED = (429, {"error": {"reason": "TooManyPending"}})
+REJECTED = (429, {"error": {"reason": "TooManyPending"}})
 OPENED = (201, {"callId": "c1", "callToken": "t", "url": "wss://livekit.example", "token": "t", "state": "dispatched"})
 NO_ANSWER: tuple[int, dict[str, Any]] = (0, {})
 
@@ -59,25 +59,23 @@ def call(folder: Path, opening: object, following: object = NO_ANSWER, microphon
     page = page.replace("OPENING", json.dumps(opening)).replace("FOLLOWING", json.dumps(following))
     for name, text in {"call.mjs": script, "client.mjs": CLIENT, "page.mjs": page}.items():
         (folder / name).write_text(text)
-    told: dict[str, Any] = json.loads(nodejs.run(folder, "page.mjs"))
-    return told
+    result: dict[str, Any] = json.loads(nodejs.run(folder, "page.mjs"))
+    return result
 
 
-@pytest.mark.parametrize("microphone_after", [0, 40], ids=["allowed before the refusal", "allowed after it"])
-def test_a_refused_call_leaves_no_microphone_open(tmp_path: Path, microphone_after: int) -> None:
-    told = call(tmp_path, REFUSED, microphone_after=microphone_after)
-    assert told == {"reason": "TooManyPending", "open": 0}
+@pytest.mark.parametrize("microphone_after", [0, 40], ids=["allowed before the rejection", "allowed after it"])
+def test_rejected_call_leaves_no_microphone_open(tmp_path: Path, microphone_after: int) -> None:
+    result = call(tmp_path, REJECTED, microphone_after=microphone_after)
+    assert result == {"reason": "TooManyPending", "open": 0}
 
 
 @pytest.mark.parametrize(
     ("following", "reason"),
     [
-        pytest.param((200, {"state": "failed", "reason": "NoAvatarSeat"}), "NoAvatarSeat", id="because the call ended"),
-        pytest.param((200, {"state": "joined", "reason": ""}), "ConnectionLost", id="and the call goes on"),
-        pytest.param(NO_ANSWER, "ConnectionLost", id="and the gateway does not answer either"),
+        pytest.param((200, {"state": "failed", "reason": "NoAvatarSeat"}), "NoAvatarSeat", id="call ended"),
+        pytest.param((200, {"state": "joined", "reason": ""}), "ConnectionLost", id="call continues"),
+        pytest.param(NO_ANSWER, "ConnectionLost", id="gateway does not answer"),
     ],
 )
-def test_a_room_that_cannot_be_entered_is_explained_by_the_gateway(
-    tmp_path: Path, following: object, reason: str
-) -> None:
+def test_failed_connection_gets_its_reason_from_the_gateway(tmp_path: Path, following: object, reason: str) -> None:
     assert call(tmp_path, OPENED, following) == {"reason": reason, "open": 0}

@@ -50,8 +50,8 @@ def test_agent_missing_from_the_supply_has_no_slots() -> None:
 
 
 def test_old_supplies_are_dropped() -> None:
-    kept = recent([received(1, 0), received(2, 0), received(9.9, 0)], 10.0)
-    assert [found.received_at for found in kept] == [2, 9.9]
+    remaining = recent([received(1, 0), received(2, 0), received(9.9, 0)], 10.0)
+    assert [found.received_at for found in remaining] == [2, 9.9]
     assert SETTLE_SECONDS > 10.0 - 9.9
 
 

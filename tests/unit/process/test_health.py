@@ -111,7 +111,7 @@ async def test_shutdown_cancels_requests_after_a_bound(monkeypatch: pytest.Monke
             await request
 
 
-@pytest.mark.parametrize("cancellation", [True, False], ids=["cancelled", "kept running"])
+@pytest.mark.parametrize("cancellation", [True, False], ids=["cancelled", "not cancelled"])
 async def test_handler_cancellation_follows_the_client_disconnect(cancellation: bool) -> None:
     handler, app, port = Handler(), Scene().app, free_port()
     app.router.add_get("/slow", handler.answer)
