@@ -91,7 +91,7 @@ class CallOpener:
         except LiveKitError as error:
             fields = {"agent": agent.key, "call_id": call_id, "error": str(error)}
             logger.error("LiveKit is unreachable", extra=fields)
-            message = "The LiveKit server is unreachable. Retry with the same Idempotency-Key."
+            message = "The LiveKit server is unreachable. Try again, with the same Idempotency-Key if you sent one."
             raise RequestError(
                 503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
             ) from error
