@@ -20,11 +20,17 @@ _TRACEBACKS = ("Traceback (most recent call last)", "panicked at", "Fatal Python
 """First words of a traceback or a crash that no formatter turned into JSON."""
 _TRACEBACK_LINES = 40
 
-HARMLESS = {
-    "process exited with non-zero exit code -10": "livekit-agents 1.8.9 kills an idle process when the worker ends. It "
-    "sends SIGUSR1 (10) first, for a stack dump. For a process with a call, the worker logs an error of its own.",
-}
-"""Messages of the SDK that are errors by level only, with the reason; every test allows them."""
+# Errors of the LiveKit SDK that are errors by level only: the beginning of the message, and a part of the line. Every
+# test allows them.
+HARMLESS = (
+    # livekit-agents 1.8.9 kills an idle process when the worker ends, and sends SIGUSR1 (10) first for a stack dump.
+    # For a process with a call, the worker logs an error of its own.
+    ("process exited with non-zero exit code -10", ""),
+    # https://github.com/livekit/agents/issues/4203: on a busy machine, the room's event may precede the answer to
+    # publish_track. The worker waits no longer than HEARABLE_SECONDS for a lost local_track_subscribed.
+    ("error running user callback for local_track_published", "KeyError: 'TR_"),
+    ("error running user callback for local_track_subscribed", "KeyError: 'TR_"),
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,11 @@ class PodLogs:
 
 def unexpected(errors: list[LoggedError], allowed: Collection[str]) -> list[LoggedError]:
     """Return the errors whose message is neither harmless nor among those that the test allows."""
-    return [error for error in errors if error.message not in allowed and error.message not in HARMLESS]
+    return [error for error in errors if error.message not in allowed and not _is_harmless(error)]
+
+
+def _is_harmless(error: LoggedError) -> bool:
+    return any(error.message.startswith(beginning) and part in error.text for beginning, part in HARMLESS)
 
 
 def check(read: Callable[[], list[LoggedError]], allowed: Collection[str]) -> None:

@@ -158,12 +158,18 @@ def test_check_fails_with_every_error_that_is_not_allowed(folder: Path, logs: Po
     pod_logs.check(logs.read, ())
 
 
-def test_only_the_exact_harmless_message_of_the_sdk_is_allowed(folder: Path, logs: PodLogs) -> None:
-    lost = "call process failed, its call is lost"
-    log(folder, *(line("error", f"process exited with non-zero exit code {code}") for code in (-10, -9, 1)))
-    log(folder, line("error", lost))
+def test_only_known_harmless_errors_of_the_sdk_are_allowed(folder: Path, logs: PodLogs) -> None:
+    callback = "error running user callback for local_track_published: room_handle: 5"
+    log(
+        folder,
+        *(line("error", f"process exited with non-zero exit code {code}") for code in (-10, -9, 1)),
+        line("error", callback, exception=f"{TRACEBACK}\nKeyError: 'TR_AMTL'"),
+        line("error", callback, exception=f"{TRACEBACK}\nValueError: no"),
+        line("error", "call process failed, its call is lost"),
+    )
     found = pod_logs.unexpected(logs.read(), ())
-    assert [error.message.rsplit(" ", 1)[1] for error in found] == ["-9", "1", "lost"]
+    assert [error.message.rsplit(" ", 1)[1] for error in found] == ["-9", "1", "5", "lost"]
+    assert "ValueError" in found[2].text
 
 
 SESSION = """
