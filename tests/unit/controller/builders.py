@@ -3,8 +3,10 @@
 import base64
 from typing import Any
 
-from agentspec import AvatarAgentSpec, WorkerStatus
-from controller.observation import Key, ObservedPod, ObservedWorker
+from agentspec import AvatarAgentSpec, Reason, WorkerStatus
+from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod, ObservedWorker
+from controller.policy.snapshot import Inputs, Instant, ObservedAgent, Occupants, Snapshot
+from controller.policy.verdict import Verdict, true
 from kube.client import Document
 
 KEY = Key("shop", "ava")
@@ -50,6 +52,66 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
 def worker(name: str = "pod-1", report: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and its status report; default: none."""
     return ObservedWorker(pod(name, **changes), report)
+
+
+def child(name: str = "ava-worker", **changes: Any) -> ObservedObject:
+    """A child of agent shop/ava that the controller applied."""
+    known: dict[str, Any] = {
+        "namespace": "shop",
+        "uid": f"uid-{name}",
+        "generation": 1,
+        "labels": {},
+        "owners": (("AvatarAgent", "ava", "uid-ava"),),
+        "applied": True,
+    }
+    return ObservedObject(name=name, **{**known, **changes})
+
+
+def deployment(replicas: int = 1, template: str = "template-1") -> ObservedDeployment:
+    """The Deployment of the agent's workers."""
+    return ObservedDeployment(child(), replicas, template, create_failure="")
+
+
+def agent(declared: AvatarAgentSpec | Verdict | None = None, **changes: Any) -> ObservedAgent:
+    """Agent shop/ava without a status; default: with the smallest valid spec."""
+    known: dict[str, Any] = {
+        "key": KEY,
+        "uid": "uid-ava",
+        "version": 1,
+        "generation": 1,
+        "created": "2026-01-02T00:00:00Z",
+        "deleted": False,
+        "spec": declared or spec(),
+        "status": {},
+    }
+    return ObservedAgent(**{**known, **changes})
+
+
+def inputs(**changes: Any) -> Inputs:
+    """Inputs that workers may start from."""
+    known: dict[str, Any] = {
+        "fault": None,
+        "credentials": true(Reason.CREDENTIALS_ACCEPTED, "accepted"),
+        "credentials_fingerprint": "fingerprint-1",
+        "knowledge": true(Reason.KNOWLEDGE_LOADED, "loaded"),
+        "instructions": "",
+        "greeting": "",
+        "documents": [],
+    }
+    return Inputs(**{**known, **changes})
+
+
+def snapshot(declared: AvatarAgentSpec | None = None, **changes: Any) -> Snapshot:
+    """A new agent with usable inputs and a free name, 100 s after the start of the clock; it has no children yet."""
+    known: dict[str, Any] = {
+        "key": KEY,
+        "now": Instant(100.0, "2026-01-05T00:01:40Z"),
+        "agent": agent(declared),
+        "spec": declared or spec(),
+        "inputs": inputs(),
+        "occupants": Occupants(),
+    }
+    return Snapshot(**{**known, **changes})
 
 
 def secret(name: str, **values: str | bytes | None) -> Document:
