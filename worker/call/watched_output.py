@@ -1,11 +1,14 @@
 """An audio output that detects when the next output does not play."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from livekit import rtc
 from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities, PlaybackFinishedEvent
+
+logger = logging.getLogger(__name__)
 
 STALL_SECONDS: Final = 8.0
 """How much longer than the audio an avatar may take to play it; includes rendering and its report."""
@@ -30,6 +33,8 @@ class WatchedOutput(AudioOutput):
         self._grace_seconds = grace_seconds
         self._started_at: float | None = None
         self._pushed_seconds = 0.0
+        self._is_broken = False
+        """The stream to the avatar failed in this segment."""
         self._timer: asyncio.TimerHandle | None = None
         self.on("playback_finished", self._on_finished)
 
@@ -40,11 +45,18 @@ class WatchedOutput(AudioOutput):
             self._started_at = asyncio.get_running_loop().time()
         self._pushed_seconds += frame.duration
         assert self.next_in_chain is not None
-        await self.next_in_chain.capture_frame(frame)
+        if self._is_broken:
+            return
+        try:
+            await self.next_in_chain.capture_frame(frame)
+        except rtc.StreamError as error:  # the room was closed, or the avatar left: playback is never reported
+            self._is_broken = True
+            logger.warning("avatar takes no more audio", extra={"error": str(error)})
 
     def flush(self) -> None:
         """End the segment, which sets when its playback is due."""
         super().flush()
+        self._is_broken = False
         assert self.next_in_chain is not None
         self.next_in_chain.flush()
         if self._started_at is None:

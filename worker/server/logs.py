@@ -17,8 +17,15 @@ _SPOKEN_FIELDS: Final = frozenset({"user_input", "transcript", "text", "body", "
 """Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
 _QUOTED_TEXT: Final = re.compile(r"(?<=for text: ).*", re.DOTALL)
 """The SDK's error when a text gave no audio quotes the text (livekit-agents 1.8.9, tts/tts.py)."""
-_CLOSED_CHANNEL: Final = "closed unexpectedly"
-"""The native library's error for each data channel of a deleted room. Every call's room is deleted when it ends."""
+_ROOM_CLOSED: Final = {
+    "livekit": re.compile("closed unexpectedly|Failed to publish RPC request"),
+    "livekit.agents": re.compile("failed to perform clear buffer rpc"),
+    "asyncio": re.compile(r"Task exception was never retrieved.*StreamError\(", re.DOTALL),
+    "root": re.compile("error running user callback for local_track_(published|subscribed|unpublished)"),
+}
+"""Errors that livekit-agents 1.8.9 and livekit 1.1.21 log when a room closes under an open channel, stream, request or
+track, by logger. Every call's room is deleted when it ends. What a broken stream means for a call that goes on, the
+worker logs itself (worker/call/watched_output.py, worker/call/call.py)."""
 _LEVELS: Final = {
     **dict.fromkeys(
         ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access"), logging.WARNING
@@ -34,9 +41,10 @@ def omits(field: str) -> bool:
     return field in _SPOKEN_FIELDS or field.startswith(_PERSONAL_PREFIX)
 
 
-def closes_no_channel(record: logging.LogRecord) -> bool:
-    """Drop the native library's errors about data channels of deleted rooms."""
-    return not (record.name == "livekit" and _CLOSED_CHANNEL in record.getMessage())
+def is_not_about_closed_room(record: logging.LogRecord) -> bool:
+    """Drop the SDK's errors about rooms that were closed."""
+    pattern = _ROOM_CLOSED.get(record.name)
+    return pattern is None or pattern.search(record.getMessage()) is None
 
 
 def redact_quoted_text(record: logging.LogRecord) -> bool:
@@ -51,4 +59,4 @@ def redact_quoted_text(record: logging.LogRecord) -> bool:
 
 def configure(secrets: Iterable[str]) -> None:
     """Set up logging; call once, in the main process, before the SDK starts. No line contains any of `secrets`."""
-    logs.configure(filters=[closes_no_channel, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)
+    logs.configure(filters=[is_not_about_closed_room, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)

@@ -65,9 +65,13 @@ class FakeSink(AudioOutput):
         self.frames = 0
         self.flushed = 0
         self.cleared = 0
+        self.failure: rtc.StreamError | None = None
+        """Raised for every frame."""
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         await super().capture_frame(frame)
+        if self.failure is not None:
+            raise self.failure
         self.frames += 1
 
     def flush(self) -> None:

@@ -77,9 +77,21 @@ def test_traceback_of_a_call_process_is_shown_once(line: Line) -> None:
     assert (found["message"], found["exception"]) == ("task failed", "Traceback: no")
 
 
-def test_errors_of_closed_data_channels_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("logger", "message"),
+    [
+        ("livekit", "data channel closed unexpectedly"),
+        ("livekit", "livekit_rpc::client - Failed to publish RPC request: RPC Error: Failed to send (1505)"),
+        ("livekit.agents", "failed to perform clear buffer rpc"),
+        ("asyncio", "Task exception was never retrieved\nfuture: <Task exception=StreamError('stream closed')>"),
+        (None, "error running user callback for local_track_published: room_handle: 5"),
+    ],
+)
+def test_errors_about_closed_rooms_are_dropped(
+    logger: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     logs.configure([])
-    logging.getLogger("livekit").error("data channel closed unexpectedly")
+    logging.getLogger(logger).error(message)
     logging.getLogger("livekit").error("engine failed")
     (text,) = capsys.readouterr().err.splitlines()
     assert json.loads(text)["message"] == "engine failed"

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from livekit import rtc
 
 from tests.unit.worker.fakes import FakeSink, silence
 from worker.call.watched_output import WatchedOutput
@@ -34,6 +35,19 @@ async def test_audio_reaches_the_next_output() -> None:
     scene.output.clear_buffer()
     assert (scene.sink.frames, scene.sink.flushed, scene.sink.cleared) == (1, 1, 1)
     assert scene.output.sample_rate == scene.sink.sample_rate
+
+
+async def test_broken_stream_is_reported_once_and_stalls(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    scene.sink.failure = rtc.StreamError("unable to send packet")
+    for _ in range(3):
+        await scene.output.capture_frame(silence(0.05))
+    scene.output.flush()
+    assert [record.message for record in caplog.records] == ["avatar takes no more audio"]
+    assert await scene.stalls(2)
+    scene.sink.failure = None
+    await scene.say(0.05)
+    assert scene.sink.frames == 1, "the next segment is tried again"
 
 
 async def test_playback_in_time_does_not_stall() -> None:
