@@ -154,7 +154,7 @@ def test_deleted_agent_is_the_reason_when_livekit_is_not_read(call: Call, after:
 
 
 @pytest.mark.parametrize(
-    ("example", "reason"),
+    ("agent", "reason"),
     [
         (example_agent(), CallReason.NONE),
         (example_agent(suspend=True), CallReason.SUSPENDED),
@@ -162,11 +162,11 @@ def test_deleted_agent_is_the_reason_when_livekit_is_not_read(call: Call, after:
         (None, CallReason.AGENT_NOT_FOUND),
     ],
 )
-def test_agent_that_takes_no_calls_has_a_reason(example: Agent | None, reason: CallReason) -> None:
-    assert unavailable_reason(example) is reason
+def test_agent_that_takes_no_calls_has_a_reason(agent: Agent | None, reason: CallReason) -> None:
+    assert unavailable_reason(agent) is reason
 
 
-def test_example_fails_waiting_calls_only() -> None:
+def test_unavailable_agent_fails_waiting_calls_only() -> None:
     def after(call: Call, room: RoomSnapshot) -> Call:
         return step(call, room, FREE, NOW + 1, CallReason.SUSPENDED).call
 
