@@ -95,7 +95,11 @@ def main() -> int:
     except SettingsError as error:
         logger.critical("invalid settings", extra={"error": str(error)})
         return EXIT_INVALID_SETTINGS
-    asyncio.run(serve(settings))
+    try:
+        asyncio.run(serve(settings))
+    except Exception:
+        logger.exception("gateway failed")
+        return 1
     return 0
 
 

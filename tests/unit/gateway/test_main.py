@@ -1,16 +1,21 @@
 """The gateway's process: health and metrics on their own port, and invalid settings."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import pytest
+import uvicorn
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway import __main__ as process
 from gateway.__main__ import cluster_app, main
 from gateway.calls import CallState
+from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import World
 from tests.unit.gateway.scenes import open_call, reaches
+from tests.waiting import soon
 
 
 @pytest.fixture
@@ -46,3 +51,41 @@ def test_invalid_settings_exit_with_2_and_one_log_line(
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["level"], line["message"]) == ("critical", "invalid settings")
     assert line["error"].startswith("PORT is 'http': set it to a whole number between 1 and 65535")
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_failed_start_exits_with_1_and_one_log_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(_: GatewaySettings) -> None:
+        raise OSError("address already in use")
+
+    monkeypatch.setattr(process, "serve", fail)
+    assert main() == 1
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["level"], line["message"]) == ("error", "gateway failed")
+    assert line["exception"].endswith("OSError: address already in use")
+
+
+async def test_failed_background_task_stops_the_gateway_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, cancelled = uvicorn.Server(uvicorn.Config(app="unused", log_config=None)), asyncio.Event()
+
+    async def serve_until_exit(_: uvicorn.Server) -> None:
+        await soon(lambda: server.should_exit)
+
+    async def run_until_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def fail() -> None:
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr(uvicorn.Server, "serve", serve_until_exit)
+    with pytest.raises(SystemExit) as exited:
+        await process._serve_with(server, (run_until_cancelled(), fail()))
+    assert (exited.value.code, cancelled.is_set()) == (1, True)
+    assert [record.message for record in caplog.records] == ["background task failed, stopping"]
