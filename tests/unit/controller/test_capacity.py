@@ -1,0 +1,107 @@
+"""What an agent's workers hold and can take: load, rollout progress, the numbers in the status, and deletion costs."""
+
+import pytest
+
+from agentspec import CallCounts, SlotCounts, WorkerCounts
+from controller.observation import ObservedWorker
+from controller.policy.capacity import counts_of, deletion_costs, load_of, rollout_of, slots_of
+from controller.policy.plan import Counts
+from controller.policy.rollout import Rollout
+from controller.policy.scale import Load
+from tests.unit.controller.builders import status, worker
+
+STAYING = worker("staying", status(calls=1, avatars=1))
+TERMINATING = worker("terminating", status(calls=2, avatars=2), terminating=True)
+SILENT = worker("silent")
+STARTING = worker("starting", ready=False)
+
+
+def counts(*workers: ObservedWorker, registered_name: str = "ava") -> Counts:
+    """The numbers in the status, with one desired worker, one updated worker and five waiting calls."""
+    return counts_of(workers, registered_name, desired=1, updated=1, pending_calls=5)
+
+
+@pytest.mark.parametrize(
+    ("workers", "load"),
+    [
+        pytest.param([], Load(calls=0, pending=3, busy=0, busy_unready=False), id="no worker"),
+        pytest.param([worker(report=status())], Load(0, 3, busy=0, busy_unready=False), id="idle worker"),
+        pytest.param([STAYING, TERMINATING], Load(1, 3, busy=1, busy_unready=False), id="terminating worker"),
+        pytest.param([SILENT], Load(0, 3, busy=1, busy_unready=False), id="ready worker with unknown calls"),
+        pytest.param([STARTING], Load(0, 3, busy=0, busy_unready=False), id="starting worker"),
+        pytest.param(
+            [worker(report=status(calls=2), ready=False)],
+            Load(2, 3, busy=1, busy_unready=True),
+            id="busy unready worker",
+        ),
+    ],
+)
+def test_load_counts_calls_that_staying_workers_carry(workers: list[ObservedWorker], load: Load) -> None:
+    assert load_of(workers, pending_calls=3) == load
+
+
+@pytest.mark.parametrize("pending", [True, False], ids=["pending", "not-pending"])
+def test_rollout_counts_workers_by_template(pending: bool) -> None:
+    workers = [
+        worker("new", status(calls=1), template="new"),
+        worker("starting", template="new", ready=False),
+        worker("ending", template="new", terminating=True),
+        worker("old", status(calls=2), template="old"),
+        worker("terminating", status(calls=3), template="old", terminating=True),
+        worker("silent", template="old"),
+    ]
+    rollout = rollout_of(workers, "new", pending=pending)
+    assert rollout == Rollout(total=6, updated=1, old=3, old_calls=5, pending=pending)
+
+
+def test_counts_include_calls_but_not_slots_of_terminating_workers() -> None:
+    assert counts(STAYING, TERMINATING) == Counts(
+        WorkerCounts(desired=1, ready=1, registered=1, updated=1, draining=1),
+        SlotCounts(total=4, free=3),
+        CallCounts(active=3, pending=5, with_avatar=3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("workers", "registered", "ready", "draining", "slots"),
+    [
+        pytest.param([SILENT], 0, 1, 0, SlotCounts(), id="without a status"),
+        pytest.param([STARTING], 0, 0, 0, SlotCounts(), id="starting"),
+        pytest.param([worker(report=status(registered=False))], 0, 1, 0, SlotCounts(), id="not registered"),
+        pytest.param([worker(report=status(agent_name="eve"))], 0, 1, 0, SlotCounts(), id="under another name"),
+        pytest.param([worker(report=status(draining=True))], 0, 1, 1, SlotCounts(), id="draining"),
+        pytest.param([worker(report=status())], 1, 1, 0, SlotCounts(total=4, free=4), id="registered"),
+    ],
+)
+def test_only_registered_workers_supply_slots(
+    workers: list[ObservedWorker], registered: int, ready: int, draining: int, slots: SlotCounts
+) -> None:
+    found = counts(*workers)
+    assert (found.workers.registered, found.workers.ready, found.workers.draining) == (registered, ready, draining)
+    assert found.slots == slots
+
+
+def test_automatic_dispatch_counts_workers_without_a_name() -> None:
+    workers = (worker("unnamed", status(agent_name="")), worker("named", status()))
+    assert counts(*workers, registered_name="").workers.registered == 1
+
+
+def test_slots_add_up() -> None:
+    workers = [worker("one", status(calls=1)), worker("full", status(calls=4)), SILENT]
+    assert slots_of(workers) == SlotCounts(total=8, free=3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "costs"),
+    [
+        pytest.param(worker(report=status()), {}, id="idle"),
+        pytest.param(worker(report=status(calls=2)), {"pod-1": "2"}, id="busy"),
+        pytest.param(worker(report=status(calls=2), deletion_cost="2"), {}, id="cost already set"),
+        pytest.param(worker(report=status(), deletion_cost="2"), {"pod-1": "0"}, id="idle again"),
+        pytest.param(worker(), {"pod-1": "1"}, id="unknown calls"),
+        pytest.param(worker(ready=False), {}, id="starting"),
+        pytest.param(worker(report=status(calls=2), terminating=True), {}, id="terminating"),
+    ],
+)
+def test_deletion_cost_is_the_number_of_calls(seen: ObservedWorker, costs: dict[str, str]) -> None:
+    assert deletion_costs([seen]) == costs
