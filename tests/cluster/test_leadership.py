@@ -19,7 +19,7 @@ from controller.runtime.lease import LEASE
 from controller.runtime.settings import LEASE_NAME
 from kube.kinds import POD
 from tests.cluster.instance import RELEASE_NAMESPACE, release
-from tests.cluster.process import RunningController, launch
+from tests.cluster.process import START_SECONDS, RunningController, launch
 from tests.cluster.proxy import Proxy, proxied
 from tests.cluster.world import World
 from tests.waiting import eventually
@@ -81,7 +81,7 @@ async def pair(world: World, controller_kubeconfig: Path, tmp_path: Path) -> Asy
         for pod in ("controller-1", "controller-2"):
             replicas.append(await _replica(stack, world, pod, controller_kubeconfig, tmp_path / pod))
             if len(replicas) == 1:
-                await replicas[0].follows(LOST_SECONDS)
+                await replicas[0].follows(START_SECONDS)
         await eventually(lambda: asyncio.to_thread(_stands_by, replicas[1]), "the second is the standby")
         yield Pair(*replicas)
         for replica in replicas:
