@@ -21,11 +21,10 @@ _ROOM_CLOSED: Final = {
     "livekit": re.compile("closed unexpectedly|Failed to publish RPC request"),
     "livekit.agents": re.compile("failed to perform clear buffer rpc"),
     "asyncio": re.compile(r"Task exception was never retrieved.*StreamError\(", re.DOTALL),
-    "root": re.compile("error running user callback for local_track_(published|subscribed|unpublished)"),
 }
-"""Errors that livekit-agents 1.8.9 and livekit 1.1.21 log when a room closes under an open channel, stream, request or
-track, by logger. Every call's room is deleted when it ends. What a broken stream means for a call that goes on, the
-worker logs itself (worker/call/watched_output.py, worker/call/call.py)."""
+"""Errors that livekit-agents 1.8.9 and livekit 1.1.21 log, by logger, when a room closes under an open channel, stream
+or request. Every call's room is deleted when it ends. The worker itself logs a stream that breaks during a call
+(worker/call/watched_output.py)."""
 _LEVELS: Final = {
     **dict.fromkeys(
         ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access"), logging.WARNING

@@ -51,7 +51,7 @@ def test_ready_is_the_first_thing_to_mend(found: dict[ConditionType, Verdict], s
     assert ready(found, suspended=False, blocker=None) == summary
 
 
-def test_a_suspended_agent_is_not_ready_whatever_else_is_so_and_a_refusal_comes_first() -> None:
+def test_blocker_precedes_suspension_which_precedes_everything_else() -> None:
     assert ready(verdicts(credentials=BROKEN), suspended=True, blocker=None).reason is Reason.SUSPENDED
     assert ready(verdicts(credentials=BROKEN), suspended=True, blocker=REFUSED) is REFUSED
 
