@@ -1,4 +1,4 @@
-"""The summary, and when a condition's time moves."""
+"""The summary Ready, transition times, and the transitions that become events."""
 
 import pytest
 
@@ -23,31 +23,33 @@ def verdicts(**found: Verdict) -> dict[ConditionType, Verdict]:
 
 BROKEN = false(Reason.SECRET_NOT_FOUND, "Create it.")
 EMPTY = false(Reason.KNOWLEDGE_EMPTY, "Fill it.")
-STARTING = false(Reason.WORKERS_STARTING, "Soon.")
+STARTING = false(Reason.WORKERS_STARTING, "Starting.")
 TAKEN = false(Reason.NAME_TAKEN, "Choose another.")
-NO_FACE = false(Reason.AVATAR_FAILING, "The account is empty.")
+NO_AVATAR = false(Reason.AVATAR_FAILING, "The account is empty.")
 LIMITED = true(Reason.MAX_WORKERS_REACHED, "Raise it.")
 ROLLING = true(Reason.ROLLING_OUT, "0 of 1 workers run yet.")
-ASKED_IN_VAIN = unknown(Reason.PROVIDER_UNREACHABLE, "OpenAI does not answer.")
+UNREACHABLE = unknown(Reason.PROVIDER_UNREACHABLE, "OpenAI does not answer.")
 REFUSED = false(Reason.APPLY_REJECTED, "Correct it.")
 
 
 @pytest.mark.parametrize(
     ("found", "summary"),
     [
-        pytest.param(verdicts(), true(Reason.ALL_CHECKS_PASSED, GOOD.message), id="all true: ready, with the numbers"),
+        pytest.param(
+            verdicts(), true(Reason.ALL_CHECKS_PASSED, GOOD.message), id="all true: ready, with the number of workers"
+        ),
         pytest.param(verdicts(workers=STARTING), STARTING, id="one false: its reason"),
-        pytest.param(verdicts(credentials=BROKEN, workers=STARTING), BROKEN, id="two false: what to mend first"),
+        pytest.param(verdicts(credentials=BROKEN, workers=STARTING), BROKEN, id="two false: the first reason"),
         pytest.param(verdicts(knowledge=EMPTY, workers=STARTING), EMPTY, id="knowledge comes before workers"),
         pytest.param(verdicts(name=TAKEN, knowledge=EMPTY), TAKEN, id="the name comes before knowledge"),
         pytest.param(
-            verdicts(avatar=NO_FACE, limited=LIMITED, progressing=ROLLING, credentials=ASKED_IN_VAIN),
+            verdicts(avatar=NO_AVATAR, limited=LIMITED, progressing=ROLLING, credentials=UNREACHABLE),
             true(Reason.ALL_CHECKS_PASSED, GOOD.message),
-            id="what keeps no call from being answered",
+            id="conditions that prevent no call",
         ),
     ],
 )
-def test_ready_is_the_first_thing_to_mend(found: dict[ConditionType, Verdict], summary: Verdict) -> None:
+def test_ready_repeats_the_first_failed_condition(found: dict[ConditionType, Verdict], summary: Verdict) -> None:
     assert ready(found, suspended=False, blocker=None) == summary
 
 
@@ -56,11 +58,11 @@ def test_blocker_precedes_suspension_which_precedes_everything_else() -> None:
     assert ready(verdicts(credentials=BROKEN), suspended=True, blocker=REFUSED) is REFUSED
 
 
-def test_a_remark_is_told_when_all_is_well_and_changes_nothing_else() -> None:
-    assert ready(verdicts(), suspended=False, blocker=None, warning="Look.") == true(
-        Reason.ALL_CHECKS_PASSED, f"{GOOD.message} Look."
+def test_warning_is_appended_to_a_ready_agent_only() -> None:
+    assert ready(verdicts(), suspended=False, blocker=None, warning="Check.") == true(
+        Reason.ALL_CHECKS_PASSED, f"{GOOD.message} Check."
     )
-    assert ready(verdicts(credentials=BROKEN), suspended=False, blocker=None, warning="Look.") == BROKEN
+    assert ready(verdicts(credentials=BROKEN), suspended=False, blocker=None, warning="Check.") == BROKEN
 
 
 def condition(verdict: Verdict, at: str, generation: int = 1) -> Condition:
@@ -77,19 +79,19 @@ def condition(verdict: Verdict, at: str, generation: int = 1) -> Condition:
 @pytest.mark.parametrize(
     ("before", "after", "at"),
     [
-        pytest.param([], GOOD, "now", id="a first visit"),
+        pytest.param([], GOOD, "now", id="first report"),
         pytest.param([condition(BROKEN, "then")], GOOD, "now", id="false to true"),
-        pytest.param([condition(BROKEN, "then")], STARTING, "then", id="another reason is no transition"),
-        pytest.param([condition(GOOD, "then")], GOOD, "then", id="nothing new"),
+        pytest.param([condition(BROKEN, "then")], STARTING, "then", id="a new reason is no transition"),
+        pytest.param([condition(GOOD, "then")], GOOD, "then", id="unchanged"),
     ],
 )
-def test_the_time_moves_only_with_the_status(before: list[Condition], after: Verdict, at: str) -> None:
+def test_transition_time_changes_only_with_the_status(before: list[Condition], after: Verdict, at: str) -> None:
     (found,) = assemble(before, {ConditionType.READY: after}, generation=7, now=at if at == "then" else "now")
     assert found.last_transition_time == at
     assert (found.status, found.reason, found.observed_generation) == (after.status, after.reason, 7)
 
 
-def test_conditions_without_a_new_verdict_stay() -> None:
+def test_conditions_without_a_verdict_stay_unchanged() -> None:
     old = assemble([], verdicts(), generation=1, now="then")
     new = assemble(old, {ConditionType.READY: BROKEN}, generation=2, now="now")
     assert [entry.type for entry in new] == list(ConditionType)
@@ -100,31 +102,31 @@ def part(verdict: Verdict) -> Condition:
     return condition(verdict, "then").model_copy(update={"type": ConditionType.CREDENTIALS_VALID})
 
 
-IN_OTHER_WORDS = false(Reason.SECRET_NOT_FOUND, "in other words")
+REWORDED = false(Reason.SECRET_NOT_FOUND, "other words")
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "expected"),
     [
-        pytest.param([], [(BROKEN, BROKEN)], ["CredentialsValid"], id="what broke, and not its summary"),
-        pytest.param([(BROKEN, BROKEN)], [(BROKEN, IN_OTHER_WORDS)], [], id="the same in other words"),
+        pytest.param([], [(BROKEN, BROKEN)], ["CredentialsValid"], id="the failed condition, not its summary"),
+        pytest.param([(BROKEN, BROKEN)], [(BROKEN, REWORDED)], [], id="a reworded message"),
         pytest.param([(BROKEN, BROKEN)], [(GOOD, GOOD)], ["Ready"], id="the agent is ready"),
-        pytest.param([(GOOD, GOOD)], [(GOOD, GOOD)], [], id="nothing new"),
-        pytest.param([(GOOD, GOOD)], [(REFUSED, GOOD)], ["Ready"], id="a summary that says what no part says"),
-        pytest.param([(STARTING, STARTING)], [(BROKEN, BROKEN)], ["CredentialsValid"], id="it broke in another way"),
+        pytest.param([(GOOD, GOOD)], [(GOOD, GOOD)], [], id="unchanged"),
+        pytest.param([(GOOD, GOOD)], [(REFUSED, GOOD)], ["Ready"], id="a summary with a reason of its own"),
+        pytest.param([(STARTING, STARTING)], [(BROKEN, BROKEN)], ["CredentialsValid"], id="another failure"),
     ],
 )
-def test_worth_telling(
-    before: list[tuple[Verdict, Verdict]], after: list[tuple[Verdict, Verdict]], told: list[str]
+def test_reportable_transitions(
+    before: list[tuple[Verdict, Verdict]], after: list[tuple[Verdict, Verdict]], expected: list[str]
 ) -> None:
     def conditions(found: list[tuple[Verdict, Verdict]]) -> list[Condition]:
         return [entry for summary, one in found for entry in (condition(summary, "then"), part(one))]
 
-    assert [entry.type.value for entry in reportable_transitions(conditions(before), conditions(after))] == told
+    assert [entry.type.value for entry in reportable_transitions(conditions(before), conditions(after))] == expected
 
 
 def changed(kind: ConditionType, before: Verdict | None, after: Verdict) -> list[str]:
-    """What is told when this condition alone becomes another."""
+    """The reasons of the events when only this condition changes."""
     old = [] if before is None else assemble([], {kind: before}, generation=1, now="then")
     return [
         entry.reason.value
@@ -133,64 +135,69 @@ def changed(kind: ConditionType, before: Verdict | None, after: Verdict) -> list
 
 
 @pytest.mark.parametrize(
-    ("kind", "before", "after", "told"),
+    ("kind", "before", "after", "expected"),
     [
-        pytest.param(ConditionType.PROGRESSING, None, ROLLING, [], id="a first start is told by Ready"),
+        pytest.param(ConditionType.PROGRESSING, None, ROLLING, [], id="Ready reports a first start"),
         pytest.param(
             ConditionType.PROGRESSING, false(Reason.ROLLED_OUT, ""), ROLLING, ["RollingOut"], id="a rollout begins"
         ),
-        pytest.param(ConditionType.PROGRESSING, ROLLING, false(Reason.ROLLED_OUT, ""), [], id="and ends"),
+        pytest.param(ConditionType.PROGRESSING, ROLLING, false(Reason.ROLLED_OUT, ""), [], id="a rollout ends"),
         pytest.param(
             ConditionType.SCALING_LIMITED,
             false(Reason.WITHIN_LIMITS, ""),
             LIMITED,
             ["MaxWorkersReached"],
-            id="more workers are needed than allowed",
+            id="maxWorkers is reached",
         ),
-        pytest.param(ConditionType.SCALING_LIMITED, LIMITED, false(Reason.WITHIN_LIMITS, ""), [], id="no more"),
-        pytest.param(ConditionType.AVATAR_AVAILABLE, None, NO_FACE, ["AvatarFailing"], id="the face does not come"),
-        pytest.param(ConditionType.WORKERS_REGISTERED, GOOD, STARTING, [], id="nothing for a person to mend"),
         pytest.param(
-            ConditionType.READY, GOOD, false(Reason.SUSPENDED, ""), ["Suspended"], id="somebody suspended the agent"
+            ConditionType.SCALING_LIMITED, LIMITED, false(Reason.WITHIN_LIMITS, ""), [], id="maxWorkers suffices again"
+        ),
+        pytest.param(ConditionType.AVATAR_AVAILABLE, None, NO_AVATAR, ["AvatarFailing"], id="the avatar fails"),
+        pytest.param(ConditionType.WORKERS_REGISTERED, GOOD, STARTING, [], id="starting workers need no action"),
+        pytest.param(
+            ConditionType.READY, GOOD, false(Reason.SUSPENDED, ""), ["Suspended"], id="a user suspends the agent"
         ),
     ],
 )
-def test_worth_telling_of_one_condition(
-    kind: ConditionType, before: Verdict | None, after: Verdict, told: list[str]
+def test_reportable_transition_of_one_condition(
+    kind: ConditionType, before: Verdict | None, after: Verdict, expected: list[str]
 ) -> None:
-    assert changed(kind, before, after) == told
+    assert changed(kind, before, after) == expected
 
 
 INVALID = false(Reason.INVALID_SPEC, "Correct it.")
 
 
 @pytest.mark.parametrize(
-    ("found", "fault", "told"),
+    ("found", "fault", "expected"),
     [
         pytest.param(verdicts(), None, "", id="nothing"),
         pytest.param(
-            verdicts(avatar=NO_FACE, workers=STARTING, credentials=ASKED_IN_VAIN, limited=LIMITED),
+            verdicts(avatar=NO_AVATAR, workers=STARTING, credentials=UNREACHABLE, limited=LIMITED),
             None,
             "",
-            id="what workers can do without, or nobody knows",
+            id="conditions that do not block",
         ),
-        pytest.param(verdicts(knowledge=EMPTY), None, "KnowledgeLoaded is true", id="one"),
+        pytest.param(verdicts(knowledge=EMPTY), None, "KnowledgeLoaded is true", id="one condition"),
         pytest.param(
             verdicts(knowledge=EMPTY, credentials=BROKEN, name=TAKEN),
             None,
             "CredentialsValid is true and NameUnique is true and KnowledgeLoaded is true",
-            id="all, in the order in which to mend them",
+            id="all, in the order in which to fix them",
         ),
-        pytest.param(verdicts(), INVALID, "the manifest is corrected", id="the manifest itself"),
+        pytest.param(verdicts(), INVALID, "the manifest is corrected", id="an invalid manifest"),
         pytest.param(
-            verdicts(name=TAKEN), INVALID, "NameUnique is true and the manifest is corrected", id="it, and more"
+            verdicts(name=TAKEN),
+            INVALID,
+            "NameUnique is true and the manifest is corrected",
+            id="an invalid manifest and a condition",
         ),
     ],
 )
-def test_what_holds_changes_back_is_named(
-    found: dict[ConditionType, Verdict], fault: Verdict | None, told: str
+def test_message_names_what_blocks_changes(
+    found: dict[ConditionType, Verdict], fault: Verdict | None, expected: str
 ) -> None:
-    assert blocked_until(found, fault) == told
+    assert blocked_until(found, fault) == expected
 
 
 @pytest.mark.parametrize(
@@ -198,15 +205,15 @@ def test_what_holds_changes_back_is_named(
     [
         pytest.param(ConditionType.READY, BROKEN, True, id="not ready"),
         pytest.param(ConditionType.READY, GOOD, False, id="ready"),
-        pytest.param(
-            ConditionType.READY, false(Reason.SUSPENDED, ""), False, id="not ready because somebody wishes it"
-        ),
-        pytest.param(ConditionType.CREDENTIALS_VALID, ASKED_IN_VAIN, False, id="not known"),
+        pytest.param(ConditionType.READY, false(Reason.SUSPENDED, ""), False, id="suspended by a user"),
+        pytest.param(ConditionType.CREDENTIALS_VALID, UNREACHABLE, False, id="unknown"),
         pytest.param(ConditionType.PROGRESSING, ROLLING, False, id="a rollout"),
-        pytest.param(ConditionType.SCALING_LIMITED, LIMITED, True, id="at its limit: true is the bad news"),
-        pytest.param(ConditionType.SCALING_LIMITED, false(Reason.WITHIN_LIMITS, ""), False, id="within its limits"),
+        pytest.param(ConditionType.SCALING_LIMITED, LIMITED, True, id="the limit is reached"),
+        pytest.param(
+            ConditionType.SCALING_LIMITED, false(Reason.WITHIN_LIMITS, ""), False, id="the limit is not reached"
+        ),
     ],
 )
-def test_what_is_worth_a_warning(kind: ConditionType, verdict: Verdict, expected: bool) -> None:
+def test_event_type_of_a_transition(kind: ConditionType, verdict: Verdict, expected: bool) -> None:
     (found,) = assemble([], {kind: verdict}, generation=1, now="now")
     assert is_warning(found) is expected
