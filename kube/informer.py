@@ -66,6 +66,8 @@ class Informer(Generic[K, T]):
         """Group and resource version of each object, by namespace and name."""
         self._version = ""
         """Resource version that the watch has reached; empty: a list is needed."""
+        self._latest_version = 0
+        """The latest resource version of a list or a watch."""
         self._backoff = INITIAL_BACKOFF_SECONDS
         self._opened_at: float | None = None
         """When the API server accepted the current watch (monotonic seconds); None: not yet."""
@@ -163,6 +165,9 @@ class Informer(Generic[K, T]):
 
     async def _list(self) -> None:
         documents, version = await self._client.list_with_version(self.kind, self._namespace, **self._selection)
+        if int(version) < self._latest_version:
+            # Lists are never older than what the server sent before, except after a restore of etcd from a backup.
+            self._versions = {identity: (key, 0) for identity, (key, _) in self._versions.items()}
         listed = {(document["metadata"]["namespace"], document["metadata"]["name"]) for document in documents}
         # An object written after the list was taken is newer than the list; the watch will report what became of it.
         older = {identity for identity, (_, known) in self._versions.items() if known <= int(version)}
@@ -170,7 +175,7 @@ class Informer(Generic[K, T]):
             self._drop(identity)
         for document in documents:
             self.upsert(document)
-        self.last_contact, self._version = time.monotonic(), version
+        self.last_contact, self._version, self._latest_version = time.monotonic(), version, int(version)
         self._synced.set()
 
     async def _watch(self) -> None:
@@ -180,6 +185,7 @@ class Informer(Generic[K, T]):
             async for event, document in events:
                 self.last_contact, self._backoff = time.monotonic(), INITIAL_BACKOFF_SECONDS
                 self._version = document["metadata"]["resourceVersion"]
+                self._latest_version = int(self._version)
                 if event == "DELETED":
                     self.remove(document)
                 elif event != "BOOKMARK":

@@ -16,6 +16,7 @@ RESPONSE_SECONDS = 0.01
 """Duration of every request, by the event loop's clock."""
 UNREACHABLE = ApiError(0, "Unreachable", "GET /api", "connection refused")
 TOO_OLD = ApiError(410, "Expired", "WATCH /api", "too old resource version")
+TOO_LARGE = ApiError(504, "Timeout", "WATCH /api", "Too large resource version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,12 @@ class FakeApiServer(KubeClient):
         self._history.clear()
         self._oldest = self.version
 
+    def restore(self, version: int) -> None:
+        """Go back to an earlier version, without objects, as etcd does when it is restored from a backup."""
+        self._objects.clear()
+        self._history.clear()
+        self.version, self._oldest = version, 0
+
     def find(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """A copy of an object; None when it does not exist."""
         return copy.deepcopy(self._objects.get((kind, namespace, name)))
@@ -122,6 +129,8 @@ class FakeApiServer(KubeClient):
         self.watch_versions.append(version)
         if int(version) < self._oldest:
             raise TOO_OLD
+        if int(version) > self.version:
+            raise TOO_LARGE
         on_open()
         at, ended = int(version), self._ended
         while True:

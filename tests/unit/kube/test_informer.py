@@ -385,6 +385,23 @@ async def test_old_list_does_not_undo_newer_writes() -> None:
         assert scene.changed == [AVA] * 4, "two created, two deleted, each reported once"
 
 
+async def test_copy_follows_a_cluster_restored_from_a_backup(scene: Scene) -> None:
+    for name in ("one", "two", "lost"):
+        scene.server.put(CONFIG_MAP, config_map(name))
+    async with scene.running():
+        scene.server.restore(10)
+        scene.server.put(CONFIG_MAP, config_map("one"))
+        scene.server.put(CONFIG_MAP, config_map("two", data="b"))
+        scene.server.end_watches(UNREACHABLE)
+        await asyncio.sleep(MAX_BACKOFF_SECONDS)
+        assert scene.informer.group(AVA) == {"one": "a", "two": "b"}
+        assert scene.changed == [AVA, AVA], "the unchanged object is not reported"
+        scene.server.put(CONFIG_MAP, config_map("two", data="c"))
+        scene.server.remove(CONFIG_MAP, "shop", "one")
+        await asyncio.sleep(EVENT_SECONDS)
+        assert scene.informer.group(AVA) == {"two": "c"}, "the watch continues"
+
+
 async def test_versions_that_stay_too_old_are_listed_with_backoff(scene: Scene) -> None:
     async with scene.running():
         scene.server.failures["watch", "ConfigMap"] = TOO_OLD
