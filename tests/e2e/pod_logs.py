@@ -20,12 +20,9 @@ _TRACEBACKS = ("Traceback (most recent call last)", "panicked at", "Fatal Python
 """First words of a traceback or a crash that no formatter turned into JSON."""
 _TRACEBACK_LINES = 40
 
-# Errors of the LiveKit SDK that are errors by level only: the beginning of the message, and a part of the line. Every
-# test allows them.
+# Errors of the LiveKit SDK that cut no call: the beginning of the message, and a part of the line. Every test allows
+# them.
 HARMLESS = (
-    # livekit-agents 1.8.9 kills an idle process when the worker ends, and sends SIGUSR1 (10) first for a stack dump.
-    # For a process with a call, the worker logs an error of its own.
-    ("process exited with non-zero exit code -10", ""),
     # https://github.com/livekit/agents/issues/4203: on a busy machine, the room's event may precede the answer to
     # publish_track. The worker waits no longer than HEARABLE_SECONDS for a lost local_track_subscribed.
     ("error running user callback for local_track_published", "KeyError: 'TR_"),
