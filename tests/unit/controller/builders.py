@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 from agentspec import AvatarAgentSpec, Reason, WorkerStatus
+from controller.fleet.fleet import Fleet
 from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod, ObservedWorker
 from controller.policy.snapshot import Inputs, Instant, ObservedAgent, Occupants, Snapshot
 from controller.policy.verdict import Verdict, true
@@ -112,6 +113,14 @@ def snapshot(declared: AvatarAgentSpec | None = None, **changes: Any) -> Snapsho
         "occupants": Occupants(),
     }
     return Snapshot(**{**known, **changes})
+
+
+def fleet(*pods: ObservedPod, **changes: Any) -> Fleet:
+    """The fleet of one agent with these pods; `changes`: top-level fields of its spec."""
+    made = Fleet()
+    made.declare(KEY, "uid-ava", spec(**changes))
+    made.set_pods(KEY, pods)
+    return made
 
 
 def secret(name: str, **values: str | bytes | None) -> Document:

@@ -6,14 +6,32 @@ import pytest
 
 from agentspec.names import DEMAND_AUDIENCE
 from controller.runtime.authentication import GatewayAuthentication
-from kube.client import ApiError
-from tests.unit.controller.recorder import Recorder
+from kube.client import ApiError, Document
+from kube.kinds import TOKEN_REVIEW, Kind
+from tests.unit.fakes.apiserver import UNREACHABLE, FakeApiServer
 
 GATEWAY = "system:serviceaccount:shop:gateway"
 
 
 def review(username: str = GATEWAY, audience: str = DEMAND_AUDIENCE, authenticated: bool = True) -> dict[str, Any]:
     return {"status": {"authenticated": authenticated, "audiences": [audience], "user": {"username": username}}}
+
+
+class Reviewer(FakeApiServer):
+    """An API server that gives the same answer to every token review."""
+
+    def __init__(self, answer: Document) -> None:
+        super().__init__()
+        self.answer = answer
+
+    async def create(self, kind: Kind, namespace: str | None, document: Document) -> Document:
+        await super().create(kind, namespace, document)
+        return self.answer
+
+    @property
+    def reviews(self) -> int:
+        """The number of reviews."""
+        return len(self.written(TOKEN_REVIEW))
 
 
 @pytest.mark.parametrize(
@@ -32,32 +50,33 @@ def review(username: str = GATEWAY, audience: str = DEMAND_AUDIENCE, authenticat
 async def test_only_the_gateways_token_is_accepted(
     header: str, answer: dict[str, Any], expected: bool, reviews: int
 ) -> None:
-    client = Recorder(answer)
-    assert await GatewayAuthentication(client, GATEWAY).is_gateway(header) is expected
-    assert len(client.written) == reviews
+    server = Reviewer(answer)
+    assert await GatewayAuthentication(server, GATEWAY).is_gateway(header) is expected
+    assert server.reviews == reviews
 
 
 async def test_no_token_is_accepted_without_a_gateway() -> None:
-    client = Recorder(review())
-    assert await GatewayAuthentication(client, None).is_gateway("Bearer t") is False
-    assert client.written == []
+    server = Reviewer(review())
+    assert await GatewayAuthentication(server, None).is_gateway("Bearer t") is False
+    assert server.reviews == 0
 
 
-@pytest.mark.parametrize("answer", [review(), review(authenticated=False)])
+@pytest.mark.parametrize("answer", [review(), review(authenticated=False)], ids=["accepted", "rejected"])
 async def test_result_is_cached_per_token(answer: dict[str, Any]) -> None:
-    client = Recorder(answer)
-    authentication = GatewayAuthentication(client, GATEWAY)
+    server = Reviewer(answer)
+    authentication = GatewayAuthentication(server, GATEWAY)
     first = await authentication.is_gateway("Bearer t")
     assert await authentication.is_gateway("Bearer t") is first
-    assert len(client.written) == 1
+    assert server.reviews == 1
     await authentication.is_gateway("Bearer u")
-    assert len(client.written) == 2
+    assert server.reviews == 2
 
 
 async def test_failed_review_is_not_cached() -> None:
-    client = Recorder(ApiError(0, "Unreachable", "POST /x", "refused"))
-    authentication = GatewayAuthentication(client, GATEWAY)
+    server = Reviewer(review())
+    server.failures["create", "TokenReview"] = UNREACHABLE
+    authentication = GatewayAuthentication(server, GATEWAY)
     with pytest.raises(ApiError):
         await authentication.is_gateway("Bearer t")
-    client.answer = review()
+    server.failures.clear()
     assert await authentication.is_gateway("Bearer t") is True

@@ -5,19 +5,12 @@ from typing import Any
 import pytest
 
 from agentspec import Demand, DispatchMode, DispatchSpec
-from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet
-from controller.observation import Key, ObservedPod
+from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS
+from controller.observation import Key
 from controller.policy.names import Claim, server_of
 from controller.policy.rollout import PendingTemplate
 from controller.policy.scale import Sample
-from tests.unit.controller.builders import KEY, TAVUS, pod, spec, status
-
-
-def fleet(*pods: ObservedPod, **changes: Any) -> Fleet:
-    made = Fleet()
-    made.declare(KEY, "uid-ava", spec(worker={"callsPerWorker": 4}, **changes))
-    made.set_pods(KEY, pods)
-    return made
+from tests.unit.controller.builders import KEY, TAVUS, fleet, pod, spec, status
 
 
 def demand(pending: int, gateway: str = "gateway-0", key: Key = KEY) -> Demand:

@@ -318,7 +318,7 @@ async def test_foreign_edit_of_the_lease_does_not_end_the_work(store: Store, cap
     assert api.conflicts > 10
     await ended(leading)
     assert api.store.holder == "", "it was released in spite of them"
-    assert caplog.records == [], "a lost race is nothing to tell"
+    assert caplog.records == [], "a lost race is not logged"
 
 
 async def test_deleted_lease_is_created_again(store: Store) -> None:

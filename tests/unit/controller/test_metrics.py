@@ -12,9 +12,8 @@ from controller.observation import Key
 from controller.policy.plan import Counts
 from controller.policy.scale import Decision, ScaleReason
 from controller.policy.snapshot import ObservedAgent
-from tests.unit.controller.builders import spec
+from tests.unit.controller.builders import KEY, OTHER, spec
 
-KEY, OTHER = Key("shop", "ava"), Key("shop", "eva")
 COUNTS = Counts(WorkerCounts(desired=2), SlotCounts(total=8, free=7), CallCounts(active=1, pending=3))
 
 

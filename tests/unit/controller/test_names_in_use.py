@@ -8,10 +8,8 @@ from agentspec import ConditionType
 from controller.observation import Key
 from controller.policy.decide import NOT_READY_SECONDS
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, SECRET
-from tests.unit.controller.builders import KEY, status
+from tests.unit.controller.builders import KEY, OTHER, status
 from tests.unit.controller.world import WORKERS, World
-
-EVA = Key("shop", "eva")
 
 
 def _delete(world: World) -> None:
@@ -37,18 +35,18 @@ async def test_name_of_a_deleted_agent_is_in_use_until_its_workers_end(
     world: World, delete: Callable[[World], None], replicas: int
 ) -> None:
     await world.become_ready()
-    world.put_agent("eva", day=3, agentName="ava")
+    world.put_agent("eve", day=3, agentName="ava")
     delete(world)
     assert await world.reconcile() == NOT_READY_SECONDS
     assert world.replicas == replicas, "the garbage collector removes the Deployment of a deleted agent"
-    await world.reconciler.reconcile(EVA)
-    assert world.condition(ConditionType.NAME_UNIQUE, EVA)[:2] == ("False", "NameTaken")
+    await world.reconciler.reconcile(OTHER)
+    assert world.condition(ConditionType.NAME_UNIQUE, OTHER)[:2] == ("False", "NameTaken")
     assert world.server.names(DEPLOYMENT) == {WORKERS}
     world.server.remove(POD, "shop", "pod-1")
     assert await world.reconcile() is None
-    await world.reconciler.reconcile(EVA)
-    assert world.condition(ConditionType.NAME_UNIQUE, EVA)[0] == "True"
-    assert "eva-worker" in world.server.names(DEPLOYMENT)
+    await world.reconciler.reconcile(OTHER)
+    assert world.condition(ConditionType.NAME_UNIQUE, OTHER)[0] == "True"
+    assert "eve-worker" in world.server.names(DEPLOYMENT)
 
 
 async def test_new_leader_learns_the_names_in_use_before_it_decides(world: World) -> None:
@@ -57,7 +55,7 @@ async def test_new_leader_learns_the_names_in_use_before_it_decides(world: World
     world.put_agent(agentName="renamed")  # blocked: its workers keep the earlier name
     world.put_secret("another", apiKey="key")
     voice = {"openai": {"credentialsSecretRef": {"name": "another"}}}
-    world.put_agent("eva", day=3, agentName="ava", voice=voice)
+    world.put_agent("eve", day=3, agentName="ava", voice=voice)
     world.fleet.forget(KEY)  # as in a new leader
 
     def report(key: Key) -> None:
@@ -66,6 +64,6 @@ async def test_new_leader_learns_the_names_in_use_before_it_decides(world: World
 
     world.streams.report = report
     await world.reconciler.sync(world.agents.all())
-    await world.reconciler.reconcile(EVA)
-    assert world.condition(ConditionType.NAME_UNIQUE, EVA)[:2] == ("False", "NameTaken")
+    await world.reconciler.reconcile(OTHER)
+    assert world.condition(ConditionType.NAME_UNIQUE, OTHER)[:2] == ("False", "NameTaken")
     assert world.server.names(DEPLOYMENT) == {WORKERS}

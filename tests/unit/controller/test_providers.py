@@ -17,9 +17,8 @@ from agentspec import AvatarAgentSpec
 from controller.inputs import probe_cache, providers
 from controller.inputs.providers import Providers
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
-from tests.unit.controller.builders import TAVUS, spec
+from tests.unit.controller.builders import KEY, TAVUS, spec
 
-KEY = Key("shop", "ava")
 SECRET = "a-secret-of-more-than-thirty-two-bytes"
 VALUES = {
     "livekit": {"apiKey": "lk-key", "apiSecret": SECRET},

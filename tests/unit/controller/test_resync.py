@@ -135,11 +135,11 @@ async def test_agent_deleted_during_the_read_is_not_restored(scene: Scene) -> No
 async def test_event_during_the_read_is_not_counted_as_missed(scene: Scene) -> None:
     written = scene.put(ONE, watched=False)
 
-    def tell() -> None:
+    def report() -> None:
         scene.resync.watch_progressed()
         scene.agents.update(written)
 
-    asyncio.get_running_loop().call_later(READ_SECONDS, tell)
+    asyncio.get_running_loop().call_later(READ_SECONDS, report)
     assert await scene.resync.compare()
     assert (scene.found, scene.resync.behind_since) == ([], None), "no event may clear it for hours"
 
@@ -157,7 +157,7 @@ async def test_agent_recreated_during_another_read_is_kept(scene: Scene) -> None
 async def test_missed_deletion_does_not_mark_the_watch_as_behind(scene: Scene) -> None:
     scene.put(ONE)
     scene.put(TWO)
-    scene.remove(ONE)  # in a gap: after it kopf lists, and never tells of those that are gone
+    scene.remove(ONE)  # in a gap of the watch: kopf then lists again and never reports deletions
     scene.resync.watch_progressed()
     assert await scene.resync.compare()
     assert (scene.missed, scene.resync.behind_since) == ([ONE], None)

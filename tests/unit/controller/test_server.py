@@ -8,16 +8,14 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from controller.fleet.fleet import Fleet
 from controller.metrics import Metrics
 from controller.observation import Key
 from controller.runtime.authentication import GatewayAuthentication
 from controller.runtime.server import ControllerServer
 from kube.client import ApiError
 from tests.ports import free_port
-from tests.unit.controller.builders import pod, spec, status
+from tests.unit.controller.builders import KEY, fleet, pod, status
 
-KEY = Key("shop", "ava")
 GATEWAY = {"Authorization": "Bearer gateway"}
 
 
@@ -36,11 +34,9 @@ class Scene:
     """A server, one agent with one worker, and a client."""
 
     def __init__(self) -> None:
-        self.fleet, self.authentication = Fleet(), Authentication()
+        self.fleet, self.authentication = fleet(pod()), Authentication()
         self.enqueued: list[Key] = []
         self.live, self.ready, self.is_leader, self.has_synced = "", "", True, True
-        self.fleet.declare(KEY, "uid-ava", spec())
-        self.fleet.set_pods(KEY, [pod()])
         self.server = ControllerServer(
             fleet=self.fleet,
             metrics=Metrics(),

@@ -14,7 +14,7 @@ from controller.fleet import streams
 from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
 from controller.fleet.streams import FIRST_REPORT_SECONDS, INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, WorkerStreams
 from controller.observation import Key, ObservedPod
-from tests.unit.controller.builders import KEY, pod, spec, status
+from tests.unit.controller.builders import KEY, fleet, pod, status
 from tests.unit.fakes.virtualtime import VirtualLoop, now, use_loop_clock
 from tests.waiting import soon
 
@@ -25,43 +25,36 @@ def line(**changes: Any) -> bytes:
     return status(**changes).model_dump_json(by_alias=True).encode() + b"\n"
 
 
-def fleet(*pods: ObservedPod) -> Fleet:
-    made = Fleet()
-    made.declare(KEY, "uid-ava", spec())
-    made.set_pods(KEY, pods)
-    return made
-
-
 class RealWorker:
     """A worker's HTTP server on loopback. It sends the lines that a test sets to every watcher."""
 
     def __init__(self) -> None:
-        self.greeting = line()
-        self.watching: list[web.StreamResponse] = []
+        self.first_line = line()
+        self.watchers: list[web.StreamResponse] = []
         self.connections = 0
-        self.left = asyncio.Event()
-        self._hang_up = asyncio.Event()
+        self.watcher_left = asyncio.Event()
+        self._closed = asyncio.Event()
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         assert request.query_string == "watch"
         self.connections += 1
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        await response.write(self.greeting)
-        self.watching.append(response)
+        await response.write(self.first_line)
+        self.watchers.append(response)
         try:
-            await self._hang_up.wait()
+            await self._closed.wait()
         except asyncio.CancelledError:
-            self.left.set()
+            self.watcher_left.set()
             raise
         return response
 
-    async def say(self, text: bytes) -> None:
-        await self.watching[-1].write(text)
+    async def send(self, text: bytes) -> None:
+        await self.watchers[-1].write(text)
 
-    def hang_up(self) -> None:
-        self._hang_up.set()
-        self._hang_up = asyncio.Event()
+    def close(self) -> None:
+        self._closed.set()
+        self._closed = asyncio.Event()
 
 
 @asynccontextmanager
@@ -88,12 +81,13 @@ async def followed(
             await runner.cleanup()
 
 
-def lately(made: Fleet) -> int:
-    """Calls of the workers that were heard lately."""
+def current_calls(made: Fleet) -> int:
+    """The calls of workers whose last report still counts."""
     return sum(worker.status.calls for worker in made.agents[KEY].workers(now()) if worker.status)
 
 
 def calls(made: Fleet) -> int:
+    """The calls in the last reports of all workers."""
     return sum(report.status.calls for report in made.agents[KEY].reports.values())
 
 
@@ -103,14 +97,14 @@ async def test_every_line_is_recorded_and_only_changes_notify(monkeypatch: pytes
         await asyncio.wait_for(following.wait_first_reports(KEY), 5)
         assert set(made.agents[KEY].reports) == {"pod-1"}
         assert changed == [KEY]
-        await soon(lambda: bool(worker.watching))
-        await worker.say(line())  # a heartbeat
-        await worker.say(line(calls=1) + line(calls=2))
+        await soon(lambda: bool(worker.watchers))
+        await worker.send(line())  # a heartbeat
+        await worker.send(line(calls=1) + line(calls=2))
         await soon(lambda: calls(made) == 2)
         assert changed == [KEY, KEY, KEY]
         half = line(calls=3)
-        await worker.say(half[:10])
-        await worker.say(half[10:])
+        await worker.send(half[:10])
+        await worker.send(half[10:])
         await soon(lambda: calls(made) == 3)
         assert worker.connections == 1
 
@@ -119,9 +113,9 @@ async def test_closed_stream_is_reopened(monkeypatch: pytest.MonkeyPatch) -> Non
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, made, changed):
         await following.wait_first_reports(KEY)
-        await soon(lambda: bool(worker.watching))
-        worker.greeting = line(calls=4)
-        worker.hang_up()
+        await soon(lambda: bool(worker.watchers))
+        worker.first_line = line(calls=4)
+        worker.close()
         await soon(lambda: calls(made) == 4)
         assert worker.connections == 2
         assert changed == [KEY, KEY]
@@ -131,11 +125,11 @@ async def test_invalid_status_is_logged_and_the_stream_reopened(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = RealWorker()
-    worker.greeting = b'{"slots": "many"}\n'
+    worker.first_line = b'{"slots": "many"}\n'
     async with followed(monkeypatch, worker.status) as (following, made, changed):
         await asyncio.wait_for(following.wait_first_reports(KEY), 5)
         assert changed == []
-        worker.greeting = line(calls=1)
+        worker.first_line = line(calls=1)
         await soon(lambda: calls(made) == 1)
     logged = {record.message for record in caplog.records if record.name == "controller.fleet.streams"}
     assert logged == {"invalid worker status ignored"}
@@ -163,9 +157,9 @@ async def test_stream_of_a_deleted_pod_ends(monkeypatch: pytest.MonkeyPatch) -> 
     worker = RealWorker()
     async with followed(monkeypatch, worker.status) as (following, _, _):
         await following.wait_first_reports(KEY)
-        await soon(lambda: bool(worker.watching))
+        await soon(lambda: bool(worker.watchers))
         following.follow(KEY, [])
-        await asyncio.wait_for(worker.left.wait(), 5)
+        await asyncio.wait_for(worker.watcher_left.wait(), 5)
         await following.wait_first_reports(KEY)  # does not wait
         assert worker.connections == 1
 
@@ -215,7 +209,7 @@ async def test_pod_with_a_new_address_is_followed_there(monkeypatch: pytest.Monk
         await asyncio.wait_for(following.wait_first_reports(KEY), 5)
         # A node that was started anew gives its pods other addresses, and theirs to others.
         following.follow(KEY, [pod("pod-1", ip="127.0.0.2")])
-        await asyncio.wait_for(worker.left.wait(), 5)
+        await asyncio.wait_for(worker.watcher_left.wait(), 5)
         assert made.agents[KEY].reports, "its last report still counts"
 
 
@@ -264,11 +258,11 @@ async def test_unreachable_worker_is_retried_with_backoff(scene: Scene) -> None:
     scene.follow(pod())
     await asyncio.sleep(300)
     times = [at for at, _ in scene.session.requests]
-    pauses = [later - earlier for earlier, later in pairwise(times)]
-    assert pauses[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
-    assert pauses[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
-    assert pauses[-1] == pytest.approx(MAX_BACKOFF_SECONDS)
-    assert pauses == sorted(pauses)
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
+    assert waits[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
+    assert waits[-1] == pytest.approx(MAX_BACKOFF_SECONDS)
+    assert waits == sorted(waits)
     scene.session.answers["10.0.0.1"] = [line(calls=1)]
     await asyncio.sleep(MAX_BACKOFF_SECONDS)
     assert calls(scene.fleet) == 1
@@ -299,10 +293,10 @@ async def test_agent_is_reconciled_when_a_report_expires(scene: Scene) -> None:
     scene.changed.clear()
     await asyncio.sleep(WORKER_MEMORY_SECONDS - 0.1)
     assert scene.changed == []
-    assert lately(scene.fleet) == 1
+    assert current_calls(scene.fleet) == 1
     await asyncio.sleep(0.3)
     assert KEY in scene.changed
-    assert lately(scene.fleet) == 0
+    assert current_calls(scene.fleet) == 0
 
 
 async def test_first_report_or_failure_is_awaited_with_a_limit(scene: Scene) -> None:
