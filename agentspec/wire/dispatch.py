@@ -83,7 +83,8 @@ def read_dispatch_metadata(text: str) -> tuple[DispatchMetadata, int]:
 
 
 def with_avatar(metadata: str, avatar: bool) -> str:
-    """Return dispatch metadata that says whether the call may have an avatar; unchanged when it is not a gateway's.
+    """Return dispatch metadata that says whether the call may have an avatar. Metadata that is not a gateway's, or that
+    JSON cannot express, stays unchanged.
 
     Fields of a newer gateway stay. True is left out, because workers before release 0.1.0 reject unknown fields.
     """
@@ -91,7 +92,11 @@ def with_avatar(metadata: str, avatar: bool) -> str:
     if not isinstance(document, dict) or not _is_gateways(document):
         return metadata
     rest = {key: value for key, value in document.items() if key != "avatar"}
-    return json.dumps(rest if avatar else rest | {"avatar": False}, ensure_ascii=False, separators=(",", ":"))
+    fields = rest if avatar else rest | {"avatar": False}
+    try:
+        return clean(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+    except TypeError:  # NaN, or an integer with too many digits
+        return metadata
 
 
 def _is_gateways(document: Mapping[str, Any]) -> bool:

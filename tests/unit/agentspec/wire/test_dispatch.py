@@ -286,3 +286,19 @@ def test_seat_is_added_without_losing_fields_of_a_newer_gateway() -> None:
 @pytest.mark.parametrize("metadata", ["", "{}", "not json", '{"user_id": "u1"}', '{"callID": ""}'])
 def test_seat_is_not_added_to_other_metadata(metadata: str) -> None:
     assert with_avatar(metadata, False) == metadata
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param('{"callID": "c1", "level": NaN}', id="not a number"),
+        pytest.param(f'{{"callID": "c1", "level": {"9" * 100}}}', id="too many digits"),
+    ],
+)
+def test_metadata_that_json_cannot_express_stays_unchanged(metadata: str) -> None:
+    assert with_avatar(metadata, False) == metadata
+
+
+def test_lone_surrogates_do_not_reach_the_dispatch() -> None:
+    changed = with_avatar('{"callID": "c1", "userID": "\\ud800"}', False)
+    assert json.loads(changed.encode()) == {"callID": "c1", "userID": "\ufffd", "avatar": False}
