@@ -56,7 +56,9 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """All three providers, with time for their first responses on a busy machine."""
+    monkeypatch.setattr(probe_cache, "FIRST_RESULT_TIMEOUT_SECONDS", providers.TIMEOUT_SECONDS)
     made = World()
     application = web.Application()
     application.router.add_route("*", "/{anything:.*}", made.answer)

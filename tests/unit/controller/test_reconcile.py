@@ -1,6 +1,7 @@
 """Whole reconciles: from the objects in the cluster to children, status, metrics and the next reconcile."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -242,6 +243,22 @@ async def test_deleted_agent_is_forgotten_although_scaling_fails(world: World) -
     world.server.failures.clear()
     await world.reconcile()
     assert world.replicas == 0
+
+
+async def test_each_reconcile_reads_the_clock_once(world: World) -> None:
+    await world.become_ready()
+    states: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: world.put_agent(language="ar"),
+        lambda: world.put_agent(fieldOfANewerRelease=1),
+        world.remove_agent,
+        lambda: world.server.remove(POD, "shop", "pod-1"),
+    ]
+    for change in states:
+        change()
+        world.clock_reads = 0
+        await world.reconcile()
+        assert world.clock_reads == 1
 
 
 async def test_status_is_kept_while_a_new_leader_probes_credentials(world: World) -> None:

@@ -41,7 +41,7 @@ async def test_key_added_many_times_is_processed_once() -> None:
             queue.add(ONE)
         queue.add(TWO)
         assert {await handled.get(), await handled.get()} == {ONE, TWO}
-        await asyncio.sleep(0)
+        await asyncio.sleep(60)
         assert handled.empty()
 
 
@@ -97,7 +97,9 @@ async def test_earlier_of_two_delays_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ApiError(409, "Conflict", "PATCH /x", "again"), RuntimeError("an internal error"), TimeoutError()]
+    "error",
+    [ApiError(409, "Conflict", "PATCH /x", "again"), RuntimeError("an internal error"), TimeoutError()],
+    ids=["API error", "internal error", "timeout"],
 )
 async def test_failed_key_is_retried(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -77,6 +77,7 @@ class World:
         self.server, self.agents, self.fleet, self.metrics = FakeApiServer(FIELD_MANAGER), Agents(), Fleet(), Metrics()
         self.providers, self.streams = FakeProviders(), FakeStreams()
         self.changed: list[Key] = []
+        self.clock_reads = 0
         self.children = Children(self.server, "shop", self.changed.append)
         self.shared = SharedObjects(self.children, self.agents, ["operator"])
         self.references = References(self.server, self.changed.append)
@@ -91,11 +92,11 @@ class World:
                 self.shared,
                 self.fleet,
                 streams,
-                clock=virtual_clock,
+                clock=self._read_clock,
                 lost=self._agent_lost,
             ),
             Applier(self.children, self.shared, inputs, self.fleet, streams, self.metrics),
-            Reporter(self.server, self.metrics, self._agent_seen, self._agent_lost),
+            Reporter(self.server, self.metrics, self._agent_updated, self._agent_lost),
             "worker:1",
         )
         self.put_secret("livekit", apiKey="key", apiSecret="secret")
@@ -126,7 +127,7 @@ class World:
         """
         created = f"2026-01-0{day}T00:00:00Z"
         metadata = {"namespace": "shop", "name": name, "uid": uid or f"uid-{name}", "creationTimestamp": created}
-        self._agent_seen(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, **spec}}))
+        self._agent_updated(self.server.put(AVATAR_AGENT, {"metadata": metadata, "spec": {**SPEC, **spec}}))
 
     def remove_agent(self) -> None:
         """Delete the AvatarAgent; its watch reports that."""
@@ -213,7 +214,11 @@ class World:
         (found,) = [one for one in agent.status["conditions"] if one["type"] == kind.value]
         return found["status"], found["reason"], found["message"]
 
-    def _agent_seen(self, document: Document) -> None:
+    def _read_clock(self) -> Instant:
+        self.clock_reads += 1
+        return virtual_clock()
+
+    def _agent_updated(self, document: Document) -> None:
         self.changed += self.agents.update(document)
 
     def _agent_lost(self, key: Key, uid: str) -> None:
