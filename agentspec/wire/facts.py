@@ -1,6 +1,6 @@
 """Bounded facts from any JSON: a flat mapping of short texts, numbers and booleans. Pure, and never raises.
 
-Facts go to the language model as data. Their number and size are bounded, whoever sends them.
+Facts go to the language model as data. Their number and size are bounded, whatever sends them.
 """
 
 import json
@@ -47,37 +47,31 @@ class Facts:
             self._add(path, leaf)
 
     def _add(self, key: str, value: object) -> None:
-        fact = self._fact(value)
-        if fact is None:
+        if len(self.values) == MAX_FACTS or (fact := _fact(value)) is None:
+            self.dropped += value is not None
             return
         key = clean(key[: MAX_KEY_BYTES + 1])
         key_size = len(key.encode())
         total = self._bytes + key_size + len(str(fact).encode())
-        if (
-            0 < key_size <= MAX_KEY_BYTES
-            and key not in self.values
-            and len(self.values) < MAX_FACTS
-            and total <= MAX_TOTAL_BYTES
-        ):
+        if 0 < key_size <= MAX_KEY_BYTES and key not in self.values and total <= MAX_TOTAL_BYTES:
             self.values[key] = fact
             self._bytes = total
+            self.dropped += isinstance(value, str) and len(str(fact)) < len(value)
         else:
             self.dropped += 1
 
-    def _fact(self, value: object) -> Fact | None:
-        """Return the value as a fact; None when there is nothing to say."""
-        if isinstance(value, str):
-            text = clean(value[:MAX_VALUE_BYTES]).encode()[:MAX_VALUE_BYTES].decode(errors="ignore")
-            self.dropped += len(text) < len(value)
-            return text
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int):
-            return value if abs(value) <= INTEGER_BOUND else str(value)
-        if isinstance(value, float) and math.isfinite(value):
-            return value
-        self.dropped += value is not None
-        return None
+
+def _fact(value: object) -> Fact | None:
+    """Return the value as a fact, cut to its bound; None when JSON has no such value, or it is null."""
+    if isinstance(value, str):
+        return clean(value[:MAX_VALUE_BYTES]).encode()[:MAX_VALUE_BYTES].decode(errors="ignore")
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= INTEGER_BOUND else str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return None
 
 
 def decode(text: str) -> object:
