@@ -1,16 +1,13 @@
 """Entry points of a call process, which livekit-agents starts for one job and one call."""
 
 import faulthandler
-import os
 import signal
-from pathlib import Path
 
 from livekit.agents import JobContext, JobProcess
 
-from agentspec.wire import CONFIG_PATH
 from worker.call import voice
 from worker.call.call import Call
-from worker.config import CONFIG_VARIABLE, load_config
+from worker.config import load_settings
 
 
 def prewarm(process: JobProcess) -> None:
@@ -24,9 +21,9 @@ def prewarm(process: JobProcess) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
-    config = load_config(Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_PATH))
-    process.userdata["config"] = config
-    process.userdata["client"] = voice.make_client(config.voice, os.environ["OPENAI_API_KEY"])
+    settings = load_settings()
+    process.userdata["config"] = settings.config
+    process.userdata["client"] = voice.make_client(settings.config.voice, settings.openai_key)
 
 
 async def answer(context: JobContext) -> None:

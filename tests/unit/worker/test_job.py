@@ -1,0 +1,36 @@
+"""What a call process prepares before it gets a job."""
+
+import faulthandler
+import json
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from worker.call import job
+from worker.config import CONFIG_VARIABLE, load_settings
+
+CREDENTIALS = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "secret", "OPENAI_API_KEY": "openai"}
+
+
+async def test_call_process_ignores_signals_and_has_the_workers_settings(
+    tmp_path: Path, document: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "agent.json"
+    path.write_text(json.dumps(document))
+    for name, value in {**CREDENTIALS, CONFIG_VARIABLE: f" {path}\n"}.items():
+        monkeypatch.setenv(name, value)
+    handlers: dict[int, object] = {}
+    dumps: list[int] = []
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(faulthandler, "register", dumps.append)
+    process = SimpleNamespace(userdata={})
+    job.prewarm(cast(Any, process))
+    assert handlers == {signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}
+    assert dumps == [signal.SIGUSR1]
+    assert process.userdata["config"] == load_settings().config
+    client = process.userdata["client"]
+    assert (client.api_key, str(client.base_url)) == ("openai", load_settings().config.voice.openai.base_url + "/")
+    await client.close()
