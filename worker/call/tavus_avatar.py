@@ -106,9 +106,9 @@ class TavusAvatar:
         while (speech := self._session.current_speech) is not None:
             await speech.wait_for_playout()
             await asyncio.sleep(_SPEECH_POLL_SECONDS)  # a finished speech stays the current one for a moment
-        assert self._capture.sink is not None and self._session.output.audio is not None
-        if self._closing is not None:
-            return
+        if self._closing is not None or self._session.output.audio is None:
+            return  # the avatar is closing, or the session has closed
+        assert self._capture.sink is not None
         self._room_output = sdk.last_output(self._session.output.audio)
         self._session.output.replace_audio_tail(WatchedOutput(self._capture.sink, on_stalled=self._on_stalled))
 

@@ -133,8 +133,10 @@ class Worker(sdk.Server):
                 self.avatars.forget(request.id)
 
     def _has_avatar(self, request: JobRequest) -> bool:
+        if self._config.avatar.provider is AvatarProvider.NONE:
+            return False
         metadata, _ = read_dispatch_metadata(request.job.metadata)
-        return self._config.avatar.provider is not AvatarProvider.NONE and metadata.avatar
+        return metadata.avatar
 
     def _on_registered(self, worker_id: str, _: object) -> None:
         metrics.REGISTRATIONS.inc()

@@ -151,7 +151,7 @@ async def test_failed_avatar_is_closed_and_the_policy_applies(
 async def test_call_that_ends_first_is_no_avatar_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch, "EndCall")
     scene.room.connected = False
-    scene.avatar.error = AvatarError(AvatarOutcome.NEVER_JOINED, "the room is gone")
+    scene.avatar.error = AvatarError(AvatarOutcome.NEVER_JOINED, "the room was deleted")
     scene.avatar.may_join.set()
     await scene.call_avatar.run()
     assert (scene.reports, scene.ends) == ([], [])

@@ -145,6 +145,13 @@ async def test_avatar_that_never_joins_is_ended(scene: Scene) -> None:
     assert scene.output is scene.room_output
 
 
+async def test_session_that_closes_before_the_avatar_attaches_is_no_error(scene: Scene) -> None:
+    scene.session.output.audio = None
+    await scene.join()
+    assert scene.session.output.audio is None
+    assert scene.avatar.detach() is False
+
+
 async def test_detaching_routes_audio_to_the_room_once(scene: Scene) -> None:
     await scene.join()
     assert scene.avatar.detach() is True

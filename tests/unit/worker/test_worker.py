@@ -101,6 +101,20 @@ async def test_avatar_counts_from_acceptance(tavus_worker: Worker, metadata: str
     assert (tavus_worker.status().calls, tavus_worker.status().avatars) == (0, 0)  # no process starts in this test
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    ["not json", '{"user_id": "u1"}', '{"avatar": false}', "[" * 60_000],
+    ids=["text", "another back end's", "the gateway's own field", "deeply nested"],
+)
+async def test_avatar_of_another_back_ends_call_counts(tavus_worker: Worker, metadata: str) -> None:
+    request = FakeRequest("ornina-1", metadata=metadata)
+    offer = _offer(tavus_worker, request)
+    await asyncio.sleep(0)
+    assert (tavus_worker.status().calls, tavus_worker.status().avatars) == (1, 1)
+    request.assignment.set()
+    await offer
+
+
 async def test_voice_only_agent_counts_no_avatars(worker: Worker) -> None:
     request = FakeRequest("ornina-1")
     offer = _offer(worker, request)
