@@ -15,7 +15,7 @@ from gateway.errors import ErrorReason, RequestError
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_METADATA_BYTES = 1536
-"""Keeps the facts below the 2048 bytes that workers read, and the dispatch metadata below the 4 KiB of release 0.1.0."""
+"""Keeps the facts below the 2048 bytes that workers read, and the whole below the 4 KiB that release 0.1.0 reads."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=64)]
 _Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
