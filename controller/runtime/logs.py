@@ -1,4 +1,4 @@
-"""The controller's log: what kopf adds to records stays out, and its retries are warnings."""
+"""The controller's log: without kopf's fields and its cut watches, and with its retries as warnings."""
 
 import logging
 
@@ -14,10 +14,17 @@ def retries_are_warnings(record: logging.LogRecord) -> bool:
     return True
 
 
+def is_not_about_cut_watch(record: logging.LogRecord) -> bool:
+    """Drop asyncio's error about kopf's watch. A controller that lost the Lease ends without waiting for it, and asyncio
+    then closes a generator that may still run (kopf 1.45.2, _cogs/clients/watching.py: infinite_watch).
+    """
+    return not (record.name == "asyncio" and "async_generator object infinite_watch" in record.getMessage())
+
+
 def configure() -> None:
     """Set up logging for this process."""
     logs.configure(
-        filters=[retries_are_warnings],
+        filters=[retries_are_warnings, is_not_about_cut_watch],
         omits=_KOPF_FIELDS.__contains__,
         levels={"kopf.objects": logging.WARNING},  # it reports every event handled
     )

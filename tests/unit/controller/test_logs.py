@@ -40,3 +40,12 @@ def test_events_that_kopf_handles_are_not_logged(capsys: pytest.CaptureFixture[s
     configure()
     logging.getLogger("kopf.objects").info("Handler succeeded.")
     assert capsys.readouterr().err == ""
+
+
+def test_only_the_error_about_kopfs_cut_watch_is_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    closing = "an error occurred during closing of asynchronous generator <async_generator object {} at 0x7f>"
+    for name in ("infinite_watch", "another"):
+        logging.getLogger("asyncio").error(closing.format(name))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "object another" in json.loads(line)["message"]
