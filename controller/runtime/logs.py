@@ -15,8 +15,10 @@ def retries_are_warnings(record: logging.LogRecord) -> bool:
 
 
 def is_not_about_cut_watch(record: logging.LogRecord) -> bool:
-    """Drop asyncio's error about kopf's watch. A controller that lost the Lease ends without waiting for it, and asyncio
-    then closes a generator that may still run (kopf 1.45.2, _cogs/clients/watching.py: infinite_watch).
+    """Drop asyncio's error about kopf's watch.
+
+    A controller that lost the Lease ends without waiting for the watch, and asyncio then closes a generator that may
+    still run (kopf 1.45.2, _cogs/clients/watching.py: infinite_watch).
     """
     return not (record.name == "asyncio" and "async_generator object infinite_watch" in record.getMessage())
 
