@@ -82,6 +82,7 @@ def build(name: str, api_only: bool, bench: bool) -> None:
             binaries.ensure(progress, BENCH_TOOLS)
         if api_only:
             system.ensure(progress, api_only=True)
+            system.install(system.PROMETHEUS, progress)
             binaries.ensure(progress, (*API_TOOLS, LIVEKIT))
         else:
             _build_all(name, progress)
