@@ -7,6 +7,7 @@ PYTEST := $(PYTHON) -m pytest
 NAME ?= demo
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 CRD := crds/avataragents.io_avataragents.yaml
+RULES := charts/avatar-agent/files/rules.yaml
 
 .PHONY: help setup demo down test check lint types generated prose chart unit cluster e2e soak bench generate lock format
 
@@ -46,16 +47,17 @@ generated: setup ## Check that generated files are up to date
 	$(PYTHON) -m agentspec.reference --check
 	$(PYTHON) -m devkit.figures --check
 
-prose: setup ## Check words and sentence length in docs and CRD descriptions
+prose: setup ## Check words and sentence length in docs and in descriptions of the CRD and the alerts
 	@$(PYTHON) -m devkit tool vale $(PAGES)
-	$(PYTHON) -m devkit.prose --print $(CRD) | $(PYTHON) -m devkit tool vale --ext=.md
-	$(PYTHON) -m devkit.prose $(PAGES) $(CRD)
+	$(PYTHON) -m devkit.prose --print $(CRD) $(RULES) | $(PYTHON) -m devkit tool vale --ext=.md
+	$(PYTHON) -m devkit.prose $(PAGES) $(CRD) $(RULES)
 	$(PYTEST) -q tests/prose
 
 chart: setup ## Lint the chart with Helm
 	@$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent
 	$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent \
-	    --set watchNamespace=agents --set monitoring.enabled=true --set monitoring.namespace=monitoring
+	    --set watchNamespace=agents --set monitoring.enabled=true --set monitoring.namespace=monitoring \
+	    --set monitoring.rules.enabled=true --set monitoring.scrapeAnnotations=true
 
 unit: setup ## Run unit tests, without network
 	@$(PYTEST) tests/unit

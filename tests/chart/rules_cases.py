@@ -293,6 +293,6 @@ CASES = [
         value="3.254%",
         step=3,
     ),
-    Case("1 % of the calls", BURN_SLOW, answers("0+100x1920", "0+99x1920"), fires=None, step=3, until=5760),
-    Case("two failed calls in days", BURN_SLOW, {UNJOINED: "0x5 1x500 2x1000"}, fires=None, step=3, until=4500),
+    Case("1 % of the calls", BURN_SLOW, answers("0+100x960", "0+99x960"), fires=None, step=3, until=2880),
+    Case("two failed calls", BURN_SLOW, {UNJOINED: "0x5 1x300 2x600"}, fires=None, step=3, until=2700),
 ]

@@ -125,6 +125,22 @@ def test_pod_monitor_matches_port_and_labels_of_pods(render: Renderer, component
     assert endpoint == {"port": probed, "path": "/metrics"}
 
 
+@pytest.mark.parametrize("component", ["controller", "gateway"])
+def test_scrape_annotations_name_the_port_of_metrics(render: Renderer, component: str) -> None:
+    plain = pick(render(), "Deployment", f"test-{component}")["spec"]["template"]
+    assert "annotations" not in plain["metadata"]
+    documents = render("monitoring.scrapeAnnotations=true")
+    template = pick(documents, "Deployment", f"test-{component}")["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    probed = container["livenessProbe"]["httpGet"]["port"]
+    (port,) = [entry["containerPort"] for entry in container["ports"] if entry["name"] == probed]
+    assert template["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": "/metrics",
+    }
+
+
 @pytest.mark.parametrize(
     ("settings", "where"),
     [([], {"any": True}), (["watchNamespace=agents"], {"matchNames": ["agents"]})],

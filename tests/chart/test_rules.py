@@ -1,7 +1,9 @@
 """Recording rules and alerts of the chart: promtool checks them and evaluates them on the series of `rules_cases`."""
 
+import itertools
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
-from devkit import system
+from agentspec import names
+from devkit import binaries, system
+from devkit.kubernetes import kubectl_path
 from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
+from devkit.tools import HELM
 from tests.chart.rendering import CHART, Documents, Renderer, pick
 from tests.chart.rules_cases import BURN_FAST, CASES, GATEWAY_DOWN, UNJOINED, Case, answers, worker
+from tests.fences import fence, fences
 
 pytestmark = pytest.mark.timeout(600)
 
-RUNBOOKS = REPOSITORY / "docs" / "runbooks"
+RUNBOOKS = sorted((REPOSITORY / "docs" / "runbooks").glob("AvatarAgent*.md"))
 ENABLED = "monitoring.rules.enabled=true"
 
 Rule = dict[str, Any]
@@ -107,9 +113,8 @@ def test_alert_fires_stays_silent_and_clears(spec: dict[str, Any], promtool: str
 
 
 def test_every_alert_has_cases_for_firing_clearing_and_silence(spec: dict[str, Any]) -> None:
-    names = list(alerts(spec))
-    assert {case.alert for case in CASES if case.fires is not None and case.clears} == set(names)
-    assert {case.alert for case in CASES if case.fires is None} == set(names)
+    assert {case.alert for case in CASES if case.fires is not None and case.clears} == set(alerts(spec))
+    assert {case.alert for case in CASES if case.fires is None} == set(alerts(spec))
 
 
 def test_recorded_shares_count_each_call_once(spec: dict[str, Any], promtool: str, tmp_path: Path) -> None:
@@ -217,7 +222,7 @@ def test_threshold_changes_its_alert_only(
 
 def test_every_threshold_is_covered() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())["monitoring"]["rules"]["thresholds"]
-    (marks,) = test_threshold_changes_its_alert_only.pytestmark  # type: ignore[attr-defined]
+    (marks,) = test_threshold_changes_its_alert_only.pytestmark
     assert {row[0].split("=")[0] for row in marks.args[1]} == set(values)
 
 
@@ -276,5 +281,67 @@ def test_rules_cover_only_the_served_namespace(render: Renderer, promtool: str, 
 )
 def test_wrong_value_of_rules_is_refused_by_name(render: Renderer, values: dict[str, Any], path: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        render(ENABLED, f"--set-json=monitoring.rules={json.dumps(values)}")
+        render(f"--set-json=monitoring.rules={json.dumps(values)}", ENABLED)
     assert path in refused.value.stderr
+
+
+def block(page: Path, language: str) -> str:
+    """Return the only block of a runbook in this language."""
+    (found,) = [one.text for one in fences(str(page.relative_to(REPOSITORY))) if one.language == language]
+    return found
+
+
+def test_queries_of_runbooks_are_valid(promtool: str, tmp_path: Path) -> None:
+    queries = [query for page in RUNBOOKS for query in block(page, "promql").split("\n\n")]
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    assert len(rules) > 40
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    checked = run(promtool, "check", "rules", file)
+    assert checked.returncode == 0, checked.stdout
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the kubectl commands of a runbook, without the filter behind them."""
+    lines = [line.split(" | ")[0] for line in block(page, "sh").splitlines()]
+    return [shlex.split(line) for line in lines]
+
+
+def test_commands_of_runbooks_are_valid(render: Renderer) -> None:
+    """kubectl knows every subcommand and flag; the chart and the controller make the objects and labels."""
+    made = {
+        (document["kind"].lower(), document["metadata"]["name"].replace("test-", "avatar-agent-"))
+        for document in render()
+    }
+    made.add(("lease", "avatar-agent-controller"))
+    selectors = {
+        f"{names.LEADER_LABEL}={names.LEADER}",
+        f"{names.AGENT_LABEL}=AGENT",
+        *(f"{names.COMPONENT_LABEL}={component}" for component in ("controller", "gateway")),
+        "kubernetes.io/service-name=avatar-agent-controller",
+    }
+    for page in RUNBOOKS:
+        for argv in commands(page):
+            assert argv[0] == "kubectl"
+            known = subprocess.run(
+                [kubectl_path(), *argv[1:], "--help"], capture_output=True, text=True, timeout=60, check=False
+            )
+            assert known.returncode == 0, (page.name, argv, known.stderr)
+            if "--selector" in argv:
+                assert argv[argv.index("--selector") + 1] in selectors, argv
+            for kind, name in itertools.pairwise(argv):
+                if name.startswith("avatar-agent-") and not kind.startswith("-"):
+                    assert (kind, name) in made, argv
+
+
+def test_documented_command_makes_a_file_of_rules(render: Renderer, tmp_path: Path) -> None:
+    text, _, filtered = fence("docs/reference/observe.md", "helm template").text.partition(" | ")
+    assert filtered == "yq .spec > avatar-agent-rules.yaml\n"
+    helm, *arguments = shlex.split(text.replace("\\\n", ""))
+    assert helm == "helm"
+    (tmp_path / "my-values.yaml").write_text("watchNamespace: agents\n")
+    (tmp_path / "charts").symlink_to(REPOSITORY / "charts")
+    program = binaries.ensure(LogProgress(), [HELM])["helm"]
+    done = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    settings = ("--namespace=avatar-agent-system", ENABLED, "watchNamespace=agents")
+    assert yaml.safe_load(done.stdout)["spec"] == rules_of(render(*settings))

@@ -30,6 +30,13 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* Annotations of a pod by which Prometheus finds it without the Prometheus operator. */}}
+{{- define "avatar-agent.scrape" -}}
+{{- if .root.Values.monitoring.scrapeAnnotations -}}
+annotations: {prometheus.io/scrape: "true", prometheus.io/port: {{ .port | quote }}, prometheus.io/path: /metrics}
+{{- end }}
+{{- end }}
+
 {{/* Role when one namespace is served, ClusterRole when all are. */}}
 {{- define "avatar-agent.scope" -}}
 {{ if .Values.watchNamespace }}Role{{ else }}ClusterRole{{ end }}

@@ -25,6 +25,7 @@ HERE = "tests/unit/docs/test_fences.py"
 START = "tests/e2e/test_docs.py::test_start_page_installs_declares_calls_and_uninstalls"
 UPGRADE = "tests/e2e/test_docs.py::test_documented_upgrade_keeps_the_values"
 CALLS = "tests/e2e/test_docs.py::test_documented_requests_open_follow_and_end_a_call"
+RULES = "tests/chart/test_rules.py"
 COVERAGE = {
     "README.md": [
         ("yaml", "apiVersion: avataragents.io/v1alpha1", f"{HERE}::test_readme_manifest_is_valid"),
@@ -43,6 +44,16 @@ COVERAGE = {
     ],
     "docs/guides/migrate.md": [("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid")],
     "docs/guides/upgrade.md": [("sh", "helm upgrade avatar-agent", UPGRADE)],
+    "docs/reference/observe.md": [
+        ("sh", "helm template", f"{RULES}::test_documented_command_makes_a_file_of_rules"),
+    ],
+    **{
+        str(page.relative_to(REPOSITORY)): [
+            ("promql", "", f"{RULES}::test_queries_of_runbooks_are_valid"),
+            ("sh", "kubectl", f"{RULES}::test_commands_of_runbooks_are_valid"),
+        ]
+        for page in sorted((REPOSITORY / "docs/runbooks").glob("AvatarAgent*.md"))
+    },
     "docs/start.md": [
         ("sh", "docker build", f"{HERE}::test_image_builds_name_the_dockerfiles"),
         ("sh", "helm upgrade --install", START),
