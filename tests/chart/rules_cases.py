@@ -73,7 +73,7 @@ def turns(count: str, within_3: str) -> Series:
 LEADING = controller("leading")
 SUCCESS = controller("last_success_timestamp_seconds")
 QUEUE = controller("queue_length")
-GATEWAY_UP = gateway("build_info", component="gateway", version="1")
+GATEWAY_UP = _series("avatar_agent_build_info", {"namespace": "system", "component": "gateway", "version": "1"})
 REACHABLE = gateway("controller_reachable")
 STARTING = controller("agent_condition", **AVA, condition="Ready", status="False", reason="WorkersStarting")
 UNREGISTERED = controller("agent_condition", **AVA, condition="Ready", status="False", reason="NotRegistered")
@@ -161,7 +161,14 @@ CASES = [
         {reconciles("success"): "0+1x60", reconciles("rejected"): "0+9x60"},
         fires=None,
     ),
-    Case("no metrics", GATEWAY_DOWN, {GATEWAY_UP: "1x10 stale _x9 1x10"}, fires=13, clears=22, labels=SYSTEM),
+    Case(
+        "no metrics of the gateway",
+        GATEWAY_DOWN,
+        {GATEWAY_UP: "1x10 stale _x9 1x10", GATEWAY_UP.replace("gateway", "controller"): "1x40"},
+        fires=13,
+        clears=22,
+        labels=SYSTEM | {"component": "gateway"},
+    ),
     Case("gateway replaced within 2 minutes", GATEWAY_DOWN, {GATEWAY_UP: "1x10 stale _ 1x50"}, fires=None),
     Case("no answer", UNREACHABLE, {REACHABLE: "1x10 0x10 1x10"}, fires=13, clears=22, labels=SYSTEM),
     Case("answer within 2 minutes", UNREACHABLE, {REACHABLE: "1x10 0x1 1x50"}, fires=None),
