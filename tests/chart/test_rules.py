@@ -85,6 +85,12 @@ def unit_test(rule: Rule, case: Case) -> dict[str, Any]:
         checks = [(minute, False) for minute in range(0, case.until + 1, case.step)]
     else:
         checks = [(case.fires - case.step, False), (case.fires, True)] + [(case.clears, False)] * bool(case.clears)
+    # Annotations show the value, which may change while the alert fires. So this check is without them.
+    still_fires = {
+        "expr": f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})',
+        "eval_time": f"{case.clears - 3 * case.step}m",
+        "exp_samples": [{"labels": "{}", "value": 1}],
+    }
     return {
         "interval": f"{case.step}m",
         "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
@@ -92,6 +98,7 @@ def unit_test(rule: Rule, case: Case) -> dict[str, Any]:
             {"eval_time": f"{minute}m", "alertname": case.alert, "exp_alerts": [expected(rule, case)] if fires else []}
             for minute, fires in checks
         ],
+        "promql_expr_test": [still_fires] * bool(case.clears),
     }
 
 
