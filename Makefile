@@ -40,11 +40,12 @@ lint: setup ## Check style and import contracts
 	.venv/bin/lint-imports
 
 types: setup ## Check static types
-	@$(PYTHON) -m mypy agentspec kube process controller gateway worker devkit tests
+	@$(PYTHON) -m mypy agentspec kube process controller gateway worker dashboards devkit tests
 
 generated: setup ## Check that generated files are up to date
 	@$(PYTHON) -m agentspec.crd --check
 	$(PYTHON) -m agentspec.reference --check
+	$(PYTHON) -m dashboards --check
 	$(PYTHON) -m devkit.figures --check
 
 prose: setup ## Check words and sentence length in docs and in descriptions of the CRD and the alerts
@@ -82,6 +83,7 @@ bench: setup ## Measure against named peers, and update the figures in README an
 generate: setup ## Generate files from types
 	@$(PYTHON) -m agentspec.crd
 	$(PYTHON) -m agentspec.reference
+	$(PYTHON) -m dashboards
 	$(PYTHON) -m devkit.figures
 
 format: setup ## Format, and fix what ruff can fix
