@@ -58,7 +58,8 @@ chart: setup ## Lint the chart with Helm
 	@$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent
 	$(PYTHON) -m devkit tool helm lint --strict --quiet charts/avatar-agent \
 	    --set watchNamespace=agents --set monitoring.enabled=true --set monitoring.namespace=monitoring \
-	    --set monitoring.rules.enabled=true --set monitoring.scrapeAnnotations=true
+	    --set monitoring.rules.enabled=true --set monitoring.scrapeAnnotations=true \
+	    --set monitoring.dashboards.enabled=true --set monitoring.dashboards.grafanaOperator.enabled=true
 
 unit: setup ## Run unit tests, without network
 	@$(PYTEST) tests/unit

@@ -242,5 +242,5 @@ def render() -> str:
         UID,
         "Fleet",
         "Is there capacity? Workers, slots and waiting callers of all chosen agents.",
-        [("", answers), ("Capacity", capacity), ("Scaling", scaling), ("Workers", workers)],
+        [("", answers), ("Capacity", capacity), ("Scaling", scaling), ("Each worker", workers)],
     )
