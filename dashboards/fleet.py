@@ -15,7 +15,7 @@ from dashboards.panels import (
     graph,
     rows,
 )
-from dashboards.queries import AGENT, CONTROLLER, WORKER, grown, of_agents, quantile, selected, total
+from dashboards.queries import AGENT, CONTROLLER, WORKER, of_agents, per_minute, quantile, selected, total
 
 UID = "avatar-agent-fleet"
 
@@ -148,11 +148,12 @@ def render() -> str:
     scaling: Panels = [
         graph(
             "Scale decisions by reason",
-            [Series(grown(selected(f"{CONTROLLER}scale_decisions_total"), "reason"), "{{reason}}")],
+            [Series(per_minute(selected(f"{CONTROLLER}scale_decisions_total"), "reason"), "{{reason}}")],
             Text(
                 "A few at a time, as calls come and go. Many in a row mean that the number of workers swings.",
                 no_runbook="scaling is normal work; the figures above show when it does not suffice.",
             ),
+            unit=PER_MINUTE,
             bars=True,
         ),
         graph(
@@ -190,21 +191,23 @@ def render() -> str:
         ),
         graph(
             "Jobs declined by reason",
-            [Series(grown(selected(f"{WORKER}jobs_declined_total"), "reason"), "{{reason}}")],
+            [Series(per_minute(selected(f"{WORKER}jobs_declined_total"), "reason"), "{{reason}}")],
             Text(
                 "Normally 0. A full or draining worker declines some jobs under load. Then LiveKit offers the job "
                 "to another one.",
                 "NoFreeSlot",
             ),
+            unit=PER_MINUTE,
             bars=True,
         ),
         graph(
             "Registrations with LiveKit",
-            [Series(grown(selected(f"{WORKER}registrations_total"), "pod"), "{{pod}}")],
+            [Series(per_minute(selected(f"{WORKER}registrations_total"), "pod"), "{{pod}}")],
             Text(
                 "One when a worker starts. More mean that the connection to LiveKit broke and came back.",
                 "WorkersNotRegistered",
             ),
+            unit=PER_MINUTE,
             bars=True,
         ),
         graph(

@@ -221,7 +221,7 @@ def build(
         if index:
             row = dashboard.Row(heading).id(number).grid_pos(models.GridPos(h=1, w=GRID_COLUMNS, x=0, y=top))
             made, number, top = made.with_row(row), number + 1, top + 1
-        height, left = (8 if index else 5), 0
+        height, left = (8 if index else 4), 0
         for panel in panels:
             width = _width(panel)
             if left + width > GRID_COLUMNS:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from livekit import api
 
+from devkit import nodejs
 from devkit.demo.caller import Caller, Moments
 from devkit.providers.speech import Recogniser
-from tests import nodejs
 from tests.e2e import agents
 from tests.e2e.callers import answered, says
 from tests.e2e.conftest import Platform

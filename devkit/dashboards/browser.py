@@ -1,0 +1,36 @@
+"""Draws pictures in Chromium, with uPlot."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from playwright.sync_api import sync_playwright
+
+from devkit import nodejs
+from devkit.dashboards.picture import Document
+
+CHROMIUM: Final = "/usr/bin/chromium"
+WIDTH: Final = 1680
+_WEB: Final = Path(__file__).with_name("web")
+
+
+def draw(pictures: Mapping[Path, Document]) -> None:
+    """Save each picture as a PNG."""
+    folder = nodejs.install(_WEB)
+    plot = folder / "node_modules" / "uplot" / "dist"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            for path, picture in pictures.items():
+                page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+                page.set_content((folder / "page.html").read_text())
+                for sheet in (plot / "uPlot.min.css", folder / "page.css"):
+                    page.add_style_tag(path=sheet)
+                for script in (plot / "uPlot.iife.min.js", folder / "page.js"):
+                    page.add_script_tag(path=script)
+                page.evaluate("picture => draw(picture)", picture)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                page.screenshot(path=path, full_page=True)
+                page.close()
+        finally:
+            browser.close()
