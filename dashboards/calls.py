@@ -272,8 +272,9 @@ def render() -> str:
         ),
         graph(
             "Calls lost",
-            [Series(grown(selected(f"{WORKER}calls_lost_total"), "pod"), "{{pod}}")],
+            [Series(per_minute(selected(f"{WORKER}calls_lost_total"), "pod"), "{{pod}}")],
             Text("Calls whose process ended unexpectedly. Normally 0.", "CallsBreak"),
+            unit=PER_MINUTE,
             bars=True,
         ),
     ]

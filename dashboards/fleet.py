@@ -3,6 +3,7 @@
 from dashboards.panels import (
     BLUE,
     BYTES,
+    PER_MINUTE,
     RED,
     SECONDS,
     SHARE,

@@ -37,17 +37,17 @@ def render() -> str:
             f"min(sum by (namespace) ({CONTROLLER}leading))",
             Text(
                 "Each installation has exactly one leader. Without one, nothing reconciles: calls continue, but the "
-                "number of workers stays.",
+                "number of workers stays. It shows 2 for up to five minutes after the leader's node is lost.",
                 "NoLeader",
             ),
             first=RED,
-            steps=[(1, GREEN), (2, RED)],
+            steps=[(1, GREEN), (2, YELLOW)],
             names=[(0, "No leader", RED), (1, "Leads", GREEN)],
             empty="No controller",
         ),
         figure(
             "Controllers",
-            f"count({CONTROLLER}leading)",
+            f"min(count by (namespace) ({CONTROLLER}leading))",
             Text("Leader and standbys. Normally `controller.replicas`, which is 2.", "NoLeader"),
             first=YELLOW,
             steps=[(2, GREEN)],
@@ -55,7 +55,7 @@ def render() -> str:
         ),
         figure(
             "Since the last success",
-            f"time() - max({CONTROLLER}last_success_timestamp_seconds)",
+            f"max(time() - {CONTROLLER}last_success_timestamp_seconds)",
             Text(
                 "Time since a reconcile last succeeded. Seconds while something changes. Without changes it grows, "
                 "and that is normal while the queue is empty.",
@@ -133,7 +133,7 @@ def render() -> str:
             "Queue",
             [
                 Series(f"max by (pod) ({CONTROLLER}queue_length)", "{{pod}}"),
-                Series(f"sum(increase({CONTROLLER}queue_retries_total[$__rate_interval]))", "retries"),
+                Series(per_minute(f"{CONTROLLER}queue_retries_total"), "retries per minute"),
             ],
             Text("Agents that wait for a reconcile. Normally 0, and short peaks after a restart.", "ControllerStuck"),
         ),
