@@ -124,7 +124,8 @@ def graph(panel: Panel, answers: Sequence[tuple[str, Sequence[Line]]]) -> Docume
     unit = panel.field["unit"]
     used = scale(unit, largest)
     shown: list[Document] = [
-        {"label": label, "values": values, "last": _last(values, unit)} for label, values in series
+        {"label": label, "values": [_scaled(value, used) for value in values], "last": _last(values, unit)}
+        for label, values in series
     ]
     if panel.field.get("bars"):
         for lower, upper in itertools.pairwise(shown):
