@@ -5,11 +5,14 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 NAME ?= demo
+PROMETHEUS ?= http://localhost:9090
+MINUTES ?= 60
+IMAGES ?= build/dashboards
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 CRD := crds/avataragents.io_avataragents.yaml
 RULES := charts/avatar-agent/files/rules.yaml
 
-.PHONY: help setup demo down test check lint types generated prose chart unit cluster e2e soak bench generate lock format
+.PHONY: help setup demo down dashboards test check lint types generated prose chart unit cluster e2e soak bench generate lock format
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +32,9 @@ demo: setup ## Run cluster, chart, agent and an answered call; the call page sta
 
 down: setup ## Remove what `make demo` and interrupted tests left
 	@$(PYTHON) -m devkit down --all
+
+dashboards: setup ## Draw the dashboards as images, from PROMETHEUS=URL and the last MINUTES
+	@$(PYTHON) -m devkit dashboards --prometheus "$(PROMETHEUS)" --minutes $(MINUTES) --output $(IMAGES)
 
 test: check unit cluster e2e ## Run everything that must pass
 

@@ -293,7 +293,7 @@ def render() -> str:
             [Series(quantile(0.95, selected(f"{WORKER}avatar_join_duration_seconds_bucket")), "p95")],
             Text(
                 "From the request to the provider until the avatar is in the room. Normally below 10 s. The call "
-                "goes on meanwhile.",
+                "continues meanwhile.",
                 no_runbook="the provider decides this time. A failed avatar shows beside.",
             ),
             unit=SECONDS,

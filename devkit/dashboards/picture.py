@@ -114,7 +114,7 @@ def _steps(panel: Panel) -> Sequence[Mapping[str, Any]]:
 
 
 def graph(panel: Panel, answers: Sequence[tuple[str, Sequence[Line]]]) -> Document:
-    """Return lines, or bars that stand on each other: then the tallest sum comes first, and is drawn first."""
+    """Return lines, or bars that stand on each other: then each series includes those before it."""
     series = [
         (legend_of(line.labels, legend), list(line.values))
         for legend, lines in answers

@@ -9,7 +9,7 @@ from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
 from devkit.tools import HELM
 from tests.chart.rendering import RELEASE, Renderer, pick
-from tests.fences import fence
+from tests.fences import fence, fences
 
 
 def test_documented_port_forward_reaches_gateway_service(render: Renderer) -> None:
@@ -33,3 +33,13 @@ def test_documented_upgrade_is_accepted_by_helm(tmp_path: Path) -> None:
     assert "replicas: 3" in rendered
     known = subprocess.run([program, upgrade, "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
     assert [flag for flag in arguments if flag.startswith("--") and flag not in known] == []
+
+
+def test_documented_values_create_the_dashboards(render: Renderer, tmp_path: Path) -> None:
+    kinds: list[set[str]] = []
+    for block in fences("docs/guides/dashboards.md"):
+        if block.text.startswith("monitoring:"):
+            (values := tmp_path / "values.yaml").write_text(block.text)
+            documents = render(f"--values={values}")
+            kinds.append({document["kind"] for document in documents} & {"ConfigMap", "GrafanaDashboard"})
+    assert kinds == [{"ConfigMap"}, {"ConfigMap", "GrafanaDashboard"}]

@@ -26,6 +26,8 @@ START = "tests/e2e/test_docs.py::test_start_page_installs_declares_calls_and_uni
 UPGRADE = "tests/e2e/test_docs.py::test_documented_upgrade_keeps_the_values"
 CALLS = "tests/e2e/test_docs.py::test_documented_requests_open_follow_and_end_a_call"
 RULES = "tests/chart/test_rules.py"
+DASHBOARDS = "tests/unit/docs/test_dashboards.py"
+VALUES = "tests/chart/test_docs.py::test_documented_values_create_the_dashboards"
 COVERAGE = {
     "README.md": [
         ("yaml", "apiVersion: avataragents.io/v1alpha1", f"{HERE}::test_readme_manifest_is_valid"),
@@ -41,6 +43,12 @@ COVERAGE = {
         ("text", "POST /v1/calls", CALLS),
         ("text", "201 {", CALLS),
         ("text", "GET    /v1/calls/<callId>", CALLS),
+    ],
+    "docs/guides/dashboards.md": [
+        ("yaml", "monitoring:", VALUES),
+        ("yaml", "monitoring:", VALUES),
+        ("sh", "for file in", f"{DASHBOARDS}::test_documented_command_imports_every_dashboard"),
+        ("yaml", "customResourceState:", f"{DASHBOARDS}::test_kube_state_metrics_reads_fields_that_exist"),
     ],
     "docs/guides/migrate.md": [("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid")],
     "docs/guides/upgrade.md": [("sh", "helm upgrade avatar-agent", UPGRADE)],
