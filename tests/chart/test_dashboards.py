@@ -40,6 +40,25 @@ def test_config_maps_hold_the_generated_dashboards(render: Renderer) -> None:
     assert shipped == {file: json.loads(text) for file, text in rendered().items()}
 
 
+def test_values_set_runbooks_and_objective(render: Renderer) -> None:
+    documents = render(
+        ENABLED,
+        "monitoring.runbookBaseUrl=https://example.com/runbooks/",
+        '--set-json=monitoring.rules.slo={"answerSeconds": 1.5, "targetPercent": 99.9}',
+    )
+    found = {
+        file: {one["name"]: one["query"] for one in json.loads(text)["templating"]["list"] if one["type"] == "constant"}
+        for shipped in config_maps(documents).values()
+        for file, text in shipped["data"].items()
+    }
+    runbooks = {"runbooks": "https://example.com/runbooks"}
+    assert found == {
+        "avatar-agent-calls.json": runbooks | {"answer_seconds": "1.5", "objective": "99.9"},
+        "avatar-agent-fleet.json": runbooks,
+        "avatar-agent-operator.json": runbooks,
+    }
+
+
 def test_sidecar_finds_label_and_folder(render: Renderer) -> None:
     for found in config_maps(render(ENABLED)).values():
         assert found["metadata"]["labels"]["grafana_dashboard"] == "1"

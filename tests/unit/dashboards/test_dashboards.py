@@ -20,25 +20,8 @@ from devkit.paths import REPOSITORY
 DASHBOARDS: dict[str, dict[str, Any]] = {name: json.loads(text) for name, text in generator.rendered().items()}
 UIDS = {"avatar-agent-fleet", "avatar-agent-calls", "avatar-agent-operator"}
 """Addresses of the dashboards in Grafana: bookmarks break when one changes."""
-ALERTS = {
-    f"AvatarAgent{name}"
-    for name in (
-        "NoLeader",
-        "ControllerStuck",
-        "ReconcilesFail",
-        "GatewayDown",
-        "ControllerUnreachable",
-        "NotReady",
-        "NoFreeSlot",
-        "AtMaxWorkers",
-        "WorkersNotRegistered",
-        "CallsBreak",
-        "ProviderErrors",
-        "SlowReplies",
-        "AnswerBudgetBurnFast",
-        "AnswerBudgetBurnSlow",
-    )
-}
+ALERTS = {path.stem for path in (REPOSITORY / "docs/runbooks").glob("AvatarAgent*.md")}
+"""Every alert has a runbook with its name."""
 TARGET_LABELS = {"job", "instance", "namespace", "pod", "container", "endpoint"}
 """Labels that Prometheus adds to each series of a scraped pod."""
 AGENT_LABELS = {"agent_namespace", "agent"}
