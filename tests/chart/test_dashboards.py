@@ -42,9 +42,9 @@ def test_config_maps_hold_the_generated_dashboards(render: Renderer) -> None:
 
 def test_values_set_runbooks_and_objective(render: Renderer) -> None:
     documents = render(
+        '--set-json=monitoring.rules.slo={"answerSeconds": 1.5, "targetPercent": 99.9}',
         ENABLED,
         "monitoring.runbookBaseUrl=https://example.com/runbooks/",
-        '--set-json=monitoring.rules.slo={"answerSeconds": 1.5, "targetPercent": 99.9}',
     )
     found = {
         file: {one["name"]: one["query"] for one in json.loads(text)["templating"]["list"] if one["type"] == "constant"}
