@@ -8,6 +8,7 @@ NAME ?= demo
 PROMETHEUS ?= http://localhost:9090
 MINUTES ?= 60
 IMAGES ?= build/dashboards
+SCRAPE_SECONDS ?= 30
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 CRD := crds/avataragents.io_avataragents.yaml
 RULES := charts/avatar-agent/files/rules.yaml
@@ -34,7 +35,8 @@ down: setup ## Remove what `make demo` and interrupted tests left
 	@$(PYTHON) -m devkit down --all
 
 dashboards: setup ## Draw the dashboards as images, from PROMETHEUS=URL and the last MINUTES
-	@$(PYTHON) -m devkit dashboards --prometheus "$(PROMETHEUS)" --minutes $(MINUTES) --output $(IMAGES)
+	@$(PYTHON) -m devkit dashboards --prometheus "$(PROMETHEUS)" --minutes $(MINUTES) \
+	    --scrape-seconds $(SCRAPE_SECONDS) --output $(IMAGES)
 
 test: check unit cluster e2e ## Run everything that must pass
 

@@ -234,8 +234,9 @@ def render() -> str:
             "Reply time by stage, p95",
             [Series(quantile(0.95, selected(f"{WORKER}turn_stage_duration_seconds_bucket"), "stage"), "{{stage}}")],
             Text(
-                "`end_of_turn`: waiting for the end of the words; `stt`: transcription; `llm`: first token; `tts`: "
-                "first sound. The longest stage names the provider to check.",
+                "The stages follow one another. `stt`: to the transcript; `end_of_turn`: to the decision that the "
+                "caller is done; `llm`: to the first token; `tts`: to the first sound. The longest stage shows what to "
+                "check.",
                 "SlowReplies",
             ),
             unit=SECONDS,

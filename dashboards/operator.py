@@ -223,7 +223,7 @@ def render() -> str:
         ),
         graph(
             "LiveKit requests by code",
-            [Series(per_minute(f"{_LIVEKIT}_count", "method, code"), "{{method}} {{code}}")],
+            [Series(per_minute(f"{_LIVEKIT}_count", "code"), "{{code}}")],
             Text(
                 "Almost all are `ok`. `unreachable` means that LiveKit does not answer, `unauthenticated` a wrong key.",
                 "GatewayDown",

@@ -21,7 +21,9 @@ POINTS = 240
 @click.command()
 @click.option("--prometheus", required=True, help="URL of a Prometheus that scrapes the product.")
 @click.option("--minutes", default=60.0, show_default=True, help="Time that the pictures show, up to now.")
-@click.option("--scrape-seconds", default=15.0, show_default=True, help="How often that Prometheus scrapes.")
+@click.option(
+    "--scrape-seconds", default=30.0, show_default=True, help="How often that Prometheus scrapes: the chart's default."
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
