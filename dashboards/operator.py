@@ -34,7 +34,7 @@ def render() -> str:
     answers: Panels = [
         figure(
             "Leader",
-            f"min(sum by (namespace) ({CONTROLLER}leading))",
+            f"min(sum by (namespace) ({CONTROLLER}leading)) or vector(0)",
             Text(
                 "Each installation has exactly one leader. Without one, nothing reconciles: calls continue, but the "
                 "number of workers stays. It shows 2 for up to five minutes after the leader's node is lost.",
@@ -43,15 +43,13 @@ def render() -> str:
             first=RED,
             steps=[(1, GREEN), (2, YELLOW)],
             names=[(0, "No leader", RED), (1, "Leads", GREEN)],
-            empty="No controller",
         ),
         figure(
             "Controllers",
-            f"min(count by (namespace) ({CONTROLLER}leading))",
+            f"min(count by (namespace) ({CONTROLLER}leading)) or vector(0)",
             Text("Leader and standbys. Normally `controller.replicas`, which is 2.", "NoLeader"),
-            first=YELLOW,
-            steps=[(2, GREEN)],
-            empty="No controller",
+            first=RED,
+            steps=[(1, YELLOW), (2, GREEN)],
         ),
         figure(
             "Since the last success",
