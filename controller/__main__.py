@@ -10,6 +10,7 @@ import uuid
 import aiohttp
 
 from controller.desired.identity import FIELD_MANAGER
+from controller.metrics import Metrics
 from controller.runtime import logs
 from controller.runtime.app import Controller
 from controller.runtime.leadership import Leadership, OwnPod
@@ -27,13 +28,15 @@ def _identity() -> str:
 
 async def run(settings: ControllerSettings) -> bool:
     """Connect and run until a signal; returns false if the Lease was lost."""
-    pod = None
+    pod, metrics = None, Metrics()
     if settings.pod_name is not None and settings.pod_namespace is not None:
         pod = OwnPod(settings.pod_namespace, settings.pod_name)
     async with connect(FIELD_MANAGER) as client, connect(FIELD_MANAGER) as lease_client, _session() as session:
+        for one in (client, lease_client):
+            one.observe_requests(metrics.record_request)
         leadership = Leadership(lease_client, settings.lease_namespace, settings.lease_name, _identity(), pod)
         client.allow_writes_while(lambda: leadership.held)
-        return await Controller(settings, client, session, leadership).run()
+        return await Controller(settings, client, session, leadership, metrics).run()
 
 
 def _session() -> aiohttp.ClientSession:

@@ -100,6 +100,8 @@ class ObservedPod:
     """Name of the ConfigMap with its configuration."""
     template: str
     """Digest of the pod template that it was created from."""
+    created: float = 0.0
+    """When it was created, in Unix seconds; Kubernetes records whole ones."""
 
 
 @dataclass(frozen=True, slots=True)

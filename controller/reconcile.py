@@ -1,6 +1,7 @@
 """One reconcile: gather, decide, apply, report. Idempotent and level-based."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from controller.apply import Applier
 from controller.gather import Gatherer
@@ -8,6 +9,16 @@ from controller.observation import Key
 from controller.policy.decide import conclude, decide
 from controller.policy.snapshot import ObservedAgent
 from controller.report import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a reconcile that ended without an error."""
+
+    requeue_after: float | None
+    """Seconds until the agent is due again; None for never."""
+    rejected: bool = False
+    """The API server rejected what the manifest asks for; the status says why."""
 
 
 class Reconciler:
@@ -24,12 +35,12 @@ class Reconciler:
         """Hear the workers of all agents once before the first decision."""
         await self._gatherer.sync(agents)
 
-    async def reconcile(self, key: Key) -> float | None:
-        """Reconcile one agent. Return the seconds until it is due again; None for never. Raises ApiError."""
+    async def reconcile(self, key: Key) -> Result:
+        """Reconcile one agent. Raises ApiError."""
         snapshot = await self._gatherer.gather(key)
         decision = decide(snapshot, self._default_image)
         outcome = await self._applier.apply(decision)
         requeue_after = await self._reporter.report(conclude(decision, outcome))
         if outcome.error is not None:
             raise outcome.error
-        return requeue_after
+        return Result(requeue_after, rejected=not outcome.applied and outcome.cause is not None)

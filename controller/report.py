@@ -13,6 +13,7 @@ from controller.cluster.observe import children_selector
 from controller.metrics import Metrics
 from controller.observation import Key
 from controller.policy import conditions
+from controller.policy.avatar import free_seats
 from controller.policy.event_budget import EventBudget
 from controller.policy.plan import Conclusion, Counts, Report
 from controller.policy.snapshot import ObservedAgent
@@ -56,9 +57,15 @@ class Reporter:
             return conclusion.requeue_after
         if report is None:
             return conclusion.requeue_after
-        if report.counts is not None:
-            ready = report.verdicts[ConditionType.READY].status is ConditionStatus.TRUE
-            self._metrics.set_agent(snapshot.key, report.counts, ready=ready, limited=conclusion.limited)
+        if report.counts is not None and snapshot.spec is not None:
+            self._metrics.set_agent(
+                snapshot.key,
+                report.counts,
+                snapshot.spec,
+                free_seats=free_seats(snapshot.spec, snapshot.workers),
+                ready=report.verdicts[ConditionType.READY].status is ConditionStatus.TRUE,
+                limited=conclusion.limited,
+            )
         wait = await self._write_status(conclusion, snapshot.agent, report)
         waits = [seconds for seconds in (wait, conclusion.requeue_after) if seconds is not None]
         return min(waits, default=None)

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,6 +39,9 @@ Document = dict[str, Any]
 Documents = list[Document]
 WatchEvent = tuple[str, Document]
 """Type (ADDED, MODIFIED, DELETED, BOOKMARK) and object."""
+RequestObserver = Callable[[str, int, float], None]
+"""Receives verb, HTTP status and seconds of each attempt of a request. The verb is the HTTP method, or WATCH for the
+opening of a watch. The status is 0 when there was no response."""
 
 
 class ApiError(Exception):
@@ -67,10 +71,15 @@ class KubeClient:
         self.server: str = api.configuration.host
         """URL of the API server."""
         self._may_write: Callable[[], bool] = lambda: True
+        self._observe: RequestObserver = lambda verb, status, seconds: None
 
     def allow_writes_while(self, condition: Callable[[], bool]) -> None:
         """Send writes only while the condition holds, so that a former leader cannot write; others raise ApiError."""
         self._may_write = condition
+
+    def observe_requests(self, observe: RequestObserver) -> None:
+        """Call `observe` after each attempt of a request. Cancelled ones, and writes that are not sent, do not count."""
+        self._observe = observe
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """The object, or None when it does not exist."""
@@ -128,8 +137,11 @@ class KubeClient:
         }
         accept = _accept_header("PartialObjectMetadata" if metadata_only else None)
         path = kind.path(namespace)
+        started, answered = time.monotonic(), False
         try:
             async with await self._send("GET", path, query, accept=accept, limits=WATCH_TIMEOUT) as response:
+                answered = True
+                self._observe("WATCH", response.status, time.monotonic() - started)
                 if response.status != 200:
                     raise _error_of("WATCH", path, response.status, await response.read())
                 on_open()
@@ -141,6 +153,8 @@ class KubeClient:
                         raise ApiError(code, reason, f"WATCH {path}", status.get("message", ""))
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if not answered:
+                self._observe("WATCH", 0, time.monotonic() - started)
             raise ApiError(0, "Unreachable", f"WATCH {path}", str(error) or type(error).__name__) from error
 
     async def apply(self, kind: Kind, document: Document, subresource: str | None = None) -> Document:
@@ -189,13 +203,16 @@ class KubeClient:
     ) -> Document:
         retries = 0
         while True:
+            started = time.monotonic()
             try:
                 async with await self._send(
                     method, path, query, body, accept=accept, content_type=content_type
                 ) as response:
                     data = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._observe(method, 0, time.monotonic() - started)
                 raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
+            self._observe(method, response.status, time.monotonic() - started)
             if 200 <= response.status < 300:
                 return _parse(method, path, data)
             delay = retry_delay(method, response.status, response.headers.get("Retry-After", ""), retries)

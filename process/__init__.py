@@ -1,1 +1,1 @@
-"""What every process needs: settings, logs, and an HTTP server for health and metrics."""
+"""What every process needs: settings, logs, metrics, and an HTTP server for health and metrics."""

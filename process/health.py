@@ -1,16 +1,18 @@
 """HTTP for the cluster: /livez, /readyz and /metrics. A process adds its own routes to the application."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 Check = Callable[[], str]
 """Returns why the check fails, in one line; an empty string when all is well."""
-Exposition = Callable[[], Awaitable[bytes]]
-"""Returns the metrics in Prometheus' text format."""
+Exposition = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""Returns the metrics in a format that an Accept header asks for, and their content type."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 SHUTDOWN_SECONDS: Final = 2.0
@@ -18,10 +20,15 @@ SHUTDOWN_SECONDS: Final = 2.0
 
 
 def exposition_of(registry: CollectorRegistry) -> Exposition:
-    """Return an exposition of `registry`, rendered in the event loop: gauges may read state that is not thread-safe."""
+    """Return an exposition of `registry`: OpenMetrics if the client accepts it, else Prometheus' text format.
 
-    async def render() -> bytes:
-        return generate_latest(registry)
+    It is rendered in a thread. A thousand agents have tens of thousands of series, which take some tenths of a second;
+    the event loop answers requests meanwhile.
+    """
+
+    async def render(accept: str) -> tuple[bytes, str]:
+        encode, content_type = choose_encoder(accept)
+        return await asyncio.to_thread(encode, registry), content_type
 
     return render
 
@@ -37,8 +44,9 @@ def health_app(
     async def readyz(_: web.Request) -> web.Response:
         return _answer(ready())
 
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def exposition(request: web.Request) -> web.Response:
+        body, content_type = await metrics(", ".join(request.headers.getall("Accept", [])))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(client_max_size=max_body_bytes)
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", exposition)])

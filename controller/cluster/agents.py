@@ -1,7 +1,5 @@
 """A cache of the AvatarAgents, and the agent names that they claim."""
 
-from collections.abc import Iterable
-
 from controller.observation import Key
 from controller.policy.names import Claim, holder
 from controller.policy.snapshot import ObservedAgent
@@ -20,9 +18,9 @@ class Agents:
         """The cached agent; None: there is none."""
         return self._agents.get(key)
 
-    def all(self) -> Iterable[ObservedAgent]:
-        """Every agent."""
-        return self._agents.values()
+    def all(self) -> list[ObservedAgent]:
+        """Every agent, in a list of its own: a scrape reads it in another thread."""
+        return list(self._agents.values())
 
     def in_namespace(self, namespace: str) -> list[Key]:
         """The keys of all agents in a namespace."""

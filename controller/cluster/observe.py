@@ -1,6 +1,7 @@
 """Converts the API server's documents to observations. Pure."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from agentspec.names import AGENT_LABEL
@@ -72,6 +73,7 @@ def observe_pod(pod: Document) -> ObservedPod:
         start_failure=_start_failure(conditions, containers),
         config_map=config_map_of(pod["spec"]),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
+        created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
     )
 
 

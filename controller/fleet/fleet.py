@@ -4,7 +4,7 @@ A restart loses all of it, and it comes back within seconds: the controller list
 gateways report their demand. Times are seconds of one monotonic clock that the caller passes in.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agentspec import AgentSupply, AvatarAgentSpec, Demand, DispatchMode, WorkerStatus
@@ -31,6 +31,8 @@ class StatusReport:
     """When the worker's current process reported for the first time."""
     at: float
     """When it reported this status."""
+    has_registered: bool = False
+    """Whether the pod's worker has ever reported that it is registered."""
 
 
 @dataclass(slots=True)
@@ -66,8 +68,10 @@ class AgentFleet:
 class Fleet:
     """All agents' workers and all gateways' demands."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_first_registration: Callable[[Key, ObservedPod], None] = lambda key, pod: None) -> None:
+        """`on_first_registration`: called when a pod's worker reports for the first time that it is registered."""
         self.agents: dict[Key, AgentFleet] = {}
+        self._on_first_registration = on_first_registration
         self._demands: dict[str, tuple[float, Mapping[str, int]]] = {}
         self._users: dict[str, set[Key]] = {}
         """Agents whose workers ever reported a name, by name."""
@@ -109,7 +113,10 @@ class Fleet:
         )
         self._users.setdefault(status.agent_name, set()).add(key)
         first = now if known is None or _has_restarted(known.status, status) else known.first
-        agent.reports[pod] = StatusReport(status, first, now)
+        had_registered = known is not None and known.has_registered
+        agent.reports[pod] = StatusReport(status, first, now, had_registered or status.registered)
+        if status.registered and not had_registered:
+            self._on_first_registration(key, agent.pods[pod])
         return before != status
 
     def record_demand(self, demand: Demand, now: float) -> set[Key]:

@@ -21,7 +21,7 @@ from controller.gather import Gatherer, read_clock
 from controller.inputs.providers import Providers
 from controller.inputs.reader import InputReader
 from controller.inputs.references import References
-from controller.metrics import Metrics
+from controller.metrics import Metrics, ReconcileOutcome
 from controller.observation import Key
 from controller.reconcile import Reconciler
 from controller.report import Reporter
@@ -36,6 +36,9 @@ from kube.client import ApiError, Document, KubeClient
 logger = logging.getLogger(__name__)
 
 CONCURRENT_RECONCILES = 16
+RECONCILE_SECONDS = 90.0
+"""Longest duration of a reconcile: more than the timeouts of a request to the API server (30 s) and of one to LiveKit
+(5 s) together."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STALLED_SECONDS = 180.0
 """A watch that received nothing for this long, bookmarks included, does not recover by itself."""
@@ -49,17 +52,27 @@ class Controller:
     """One controller process."""
 
     def __init__(
-        self, settings: ControllerSettings, client: KubeClient, session: aiohttp.ClientSession, leadership: Leadership
+        self,
+        settings: ControllerSettings,
+        client: KubeClient,
+        session: aiohttp.ClientSession,
+        leadership: Leadership,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._client = client
         self._leadership = leadership
-        self._metrics = Metrics()
+        self._metrics = metrics
         self._agents = Agents()
         self._synced = False
         """Whether this replica leads and has received the status of all agents' workers."""
-        self._fleet = Fleet()
-        self._queue = WorkQueue(self._reconcile, CONCURRENT_RECONCILES)
+        self._fleet = Fleet(self._metrics.record_worker_start)
+        self._queue = WorkQueue(
+            self._reconcile,
+            CONCURRENT_RECONCILES,
+            on_start=self._metrics.record_queue_wait,
+            on_retry=self._metrics.record_retry,
+        )
         self._references = References(client, self._queue.add)
         self._children = Children(client, settings.watch_namespace, self._child_changed)
         self._streams = WorkerStreams(self._fleet, session, self._queue.add)
@@ -95,7 +108,7 @@ class Controller:
 
     async def run(self) -> bool:
         """Run until SIGTERM (True) or until the Lease is lost (False). Raises the error of a part that failed."""
-        async with self._server.serving(self._settings.port) as port:
+        async with self._server.serving(self._settings.port) as port, self._metrics.process.sampling():
             logger.info("controller started", extra={"port": port, "namespace": self._settings.watch_namespace})
             leading = asyncio.create_task(self._leadership.lead(self._work))
             for number in STOP_SIGNALS:
@@ -107,7 +120,7 @@ class Controller:
 
     async def _work(self) -> None:
         """The leader's work."""
-        self._metrics.start_leading(lambda: len(self._queue), self._agents.all)
+        self._metrics.start_leading(lambda: len(self._queue), self._agents.all, self._watch_contacts)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informer.run()) for informer in self._children.informers]
             await self._resync.list_all()
@@ -194,16 +207,31 @@ class Controller:
 
     async def _reconcile(self, key: Key) -> float | None:
         started = time.monotonic()
-        outcome = "error"
+        outcome: ReconcileOutcome | None = ReconcileOutcome.CRASHED
+        limit = asyncio.timeout(RECONCILE_SECONDS)
         try:
-            requeue_after = await self._reconciler.reconcile(key)
-            outcome = "success"
-        except ApiError:
-            outcome = "refused"
+            async with limit:
+                result = await self._reconciler.reconcile(key)
+            outcome = ReconcileOutcome.REJECTED if result.rejected else ReconcileOutcome.SUCCESS
+        except ApiError as error:
+            outcome = ReconcileOutcome.REJECTED if error.is_rejection else ReconcileOutcome.FAILED
+            raise
+        except TimeoutError:
+            outcome = ReconcileOutcome.TIMEOUT if limit.expired() else ReconcileOutcome.FAILED
+            raise
+        except asyncio.CancelledError:
+            outcome = None  # by a shutdown; the next leader reconciles the agent
             raise
         finally:
-            self._metrics.record_reconcile(outcome, time.monotonic() - started)
-        return requeue_after
+            if outcome is not None:
+                self._metrics.record_reconcile(outcome, time.monotonic() - started)
+        return result.requeue_after
+
+    def _watch_contacts(self) -> list[tuple[str, float]]:
+        """The kind of each watch, and when the API server last sent anything for it, in monotonic seconds."""
+        contacts = [(informer.kind.kind, informer.last_contact) for informer in self._children.informers]
+        contacts.append((KIND, self._resync.last_success))
+        return [(kind, at) for kind, at in contacts if at is not None]
 
     def _stalled_watch(self) -> str:
         """Which watch has stalled for good and needs a restart; empty: none.

@@ -19,16 +19,27 @@ MIN_INTERVAL_SECONDS = 0.05
 """Minimum time between the starts of two reconciles of a key: half of the 100 ms in which demand must be met."""
 INITIAL_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 60.0
-HANDLE_TIMEOUT_SECONDS = 90.0
-"""More than the timeouts of a request to the API server (30 s) and of one to LiveKit (5 s) together."""
 
 
 class WorkQueue:
-    """Runs `handle` for every key added. `handle` returns seconds to requeue after, or None."""
+    """Runs `handle` for every key added. `handle` returns seconds to requeue after, or None, and limits its own time."""
 
-    def __init__(self, handle: Callable[[Key], Awaitable[float | None]], workers: int) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Key], Awaitable[float | None]],
+        workers: int,
+        *,
+        on_start: Callable[[float], None] = lambda waited: None,
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_start` receives the seconds from the first addition of a key until `handle` starts; `on_retry` is called
+        when a failed key is queued again."""
         self._handle = handle
         self._workers = workers
+        self._on_start = on_start
+        self._on_retry = on_retry
+        self._added_at: dict[Key, float] = {}
+        """Loop time of the first addition of each key since it was last processed."""
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
         self._active: set[Key] = set()
@@ -46,6 +57,7 @@ class WorkQueue:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
+        self._added_at.setdefault(key, asyncio.get_running_loop().time())
         if key in self._active:
             self._requeued.add(key)
         elif key not in self._waiting:
@@ -79,6 +91,7 @@ class WorkQueue:
             key = await self._ready.get()
             self._waiting.discard(key)
             self._active.add(key)
+            self._on_start(loop.time() - self._added_at.pop(key, loop.time()))
             release_at = loop.time() + MIN_INTERVAL_SECONDS
             requeue_after = await self._process(key)
             if requeue_after is not None:
@@ -93,8 +106,7 @@ class WorkQueue:
 
     async def _process(self, key: Key) -> float | None:
         try:
-            async with asyncio.timeout(HANDLE_TIMEOUT_SECONDS):
-                requeue_after = await self._handle(key)
+            requeue_after = await self._handle(key)
         except (ApiError, TimeoutError) as error:
             delay = self._count_failure(key)
             facts = {"error": str(error) or type(error).__name__, "retry_seconds": delay}
@@ -111,4 +123,5 @@ class WorkQueue:
         """Count a failure and return the seconds until the retry."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        self._on_retry()
         return float(min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2 ** min(failures, 10)))

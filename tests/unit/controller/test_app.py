@@ -1,6 +1,7 @@
 """Health of the controller: a stalled watch makes it not live, an incomplete first list makes it not ready."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -15,14 +16,17 @@ from kopf._core.reactor import observation
 from controller.cluster import resync
 from controller.cluster.resync import PERIOD_SECONDS
 from controller.desired.identity import FIELD_MANAGER
+from controller.metrics import Metrics, ReconcileOutcome
 from controller.runtime import app
-from controller.runtime.app import STALLED_SECONDS, Controller
+from controller.observation import Key
+from controller.reconcile import Result
+from controller.runtime.app import RECONCILE_SECONDS, STALLED_SECONDS, Controller
 from controller.runtime.leadership import Leadership
 from controller.runtime.settings import ControllerSettings
 from kube import informer
 from kube.client import ApiError
 from kube.kinds import AVATAR_AGENT, DEPLOYMENT, NETWORK_POLICY
-from tests.unit.controller.builders import SPEC
+from tests.unit.controller.builders import KEY, SPEC
 from tests.unit.fakes.apiserver import FakeApiServer
 from tests.unit.fakes.virtualtime import VirtualLoop, use_loop_clock
 
@@ -40,7 +44,7 @@ class Scene:
     """A controller with running watches, and a fake API server."""
 
     def __init__(self) -> None:
-        self.server, self.leadership = FakeApiServer(FIELD_MANAGER), HeldLeadership()
+        self.server, self.leadership, self.metrics = FakeApiServer(FIELD_MANAGER), HeldLeadership(), Metrics()
         session = cast(aiohttp.ClientSession, None)  # never used
         leadership = cast(Leadership, self.leadership)
         self.controller = Controller(
@@ -48,6 +52,7 @@ class Scene:
             self.server,
             session,
             leadership,
+            self.metrics,
         )
         self.informers = self.controller._children.informers
         self.quiet = ""
@@ -162,6 +167,81 @@ async def test_unsynced_kind_is_reported(scene: Scene) -> None:
     del scene.server.failures["list", NETWORK_POLICY.kind]
     await scene.controller._children.wait_synced()
     assert scene.controller._unready_reason() == ""
+
+
+@pytest.mark.usefixtures("loop_clock")
+class TestOutcomes:
+    """Each reconcile is counted once, by its outcome; those that a shutdown cancels are not."""
+
+    @pytest.mark.parametrize(
+        ("result", "outcome"),
+        [
+            (Result(None), ReconcileOutcome.SUCCESS),
+            (Result(None, rejected=True), ReconcileOutcome.REJECTED),
+            (ApiError(422, "Invalid", "PATCH", "no"), ReconcileOutcome.REJECTED),
+            (ApiError(503, "Unavailable", "PATCH", "no"), ReconcileOutcome.FAILED),
+            (ApiError(0, "Unreachable", "PATCH", "no"), ReconcileOutcome.FAILED),
+            (TimeoutError(), ReconcileOutcome.FAILED),
+            (ValueError("a fault"), ReconcileOutcome.CRASHED),
+        ],
+        ids=["success", "children rejected", "request rejected", "server failed", "no answer", "own timeout", "crash"],
+    )
+    async def test_outcome_of_reconcile(
+        self, monkeypatch: pytest.MonkeyPatch, result: Result | Exception, outcome: ReconcileOutcome
+    ) -> None:
+        scene = Scene()
+
+        async def reconcile(_: Key) -> Result:
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        monkeypatch.setattr(scene.controller._reconciler, "reconcile", reconcile)
+        with contextlib.suppress(type(result) if isinstance(result, Exception) else KeyError):
+            await scene.controller._reconcile(KEY)
+        assert outcomes(scene.metrics) == {outcome: 1}
+
+    async def test_hanging_reconcile_times_out_and_is_retried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        scene, times = Scene(), list[float]()
+
+        async def reconcile(_: Key) -> Result:
+            times.append(asyncio.get_running_loop().time())
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+        monkeypatch.setattr(scene.controller._reconciler, "reconcile", reconcile)
+        running = asyncio.create_task(scene.controller._queue.run())
+        scene.controller._queue.add(KEY)
+        await asyncio.sleep(RECONCILE_SECONDS + 1.5)
+        assert times == [0, RECONCILE_SECONDS + 1]
+        assert outcomes(scene.metrics) == {ReconcileOutcome.TIMEOUT: 1}
+        assert scene.metrics.registry.get_sample_value("avatar_agent_controller_queue_retries_total") == 1
+        running.cancel()
+        await asyncio.wait([running])
+        assert outcomes(scene.metrics) == {ReconcileOutcome.TIMEOUT: 1}, "the shutdown is no outcome"
+
+
+def outcomes(metrics: Metrics) -> dict[str, float]:
+    """The outcomes that were counted; the sum of durations has as many."""
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    counts = {
+        sample.labels["outcome"]: sample.value
+        for sample in samples
+        if sample.name == "avatar_agent_controller_reconciles_total" and sample.value
+    }
+    (durations,) = (
+        sample.value for sample in samples if sample.name == "avatar_agent_controller_reconcile_duration_seconds_count"
+    )
+    assert durations == sum(counts.values())
+    return counts
+
+
+async def test_watch_contacts_name_every_watched_kind(scene: Scene) -> None:
+    assert scene.controller._watch_contacts() == []
+    await scene.controller._resync.list_all()
+    await scene.controller._children.wait_synced()
+    kinds = {kind for kind, _ in scene.controller._watch_contacts()}
+    assert kinds == {one.kind.kind for one in scene.informers} | {AVATAR_AGENT.kind}
 
 
 async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutine[Any, Any, None]]) -> None:

@@ -67,7 +67,7 @@ async def test_burst_of_changes_makes_one_rollout(world: World) -> None:
     assert len(templates(world)) == 1
     for language in ("ar", "de", "fr"):
         world.put_agent(language=language)
-        requeue_after = await world.reconciler.reconcile(KEY)
+        requeue_after = (await world.reconciler.reconcile(KEY)).requeue_after
         assert requeue_after is not None
         assert requeue_after <= QUIET_SECONDS
         await asyncio.sleep(QUIET_SECONDS - 0.5)
@@ -100,7 +100,7 @@ async def test_reverted_change_causes_no_rollout(world: World) -> None:
     await world.roll_out()
     assert templates(world) == [world.template]
     world.put_agent(language="ar")
-    assert await world.reconciler.reconcile(KEY) == pytest.approx(QUIET_SECONDS, abs=0.1), (
+    assert (await world.reconciler.reconcile(KEY)).requeue_after == pytest.approx(QUIET_SECONDS, abs=0.1), (
         "a new change starts a new wait"
     )
 
@@ -114,7 +114,7 @@ async def test_unblocked_change_waits_to_settle_again(world: World) -> None:
     await world.roll_out()
     world.put_secret("openai", apiKey="first")
     world.references.forget(KEY)
-    assert await world.reconciler.reconcile(KEY) == pytest.approx(QUIET_SECONDS, abs=0.1)
+    assert (await world.reconciler.reconcile(KEY)).requeue_after == pytest.approx(QUIET_SECONDS, abs=0.1)
     assert len(templates(world)) == 1
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentspec import Demand, DispatchMode, DispatchSpec
-from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS
+from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet
 from controller.observation import Key
 from controller.policy.names import Claim, server_of
 from controller.policy.rollout import PendingTemplate
@@ -51,6 +51,22 @@ def test_only_a_changed_status_is_reported() -> None:
     assert made.record_status(KEY, "pod-1", status(calls=1), 2.0)
     assert not made.record_status(KEY, "gone", status(), 3.0), "the pod is gone"
     assert not made.record_status(Key("shop", "other"), "pod-1", status(), 3.0)
+
+
+def test_first_registration_of_each_pod_is_reported_once() -> None:
+    registered: list[tuple[Key, str]] = []
+    made = Fleet(lambda key, pod: registered.append((key, pod.name)))
+    made.declare(KEY, "uid", spec())
+    made.set_pods(KEY, [pod(), pod("pod-2")])
+    made.record_status(KEY, "pod-1", status(registered=False, worker_id=""), 0.0)
+    assert registered == []
+    for second, is_registered in enumerate([True, True, False, True]):
+        made.record_status(KEY, "pod-1", status(registered=is_registered), second)
+    made.record_status(KEY, "pod-1", status(registered=False, worker_id=""), 5.0)
+    made.record_status(KEY, "pod-1", status(), 6.0)
+    assert registered == [(KEY, "pod-1")], "a restarted container is no new pod"
+    made.record_status(KEY, "pod-2", status(), 7.0)
+    assert registered == [(KEY, "pod-1"), (KEY, "pod-2")]
 
 
 def test_status_of_a_removed_pod_is_forgotten() -> None:

@@ -11,7 +11,8 @@ from kube.kinds import AVATAR_AGENT, POD, TOKEN_REVIEW
 
 def document(**status: Any) -> dict[str, Any]:
     volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "config", "configMap": {"name": "ava-worker-1"}}]
-    return {"metadata": {"name": "pod-1"}, "spec": {"volumes": volumes}, "status": status}
+    metadata = {"name": "pod-1", "creationTimestamp": "2026-01-05T00:00:01Z"}
+    return {"metadata": metadata, "spec": {"volumes": volumes}, "status": status}
 
 
 def waiting(reason: str, message: str = "", **container: Any) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def test_running_pod_is_observed() -> None:
     )
     assert (seen.name, seen.ip, seen.running, seen.ready, seen.terminating) == ("pod-1", "10.0.0.1", True, True, False)
     assert (seen.start_failure, seen.config_map, seen.deletion_cost) == ("", "ava-worker-1", None)
+    assert seen.created == 1767571201, "seconds of Unix time"
 
 
 def test_terminating_pod_is_observed() -> None:

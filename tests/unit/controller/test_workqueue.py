@@ -9,7 +9,7 @@ import pytest
 
 from controller.observation import Key
 from controller.runtime import workqueue
-from controller.runtime.workqueue import HANDLE_TIMEOUT_SECONDS, MIN_INTERVAL_SECONDS, WorkQueue
+from controller.runtime.workqueue import MIN_INTERVAL_SECONDS, WorkQueue
 from kube.client import ApiError
 from tests.unit.fakes.virtualtime import now
 
@@ -154,17 +154,29 @@ async def test_backoff_grows_to_a_minute_and_success_resets_it() -> None:
     assert waits[:12] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 7, 1, 2]
 
 
-async def test_hanging_handler_times_out() -> None:
-    times: list[float] = []
+async def test_queue_reports_waits_and_retries() -> None:
+    waits: list[float] = []
+    retries: list[float] = []
+    leave = asyncio.Event()
 
     async def handle(key: Key) -> None:
-        times.append(now())
-        await asyncio.Event().wait()
+        await leave.wait()
+        if len(waits) < 3:
+            raise ApiError(500, "Down", "GET", "not now")
 
-    async with working(handle) as queue:
-        queue.add(ONE)
-        await asyncio.sleep(HANDLE_TIMEOUT_SECONDS + 1.5)
-    assert times == [0, HANDLE_TIMEOUT_SECONDS + 1]
+    queue = WorkQueue(handle, 1, on_start=waits.append, on_retry=lambda: retries.append(now()))
+    task = asyncio.create_task(queue.run())
+    queue.add(ONE)
+    queue.add(TWO)
+    await asyncio.sleep(3)
+    queue.add(TWO)  # it is in the queue already: the first addition counts
+    leave.set()
+    await asyncio.sleep(10)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert waits == [0, 3, 0, 0], "a delay before a retry is no wait"
+    assert retries == [3, 3]
 
 
 async def test_length_counts_waiting_keys() -> None:

@@ -167,9 +167,9 @@ class World:
     async def reconcile(self) -> float | None:
         """Reconcile once; every watch has reported all changes before that and afterwards."""
         await asyncio.sleep(SETTLED_SECONDS)
-        requeue_after = await self.reconciler.reconcile(KEY)
+        result = await self.reconciler.reconcile(KEY)
         await asyncio.sleep(SETTLED_SECONDS)
-        return requeue_after
+        return result.requeue_after
 
     async def become_ready(self) -> float | None:
         """Start the agent and register one worker; return what the last reconcile returned."""

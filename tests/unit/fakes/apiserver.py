@@ -186,6 +186,7 @@ class FakeApiServer(KubeClient):
         if before == document:
             return copy.deepcopy(document)  # nothing changes: no version, no event
         metadata.setdefault("uid", f"uid-{self.version + 1}")
+        metadata.setdefault("creationTimestamp", "2026-01-05T00:00:00Z")
         if "spec" in document:
             other = before is None or before["spec"] != document["spec"]
             metadata["generation"] = metadata.get("generation", 0) + other

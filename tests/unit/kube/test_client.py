@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import retries
-from kube.client import LIST_PAGE_SIZE, ApiError, as_yaml
+from kube.client import LIST_PAGE_SIZE, ApiError, KubeClient, as_yaml
 from kube.kinds import POD
 from tests.unit.kube.serving import serving
 
@@ -89,3 +89,62 @@ def test_every_text_survives_as_yaml(text: str) -> None:
 
 def test_yaml_has_no_surrogate_pairs() -> None:
     assert as_yaml({"text": "\U0001f600 \ufeff é"}) == '{"text": "\U0001f600 \\ufeff \\u00e9"}'
+
+
+Observed = list[tuple[str, int]]
+
+
+def observe(client: KubeClient) -> Observed:
+    """Record verb and status of each request of the client; the seconds are checked to be plausible."""
+    observed: Observed = []
+
+    def record(verb: str, status: int, seconds: float) -> None:
+        assert 0 <= seconds < 60
+        observed.append((verb, status))
+
+    client.observe_requests(record)
+    return observed
+
+
+async def test_each_attempt_of_a_request_is_observed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "INITIAL_BACKOFF_SECONDS", 0.01)
+    answers = [503, 200, 404]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response(pod("ava"), status=answers.pop(0))
+
+    async with serving(answer) as client:
+        observed = observe(client)
+        await client.get(POD, "shop", "ava")
+        await client.get(POD, "shop", "ava")
+        client.allow_writes_while(lambda: False)
+        with pytest.raises(ApiError):
+            await client.delete(POD, "shop", "ava")
+    assert observed == [("GET", 503), ("GET", 200), ("GET", 404)], "a write that was not sent is no request"
+
+
+async def test_request_without_an_answer_is_observed_with_code_0() -> None:
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async with serving(hang_up) as client:
+        observed = observe(client)
+        with pytest.raises(ApiError):
+            await client.merge_patch(POD, "shop", "ava", {})
+        with pytest.raises(ApiError):
+            await anext(client.watch(POD, None, "5"))
+    assert observed == [("PATCH", 0), ("WATCH", 0)]
+
+
+@pytest.mark.parametrize("status", [200, 410])
+async def test_watch_is_observed_when_the_server_answers(status: int) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="not json\n", status=status)
+
+    async with serving(answer) as client:
+        observed = observe(client)
+        with pytest.raises(ApiError):
+            await anext(client.watch(POD, None, "5"))
+    assert observed == [("WATCH", status)], "what the stream brings afterwards is no second request"
