@@ -10,7 +10,7 @@ Layers, highest first; a module imports only from lower layers:
 - `opening` opens calls, `access` checks who may, and `pages` serves the call page.
 - `dispatcher` runs each call from its request to its end, and `callrequest` parses the request.
 - `supply` exchanges demand and supply with the controller.
-- `ledger` keeps the calls in memory, and `connections` the LiveKit credentials.
+- `ledger` keeps the calls in memory, `connections` the LiveKit credentials, and `metrics` the counts.
 - `calls` is the state machine of one call, and `livekit` the client of LiveKit's server API.
-- `agents`, `errors`, `metrics`, `rooms`, `seats`, `settings` and `tokens` define the terms that all others use.
+- `agents`, `errors`, `rooms`, `seats`, `settings` and `tokens` define the terms that all others use.
 """

@@ -44,8 +44,9 @@ async def serve(settings: GatewaySettings) -> None:
     """Run the gateway until a signal stops the server, or a background task fails."""
     async with connect(FIELD_MANAGER) as client, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
         agents = ClusterAgents(client, settings.watch_namespace)
-        connections = SecretConnections(ClusterSecrets(client), session)
-        gateway, supply = assemble(settings, agents, connections, session)
+        metrics = Metrics()
+        connections = SecretConnections(ClusterSecrets(client), session, metrics.record_livekit_request)
+        gateway, supply = assemble(settings, agents, connections, session, metrics)
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(gateway),
@@ -63,7 +64,7 @@ async def serve(settings: GatewaySettings) -> None:
             supply.run(gateway.dispatcher.wake_waiting_calls),
             run_housekeeping(agents, connections, gateway.opener, gateway.ledger),
         )
-        async with serving(cluster_app(agents, gateway.metrics), settings.probe_port):
+        async with serving(cluster_app(agents, metrics), settings.probe_port), metrics.process.sampling():
             await _serve_with(server, background)
         await gateway.dispatcher.stop()
 

@@ -1,7 +1,8 @@
 """The web application: routes, errors as JSON, and CORS."""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +19,7 @@ from gateway.routes import router
 
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"
 _PREFLIGHT_SECONDS = "600"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _DESCRIPTION = """\
 Opens calls to AvatarAgents. Every error is `{"error": {"reason", "message", "field"}}`: the reason is constant, the \
@@ -39,11 +41,12 @@ def create_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway = gateway
     app.include_router(router)
-    app.add_middleware(CrossOrigin, agents=gateway.agents)
+    app.add_middleware(RequestTimer, observe=gateway.metrics.record_request)
+    app.add_middleware(CrossOrigin, agents=gateway.agents)  # outside: preflight requests are not measured
 
     async def answer_error(request: Request, exception: Exception) -> Response:
         error = _as_request_error(exception)
-        gateway.metrics.requests_refused.labels(error.reason.value).inc()
+        gateway.metrics.record_rejection(error.reason)
         if error.status >= 500:
             logger.warning("request failed", extra={"path": request.url.path, "reason": error.reason.value})
         return JSONResponse(error.document(), error.status, headers=error.headers())
@@ -68,6 +71,37 @@ def _as_request_error(error: Exception) -> RequestError:
         message = "This path does not exist. See /openapi.json for the paths."
         return RequestError(error.status_code, ErrorReason.NOT_FOUND, message)
     return RequestError(500, ErrorReason.INTERNAL, "Internal error. See the gateway log.")
+
+
+class RequestTimer:
+    """Measures HTTP requests. Paths that no route has, and methods that no route has, each share one label value."""
+
+    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
+        """``observe`` receives route, method, status and seconds of each answered request."""
+        self._app = app
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started, status = time.monotonic(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            status = status or 500  # the handler of unexpected errors, which is outside, answers with it
+            raise
+        finally:
+            if status:
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                path = getattr(scope.get("route"), "path", "unmatched")
+                self._observe(path, method, status, time.monotonic() - started)
 
 
 class CrossOrigin:

@@ -20,10 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def assemble(
-    settings: GatewaySettings, agents: AgentDirectory, connections: Connections, session: aiohttp.ClientSession
+    settings: GatewaySettings,
+    agents: AgentDirectory,
+    connections: Connections,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
 ) -> tuple[Gateway, SupplyExchange]:
     """Create a gateway and its exchange with the controller; neither is running yet."""
-    metrics, ledger = Metrics(), Ledger()
+    ledger = Ledger()
     supply = SupplyExchange(settings, session, ledger, metrics)
     gateway = create_gateway(settings, agents, connections, ledger, metrics, supply)
     for path in gateway.pages.missing():
@@ -40,6 +44,7 @@ def create_gateway(
     supply: SupplySource,
 ) -> Gateway:
     """Create a gateway on any source of agents, LiveKit connections and free slots."""
+    metrics.follow(agents.all, lambda: ledger)
     dispatcher = Dispatcher(agents, connections, ledger, supply, metrics)
     return Gateway(
         settings=settings,

@@ -38,8 +38,9 @@ class ClusterAgents:
         return self._informer.group(namespace).get(name)
 
     def all(self) -> list[Agent | InvalidAgent]:
-        groups = [self._informer.group(namespace) for namespace in self._informer.group_keys()]
-        return [agent for group in groups for agent in group.values()]
+        # A scrape calls this in another thread; `list` copies each dictionary in one step.
+        groups = [self._informer.group(namespace) for namespace in list(self._informer.group_keys())]
+        return [agent for group in groups for agent in list(group.values())]
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""

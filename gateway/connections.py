@@ -9,7 +9,7 @@ import aiohttp
 
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET
 from gateway.agents import Agent
-from gateway.livekit import LiveKit, LiveKitServer
+from gateway.livekit import LiveKit, LiveKitServer, RequestObserver
 from gateway.tokens import Credentials
 
 SECRET_CACHE_SECONDS = 15.0
@@ -82,9 +82,16 @@ class _CacheEntry:
 class SecretConnections:
     """`Connections` with credentials from Secrets, cached for `SECRET_CACHE_SECONDS`. All share one HTTP session."""
 
-    def __init__(self, secrets: SecretStore, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        secrets: SecretStore,
+        session: aiohttp.ClientSession,
+        observe: RequestObserver = lambda method, code, seconds: None,
+    ) -> None:
+        """``observe`` is called after each request to LiveKit."""
         self._secrets = secrets
         self._session = session
+        self._observe = observe
         self._cache: dict[_CacheKey, _CacheEntry] = {}
 
     async def open(self, agent: Agent) -> Connection:
@@ -115,7 +122,9 @@ class SecretConnections:
                 raise SecretError(f"Secret {namespace}/{name} has no key {key}")
         credentials = Credentials(values[LIVEKIT_KEY], values[LIVEKIT_SECRET])
         try:
-            livekit = LiveKitServer(url, credentials, self._session, lambda: self._mark_refused(cache_key))
+            livekit = LiveKitServer(
+                url, credentials, self._session, lambda: self._mark_refused(cache_key), self._observe
+            )
         except ValueError as error:
             raise SecretError(f"spec.livekit.url of {agent.key} is not a valid URL: {error}") from error
         return Connection(livekit, credentials)

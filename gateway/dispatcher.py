@@ -81,16 +81,16 @@ class Dispatcher:
         """Return a call about to be dispatched with an avatar seat, or without an avatar when no seat is free."""
         now = time.time()
         free = self._ledger.free_seats(call, self._supply.free_seats(call.agent.key), now)
-        call = assign_seat(call, free, now)
+        had_avatar, call = call.avatar, assign_seat(call, free, now)
         if not call.avatar:
-            self._metrics.without_avatar.labels(*_labels(call.agent)).inc()
+            if had_avatar:  # else an earlier dispatch of the call counted it
+                self._metrics.record_without_seat(call)
             logger.warning("dispatching without avatar, no seat is free", extra=_log_fields(call))
         return call
 
     def follow_new(self, call: Call) -> None:
         """Count and log a new call whose room was just created, and follow it."""
-        for cause in call.causes:
-            self._metrics.dispatches.labels(*_labels(call.agent), cause.value).inc()
+        self._metrics.record_opened(call)
         logger.info(_STATE_MESSAGES[call.state], extra=_log_fields(call))
         self.follow(call)
 
@@ -99,10 +99,6 @@ class Dispatcher:
         self._wake_events[call.id] = asyncio.Event()
         self._locks[call.id] = asyncio.Lock()
         self._tasks[call.id] = asyncio.create_task(self._follow(call.id), name=f"call {call.id}")
-        self._pending_changed(call.agent)
-
-    def _pending_changed(self, agent: Agent) -> None:
-        self._metrics.pending.labels(*_labels(agent)).set(len(self._ledger.waiting(agent.key)))
         self._supply.exchange_soon()
 
     def wake_waiting_calls(self) -> None:
@@ -210,7 +206,6 @@ class Dispatcher:
                 self._livekit_failed(call, error)
 
     def _livekit_failed(self, call: Call, error: LiveKitError) -> None:
-        self._metrics.livekit_errors.labels(type(error).__name__).inc()
         logger.warning("LiveKit request failed", extra={**_log_fields(call), "error": str(error)})
 
     def _record(self, before: Call, after: Call) -> None:
@@ -218,21 +213,15 @@ class Dispatcher:
         self._ledger.put(after)
         if after.state is before.state and after.causes == before.causes:
             return
-        labels = _labels(after.agent)
         if after.causes != before.causes:
-            self._metrics.dispatches.labels(*labels, after.causes[-1].value).inc()
+            self._metrics.record_dispatch(after)
         if after.state is CallState.JOINED and Cause.AGENT_LOST not in after.causes:
-            self._metrics.join_seconds.labels(*labels).observe(after.state_since - after.created_at)
-            self._metrics.calls.labels(*labels, "joined", "").inc()
+            self._metrics.record_join(after)
         elif not after.is_live:
-            self._metrics.calls.labels(*labels, after.state.value, after.reason.value).inc()
+            self._metrics.record_ended(after)
         if CallState.WAITING in (before.state, after.state):
-            self._pending_changed(after.agent)
+            self._supply.exchange_soon()
         logger.info(_STATE_MESSAGES[after.state], extra=_log_fields(after))
-
-
-def _labels(agent: Agent) -> tuple[str, str]:
-    return agent.namespace, agent.name
 
 
 def _log_fields(call: Call) -> dict[str, object]:

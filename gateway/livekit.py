@@ -11,9 +11,11 @@ This module relies on the following behaviour of livekit-server 1.13.5 (pkg/serv
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import aiohttp
 from google.protobuf.message import DecodeError
@@ -38,6 +40,25 @@ ATTRIBUTE_CLAIMED_NAME = "lk.agent.name"
 """Set by livekit-agents; used when the server does not set `ATTRIBUTE_AGENT_NAME`."""
 ATTRIBUTE_ON_BEHALF = "lk.publish_on_behalf"
 """Set on avatars, which are participants of kind agent too: livekit-agents types.py."""
+
+REQUEST_METHODS: Final = (
+    "CreateRoom",
+    "ListRooms",
+    "ListParticipants",
+    "ListDispatch",
+    "CreateDispatch",
+    "DeleteDispatch",
+    "RemoveParticipant",
+    "DeleteRoom",
+)
+"""The methods of LiveKit's API that the gateway uses."""
+OK: Final = "ok"
+UNREACHABLE: Final = "unreachable"
+"""Code of a request without an answer, or with one that is not LiveKit's."""
+RequestObserver = Callable[[str, str, float], None]
+"""Receives method, code and seconds of a request. The code is `OK`, `UNREACHABLE` or an error code of LiveKit's API."""
+
+_ERROR_CODES: Final = frozenset(code for name, code in vars(api.TwirpErrorCode).items() if name.isupper())
 
 
 class LiveKitError(Exception):
@@ -108,13 +129,19 @@ class LiveKit(Protocol):
 
 
 class LiveKitServer:
-    """`LiveKit` over HTTP. Calls ``on_refused`` when the server rejects a request."""
+    """`LiveKit` over HTTP. Calls ``on_refused`` when the server rejects a request, and ``observe`` after each one."""
 
     def __init__(
-        self, url: str, credentials: Credentials, session: aiohttp.ClientSession, on_refused: Callable[[], None]
+        self,
+        url: str,
+        credentials: Credentials,
+        session: aiohttp.ClientSession,
+        on_refused: Callable[[], None],
+        observe: RequestObserver = lambda method, code, seconds: None,
     ) -> None:
         self._api = api.LiveKitAPI(url, credentials.api_key, credentials.api_secret, session=session)
-        self._translate_errors = _TranslateErrors(on_refused)
+        self._on_refused = on_refused
+        self._observe = observe
 
     async def create_room(self, name: str, metadata: str, agent_name: str, dispatch_metadata: str) -> None:
         request = api.CreateRoomRequest(
@@ -125,40 +152,65 @@ class LiveKitServer:
             max_participants=MAX_PARTICIPANTS,
             agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=dispatch_metadata)],
         )
-        with self._translate_errors:
+        with self._request("CreateRoom"):
             await self._api.room.create_room(request)
 
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
-        with self._translate_errors:
+        with self._request("ListRooms"):
             answer = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
         return [Room(name=room.name, metadata=room.metadata) for room in answer.rooms]
 
     async def participants(self, room: str) -> list[Participant]:
-        with self._translate_errors:
+        with self._request("ListParticipants"):
             answer = await self._api.room.list_participants(api.ListParticipantsRequest(room=room))
         return [_participant(info) for info in answer.participants if info.state == api.ParticipantInfo.State.ACTIVE]
 
     async def dispatches(self, room: str) -> list[Dispatch]:
-        with self._translate_errors:
+        with self._request("ListDispatch"):
             answer = await self._api.agent_dispatch.list_dispatch(room)
         return [_dispatch(found) for found in answer]
 
     async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None:
         request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
-        with self._translate_errors:
+        with self._request("CreateDispatch"):
             await self._api.agent_dispatch.create_dispatch(request)
 
     async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
-        with self._translate_errors:
+        with self._request("DeleteDispatch"):
             await self._api.agent_dispatch.delete_dispatch(dispatch_id, room)
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        with self._translate_errors:
+        with self._request("RemoveParticipant"):
             await self._api.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
 
     async def delete_room(self, room: str) -> None:
-        with self._translate_errors:
+        with self._request("DeleteRoom"):
             await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
+
+    @contextmanager
+    def _request(self, method: str) -> Iterator[None]:
+        """Map errors of the client library to `LiveKitError`, report rejections, and observe the request."""
+        started, code = time.monotonic(), OK
+        try:
+            yield
+        except api.TwirpError as error:
+            code = error.code if error.code in _ERROR_CODES else api.TwirpErrorCode.UNKNOWN
+            translation = _translation(error)
+            if isinstance(translation, LiveKitRefused):
+                self._on_refused()
+            raise translation from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            code = UNREACHABLE
+            raise LiveKitUnreachable(f"LiveKit did not answer: {type(error).__name__}") from error
+        except (DecodeError, ValueError) as error:
+            code = UNREACHABLE
+            raise LiveKitUnreachable(f"the server that answered is not LiveKit: {type(error).__name__}") from error
+        except asyncio.CancelledError:
+            code = ""
+            raise
+        finally:
+            if code:
+                self._observe(method, code, time.monotonic() - started)
 
 
 def _participant(info: api.ParticipantInfo) -> Participant:
@@ -176,27 +228,6 @@ def _dispatch(found: api.AgentDispatch) -> Dispatch:
         metadata=found.metadata,
         accepted=any(job.state.participant_identity for job in found.state.jobs),
     )
-
-
-class _TranslateErrors:
-    """Maps errors of the client library to `LiveKitError`, and reports rejections."""
-
-    def __init__(self, on_refused: Callable[[], None]) -> None:
-        self._on_refused = on_refused
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, api.TwirpError):
-            translation = _translation(error)
-            if isinstance(translation, LiveKitRefused):
-                self._on_refused()
-            raise translation from error
-        if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
-            raise LiveKitUnreachable(f"LiveKit did not answer: {type(error).__name__}") from error
-        if isinstance(error, DecodeError | ValueError):
-            raise LiveKitUnreachable(f"the server that answered is not LiveKit: {type(error).__name__}") from error
 
 
 def _translation(error: api.TwirpError) -> LiveKitError:

@@ -77,6 +77,8 @@ class SupplyExchange:
         self._supplies: list[ReceivedSupply] = []
         self._reachable: bool | None = None
         self._exchange_requested = asyncio.Event()
+        if settings.controller_url:
+            metrics.set_controller_reachable(False)
 
     def free_slots(self, agent_key: str) -> int | None:
         return settled_free_slots(self._supplies, agent_key, time.monotonic())
@@ -134,7 +136,7 @@ class SupplyExchange:
         return {"Authorization": f"Bearer {(await asyncio.to_thread(path.read_text)).strip()}"}
 
     def _report(self, reachable: bool, error: str) -> None:
-        self._metrics.controller_reachable.set(1 if reachable else 0)
+        self._metrics.set_controller_reachable(reachable)
         if reachable == self._reachable:
             return
         self._reachable = reachable

@@ -78,7 +78,7 @@ async def test_calls_beyond_the_seats_are_dispatched_without_avatar(world: World
     assert [metadata_of(world, call).avatar for call in calls] == [True, True, False]
     assert all(metadata_of(world, call).call_id == call.id for call in calls)
     value = world.gateway.metrics.registry.get_sample_value
-    assert value("avatar_agent_gateway_dispatches_without_avatar_total", LABELS) == 1
+    assert value("avatar_agent_gateway_calls_without_seat_total", LABELS) == 1
 
 
 async def test_seat_is_assigned_at_dispatch_not_at_request(world: World) -> None:
@@ -221,10 +221,12 @@ async def test_lost_agent_is_replaced_once_and_the_join_counted_once(world: Worl
     await becomes_true(lambda: Cause.AGENT_LOST in current(world, call).causes)
     await reaches(world, call, CallState.JOINED)
     value = world.gateway.metrics.registry.get_sample_value
-    joined = value("avatar_agent_gateway_calls_total", LABELS | {"outcome": "joined", "reason": ""})
-    assert (joined, value("avatar_agent_gateway_join_seconds_count", LABELS)) == (1, 1)
+    assert value("avatar_agent_gateway_join_duration_seconds_count", LABELS) == 1
     lose_agent(world, call)
     assert (await reaches(world, call, CallState.FAILED)).reason is CallReason.AGENT_LOST
+    ending = {"outcome": "failed", "reason": "AgentLost", "joined": "true"}
+    assert value("avatar_agent_gateway_calls_ended_total", LABELS | ending) == 1
+    assert value("avatar_agent_gateway_join_duration_seconds_count", LABELS) == 1
 
 
 async def test_second_agent_in_a_room_is_removed(world: World) -> None:

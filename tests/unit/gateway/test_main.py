@@ -36,10 +36,11 @@ async def test_metrics_count_a_joined_call(cluster: TestClient[web.Request, web.
     await reaches(world, await open_call(world), CallState.JOINED)
     metrics = await (await cluster.get("/metrics")).text()
     labels = 'agent="ornina",agent_namespace="agents"'
-    assert f'avatar_agent_gateway_calls_total{{{labels},outcome="joined",reason=""}} 1.0' in metrics
-    assert f"avatar_agent_gateway_join_seconds_count{{{labels}}} 1.0" in metrics
+    assert f"avatar_agent_gateway_calls_opened_total{{{labels}}} 1.0" in metrics
+    assert f'avatar_agent_gateway_calls{{{labels},state="joined"}} 1.0' in metrics
+    assert f"avatar_agent_gateway_join_duration_seconds_count{{{labels}}} 1.0" in metrics
     assert f'avatar_agent_gateway_dispatches_total{{{labels},cause="First"}} 1.0' in metrics
-    assert f"avatar_agent_gateway_calls_pending{{{labels}}} 0.0" in metrics
+    assert f'avatar_agent_gateway_calls{{{labels},state="waiting"}} 0.0' in metrics
 
 
 @pytest.mark.usefixtures("restored_logging")
