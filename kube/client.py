@@ -78,7 +78,7 @@ class KubeClient:
         self._may_write = condition
 
     def observe_requests(self, observe: RequestObserver) -> None:
-        """Call `observe` after each attempt of a request. Cancelled ones, and writes that are not sent, do not count."""
+        """Call `observe` after each attempt of a request, except cancelled ones and writes that are not sent."""
         self._observe = observe
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:

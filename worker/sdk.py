@@ -73,6 +73,10 @@ class Server(AgentServer):
         """
         return [info.job.id for info in self.active_jobs] if hasattr(self, "_proc_pool") else []
 
+    def idle_processes(self) -> int:
+        """Return how many initialised call processes wait for a job. The SDK has no property for it."""
+        return self._proc_pool._warmed_proc_queue.qsize() if hasattr(self, "_proc_pool") else 0
+
     def set_idle_processes(self, count: int) -> None:
         """Set how many idle call processes the server keeps, at most `num_idle_processes`.
 

@@ -22,7 +22,7 @@ MAX_BACKOFF_SECONDS = 60.0
 
 
 class WorkQueue:
-    """Runs `handle` for every key added. `handle` returns seconds to requeue after, or None, and limits its own time."""
+    """Runs `handle` for every key added. It returns seconds to requeue after, or None, and limits its own time."""
 
     def __init__(
         self,

@@ -23,7 +23,14 @@ from livekit.agents.voice import (
 from livekit.agents.voice.room_io import RoomOptions
 from openai import AsyncOpenAI
 
-from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, WorkerConfig, read_dispatch_metadata, with_outcome
+from agentspec.wire import (
+    REPORTED_OUTCOMES,
+    CallOutcome,
+    WorkerConfig,
+    read_dispatch_metadata,
+    read_room_record,
+    with_outcome,
+)
 from worker import avatar_reports, sdk
 from worker.call import metrics, phrases, prompt, voice
 from worker.call.agent_audio import AgentAudio
@@ -41,6 +48,9 @@ _DELETE_SECONDS: Final = 5.0
 _RECORD_SECONDS: Final = 2.0
 GATEWAY_CLOSE_SECONDS: Final = 4.0
 """How long a gateway, which polls every 2 s (gateway/dispatcher.py), has to inform the caller and close the room."""
+
+ANSWER_SECONDS: Final = 150.0
+"""An older call was answered before, and this agent replaces a lost one: a gateway searches for an agent for 120 s."""
 
 _SDK_OUTCOMES: Final = {sdk.ROOM_DISCONNECTED: CallOutcome.ROOM_CLOSED, sdk.JOB_CRASHED: CallOutcome.CRASHED}
 """Outcomes of jobs that the SDK ended, by its shutdown reason."""
@@ -94,12 +104,13 @@ class Call:
         await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         metrics.STARTED.inc()
         if (offered_at := sdk.offered_at(self._context)) is not None:
-            metrics.JOIN_SECONDS.observe(time.time() - offered_at)
+            metrics.JOIN_DURATION.observe(time.time() - offered_at)
         self._caller.watch()
         self._session.on("error", self._on_error)
         self._session.on("close", self._on_close)
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
+        metrics.follow_usage(self._session)
         self._spawn(self._agent_audio.publish(), "publish_audio")
         self._session.output.audio = self._agent_audio.output
         await self._session.start(
@@ -168,20 +179,32 @@ class Call:
             return
         self._answered = True
         seconds = time.monotonic() - self._caller_arrived
-        metrics.ANSWER_SECONDS.observe(seconds)
+        if self._config.greeting:
+            metrics.GREETING_DURATION.observe(seconds)
+            self._record_answer()
         logger.info("answered", extra={"seconds": round(seconds, 3)})
 
+    def _record_answer(self) -> None:
+        """Record how long the caller of a gateway waited for the first sound."""
+        record = read_room_record(self._context.room.metadata or "") if self._is_from_gateway else None
+        if record is not None and (seconds := time.time() - record.created_at) <= ANSWER_SECONDS:
+            metrics.ANSWER_DURATION.observe(max(0.0, seconds))
+
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
-        latency = event.item.metrics.get("e2e_latency") if event.item.type == "message" else None
-        if latency is not None:
-            metrics.TURN_SECONDS.observe(latency)
+        if event.item.type != "message":
+            return
+        if event.item.role == "user":
+            metrics.record_caller_turn(event.item.metrics)
+        else:
+            metrics.record_reply(event.item.metrics)
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = event.error
-        if getattr(error, "recoverable", True):
-            return
         stage = str(error.type).removesuffix("_error")
-        metrics.PROVIDER_ERRORS.labels(stage).inc()
+        is_retried = getattr(error, "recoverable", True)
+        metrics.PROVIDER_ERRORS.labels(stage, "true" if is_retried else "false").inc()
+        if is_retried:
+            return
         cause = error.error
         logger.error(
             "provider failed",
@@ -246,8 +269,10 @@ class Call:
         self._cancel_tasks()
         # Concurrently: an avatar may take long to close, and a gateway would send another agent to a room without one.
         await asyncio.gather(self._avatar.close(), self._agent_audio.close(), self._close_room())
+        seconds = time.monotonic() - self._started
         metrics.ENDED.labels(outcome).inc()
-        logger.info("call ended", extra={"outcome": outcome, "seconds": round(time.monotonic() - self._started, 1)})
+        metrics.CALL_DURATION.observe(seconds)
+        logger.info("call ended", extra={"outcome": outcome, "seconds": round(seconds, 1)})
 
     async def _close_room(self) -> None:
         if not self._closes_room:

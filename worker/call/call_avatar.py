@@ -51,6 +51,9 @@ class CallAvatar:
         self._decided = asyncio.Event()
         self._lost: asyncio.Task[None] | None = None
         self._avatar: TavusAvatar | None = None
+        self._has_joined = False
+        self._counts_end = False
+        """The avatar was requested, and its end is not counted yet."""
         declared = config.avatar.provider is AvatarProvider.TAVUS
         self._lacks_seat = declared and not has_seat
         if declared and has_seat and config.avatar.tavus is not None:
@@ -66,12 +69,16 @@ class CallAvatar:
     async def run(self) -> None:
         """Start the avatar and route the agent's audio through it; does nothing when the call has no avatar."""
         if self._lacks_seat:
-            self._fail(AvatarOutcome.NO_SEAT, CallOutcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
+            self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
         if self._avatar is None:
             return
         started = time.monotonic()
+        self._counts_end = True
+        metrics.AVATARS_STARTED.inc()
         try:
             await self._avatar.start()
+            self._has_joined = True
+            metrics.AVATAR_JOIN_DURATION.observe(time.monotonic() - started)
             await self._avatar.attach()
         except AvatarError as error:
             await self._on_start_failed(self._avatar, error.outcome, str(error))
@@ -83,7 +90,6 @@ class CallAvatar:
             return
         self._decided.set()
         self._report(AvatarState.JOINED, "")
-        metrics.AVATARS.labels(AvatarOutcome.JOINED).inc()
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
 
     async def wait_until_decided(self) -> None:
@@ -98,6 +104,7 @@ class CallAvatar:
     async def close(self) -> None:
         """Release the avatar at the end of the call. Returns in bounded time."""
         if self._avatar is not None:
+            self._count_end(AvatarOutcome.COMPLETED if self._has_joined else AvatarOutcome.CANCELLED)
             await self._release(self._avatar)
 
     async def _on_start_failed(self, avatar: TavusAvatar, outcome: AvatarOutcome, reason: str) -> None:
@@ -117,12 +124,18 @@ class CallAvatar:
             self._repeat_speech()
 
     async def _continue_without(self, avatar: TavusAvatar, outcome: AvatarOutcome, reason: str) -> None:
+        self._count_end(outcome)
         self._fail(outcome, CallOutcome.AVATAR_FAILED, reason)
         await self._release(avatar)
 
-    def _fail(self, outcome: AvatarOutcome, call_outcome: CallOutcome, reason: str) -> None:
-        """Count and log the failure; end the call when `avatar.onFailure` is EndCall."""
-        metrics.AVATARS.labels(outcome).inc()
+    def _count_end(self, outcome: AvatarOutcome) -> None:
+        """Count the end of a requested avatar. The first outcome counts."""
+        if self._counts_end:
+            self._counts_end = False
+            metrics.AVATARS_ENDED.labels(outcome).inc()
+
+    def _fail(self, outcome: str, call_outcome: CallOutcome, reason: str) -> None:
+        """Log the failure; end the call when `avatar.onFailure` is EndCall."""
         logger.warning("avatar failed", extra={"outcome": outcome, "reason": reason, "on_failure": self._policy})
         if self._policy is OnAvatarFailure.END_CALL:
             self._end_call(call_outcome, f"{reason}, and avatar.onFailure is EndCall")

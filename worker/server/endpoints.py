@@ -1,6 +1,5 @@
 """The worker's HTTP endpoints: /livez, /readyz, /metrics and /status."""
 
-import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -27,11 +26,6 @@ def unready(status: WorkerStatus) -> str:
     return ""
 
 
-async def _exposition() -> bytes:
-    """Render in a thread: the series of call processes are in files."""
-    return await asyncio.to_thread(metrics.render)
-
-
 def make_app(worker: HasStatus) -> web.Application:
     """Return the application with all endpoints."""
     watch = StatusWatch(worker.status)
@@ -44,7 +38,7 @@ def make_app(worker: HasStatus) -> web.Application:
     async def end_watches(_: web.Application) -> None:
         watch.close()
 
-    app = health.health_app(live=lambda: "", ready=lambda: unready(worker.status()), metrics=_exposition)
+    app = health.health_app(live=lambda: "", ready=lambda: unready(worker.status()), metrics=metrics.exposition)
     app.on_shutdown.append(end_watches)
     app.router.add_get("/status", status)
     return app

@@ -15,17 +15,22 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-PREFIX: Final = "avatar_agent_worker_"
+from process.health import exposition_of
+from process.metrics import ProcessMetrics, prefix_of
+from worker.server.admission import Declined
+
+PREFIX: Final = prefix_of("worker")
 _MERGED: Final = "merged"
 
-disable_created_metrics()  # type: ignore[no-untyped-call]
 _registry = CollectorRegistry()
 
+PROCESS = ProcessMetrics("worker", _registry)
+"""Figures of the main process."""
 SLOTS = Gauge(PREFIX + "slots", "Calls that the worker can hold at once.", registry=_registry)
 CALLS = Gauge(PREFIX + "calls", "Calls that the worker holds, including those that are starting.", registry=_registry)
 CALLS_WITH_AVATAR = Gauge(
@@ -43,6 +48,14 @@ DECLINED = Counter(
     PREFIX + "jobs_declined",
     "Jobs declined, by reason: room_name (does not match the pattern), full (no free slot), draining.",
     ["reason"],
+    registry=_registry,
+)
+for _reason in Declined:
+    DECLINED.labels(_reason.value)
+CALL_PROCESSES = Gauge(
+    PREFIX + "call_processes",
+    "Call processes by state: idle (ready for a call) or call (holds one).",
+    ["state"],
     registry=_registry,
 )
 LOST = Counter(PREFIX + "calls_lost", "Calls whose process failed: killed, out of memory or hung.", registry=_registry)
@@ -71,13 +84,12 @@ def prepare_directory(directory: Path) -> None:
 
 
 def expose_call_processes(directory: Path) -> None:
-    """Add the call processes' series to those that `render` returns."""
+    """Add the call processes' series to those that `exposition` returns."""
     _registry.register(CallProcesses(directory))
 
 
-def render() -> bytes:
-    """Return all series in Prometheus' text format."""
-    return generate_latest(_registry)
+exposition = exposition_of(_registry)
+"""Renders all series."""
 
 
 def merge_ended(directory: Path) -> None:

@@ -67,6 +67,8 @@ class Worker(sdk.Server):
         metrics.CALLS_WITH_AVATAR.set_function(lambda: self.avatars.count(self._held()))
         metrics.REGISTERED.set_function(lambda: float(self.registered))
         metrics.DRAINING.set_function(lambda: float(self.draining))
+        metrics.CALL_PROCESSES.labels("idle").set_function(self.idle_processes)
+        metrics.CALL_PROCESSES.labels("call").set_function(lambda: len(self.running_job_ids()))
 
     def calls(self) -> int:
         """Return how many calls the worker holds. Calls that are starting or whose process is ending count."""
@@ -208,7 +210,8 @@ async def _main(settings: WorkerSettings) -> int:
     client = voice.make_client(config.voice, settings.openai_key)
     preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
     try:
-        async with endpoints.serve(worker, settings.port), receive_reports(worker.avatars):
+        serving, reports = endpoints.serve(worker, settings.port), receive_reports(worker.avatars)
+        async with serving, reports, metrics.PROCESS.sampling():
             return await worker.serve()
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": settings.port, "error": str(error)})

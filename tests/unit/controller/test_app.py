@@ -17,9 +17,9 @@ from controller.cluster import resync
 from controller.cluster.resync import PERIOD_SECONDS
 from controller.desired.identity import FIELD_MANAGER
 from controller.metrics import Metrics, ReconcileOutcome
-from controller.runtime import app
 from controller.observation import Key
 from controller.reconcile import Result
+from controller.runtime import app
 from controller.runtime.app import RECONCILE_SECONDS, STALLED_SECONDS, Controller
 from controller.runtime.leadership import Leadership
 from controller.runtime.settings import ControllerSettings

@@ -1,16 +1,19 @@
 """Health and metrics, over a real connection."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from process import health
 from process.health import exposition_of, health_app, serving
+from process.metrics import SampledGauge
 from tests.ports import free_port
+from tests.waiting import soon
 
 
 class Scene:
@@ -63,6 +66,49 @@ async def test_metrics_are_prometheus_text(scene: Scene) -> None:
         assert response.status == 200
         assert response.content_type == "text/plain"
         assert "calls_total 1.0" in await response.text()
+
+
+OPEN_METRICS = "application/openmetrics-text"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain", "text/plain; version=0.0.4; charset=utf-8"),
+        (f"{OPEN_METRICS};version=1.0.0,text/plain;version=0.0.4;q=0.5", f"{OPEN_METRICS}; version=1.0.0"),
+        (
+            f"{OPEN_METRICS};version=1.0.0,{OPEN_METRICS};version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            f"{OPEN_METRICS}; version=1.0.0",
+        ),
+    ],
+    ids=["nothing", "anything", "text", "OpenMetrics", "Prometheus 2.42"],
+)
+async def test_format_of_metrics_is_negotiated(scene: Scene, accept: str, content_type: str) -> None:
+    Histogram("wait_seconds", "Waits.", buckets=[1], registry=scene.registry).observe(0.5, {"call_id": "c1"})
+    async with scene.session.get(f"{scene.url}/metrics", headers={"Accept": accept}) as response:
+        text = await response.text()
+        assert response.headers["Content-Type"].startswith(content_type)
+    is_open = content_type.startswith(OPEN_METRICS)
+    assert text.endswith("# EOF\n") is is_open
+    assert ('# {call_id="c1"} 0.5' in text) is is_open, "only OpenMetrics has exemplars"
+
+
+async def test_scrape_does_not_block_other_requests(scene: Scene) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def read() -> Iterable[tuple[tuple[str, ...], float]]:
+        entered.set()
+        assert leave.wait(5)
+        return []
+
+    SampledGauge("slow", "Waits.", [], read, registry=scene.registry)
+    scrape = asyncio.create_task(scene.get("/metrics"))
+    await soon(entered.is_set)
+    assert await scene.get("/livez") == (200, "ok\n")
+    leave.set()
+    assert (await scrape)[0] == 200
 
 
 async def test_process_adds_routes_with_bounded_bodies(scene: Scene) -> None:

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from livekit import api
-from livekit.agents import JobContext
+from livekit.agents import JobContext, tts
+from livekit.agents.voice import AgentStateChangedEvent, ErrorEvent
+from prometheus_client import Histogram
 
 from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, DispatchMetadata, RoomRecord, WorkerConfig, render
 from tests.unit.worker.fakes import FakeParticipant, FakeRoom
 from tests.waiting import soon
 from worker.call import call as module
-from worker.call import voice
+from worker.call import metrics, voice
 from worker.call.call import Call
 
 RECORD = json.loads(
@@ -174,3 +177,71 @@ async def test_shortened_metadata_is_logged_by_count_only(
     (record,) = [record for record in caplog.records if record.message == "dispatch metadata shortened"]
     assert record.__dict__["dropped"] == 8
     assert "secret" not in caplog.text and "hidden" not in str(record.__dict__)
+
+
+def total(metric: Histogram) -> float:
+    """How many observations a histogram has."""
+    return sum(bucket.get() for bucket in metric._buckets)
+
+
+def speak(call: Call) -> None:
+    """Let the agent become audible, as the session reports it."""
+    call._on_agent_state(AgentStateChangedEvent(old_state="listening", new_state="speaking"))
+
+
+@pytest.mark.parametrize(
+    ("created_ago", "dispatch_metadata", "greeting", "answers", "greetings"),
+    [
+        (1.2, GATEWAY_METADATA, "Hello", 1, 1),
+        (-0.5, GATEWAY_METADATA, "Hello", 1, 1),
+        (1.2, FOREIGN, "Hello", 0, 1),
+        (1.2, GATEWAY_METADATA, "", 0, 0),
+        (600.0, GATEWAY_METADATA, "Hello", 0, 1),
+    ],
+    ids=["gateway", "clock of the gateway ahead", "another back end", "no greeting", "replaces a lost agent"],
+)
+async def test_answer_is_measured_from_the_request_to_the_gateway(
+    document: dict[str, Any], created_ago: float, dispatch_metadata: str, greeting: str, answers: int, greetings: int
+) -> None:
+    scene = Scene(WorkerConfig.model_validate(document | {"greeting": greeting}), dispatch_metadata=dispatch_metadata)
+    scene.room.metadata = json.dumps(RECORD | {"createdAt": time.time() - created_ago})
+    before = total(metrics.ANSWER_DURATION), total(metrics.GREETING_DURATION), metrics.ANSWER_DURATION._sum.get()
+    speak(scene.call)
+    assert total(metrics.GREETING_DURATION) == before[1], "the caller has not arrived"
+    scene.call._caller_arrived = time.monotonic()
+    speak(scene.call)
+    speak(scene.call)
+    assert total(metrics.ANSWER_DURATION) - before[0] == answers
+    assert total(metrics.GREETING_DURATION) - before[1] == greetings
+    if answers:
+        assert metrics.ANSWER_DURATION._sum.get() - before[2] == pytest.approx(max(0.0, created_ago), abs=0.1)
+
+
+async def test_ended_call_has_one_outcome_and_one_duration(config: WorkerConfig) -> None:
+    ended = metrics.ENDED.labels(CallOutcome.MAX_LENGTH)._value.get()
+    durations = total(metrics.CALL_DURATION)
+    scene = Scene(config)
+    scene.call.end(CallOutcome.MAX_LENGTH, "because")
+    await scene.end(CallOutcome.CRASHED)
+    assert metrics.ENDED.labels(CallOutcome.MAX_LENGTH)._value.get() == ended + 1
+    assert total(metrics.CALL_DURATION) == durations + 1
+
+
+@pytest.mark.parametrize(("recoverable", "retried"), [(True, "true"), (False, "false")], ids=["retried", "final"])
+async def test_provider_errors_are_counted_by_whether_they_are_retried(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, recoverable: bool, retried: str
+) -> None:
+    scene = Scene(config)
+    apologies: list[str] = []
+
+    def spawn(work: Coroutine[None, None, None], name: str) -> None:
+        work.close()
+        apologies.append(name)
+
+    monkeypatch.setattr(scene.call, "_spawn", spawn)
+    counter = metrics.PROVIDER_ERRORS.labels("tts", retried)
+    before = counter._value.get()
+    error = tts.TTSError(timestamp=0.0, label="", error=TimeoutError(), recoverable=recoverable)
+    scene.call._on_error(ErrorEvent(error=error, source=None))
+    assert counter._value.get() == before + 1
+    assert apologies == ([] if recoverable else ["apologise"]), "the caller hears nothing of a retry"

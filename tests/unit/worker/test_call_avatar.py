@@ -73,6 +73,18 @@ class Scene:
         self.repeats += 1
 
 
+def counted() -> dict[str, float]:
+    """The avatars that were requested, that joined, and that are over by outcome."""
+    started, joins = metrics.AVATARS_STARTED._value.get(), metrics.AVATAR_JOIN_DURATION._sum.get()
+    ended = {outcome.value: metrics.AVATARS_ENDED.labels(outcome)._value.get() for outcome in AvatarOutcome}
+    return {"started": started, "joined": joins > 0, **ended}
+
+
+def since(before: dict[str, float]) -> dict[str, float]:
+    """What was counted since then, without zeros."""
+    return {name: value - before[name] for name, value in counted().items() if value != before[name]}
+
+
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch, "VoiceOnly")
@@ -100,7 +112,7 @@ async def test_call_without_a_seat_requests_no_avatar(
     monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
 ) -> None:
     scene = Scene(monkeypatch, policy, has_seat=False)
-    counted = metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get()
+    before = counted()
     await asyncio.wait_for(
         asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided(), scene.call_avatar.close()), 1
     )
@@ -108,7 +120,7 @@ async def test_call_without_a_seat_requests_no_avatar(
     assert scene.reports == []
     assert [outcome for outcome, _ in scene.ends] == ends
     assert all("maxSessions" in reason for _, reason in scene.ends)
-    assert metrics.AVATARS.labels(AvatarOutcome.NO_SEAT)._value.get() == counted + 1
+    assert since(before) == {}, "no avatar was requested; the gateway counts calls without a seat"
 
 
 async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
@@ -124,6 +136,43 @@ async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> No
     )
     await avatar.run()
     assert ends == []
+
+
+@pytest.mark.parametrize(
+    ("error", "loss", "outcome"),
+    [
+        (None, None, AvatarOutcome.COMPLETED),
+        (None, AvatarOutcome.STALLED, AvatarOutcome.STALLED),
+        (None, AvatarOutcome.LEFT, AvatarOutcome.LEFT),
+        (AvatarError(AvatarOutcome.REFUSED, "no"), None, AvatarOutcome.REFUSED),
+        (AvatarError(AvatarOutcome.NEVER_JOINED, "no"), None, AvatarOutcome.NEVER_JOINED),
+        (KeyError("surprise"), None, AvatarOutcome.REFUSED),
+    ],
+    ids=["until the end", "stalled", "left", "refused", "never joined", "unexpected error"],
+)
+async def test_each_requested_avatar_is_counted_once(
+    scene: Scene, error: Exception | None, loss: AvatarOutcome | None, outcome: AvatarOutcome
+) -> None:
+    before = counted()
+    scene.avatar.error = cast(Any, error)
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    for _ in range(2 if loss else 0):
+        scene.avatar.on_lost(loss, "it is gone")
+    await asyncio.sleep(0)
+    await scene.call_avatar.close()
+    assert {name: number for name, number in since(before).items() if name != "joined"} == {"started": 1, outcome: 1}
+
+
+async def test_avatar_of_a_call_that_ends_first_is_cancelled(scene: Scene) -> None:
+    before = counted()
+    running = asyncio.create_task(scene.call_avatar.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await scene.call_avatar.close()
+    await scene.call_avatar.close()
+    assert since(before) == {"started": 1, AvatarOutcome.CANCELLED: 1}
 
 
 async def test_greeting_waits_for_the_avatar_only_briefly(scene: Scene) -> None:

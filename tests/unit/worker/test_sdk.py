@@ -106,6 +106,7 @@ async def running(
     """A server that is connected to `livekit` within the context."""
     server = RecordingServer(livekit.url, entrypoint, executor)
     assert (server.registered, server.worker_id, server.running_job_ids()) == (False, "", [])
+    assert server.idle_processes() == 0
     task = asyncio.create_task(server.run())
     try:
         await eventually(
@@ -269,9 +270,11 @@ async def test_idle_processes_follow_the_number_that_is_set(livekit: FakeLiveKit
     async with running(livekit) as server:
         await soon(lambda: server.registered)
         await soon(lambda: len(server._proc_pool.processes) == 1)
+        await soon(lambda: server.idle_processes() == 1)
         server.set_idle_processes(0)
         await livekit.offer("AJ_1", "ornina-1")
         await soon(lambda: server.closed)
+        assert server.idle_processes() == 0
         await soon(lambda: server._proc_pool.processes == [])
         await server._invoke_load_fnc()
         assert server._proc_pool.target_idle_processes == 0, "the SDK leaves the number alone"

@@ -10,6 +10,7 @@ from livekit.agents import AssignmentTimeoutError
 from agentspec.wire import WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config, make_settings
 from worker.server import metrics
+from worker.server.admission import Declined
 from worker.server.slots import load
 from worker.server.worker import Worker
 
@@ -151,3 +152,24 @@ async def test_reported_load_and_idle_processes_follow_the_free_slots(worker: Wo
         worker._slots.reserve(f"AJ_{number}")
     assert loads == [load(calls, 4, config.placement) for calls in range(5)]
     assert idle == [2, 2, 2, 1, 0]
+
+
+async def test_idle_and_busy_call_processes_are_reported(worker: Worker) -> None:
+    idle: asyncio.Queue[None] = asyncio.Queue()
+    job = SimpleNamespace(job=SimpleNamespace(id="AJ_1", room=SimpleNamespace(name="ornina-1")))
+    processes = [SimpleNamespace(running_job=job), SimpleNamespace(running_job=None)]
+    assert call_processes() == {"idle": 0, "call": 0}, "the server has no processes yet"
+    worker._proc_pool = cast(Any, SimpleNamespace(processes=processes, _warmed_proc_queue=idle))
+    assert call_processes() == {"idle": 0, "call": 1}, "a process that starts is not idle yet"
+    idle.put_nowait(None)
+    assert call_processes() == {"idle": 1, "call": 1}
+
+
+def call_processes() -> dict[str, float]:
+    (family,) = metrics.CALL_PROCESSES.collect()
+    return {sample.labels["state"]: sample.value for sample in family.samples}
+
+
+async def test_declined_jobs_start_at_zero_for_each_reason() -> None:
+    (family,) = metrics.DECLINED.collect()
+    assert {sample.labels["reason"] for sample in family.samples} == set(Declined)
