@@ -181,7 +181,7 @@ async def test_shortened_metadata_is_logged_by_count_only(
 
 def total(metric: Histogram) -> float:
     """How many observations a histogram has."""
-    return sum(bucket.get() for bucket in metric._buckets)
+    return float(sum(bucket.get() for bucket in metric._buckets))
 
 
 def speak(call: Call) -> None:

@@ -78,7 +78,8 @@ def test_files_can_be_exposed_as_openmetrics(tmp_path: Path) -> None:
     _hold_a_call(tmp_path)
     registry = CollectorRegistry()
     registry.register(CallProcesses(tmp_path))
-    families = {family.name: family for family in text_string_to_metric_families(openmetrics(registry).decode())}
+    text = openmetrics(registry).decode()  # type: ignore[no-untyped-call]
+    families = {family.name: family for family in text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
     (started,) = families["avatar_agent_worker_calls_started"].samples
     assert started.value == 1
 
