@@ -10,6 +10,7 @@ import pytest
 from agentspec import crd, names
 from controller.desired.identity import Owner, labels
 from gateway.settings import GatewaySettings
+from process.metrics import AGENT_LABELS
 from process.settings import SettingsError, load
 from tests.chart.rendering import CHART, Documents, Renderer, pick
 
@@ -122,7 +123,22 @@ def test_pod_monitor_matches_port_and_labels_of_pods(render: Renderer, component
     assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     (endpoint,) = monitor["podMetricsEndpoints"]
     probed = template["spec"]["containers"][0]["livenessProbe"]["httpGet"]["port"]
-    assert endpoint == {"port": probed, "path": "/metrics"}
+    job = {"targetLabel": "job", "replacement": f"avatar-agent-{component}"}
+    assert endpoint == {"port": probed, "path": "/metrics", "interval": "30s", "relabelings": [job]}
+
+
+def test_pod_monitors_follow_the_values(render: Renderer) -> None:
+    settings = ("monitoring.enabled=true", "monitoring.namespace=observe", "monitoring.interval=15s")
+    own = ("monitoring.relabelings[0].targetLabel=cluster", "monitoring.relabelings[0].replacement=eu")
+    monitors = [d["spec"] for d in render(*settings, *own) if d["kind"] == "PodMonitor"]
+    jobs = set()
+    for monitor in monitors:
+        (endpoint,) = monitor["podMetricsEndpoints"]
+        first, *_, last = endpoint["relabelings"]
+        jobs.add(first["replacement"])
+        assert (endpoint["interval"], first["targetLabel"]) == ("15s", "job")
+        assert last == {"targetLabel": "cluster", "replacement": "eu"}
+    assert jobs == {"avatar-agent-controller", "avatar-agent-gateway", "avatar-agent-worker"}
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
@@ -153,7 +169,9 @@ def test_workers_are_scraped_in_all_served_namespaces(
     monitor = pick(documents, "PodMonitor", "test-worker")["spec"]
     assert monitor["namespaceSelector"] == where
     assert monitor["selector"]["matchLabels"].items() <= labels(Owner("shop", "ava", "uid")).items()
-    assert monitor["podMetricsEndpoints"][0]["port"] == "http"
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] == "http"
+    assert {relabeling["targetLabel"] for relabeling in endpoint["relabelings"]} == {"job", *AGENT_LABELS}
 
 
 def gateway_env(documents: Documents) -> dict[str, str]:
@@ -260,6 +278,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         ("gateway.maxPendingPerAgent=10001", "/gateway/maxPendingPerAgent"),
         ("watchNamespace=agents,gateway.defaultNamespace=shop", "leave gateway.defaultNamespace out"),
         ("monitoring.enabled=true", "set it to the namespace that Prometheus runs in"),
+        ("monitoring.interval=often", "/monitoring/interval"),
     ],
     ids=[
         "two gateways",
@@ -272,6 +291,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         "too many waiting calls",
         "namespace that is not served",
         "monitoring without namespace",
+        "invalid interval",
     ],
 )
 def test_wrong_value_is_refused_by_name(render: Renderer, setting: str, text: str) -> None:

@@ -1,15 +1,18 @@
 """The pages on metrics, logs and troubleshooting quote what the code has."""
 
 import ast
-import fnmatch
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
 
-from controller.metrics import Metrics
+import worker.call.metrics  # noqa: F401 - registers the series of call processes
+from controller import metrics as controller_metrics
 from devkit.paths import REPOSITORY
+from gateway import metrics as gateway_metrics
+from worker.server import metrics as worker_metrics
 
 PACKAGES = ("agentspec", "controller", "gateway", "kube", "process", "worker")
 OBSERVE = (REPOSITORY / "docs/reference/observe.md").read_text()
@@ -71,8 +74,49 @@ def test_quoted_log_message_exists(message: str) -> None:
     assert message in texts("worker")
 
 
-@pytest.mark.parametrize("name", sorted(first_cells(section(OBSERVE, "Metrics")) - {"agents{condition,status,reason}"}))
-def test_documented_series_exists(name: str) -> None:
-    family = name.removesuffix("{outcome}").removesuffix("_total")
-    families = [family.name for family in Metrics().registry.collect()]
-    assert fnmatch.filter(families, f"avatar_agent_controller_{family}")
+def leaders_registry() -> CollectorRegistry:
+    """The metrics of a controller that is the leader."""
+    metrics = controller_metrics.Metrics()
+    metrics.start_leading(lambda: 0, list, list)
+    return metrics.registry
+
+
+REGISTRIES = {
+    "Controller": [leaders_registry()],
+    "Gateway": [gateway_metrics.Metrics().registry],
+    "Worker": [worker_metrics._registry, REGISTRY],
+}
+
+
+@pytest.mark.parametrize("component", sorted(REGISTRIES))
+def test_page_lists_exactly_the_series_of_each_process(component: str) -> None:
+    prefix = f"avatar_agent_{component.lower()}_"
+    exported = {
+        family.name.removeprefix(prefix) + ("_total" if family.type == "counter" else "")
+        for registry in REGISTRIES[component]
+        for family in registry.collect()
+        if family.name.startswith(prefix)
+    }
+    shared = {name for name in first_cells(section(OBSERVE, "Metrics")) if name.startswith("event_loop")}
+    assert first_cells(section(OBSERVE, component)) | shared == exported
+
+
+def test_page_lists_the_labels_of_each_series() -> None:
+    """Labels in the page's second column, where `agent` without code stands for both labels of an AvatarAgent."""
+    checked = 0
+    for component, registries in REGISTRIES.items():
+        rows = [row.split("|") for row in section(OBSERVE, component).splitlines() if row.startswith("| `")]
+        documented = {
+            name.removesuffix("_total"): set(re.findall(r"`([^`]+)`", row[2]))
+            | ({"agent_namespace", "agent"} if row[2].strip().startswith("agent") else set())
+            for row in rows
+            for name in re.findall(r"`([^`]+)`", row[1])
+        }
+        for registry in registries:
+            for collector in registry._collector_to_names:
+                name = str(getattr(collector, "_name", "")).removeprefix(f"avatar_agent_{component.lower()}_")
+                labels = set(getattr(collector, "_labelnames", getattr(collector, "_labels", ())))
+                if name in documented and labels:
+                    assert labels == documented[name], name
+                    checked += 1
+    assert checked > 30
