@@ -7,7 +7,8 @@ from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+
+from process.exposition import Exposition as Encoder
 
 Check = Callable[[], str]
 """Returns why the check fails, in one line; an empty string when all is well."""
@@ -22,13 +23,13 @@ SHUTDOWN_SECONDS: Final = 2.0
 def exposition_of(registry: CollectorRegistry) -> Exposition:
     """Return an exposition of `registry`: OpenMetrics if the client accepts it, else Prometheus' text format.
 
-    It is rendered in a thread. A thousand agents have tens of thousands of series, which take some tenths of a second;
-    the event loop answers requests meanwhile.
+    It is rendered in a thread: tens of thousands of series take some tenths of a second, and the event loop answers
+    requests meanwhile.
     """
+    encoder = Encoder(registry)
 
     async def render(accept: str) -> tuple[bytes, str]:
-        encode, content_type = choose_encoder(accept)
-        return await asyncio.to_thread(encode, registry), content_type
+        return await asyncio.to_thread(encoder.encode, accept)
 
     return render
 
@@ -44,12 +45,12 @@ def health_app(
     async def readyz(_: web.Request) -> web.Response:
         return _answer(ready())
 
-    async def exposition(request: web.Request) -> web.Response:
+    async def scrape(request: web.Request) -> web.Response:
         body, content_type = await metrics(", ".join(request.headers.getall("Accept", [])))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(client_max_size=max_body_bytes)
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", exposition)])
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", scrape)])
     return app
 
 

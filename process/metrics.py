@@ -53,10 +53,10 @@ class SampledGauge(Collector):
         *,
         registry: CollectorRegistry,
     ) -> None:
-        self._name = name
+        self.name = name
+        self.labels = labels
+        self.samples = samples
         self._documentation = documentation
-        self._labels = labels
-        self._samples = samples
         registry.register(self)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -66,12 +66,12 @@ class SampledGauge(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The current samples."""
         family = self._family()
-        for labels, value in self._samples():
+        for labels, value in self.samples():
             family.add_metric(labels, value)
         yield family
 
     def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+        return GaugeMetricFamily(self.name, self._documentation, labels=self.labels)
 
 
 class ProcessMetrics:

@@ -1,0 +1,143 @@
+"""Encodes metrics as prometheus_client does, in a fraction of the time.
+
+A thousand agents have some 50,000 series. prometheus_client 0.26 formats and escapes the labels of each one at each
+scrape, which takes half a second of CPU. This module keeps the text of each label set and formats only values that
+changed. It leaves headers, exemplars and everything without labels to prometheus_client.
+
+It uses private parts of prometheus_client: the children of a metric, and their samples. test_exposition.py compares
+the text with that of prometheus_client, byte by byte.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from process.metrics import SampledGauge
+
+_OPENMETRICS: Final = "application/openmetrics-text"
+_END: Final = b"# EOF\n"
+Encode = Callable[[Any], bytes]
+"""Encodes what a collector collects."""
+
+
+@dataclass(slots=True)
+class _Series:
+    """The series of one label set, as they were at the last scrape."""
+
+    prefixes: list[str]
+    """Name and labels of each sample."""
+    values: tuple[float, ...] = ()
+    text: str = ""
+    text_with_exemplars: str = ""
+    """Empty when no sample has an exemplar."""
+
+
+@dataclass(slots=True)
+class _Families(Collector):
+    """Metric families to encode."""
+
+    families: Iterable[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.families
+
+
+@dataclass(slots=True)
+class Exposition:
+    """Encodes one registry. Scrapes may run in several threads."""
+
+    registry: CollectorRegistry
+    _known: dict[Collector, dict[tuple[str, ...], _Series]] = field(default_factory=dict)
+    _encoding: Lock = field(default_factory=Lock)
+
+    def encode(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics in a format that an Accept header asks for, and their content type."""
+        encode, content_type = choose_encoder(accept)
+        is_open = content_type.startswith(_OPENMETRICS)
+        with self._encoding:
+            parts = [part for collector in self._collectors() for part in self._encode(collector, encode, is_open)]
+        return b"".join([*parts, _END] if is_open else parts), content_type
+
+    def _collectors(self) -> list[Collector]:
+        """The collectors of the registry, in the order of their registration."""
+        with self.registry._lock:
+            collectors = list(self.registry._collector_to_names)
+        self._known = {collector: known for collector, known in self._known.items() if collector in collectors}
+        return collectors
+
+    def _encode(self, collector: Collector, encode: Encode, is_open: bool) -> Iterator[bytes]:
+        if isinstance(collector, SampledGauge):
+            yield _encoded(collector.describe(), encode)
+            yield self._sampled(collector).encode()
+        elif isinstance(collector, Counter | Gauge | Histogram) and collector._labelnames:
+            yield _encoded(collector.describe(), encode)
+            yield self._labelled(collector, encode, is_open).encode()
+        else:
+            yield _encoded(collector.collect(), encode)
+
+    def _sampled(self, gauge: SampledGauge) -> str:
+        known, present, lines = self._known.get(gauge, {}), dict[tuple[str, ...], _Series](), list[str]()
+        for labels, value in gauge.samples():
+            key = tuple(labels)
+            series = known.get(key) or _Series([_prefix(gauge.name, dict(zip(gauge.labels, key, strict=True)))])
+            present[key] = series
+            lines.append(_line(series.prefixes[0], value))
+        self._known[gauge] = present
+        return "".join(lines)
+
+    def _labelled(self, metric: Counter | Gauge | Histogram, encode: Encode, is_open: bool) -> str:
+        known, present, texts = self._known.get(metric, {}), dict[tuple[str, ...], _Series](), list[str]()
+        with metric._lock:
+            children = list(metric._metrics.items())
+        for names, child in children:
+            key = tuple(names)
+            samples = list(child._child_samples())
+            labels = dict(zip(metric._labelnames, key, strict=True))
+            series = known.get(key)
+            if series is None:
+                series = _Series([_prefix(metric._name + one.name, labels | one.labels) for one in samples])
+            values = tuple(one.value for one in samples)
+            if values != series.values:
+                pairs = zip(series.prefixes, values, strict=True)
+                series.values = values
+                series.text = "".join(_line(prefix, value) for prefix, value in pairs)
+                series.text_with_exemplars = ""
+            if is_open and not series.text_with_exemplars and any(one.exemplar for one in samples):
+                series.text_with_exemplars = _with_exemplars(metric, labels, samples, encode)
+            texts.append((is_open and series.text_with_exemplars) or series.text)
+            present[key] = series
+        self._known[metric] = present
+        return "".join(texts)
+
+
+def _with_exemplars(metric: Collector, labels: Mapping[str, str], samples: Iterable[Any], encode: Encode) -> str:
+    """Encode samples in OpenMetrics. An exemplar changes only together with a value."""
+    (family,) = metric.describe()  # type: ignore[attr-defined]
+    header = _encoded([family], encode)
+    for one in samples:
+        family.add_sample(family.name + one.name, dict(labels) | one.labels, one.value, one.timestamp, one.exemplar)
+    return _encoded([family], encode)[len(header) :].decode()
+
+
+def _encoded(families: Iterable[Metric], encode: Encode) -> bytes:
+    return encode(_Families(families)).removesuffix(_END)
+
+
+def _line(prefix: str, value: float) -> str:
+    return f"{prefix} {floatToGoString(value)}\n"  # type: ignore[no-untyped-call]
+
+
+def _prefix(name: str, labels: Mapping[str, str]) -> str:
+    """Name and labels of a sample; labels are in alphabetical order in both formats."""
+    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in sorted(labels.items()))
+    return f"{name}{{{pairs}}}" if pairs else name
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
