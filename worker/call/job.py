@@ -5,13 +5,13 @@ import signal
 
 from livekit.agents import JobContext, JobProcess
 
-from worker.call import voice
+from worker.call import metrics, voice
 from worker.call.call import Call
 from worker.config import load_settings
 
 
 def prewarm(process: JobProcess) -> None:
-    """Prepare the process before it gets a job: signals, the configuration, the OpenAI client.
+    """Prepare the process before it gets a job: signals, the configuration, the OpenAI client, the metrics' files.
 
     The fork server has loaded the models. Only the main process acts on SIGTERM and SIGINT, which start a drain; a
     signal to the whole process group must not cut calls. The SDK intends to ignore these signals here, and to print
@@ -21,6 +21,7 @@ def prewarm(process: JobProcess) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
+    metrics.open_files()
     settings = load_settings()
     process.userdata["config"] = settings.config
     process.userdata["client"] = voice.make_client(settings.config.voice, settings.openai_key)

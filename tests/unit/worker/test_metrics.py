@@ -74,6 +74,26 @@ def test_series_of_call_processes_start_at_zero(tmp_path: Path) -> None:
         assert f"avatar_agent_worker_{series} 0.0" in text
 
 
+_FORK = """
+import os
+from worker.call import metrics
+child = os.fork()
+if not child:
+    metrics.open_files()
+    os._exit(0)
+os.waitpid(child, 0)
+print(child)
+"""
+
+
+def test_process_has_its_files_before_its_call(tmp_path: Path) -> None:
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", _FORK], env=environment, check=True, timeout=60, capture_output=True)
+    child = int(done.stdout)
+    assert {f"counter_{child}.db", f"histogram_{child}.db"} <= {file.name for file in tmp_path.iterdir()}
+    assert "avatar_agent_worker_calls_started_total 0.0" in _exposition(tmp_path)
+
+
 def test_files_can_be_exposed_as_openmetrics(tmp_path: Path) -> None:
     _hold_a_call(tmp_path)
     registry = CollectorRegistry()
