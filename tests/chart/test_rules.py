@@ -17,6 +17,7 @@ from devkit.kubernetes import kubectl_path
 from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
 from devkit.tools import HELM
+from process.metrics import CALL_START_BUCKETS
 from tests.chart.rendering import CHART, Documents, Renderer, pick
 from tests.chart.rules_cases import BURN_FAST, CASES, GATEWAY_DOWN, UNJOINED, Case, answers, worker
 from tests.fences import fence, fences
@@ -352,3 +353,10 @@ def test_documented_command_makes_a_file_of_rules(render: Renderer, tmp_path: Pa
     done = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     settings = ("--namespace=avatar-agent-system", ENABLED, "watchNamespace=agents")
     assert yaml.safe_load(done.stdout)["spec"] == rules_of(render(*settings))
+
+
+def test_answer_bound_of_the_objective_is_a_bucket_of_the_histogram() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    text = json.dumps(schema)
+    (found,) = re.findall(r'"answerSeconds": {.*?"enum": (\[[^\]]*\])', text)
+    assert json.loads(found) == list(CALL_START_BUCKETS)

@@ -12,10 +12,16 @@ from typing import Any
 
 import promql_parser
 import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
 
+from controller.metrics import Metrics as ControllerMetrics
 from dashboards import __main__ as generator
 from dashboards.panels import GRID_COLUMNS, Text
 from devkit.paths import REPOSITORY
+from gateway.metrics import Metrics as GatewayMetrics
+from process.metrics import SampledGauge
+from worker.call import metrics as call_metrics
+from worker.server import metrics as worker_metrics
 
 DASHBOARDS: dict[str, dict[str, Any]] = {name: json.loads(text) for name, text in generator.rendered().items()}
 UIDS = {"avatar-agent-fleet", "avatar-agent-calls", "avatar-agent-operator"}
@@ -27,18 +33,31 @@ TARGET_LABELS = {"job", "instance", "namespace", "pod", "container", "endpoint"}
 AGENT_LABELS = {"agent_namespace", "agent"}
 """Labels that the PodMonitor adds to each series of a worker."""
 OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
-SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
+SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",), "info": ("_info",)}
+
+
+def registries() -> Iterator[tuple[CollectorRegistry, set[str]]]:
+    """Yield the registries of the three processes, each with the labels that scraping adds to its series."""
+    controller = ControllerMetrics()
+    controller.start_leading(lambda: 0, list, list)
+    yield controller.registry, set()
+    yield GatewayMetrics().registry, set()
+    yield worker_metrics._registry, AGENT_LABELS
+    assert call_metrics.STARTED is not None, "call processes register in the default registry"
+    yield REGISTRY, AGENT_LABELS
 
 
 def exported() -> dict[str, set[str]]:
     """Return the labels of each exported series by its name."""
     found: dict[str, set[str]] = {name: TARGET_LABELS | AGENT_LABELS for name in OF_PROMETHEUS}
-    for line in Path(__file__).with_name("exported.tsv").read_text().splitlines():
-        name, kind, own = line.split("\t")
-        of_all_workers = name.startswith(("avatar_agent_worker_", "process_", "avatar_agent_build_info"))
-        labels = TARGET_LABELS | set(own.split()) | (AGENT_LABELS if of_all_workers else set())
-        for suffix in SUFFIXES[kind]:
-            found[name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
+    for registry, added in registries():
+        for collector in list(registry._collector_to_names):
+            own = collector.labels if isinstance(collector, SampledGauge) else getattr(collector, "_labelnames", ())
+            for family in collector.collect():
+                labels = TARGET_LABELS | set(own) | added | ({"version"} if family.type == "info" else set())
+                for suffix in SUFFIXES[family.type]:
+                    name = family.name + suffix
+                    found[name] = found.get(name, set()) | labels | ({"le"} if suffix == "_bucket" else set())
     return found
 
 
