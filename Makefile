@@ -13,7 +13,7 @@ PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 CRD := crds/avataragents.io_avataragents.yaml
 RULES := charts/avatar-agent/files/rules.yaml
 
-.PHONY: help setup demo down dashboards test check lint types generated prose chart unit cluster e2e soak bench generate lock format
+.PHONY: help setup demo down dashboards test check lint types generated prose chart unit helm cluster e2e soak bench generate lock format
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,10 +38,11 @@ dashboards: setup ## Draw the dashboards as images, from PROMETHEUS=URL and the 
 	@$(PYTHON) -m devkit dashboards --prometheus "$(PROMETHEUS)" --minutes $(MINUTES) \
 	    --scrape-seconds $(SCRAPE_SECONDS) --output $(IMAGES)
 
-# The cluster tests wait most of their time, for ten minutes in which a controller must be quiet: static checks and unit
-# tests run beside them. Calls need the machine for themselves.
+# The cluster tests wait most of their time, for ten minutes in which a controller must be quiet: all other tests but the
+# calls run beside them. What both need is built before, since apt and the builds have one user at a time.
 test: setup ## Run every test
-	@$(MAKE) --no-print-directory --jobs=2 cluster check unit
+	@$(PYTHON) -m devkit build --api-only
+	$(MAKE) --no-print-directory --jobs=2 cluster check unit helm
 	$(MAKE) --no-print-directory e2e
 
 check: lint types generated prose chart ## Run all static checks; `lint` to `chart` run one kind each
@@ -76,9 +77,13 @@ chart: setup ## Lint the chart with Helm
 unit: setup ## Run unit tests, without network
 	@$(PYTEST) tests/unit
 
-cluster: setup ## Test chart and controller against a real API server
+helm: setup ## Test what the chart renders
 	@$(PYTHON) -m devkit build --api-only
-	$(PYTEST) tests/chart tests/cluster
+	$(PYTEST) tests/chart
+
+cluster: setup ## Test the controller against a real API server
+	@$(PYTHON) -m devkit build --api-only
+	$(PYTEST) tests/cluster
 
 e2e: setup ## Test calls on a real node with LiveKit and a browser
 	@$(PYTHON) -m devkit build
