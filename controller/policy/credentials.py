@@ -92,7 +92,8 @@ def _secret_fault(namespace: str, secret: WantedSecret, seen: ObservedSecret) ->
         literals = " ".join(f"--from-literal={key}=…" for key in secret.keys)
         return false(
             Reason.SECRET_NOT_FOUND,
-            f"Secret {secret.name!r} ({secret.field}) does not exist in namespace {namespace!r}. Create it: "
+            f"Secret {secret.name!r} ({secret.field}) does not exist in namespace {namespace!r}. Correct the "
+            f"name, or create the Secret: "
             f"kubectl -n {namespace} create secret generic {secret.name} {literals}",
         )
     missing = [key for key in secret.keys if key not in seen.keys]
@@ -100,7 +101,7 @@ def _secret_fault(namespace: str, secret: WantedSecret, seen: ObservedSecret) ->
         return false(
             Reason.SECRET_KEY_MISSING,
             f"Secret {secret.name!r} ({secret.field}) has no value for {', '.join(missing)}. Keys with a value: "
-            f"{listed(seen.keys)}. Add the missing ones: {_patch(namespace, secret.name, missing)}",
+            f"{listed(seen.keys)}. Set what is missing: {_patch(namespace, secret.name, missing)}",
         )
     faulty = [key for key in secret.keys if key in seen.faults]
     if faulty:

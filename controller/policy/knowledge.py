@@ -113,7 +113,8 @@ def _missing(namespace: str, seen: ObservedConfigMap, field: str, key: str) -> V
         return unreadable(Reason.CONFIG_MAP_UNREADABLE, "ConfigMap", seen.name, **names, failure=seen.read_failure)
     return false(
         Reason.CONFIG_MAP_NOT_FOUND,
-        f"ConfigMap {seen.name!r} ({field}) does not exist in namespace {namespace!r}. Create it: "
+        f"ConfigMap {seen.name!r} ({field}) does not exist in namespace {namespace!r}. Correct the "
+        f"name, or create the ConfigMap: "
         f"kubectl -n {namespace} create configmap {seen.name} --from-file={key}",
     )
 

@@ -83,7 +83,7 @@ def name_unique(claim: Claim, older: Claim | None, automatic: bool) -> Verdict:
     return false(
         Reason.NAME_TAKEN,
         f"{KIND} {older.key} is older and uses the same agent name {claim.name!r} on {claim.server}. LiveKit would "
-        f"send calls for either agent to the workers of both. Set another spec.agentName here, or rename or delete "
+        f"dispatch calls for one agent to workers of the other. Set another spec.agentName here, or rename or delete "
         f"{older.key}. This agent starts as soon as the name is free.",
     )
 

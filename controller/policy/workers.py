@@ -115,7 +115,10 @@ def _start_failure(namespace: str, staying: Sequence[ObservedWorker], deployment
 
 def _remedy(namespace: str, pod: ObservedPod) -> str:
     if "Image" in pod.start_failure.partition(":")[0]:
-        return "Check spec.worker.image, and spec.worker.pod.imagePullSecrets if the registry needs credentials."
+        return (
+            "Check spec.worker.image, that nodes can reach the registry, and spec.worker.pod.imagePullSecrets if the "
+            "registry needs credentials."
+        )
     if pod.start_failure.startswith("CrashLoopBackOff"):
         return f"Check the log: kubectl logs {pod.name} -n {namespace} --previous"
     return f"Check the pod: kubectl describe pod {pod.name} -n {namespace}"

@@ -53,7 +53,8 @@ def test_each_config_map_is_read_once() -> None:
             {"a": {"x": "text"}, "b": None},
             "False",
             Reason.CONFIG_MAP_NOT_FOUND,
-            "'b' (spec.knowledge[2].configMapRef) does not exist in namespace 'shop'. Create it: kubectl",
+            "'b' (spec.knowledge[2].configMapRef) does not exist in namespace 'shop'. Correct the name, or create the "
+            "ConfigMap: kubectl",
             id="missing ConfigMap, with its index in the manifest",
         ),
         pytest.param(declared("a"), {"a": {}}, "False", Reason.KNOWLEDGE_EMPTY, "binaryData", id="no keys"),
