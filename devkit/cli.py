@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from devkit import binaries, cluster, images, kubernetes, livekit, system
+from devkit import binaries, cluster, debian, images, kubernetes, livekit, system
 from devkit.errors import DevkitError
 from devkit.instance import Layout, Record, check_name, load, names
 from devkit.logs import follow_log, last_lines
@@ -82,7 +82,7 @@ def build(name: str, api_only: bool, bench: bool) -> None:
             binaries.ensure(progress, BENCH_TOOLS)
         if api_only:
             system.ensure(progress, api_only=True)
-            system.install(system.PROMETHEUS, progress)
+            debian.ensure(progress, debian.PROMETHEUS)
             binaries.ensure(progress, (*API_TOOLS, LIVEKIT))
         else:
             _build_all(name, progress)
@@ -91,6 +91,7 @@ def build(name: str, api_only: bool, bench: bool) -> None:
 def _build_all(name: str, progress: Progress) -> None:
     system.ensure(progress, api_only=False)
     system.install(system.BROWSER, progress)
+    debian.ensure(progress, debian.PROMETHEUS)
     # The compiler needs the processors, and the images' package downloads need the network. Side by side, both take
     # little longer than the slower one alone.
     with ThreadPoolExecutor(2) as pool:

@@ -38,8 +38,6 @@ BROWSER = {
     "/usr/share/fonts/truetype/noto/NotoSansArabic-Regular.ttf": "fonts-noto-core",
 }
 """The browser for tests of the call page, and a font for Arabic."""
-PROMETHEUS = {"prometheus": "prometheus", "promtool": "prometheus"}
-"""Prometheus, and its tool that checks and tests rules."""
 _APT_TIMEOUT = 1200.0
 """In seconds, for a slow mirror."""
 

@@ -8,12 +8,10 @@ import click
 from devkit import system
 from devkit.cli import console, show_progress
 from devkit.dashboards import browser
-from devkit.dashboards.panels import Window, load
+from devkit.dashboards.panels import GENERATED, Window, load
 from devkit.dashboards.picture import compose
 from devkit.dashboards.prometheus import Prometheus
-from devkit.paths import REPOSITORY
 
-GENERATED = REPOSITORY / "dashboards" / "generated"
 POINTS = 240
 """Points of a graph at most: about one for two pixels."""
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from devkit.errors import DevkitError
+from devkit.paths import REPOSITORY
 
+GENERATED: Final = REPOSITORY / "dashboards" / "generated"
 KINDS: Final = ("row", "stat", "timeseries", "heatmap", "table")
 
 

@@ -36,7 +36,7 @@ class Prometheus:
     """Runs queries on one Prometheus."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
     def now(self, expression: str, window: Window) -> list[Sample]:
         """Return the series of an expression at the window's end, without those that are not numbers."""
@@ -52,7 +52,7 @@ class Prometheus:
         return [Line(_labels(one), _aligned(one["values"], times, window.step)) for one in found]
 
     def _query(self, path: str, form: Mapping[str, str]) -> list[dict[str, Any]]:
-        url, body = f"{self._url}/api/v1/{path}", urllib.parse.urlencode(form).encode()
+        url, body = f"{self.url}/api/v1/{path}", urllib.parse.urlencode(form).encode()
         try:
             with urllib.request.urlopen(url, body, timeout=_TIMEOUT) as answer:
                 document = json.load(answer)
@@ -60,7 +60,7 @@ class Prometheus:
             detail = error.read().decode(errors="replace")
             raise DevkitError(f"Prometheus rejected the query {form['query']}: {detail}") from error
         except (OSError, ValueError) as error:
-            raise DevkitError(f"no Prometheus answers at {self._url}: {error}") from error
+            raise DevkitError(f"no Prometheus answers at {self.url}: {error}") from error
         found: list[dict[str, Any]] = document["data"]["result"]
         return found
 

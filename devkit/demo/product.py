@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,23 @@ class Product:
 
     def install(self, *settings: str) -> None:
         """Run `helm upgrade --install` and wait until controller and gateway are ready; `settings` are `key=value`."""
+        options = ["--install", "--create-namespace", "--wait", f"--timeout={_INSTALL_SECONDS}s"]
+        self._helm_run("upgrade", *options, settings=settings, seconds=_INSTALL_SECONDS + 20)
+
+    def render(self, *settings: str) -> list[dict[str, Any]]:
+        """Return the objects that `install` would create with these settings as well."""
+        return [document for document in yaml.safe_load_all(self._helm_run("template", settings=settings)) if document]
+
+    def _helm_run(self, command: str, *options: str, settings: Sequence[str], seconds: float = 60) -> str:
         values = [
             f"images.controller={self.controller_image}",
             f"images.worker={self.worker_image}",
             f"gateway.defaultNamespace={AGENTS_NAMESPACE}",
             *settings,
         ]
-        argv = [str(self.helm), f"--kubeconfig={self.kubeconfig}", "upgrade", "--install", RELEASE, str(self.chart)]
-        argv += ["-n", SYSTEM_NAMESPACE, "--create-namespace", "--wait", f"--timeout={_INSTALL_SECONDS}s"]
-        argv += [part for value in values for part in ("--set", value)]
-        run(argv, seconds=_INSTALL_SECONDS + 20)
+        argv = [str(self.helm), f"--kubeconfig={self.kubeconfig}", command, RELEASE, str(self.chart)]
+        argv += ["-n", SYSTEM_NAMESPACE, *options, *(part for value in values for part in ("--set", value))]
+        return run(argv, seconds=seconds)
 
     def make_namespace(self, namespace: str = AGENTS_NAMESPACE) -> None:
         """Create a namespace that admits only pods of the profile `restricted`."""

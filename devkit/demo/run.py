@@ -14,7 +14,7 @@ from rich.table import Table
 
 from devkit import binaries, probe, system
 from devkit import cluster as clusters
-from devkit.demo import conversation, manifests, targets
+from devkit.demo import conversation, manifests, prometheus, targets
 from devkit.demo.product import AGENTS_NAMESPACE, CHART, RELEASE, Product
 from devkit.errors import DevkitError
 from devkit.instance import Layout, check_name
@@ -43,6 +43,7 @@ class OwnCluster:
 def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Progress) -> None:
     """Run every step. Raises DevkitError or CallError that names the first failed step."""
     started = time.monotonic()
+    monitoring: prometheus.Server | None = None
     check_name(name)
     examples = manifests.load(EXAMPLES)
     targets.check(os.environ, examples, own_cluster=own is not None)
@@ -52,6 +53,7 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
         with progress.step("Start the simulated providers"):
             endpoints = targets.local_targets(cluster, os.environ)
+        monitoring = prometheus.start(cluster, product, progress)
     else:
         system.install(system.SPEECH, progress)
         endpoints = targets.external_targets(os.environ)
@@ -70,11 +72,19 @@ def run_demo(name: str, own: OwnCluster | None, console: Console, progress: Prog
     _print(console, product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "ava"))
     with progress.step("Forward a port to the call page"):
         page = forward_page(name, product)
+    if monitoring is not None:
+        with progress.step(f"Wait until Prometheus has scraped {AGENT}"):
+            monitoring.wait_scraped(AGENT)
+    called = time.time()
     make_call(page, documents, console, progress)
     console.print(f"\nThe call was answered {time.monotonic() - started:.0f} s after the start.")
     console.print("You can call the agent yourself until `make down`:")
     _print(console, f"  {page}/?agent={AGENT}")
     _print(console, f"  KUBECONFIG={product.kubeconfig} {product.kubectl} get ava -A")
+    if monitoring is not None:
+        console.print("Prometheus scrapes and evaluates what the chart declares:")
+        _print(console, f"  {monitoring.client.url}")
+        show_figures(monitoring, called, console, progress)
 
 
 def _print(console: Console, text: str) -> None:
@@ -103,6 +113,16 @@ def make_call(page: str, documents: list[dict[str, Any]], console: Console, prog
     table = Table("seconds", "event", box=None, padding=(0, 2))
     for step_name, seconds in conversation.timeline(result):
         table.add_row(f"{seconds:7.2f}", step_name)
+    console.print(table)
+
+
+def show_figures(server: prometheus.Server, called: float, console: Console, progress: Progress) -> None:
+    """Print the main figures of the dashboard Calls, once Prometheus has counted the call."""
+    with progress.step("Wait until Prometheus has counted the call"):
+        found = server.figures(called)
+    table = Table("dashboard Calls", "since the call", box=None, padding=(0, 2))
+    for figure in found:
+        table.add_row(figure.title, figure.text)
     console.print(table)
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agentspec import names
-from devkit import binaries, system
+from devkit import binaries
 from devkit.kubernetes import kubectl_path
 from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
@@ -28,12 +28,6 @@ RUNBOOKS = sorted((REPOSITORY / "docs" / "runbooks").glob("AvatarAgent*.md"))
 ENABLED = "monitoring.rules.enabled=true"
 
 Rule = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    system.install(system.PROMETHEUS, LogProgress())
-    return "promtool"
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from devkit.dashboards.cli import GENERATED
-from devkit.dashboards.panels import Window, load, substituted
+from devkit.dashboards.panels import GENERATED, Window, load, substituted
 from devkit.dashboards.prometheus import times_of
 from devkit.errors import DevkitError
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from devkit.dashboards.cli import GENERATED
-from devkit.dashboards.panels import Window, load
+from devkit.dashboards.panels import GENERATED, Window, load
 from devkit.dashboards.picture import NOTE, compose
 from devkit.dashboards.prometheus import Prometheus
 from devkit.errors import DevkitError
