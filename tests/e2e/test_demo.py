@@ -1,4 +1,6 @@
-"""The command of `make demo`: it exits with 0 only after an answered call, and forwards a port to the call page."""
+"""The command of `make demo`: it exits with 0 only after an answered call, forwards a port to the call page, and starts
+a Prometheus that counts the call.
+"""
 
 import json
 import os
@@ -70,6 +72,39 @@ def test_demo_ends_with_an_answered_call_and_a_url(platform: Platform, own: bool
         (address,) = re.findall(r"^ +(http://localhost:\d+/\?agent=\S+)$", done.stdout, re.MULTILINE)
         with urllib.request.urlopen(address, timeout=5) as page:
             assert b"<html" in page.read()
+        prometheus = re.findall(r"^ +(http://[\d.]+:\d+)$", done.stdout, re.MULTILINE)
+        figures = dict(re.findall(r"^ +(\S[^\n]*?) {2,}(\S.*?) *$", done.stdout, re.MULTILINE))
+        if own:
+            assert not prometheus, "pods of a cluster elsewhere cannot be scraped from here"
+            return
+        check_monitoring(*prometheus)
+        assert figures["Answered within 3 s"] == "100.0 %"
+        assert figures["Calls failed"] == "0"
+        assert re.fullmatch(r"[\d.]+ m?s", figures["Request to first sound, p95"])
+        assert re.fullmatch(r"[\d.]+ m?s", figures["Request to agent joined, p95"])
+        assert figures["Calls ended, by reason"] == "CallerLeft 1"
+
+
+def check_monitoring(url: str) -> None:
+    """Check that Prometheus scrapes all processes without an error, has the chart's rules, and has a web page."""
+    targets = api(url, "targets?state=active")["activeTargets"]
+    assert {target["labels"]["job"] for target in targets} == {
+        "avatar-agent-controller",
+        "avatar-agent-gateway",
+        "avatar-agent-worker",
+    }
+    assert not [target for target in targets if target["lastError"]]
+    rules = [rule for group in api(url, "rules")["groups"] for rule in group["rules"]]
+    assert len([rule for rule in rules if rule["type"] == "alerting"]) == 14
+    assert not [rule for rule in rules if rule["health"] == "err"]
+    with urllib.request.urlopen(f"{url}/targets", timeout=5) as page:
+        assert b"avatar-agent-worker" in page.read()
+
+
+def api(url: str, path: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/api/v1/{path}", timeout=5) as answer:
+        data: dict[str, Any] = json.load(answer)["data"]
+    return data
 
 
 def test_demo_fails_when_the_avatar_does_not_join(platform: Platform) -> None:
