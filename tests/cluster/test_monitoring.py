@@ -35,8 +35,8 @@ ALL_VALUES: Final = (
     "monitoring.rules.labels.role=alerts",
     "monitoring.rules.alertLabels.team=voice",
     "monitoring.rules.disabled={AvatarAgentAtMaxWorkers}",
-    "monitoring.rules.slo.targetPercent=99.9",
-    "monitoring.rules.slo.answerSeconds=1.5",
+    "monitoring.rules.slo.targetPercent=98",
+    "monitoring.rules.slo.answerSeconds=2",
     "monitoring.dashboards.labels.team=voice",
     "monitoring.dashboards.folder=Voice",
 )
@@ -113,7 +113,7 @@ def contains(stored: object, declared: object) -> bool:
 @pytest.mark.parametrize(
     ("kind", "path", "value", "message"),
     [
-        ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "intervall"], "5s", "unknown field"),
+        ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "intervall"], "5s", "field not declared"),
         ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "interval"], "5 seconds", "Invalid value"),
         ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "relabelings", 0, "action"], "copy", "Unsupported value"),
         ("PrometheusRule", ["spec", "groups", 0, "rules", 0, "for"], "soon", "Invalid value"),
