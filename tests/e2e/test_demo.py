@@ -82,7 +82,7 @@ def test_demo_ends_with_an_answered_call_and_a_url(platform: Platform, own: bool
         assert figures["Calls failed"] == "0"
         assert re.fullmatch(r"[\d.]+ m?s", figures["Request to first sound, p95"])
         assert re.fullmatch(r"[\d.]+ m?s", figures["Request to agent joined, p95"])
-        assert re.search(r"CallerLeft [1-9]", figures["Calls ended, by reason"])
+        assert re.search(r"Finished [1-9]", figures["Calls ended, by reason"])
 
 
 def check_monitoring(url: str) -> None:
