@@ -38,7 +38,7 @@ from livekit.plugins import openai, tavus
 from tests.unit.worker import sdk_jobs
 from tests.unit.worker.fake_livekit import WORKER_ID, FakeLiveKit, fake_livekit
 from tests.unit.worker.fakes import FakeRoom, FakeSink, FakeWrapper, silence
-from tests.waiting import eventually, soon
+from tests.waiting import eventually, eventually_in_thread, soon
 from worker import sdk
 from worker.call.voice import ResilientSTT
 from worker.call.watched_output import WatchedOutput
@@ -286,7 +286,8 @@ async def test_killed_call_process_is_reported_as_failed(livekit: FakeLiveKit) -
     async with running(livekit, sdk_jobs.die, executor=JobExecutorType.PROCESS) as server:
         await soon(lambda: server.registered)
         await livekit.offer("AJ_1", "ornina-1")
-        await soon(lambda: server.closed)
+        # A real process starts and is killed, which takes seconds on a busy machine.
+        await eventually_in_thread(lambda: server.closed, "the killed call process is reported", 60)
         assert server.closed == [("AJ_1", "ornina-1", True)]
 
 
