@@ -10,7 +10,7 @@ SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _BLOCKING_POLL_SECONDS = 0.3
 """Longer, because most blocking functions start a kubectl."""
-_SOON_SECONDS = 5.0
+_SOON_SECONDS = 20.0
 
 
 async def eventually(observe: Callable[[], Awaitable[T]], what: str, seconds: float = SECONDS) -> T:
@@ -42,7 +42,10 @@ def _check_time(deadline: float, what: str, seconds: float, seen: object) -> Non
 
 
 async def soon(is_so: Callable[[], object]) -> None:
-    """Wait for a state of this very process, which takes milliseconds. Raises TimeoutError after 5 s."""
+    """Wait for a state of this very process, which takes milliseconds on an idle machine.
+
+    Raises TimeoutError after 20 s.
+    """
     async with asyncio.timeout(_SOON_SECONDS):
         while not is_so():  # noqa: ASYNC110 - several tasks may cause the state, and none signals it
             await asyncio.sleep(0.002)

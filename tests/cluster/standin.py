@@ -28,6 +28,8 @@ from tests.waiting import eventually
 
 NODE = "stand-in"
 PERIOD_SECONDS = 0.1
+FORCED = "the pod was deleted by force"
+"""Reason of calls that were cut without a grace period."""
 # A worker reports a change after 0.05 s, and repeats its status after 20 s without one.
 _POLL_SECONDS = 0.05
 _POLLS_BETWEEN_HEARTBEATS = 400
@@ -157,7 +159,7 @@ class StandIn:
         pods = {pod["metadata"]["name"]: pod for pod in await self._client.list(POD, self._namespace)}
         for name in set(self.workers) - set(pods):
             worker = self.workers.pop(name)
-            self._cut(worker, "the pod was deleted by force")
+            self._cut(worker, FORCED)
             await worker.end()
         for name, pod in pods.items():
             with contextlib.suppress(ApiError):
@@ -193,7 +195,10 @@ class StandIn:
         worker = self.workers.get(name)
         if worker is not None:
             worker.draining = True
-            if grace_seconds < worker.call_seconds:
+            if grace_seconds == 0:
+                # The API server marks a pod before it removes it, so a deletion by force may be seen half-way.
+                self._cut(worker, FORCED)
+            elif grace_seconds < worker.call_seconds:
                 self._cut(worker, f"the grace period of {grace_seconds} s is shorter than a call may last")
             if worker.calls:
                 return

@@ -114,6 +114,10 @@ async def running(
         )
         yield server
     finally:
+        # The SDK never finishes closing a thread that is not initialised yet (livekit-agents 1.8.9,
+        # ipc/job_thread_executor.py), and it starts one whenever a job takes the idle one.
+        server.set_idle_processes(0)
+        await eventually_in_thread(lambda: not server._proc_pool._spawn_tasks, "the SDK starts no thread", 60)
         await server.aclose()
         with suppress(asyncio.CancelledError):
             await task
