@@ -1,9 +1,10 @@
-"""What the chart declares for monitoring, against the API server with the CRDs of the Prometheus operator."""
+"""What the chart declares for monitoring, against the API server with the CRDs of the operators that read it."""
 
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +15,43 @@ from devkit import golang
 from devkit.cluster import Cluster
 from tests.cluster.instance import kubectl, release
 
-MODULE: Final = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
-CHECKSUM: Final = "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="
-CRDS: Final = ("podmonitors", "prometheusrules")
-KINDS: Final = {"PodMonitor": 3, "PrometheusRule": 1, "ConfigMap": 3}
+
+@dataclass(frozen=True)
+class Module:
+    """CRDs of an operator, in its Go module."""
+
+    version: str
+    """The module's path and version."""
+    checksum: str
+    folder: str
+    """Folder of the CRDs."""
+    group: str
+    plurals: tuple[str, ...]
+
+
+MODULES: Final = (
+    Module(
+        "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+        "example/prometheus-operator-crd",
+        "monitoring.coreos.com",
+        ("podmonitors", "prometheusrules"),
+    ),
+    Module(
+        "github.com/grafana/grafana-operator/v5@v5.18.0",
+        "h1:ei7N2VfjsRjY8iprenH1IDV783WeV7CP5VNp//sB4hI=",
+        "config/crd/bases",
+        "grafana.integreatly.org",
+        ("grafanadashboards",),
+    ),
+)
+KINDS: Final = {"PodMonitor": 3, "PrometheusRule": 1, "ConfigMap": 3, "GrafanaDashboard": 3}
 ENABLED: Final = (
     "monitoring.enabled=true",
     "monitoring.namespace=monitoring",
     "monitoring.rules.enabled=true",
     "monitoring.dashboards.enabled=true",
+    "monitoring.dashboards.grafanaOperator.enabled=true",
 )
 ALL_VALUES: Final = (
     *ENABLED,
@@ -39,6 +68,7 @@ ALL_VALUES: Final = (
     "monitoring.rules.slo.answerSeconds=2",
     "monitoring.dashboards.labels.team=voice",
     "monitoring.dashboards.folder=Voice",
+    "monitoring.dashboards.grafanaOperator.instanceSelector.matchLabels.team=voice",
 )
 
 pytestmark = pytest.mark.timeout(300)
@@ -48,29 +78,31 @@ Document = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def operator_crds(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The CRDs of PodMonitor and PrometheusRule, until the last test of this module."""
-    folder = module_folder(tmp_path_factory.mktemp("go")) / "example" / "prometheus-operator-crd"
-    files = [f"--filename={folder}/monitoring.coreos.com_{plural}.yaml" for plural in CRDS]
-    names = [f"crd/{plural}.monitoring.coreos.com" for plural in CRDS]
+    """The CRDs of PodMonitor, PrometheusRule and GrafanaDashboard, until the last test of this module."""
+    files, names = [], []
+    for module in MODULES:
+        folder = module_folder(module, tmp_path_factory.mktemp("go")) / module.folder
+        files += [f"--filename={folder}/{module.group}_{plural}.yaml" for plural in module.plurals]
+        names += [f"crd/{plural}.{module.group}" for plural in module.plurals]
     kubectl(cluster, "apply", "--server-side", *files)
     kubectl(cluster, "wait", "--for=condition=Established", "--timeout=30s", *names)
     yield
     kubectl(cluster, "delete", *names)
 
 
-def module_folder(folder: Path) -> Path:
-    """Return the folder of the Prometheus operator's Go module; Go downloads it once."""
-    argv = [str(golang.ensure()), "mod", "download", "-json", MODULE]
+def module_folder(module: Module, folder: Path) -> Path:
+    """Return the folder of a Go module; Go downloads it once."""
+    argv = [str(golang.ensure()), "mod", "download", "-json", module.version]
     environment = os.environ | {"GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    module = json.loads(done.stdout)
-    assert module["Sum"] == CHECKSUM
-    return Path(module["Dir"])
+    downloaded = json.loads(done.stdout)
+    assert downloaded["Sum"] == module.checksum
+    return Path(downloaded["Dir"])
 
 
 def monitoring(cluster: Cluster, *settings: str) -> list[Document]:
-    """Return the PodMonitors, the PrometheusRule and the dashboards of the chart."""
+    """Return what the chart declares for monitoring: its objects of all KINDS."""
     found = [document for document in release(cluster, *settings) if document["kind"] in KINDS]
     kinds = [document["kind"] for document in found]
     assert {kind: kinds.count(kind) for kind in KINDS} == KINDS
@@ -117,8 +149,17 @@ def contains(stored: object, declared: object) -> bool:
         ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "interval"], "5 seconds", "Invalid value"),
         ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "relabelings", 0, "action"], "copy", "Unsupported value"),
         ("PrometheusRule", ["spec", "groups", 0, "rules", 0, "for"], "soon", "Invalid value"),
+        ("GrafanaDashboard", ["spec", "folderName"], "Voice", "field not declared"),
+        ("GrafanaDashboard", ["spec", "resyncPeriod"], "soon", "Invalid value"),
     ],
-    ids=["unknown field", "no duration", "unknown action", "no duration of an alert"],
+    ids=[
+        "unknown field",
+        "no duration",
+        "unknown action",
+        "no duration of an alert",
+        "unknown field of a dashboard",
+        "no duration of a dashboard",
+    ],
 )
 def test_api_server_rejects_wrong_fields(
     cluster: Cluster, operator_crds: None, kind: str, path: list[Any], value: str, message: str
