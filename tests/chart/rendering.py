@@ -20,7 +20,7 @@ class Renderer:
         self._helm = helm
 
     def __call__(self, *settings: str) -> Documents:
-        """Return the documents of a release with these values (`key=value`)."""
+        """Return the documents of a release with these values (`key=value`) and flags (`--flag=value`)."""
         return [document for document in yaml.safe_load_all(self._run("template", *settings)) if document]
 
     def notes(self, *settings: str) -> str:
@@ -28,10 +28,10 @@ class Renderer:
         return self._run("install", "--dry-run=client", *settings).split("NOTES:")[1]
 
     def _run(self, command: str, *arguments: str) -> str:
-        flags = [argument for argument in arguments if argument.startswith("--")]
-        for setting in arguments[len(flags) :]:
-            flags += ["--set", setting]
-        argv = [self._helm, command, RELEASE, str(CHART), "-n", NAMESPACE, *flags]
+        options: list[str] = []
+        for argument in arguments:
+            options += [argument] if argument.startswith("--") else ["--set", argument]
+        argv = [self._helm, command, RELEASE, str(CHART), "-n", NAMESPACE, *options]
         return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
