@@ -130,6 +130,7 @@ CASES = [
     ),
     Case("no success ever", STUCK, {LEADING: "1x30", QUEUE: "2x19 0x10"}, fires=5, clears=21, labels=CONTROLLER),
     Case("last success 180 s ago", STUCK, {LEADING: "1x60", QUEUE: "2x60", SUCCESS: "-180+60x60"}, fires=None),
+    Case("queue empty within 5 minutes", STUCK, {LEADING: "1x60", QUEUE: "0x10 2x4 0x45"}, fires=None),
     Case("no success with empty queue", STUCK, {LEADING: "1x60", QUEUE: "0x60", SUCCESS: "0x60"}, fires=None),
     Case("standby without success", STUCK, {LEADING: "0x60", QUEUE: "2x60"}, fires=None),
     Case(
@@ -154,6 +155,12 @@ CASES = [
         "a tenth of the reconciles",
         RECONCILES_FAIL,
         {reconciles("success"): "0+9x60", reconciles("failed"): "0+1x60"},
+        fires=None,
+    ),
+    Case(
+        "failures for less than 15 minutes",
+        RECONCILES_FAIL,
+        {reconciles("success"): "0+1x60", reconciles("failed"): "0x10 5x4 10x45"},
         fires=None,
     ),
     Case(
@@ -235,6 +242,7 @@ CASES = [
         labels={**AVA, "stage": "llm"},
         value="5",
     ),
+    Case("five errors within 15 minutes", PROVIDER_ERRORS, {MODEL_ERRORS: "0x5 1x9 5x45"}, fires=None),
     Case("four errors", PROVIDER_ERRORS, {MODEL_ERRORS: "0x5 4x60"}, fires=None),
     Case("retried errors", PROVIDER_ERRORS, {MODEL_ERRORS: "0x60", MODEL_RETRIES: "0+9x60"}, fires=None),
     Case(
@@ -247,6 +255,7 @@ CASES = [
         value="3.3",
     ),
     Case("5 % slower than 3 s", SLOW, turns("0+100x60", "0+95x60"), fires=None),
+    Case("20 slow replies within 30 minutes", SLOW, turns("0x5 10x14 20x60", "0x80"), fires=None),
     Case("19 slow replies", SLOW, turns("0x5 19x60", "0x65"), fires=None),
     Case("20 slow replies", SLOW, turns("0x5 20x70", "0x75"), fires=21, clears=37, labels=AVA, value="4.9"),
     Case(
