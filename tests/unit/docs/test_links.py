@@ -17,10 +17,10 @@ PAGES = pages([str(REPOSITORY / root) for root in ROOTS])
 
 
 def targets(text: str) -> Iterator[str]:
-    """Targets of the page's links that stay within the repository."""
+    """Targets of the page's links and images that stay within the repository."""
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         for child in token.children or ():
-            target = str(child.attrs.get("href", ""))
+            target = str(child.attrs.get("href") or child.attrs.get("src") or "")
             if target and not re.match(r"[a-z]+:", target):
                 yield target
 
@@ -50,8 +50,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_dead_links_are_found() -> None:
-    text = "# One two\n[a](#one-two) [b](#three) [c](none.md) [d](glossary.md#calls) [e](glossary.md#none)"
-    assert broken(REPOSITORY / "docs" / "page.md", text) == ["#three", "none.md", "glossary.md#none"]
+    text = (
+        "# One two\n[a](#one-two) [b](#three) [c](none.md) ![i](none.png) [d](glossary.md#calls) [e](glossary.md#none)"
+    )
+    assert broken(REPOSITORY / "docs" / "page.md", text) == ["#three", "none.md", "none.png", "glossary.md#none"]
 
 
 def missing_files(text: str) -> list[str]:
