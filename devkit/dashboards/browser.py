@@ -1,9 +1,11 @@
 """Draws pictures in Chromium, with uPlot."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from devkit import nodejs
@@ -11,6 +13,8 @@ from devkit.dashboards.picture import Document
 
 CHROMIUM: Final = "/usr/bin/chromium"
 WIDTH: Final = 1680
+COLOURS: Final = 64
+"""Enough for the page, and a third of the file's size."""
 _WEB: Final = Path(__file__).with_name("web")
 
 
@@ -29,8 +33,13 @@ def draw(pictures: Mapping[Path, Document]) -> None:
                 for script in (plot / "uPlot.iife.min.js", folder / "page.js"):
                     page.add_script_tag(path=script)
                 page.evaluate("picture => draw(picture)", picture)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                page.screenshot(path=path, full_page=True)
+                _save(path, page.screenshot(full_page=True))
                 page.close()
         finally:
             browser.close()
+
+
+def _save(path: Path, screenshot: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(io.BytesIO(screenshot)) as image:
+        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)

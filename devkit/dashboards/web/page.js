@@ -24,6 +24,17 @@ function options(place, axis, range, series, hook) {
   };
 }
 
+// Removes entries that do not fit, and says how many.
+function shorten(legend) {
+  const more = element("span");
+  for (let count = 1; legend.scrollHeight > legend.clientHeight + 1 && legend.childElementCount > 1; count++) {
+    more.remove();
+    legend.lastElementChild.remove();
+    more.textContent = `+ ${count} more`;
+    legend.append(more);
+  }
+}
+
 function drawGraph(section, panel, times) {
   if (!panel.series.length) {
     section.append(element("div", "no data", "empty"));
@@ -37,6 +48,7 @@ function drawGraph(section, panel, times) {
     entry.append(element("i"), one.label, element("b", one.last));
     entry.firstChild.style.background = one.colour;
   }
+  shorten(legend);
   // Bars stand on each other: the last sum is the tallest and must lie behind the others.
   const drawn = panel.bars ? [...shown].reverse() : shown;
   const series = drawn.map((one) => ({
