@@ -73,7 +73,9 @@ class Cost(_Model):
     peak_memory_mb: float
     """Peak resident memory of the program."""
     idle_percent: float
-    """Share of one core while nothing changes."""
+    """Share of one core while nothing changes; the controller is scraped meanwhile."""
+    scrape_ms: float | None = None
+    """Longest request for its metrics in milliseconds; none: it is not scraped."""
     object_writes: int | None = None
     """Most writes to one declared object; none: not counted for this program."""
     child_writes: int | None = None
@@ -87,6 +89,7 @@ class Limits(_Model):
     """To the bare kopf handler, for time and processor time."""
     peak_memory_mb: float
     idle_percent: float
+    scrape_ms: float
     object_writes: int
     child_writes: int
 

@@ -62,6 +62,7 @@ def _thousand_agents_table(measured: Benchmarks) -> str:
         compared("processor, ms each", lambda cost: cost.processor_ms),
         limited("peak memory, MB", lambda cost: cost.peak_memory_mb, 0, limits.peak_memory_mb),
         limited("idle, % of a core", lambda cost: cost.idle_percent, 1, limits.idle_percent),
+        limited("longest scrape, ms", lambda cost: cost.scrape_ms, 0, limits.scrape_ms),
         limited("writes to each AvatarAgent", lambda cost: cost.object_writes, 0, limits.object_writes),
         limited("writes to each child", lambda cost: cost.child_writes, 0, limits.child_writes),
     ]

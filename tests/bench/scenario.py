@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+import aiohttp
+
 from kube.client import Document, KubeClient
 from kube.kinds import Kind
 from tests.bench.cost import Written, peak_megabytes, processor_seconds, writes
@@ -18,6 +20,10 @@ REACHED_SECONDS = 280.0
 SETTLE_SECONDS = 30.0
 """Time for the last objects' follow-up work: their children's status changes, and the program reconciles that."""
 IDLE_SECONDS = 60.0
+SCRAPE_SECONDS = 30.0
+"""Interval of the chart's PodMonitors (monitoring.interval in charts/avatar-agent/values.yaml)."""
+_ACCEPT = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"}
+"""As Prometheus 2.42 asks, shortened; aiohttp asks for gzip, as Prometheus does."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,17 @@ class Program:
     """Its user name at the API server."""
     audit: Path
     """Audit log of the API server."""
+    metrics: str = ""
+    """URL that is scraped while nothing changes; empty: none."""
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One request for the metrics."""
+
+    seconds: float
+    kilobytes: float
+    """Size of the text in KiB, before compression."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,8 @@ class Measured:
     megabytes: float
     """Peak resident memory in MiB."""
     idle: float
-    """Share of a core while nothing changed."""
+    """Share of a core while nothing changed, scrapes included."""
+    scrapes: list[Scrape]
     written: Counter[Written]
     """Write requests by object, until all objects had settled."""
     written_idle: Counter[Written]
@@ -81,13 +99,14 @@ async def run(scenario: Scenario, program: Program) -> Measured:
         await _declare(client, scenario)
     await asyncio.sleep(SETTLE_SECONDS)
     settled, written = processor_seconds(program.pid), writes(program.audit, program.user)
-    await asyncio.sleep(IDLE_SECONDS)
+    scrapes = await _idle(program.metrics)
     return Measured(
         applied=applied.result() - started,
         serving=serving.result() - started,
         processor=settled - before,
         megabytes=peak_megabytes(program.pid),
         idle=(processor_seconds(program.pid) - settled) / IDLE_SECONDS,
+        scrapes=scrapes,
         written=written,
         written_idle=writes(program.audit, program.user) - written,
     )
@@ -101,6 +120,25 @@ async def _declare(client: KubeClient, scenario: Scenario) -> None:
             await client.create(scenario.kind, document["metadata"]["namespace"], document)
 
     await asyncio.gather(*(create_each(remaining) for _ in range(DECLARED_AT_ONCE)))
+
+
+async def _idle(metrics: str) -> list[Scrape]:
+    """Change nothing for IDLE_SECONDS, in which Prometheus scrapes."""
+    scrapes: list[Scrape] = []
+    until = monotonic() + IDLE_SECONDS
+    async with aiohttp.ClientSession(headers=_ACCEPT) as session:
+        while metrics and monotonic() + SCRAPE_SECONDS <= until:
+            scrapes.append(await _scrape(session, metrics))
+            await asyncio.sleep(SCRAPE_SECONDS - scrapes[-1].seconds)
+    await asyncio.sleep(max(0.0, until - monotonic()))
+    return scrapes
+
+
+async def _scrape(session: aiohttp.ClientSession, url: str) -> Scrape:
+    began = monotonic()
+    async with session.get(url, raise_for_status=True) as response:
+        text = await response.read()
+    return Scrape(monotonic() - began, len(text) / 1024)
 
 
 async def _all_reached(client: KubeClient, scenario: Scenario, milestone: Milestone) -> float:

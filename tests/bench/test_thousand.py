@@ -31,6 +31,7 @@ AGENTS = 1000
 RATIO = 2.5
 MEGABYTES = 300
 IDLE_SHARE = 0.02
+SCRAPE_SECONDS = 1.0
 OBJECT_WRITES = 2
 """Writes to one AvatarAgent's status: that it progresses, and that it is Ready."""
 CHILD_WRITES = 1
@@ -75,7 +76,8 @@ def controller(folder: Path) -> Measured:
         applied, serving = Milestone(AVATAR_AGENT, has("observedGeneration")), Milestone(AVATAR_AGENT, is_ready)
         scenario = Scenario(cluster.kubeconfig, AVATAR_AGENT, agents(cluster), applied, serving)
         audit = Layout(cluster.name).audit
-        return asyncio.run(run(scenario, Program(pid, f"{account}:avatar-agent-controller", audit)))
+        metrics = f"http://{cluster.node_ip}:{nodes.PORT}/metrics"
+        return asyncio.run(run(scenario, Program(pid, f"{account}:avatar-agent-controller", audit, metrics)))
 
 
 def kopf_handler(folder: Path, module: str) -> Measured:
@@ -122,6 +124,7 @@ def test_thousand_agents_cost_little_more_than_plain_handlers(tmp_path: Path) ->
         idle_percent=100 * IDLE_SHARE,
         object_writes=OBJECT_WRITES,
         child_writes=CHILD_WRITES,
+        scrape_ms=1000 * SCRAPE_SECONDS,
     )
     too_often = {to: times for to, times in mine.written.items() if times > _write_limit(to.resource)}
     assert too_often == {}, "some objects were written more often than necessary"
@@ -133,6 +136,7 @@ def test_thousand_agents_cost_little_more_than_plain_handlers(tmp_path: Path) ->
     assert mine.serving <= RATIO * bare.serving
     assert mine.megabytes < MEGABYTES
     assert mine.idle < IDLE_SHARE
+    assert max(scrape.seconds for scrape in mine.scrapes) < SCRAPE_SECONDS
     benchmarks.record(
         ThousandAgents(
             run=benchmarks.this_run(),
@@ -159,6 +163,7 @@ def _cost(measured: Measured, *, writes: bool) -> Cost:
         processor_ms=round(1000 * measured.processor / AGENTS, 1),
         peak_memory_mb=round(measured.megabytes),
         idle_percent=round(100 * measured.idle, 1),
+        scrape_ms=round(1000 * max(scrape.seconds for scrape in measured.scrapes)) if measured.scrapes else None,
         object_writes=max(times for to, times in written if to.resource == "avataragents") if writes else None,
         child_writes=max(times for to, times in written if to.resource != "avataragents") if writes else None,
     )
@@ -179,6 +184,8 @@ def show(measured: Mapping[str, Measured]) -> None:
         mine, *peers = values
         ratios = [f"{mine / peer:12.2f}" if peer >= 0.1 else f"{'-':>12}" for peer in peers[:2]]  # kopf idles at 0
         print(f"{what:24}" + "".join(f"{value:12.2f}" for value in values) + "".join(ratios))
+    for scrape in measured[CONTROLLER].scrapes:
+        print(f"scrape of {CONTROLLER}: {1000 * scrape.seconds:.0f} ms, {scrape.kilobytes:.0f} KiB")
     for name in (CONTROLLER, BARE):
         counts = measured[name].written
         resources = sorted({to.resource for to in counts})
