@@ -138,10 +138,18 @@ class World:
     async def settles(self, name: str, workers: int = 1, calls: int = 0) -> None:
         """Wait until all parts of the status are up to date, so that the controller writes nothing more."""
 
-        async def look() -> bool:
-            return settled(await self.agent(name), workers, calls)
+        status: dict[str, Any] = {}
 
-        await eventually(look, f"{name} has settled with {workers} workers and {calls} calls")
+        async def look() -> bool:
+            agent = await self.agent(name)
+            status.clear()
+            status.update(agent.get("status", {}))
+            return settled(agent, workers, calls)
+
+        try:
+            await eventually(look, f"{name} has settled with {workers} workers and {calls} calls", 60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the status: {status}") from None
 
     async def counts_calls(self, name: str, calls: int) -> None:
         """Wait until the status counts this many calls."""
