@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -46,7 +47,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.process = ProcessMetrics("controller", self.registry)
         self._declared: set[Key] = set()
-        """Agents whose series exist."""
+        """Agents whose counters exist."""
+        self._figures: dict[Key, dict[str, float | None]] = {}
+        """Each agent's gauges by name; None: the agent does not have it."""
         self._leading_since = float("inf")
         """When this process became the leader, in Unix seconds."""
         self._success_at: float | None = None
@@ -111,27 +114,25 @@ class Metrics:
         self._queue = Gauge(
             f"{_PREFIX}queue_length", "AvatarAgents in the queue to be reconciled.", registry=self.registry
         )
-        self._gauges = {
-            name: Gauge(f"{_PREFIX}{name}", text, AGENT_LABELS, registry=self.registry)
-            for name, text in {
-                "workers_desired": "Workers that the agent should have.",
-                "workers_ready": "Workers whose pod is ready.",
-                "workers_registered": "Workers registered with LiveKit under the declared name.",
-                "workers_updated": "Workers that run the current configuration.",
-                "workers_draining": "Workers that are draining.",
-                "workers_max": "Most workers that the agent may have: scaling.maxWorkers, or scaling.workers in mode "
-                "Fixed.",
-                "slots": "Slots of the registered workers.",
-                "slots_free": "Free slots of the registered workers.",
-                "calls": "Calls that workers hold.",
-                "calls_pending": "Calls waiting for a slot.",
-                "calls_with_avatar": "Calls with an avatar.",
-                "avatar_seats": "Avatar seats that avatar.maxSessions allows. Absent where it is not set.",
-                "avatar_seats_free": "Avatar seats that no call uses. Absent where avatar.maxSessions is not set.",
-                "ready": "1: the condition Ready is true; 0: it is not.",
-                "scaling_limited": "1: calls need more workers than maxWorkers allows; 0: they do not.",
-            }.items()
-        }
+        for name, text in {
+            "workers_desired": "Workers that the agent should have.",
+            "workers_ready": "Workers whose pod is ready.",
+            "workers_registered": "Workers registered with LiveKit under the declared name.",
+            "workers_updated": "Workers that run the current configuration.",
+            "workers_draining": "Workers that are draining.",
+            "workers_max": "Most workers that the agent may have: scaling.maxWorkers, or scaling.workers in mode "
+            "Fixed.",
+            "slots": "Slots of the registered workers.",
+            "slots_free": "Free slots of the registered workers.",
+            "calls": "Calls that workers hold.",
+            "calls_pending": "Calls waiting for a slot.",
+            "calls_with_avatar": "Calls with an avatar.",
+            "avatar_seats": "Avatar seats that avatar.maxSessions allows. Absent where it is not set.",
+            "avatar_seats_free": "Avatar seats that no call uses. Absent where avatar.maxSessions is not set.",
+            "ready": "1: the condition Ready is true; 0: it is not.",
+            "scaling_limited": "1: calls need more workers than maxWorkers allows; 0: they do not.",
+        }.items():
+            SampledGauge(f"{_PREFIX}{name}", text, AGENT_LABELS, partial(self._sample, name), registry=self.registry)
 
     def start_leading(
         self, queue_length: Callable[[], int], agents: Callable[[], list[ObservedAgent]], contacts: Contacts
@@ -194,7 +195,7 @@ class Metrics:
         """Set the gauges of one agent. `free_seats` None: the agent has no limit."""
         self._declare(key)
         scaling = spec.scaling
-        values = {
+        self._figures[key] = {
             "workers_desired": counts.workers.desired,
             "workers_ready": counts.workers.ready,
             "workers_registered": counts.workers.registered,
@@ -211,17 +212,12 @@ class Metrics:
             "ready": int(ready),
             "scaling_limited": int(limited),
         }
-        for name, value in values.items():
-            if value is None:
-                self._gauges[name].remove(*key)
-            else:
-                self._gauges[name].labels(*key).set(value)
 
     def forget(self, key: Key) -> None:
         """Remove the series of an AvatarAgent that no longer exists."""
         self._declared.discard(key)
-        for metric in (*self._gauges.values(), self._worker_start):
-            metric.remove(*key)
+        self._figures.pop(key, None)
+        self._worker_start.remove(*key)
         for reason in ScaleReason:
             self._decisions.remove(*key, reason.value)
 
@@ -232,6 +228,10 @@ class Metrics:
             self._worker_start.labels(*key)
             for reason in ScaleReason:
                 self._decisions.labels(*key, reason.value)
+
+    def _sample(self, name: str) -> Samples:
+        """One gauge of every agent."""
+        return [(key, value) for key, figures in list(self._figures.items()) if (value := figures[name]) is not None]
 
     def _last_success(self) -> Samples:
         return [] if self._success_at is None else [((), self._success_at)]

@@ -86,8 +86,10 @@ class Exposition:
         for labels, value in gauge.samples():
             key = tuple(labels)
             series = known.get(key) or _Series([_prefix(gauge.name, dict(zip(gauge.labels, key, strict=True)))])
+            if (value,) != series.values:
+                series.values, series.text = (value,), _line(series.prefixes[0], value)
             present[key] = series
-            lines.append(_line(series.prefixes[0], value))
+            lines.append(series.text)
         self._known[gauge] = present
         return "".join(lines)
 

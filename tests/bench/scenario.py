@@ -57,7 +57,7 @@ class Program:
     audit: Path
     """Audit log of the API server."""
     metrics: str = ""
-    """URL that is scraped while nothing changes; empty: none."""
+    """URL that is scraped after all objects serve; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ async def run(scenario: Scenario, program: Program) -> Measured:
         applied = group.create_task(_all_reached(client, scenario, scenario.applied))
         serving = group.create_task(_all_reached(client, scenario, scenario.serving))
         await _declare(client, scenario)
-    await asyncio.sleep(SETTLE_SECONDS)
+    scrapes = await _unchanged(SETTLE_SECONDS, program.metrics)
     settled, written = processor_seconds(program.pid), writes(program.audit, program.user)
-    scrapes = await _idle(program.metrics)
+    scrapes += await _unchanged(IDLE_SECONDS, program.metrics)
     return Measured(
         applied=applied.result() - started,
         serving=serving.result() - started,
@@ -122,10 +122,10 @@ async def _declare(client: KubeClient, scenario: Scenario) -> None:
     await asyncio.gather(*(create_each(remaining) for _ in range(DECLARED_AT_ONCE)))
 
 
-async def _idle(metrics: str) -> list[Scrape]:
-    """Change nothing for IDLE_SECONDS, in which Prometheus scrapes."""
+async def _unchanged(seconds: float, metrics: str) -> list[Scrape]:
+    """Change nothing for this long, while the metrics are scraped as by Prometheus."""
     scrapes: list[Scrape] = []
-    until = monotonic() + IDLE_SECONDS
+    until = monotonic() + seconds
     async with aiohttp.ClientSession(headers=_ACCEPT) as session:
         while metrics and monotonic() + SCRAPE_SECONDS <= until:
             scrapes.append(await _scrape(session, metrics))
