@@ -23,7 +23,7 @@ UID = "avatar-agent-fleet"
 _CONDITION = f"{CONTROLLER}agent_condition"
 _NOT_READY = selected(_CONDITION, 'condition="Ready",status!="True",reason!="Suspended"')
 _UNMET = (
-    selected(_CONDITION, 'condition!~"Progressing|ScalingLimited",status!="True"')
+    selected(_CONDITION, 'condition!~"Progressing|ScalingLimited",status!="True",reason!="Suspended"')
     + " or "
     + selected(_CONDITION, 'condition="ScalingLimited",status="True"')
 )
@@ -113,7 +113,8 @@ def render() -> str:
             f"max by (agent_namespace, agent, condition, status, reason) ({_UNMET})",
             ["agent_namespace", "agent", "condition", "status", "reason"],
             Text(
-                "Normally empty. The reason says what is missing; `kubectl describe avataragent` shows the message.",
+                "Normally empty; suspended agents are left out. The reason says what is missing; `kubectl describe "
+                "avataragent` shows the message.",
                 "NotReady",
             ),
             width=12,
@@ -126,14 +127,28 @@ def render() -> str:
                 Series(total("workers_registered"), "registered"),
                 Series(total("workers_draining"), "draining"),
                 Series(f"{total('workers_desired')} - {total('workers_updated')}", "not updated"),
-                Series(total("workers_max"), "maxWorkers"),
             ],
             Text(
                 "Registered workers equal desired workers, except for about a minute after a change. During a "
                 "rollout, some workers drain and others are not updated yet.",
                 "WorkersNotRegistered",
             ),
-            width=12,
+        ),
+        graph(
+            "Share of maxWorkers",
+            [
+                Series(
+                    f"{of_agents('workers_desired')} / {of_agents('workers_max')} > 0", "{{agent_namespace}}/{{agent}}"
+                )
+            ],
+            Text(
+                "Workers that each agent should have, of those that `scaling.maxWorkers` allows. An agent at 100 % "
+                "cannot grow: more callers have to wait.",
+                "AtMaxWorkers",
+            ),
+            unit=SHARE,
+            steps=[(1, RED)],
+            top=1,
         ),
         graph(
             "Workers missing by agent",
@@ -143,7 +158,6 @@ def render() -> str:
                 "WorkersNotRegistered",
             ),
             bars=True,
-            width=12,
         ),
     ]
     scaling: Panels = [

@@ -114,12 +114,17 @@ def _steps(panel: Panel) -> Sequence[Mapping[str, Any]]:
 
 
 def graph(panel: Panel, answers: Sequence[tuple[str, Sequence[Line]]]) -> Document:
-    """Return lines, or bars that stand on each other: then each series includes those before it."""
+    """Return lines, or bars that stand on each other: then each series includes those before it.
+
+    The tallest bars come first. So the legend names those that can be seen, if it has no space for all.
+    """
     series = [
         (legend_of(line.labels, legend), list(line.values))
         for legend, lines in answers
         for line in sorted(lines, key=lambda line: sorted(line.labels.items()))
     ]
+    if panel.field.get("bars"):
+        series.sort(key=lambda one: -max((value for value in one[1] if value is not None), default=0.0))
     largest = max((value for _, values in series for value in values if value is not None), default=0.0)
     unit = panel.field["unit"]
     used = scale(unit, largest)

@@ -10,6 +10,11 @@ function element(name, text = "", style = "") {
   return made;
 }
 
+// As wide as its longest label. uPlot asks first without labels.
+function axisWidth(_plot, labels) {
+  return Math.max(62, ...(labels ?? []).map((label) => 22 + 6 * (label ?? "").length));
+}
+
 function options(place, axis, range, series, hook) {
   return {
     width: place.clientWidth,
@@ -18,7 +23,7 @@ function options(place, axis, range, series, hook) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { time: true }, y: { range } },
-    axes: [{ ...AXIS, space: 70, values: [[3600 * 24, "{MM}-{DD}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] }, { ...AXIS, size: 62, ...axis }],
+    axes: [{ ...AXIS, space: 70, values: [[3600 * 24, "{MM}-{DD}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] }, { ...AXIS, size: axisWidth, ...axis }],
     series: [{}, ...series],
     hooks: { draw: [hook] },
   };

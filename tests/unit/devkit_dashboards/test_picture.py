@@ -73,11 +73,12 @@ def test_graph_names_series_and_scales_them_with_the_limits() -> None:
     assert shown["limits"] == [{"value": 300, "colour": "red"}]
 
 
-def test_bars_stand_on_each_other() -> None:
+def test_bars_stand_on_each_other_with_the_tallest_first() -> None:
     lines = [Line({"reason": "a"}, [1, None, 2, None]), Line({"reason": "b"}, [3, 4, None, None])]
     shown = picture.graph(panel("timeseries", bars=True), [("{{reason}}", lines)])
-    assert [one["values"] for one in shown["series"]] == [[1, None, 2, None], [4, 4, 2, None]]
-    assert [one["last"] for one in shown["series"]] == ["2", "4"], "the legend shows each value, not the sum"
+    assert [one["label"] for one in shown["series"]] == ["b", "a"]
+    assert [one["values"] for one in shown["series"]] == [[3, 4, None, None], [4, 4, 2, None]]
+    assert [one["last"] for one in shown["series"]] == ["4", "2"], "the legend shows each value, not the sum"
 
 
 @pytest.mark.parametrize(
