@@ -11,6 +11,7 @@ from devkit.dashboards import browser
 from devkit.dashboards.panels import GENERATED, Window, load
 from devkit.dashboards.picture import compose
 from devkit.dashboards.prometheus import Prometheus
+from devkit.progress import Progress
 
 POINTS = 240
 """Points of a graph at most: about one for two pixels."""
@@ -32,16 +33,25 @@ POINTS = 240
 def dashboards(prometheus: str, minutes: float, scrape_seconds: float, output: Path) -> None:
     """Draw the three dashboards as pictures, from the same JSON that Grafana reads."""
     end = time.time()
-    window = Window(end - minutes * 60, end, max(scrape_seconds, minutes * 60 / POINTS), scrape_seconds)
-    server = Prometheus(prometheus)
     with show_progress() as progress:
-        system.install(system.BROWSER, progress)
-        with progress.step("Query Prometheus"):
-            pictures = {
-                output / f"{path.stem}.png": compose(load(path, window), server, window)
-                for path in sorted(GENERATED.glob("*.json"))
-            }
-        with progress.step("Draw"):
-            browser.draw(pictures)
-    for path in pictures:
+        paths = draw(Prometheus(prometheus), window(end - minutes * 60, end, scrape_seconds), output, progress)
+    for path in paths:
         console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def window(start: float, end: float, scrape_seconds: float) -> Window:
+    """Return the time from start to end with the points that a picture shows."""
+    return Window(start, end, max(scrape_seconds, (end - start) / POINTS), scrape_seconds)
+
+
+def draw(server: Prometheus, shown: Window, output: Path, progress: Progress) -> list[Path]:
+    """Draw the three dashboards into a folder; return the paths of the pictures."""
+    system.install(system.BROWSER, progress)
+    with progress.step("Query Prometheus"):
+        pictures = {
+            output / f"{path.stem}.png": compose(load(path, shown), server, shown)
+            for path in sorted(GENERATED.glob("*.json"))
+        }
+    with progress.step("Draw"):
+        browser.draw(pictures)
+    return list(pictures)

@@ -27,10 +27,11 @@ PORT: Final = 9090
 DISCOVERY_PORT: Final = 9091
 """On loopback of the cluster's network."""
 NAMESPACE: Final = "monitoring"
+INTERVAL: Final = f"{SCRAPE_SECONDS:.0f}s"
 SETTINGS: Final = (
     "monitoring.enabled=true",
     f"monitoring.namespace={NAMESPACE}",
-    f"monitoring.interval={SCRAPE_SECONDS:.0f}s",
+    f"monitoring.interval={INTERVAL}",
     "monitoring.rules.enabled=true",
 )
 """Values of the chart."""
@@ -40,6 +41,20 @@ _START_SECONDS: Final = 60.0
 _SCRAPED_SECONDS: Final = 60.0
 _COUNTERS: Final = ("avatar_agent_gateway_calls_ended_total", "avatar_agent_worker_answer_duration_seconds_count")
 _TOKEN_DURATION: Final = "720h"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a Prometheus scrapes and evaluates. The defaults are those of the demo."""
+
+    settings: Sequence[str] = ()
+    """Values of the chart, beside SETTINGS."""
+    change: Callable[[Sequence[Document]], list[Document]] = list
+    """Returns what to use instead of the chart's objects."""
+    interval: str = INTERVAL
+    """Of evaluations, and of looking for pods. The PodMonitors have the interval of scrapes."""
+    flags: Sequence[str] = ()
+    """Further arguments of Prometheus."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ class Server:
         table.wait(what, check, seconds, process)
 
 
-def start(cluster: Cluster, product: Product, progress: Progress) -> Server:
+def start(cluster: Cluster, product: Product, progress: Progress, options: Options = Options()) -> Server:
     """Start Prometheus in the cluster's network, in place of an earlier one. `down` stops it."""
     programs = debian.ensure(progress, debian.PROMETHEUS)
     layout = Layout(cluster.name)
@@ -90,7 +105,9 @@ def start(cluster: Cluster, product: Product, progress: Progress) -> Server:
         folder.mkdir(mode=0o700, exist_ok=True)
         product.apply(account(), "")
         token = product.kubectl_run("-n", NAMESPACE, "create", "token", NAME, f"--duration={_TOKEN_DURATION}")
-        config = write_files(folder, product.render(*SETTINGS), cluster.kubeconfig.read_text(), token.strip())
+        chart = options.change(product.render(*SETTINGS, *options.settings))
+        administrator = cluster.kubeconfig.read_text()
+        config = write_files(folder, chart, administrator, token.strip(), interval=options.interval)
         layout.processes.stop_all([NAME, DISCOVERY])
         argv = [sys.executable, "-m", "devkit.demo.discovery", str(folder / KUBECONFIG), f"{DISCOVERY_PORT}"]
         cluster.spawn(DISCOVERY, argv, env={"PYTHONPATH": str(REPOSITORY)})
@@ -99,6 +116,7 @@ def start(cluster: Cluster, product: Product, progress: Progress) -> Server:
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={cluster.node_ip}:{PORT}",
             f"--web.local-assets={programs['web']}",
+            *options.flags,
         ]
         cluster.spawn(NAME, [str(programs["prometheus"]), *arguments])
         server.wait_ready()
@@ -128,7 +146,9 @@ def account() -> list[Document]:
     ]
 
 
-def write_files(folder: Path, chart: Sequence[Document], administrator: str, token: str) -> Path:
+def write_files(
+    folder: Path, chart: Sequence[Document], administrator: str, token: str, *, interval: str = INTERVAL
+) -> Path:
     """Write configuration, rules and a kubeconfig with this token. Returns the path of the configuration.
 
     `administrator` is a kubeconfig of the same API server.
@@ -141,7 +161,6 @@ def write_files(folder: Path, chart: Sequence[Document], administrator: str, tok
     kubeconfig.touch(mode=0o600)
     kubeconfig.write_text(yaml.safe_dump(credentials))
     rules.write_text(yaml.safe_dump(rule["spec"], sort_keys=False))
-    interval = f"{SCRAPE_SECONDS:.0f}s"
     configuration = scraping.configuration(monitors, discovery_port=DISCOVERY_PORT, rules=rules, interval=interval)
     config.write_text(yaml.safe_dump(configuration, sort_keys=False))
     return config

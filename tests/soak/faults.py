@@ -1,0 +1,116 @@
+"""Faults of a real installation: stopped components, a killed worker, failing providers, a webhook without answers."""
+
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agentspec.resource import API_GROUP, API_VERSION, PLURAL
+from devkit import cgroups
+from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE, Product
+from tests.e2e.conftest import Platform
+
+WEBHOOK = "silent"
+WEBHOOK_PORT = 9300
+_SILENT_SERVER = """
+import socket, sys, time
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+while True:
+    time.sleep(3600)  # the kernel accepts connections, and nobody reads from them
+"""
+
+
+@contextmanager
+def stopped(product: Product, component: str, replicas: int) -> Iterator[None]:
+    """Run no pod of a component until the block ends, then this number."""
+    name = f"deployment/{RELEASE}-{component}"
+    product.kubectl_run("-n", SYSTEM_NAMESPACE, "scale", name, "--replicas=0")
+    try:
+        yield
+    finally:
+        product.kubectl_run("-n", SYSTEM_NAMESPACE, "scale", name, f"--replicas={replicas}")
+        product.kubectl_run("-n", SYSTEM_NAMESPACE, "rollout", "status", name, "--timeout=120s", seconds=130)
+
+
+def kill_worker(instance: str, pod: dict[str, Any]) -> None:
+    """Kill a worker's main process, and with it all processes of its container."""
+    os.kill(_first_process(instance, pod["metadata"]["uid"]), signal.SIGKILL)
+
+
+def _first_process(instance: str, uid: str) -> int:
+    """Return the pid, on this machine, of process 1 of the pod's container, which is not its pause container."""
+    found = {
+        int(line)
+        for folder in cgroups.folders(instance)
+        if f"pod{uid}" in str(folder)
+        for line in (folder / "cgroup.procs").read_text().split()
+    }
+    (pid,) = [pid for pid in found if _is_first(pid) and b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return pid
+
+
+def _is_first(pid: int) -> bool:
+    """Whether a process has the pid 1 in its own namespace."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (pids,) = [line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")]
+    return pids[-1] == "1"
+
+
+@contextmanager
+def simulated_openai(platform: Platform, **settings: Any) -> Iterator[None]:
+    """Change the settings of the simulated OpenAI until the block ends."""
+    _configure(platform, settings)
+    try:
+        yield
+    finally:
+        _configure(platform, {})
+
+
+def _configure(platform: Platform, settings: dict[str, Any]) -> None:
+    address = f"{platform.targets.openai_url.removesuffix('/v1')}/_simulator"
+    request = urllib.request.Request(address, data=json.dumps(settings).encode(), method="PUT")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 200
+
+
+@contextmanager
+def silent_webhook(platform: Platform) -> Iterator[None]:
+    """Let the API server ask a webhook that never answers about every status of an agent, until the block ends."""
+    cluster, product = platform.cluster, platform.product
+    cluster.spawn(WEBHOOK, [sys.executable, "-c", _SILENT_SERVER, cluster.node_ip, f"{WEBHOOK_PORT}"])
+    product.apply([_webhook(f"https://{cluster.node_ip}:{WEBHOOK_PORT}/")], "")
+    try:
+        yield
+    finally:
+        product.kubectl_run("delete", "validatingwebhookconfiguration", WEBHOOK)
+
+
+def _webhook(url: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": WEBHOOK},
+        "webhooks": [
+            {
+                "name": "silent.example.com",
+                "clientConfig": {"url": url},
+                "rules": [
+                    {
+                        "apiGroups": [API_GROUP],
+                        "apiVersions": [API_VERSION],
+                        "resources": [f"{PLURAL}/status"],
+                        "operations": ["UPDATE"],
+                    }
+                ],
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+                "timeoutSeconds": 1,
+            }
+        ],
+    }
