@@ -9,7 +9,7 @@ from devkit.demo import prometheus
 from tests.chart.rendering import Renderer
 from tests.chart.test_rules import all_rules, run
 from tests.soak.compression import compress
-from tests.soak.test_observed_run import FACTOR, SETTINGS
+from tests.soak.observation import FACTOR, SETTINGS
 
 LONGEST_WINDOW = 30 * 86400
 LONGEST_WAIT = 900

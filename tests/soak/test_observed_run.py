@@ -32,32 +32,21 @@ from devkit.progress import LogProgress
 from tests.e2e import agents
 from tests.e2e.callers import QUESTION, answered, becomes, greeted
 from tests.e2e.conftest import Platform
-from tests.e2e.pod_logs import PodLogs, check
+from tests.e2e.pod_logs import PodLogs
 from tests.soak import faults
 from tests.soak.compression import compress
-from tests.soak.observation import SCRAPE_SECONDS, Observation, metrics_in, panels
+from tests.soak.observation import FACTOR, SCRAPE_SECONDS, SETTINGS, Observation, metrics_in, panels
 from tests.waiting import eventually_blocking, eventually_in_thread
 
 NAME = "observed"
-FACTOR = 60
 PICTURES = REPOSITORY / "build" / "dashboards"
 CLEAR_SECONDS = 480.0
 """Longer than the 6 h window of AnswerBudgetBurnSlow, which is 6 minutes here, and the half hour before it."""
 SPARE = 40
 """Agents without workers: more than twice the 16 that the controller reconciles at once."""
-SETTINGS = (
-    "monitoring.interval=120s",
-    # A normal reply takes 1 s, or several where speech recognition has to share the CPU. The slow one takes 10 s.
-    "monitoring.rules.thresholds.replySeconds=7",
-    # Counts fit the few calls of the run.
-    "monitoring.rules.thresholds.minReplies=1",
-    "monitoring.rules.thresholds.providerErrors=1",
-)
 CPU = ("controller.resources.requests.cpu=200m", "gateway.resources.requests.cpu=200m")
 """More than the workers have, so that both answer scrapes in time while the workers use all CPU."""
 WORKER_RESOURCES = {"requests": {"cpu": "100m", "memory": "512Mi"}}
-ALLOWED_ERRORS = ("provider failed", "Error in _llm_inference_task")
-"""Messages of errors that the failing language model causes, in the product and in the LiveKit SDK."""
 WITHOUT_DATA: dict[str, str] = {}
 """Queries that rightly return nothing in this run, by dashboard, panel and legend, with the reason."""
 
@@ -159,14 +148,15 @@ def spare(platform: Platform, greeting: str) -> list[dict[str, Any]]:
     return made
 
 
-def test_prometheus_sees_calls_and_every_fault(platform: Platform, observed: Observation, pod_logs: PodLogs) -> None:
+# The product's message of the failing language model, and the LiveKit SDK's.
+@pytest.mark.allows_errors("provider failed", "Error in _llm_inference_task")
+def test_prometheus_sees_calls_and_every_fault(platform: Platform, observed: Observation) -> None:
     asyncio.run(run(platform, observed))
     shutil.rmtree(PICTURES, ignore_errors=True)
     shown = cli.window(observed.started, time.time(), SCRAPE_SECONDS)
     cli.draw(observed.prometheus, shown, PICTURES, LogProgress())
     check_alerts(platform, observed)
     check_queries(platform, observed)
-    check(pod_logs.read, ALLOWED_ERRORS)
 
 
 async def run(platform: Platform, observed: Observation) -> None:
