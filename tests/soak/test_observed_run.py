@@ -96,6 +96,9 @@ def observed(platform: Platform, pod_logs: PodLogs) -> Observation:
     for name in ("served", "busy", "broken"):
         server.wait_scraped(name)
         wait_warm(server.client, name)
+    eventually_blocking(
+        lambda: not Observation(server.client, time.time()).firing_now(), "alerts of the start have cleared", 60
+    )
     return Observation(server.client, time.time())
 
 
