@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed_open_metrics
+from prometheus_client.parser import text_string_to_metric_families as parsed_text
 
 from agentspec.names import AGENT_LABEL, COMPONENT_LABEL
 from devkit import debian
@@ -71,7 +72,7 @@ def test_metrics_of_all_processes_are_valid_during_a_call(platform: Platform) ->
             assert (checked.returncode, checked.stdout + checked.stderr) == (0, ""), component
             continue
         assert content_type.startswith("application/openmetrics-text; version=1.0.0"), component
-        for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
+        for family in parsed_open_metrics(text):  # type: ignore[no-untyped-call]
             exemplars |= {
                 (component, one.name, one.exemplar.labels["call_id"]) for one in family.samples if one.exemplar
             }
@@ -79,5 +80,6 @@ def test_metrics_of_all_processes_are_valid_during_a_call(platform: Platform) ->
     metrics = {component: text for component, content_type, text in found if content_type.startswith("text/plain")}
     assert "avatar_agent_worker_calls 1.0\n" in metrics["worker"]
     assert "avatar_agent_worker_turn_duration_seconds_count 1.0\n" in metrics["worker"]
-    joined = f'avatar_agent_gateway_calls{{agent_namespace="{AGENTS_NAMESPACE}",agent="{name}",state="joined"}} 1.0\n'
-    assert joined in metrics["gateway"]
+    joined = {"agent_namespace": AGENTS_NAMESPACE, "agent": name, "state": "joined"}
+    (calls,) = [family for family in parsed_text(metrics["gateway"]) if family.name == "avatar_agent_gateway_calls"]
+    assert [one.value for one in calls.samples if one.labels == joined] == [1]
