@@ -83,6 +83,8 @@ class Reason(StrEnum):
 
     KNOWLEDGE_LOADED = "KnowledgeLoaded"
     """The controller read all texts."""
+    KNOWLEDGE_PARTLY_LOADED = "KnowledgePartlyLoaded"
+    """The controller could not read some keys. The message names each with its fault; the agent has the other texts."""
     NO_KNOWLEDGE_DECLARED = "NoKnowledgeDeclared"
     """The manifest contains no knowledge."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
@@ -168,7 +170,12 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ),
     ConditionType.CREDENTIALS_VALID: (Reason.CREDENTIALS_ACCEPTED, *_INPUTS, Reason.PROVIDER_UNREACHABLE),
     ConditionType.NAME_UNIQUE: (Reason.NAME_UNIQUE, Reason.NAME_TAKEN),
-    ConditionType.KNOWLEDGE_LOADED: (Reason.KNOWLEDGE_LOADED, Reason.NO_KNOWLEDGE_DECLARED, *_TEXTS),
+    ConditionType.KNOWLEDGE_LOADED: (
+        Reason.KNOWLEDGE_LOADED,
+        Reason.KNOWLEDGE_PARTLY_LOADED,
+        Reason.NO_KNOWLEDGE_DECLARED,
+        *_TEXTS,
+    ),
     ConditionType.AVATAR_AVAILABLE: (
         Reason.NO_AVATAR_DECLARED,
         Reason.AVATAR_SEATS_FREE,

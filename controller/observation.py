@@ -49,6 +49,8 @@ class ObservedConfigMap:
     name: str
     texts: Mapping[str, str] | None
     """Text by key; None: the ConfigMap does not exist or could not be read."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Keys whose value is no text that can be read, each with the reason."""
     read_failure: ReadFailure | None = None
     """None: the object could be read."""
 

@@ -55,9 +55,10 @@ class InputReader:
 
     async def _config_map(self, key: Key, name: str) -> ObservedConfigMap:
         try:
-            return ObservedConfigMap(name, await self._references.config_map(key, name))
+            found = await self._references.config_map(key, name)
         except ApiError as error:
-            return ObservedConfigMap(name, None, _read_failure(error))
+            return ObservedConfigMap(name, None, read_failure=_read_failure(error))
+        return ObservedConfigMap(name, None) if found is None else ObservedConfigMap(name, found.values, found.faults)
 
     async def _credentials(self, key: Key, uid: str, spec: AvatarAgentSpec) -> tuple[Verdict, str]:
         wanted = wanted_secrets(spec)

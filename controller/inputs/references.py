@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.inputs import textfile
 from controller.observation import Key
 from kube.client import ApiError, Document, KubeClient
 from kube.kinds import CONFIG_MAP, SECRET, Kind
@@ -39,6 +40,16 @@ Values = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a Secret or ConfigMap."""
+
+    values: Values
+    """Text by key."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """Keys of a ConfigMap whose value is no text that can be read, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """The identity of a Secret or ConfigMap."""
 
@@ -53,10 +64,10 @@ class _Entry:
 
     agents: set[Key] = field(default_factory=set)
     """The agents that refer to it."""
-    values: Values | None = None
-    """Values as last read; None: the object did not exist."""
+    contents: Contents | None = None
+    """Contents as last read; None: the object did not exist."""
     version: str | None = None
-    """Resource version of `values`, empty if the object did not exist; None: no read has succeeded."""
+    """Resource version of `contents`, empty if the object did not exist; None: no read has succeeded."""
     error: ApiError | None = None
     """The error of the last read; None: it succeeded."""
     was_read: bool = False
@@ -72,19 +83,19 @@ class _Entry:
 
     @property
     def raised(self) -> ApiError | None:
-        """The error that callers get instead of values. An outage of the API server leaves cached values valid."""
+        """The error that callers get instead of contents. An outage of the API server leaves cached values valid."""
         return self.error if self.error and (self.error.is_rejection or self.version is None) else None
 
     @property
-    def outcome(self) -> Values | str | None:
+    def outcome(self) -> Contents | str | None:
         """What callers get, in a form to compare."""
-        return str(self.raised) if self.raised else self.values
+        return str(self.raised) if self.raised else self.contents
 
     def store(self, kind: Kind, document: Document | None) -> None:
         """Store the result of a successful read."""
         version = "" if document is None else document["metadata"]["resourceVersion"]
         if version != self.version:
-            self.values = None if document is None else _values(kind, document)
+            self.contents = None if document is None else _contents(kind, document)
         self.version, self.error = version, None
 
 
@@ -105,10 +116,11 @@ class References:
 
         A byte that is not UTF-8 becomes U+FFFD.
         """
-        return await self._get(key, Reference(SECRET, key.namespace, name))
+        contents = await self._get(key, Reference(SECRET, key.namespace, name))
+        return None if contents is None else contents.values
 
-    async def config_map(self, key: Key, name: str) -> Mapping[str, str] | None:
-        """A ConfigMap's texts by key; None: it does not exist. Raises ApiError."""
+    async def config_map(self, key: Key, name: str) -> Contents | None:
+        """A ConfigMap's texts, and the keys that are none; None: it does not exist. Raises ApiError."""
         return await self._get(key, Reference(CONFIG_MAP, key.namespace, name))
 
     def retain(self, key: Key, secrets: Iterable[str], config_maps: Iterable[str]) -> None:
@@ -151,7 +163,7 @@ class References:
                     async with asyncio.timeout(MAX_SLOT_SECONDS):
                         await self._read(reference, entry)
 
-    async def _get(self, key: Key, reference: Reference) -> Values | None:
+    async def _get(self, key: Key, reference: Reference) -> Contents | None:
         entry = self._entries.setdefault(reference, _Entry())
         entry.agents.add(key)
         self._references.setdefault(key, set()).add(reference)
@@ -159,7 +171,7 @@ class References:
             await self._read(reference, entry)
         if entry.raised is not None:
             raise entry.raised.with_traceback(None)  # one object for all callers: it must not collect their frames
-        return entry.values
+        return entry.contents
 
     def _drop(self, key: Key, reference: Reference) -> None:
         self._references[key].discard(reference)
@@ -200,9 +212,17 @@ class References:
                 self._on_change(key)
 
 
-def _values(kind: Kind, document: Mapping[str, Any]) -> Values:
+def _contents(kind: Kind, document: Mapping[str, Any]) -> Contents:
     data = document.get("data") or {}
-    return {key: _decoded(value) for key, value in data.items()} if kind is SECRET else dict(data)
+    if kind is SECRET:
+        return Contents({key: _decoded(value) for key, value in data.items()})
+    contents = Contents({key: textfile.normalised(value or "") for key, value in data.items()})
+    for key, encoded in (document.get("binaryData") or {}).items():
+        try:
+            contents.values[key] = textfile.decoded(base64.b64decode(encoded or ""))
+        except textfile.NotText as fault:
+            contents.faults[key] = str(fault)
+    return contents
 
 
 def _decoded(encoded: str | None) -> str:

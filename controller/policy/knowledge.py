@@ -1,4 +1,4 @@
-"""Decides KnowledgeLoaded: every reference leads to text, and all texts together are small enough."""
+"""Decides KnowledgeLoaded: every reference leads to text that can be read, and all texts are small enough."""
 
 from collections.abc import Mapping
 
@@ -14,6 +14,8 @@ MAX_TEXT_BYTES = 256 * 1024
 """Limit for all texts of one agent together: the configuration stays well below a ConfigMap's 1 MiB."""
 MAX_GREETING_CHARACTERS = 1024
 """The schema's limit for `persona.greeting`: a greeting is spoken without a pause."""
+
+_SAVE_AS_UTF8 = "Save them as UTF-8, or as UTF-16 with a byte order mark, or remove them."
 
 Seen = Mapping[str, ObservedConfigMap]
 """ConfigMaps by name."""
@@ -64,7 +66,13 @@ def knowledge_loaded(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdi
     if not spec.knowledge:
         return true(Reason.NO_KNOWLEDGE_DECLARED, "spec.knowledge is empty; the agent has only its instructions.")
     loaded = "1 text is" if len(documents) == 1 else f"{len(documents)} texts are"
-    return true(Reason.KNOWLEDGE_LOADED, f"{loaded} loaded, {size} bytes with the instructions.")
+    message = f"{loaded} loaded, {size} bytes with the instructions."
+    faults = _knowledge_faults(spec, seen)
+    if faults:
+        unread = "1 key was not read" if len(faults) == 1 else f"{len(faults)} keys were not read"
+        warning = f"Warning: {unread}: {_faults_listed(faults)}. {_SAVE_AS_UTF8}"
+        return true(Reason.KNOWLEDGE_PARTLY_LOADED, f"{warning} {message}")
+    return true(Reason.KNOWLEDGE_LOADED, message)
 
 
 def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict | None:
@@ -80,9 +88,11 @@ def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
             return _missing(namespace, seen[reference.name], field, reference.key)
         if not held.get(reference.key, "").strip():
             found = listed(key for key, text in held.items() if text.strip())
+            fault = seen[reference.name].faults.get(reference.key)
+            cause = f": the value is {fault}. {_SAVE_AS_UTF8}" if fault else "."
             return false(
                 Reason.CONFIG_MAP_KEY_MISSING,
-                f"ConfigMap {reference.name!r} ({field}) has no text for key {reference.key!r}. Keys with text: "
+                f"ConfigMap {reference.name!r} ({field}) has no text for key {reference.key!r}{cause} Keys with text: "
                 f"{found}. Set the reference to one of them, or add the key: "
                 f"kubectl -n {namespace} edit configmap {reference.name}",
             )
@@ -98,13 +108,24 @@ def _sources_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict
         if held is None:
             return _missing(namespace, seen[name], field, "knowledge.md")
         if not any(text.strip() for text in held.values()):
+            faults = {f"{name}/{key}": fault for key, fault in seen[name].faults.items()}
+            unread = f" Not read: {_faults_listed(faults)}. {_SAVE_AS_UTF8}" if faults else ""
             return false(
                 Reason.KNOWLEDGE_EMPTY,
-                f"ConfigMap {name!r} ({field}) contains no text. Add at least one key with UTF-8 text: "
-                f"kubectl -n {namespace} edit configmap {name}. kubectl stores files in other encodings in binaryData, "
-                "which the controller ignores. Or remove the ConfigMap from spec.knowledge.",
+                f"ConfigMap {name!r} ({field}) contains no text.{unread} Add at least one key with text: "
+                f"kubectl -n {namespace} edit configmap {name}. Or remove the ConfigMap from spec.knowledge.",
             )
     return None
+
+
+def _knowledge_faults(spec: AvatarAgentSpec, seen: Seen) -> dict[str, str]:
+    """Every key of knowledge that was not read, as ``<ConfigMap>/<key>``, with the reason."""
+    names = dict.fromkeys(source.config_map_ref.name for source in spec.knowledge if source.config_map_ref is not None)
+    return {f"{name}/{key}": fault for name in names for key, fault in seen[name].faults.items()}
+
+
+def _faults_listed(faults: Mapping[str, str]) -> str:
+    return listed(f"{key} ({fault})" for key, fault in faults.items())
 
 
 def _missing(namespace: str, seen: ObservedConfigMap, field: str, key: str) -> Verdict:

@@ -57,7 +57,7 @@ def test_each_config_map_is_read_once() -> None:
             "ConfigMap: kubectl",
             id="missing ConfigMap, with its index in the manifest",
         ),
-        pytest.param(declared("a"), {"a": {}}, "False", Reason.KNOWLEDGE_EMPTY, "binaryData", id="no keys"),
+        pytest.param(declared("a"), {"a": {}}, "False", Reason.KNOWLEDGE_EMPTY, "at least one key", id="no keys"),
         pytest.param(
             declared("a"), {"a": {"x": "", "y": "\n "}}, "False", Reason.KNOWLEDGE_EMPTY, "'a'", id="only white space"
         ),
@@ -136,6 +136,37 @@ def test_knowledge_loaded(
     assert text in verdict.message
 
 
+def test_unread_keys_are_named_with_their_fault() -> None:
+    faults = {"prices.txt": "not UTF-8", "plan.pdf": "a PDF file, not text"}
+    verdict = knowledge_loaded("shop", declared("a", "a"), {"a": ObservedConfigMap("a", {"x": "text"}, faults)})
+    assert (verdict.status, verdict.reason) == (ConditionStatus.TRUE, Reason.KNOWLEDGE_PARTLY_LOADED)
+    assert verdict.message.startswith(
+        "Warning: 2 keys were not read: a/plan.pdf (a PDF file, not text), a/prices.txt (not UTF-8). Save them as UTF-8"
+    )
+    assert "2 texts are loaded" in verdict.message
+
+
+def test_message_about_unread_keys_is_bounded() -> None:
+    faults = {f"{number:03}{'x' * 250}": "not UTF-8" for number in range(500)}
+    verdict = knowledge_loaded("shop", declared("a"), {"a": ObservedConfigMap("a", {"x": "text"}, faults)})
+    assert "500 keys were not read" in verdict.message and "and 490 more" in verdict.message
+    assert len(verdict.message) < 4096
+
+
+def test_config_map_with_only_unreadable_files_is_empty() -> None:
+    unread = ObservedConfigMap("a", {}, {"prices.txt": "not UTF-8"})
+    verdict = knowledge_loaded("shop", declared("a"), {"a": unread})
+    assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.KNOWLEDGE_EMPTY)
+    assert "Not read: a/prices.txt (not UTF-8). Save them as UTF-8" in verdict.message
+
+
+def test_unreadable_instructions_are_named_with_their_fault() -> None:
+    texts_of = ObservedConfigMap("texts", {"hello": "Welcome."}, {"task": "not UTF-8"})
+    verdict = knowledge_loaded("shop", declared(**PERSONA), {"texts": texts_of})
+    assert verdict.reason is Reason.CONFIG_MAP_KEY_MISSING
+    assert "has no text for key 'task': the value is not UTF-8." in verdict.message
+
+
 @pytest.mark.parametrize(
     ("problem", "status", "text"),
     [
@@ -163,7 +194,7 @@ def test_knowledge_loaded(
 def test_unreadable_config_map_blocks_rollouts(
     declaration: AvatarAgentSpec, field: str, problem: ReadFailure, status: ConditionStatus, text: str
 ) -> None:
-    verdict = knowledge_loaded("shop", declaration, {"texts": ObservedConfigMap("texts", None, problem)})
+    verdict = knowledge_loaded("shop", declaration, {"texts": ObservedConfigMap("texts", None, read_failure=problem)})
     assert (verdict.status, verdict.reason) == (status, Reason.CONFIG_MAP_UNREADABLE)
     assert f"cannot read ConfigMap 'texts' ({field}){text}" in verdict.message
     assert verdict.blocks_rollout

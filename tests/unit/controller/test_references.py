@@ -1,6 +1,7 @@
 """References: each object is read once for all agents that refer to it, and changes reconcile exactly those."""
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,7 @@ from controller.inputs.references import (
     REFRESH_SOON_SECONDS,
     RETRY_SECONDS,
     SPREAD_SECONDS,
+    Contents,
     References,
 )
 from controller.observation import Key
@@ -84,9 +86,17 @@ async def test_values_are_decoded_and_stripped(cluster: Cluster, references: Ref
     cluster.put(SECRET, odd)
     found = await references.secret(KEY, "odd")
     assert found == {"apiKey": "key", "blank": "", "picture": "\ufffdPNG", "null": "", "broken": "\ufffd"}
-    assert await references.config_map(KEY, "texts") == {"greeting": "Welcome."}
+    assert await references.config_map(KEY, "texts") == Contents({"greeting": "Welcome."})
     assert await references.secret(KEY, "nowhere") is None
     assert await references.config_map(KEY, "nowhere") is None
+
+
+async def test_files_that_are_not_utf8_are_read_or_named(cluster: Cluster, references: References) -> None:
+    files = {"hours.txt": "التاسعة".encode("utf-16"), "prices.txt": "الأسعار".encode("cp1256")}
+    binary = {key: base64.b64encode(content).decode() for key, content in files.items()}
+    cluster.put(CONFIG_MAP, config_map("files", **{"fees.md": "\ufeff## Fees\r\nfifty\r\n"}) | {"binaryData": binary})
+    found = await references.config_map(KEY, "files")
+    assert found == Contents({"fees.md": "## Fees\nfifty\n", "hours.txt": "التاسعة"}, {"prices.txt": "not UTF-8"})
 
 
 async def test_a_thousand_agents_share_three_reads(
