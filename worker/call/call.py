@@ -32,7 +32,7 @@ from agentspec.wire import (
     with_outcome,
 )
 from worker import avatar_reports, sdk
-from worker.call import metrics, phrases, prompt, voice
+from worker.call import metrics, phrases, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar
 from worker.call.caller import Caller
@@ -221,7 +221,7 @@ class Call:
 
     async def _apologise(self) -> None:
         """Say that an error occurred, so that the caller does not wait in silence."""
-        text = prompt.apology(self._config.language)
+        text = sentences.for_language(self._config.language).apology
         audio = await phrases.audio(text, self._config.voice, self._client)
         if audio is not None:
             speech = self._session.say(

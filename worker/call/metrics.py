@@ -106,7 +106,7 @@ PROVIDER_ERRORS = Counter(
 USAGE = Counter(
     _PREFIX + "provider_usage",
     "What the providers were sent and returned, by kind: llm_input_tokens, llm_output_tokens, tts_characters, "
-    "stt_audio_seconds. The greeting and the apology, which are synthesised once, are not included.",
+    "stt_audio_seconds. The greeting and the prepared sentences, which are synthesised once, are not included.",
     ["kind"],
 )
 AVATARS_STARTED = Counter(_PREFIX + "avatars_started", "Avatars that calls requested from the provider.")

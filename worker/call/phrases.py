@@ -1,8 +1,8 @@
-"""Phrases synthesised before calls need them: the greeting and the apology, which are the same in every call.
+"""Phrases synthesised before calls need them: the greeting and the prepared sentences, the same in every call.
 
 The worker's main process requests each phrase once, after start, and stores the samples in a file. A call process reads
-the file, or requests the phrase itself when the file is missing. So the first word needs no request, and the apology
-is available when the provider has failed.
+the file, or requests the phrase itself when the file is missing. So the first word needs no request, and the prepared
+sentences are available when the provider has failed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
 from agentspec.wire import WorkerConfig
-from worker.call import prompt, voice
+from worker.call import sentences, voice
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +31,29 @@ _SAMPLE_BYTES: Final = 2
 
 
 async def prepare(config: WorkerConfig, client: AsyncOpenAI) -> None:
-    """Store the audio of the greeting and the apology in files. Retries a few times, then gives up with a log line."""
-    for text in (config.greeting, prompt.apology(config.language)):
-        if text:
-            await _prepare(text, config.voice, client)
+    """Store the audio of the greeting and the prepared sentences in files, the most important first.
 
-
-async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> None:
+    Retries the phrases that failed a few times, then gives up with a log line for each.
+    """
+    phrases = (config.greeting, *sentences.for_language(config.language).by_importance())
+    missing = [text for text in phrases if text]
     for pause in (*_RETRY_SECONDS, None):
-        try:
-            audio = await _synthesise(text, declared, client)
-            await asyncio.to_thread(_write, _path(text, declared), audio)
-        except Exception as error:
-            logger.warning("preparing a phrase failed", extra=_error_fields(error))
-        else:
-            logger.info("phrase prepared", extra={"seconds": round(audio.duration, 2)})
+        missing = [text for text in missing if not await _prepare(text, config.voice, client)]
+        if not missing or pause is None:
             return
-        if pause is not None:
-            await asyncio.sleep(pause)
+        await asyncio.sleep(pause)
+
+
+async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> bool:
+    """Store the audio of one phrase; returns whether that succeeded."""
+    try:
+        audio = await _synthesise(text, declared, client)
+        await asyncio.to_thread(_write, _path(text, declared), audio)
+    except Exception as error:
+        logger.warning("preparing a phrase failed", extra=_error_fields(error))
+        return False
+    logger.info("phrase prepared", extra={"seconds": round(audio.duration, 2)})
+    return True
 
 
 async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame | None:

@@ -27,11 +27,6 @@ _LANGUAGES: Final = {
     "zh": "Chinese",
 }
 
-_APOLOGIES: Final = {
-    "ar": "عذراً، حدث خلل تقني. هل يمكنك أن تعيد ما قلت؟",
-    "en": "Sorry, something went wrong on my side. Could you say that again?",
-}
-
 _SPOKEN: Final = (
     "You are in a voice call: everything you write is spoken aloud. Answer in {language} (language code {code}), in "
     "short spoken sentences, at most three, without markdown, lists, emoji or links. Write numbers and times the way "
@@ -93,11 +88,6 @@ def facts(call: DispatchMetadata, language: str) -> str:
         return ""
     data = json.dumps(given, ensure_ascii=False).replace("<", r"\u003c")  # no value can end the block
     return f"{_FACTS}\n<call>\n{data}\n</call>"
-
-
-def apology(language: str) -> str:
-    """Return what the agent says when stt or llm failed; English where no translation exists."""
-    return _APOLOGIES.get(primary(language), _APOLOGIES["en"])
 
 
 def _attribute(name: str) -> str:

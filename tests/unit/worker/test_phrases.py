@@ -11,20 +11,21 @@ from livekit import rtc
 
 from agentspec.wire import WorkerConfig
 from tests.unit.worker.fakes import silence
-from worker.call import phrases
+from worker.call import phrases, sentences
 
 
 class FakeProvider:
-    """Records its requests; the first `failures` of them fail."""
+    """Records its requests; the first `failures` of them fail, and all for the text `refused`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int = 0) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int = 0, refused: str = "") -> None:
         self.requests: list[str] = []
         self._failures = failures
+        self._refused = refused
         monkeypatch.setattr(phrases, "_synthesise", self._synthesise)
 
     async def _synthesise(self, text: str, *_: object) -> rtc.AudioFrame:
         self.requests.append(text)
-        if len(self.requests) <= self._failures:
+        if len(self.requests) <= self._failures or text == self._refused:
             raise ConnectionError("no")
         return silence(0.12)
 
@@ -41,15 +42,17 @@ def _damage(folder: Path) -> None:
 
 
 CLIENT = cast(Any, None)
+PREPARED = 6
+"""The greeting and five sentences."""
 
 
 async def test_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, CLIENT)
-    assert provider.requests[0] == config.greeting and len(provider.requests) == 2
+    assert provider.requests == [config.greeting, *sentences.for_language("ar").by_importance()]
     audio = await phrases.audio(config.greeting, config.voice, CLIENT)
     assert audio is not None and audio.duration == pytest.approx(0.12)
-    assert len(provider.requests) == 2
+    assert len(provider.requests) == PREPARED
 
 
 async def test_missing_phrase_is_requested(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +71,25 @@ async def test_another_voice_needs_another_request(config: WorkerConfig, monkeyp
     await phrases.prepare(config, CLIENT)
     voice = config.voice.model_copy(update={"tts": config.voice.tts.model_copy(update={"voice": "nova"})})
     await phrases.audio(config.greeting, voice, CLIENT)
-    assert len(provider.requests) == 3
+    assert len(provider.requests) == PREPARED + 1
 
 
 async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phrases, "_RETRY_SECONDS", (0.0, 0.0))
-    provider = FakeProvider(monkeypatch, failures=2)
+    provider = FakeProvider(monkeypatch, failures=PREPARED + 1)
     await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
-    assert provider.requests[:3] == ["hi"] * 3
+    assert provider.requests.count("hi") == 3
+    assert all(provider.requests.count(text) == 2 for text in sentences.for_language("ar").by_importance())
+
+
+async def test_refused_greeting_does_not_delay_the_sentences(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phrases, "_RETRY_SECONDS", (0.0, 0.0))
+    provider = FakeProvider(monkeypatch, refused="hi")
+    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
+    assert provider.requests[1:PREPARED] == list(sentences.for_language("ar").by_importance())
+    assert provider.requests[PREPARED:] == ["hi", "hi"]
 
 
 async def test_damaged_file_is_not_played(
@@ -85,7 +99,7 @@ async def test_damaged_file_is_not_played(
     await phrases.prepare(config, CLIENT)
     _damage(own_folder)
     await phrases.audio(config.greeting, config.voice, CLIENT)
-    assert len(provider.requests) == 3
+    assert len(provider.requests) == PREPARED + 1
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.05, 0.12, 1.0])
@@ -99,4 +113,4 @@ async def test_frames_add_up_to_the_phrase(seconds: float) -> None:
 async def test_no_partial_files_remain(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     FakeProvider(monkeypatch)
     await asyncio.gather(*(phrases.prepare(config, CLIENT) for _ in range(3)))
-    assert len(os.listdir(own_folder)) == 2
+    assert len(os.listdir(own_folder)) == PREPARED

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec.wire import DispatchMetadata, KnowledgeDocument, WorkerConfig
-from worker.call.prompt import apology, facts, instructions, knowledge, primary
+from worker.call.prompt import facts, instructions, knowledge, primary
 
 
 def _documents(*texts: str) -> list[KnowledgeDocument]:
@@ -61,11 +61,6 @@ def test_instructions_without_knowledge_do_not_mention_it(config: WorkerConfig) 
 @pytest.mark.parametrize(("language", "code"), [("ar", "ar"), ("ar-SY", "ar"), ("zh-Hans-CN", "zh"), ("EN-us", "en")])
 def test_primary_language(language: str, code: str) -> None:
     assert primary(language) == code
-
-
-def test_apology_is_in_the_language_or_english() -> None:
-    assert apology("ar-SY") == apology("ar") != apology("en")
-    assert apology("sw") == apology("en")
 
 
 def test_facts_are_json_between_delimiter_lines() -> None:
