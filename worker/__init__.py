@@ -9,4 +9,5 @@ Layers, from the top; each module imports only from layers below it:
 - `worker.avatar_reports`, `worker.config` and `worker.sdk` are for both. Call processes report the state of their
   avatar through the first, both read their configuration with the second, and only the third reaches into private
   parts of livekit-agents.
+- `worker.reports` carries reports of call processes to the main process.
 """

@@ -1,30 +1,19 @@
 """Avatar reports: which calls of a worker have an avatar, and why the last avatar failed.
 
 A call process holds the avatar of its call; the main process counts the avatars of all calls. It counts one for every
-job that it accepts with an avatar. The call process then reports the avatar's state with datagrams to a Unix socket:
-no connection, and nothing that a call could wait for. A job that has ended has no avatar, whatever the last report
-said, so an avatar of a killed process is not counted for ever.
+job that it accepts with an avatar. The call process then reports the avatar's state (`worker.reports`). A job that has
+ended has no avatar, whatever the last report said, so an avatar of a killed process is not counted for ever.
 """
 
-import asyncio
-import logging
-import os
-import socket
-import tempfile
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from agentspec.model import Model
+from worker import reports
 
-logger = logging.getLogger(__name__)
-
-SOCKET_VARIABLE: Final = "AVATAR_AGENT_AVATARS"
-"""Environment variable that names the socket for call processes."""
 MAX_ERROR_LENGTH: Final = 256
 """Characters of an error; the rest is cut."""
 
@@ -78,43 +67,9 @@ class Avatars:
                 self.forget(report.job_id)
 
 
-class _Receiver(asyncio.DatagramProtocol):
-    def __init__(self, avatars: Avatars) -> None:
-        self._avatars = avatars
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        try:
-            report = AvatarReport.model_validate_json(data)
-        except ValidationError:
-            logger.warning("invalid avatar report ignored", extra={"bytes": len(data)})
-        else:
-            self._avatars.record(report)
-
-
-@asynccontextmanager
-async def receive_reports(avatars: Avatars) -> AsyncIterator[None]:
-    """Record, within the context, the reports of call processes that start within it."""
-    with tempfile.TemporaryDirectory(prefix="avatar-agent-", ignore_cleanup_errors=True) as folder:
-        path = str(Path(folder) / "avatars.sock")
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Receiver(avatars), local_addr=path, family=socket.AF_UNIX
-        )
-        os.environ[SOCKET_VARIABLE] = path
-        try:
-            yield
-        finally:
-            del os.environ[SOCKET_VARIABLE]
-            transport.close()
-
-
 def report(job_id: str, state: AvatarState, error: str = "") -> None:
-    """Send a report to the worker's main process, from a call process.
+    """Report a state to the worker's main process, from a call process.
 
-    Never waits. The end of the job corrects the count when a report is lost.
+    The end of the job corrects the count when the report is lost.
     """
-    message = AvatarReport(job_id=job_id, state=state, error=error[:MAX_ERROR_LENGTH])
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
-            channel.sendto(message.model_dump_json(by_alias=True).encode(), os.environ.get(SOCKET_VARIABLE, ""))
-    except OSError as failure:
-        logger.warning("avatar report not sent", extra={"state": state, "error": type(failure).__name__})
+    reports.send(AvatarReport(job_id=job_id, state=state, error=error[:MAX_ERROR_LENGTH]))

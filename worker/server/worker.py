@@ -15,8 +15,8 @@ from livekit.agents import AssignmentTimeoutError, JobRequest
 
 from agentspec import AvatarProvider, WorkerStatus
 from agentspec.wire import read_dispatch_metadata
-from worker import sdk
-from worker.avatar_reports import Avatars, receive_reports
+from worker import reports, sdk
+from worker.avatar_reports import AvatarReport, Avatars
 from worker.call import job, phrases, voice
 from worker.config import WorkerSettings
 from worker.server import admission, endpoints, metrics
@@ -60,6 +60,8 @@ class Worker(sdk.Server):
         self._config = config
         self._slots = Slots(config.calls_per_worker)
         self.avatars = Avatars()
+        self.report_handlers: reports.Handlers = {AvatarReport: self.avatars.record}
+        """What to do with the reports of call processes."""
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
         metrics.SLOTS.set(config.calls_per_worker)
@@ -210,8 +212,8 @@ async def _main(settings: WorkerSettings) -> int:
     client = voice.make_client(config.voice, settings.openai_key)
     preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
     try:
-        serving, reports = endpoints.serve(worker, settings.port), receive_reports(worker.avatars)
-        async with serving, reports, metrics.PROCESS.sampling():
+        serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
+        async with serving, receiving, metrics.PROCESS.sampling():
             return await worker.serve()
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": settings.port, "error": str(error)})
