@@ -33,10 +33,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class FaultKind(StrEnum):
-    """Kind of a fault. NEVER_JOINS is for avatars: the conversation is created, but the avatar does not join."""
+    """Kind of a fault.
+
+    NEVER_JOINS is for avatars: the conversation is created, but the avatar does not join. FORBIDDEN and QUOTA are for
+    OpenAI: the key's project may not use the model, and its balance is spent, which OpenAI answers with 403 and 429.
+    """
 
     UNAUTHORIZED = "401"
+    FORBIDDEN = "403"
     RATE_LIMITED = "429"
+    QUOTA = "quota"
     SERVER_ERROR = "500"
     STALL = "stall"
     NEVER_JOINS = "never_joins"
@@ -99,8 +105,8 @@ class Provider(ABC, Generic[S]):
         """Return the API key of `request`."""
 
     @abstractmethod
-    def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
-        """Return the JSON body that the real provider sends with a 401, 429 or 500."""
+    def refusal(self, kind: FaultKind, sent_key: str | None) -> Mapping[str, object]:
+        """Return the JSON body that the real provider sends with the status of a fault."""
 
     def state(self) -> Mapping[str, object]:
         """Return additional content of `GET /_simulator`."""
@@ -134,6 +140,17 @@ class Provider(ABC, Generic[S]):
 HTTP_FAULTS = frozenset(
     {FaultKind.UNAUTHORIZED, FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.STALL},
 )
+"""Faults that every provider has."""
+
+_STATUSES = {
+    FaultKind.UNAUTHORIZED: 401,
+    FaultKind.FORBIDDEN: 403,
+    FaultKind.RATE_LIMITED: 429,
+    FaultKind.QUOTA: 429,
+    FaultKind.SERVER_ERROR: 500,
+}
+_BEFORE_THE_REQUEST = frozenset({*_STATUSES, FaultKind.STALL})
+"""Faults that happen whatever the request asks for."""
 
 
 def application(provider: Provider[S], *, max_body_bytes: int = 1024 * 1024) -> web.Application:
@@ -188,7 +205,7 @@ def _gate(provider: Provider[S]) -> Middleware:
             raise
         except Exception:
             logger.exception("request failed: endpoint=%s", endpoint)
-            response = web.json_response(provider.refusal(500, None), status=500)
+            response = web.json_response(provider.refusal(FaultKind.SERVER_ERROR, None), status=500)
         provider.requests[endpoint, response.status] += 1
         return response
 
@@ -201,8 +218,8 @@ async def _refused(provider: Provider[S], request: web.Request, endpoint: str) -
         await asyncio.sleep(settings.latency_ms / 1000)
     key = provider.key_in(request)
     if not provider.accepts(key):
-        return web.json_response(provider.refusal(401, key), status=401)
-    fault = provider.take_fault(endpoint, HTTP_FAULTS)
+        return web.json_response(provider.refusal(FaultKind.UNAUTHORIZED, key), status=401)
+    fault = provider.take_fault(endpoint, _BEFORE_THE_REQUEST)
     if fault is None:
         return None
     logger.info("fault: endpoint=%s kind=%s", endpoint, fault.kind.value)
@@ -211,9 +228,8 @@ async def _refused(provider: Provider[S], request: web.Request, endpoint: str) -
         if request.transport is not None:
             request.transport.close()
         return web.Response(status=504)
-    status = int(fault.kind.value)
-    headers = {"Retry-After": str(fault.retry_after_seconds)} if status == 429 else None
-    return web.json_response(provider.refusal(status, key), status=status, headers=headers)
+    headers = {"Retry-After": str(fault.retry_after_seconds)} if fault.kind is FaultKind.RATE_LIMITED else None
+    return web.json_response(provider.refusal(fault.kind, key), status=_STATUSES[fault.kind], headers=headers)
 
 
 async def _healthz(_: web.Request) -> web.Response:

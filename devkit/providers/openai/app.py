@@ -16,7 +16,7 @@ from devkit.providers import synthesis
 from devkit.providers.openai import audio, chat, errors, models
 from devkit.providers.openai.encoding import ENCODERS
 from devkit.providers.recognition import Recogniser, RecognitionError
-from devkit.providers.simulator import HTTP_FAULTS, Provider, Settings, application
+from devkit.providers.simulator import HTTP_FAULTS, FaultKind, Provider, Settings, application
 
 _CHUNK_SAMPLES = synthesis.SAMPLE_RATE // 10
 _ENDPOINTS = {
@@ -32,7 +32,7 @@ class OpenAI(Provider[Settings]):
 
     name = "openai"
     endpoints = frozenset(_ENDPOINTS.values())
-    fault_kinds = HTTP_FAULTS
+    fault_kinds = HTTP_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA}
     settings_type = Settings
     last_chat: tuple[tuple[str, str], ...] = ()
     """Role and text of each message of the last chat request, for tests that check what a worker sends."""
@@ -53,9 +53,9 @@ class OpenAI(Provider[Settings]):
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
-    def refusal(self, status: int, sent_key: str | None) -> errors.Body:
+    def refusal(self, kind: FaultKind, sent_key: str | None) -> errors.Body:
         """Return the body of OpenAI's error."""
-        return errors.refusal(status, sent_key)
+        return errors.refusal(kind, sent_key)
 
 
 def make_app(api_key: str, settings: Settings, *, recogniser: Callable[[], Recogniser] = Recogniser) -> web.Application:

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from devkit.providers.simulator import FaultKind
+
 Body = dict[str, dict[str, str | None]]
 
 
@@ -15,12 +17,29 @@ def body(message: str, kind: str, *, param: str | None = None, code: str | None 
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def refusal(status: int, sent_key: str | None) -> Body:
-    """Return the body of a 401, 429 or 500. The key is masked, as OpenAI does."""
-    if status == 429:
-        return body("Rate limit reached for requests. Please try again later.", "requests", code="rate_limit_exceeded")
-    if status == 500:
-        return body("The server had an error while processing your request. Sorry about that!", "server_error")
+_REFUSALS = {
+    FaultKind.FORBIDDEN: body(
+        "Project `proj_simulated` does not have access to the model.", "invalid_request_error", code="model_not_found"
+    ),
+    FaultKind.RATE_LIMITED: body(
+        "Rate limit reached for requests. Please try again later.", "requests", code="rate_limit_exceeded"
+    ),
+    FaultKind.QUOTA: body(
+        "You exceeded your current quota, please check your plan and billing details. For more information on this "
+        "error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        "insufficient_quota",
+        code="insufficient_quota",
+    ),
+    FaultKind.SERVER_ERROR: body(
+        "The server had an error while processing your request. Sorry about that!", "server_error"
+    ),
+}
+
+
+def refusal(kind: FaultKind, sent_key: str | None) -> Body:
+    """Return the body of a fault's answer. The key is masked, as OpenAI does."""
+    if kind in _REFUSALS:
+        return _REFUSALS[kind]
     if not sent_key:
         return body(
             "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer "

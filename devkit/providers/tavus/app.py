@@ -19,9 +19,9 @@ from devkit.providers.tavus.conversations import Conversation, Conversations, No
 logger = logging.getLogger(__name__)
 
 _MESSAGES = {
-    401: "Invalid access token",
-    429: "Too many requests. Please try again later.",
-    500: "Internal Server Error",
+    FaultKind.UNAUTHORIZED: "Invalid access token",
+    FaultKind.RATE_LIMITED: "Too many requests. Please try again later.",
+    FaultKind.SERVER_ERROR: "Internal Server Error",
 }
 
 
@@ -52,9 +52,9 @@ class Tavus(Provider[TavusSettings]):
         """Return the x-api-key header."""
         return request.headers.get("x-api-key")
 
-    def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
+    def refusal(self, kind: FaultKind, sent_key: str | None) -> Mapping[str, object]:
         """Return the body of Tavus' error."""
-        return {"message": _MESSAGES[status]}
+        return {"message": _MESSAGES[kind]}
 
     def state(self) -> Mapping[str, object]:
         """Return the stored conversations."""

@@ -101,6 +101,17 @@ async def test_faults_are_set_and_removed_at_run_time(kind: str) -> None:
         assert (await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "code"), [("quota", 429, "insufficient_quota"), ("403", 403, "model_not_found")]
+)
+async def test_account_faults_have_the_codes_of_openai(kind: str, status: int, code: str) -> None:
+    async with client(json.dumps({"faults": [{"kind": kind, "endpoints": ["chat"]}]})) as session:
+        refused = await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)
+        assert (refused.status, (await refused.json())["error"]["code"]) == (status, code)
+        assert "Retry-After" not in refused.headers, "waiting does not help"
+        assert (await session.get("/v1/models/gpt-4o-mini", headers=AUTH)).status == 200, "the key's probe succeeds"
+
+
 async def test_stalled_request_gets_no_answer() -> None:
     async with client('{"faults": [{"kind": "stall", "times": 1}]}') as session:
         with pytest.raises(asyncio.TimeoutError):

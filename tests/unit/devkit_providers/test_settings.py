@@ -30,8 +30,8 @@ class Parrot(Provider[Settings]):
     def key_in(self, request: web.Request) -> str | None:
         return request.headers.get("key")
 
-    def refusal(self, status: int, sent_key: str | None) -> Mapping[str, object]:
-        return {"no": status}
+    def refusal(self, kind: FaultKind, sent_key: str | None) -> Mapping[str, object]:
+        return {"no": kind.value}
 
 
 def parrot(*faults: Fault) -> Parrot:
