@@ -53,7 +53,9 @@ class CallRequest(Model):
         default=None, min_length=1, max_length=128, description="The caller's id in your system."
     )
     capabilities: list[_Capability] = Field(
-        default_factory=list, max_length=16, description="Features of the caller's client, such as video or captions."
+        default_factory=list,
+        max_length=16,
+        description="Features of the caller's client, such as video or captions. A list without video: no avatar.",
     )
     metadata: dict[_Text, _Value] = Field(
         default_factory=dict,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from agentspec.wire import CallOutcome, with_avatar
+from agentspec.wire import CallOutcome, read_dispatch_metadata, with_avatar
 from gateway.agents import Agent
 from gateway.seats import Seat
 
@@ -230,8 +230,10 @@ def unavailable_reason(agent: Agent | None) -> CallReason:
 def assign_seat(call: Call, free: int | None, now: float) -> Call:
     """Return a call about to be dispatched with an avatar seat, or without an avatar when no seat is free.
 
-    ``free`` is the number of free seats; None means that the agent has no limit.
+    ``free`` is the number of free seats; None means that the agent has no limit. A caller without video needs no seat.
     """
+    if read_dispatch_metadata(call.dispatch_metadata)[0].has_video is False:
+        free = None
     avatar = free is None or free > 0
     return replace(
         call,

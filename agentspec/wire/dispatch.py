@@ -19,6 +19,8 @@ TEXT_FACT: Final = "text"
 MAX_CALL_ID_LENGTH: Final = 128
 MAX_CAPABILITIES: Final = 16
 MAX_CAPABILITY_LENGTH: Final = 64
+VIDEO: Final = "video"
+"""The capability of a caller's client that shows an avatar."""
 MAX_USER_ID_LENGTH: Final = 256
 MAX_LANGUAGE_LENGTH: Final = 35
 
@@ -48,7 +50,8 @@ class DispatchMetadata(Model):
     capabilities: list[Annotated[str, Field(max_length=MAX_CAPABILITY_LENGTH)]] = Field(
         default_factory=list,
         max_length=MAX_CAPABILITIES,
-        description="What the caller's client can do, such as `video` or `captions`.",
+        description="What the caller's client can do, such as `video` or `captions`. With some capabilities and "
+        "without `video`, the call gets no avatar.",
     )
     metadata: dict[str, Annotated[str, Field(max_length=MAX_VALUE_BYTES)] | bool | int | float] = Field(
         default_factory=dict, max_length=MAX_FACTS, description="Flat facts that the caller's back end sent."
@@ -58,6 +61,11 @@ class DispatchMetadata(Model):
     def is_from_gateway(self) -> bool:
         """Whether a gateway made the dispatch. It follows the call then, and reads the room record."""
         return bool(self.call_id)
+
+    @property
+    def has_video(self) -> bool | None:
+        """Whether the caller's client can show an avatar; None when the dispatch states no capabilities."""
+        return VIDEO in self.capabilities if self.capabilities else None
 
 
 def read_dispatch_metadata(text: str) -> tuple[DispatchMetadata, int]:

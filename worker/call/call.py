@@ -32,15 +32,17 @@ from agentspec.wire import (
     with_outcome,
 )
 from worker import avatar_reports, sdk
-from worker.call import metrics, phrases, sentences, voice
+from worker.call import metrics, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
-from worker.call.call_avatar import CallAvatar
+from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 
 logger = logging.getLogger(__name__)
 
 CALLER_SECONDS: Final = 60.0
 """How long the agent waits in the room for its caller."""
+RINGING_SECONDS: Final = 90.0
+"""How long a telephone may ring. LiveKit's SIP service gives up after at most 80 s (`ringing_timeout`)."""
 AUDIBLE_SECONDS: Final = 10.0
 """How long the greeting waits for the caller's client to subscribe to the agent's audio."""
 _GREETING_SECONDS: Final = 3.0
@@ -85,7 +87,7 @@ class Call:
         self._caller = Caller(
             context.room,
             metadata.caller_identity,
-            on_left=lambda: self.end(CallOutcome.CALLER_LEFT, "the caller left the room"),
+            on_left=self._on_caller_left,
         )
         self._agent_audio = AgentAudio(context.room)
         self._avatar = CallAvatar(
@@ -93,6 +95,7 @@ class Call:
             context.room,
             config,
             has_seat=metadata.avatar,
+            has_video=partial(has_video, metadata, self._caller),
             end_call=self.end,
             repeat_speech=self._repeat_speech,
             report=partial(avatar_reports.report, context.job.id),
@@ -133,17 +136,34 @@ class Call:
     async def _converse(self) -> None:
         text = self._config.greeting
         prepared = asyncio.create_task(phrases.audio(text, self._config.voice, self._client)) if text else None
-        try:
-            await asyncio.wait_for(self._caller.arrived(), CALLER_SECONDS)
-        except TimeoutError:
-            self.end(CallOutcome.CALLER_ABSENT, f"no caller within {CALLER_SECONDS:g} s")
+        if not await self._wait_for_caller():
             return
         self._caller_arrived = time.monotonic()
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
+        await voice.add_facts(self._agent, prompt.telephone_facts(self._caller.telephone_facts))
         if prepared is not None:
             await self._wait_until_audible()
             await self._avatar.wait_until_decided()
             await self._greet(prepared)
+
+    async def _wait_for_caller(self) -> bool:
+        """Wait for the caller. Ends the call and returns False when no caller joined or answered in time."""
+        for arrival, limit, missing in (
+            (self._caller.joined, CALLER_SECONDS, "no caller"),
+            (self._caller.arrived, RINGING_SECONDS, "no answer of the telephone"),
+        ):
+            try:
+                await asyncio.wait_for(arrival(), limit)
+            except TimeoutError:
+                self.end(CallOutcome.CALLER_ABSENT, f"{missing} within {limit:g} s")
+                return False
+        return True
+
+    def _on_caller_left(self) -> None:
+        if self._caller.has_arrived:
+            self.end(CallOutcome.CALLER_LEFT, "the caller left the room")
+        else:
+            self.end(CallOutcome.CALLER_ABSENT, "the telephone was not answered")
 
     async def _wait_until_audible(self) -> None:
         """Wait until the caller can hear the agent, at most AUDIBLE_SECONDS."""

@@ -4,16 +4,17 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from livekit import rtc
 from livekit.agents import AgentSession
 
 from agentspec import AvatarProvider, OnAvatarFailure
-from agentspec.wire import CallOutcome, WorkerConfig
+from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
 from worker.avatar_reports import AvatarState
 from worker.call import metrics
+from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError, TavusAvatar
 
@@ -21,6 +22,14 @@ logger = logging.getLogger(__name__)
 
 GREETING_WAIT_SECONDS: Final = 2.0
 """How long the greeting waits for the avatar once the caller can hear: the voice has priority."""
+
+
+async def has_video(call: DispatchMetadata, caller: Caller) -> bool:
+    """Return whether the caller can see an avatar, as early as that is known: a telephone is known when it joins."""
+    if call.has_video is not None:
+        return call.has_video
+    await caller.joined()
+    return not caller.is_telephone
 
 
 class CallAvatar:
@@ -33,14 +42,16 @@ class CallAvatar:
         config: WorkerConfig,
         *,
         has_seat: bool,
+        has_video: Callable[[], Awaitable[bool]],
         end_call: Callable[[CallOutcome, str], None],
         repeat_speech: Callable[[], None],
         report: Callable[[AvatarState, str], None],
     ) -> None:
         """Prepare the avatar that `config` declares.
 
-        `has_seat` is False when the provider has no free seat for this call. `repeat_speech` says by voice what a lost
-        avatar did not play. `report` receives each state of the avatar, and the error of a failed one.
+        `has_seat` is False when the provider has no free seat for this call. `has_video` returns whether the caller
+        can see an avatar, once that is known. `repeat_speech` says by voice what a lost avatar did not play. `report`
+        receives each state of the avatar, and the error of a failed one.
         """
         self._session = session
         self._room = room
@@ -54,9 +65,10 @@ class CallAvatar:
         self._has_joined = False
         self._counts_end = False
         """The avatar was requested, and its end is not counted yet."""
-        declared = config.avatar.provider is AvatarProvider.TAVUS
-        self._lacks_seat = declared and not has_seat
-        if declared and has_seat and config.avatar.tavus is not None:
+        self._is_declared = config.avatar.provider is AvatarProvider.TAVUS
+        self._has_seat = has_seat
+        self._has_video = has_video
+        if self._is_declared and has_seat and config.avatar.tavus is not None:
             self._avatar = TavusAvatar(
                 session,
                 room,
@@ -67,8 +79,19 @@ class CallAvatar:
             )
 
     async def run(self) -> None:
-        """Start the avatar and route the agent's audio through it; does nothing when the call has no avatar."""
-        if self._lacks_seat:
+        """Start the avatar and route the agent's audio through it; does nothing when the call has no avatar.
+
+        A caller without video has a call by voice, which is no failure of the avatar.
+        """
+        if not self._is_declared:
+            return
+        if not await self._has_video():
+            logger.info("no avatar: the caller has no video")
+            self._avatar = None
+            self._decided.set()
+            self._report(AvatarState.RELEASED, "")
+            return
+        if not self._has_seat:
             self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
         if self._avatar is None:
             return

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from livekit import rtc
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
+
+from worker.call import telephone
+from worker.call.telephone import CallerStatus
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +18,11 @@ REJOIN_SECONDS: Final = 10.0
 
 
 class Caller:
-    """The participant that the dispatch metadata names, or else the first one who joins."""
+    """The participant that the dispatch metadata names, or else the first one who joins.
+
+    A caller joins, and has then arrived; a telephone has arrived when it answers. `on_left` is called when the caller
+    has left for good: a telephone at once, any other caller after `REJOIN_SECONDS`.
+    """
 
     KINDS: Final = (
         rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD,
@@ -26,6 +33,8 @@ class Caller:
         self._room = room
         self._identity = identity
         self._on_left = on_left
+        self._joined = asyncio.Event()
+        self._participant: rtc.RemoteParticipant | None = None
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
         self._leaving: asyncio.TimerHandle | None = None
@@ -36,11 +45,27 @@ class Caller:
         """The caller's LiveKit identity; empty until the caller is known."""
         return self._identity
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the caller has arrived, and may have left since."""
+        return self._arrived.is_set()
+
+    @property
+    def is_telephone(self) -> bool:
+        """Whether the caller is known to be a telephone."""
+        return self._participant is not None and telephone.is_telephone(self._participant)
+
+    @property
+    def telephone_facts(self) -> Mapping[str, str]:
+        """Number and trunk of a telephone caller; empty for any other caller."""
+        return telephone.facts(self._participant) if self._participant is not None else {}
+
     def watch(self) -> None:
         """Start to follow the room, which must be connected."""
         self._room.on("participant_connected", self._on_connected)
         self._room.on("participant_active", self._on_active)
         self._room.on("participant_disconnected", self._on_disconnected)
+        self._room.on("participant_attributes_changed", self._on_attributes)
         self._room.on("track_published", self._on_published)
         self._room.on("reconnecting", self._on_reconnecting)
         self._room.on("reconnected", self._on_reconnected)
@@ -54,13 +79,18 @@ class Caller:
         self._room.off("participant_connected", self._on_connected)
         self._room.off("participant_active", self._on_active)
         self._room.off("participant_disconnected", self._on_disconnected)
+        self._room.off("participant_attributes_changed", self._on_attributes)
         self._room.off("track_published", self._on_published)
         self._room.off("reconnecting", self._on_reconnecting)
         self._room.off("reconnected", self._on_reconnected)
         self._cancel_departure()
 
+    async def joined(self) -> None:
+        """Wait until the caller is in the room. A telephone may still ring."""
+        await self._joined.wait()
+
     async def arrived(self) -> None:
-        """Wait until the caller is in the room."""
+        """Wait until the caller is in the room, and has answered the telephone."""
         await self._arrived.wait()
 
     async def connected(self) -> None:
@@ -83,11 +113,12 @@ class Caller:
     def _on_connected(self, participant: rtc.RemoteParticipant) -> None:
         if not self._is_caller(participant):
             return
-        self._identity = participant.identity
+        self._identity, self._participant = participant.identity, participant
         if self._leaving is not None:
             logger.info("caller rejoined")
             self._cancel_departure()
-        self._arrived.set()
+        self._joined.set()
+        self._follow_status(participant)
         if participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE:
             self._connected.set()
 
@@ -95,15 +126,30 @@ class Caller:
         if self._is_caller(participant):
             self._connected.set()
 
+    def _on_attributes(self, _: dict[str, str], participant: rtc.Participant) -> None:
+        if self._participant is not None and participant.identity == self._identity:
+            self._follow_status(self._participant)
+
+    def _follow_status(self, participant: rtc.RemoteParticipant) -> None:
+        match telephone.status(participant):
+            case CallerStatus.RINGING:
+                logger.info("telephone rings")
+            case CallerStatus.PRESENT:
+                self._arrived.set()
+            case CallerStatus.HUNG_UP:
+                self._hang_up()
+
     def _on_published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
         """Subscribe to the caller's audio only; the avatar's audio and video are for the caller."""
         if self._is_caller(participant) and publication.kind == rtc.TrackKind.KIND_AUDIO:
             publication.set_subscribed(True)
 
     def _on_disconnected(self, participant: rtc.RemoteParticipant) -> None:
-        if not self._arrived.is_set() or participant.identity != self._identity:
+        if not self._joined.is_set() or participant.identity != self._identity or self._reconnecting:
             return
-        if not self._reconnecting:
+        if telephone.is_telephone(participant):
+            self._hang_up()
+        else:
             self._await_return()
 
     def _on_reconnecting(self) -> None:
@@ -113,8 +159,13 @@ class Caller:
 
     def _on_reconnected(self) -> None:
         self._reconnecting = False
-        if self._arrived.is_set() and self._identity not in self._room.remote_participants:
+        if self._joined.is_set() and self._identity not in self._room.remote_participants:
             self._await_return()
+
+    def _hang_up(self) -> None:
+        logger.info("telephone hung up")
+        self._cancel_departure()
+        self._on_left()
 
     def _await_return(self) -> None:
         logger.info("caller left", extra={"rejoin_seconds": REJOIN_SECONDS})

@@ -5,7 +5,7 @@ The format of the knowledge is a contract: a line ``<knowledge name="NAME">``, t
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from agentspec.wire import DispatchMetadata, KnowledgeDocument, WorkerConfig
@@ -83,7 +83,15 @@ def facts(call: DispatchMetadata, language: str) -> str:
         "capabilities": call.capabilities,
         "metadata": call.metadata,
     }
-    given = {name: value for name, value in values.items() if value}
+    return _message({name: value for name, value in values.items() if value})
+
+
+def telephone_facts(values: Mapping[str, str]) -> str:
+    """Return what is known about a telephone caller, as such a message; empty when nothing is known."""
+    return _message({"telephone": dict(values)} if values else {})
+
+
+def _message(given: Mapping[str, object]) -> str:
     if not given:
         return ""
     data = json.dumps(given, ensure_ascii=False).replace("<", r"\u003c")  # no value can end the block

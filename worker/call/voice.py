@@ -80,6 +80,14 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
     return Agent(instructions=prompt.instructions(config), chat_ctx=context)
 
 
+async def add_facts(agent: Agent, facts: str) -> None:
+    """Add a message with facts that became known during the call; an empty one adds nothing."""
+    if facts:
+        context = agent.chat_ctx.copy()
+        context.add_message(role="user", content=facts)
+        await agent.update_chat_ctx(context)
+
+
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
     """Return a session with the declared stages."""
     code = prompt.primary(language)

@@ -140,7 +140,7 @@ class Worker(sdk.Server):
         if self._config.avatar.provider is AvatarProvider.NONE:
             return False
         metadata, _ = read_dispatch_metadata(request.job.metadata)
-        return metadata.avatar
+        return metadata.avatar and metadata.has_video is not False
 
     def _on_registered(self, worker_id: str, _: object) -> None:
         metrics.REGISTRATIONS.inc()

@@ -188,6 +188,14 @@ def test_call_is_dispatched_with_an_avatar_while_a_seat_is_free(
     assert read_dispatch_metadata(call.dispatch_metadata)[0].avatar is avatar
 
 
+@pytest.mark.parametrize("free", [None, 2, 0], ids=["no limit", "free seats", "no free seat"])
+def test_caller_without_video_takes_no_seat(free: int | None) -> None:
+    metadata = '{"callID": "c1", "capabilities": ["captions"]}'
+    call = assign_seat(replace(WAITING, dispatch_metadata=metadata, seat=Seat(9, 0.0)), free, NOW)
+    assert (call.avatar, call.seat) == (True, None), "the call lacks nothing: its worker starts no avatar"
+    assert read_dispatch_metadata(call.dispatch_metadata)[0].avatar
+
+
 def test_finished_call_never_changes() -> None:
     over = step(WAITING, NO_ROOM, FREE, NOW + 1).call
     assert step(over, BOTH, FREE, NOW + 2).call == over

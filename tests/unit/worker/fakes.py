@@ -53,6 +53,12 @@ class FakeRoom(rtc.EventEmitter[Any]):
     def leave(self, identity: str) -> None:
         self.emit("participant_disconnected", self.remote_participants.pop(identity))
 
+    def change(self, identity: str, attributes: dict[str, str]) -> None:
+        """Change attributes of a participant, as LiveKit reports it."""
+        participant = self.remote_participants[identity]
+        participant.attributes = participant.attributes | attributes
+        self.emit("participant_attributes_changed", attributes, participant)
+
     def as_room(self) -> rtc.Room:
         return cast(rtc.Room, self)
 

@@ -14,11 +14,13 @@ from livekit.agents.voice import AgentStateChangedEvent, ErrorEvent
 from prometheus_client import Histogram
 
 from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, DispatchMetadata, RoomRecord, WorkerConfig, render
-from tests.unit.worker.fakes import FakeParticipant, FakeRoom
+from tests.unit.worker.builders import make_config
+from tests.unit.worker.fakes import SIP, FakeParticipant, FakeRoom
 from tests.waiting import soon
 from worker.call import call as module
 from worker.call import metrics, voice
 from worker.call.call import Call
+from worker.call.caller import Caller
 
 RECORD = json.loads(
     render(
@@ -177,6 +179,52 @@ async def test_shortened_metadata_is_logged_by_count_only(
     (record,) = [record for record in caplog.records if record.message == "dispatch metadata shortened"]
     assert record.__dict__["dropped"] == 8
     assert "secret" not in caplog.text and "hidden" not in str(record.__dict__)
+
+
+def ring(scene: Scene, status: str) -> None:
+    """Replace the caller by a telephone with this status."""
+    scene.room.leave("salma")
+    scene.call._caller.unwatch()
+    scene.call._caller = Caller(scene.room, "", on_left=scene.call._on_caller_left)
+    attributes = {"sip.callStatus": status, "sip.phoneNumber": "+963110000"}
+    scene.room.join(FakeParticipant("sip_1", kind=SIP, attributes=attributes))
+    scene.call._caller.watch()
+
+
+async def test_number_of_a_telephone_is_a_fact_once_it_answers() -> None:
+    scene = Scene(make_config(greeting=""), dispatch_metadata="")
+    ring(scene, "ringing")
+    conversing = asyncio.create_task(scene.call._converse())
+    await asyncio.sleep(0)
+    scene.room.change("sip_1", {"sip.callStatus": "active"})
+    await asyncio.wait_for(conversing, 1)
+    (message,) = scene.call._agent.chat_ctx.messages()
+    assert (message.role, "+963110000" in (message.text_content or "")) == ("user", True)
+    assert "+963110000" not in str(scene.call._agent.instructions)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [("active", CallOutcome.CALLER_LEFT), ("ringing", CallOutcome.CALLER_ABSENT)],
+    ids=["hung up", "not answered"],
+)
+async def test_end_of_a_telephone_call_is_known_at_once(status: str, outcome: CallOutcome) -> None:
+    scene = Scene(make_config(), dispatch_metadata="")
+    ring(scene, status)
+    scene.room.change("sip_1", {"sip.callStatus": "hangup"})
+    assert scene.call._outcome is outcome
+
+
+@pytest.mark.parametrize("joined", [True, False], ids=["rings too long", "never joins"])
+async def test_caller_who_does_not_come_ends_the_call(monkeypatch: pytest.MonkeyPatch, joined: bool) -> None:
+    monkeypatch.setattr(module, "CALLER_SECONDS", 0.02)
+    monkeypatch.setattr(module, "RINGING_SECONDS", 0.02)
+    scene = Scene(make_config(greeting=""), dispatch_metadata="")
+    ring(scene, "ringing")
+    if not joined:
+        scene.call._caller = Caller(scene.room, "omar", on_left=scene.call._on_caller_left)
+    await asyncio.wait_for(scene.call._converse(), 1)
+    assert scene.call._outcome is CallOutcome.CALLER_ABSENT
 
 
 def total(metric: Histogram) -> float:

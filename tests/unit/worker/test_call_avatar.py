@@ -1,18 +1,20 @@
 """The avatar of a call: the voice has priority, whatever happens to the avatar."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from agentspec.wire import CallOutcome, WorkerConfig
+from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config
-from tests.unit.worker.fakes import FakeRoom
+from tests.unit.worker.fakes import SIP, STANDARD, FakeParticipant, FakeRoom
 from worker.avatar_reports import AvatarState
 from worker.call import call_avatar as module
 from worker.call import metrics
-from worker.call.call_avatar import CallAvatar
+from worker.call.call_avatar import CallAvatar, has_video
+from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError
 
@@ -43,10 +45,21 @@ class FakeAvatar:
         self.closed += 1
 
 
+def answer(value: bool) -> Callable[[], Awaitable[bool]]:
+    """A question with this answer."""
+
+    async def ask() -> bool:
+        return value
+
+    return ask
+
+
 class Scene:
     """The avatar of a call, and what it requests and reports."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True, has_video: bool = True
+    ) -> None:
         monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
         monkeypatch.setattr(module, "GREETING_WAIT_SECONDS", 0.05)
         monkeypatch.setattr(module, "TavusAvatar", lambda *_, **options: self._make(options))
@@ -60,6 +73,7 @@ class Scene:
             self.room.as_room(),
             make_config(avatar=TAVUS | {"onFailure": policy}),
             has_seat=has_seat,
+            has_video=answer(has_video),
             end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
             repeat_speech=self._repeat,
             report=lambda state, error: self.reports.append((state, error)),
@@ -92,7 +106,14 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) -> None:
     avatar = CallAvatar(
-        cast(Any, None), FakeRoom().as_room(), config, has_seat=True, end_call=print, repeat_speech=print, report=print
+        cast(Any, None),
+        FakeRoom().as_room(),
+        config,
+        has_seat=True,
+        has_video=answer(True),
+        end_call=print,
+        repeat_speech=print,
+        report=print,
     )
     await asyncio.wait_for(asyncio.gather(avatar.run(), avatar.wait_until_decided(), avatar.close()), 1)
 
@@ -123,6 +144,44 @@ async def test_call_without_a_seat_requests_no_avatar(
     assert since(before) == {}, "no avatar was requested; the gateway counts calls without a seat"
 
 
+@pytest.mark.parametrize("policy", ["VoiceOnly", "EndCall"])
+@pytest.mark.parametrize("has_seat", [True, False], ids=["seat", "no seat"])
+async def test_caller_without_video_gets_no_avatar(
+    monkeypatch: pytest.MonkeyPatch, policy: str, has_seat: bool
+) -> None:
+    scene = Scene(monkeypatch, policy, has_seat=has_seat, has_video=False)
+    before = counted()
+    await asyncio.wait_for(asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided()), 1)
+    await scene.call_avatar.close()
+    assert since(before) == {}
+    assert scene.ends == [], "a call by voice is what such a caller expects"
+    assert scene.reports == [(AvatarState.RELEASED, "")]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "kind", "decided_by", "shown"),
+    [
+        (["video"], None, "dispatch", True),
+        (["captions"], None, "dispatch", False),
+        ([], STANDARD, "caller", True),
+        ([], SIP, "caller", False),
+    ],
+    ids=["video", "no video", "browser", "telephone"],
+)
+async def test_video_is_known_from_the_dispatch_or_the_caller(
+    capabilities: list[str], kind: int | None, decided_by: str, shown: bool
+) -> None:
+    room = FakeRoom()
+    caller = Caller(room.as_room(), "", on_left=lambda: None)
+    caller.watch()
+    deciding = asyncio.create_task(has_video(DispatchMetadata(capabilities=capabilities), caller))
+    await asyncio.sleep(0)
+    assert deciding.done() is (decided_by == "dispatch")
+    if kind is not None:
+        room.join(FakeParticipant("caller", kind=kind, attributes={"sip.callStatus": "ringing"}))
+    assert await asyncio.wait_for(deciding, 1) is shown
+
+
 async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
     ends: list[CallOutcome] = []
     avatar = CallAvatar(
@@ -130,6 +189,7 @@ async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> No
         FakeRoom().as_room(),
         config,
         has_seat=False,
+        has_video=answer(True),
         end_call=lambda outcome, _: ends.append(outcome),
         repeat_speech=print,
         report=print,

@@ -16,6 +16,11 @@ class Scene:
         self.left = asyncio.Event()
         self.caller = Caller(self.room.as_room(), identity, on_left=self.left.set)
 
+    def ring(self, **attributes: str) -> None:
+        """Let a telephone join that rings."""
+        self.caller.watch()
+        self.room.join(FakeParticipant("sip_1", kind=SIP, attributes={"sip.callStatus": "ringing"} | attributes))
+
     async def arrived(self) -> bool:
         try:
             await asyncio.wait_for(self.caller.arrived(), 0.01)
@@ -133,6 +138,66 @@ async def test_lost_connection_of_the_agent_is_no_departure(returns: bool) -> No
             await asyncio.wait_for(scene.left.wait(), 0.15)
     else:
         await asyncio.wait_for(scene.left.wait(), 1)
+
+
+@pytest.mark.parametrize("status", ["dialing", "ringing", "automation"])
+async def test_telephone_arrives_when_it_answers(status: str) -> None:
+    scene = Scene()
+    scene.ring(**{"sip.callStatus": status})
+    await asyncio.wait_for(scene.caller.joined(), 1)
+    assert scene.caller.is_telephone
+    assert not await scene.arrived()
+    scene.room.change("sip_1", {"sip.callStatus": "active"})
+    assert await scene.arrived()
+
+
+@pytest.mark.parametrize("attributes", [{"sip.callStatus": "active"}, {"sip.callStatus": ""}], ids=["active", "none"])
+async def test_telephone_that_has_answered_arrives_at_once(attributes: dict[str, str]) -> None:
+    scene = Scene()
+    scene.ring(**attributes)
+    assert await scene.arrived()
+
+
+async def test_browser_arrives_whatever_its_attributes_say() -> None:
+    scene = Scene()
+    scene.caller.watch()
+    scene.room.join(FakeParticipant("salma", attributes={"sip.callStatus": "ringing"}))
+    assert await scene.arrived()
+    assert not scene.caller.is_telephone
+    assert scene.caller.telephone_facts == {}
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["after the answer", "while it rings"])
+@pytest.mark.parametrize("way", ["status", "departure"])
+async def test_hang_up_has_no_rejoin_window(monkeypatch: pytest.MonkeyPatch, answered: bool, way: str) -> None:
+    monkeypatch.setattr(module, "REJOIN_SECONDS", 600)
+    scene = Scene()
+    scene.ring()
+    if answered:
+        scene.room.change("sip_1", {"sip.callStatus": "active"})
+    if way == "status":
+        scene.room.change("sip_1", {"sip.callStatus": "hangup"})
+    else:
+        scene.room.leave("sip_1")
+    assert scene.left.is_set()
+    assert scene.caller.has_arrived is answered
+
+
+async def test_attributes_of_other_participants_are_ignored() -> None:
+    scene = Scene()
+    scene.ring()
+    scene.room.join(FakeParticipant("sip_2", kind=SIP, attributes={"sip.callStatus": "ringing"}))
+    scene.room.change("sip_2", {"sip.callStatus": "active"})
+    assert not await scene.arrived()
+    scene.room.change("sip_2", {"sip.callStatus": "hangup"})
+    assert not scene.left.is_set()
+
+
+async def test_number_and_trunk_of_a_telephone_are_bounded_facts() -> None:
+    scene = Scene()
+    attributes = {"sip.phoneNumber": "+963" * 100, "sip.trunkPhoneNumber": "", "sip.trunkID": "ST_1", "sip.h.x": "no"}
+    scene.ring(**attributes)
+    assert scene.caller.telephone_facts == {"phoneNumber": "+963" * 16, "trunkID": "ST_1"}
 
 
 async def test_unwatched_departure_is_ignored() -> None:

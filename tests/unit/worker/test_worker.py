@@ -89,8 +89,15 @@ async def tavus_worker() -> Worker:
 
 @pytest.mark.parametrize(
     ("metadata", "avatars"),
-    [("", 1), ('{"callID": "c"}', 1), ('{"callID": "c", "avatar": true}', 1), ('{"callID": "c", "avatar": false}', 0)],
-    ids=["no metadata", "gateway's metadata", "a seat is free", "no seat is free"],
+    [
+        ("", 1),
+        ('{"callID": "c"}', 1),
+        ('{"callID": "c", "avatar": true}', 1),
+        ('{"callID": "c", "avatar": false}', 0),
+        ('{"callID": "c", "capabilities": ["video"]}', 1),
+        ('{"capabilities": ["captions"]}', 0),
+    ],
+    ids=["no metadata", "gateway's metadata", "a seat is free", "no seat is free", "video", "no video"],
 )
 async def test_avatar_counts_from_acceptance(tavus_worker: Worker, metadata: str, avatars: int) -> None:
     request = FakeRequest("ornina-1", metadata=metadata)
