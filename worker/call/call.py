@@ -32,26 +32,14 @@ from agentspec.wire import (
     with_outcome,
 )
 from worker import avatar_reports, sdk
-from worker.call import metrics, phrases, prompt, sentences, voice
+from worker.call import budget, metrics, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 
 logger = logging.getLogger(__name__)
 
-CALLER_SECONDS: Final = 60.0
-"""How long the agent waits in the room for its caller."""
-RINGING_SECONDS: Final = 90.0
-"""How long a telephone may ring. LiveKit's SIP service gives up after at most 80 s (`ringing_timeout`)."""
-AUDIBLE_SECONDS: Final = 10.0
-"""How long the greeting waits for the caller's client to subscribe to the agent's audio."""
-_GREETING_SECONDS: Final = 3.0
-_DELETE_SECONDS: Final = 5.0
-_RECORD_SECONDS: Final = 2.0
-GATEWAY_CLOSE_SECONDS: Final = 4.0
-"""How long a gateway, which polls every 2 s (gateway/dispatcher.py), has to inform the caller and close the room."""
-
-ANSWER_SECONDS: Final = 150.0
+OLDEST_REQUEST_SECONDS: Final = 150.0
 """An older call was answered before, and this agent replaces a lost one: a gateway searches for an agent for 120 s."""
 
 _SDK_OUTCOMES: Final = {sdk.ROOM_DISCONNECTED: CallOutcome.ROOM_CLOSED, sdk.JOB_CRASHED: CallOutcome.CRASHED}
@@ -149,8 +137,8 @@ class Call:
     async def _wait_for_caller(self) -> bool:
         """Wait for the caller. Ends the call and returns False when no caller joined or answered in time."""
         for arrival, limit, missing in (
-            (self._caller.joined, CALLER_SECONDS, "no caller"),
-            (self._caller.arrived, RINGING_SECONDS, "no answer of the telephone"),
+            (self._caller.joined, budget.CALLER_SECONDS, "no caller"),
+            (self._caller.arrived, budget.RINGING_SECONDS, "no answer of the telephone"),
         ):
             try:
                 await asyncio.wait_for(arrival(), limit)
@@ -168,14 +156,14 @@ class Call:
     async def _wait_until_audible(self) -> None:
         """Wait until the caller can hear the agent, at most AUDIBLE_SECONDS."""
         try:
-            async with asyncio.timeout(AUDIBLE_SECONDS):
+            async with asyncio.timeout(budget.AUDIBLE_SECONDS):
                 await self._caller.connected()
                 await self._agent_audio.wait_for_subscription()
         except TimeoutError:
-            logger.warning("caller did not subscribe to the agent's audio", extra={"seconds": AUDIBLE_SECONDS})
+            logger.warning("caller did not subscribe to the agent's audio", extra={"seconds": budget.AUDIBLE_SECONDS})
 
     async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame | None]) -> None:
-        await asyncio.wait({prepared}, timeout=_GREETING_SECONDS)
+        await asyncio.wait({prepared}, timeout=budget.GREETING_SECONDS)
         audio = prepared.result() if prepared.done() else None
         if audio is None:
             prepared.cancel()
@@ -207,7 +195,7 @@ class Call:
     def _record_answer(self) -> None:
         """Record how long the caller of a gateway waited for the first sound."""
         record = read_room_record(self._context.room.metadata or "") if self._is_from_gateway else None
-        if record is not None and (seconds := time.time() - record.created_at) <= ANSWER_SECONDS:
+        if record is not None and (seconds := time.time() - record.created_at) <= OLDEST_REQUEST_SECONDS:
             metrics.ANSWER_DURATION.observe(max(0.0, seconds))
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
@@ -269,7 +257,7 @@ class Call:
         """Record the outcome in the room and leave. Without the record the gateway would consider the agent lost."""
         if self._is_from_gateway and self._closes_room and outcome in REPORTED_OUTCOMES:
             try:
-                await asyncio.wait_for(self._record_outcome(outcome), _RECORD_SECONDS)
+                await asyncio.wait_for(self._record_outcome(outcome), budget.RECORD_SECONDS)
                 self._outcome_recorded = True
             except Exception as error:  # the call must end whatever fails here
                 logger.warning("could not record the outcome in the room", extra={"error": type(error).__name__})
@@ -298,11 +286,11 @@ class Call:
         if not self._closes_room:
             return
         if self._outcome_recorded:
-            await asyncio.sleep(GATEWAY_CLOSE_SECONDS)
+            await asyncio.sleep(budget.GATEWAY_CLOSE_SECONDS)
         try:
-            await asyncio.wait_for(asyncio.shield(self._context.delete_room()), _DELETE_SECONDS)
+            await asyncio.wait_for(asyncio.shield(self._context.delete_room()), budget.DELETE_SECONDS)
         except TimeoutError:
-            logger.warning("deleting the room timed out", extra={"seconds": _DELETE_SECONDS})
+            logger.warning("deleting the room timed out", extra={"seconds": budget.DELETE_SECONDS})
 
     def _cancel_tasks(self) -> None:
         for task in self._tasks - {asyncio.current_task()}:

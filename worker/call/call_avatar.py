@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from livekit import rtc
 from livekit.agents import AgentSession
@@ -13,15 +12,12 @@ from livekit.agents import AgentSession
 from agentspec import AvatarProvider, OnAvatarFailure
 from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
 from worker.avatar_reports import AvatarState
-from worker.call import metrics
+from worker.call import budget, metrics
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError, TavusAvatar
 
 logger = logging.getLogger(__name__)
-
-GREETING_WAIT_SECONDS: Final = 2.0
-"""How long the greeting waits for the avatar once the caller can hear: the voice has priority."""
 
 
 async def has_video(call: DispatchMetadata, caller: Caller) -> bool:
@@ -116,13 +112,15 @@ class CallAvatar:
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
 
     async def wait_until_decided(self) -> None:
-        """Wait until the avatar has joined or failed, at most GREETING_WAIT_SECONDS."""
+        """Wait until the avatar has joined or failed, at most AVATAR_GREETING_SECONDS."""
         if self._avatar is None:
             return
         try:
-            await asyncio.wait_for(self._decided.wait(), GREETING_WAIT_SECONDS)
+            await asyncio.wait_for(self._decided.wait(), budget.AVATAR_GREETING_SECONDS)
         except TimeoutError:
-            logger.info("greeting by voice: the avatar has not joined yet", extra={"seconds": GREETING_WAIT_SECONDS})
+            logger.info(
+                "greeting by voice: the avatar has not joined yet", extra={"seconds": budget.AVATAR_GREETING_SECONDS}
+            )
 
     async def close(self) -> None:
         """Release the avatar at the end of the call. Returns in bounded time."""

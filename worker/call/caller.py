@@ -8,13 +8,10 @@ from typing import Final
 from livekit import rtc
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
-from worker.call import telephone
+from worker.call import budget, telephone
 from worker.call.telephone import CallerStatus
 
 logger = logging.getLogger(__name__)
-
-REJOIN_SECONDS: Final = 10.0
-"""How long a caller may take to rejoin after a reloaded page or a lost network."""
 
 
 class Caller:
@@ -168,9 +165,9 @@ class Caller:
         self._on_left()
 
     def _await_return(self) -> None:
-        logger.info("caller left", extra={"rejoin_seconds": REJOIN_SECONDS})
+        logger.info("caller left", extra={"rejoin_seconds": budget.REJOIN_SECONDS})
         self._cancel_departure()
-        self._leaving = asyncio.get_running_loop().call_later(REJOIN_SECONDS, self._on_left)
+        self._leaving = asyncio.get_running_loop().call_later(budget.REJOIN_SECONDS, self._on_left)
 
     def _cancel_departure(self) -> None:
         if self._leaving is not None:

@@ -20,13 +20,11 @@ from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
 from agentspec.wire import WorkerConfig
-from worker.call import sentences, voice
+from worker.call import budget, sentences, voice
 
 logger = logging.getLogger(__name__)
 
 _FRAME_SECONDS: Final = 0.05
-_SYNTHESIS_SECONDS: Final = 20.0
-_RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 60.0)
 _SAMPLE_BYTES: Final = 2
 
 
@@ -37,7 +35,7 @@ async def prepare(config: WorkerConfig, client: AsyncOpenAI) -> None:
     """
     phrases = (config.greeting, *sentences.for_language(config.language).by_importance())
     missing = [text for text in phrases if text]
-    for pause in (*_RETRY_SECONDS, None):
+    for pause in (*budget.PREPARE_RETRY_SECONDS, None):
         missing = [text for text in missing if not await _prepare(text, config.voice, client)]
         if not missing or pause is None:
             return
@@ -69,7 +67,7 @@ async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.Audi
 
 
 async def _synthesise(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame:
-    async with asyncio.timeout(_SYNTHESIS_SECONDS):
+    async with asyncio.timeout(budget.SYNTHESIS_SECONDS):
         return await voice.make_tts(declared, client).synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
 
 

@@ -24,16 +24,12 @@ from livekit.plugins import tavus
 
 from agentspec import TavusSpec
 from worker import sdk
+from worker.call import budget
 from worker.call.metrics import AvatarOutcome
 from worker.call.watched_output import WatchedOutput
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS: Final = 10.0
-"""How long Tavus may take to accept a conversation."""
-JOIN_SECONDS: Final = 20.0
-"""How long an accepted avatar may take to join the room and show its video."""
-_CLOSE_SECONDS: Final = 4.0
 _END_ATTEMPTS: Final = 2
 _SPEECH_POLL_SECONDS: Final = 0.05
 
@@ -80,17 +76,17 @@ class TavusAvatar:
     async def start(self) -> None:
         """Request the avatar and wait until it has published its video; raises AvatarError."""
         self._starting = asyncio.create_task(self._request(), name="tavus_start")
-        await asyncio.wait({self._starting}, timeout=START_SECONDS)
+        await asyncio.wait({self._starting}, timeout=budget.AVATAR_START_SECONDS)
         if not self._starting.done():
-            raise AvatarError(AvatarOutcome.REFUSED, f"Tavus did not answer within {START_SECONDS:g} s")
+            raise AvatarError(AvatarOutcome.REFUSED, f"Tavus did not answer within {budget.AVATAR_START_SECONDS:g} s")
         if (error := self._starting.exception()) is not None:
             raise AvatarError(AvatarOutcome.REFUSED, _refusal(error)) from error
         self._room.on("participant_disconnected", self._on_disconnected)
         try:
-            await self._tavus.wait_for_join(timeout=JOIN_SECONDS)
+            await self._tavus.wait_for_join(timeout=budget.AVATAR_JOIN_SECONDS)
         except TimeoutError:
             raise AvatarError(
-                AvatarOutcome.NEVER_JOINED, f"the avatar did not join within {JOIN_SECONDS:g} s"
+                AvatarOutcome.NEVER_JOINED, f"the avatar did not join within {budget.AVATAR_JOIN_SECONDS:g} s"
             ) from None
         except Exception as error:
             reason = f"waiting for the avatar failed: {type(error).__name__}"
@@ -133,13 +129,13 @@ class TavusAvatar:
         self._room.off("participant_disconnected", self._on_disconnected)
         if self._starting is not None and not self._starting.done():
             # Tavus may still accept the request, and would bill a conversation that no process ends.
-            await asyncio.wait({self._starting}, timeout=_CLOSE_SECONDS)
+            await asyncio.wait({self._starting}, timeout=budget.AVATAR_CLOSE_SECONDS)
             self._starting.cancel()
         if self._tavus.conversation_id is not None:
             await self._end_conversation(self._tavus.conversation_id)
         sdk.stop_waiting_for_avatar(self._capture.sink)
         try:
-            await asyncio.wait_for(self._tavus.aclose(), _CLOSE_SECONDS)
+            await asyncio.wait_for(self._tavus.aclose(), budget.AVATAR_CLOSE_SECONDS)
         except Exception as error:
             logger.warning("avatar not closed cleanly", extra={"error": type(error).__name__})
 
@@ -151,7 +147,7 @@ class TavusAvatar:
                 async with utils.http_context.http_session().post(
                     url,
                     headers={"x-api-key": self._key},
-                    timeout=aiohttp.ClientTimeout(total=_CLOSE_SECONDS / _END_ATTEMPTS),
+                    timeout=aiohttp.ClientTimeout(total=budget.AVATAR_CLOSE_SECONDS / _END_ATTEMPTS),
                 ) as response:
                     if response.ok:
                         logger.info("avatar conversation ended", extra={"conversation_id": conversation})

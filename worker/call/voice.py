@@ -25,12 +25,7 @@ from openai import AsyncOpenAI, Timeout
 from agentspec import VoiceSpec
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import sdk
-from worker.call import prompt
-
-STT_ATTEMPT_SECONDS: Final = 12.0
-"""Longest duration of one transcription. The plugin's own limit is 30 s; by then a caller has hung up."""
-MAX_CONSECUTIVE_ERRORS: Final = 5
-"""Turns that may fail in a row at one stage; one more ends the call."""
+from worker.call import budget, prompt
 
 _STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
 _LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
@@ -95,7 +90,7 @@ def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentS
     return AgentSession(
         vad=inference.VAD(),
         stt=ResilientSTT(
-            attempt_seconds=STT_ATTEMPT_SECONDS,
+            attempt_seconds=budget.STT_ATTEMPT_SECONDS,
             model=voice.stt.model,
             language=code,
             client=client,
@@ -112,6 +107,6 @@ def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentS
             stt_conn_options=_STT_CONNECTION,
             llm_conn_options=_LLM_CONNECTION,
             tts_conn_options=TTS_CONNECTION,
-            max_unrecoverable_errors=MAX_CONSECUTIVE_ERRORS,
+            max_unrecoverable_errors=budget.MAX_FAILED_TURNS,
         ),
     )

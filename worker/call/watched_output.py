@@ -3,15 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from livekit import rtc
 from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities, PlaybackFinishedEvent
 
-logger = logging.getLogger(__name__)
+from worker.call import budget
 
-STALL_SECONDS: Final = 8.0
-"""How much longer than the audio an avatar may take to play it; includes rendering and its report."""
+logger = logging.getLogger(__name__)
 
 
 class WatchedOutput(AudioOutput):
@@ -21,7 +19,7 @@ class WatchedOutput(AudioOutput):
     """
 
     def __init__(
-        self, sink: AudioOutput, *, on_stalled: Callable[[], None], grace_seconds: float = STALL_SECONDS
+        self, sink: AudioOutput, *, on_stalled: Callable[[], None], grace_seconds: float = budget.AVATAR_STALL_SECONDS
     ) -> None:
         super().__init__(
             label="WatchedOutput",

@@ -17,8 +17,8 @@ from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, DispatchMetadata, Roo
 from tests.unit.worker.builders import make_config
 from tests.unit.worker.fakes import SIP, FakeParticipant, FakeRoom
 from tests.waiting import soon
+from worker.call import budget, metrics, voice
 from worker.call import call as module
-from worker.call import metrics, voice
 from worker.call.call import Call
 from worker.call.caller import Caller
 
@@ -99,7 +99,7 @@ class FakeAvatar:
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voice, "make_session", lambda *_: None)
     monkeypatch.setattr(module, "CallAvatar", FakeAvatar)
-    monkeypatch.setattr(module, "GATEWAY_CLOSE_SECONDS", 0.02)
+    monkeypatch.setattr(budget, "GATEWAY_CLOSE_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("outcome", sorted(REPORTED_OUTCOMES))
@@ -217,8 +217,8 @@ async def test_end_of_a_telephone_call_is_known_at_once(status: str, outcome: Ca
 
 @pytest.mark.parametrize("joined", [True, False], ids=["rings too long", "never joins"])
 async def test_caller_who_does_not_come_ends_the_call(monkeypatch: pytest.MonkeyPatch, joined: bool) -> None:
-    monkeypatch.setattr(module, "CALLER_SECONDS", 0.02)
-    monkeypatch.setattr(module, "RINGING_SECONDS", 0.02)
+    monkeypatch.setattr(budget, "CALLER_SECONDS", 0.02)
+    monkeypatch.setattr(budget, "RINGING_SECONDS", 0.02)
     scene = Scene(make_config(greeting=""), dispatch_metadata="")
     ring(scene, "ringing")
     if not joined:

@@ -11,8 +11,8 @@ from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config
 from tests.unit.worker.fakes import SIP, STANDARD, FakeParticipant, FakeRoom
 from worker.avatar_reports import AvatarState
+from worker.call import budget, metrics
 from worker.call import call_avatar as module
-from worker.call import metrics
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
@@ -61,7 +61,7 @@ class Scene:
         self, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True, has_video: bool = True
     ) -> None:
         monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
-        monkeypatch.setattr(module, "GREETING_WAIT_SECONDS", 0.05)
+        monkeypatch.setattr(budget, "AVATAR_GREETING_SECONDS", 0.05)
         monkeypatch.setattr(module, "TavusAvatar", lambda *_, **options: self._make(options))
         self.ends: list[tuple[CallOutcome, str]] = []
         self.reports: list[tuple[AvatarState, str]] = []

@@ -6,7 +6,7 @@ import pytest
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
 from tests.unit.worker.fakes import AGENT, JOINED, SIP, FakeParticipant, FakePublication, FakeRoom
-from worker.call import caller as module
+from worker.call import budget
 from worker.call.caller import Caller
 
 
@@ -31,7 +31,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REJOIN_SECONDS", 0.05)
+    monkeypatch.setattr(budget, "REJOIN_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def test_browser_arrives_whatever_its_attributes_say() -> None:
 @pytest.mark.parametrize("answered", [True, False], ids=["after the answer", "while it rings"])
 @pytest.mark.parametrize("way", ["status", "departure"])
 async def test_hang_up_has_no_rejoin_window(monkeypatch: pytest.MonkeyPatch, answered: bool, way: str) -> None:
-    monkeypatch.setattr(module, "REJOIN_SECONDS", 600)
+    monkeypatch.setattr(budget, "REJOIN_SECONDS", 600)
     scene = Scene()
     scene.ring()
     if answered:

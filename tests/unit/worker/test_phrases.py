@@ -11,7 +11,7 @@ from livekit import rtc
 
 from agentspec.wire import WorkerConfig
 from tests.unit.worker.fakes import silence
-from worker.call import phrases, sentences
+from worker.call import budget, phrases, sentences
 
 
 class FakeProvider:
@@ -75,7 +75,7 @@ async def test_another_voice_needs_another_request(config: WorkerConfig, monkeyp
 
 
 async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phrases, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, failures=PREPARED + 1)
     await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
     assert provider.requests.count("hi") == 3
@@ -85,7 +85,7 @@ async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.Monke
 async def test_refused_greeting_does_not_delay_the_sentences(
     config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phrases, "_RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, refused="hi")
     await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
     assert provider.requests[1:PREPARED] == list(sentences.for_language("ar").by_importance())

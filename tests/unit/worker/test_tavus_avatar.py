@@ -16,7 +16,7 @@ from tests.unit.worker.builders import TAVUS
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
 from tests.waiting import soon
 from worker import sdk
-from worker.call import tavus_avatar as module
+from worker.call import budget
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError, TavusAvatar, _refusal
 
@@ -65,9 +65,9 @@ class Scene:
         self.session = SimpleNamespace(output=output, current_speech=None)
         monkeypatch.setattr(tavus, "AvatarSession", lambda **_: self.tavus)
         monkeypatch.setattr(utils.http_context, "http_session", lambda: self)
-        monkeypatch.setattr(module, "START_SECONDS", 0.05)
-        monkeypatch.setattr(module, "JOIN_SECONDS", 0.05)
-        monkeypatch.setattr(module, "_CLOSE_SECONDS", 0.2)
+        monkeypatch.setattr(budget, "AVATAR_START_SECONDS", 0.05)
+        monkeypatch.setattr(budget, "AVATAR_JOIN_SECONDS", 0.05)
+        monkeypatch.setattr(budget, "AVATAR_CLOSE_SECONDS", 0.2)
         self.avatar = TavusAvatar(
             cast(Any, self.session),
             self.room.as_room(),

@@ -9,7 +9,7 @@ from livekit.plugins import openai
 
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from tests.unit.worker.fakes import silence
-from worker.call import prompt, voice
+from worker.call import budget, prompt, voice
 
 NO_RETRY = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
 
@@ -62,7 +62,7 @@ async def test_session_limits_each_transcription_attempt(config: WorkerConfig) -
     client = voice.make_client(config.voice, "openai-key")
     speech_to_text = voice.make_session(config.voice, "ar", client).stt
     assert isinstance(speech_to_text, voice.ResilientSTT)
-    assert speech_to_text.attempt_seconds == voice.STT_ATTEMPT_SECONDS
+    assert speech_to_text.attempt_seconds == budget.STT_ATTEMPT_SECONDS
     await client.close()
 
 
