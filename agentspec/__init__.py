@@ -6,6 +6,7 @@ The controller, the gateway and the worker never import each other. The document
 
 from agentspec.avatar import AvatarProvider, AvatarSpec, OnAvatarFailure, TavusSpec
 from agentspec.conditions import Condition, ConditionStatus, ConditionType, Reason
+from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchAccess, DispatchMode, DispatchSpec
 from agentspec.fields import ConfigMapKeyRef, LocalRef
 from agentspec.persona import DEFAULT_INSTRUCTIONS, KnowledgeSource, PersonaSpec
@@ -32,6 +33,7 @@ __all__ = [
     "ConditionStatus",
     "ConditionType",
     "ConfigMapKeyRef",
+    "ConversationSpec",
     "Demand",
     "DispatchAccess",
     "DispatchMetadata",

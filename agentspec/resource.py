@@ -1,8 +1,8 @@
 """The AvatarAgent resource, ``avataragents.io/v1alpha1``: the one definition from which ``crds/`` is generated.
 
-Its parts are in the modules `dispatch`, `persona`, `voice`, `avatar`, `workers`, `scaling` and `status`. Descriptions
-become those of the CRD, which ``kubectl explain`` shows. Rules across fields are CEL, and their messages say what to
-set. Every field has a unit and bounds. Secrets and long texts are references within the namespace.
+Its parts are in the modules `dispatch`, `persona`, `conversation`, `voice`, `avatar`, `workers`, `scaling` and
+`status`. Descriptions become those of the CRD, which ``kubectl explain`` shows. Rules across fields are CEL, and their
+messages say what to set. Every field has a unit and bounds. Secrets and long texts are references within the namespace.
 """
 
 from typing import Annotated
@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from agentspec.avatar import AvatarSpec
+from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchSpec, LiveKitSpec
 from agentspec.fields import rules, text
 from agentspec.model import Model
@@ -74,6 +75,9 @@ class AvatarAgentSpec(
         description="Language of the conversation: two letters (ISO 639-1), with an optional region, such as `ar`.",
     )
     persona: PersonaSpec = Field(default_factory=PersonaSpec, description="Who the agent is.")
+    conversation: ConversationSpec = Field(
+        default_factory=ConversationSpec, description="How a silent or a long call ends."
+    )
     voice: VoiceSpec = Field(description="Providers and models of the voice.")
     knowledge: list[KnowledgeSource] = Field(
         default_factory=list,

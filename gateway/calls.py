@@ -61,6 +61,7 @@ class CallReason(StrEnum):
     FINISHED = "Finished"
     CALLER_LEFT = "CallerLeft"
     CALLER_NEVER_CAME = "CallerNeverCame"
+    CALLER_IDLE = "CallerIdle"
     TOO_LONG = "TooLong"
     PROVIDER_FAILED = "ProviderFailed"
     AVATAR_FAILED = "AvatarFailed"
@@ -96,6 +97,8 @@ MESSAGES = {
     CallReason.FINISHED: "The call is over.",
     CallReason.CALLER_LEFT: "The caller left the call.",
     CallReason.CALLER_NEVER_CAME: "The caller did not connect to the room in time.",
+    CallReason.CALLER_IDLE: "The caller was silent for longer than conversation.idlePromptSeconds and "
+    "conversation.idleHangUpSeconds allow.",
     CallReason.TOO_LONG: "The call reached the maximum duration, worker.maxCallMinutes.",
     CallReason.PROVIDER_FAILED: "A speech or language provider failed, so the agent could not continue. See the "
     "worker's log.",
@@ -110,6 +113,7 @@ MESSAGES = {
 """What happened and what to do about it, for every reason."""
 
 OUTCOMES: Final[Mapping[str, tuple[CallState, CallReason]]] = {
+    CallOutcome.CALLER_IDLE: (CallState.ENDED, CallReason.CALLER_IDLE),
     CallOutcome.MAX_LENGTH: (CallState.ENDED, CallReason.TOO_LONG),
     CallOutcome.PROVIDER_FAILED: (CallState.FAILED, CallReason.PROVIDER_FAILED),
     CallOutcome.AVATAR_FAILED: (CallState.FAILED, CallReason.AVATAR_FAILED),

@@ -24,11 +24,14 @@ _ENDED: Final = frozenset(
         CallReason.FINISHED,
         CallReason.CALLER_LEFT,
         CallReason.CALLER_NEVER_CAME,
+        CallReason.CALLER_IDLE,
         CallReason.TOO_LONG,
     }
 )
 """Reasons of calls that ended normally. All others are reasons of calls that failed."""
-_ONLY_JOINED: Final = frozenset({CallReason.AGENT_LOST, CallReason.FINISHED, CallReason.TOO_LONG})
+_ONLY_JOINED: Final = frozenset(
+    {CallReason.AGENT_LOST, CallReason.FINISHED, CallReason.CALLER_IDLE, CallReason.TOO_LONG}
+)
 """Reasons of calls that an agent had joined."""
 
 

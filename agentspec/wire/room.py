@@ -19,7 +19,9 @@ class CallOutcome(StrEnum):
 
     CALLER_LEFT = "caller_left"
     CALLER_ABSENT = "caller_absent"
-    """No caller joined the room in time."""
+    """No caller joined the room, or answered the telephone, in time."""
+    CALLER_IDLE = "caller_idle"
+    """The caller stayed silent for longer than `conversation` allows."""
     MAX_LENGTH = "max_length"
     """The call reached `worker.maxCallMinutes`."""
     ROOM_CLOSED = "room_closed"
@@ -38,6 +40,7 @@ class CallOutcome(StrEnum):
 
 REPORTED_OUTCOMES: Final = frozenset(
     {
+        CallOutcome.CALLER_IDLE,
         CallOutcome.MAX_LENGTH,
         CallOutcome.PROVIDER_FAILED,
         CallOutcome.AVATAR_FAILED,

@@ -10,6 +10,7 @@ only calls to its name), placement Packed, avatar provider None (calls continue 
 from pydantic import Field
 
 from agentspec.avatar import AvatarSpec
+from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchMode
 from agentspec.model import Model
 from agentspec.scaling import Placement
@@ -44,6 +45,12 @@ class WorkerConfig(Model):
     calls_per_worker: int
     placement: Placement = Field(default=Placement.PACKED, description="Which workers get new calls first.")
     max_call_minutes: int
+    conversation: ConversationSpec = Field(
+        default_factory=ConversationSpec,
+        exclude_if=lambda value: value == ConversationSpec(),
+        description="How a silent or a long call ends. The defaults are left out, because workers of release "
+        "0.1.0 reject unknown fields.",
+    )
 
     @property
     def registered_name(self) -> str:

@@ -39,6 +39,7 @@ def worker_config(
         calls_per_worker=spec.worker.calls_per_worker,
         placement=spec.scaling.placement,
         max_call_minutes=spec.worker.max_call_minutes,
+        conversation=spec.conversation,
     )
 
 

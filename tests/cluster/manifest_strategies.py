@@ -105,6 +105,7 @@ def _sound(servers: Servers) -> st.SearchStrategy[Spec]:
             "dispatch": _dispatch(),
             "language": st.sampled_from(["ar", "en", "pt-BR", "zz-99-abcdefgh", "aa"]),
             "persona": _persona(),
+            "conversation": _conversation(),
             "knowledge": st.lists(_knowledge(), max_size=3),
             "avatar": _avatar(base, secret),
             "worker": _worker(),
@@ -138,6 +139,11 @@ def _persona() -> st.SearchStrategy[Spec]:
     )
     greeting = st.fixed_dictionaries({}, optional={"greeting": text}) | ref.map(lambda r: {"greetingRef": r})
     return st.tuples(instructions, greeting).map(lambda both: both[0] | both[1])
+
+
+def _conversation() -> st.SearchStrategy[Spec]:
+    seconds = {"idlePromptSeconds": st.integers(0, 3600), "idleHangUpSeconds": st.integers(1, 3600)}
+    return st.fixed_dictionaries({}, optional={**seconds, "announceEnd": st.booleans()})
 
 
 def _knowledge() -> st.SearchStrategy[Spec]:
@@ -226,6 +232,8 @@ WRONG: Mapping[str, st.SearchStrategy[Any]] = {
     "worker.image": WILD | st.sampled_from(["Upper/Case:1", "a:b:c", "a@sha256:0", "https://a/b"]),
     "worker.callsPerWorker": INTEGERS,
     "worker.maxCallMinutes": INTEGERS,
+    "conversation": ANYTHING,
+    "conversation.idlePromptSeconds": INTEGERS,
     "worker.resources.limits": st.dictionaries(WILD | st.sampled_from(["cpu", "memory"]), QUANTITIES, max_size=10),
     "worker.resources.requests.memory": QUANTITIES,
     "worker.pod": st.dictionaries(

@@ -30,11 +30,12 @@ def manifest(targets: Targets, name: str, *, avatar: bool = False, **spec: Any) 
 
 
 def one_slot(targets: Targets, name: str, **scaling: Any) -> dict[str, Any]:
-    """Return an agent whose workers have one slot each."""
+    """Return an agent whose workers have one slot each, and keep callers who say nothing."""
     return manifest(
         targets,
         name,
         worker={"callsPerWorker": 1, "maxCallMinutes": 5},
+        conversation={"idlePromptSeconds": 0},
         scaling={"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0, "scaleDownDelaySeconds": 3, **scaling},
     )
 

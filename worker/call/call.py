@@ -36,6 +36,9 @@ from worker.call import budget, metrics, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
+from worker.call.idle import IdleCaller
+from worker.call.length import CallLength
+from worker.call.prepared_speech import PreparedSpeech
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,10 @@ class Call:
             logger.warning("dispatch metadata shortened", extra={"dropped": dropped})
         self._is_from_gateway = metadata.is_from_gateway
         self._agent = voice.make_agent(config, metadata)
+        spoken = sentences.for_language(config.language)
+        speech = PreparedSpeech(self._session, config.voice, client)
+        self._idle_caller = IdleCaller(self._session, config.conversation, spoken, speech, self.end)
+        self._length = CallLength(self._session, config, spoken, speech, self.end)
         self._caller = Caller(
             context.room,
             metadata.caller_identity,
@@ -119,7 +126,7 @@ class Call:
         )
         self._spawn(self._avatar.run(), "avatar")
         self._spawn(self._converse(), "converse")
-        self._spawn(self._enforce_length(), "enforce_length")
+        self._spawn(self._length.enforce(), "enforce_length")
 
     async def _converse(self) -> None:
         text = self._config.greeting
@@ -133,6 +140,7 @@ class Call:
             await self._wait_until_audible()
             await self._avatar.wait_until_decided()
             await self._greet(prepared)
+        await self._idle_caller.run()
 
     async def _wait_for_caller(self) -> bool:
         """Wait for the caller. Ends the call and returns False when no caller joined or answered in time."""
@@ -177,10 +185,6 @@ class Call:
             _ = self._session.generate_reply()
         elif self._config.greeting:
             _ = self._session.say(self._config.greeting)
-
-    async def _enforce_length(self) -> None:
-        await asyncio.sleep(self._config.max_call_minutes * 60)
-        self.end(CallOutcome.MAX_LENGTH, f"the call reached maxCallMinutes ({self._config.max_call_minutes})")
 
     def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state != "speaking" or self._answered or self._caller_arrived is None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agentspec import KnowledgeDocument, WorkerConfig, WorkerSpec
+from agentspec.wire import read
 from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import deployment, digest_of, grace_seconds, pod_template
 from controller.desired.identity import Owner
@@ -208,6 +209,19 @@ def test_worker_can_read_the_configuration() -> None:
     assert read == config
     assert (read.agent_name, read.language, read.livekit_url) == ("declared", "ar", "wss://livekit.example")
     assert (read.instructions, read.greeting, read.knowledge) == ("Be brief.", "Welcome.", [text])
+
+
+def test_default_conversation_is_left_out_for_older_workers() -> None:
+    def document(**changes: Any) -> dict[str, Any]:
+        text = config_map(OWNER, configured(**changes))["data"]["agent.json"]
+        loaded: dict[str, Any] = json.loads(text)
+        return loaded
+
+    assert "conversation" not in document()
+    assert "conversation" not in document(conversation={"idlePromptSeconds": 60})
+    changed = document(conversation={"idlePromptSeconds": 0})
+    assert changed["conversation"] == {"idlePromptSeconds": 0, "idleHangUpSeconds": 30, "announceEnd": True}
+    assert read(WorkerConfig, json.dumps(changed)).conversation.idle_prompt_seconds == 0
 
 
 def test_config_map_name_follows_its_content() -> None:

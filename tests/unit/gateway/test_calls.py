@@ -95,6 +95,7 @@ def test_every_reason_has_a_message() -> None:
         (replace(JOINED, causes=(Cause.FIRST, Cause.AGENT_LOST)), CALLER, 6, CallReason.AGENT_LOST),
         (JOINED, NO_ROOM, 5, CallReason.FINISHED),
         (JOINED, replace(CALLER, outcome=CallOutcome.MAX_LENGTH), 1, CallReason.TOO_LONG),
+        (JOINED, replace(CALLER, outcome=CallOutcome.CALLER_IDLE), 1, CallReason.CALLER_IDLE),
         (JOINED, replace(CALLER, outcome=CallOutcome.PROVIDER_FAILED), 1, CallReason.PROVIDER_FAILED),
         (JOINED, replace(CALLER, outcome=CallOutcome.AVATAR_FAILED), 1, CallReason.AVATAR_FAILED),
         (JOINED, replace(CALLER, outcome=CallOutcome.NO_AVATAR_SEAT), 1, CallReason.NO_AVATAR_SEAT),

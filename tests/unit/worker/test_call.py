@@ -192,7 +192,7 @@ def ring(scene: Scene, status: str) -> None:
 
 
 async def test_number_of_a_telephone_is_a_fact_once_it_answers() -> None:
-    scene = Scene(make_config(greeting=""), dispatch_metadata="")
+    scene = Scene(make_config(greeting="", conversation={"idlePromptSeconds": 0}), dispatch_metadata="")
     ring(scene, "ringing")
     conversing = asyncio.create_task(scene.call._converse())
     await asyncio.sleep(0)
