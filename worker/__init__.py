@@ -9,5 +9,6 @@ Layers, from the top; each module imports only from layers below it:
 - `worker.avatar_reports`, `worker.config` and `worker.sdk` are for both. Call processes report the state of their
   avatar through the first, both read their configuration with the second, and only the third reaches into private
   parts of livekit-agents.
+- `worker.provider_reports` is for both, too: call processes report how requests to providers ended.
 - `worker.reports` carries reports of call processes to the main process.
 """

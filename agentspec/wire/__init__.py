@@ -10,22 +10,36 @@ The controller, the gateway and the worker can run different releases during an 
 ``tests/unit/agentspec/wire/`` holds sample documents of each release. A test reads all of them.
 """
 
-from agentspec.wire.capacity import STATUS_HEARTBEAT_SECONDS, AgentSupply, Demand, Supply, WorkerStatus, agent_key
+from agentspec.wire.capacity import (
+    STAGES_QUERY,
+    STATUS_HEARTBEAT_SECONDS,
+    AgentSupply,
+    Demand,
+    Supply,
+    WorkerStatus,
+    agent_key,
+)
 from agentspec.wire.dispatch import DispatchMetadata, read_dispatch_metadata, with_avatar
 from agentspec.wire.documents import read, render
+from agentspec.wire.providers import ProviderStage, StageFailure, StageReport, StageReports
 from agentspec.wire.room import REPORTED_OUTCOMES, CallOutcome, RoomRecord, read_room_record, with_outcome
 from agentspec.wire.workerconfig import CONFIG_PATH, KnowledgeDocument, WorkerConfig
 
 __all__ = [
     "CONFIG_PATH",
     "REPORTED_OUTCOMES",
+    "STAGES_QUERY",
     "STATUS_HEARTBEAT_SECONDS",
     "AgentSupply",
     "CallOutcome",
     "Demand",
     "DispatchMetadata",
     "KnowledgeDocument",
+    "ProviderStage",
     "RoomRecord",
+    "StageFailure",
+    "StageReport",
+    "StageReports",
     "Supply",
     "WorkerConfig",
     "WorkerStatus",

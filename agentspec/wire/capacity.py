@@ -3,7 +3,10 @@
 from pydantic import Field
 
 from agentspec.model import Model
+from agentspec.wire.providers import StageReports
 
+STAGES_QUERY = "stages"
+"""Query parameter of ``/status`` by which a reader asks for `WorkerStatus.stages`. Release 0.1.0 rejects the field."""
 STATUS_HEARTBEAT_SECONDS = 20
 """A worker's ``/status?watch`` repeats the current state after this time without a change."""
 
@@ -12,7 +15,7 @@ class WorkerStatus(Model):
     """One worker's state: ``GET /status`` of a worker pod.
 
     ``GET /status?watch`` is newline-delimited JSON: the current state at once, another line within 0.1 s of any change,
-    and the current state again every `STATUS_HEARTBEAT_SECONDS`.
+    and the current state again every `STATUS_HEARTBEAT_SECONDS`. With `STAGES_QUERY` both contain `stages`.
     """
 
     agent_name: str = Field(description="The name it registered under; empty for automatic dispatch.")
@@ -24,6 +27,11 @@ class WorkerStatus(Model):
     avatars: int = Field(default=0, ge=0, description="Calls with an avatar, including those that are starting.")
     avatar_problem: str = Field(
         default="", description="Why the last avatar on this worker failed; empty after one that joined."
+    )
+    stages: StageReports | None = Field(
+        default=None,
+        exclude_if=lambda stages: stages is None,
+        description="Outcomes of the requests to providers; null: the reader did not ask, or the worker does not know.",
     )
 
     @property

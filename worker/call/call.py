@@ -31,8 +31,8 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_reports, sdk
-from worker.call import budget, metrics, phrases, prompt, sentences, voice
+from worker import avatar_reports, provider_reports, sdk
+from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
@@ -109,6 +109,7 @@ class Call:
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
         metrics.follow_usage(self._session)
+        outcomes.follow_session(self._session, provider_reports.report)
         self._spawn(self._agent_audio.publish(), "publish_audio")
         self._session.output.audio = self._agent_audio.output
         await self._session.start(

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +19,9 @@ from livekit import rtc
 from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
-from agentspec.wire import WorkerConfig
+from agentspec.wire import ProviderStage, WorkerConfig
 from worker.call import budget, sentences, voice
+from worker.provider_reports import StageOutcome, failed, succeeded
 
 logger = logging.getLogger(__name__)
 
@@ -28,26 +29,37 @@ _FRAME_SECONDS: Final = 0.05
 _SAMPLE_BYTES: Final = 2
 
 
-async def prepare(config: WorkerConfig, client: AsyncOpenAI) -> None:
+async def prepare(config: WorkerConfig, client: AsyncOpenAI, report: Callable[[StageOutcome], None]) -> None:
     """Store the audio of the greeting and the prepared sentences in files, the most important first.
 
-    Retries the phrases that failed a few times, then gives up with a log line for each.
+    Retries the phrases that failed a few times, then gives up with a log line for each. `report` receives the outcome
+    of each request.
     """
-    phrases = (config.greeting, *sentences.for_language(config.language).by_importance())
-    missing = [text for text in phrases if text]
+    missing = _texts(config)
     for pause in (*budget.PREPARE_RETRY_SECONDS, None):
-        missing = [text for text in missing if not await _prepare(text, config.voice, client)]
+        missing = [text for text in missing if not await _prepare(text, config.voice, client, report)]
         if not missing or pause is None:
             return
         await asyncio.sleep(pause)
 
 
-async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> bool:
+def _texts(config: WorkerConfig) -> list[str]:
+    """Return the greeting and the prepared sentences, the most important first."""
+    return [text for text in (config.greeting, *sentences.for_language(config.language).by_importance()) if text]
+
+
+async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI, report: Callable[[StageOutcome], None]) -> bool:
     """Store the audio of one phrase; returns whether that succeeded."""
     try:
         audio = await _synthesise(text, declared, client)
-        await asyncio.to_thread(_write, _path(text, declared), audio)
     except Exception as error:
+        report(failed(ProviderStage.TTS, error))
+        logger.warning("preparing a phrase failed", extra=_error_fields(error))
+        return False
+    report(succeeded(ProviderStage.TTS))
+    try:
+        await asyncio.to_thread(_write, _path(text, declared), audio)
+    except OSError as error:
         logger.warning("preparing a phrase failed", extra=_error_fields(error))
         return False
     logger.info("phrase prepared", extra={"seconds": round(audio.duration, 2)})
@@ -64,6 +76,14 @@ async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.Audi
     except Exception as error:
         logger.warning("synthesising a phrase failed", extra=_error_fields(error))
         return None
+
+
+async def prepared(config: WorkerConfig) -> rtc.AudioFrame | None:
+    """Return the samples of the first phrase that has a file; None when none has."""
+    for text in _texts(config):
+        if (stored := await asyncio.to_thread(_read, _path(text, config.voice))) is not None:
+            return stored
+    return None
 
 
 async def _synthesise(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame:

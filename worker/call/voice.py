@@ -27,8 +27,8 @@ from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import sdk
 from worker.call import budget, prompt
 
-_STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
-_LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
+STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
+LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
 TTS_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
 
 
@@ -44,7 +44,7 @@ class ResilientSTT(sdk.TimeLimitedSTT):
         buffer: utils.AudioBuffer,
         *,
         language: NotGivenOr[str] = NOT_GIVEN,
-        conn_options: APIConnectOptions = _STT_CONNECTION,
+        conn_options: APIConnectOptions = STT_CONNECTION,
     ) -> stt.SpeechEvent:
         try:
             return await super().recognize(buffer, language=language, conn_options=conn_options)
@@ -67,6 +67,22 @@ def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
     return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
 
 
+def make_stt(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> ResilientSTT:
+    """Return the stt stage."""
+    return ResilientSTT(
+        attempt_seconds=budget.STT_ATTEMPT_SECONDS,
+        model=voice.stt.model,
+        language=prompt.primary(language),
+        client=client,
+        use_realtime=False,
+    )
+
+
+def make_llm(voice: VoiceSpec, client: AsyncOpenAI) -> openai.LLM:
+    """Return the llm stage."""
+    return openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400)
+
+
 def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
     """Return the agent as declared. Facts about the call are a message of the lowest rank, the user's."""
     context = ChatContext.empty()
@@ -85,18 +101,11 @@ async def add_facts(agent: Agent, facts: str) -> None:
 
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
     """Return a session with the declared stages."""
-    code = prompt.primary(language)
-    by_model = sdk.has_local_turn_detection(code)
+    by_model = sdk.has_local_turn_detection(prompt.primary(language))
     return AgentSession(
         vad=inference.VAD(),
-        stt=ResilientSTT(
-            attempt_seconds=budget.STT_ATTEMPT_SECONDS,
-            model=voice.stt.model,
-            language=code,
-            client=client,
-            use_realtime=False,
-        ),
-        llm=openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400),
+        stt=make_stt(voice, language, client),
+        llm=make_llm(voice, client),
         tts=make_tts(voice, client),
         turn_handling={
             "turn_detection": inference.TurnDetector(version="v1-mini") if by_model else "vad",
@@ -104,8 +113,8 @@ def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentS
         },
         session_close_transcript_timeout=0.2,
         conn_options=sdk.SessionConnectOptions(
-            stt_conn_options=_STT_CONNECTION,
-            llm_conn_options=_LLM_CONNECTION,
+            stt_conn_options=STT_CONNECTION,
+            llm_conn_options=LLM_CONNECTION,
             tts_conn_options=TTS_CONNECTION,
             max_unrecoverable_errors=budget.MAX_FAILED_TURNS,
         ),

@@ -8,7 +8,7 @@ from aiohttp import web
 from agentspec.wire import WorkerStatus, render
 from process import health
 from worker.server import metrics
-from worker.server.status_stream import StatusWatch
+from worker.server.status_stream import StatusWatch, status_for
 
 
 class HasStatus(Protocol):
@@ -33,7 +33,7 @@ def make_app(worker: HasStatus) -> web.Application:
     async def status(request: web.Request) -> web.StreamResponse:
         if "watch" in request.query:
             return await watch.answer(request)
-        return web.Response(text=render(worker.status()), content_type="application/json")
+        return web.Response(text=render(status_for(request, worker.status())), content_type="application/json")
 
     async def end_watches(_: web.Application) -> None:
         watch.close()

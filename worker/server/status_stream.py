@@ -11,13 +11,18 @@ from typing import Final
 from aiohttp import web
 
 from agentspec import WorkerStatus
-from agentspec.wire import STATUS_HEARTBEAT_SECONDS, render
+from agentspec.wire import STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, render
 
 POLL_SECONDS: Final = 0.05
 WRITE_SECONDS: Final = 10.0
 """A watcher that receives nothing for this long is considered lost."""
 MAX_WATCHERS: Final = 8
 """One more watcher ends the oldest stream: a lost connection must not keep a new watcher out."""
+
+
+def status_for(request: web.Request, status: WorkerStatus) -> WorkerStatus:
+    """Return the status as its reader may have it: outcomes of the stages are only for readers that ask for them."""
+    return status if STAGES_QUERY in request.query else status.model_copy(update={"stages": None})
 
 
 class StatusWatch:
@@ -34,18 +39,18 @@ class StatusWatch:
         watcher = object()
         self._watchers = [*self._watchers[-(MAX_WATCHERS - 1) :], watcher]
         try:
-            await self._stream(response, watcher)
+            await self._stream(request, response, watcher)
         finally:
             if watcher in self._watchers:
                 self._watchers.remove(watcher)
         return response
 
-    async def _stream(self, response: web.StreamResponse, watcher: object) -> None:
+    async def _stream(self, request: web.Request, response: web.StreamResponse, watcher: object) -> None:
         now = asyncio.get_running_loop().time
         sent: WorkerStatus | None = None
         sent_at = 0.0
         while watcher in self._watchers:
-            status = self._read()
+            status = status_for(request, self._read())
             if status != sent or now() - sent_at >= STATUS_HEARTBEAT_SECONDS:
                 sent, sent_at = status, now()
                 line = render(status) + "\n"

@@ -9,17 +9,20 @@ import contextlib
 import logging
 import signal
 import sys
+import time
 from typing import Final
 
 from livekit.agents import AssignmentTimeoutError, JobRequest
+from openai import AsyncOpenAI
 
 from agentspec import AvatarProvider, WorkerStatus
-from agentspec.wire import read_dispatch_metadata
+from agentspec.wire import WorkerConfig, read_dispatch_metadata
 from worker import reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars
 from worker.call import job, phrases, voice
 from worker.config import WorkerSettings
-from worker.server import admission, endpoints, metrics
+from worker.provider_reports import ProviderLog, StageOutcome
+from worker.server import admission, endpoints, metrics, trials
 from worker.server.slots import Slots, load
 
 logger = logging.getLogger(__name__)
@@ -60,7 +63,13 @@ class Worker(sdk.Server):
         self._config = config
         self._slots = Slots(config.calls_per_worker)
         self.avatars = Avatars()
-        self.report_handlers: reports.Handlers = {AvatarReport: self.avatars.record}
+        self.providers = ProviderLog()
+        self.first_registration = asyncio.Event()
+        """Set once LiveKit has registered the worker."""
+        self.report_handlers: reports.Handlers = {
+            AvatarReport: self.avatars.record,
+            StageOutcome: self.providers.record,
+        }
         """What to do with the reports of call processes."""
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
@@ -91,6 +100,7 @@ class Worker(sdk.Server):
             calls=len(held),
             avatars=self.avatars.count(held),
             avatar_problem=self.avatars.last_error,
+            stages=self.providers.reports(time.monotonic()),
         )
 
     def _report_load(self) -> float:
@@ -144,6 +154,7 @@ class Worker(sdk.Server):
 
     def _on_registered(self, worker_id: str, _: object) -> None:
         metrics.REGISTRATIONS.inc()
+        self.first_registration.set()
         logger.info(
             "registered with LiveKit",
             extra={
@@ -210,7 +221,7 @@ async def _main(settings: WorkerSettings) -> int:
     if config.avatar.provider is AvatarProvider.NONE:
         logger.info("no avatar declared, calls are voice only")
     client = voice.make_client(config.voice, settings.openai_key)
-    preparing = asyncio.create_task(phrases.prepare(config, client), name="prepare_phrases")
+    preparing = asyncio.create_task(_prepare(worker, config, client), name="prepare")
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
         async with serving, receiving, metrics.PROCESS.sampling():
@@ -222,6 +233,13 @@ async def _main(settings: WorkerSettings) -> int:
         preparing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await preparing
+
+
+async def _prepare(worker: Worker, config: WorkerConfig, client: AsyncOpenAI) -> None:
+    """Prepare the phrases, and try the stages that the phrases do not need."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(phrases.prepare(config, client, worker.providers.record))
+        group.create_task(trials.run(config, client, worker.providers, worker.first_registration))
 
 
 def run(settings: WorkerSettings) -> int:

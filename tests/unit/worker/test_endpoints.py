@@ -1,6 +1,7 @@
 """The worker's HTTP endpoints."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from agentspec import WorkerStatus
+from agentspec.wire import StageReports
 from tests.ports import free_port
 from worker.server import status_stream
 from worker.server.endpoints import make_app, serve, unready
@@ -56,6 +58,19 @@ async def test_status_is_the_wire_document() -> None:
         response = await client.get("/status")
         assert response.content_type == "application/json"
         assert WorkerStatus.model_validate_json(await response.text()) == status
+
+
+@pytest.mark.parametrize(("query", "has_stages"), [("", False), ("?stages", True), ("?stages=1", True)])
+async def test_outcomes_of_stages_are_for_readers_that_ask(query: str, has_stages: bool) -> None:
+    """Release 0.1.0 rejects a status with a field that it does not know."""
+    status = _status(registered=True, draining=False).model_copy(update={"stages": StageReports()})
+    async with TestClient(TestServer(make_app(_Worker(status)))) as client:
+        text = await (await client.get(f"/status{query}")).text()
+        assert ("stages" in json.loads(text)) is has_stages
+        watch = await client.get("/status?watch" + query.replace("?", "&"))
+        line = await asyncio.wait_for(watch.content.readline(), 2)
+        assert ("stages" in json.loads(line)) is has_stages
+        watch.close()
 
 
 async def test_metrics_are_prometheus_text() -> None:

@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 from livekit import rtc
 
-from agentspec.wire import WorkerConfig
+from agentspec.wire import ProviderStage, WorkerConfig
 from tests.unit.worker.fakes import silence
 from worker.call import budget, phrases, sentences
+from worker.provider_reports import StageOutcome
 
 
 class FakeProvider:
@@ -42,13 +43,19 @@ def _damage(folder: Path) -> None:
 
 
 CLIENT = cast(Any, None)
+
+
+def IGNORE(_: object) -> None:
+    """Ignore an outcome."""
+
+
 PREPARED = 6
 """The greeting and five sentences."""
 
 
 async def test_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
-    await phrases.prepare(config, CLIENT)
+    await phrases.prepare(config, CLIENT, IGNORE)
     assert provider.requests == [config.greeting, *sentences.for_language("ar").by_importance()]
     audio = await phrases.audio(config.greeting, config.voice, CLIENT)
     assert audio is not None and audio.duration == pytest.approx(0.12)
@@ -68,7 +75,7 @@ async def test_missing_phrase_without_provider_is_none(config: WorkerConfig, mon
 
 async def test_another_voice_needs_another_request(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
-    await phrases.prepare(config, CLIENT)
+    await phrases.prepare(config, CLIENT, IGNORE)
     voice = config.voice.model_copy(update={"tts": config.voice.tts.model_copy(update={"voice": "nova"})})
     await phrases.audio(config.greeting, voice, CLIENT)
     assert len(provider.requests) == PREPARED + 1
@@ -77,9 +84,27 @@ async def test_another_voice_needs_another_request(config: WorkerConfig, monkeyp
 async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, failures=PREPARED + 1)
-    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
+    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT, IGNORE)
     assert provider.requests.count("hi") == 3
     assert all(provider.requests.count(text) == 2 for text in sentences.for_language("ar").by_importance())
+
+
+async def test_each_request_reports_its_outcome(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0,))
+    FakeProvider(monkeypatch, failures=1)
+    found: list[StageOutcome] = []
+    await phrases.prepare(config, CLIENT, found.append)
+    errors = [outcome.failure.error if outcome.failure else None for outcome in found]
+    assert errors == ["ConnectionError"] + [None] * PREPARED
+    assert {outcome.stage for outcome in found} == {ProviderStage.TTS}
+
+
+async def test_first_prepared_phrase_is_found(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeProvider(monkeypatch, refused=config.greeting)
+    monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", ())
+    assert await phrases.prepared(config) is None
+    await phrases.prepare(config, CLIENT, IGNORE)
+    assert await phrases.prepared(config) is not None
 
 
 async def test_refused_greeting_does_not_delay_the_sentences(
@@ -87,7 +112,7 @@ async def test_refused_greeting_does_not_delay_the_sentences(
 ) -> None:
     monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, refused="hi")
-    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT)
+    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT, IGNORE)
     assert provider.requests[1:PREPARED] == list(sentences.for_language("ar").by_importance())
     assert provider.requests[PREPARED:] == ["hi", "hi"]
 
@@ -96,7 +121,7 @@ async def test_damaged_file_is_not_played(
     config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path
 ) -> None:
     provider = FakeProvider(monkeypatch)
-    await phrases.prepare(config, CLIENT)
+    await phrases.prepare(config, CLIENT, IGNORE)
     _damage(own_folder)
     await phrases.audio(config.greeting, config.voice, CLIENT)
     assert len(provider.requests) == PREPARED + 1
@@ -112,5 +137,5 @@ async def test_frames_add_up_to_the_phrase(seconds: float) -> None:
 
 async def test_no_partial_files_remain(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     FakeProvider(monkeypatch)
-    await asyncio.gather(*(phrases.prepare(config, CLIENT) for _ in range(3)))
+    await asyncio.gather(*(phrases.prepare(config, CLIENT, IGNORE) for _ in range(3)))
     assert len(os.listdir(own_folder)) == PREPARED

@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 from livekit.agents import AssignmentTimeoutError
 
-from agentspec.wire import WorkerConfig
+from agentspec.wire import ProviderStage, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config, make_settings
+from worker.provider_reports import StageOutcome, succeeded
 from worker.server import metrics
 from worker.server.admission import Declined
 from worker.server.slots import load
@@ -53,6 +54,13 @@ async def test_worker_registers_under_the_declared_name(worker: Worker) -> None:
     assert worker._agent_name == "ornina-avatar-agent"
     assert worker.status().registered is False
     assert worker.status().worker_id == ""
+
+
+async def test_status_has_the_outcomes_that_calls_report(worker: Worker) -> None:
+    handle = worker.report_handlers[StageOutcome]
+    handle(succeeded(ProviderStage.STT))
+    stages = worker.status().stages
+    assert stages is not None and stages.stt.succeeded_at is not None
 
 
 async def test_job_outside_the_room_pattern_is_declined(worker: Worker) -> None:

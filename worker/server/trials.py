@@ -1,0 +1,81 @@
+"""Tries stt and llm once per worker, so that a wrong model or language is known before a caller has to find out.
+
+The worker synthesises its phrases anyway, which tries tts (`worker.call.phrases`). Here each stage gets the smallest
+request that a call would send: a completion of one word, and the transcription of one second of a prepared phrase.
+Both together cost about twenty tokens and one second of audio. They are not sent before LiveKit has registered the
+worker, because readiness comes first, nor for a stage that a call has shown to work. Workers that start together wait
+for different times, at most SPREAD_SECONDS, so that they do not exceed the provider's rate limit.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from livekit import rtc
+from livekit.agents import ChatContext
+from openai import AsyncOpenAI
+
+from agentspec.wire import ProviderStage, WorkerConfig
+from worker.call import budget, outcomes, phrases, voice
+from worker.provider_reports import ProviderLog, failed
+
+logger = logging.getLogger(__name__)
+
+SPREAD_SECONDS: Final = 5.0
+ATTEMPT_SECONDS: Final = 30.0
+"""Longest duration of one attempt, whatever the time limits of its stage are."""
+
+_Attempt = Callable[[WorkerConfig, AsyncOpenAI, ProviderLog], Awaitable[None]]
+
+
+async def run(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog, registered: asyncio.Event) -> None:
+    """Try each stage until one of its requests has succeeded; `log` receives the outcomes.
+
+    Gives up after as many attempts as the phrases get. From then on only calls show whether the stage works.
+    """
+    await registered.wait()
+    for pause in (random.uniform(0.0, SPREAD_SECONDS), *budget.PREPARE_RETRY_SECONDS):
+        await asyncio.sleep(pause)
+        untried = [stage for stage in _ATTEMPTS if not log.has_succeeded(stage)]
+        if not untried:
+            return
+        await asyncio.gather(*(_try(stage, config, client, log) for stage in untried))
+
+
+async def _try(stage: ProviderStage, config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+    try:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            await _ATTEMPTS[stage](config, client, log)
+    except TimeoutError as error:
+        log.record(failed(stage, error))
+    except Exception as error:  # the stage has reported a provider's error; a trial must never end the worker
+        logger.warning("trying a provider failed", extra={"stage": stage, "error": type(error).__name__})
+
+
+async def _complete(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+    stage = voice.make_llm(config.voice, client)
+    outcomes.follow(ProviderStage.LLM, stage, log.record)
+    context = ChatContext.empty()
+    context.add_message(role="user", content="Answer with the word: yes")
+    await stage.chat(chat_ctx=context, conn_options=voice.LLM_CONNECTION).collect()
+
+
+async def _transcribe(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+    stage = voice.make_stt(config.voice, config.language, client)
+    outcomes.follow(ProviderStage.STT, stage, log.record)
+    await stage.recognize(first_second(await phrases.prepared(config)), conn_options=voice.STT_CONNECTION)
+
+
+_ATTEMPTS: Final[dict[ProviderStage, _Attempt]] = {ProviderStage.STT: _transcribe, ProviderStage.LLM: _complete}
+
+
+def first_second(phrase: rtc.AudioFrame | None) -> rtc.AudioFrame:
+    """Return the first second of a phrase; silence when no phrase could be prepared, which tries the model as well."""
+    rate, channels = (phrase.sample_rate, phrase.num_channels) if phrase is not None else (16_000, 1)
+    samples = bytes(phrase.data.cast("b")) if phrase is not None else b""
+    size = 2 * rate * channels
+    return rtc.AudioFrame(
+        data=samples[:size].ljust(size, b"\0"), sample_rate=rate, num_channels=channels, samples_per_channel=rate
+    )
