@@ -117,6 +117,8 @@ class Reason(StrEnum):
     """Worker pods are not ready yet. The message contains the state that Kubernetes reports."""
     NOT_REGISTERED = "NotRegistered"
     """Worker pods run, but none is registered with LiveKit."""
+    WORKERS_LOST = "WorkersLost"
+    """Worker pods run, but none reports its status: the process hangs, or its node or network has failed."""
     NAME_MISMATCH = "NameMismatch"
     """Workers are registered under a name other than the agent name."""
     DRAINING = "Draining"
@@ -153,7 +155,13 @@ _TEXTS: Final = (
     Reason.KNOWLEDGE_EMPTY,
     Reason.KNOWLEDGE_TOO_LARGE,
 )
-_WORKERS: Final = (Reason.SCALED_TO_ZERO, Reason.WORKERS_STARTING, Reason.NOT_REGISTERED, Reason.NAME_MISMATCH)
+_WORKERS: Final = (
+    Reason.SCALED_TO_ZERO,
+    Reason.WORKERS_STARTING,
+    Reason.NOT_REGISTERED,
+    Reason.WORKERS_LOST,
+    Reason.NAME_MISMATCH,
+)
 
 REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.READY: (

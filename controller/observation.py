@@ -104,6 +104,8 @@ class ObservedPod:
     """Digest of the pod template that it was created from."""
     created: float = 0.0
     """When it was created, in Unix seconds; Kubernetes records whole ones."""
+    node: str = ""
+    """The node that it is bound to; empty: none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +148,6 @@ class ObservedWorker:
     """None: the worker never reported, or its last report is too old."""
     reporting_seconds: float = 0.0
     """Seconds since the worker process first reported."""
+    unregistered_seconds: float | None = None
+    """Seconds since the worker process last took calls: it was registered and did not drain. None: it never did, as far
+    as this controller knows."""

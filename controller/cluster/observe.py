@@ -74,6 +74,7 @@ def observe_pod(pod: Document) -> ObservedPod:
         config_map=config_map_of(pod["spec"]),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
+        node=pod["spec"].get("nodeName") or "",
     )
 
 

@@ -5,16 +5,16 @@ gateways report their demand. Times are seconds of one monotonic clock that the 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentspec import AgentSupply, AvatarAgentSpec, Demand, DispatchMode, WorkerStatus
 from controller.observation import Key, ObservedPod, ObservedWorker
+from controller.policy.availability import is_registered
 from controller.policy.avatar import AvatarFailure, free_seats, newest_failure
 from controller.policy.capacity import slots_of
 from controller.policy.names import Claim, server_of
 from controller.policy.rollout import PendingTemplate
 from controller.policy.scale import History
-from controller.policy.workers import is_registered
 
 WORKER_MEMORY_SECONDS = 30.0
 """How long the last status of an unreachable worker counts."""
@@ -33,6 +33,10 @@ class StatusReport:
     """When it reported this status."""
     has_registered: bool = False
     """Whether the pod's worker has ever reported that it is registered."""
+    took_calls: float | None = None
+    """Until when the worker's current process took calls, as far as it reported; None: it never did."""
+    silent: bool = False
+    """Whether it did not answer when asked after this status."""
 
 
 @dataclass(slots=True)
@@ -58,11 +62,20 @@ class AgentFleet:
 
     def _observe(self, pod: ObservedPod, now: float) -> ObservedWorker:
         report = self.reports.get(pod.name)
-        return ObservedWorker(pod, self._fresh_status(pod.name, now), 0.0 if report is None else now - report.first)
+        if report is None:
+            return ObservedWorker(pod, None)
+        unregistered = None if report.took_calls is None else now - report.took_calls
+        return ObservedWorker(pod, self._fresh_status(pod.name, now), now - report.first, unregistered)
 
     def _fresh_status(self, pod: str, now: float) -> WorkerStatus | None:
         report = self.reports.get(pod)
-        return report.status if report is not None and now - report.at <= WORKER_MEMORY_SECONDS else None
+        if report is None or report.silent or now - report.at > WORKER_MEMORY_SECONDS:
+            return None
+        return report.status
+
+    def unheard(self, now: float, seconds: float) -> set[str]:
+        """The pods whose worker has reported nothing for this many seconds."""
+        return {name for name, report in self.reports.items() if now - report.at > seconds}
 
 
 class Fleet:
@@ -73,6 +86,8 @@ class Fleet:
         self.agents: dict[Key, AgentFleet] = {}
         self._on_first_registration = on_first_registration
         self._demands: dict[str, tuple[float, Mapping[str, int]]] = {}
+        self._expired_until = 0.0
+        """When stale reports were last searched for."""
         self._users: dict[str, set[Key]] = {}
         """Agents whose workers ever reported a name, by name."""
 
@@ -112,12 +127,23 @@ class Fleet:
             agent.avatar_failure, pod, None if known is None else known.status, status
         )
         self._users.setdefault(status.agent_name, set()).add(key)
-        first = now if known is None or _has_restarted(known.status, status) else known.first
+        process = None if known is None or _has_restarted(known.status, status) else known
+        first = now if process is None else process.first
         had_registered = known is not None and known.has_registered
-        agent.reports[pod] = StatusReport(status, first, now, had_registered or status.registered)
+        took_calls = _took_calls(process, status, now)
+        agent.reports[pod] = StatusReport(status, first, now, had_registered or status.registered, took_calls)
         if status.registered and not had_registered:
             self._on_first_registration(key, agent.pods[pod])
         return before != status
+
+    def record_silence(self, key: Key, pod: str) -> bool:
+        """Record that a worker does not answer; return whether its last status counted until now."""
+        agent = self.agents.get(key)
+        report = None if agent is None else agent.reports.get(pod)
+        if agent is None or report is None or report.silent:
+            return False
+        agent.reports[pod] = replace(report, silent=True)
+        return True
 
     def record_demand(self, demand: Demand, now: float) -> set[Key]:
         """Record a gateway's demand; return the agents whose waiting calls changed."""
@@ -131,6 +157,16 @@ class Fleet:
         silent = [gateway for gateway, (at, _) in self._demands.items() if now - at > GATEWAY_MEMORY_SECONDS]
         names = {name for gateway in silent for name in self._demands.pop(gateway)[1]}
         return {key for key in self.agents if str(key) in names}
+
+    def expire_workers(self, now: float) -> set[Key]:
+        """Return the agents with a worker whose last report became stale since the last call."""
+        before, self._expired_until = self._expired_until - WORKER_MEMORY_SECONDS, now
+        stale = now - WORKER_MEMORY_SECONDS
+        return {
+            key
+            for key, agent in self.agents.items()
+            if any(before <= report.at < stale for report in agent.reports.values())
+        }
 
     def other_user(self, claim: Claim, now: float) -> Key | None:
         """Another agent with workers under the claimed name; None: none has, or the claimant has some too."""
@@ -148,6 +184,10 @@ class Fleet:
         """Calls that wait for a slot of this agent, at all gateways."""
         name = str(key)
         return sum(max(0, waiting.get(name, 0)) for _, waiting in self._demands.values())
+
+    def with_waiting_calls(self) -> set[Key]:
+        """The agents for which calls wait."""
+        return {key for key in self.agents if self.pending(key)}
 
     def remember(self, key: Key, history: History, pending_rollout: PendingTemplate | None) -> None:
         """Keep what the next decision about the agent builds on."""
@@ -168,6 +208,15 @@ class Fleet:
         slots = slots_of(worker for worker in workers if is_registered(worker, agent.registered_name))
         free_avatars = free_seats(agent.spec, workers)
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
+
+
+def _took_calls(before: StatusReport | None, status: WorkerStatus, now: float) -> float | None:
+    """Until when a worker process took calls. `before`: its previous report; None: this is its first."""
+    takes = status.registered and not status.draining
+    took = before is not None and before.status.registered and not before.status.draining
+    if takes or took:
+        return now
+    return None if before is None else before.took_calls
 
 
 def _has_restarted(before: WorkerStatus, now: WorkerStatus) -> bool:

@@ -5,6 +5,7 @@ The request is ``GET /status?watch``; heartbeats repeat the status in between.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ import aiohttp
 
 from agentspec.names import WORKER_PORT
 from agentspec.wire import STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
-from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
+from controller.fleet.fleet import Fleet
 from controller.observation import Key, ObservedPod
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,12 @@ MAX_BACKOFF_SECONDS = 30.0
 FIRST_REPORT_SECONDS = 1.0
 """How long reconciles wait for a worker's first report: it arrives within milliseconds, or not at all."""
 
+VERIFY_SECONDS = 5.0
+"""While calls wait, a worker that has reported nothing for this long is asked, and has as long to answer."""
+
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
 """The stream is reopened after two missing heartbeats."""
+_VERIFY_TIMEOUT = aiohttp.ClientTimeout(total=VERIFY_SECONDS)
 
 
 @dataclass(slots=True)
@@ -43,13 +48,21 @@ class Stream:
     """Whether the pod was ready when last observed."""
     wait_until: float
     """Loop time until which reconciles wait for the first report."""
+    verification: asyncio.Task[None] | None = None
+    """The request of `WorkerStreams.verify`, if there was one."""
+
+    def cancel(self) -> None:
+        """End the stream and its verification."""
+        self.task.cancel()
+        if self.verification is not None:
+            self.verification.cancel()
 
 
 class WorkerStreams:
     """Keeps the workers' statuses in the fleet up to date."""
 
     def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, on_change: Callable[[Key], None]) -> None:
-        """`on_change`: called with the agent whose workers reported a change or stopped reporting."""
+        """`on_change`: called with the agent whose workers reported a change."""
         self._fleet = fleet
         self._session = session
         self._on_change = on_change
@@ -65,7 +78,7 @@ class WorkerStreams:
         # A node that restarts may give a pod another address, and the pod's old address to another pod.
         moved = {name for name, pod in running.items() if name in streams and streams[name].address != pod.ip}
         for name in (streams.keys() - running.keys()) | moved:
-            streams.pop(name).task.cancel()
+            streams.pop(name).cancel()
         for name, pod in running.items():
             if name not in streams:
                 answered, retry_now = asyncio.Event(), asyncio.Event()
@@ -91,11 +104,22 @@ class WorkerStreams:
                     async with asyncio.timeout_at(stream.wait_until):
                         await stream.answered.wait()
 
+    def verify(self, key: Key) -> None:
+        """Ask the agent's workers that have reported nothing for some seconds, because calls wait.
+
+        The kernel accepts connections for a process that hangs, and a lost node closes none. Only an answer tells.
+        """
+        unheard = self._fleet.agents[key].unheard(time.monotonic(), VERIFY_SECONDS)
+        for name, stream in self._streams.get(key, {}).items():
+            if name in unheard and (stream.verification is None or stream.verification.done()):
+                verification = self._verify(key, name, stream.address)
+                stream.verification = asyncio.create_task(verification, name=f"verify worker {name}")
+
     def cancel(self) -> None:
         """Stop all streams."""
         for streams in self._streams.values():
             for stream in streams.values():
-                stream.task.cancel()
+                stream.cancel()
         self._streams.clear()
 
     async def _follow(self, key: Key, pod: ObservedPod, answered: asyncio.Event, retry_now: asyncio.Event) -> None:
@@ -109,8 +133,6 @@ class WorkerStreams:
             except ValueError as error:
                 logger.warning("invalid worker status ignored", extra={"pod": pod.name, "error": str(error)[:200]})
             answered.set()
-            # Reconcile when the last report expires.
-            asyncio.get_running_loop().call_later(WORKER_MEMORY_SECONDS + 0.1, self._on_change, key)
             if time.monotonic() - started > MAX_BACKOFF_SECONDS:
                 backoff = INITIAL_BACKOFF_SECONDS
             try:
@@ -121,10 +143,23 @@ class WorkerStreams:
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
             retry_now.clear()
 
+    async def _verify(self, key: Key, pod: str, address: str) -> None:
+        request = self._session.get(_url(address), timeout=_VERIFY_TIMEOUT, headers={"Connection": "close"})
+        try:
+            async with request as response:
+                response.raise_for_status()
+                status = read(WorkerStatus, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+                return  # the process has ended, and the kubelet starts another one
+            changed = self._fleet.record_silence(key, pod)
+        else:
+            changed = self._fleet.record_status(key, pod, status, time.monotonic())
+        if changed:
+            self._on_change(key)
+
     async def _stream(self, key: Key, pod: ObservedPod, answered: asyncio.Event) -> None:
-        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-        url = f"http://{host}:{WORKER_PORT}/status?watch"
-        async with self._session.get(url, timeout=_TIMEOUT) as response:
+        async with self._session.get(f"{_url(pod.ip)}?watch", timeout=_TIMEOUT) as response:
             response.raise_for_status()
             last_line, status = b"", None
             async for line in response.content:
@@ -134,3 +169,8 @@ class WorkerStreams:
                 if self._fleet.record_status(key, pod.name, status, time.monotonic()):
                     self._on_change(key)
                 answered.set()
+
+
+def _url(address: str) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{WORKER_PORT}/status"

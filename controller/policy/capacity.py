@@ -4,21 +4,26 @@ from collections.abc import Iterable, Sequence
 
 from agentspec import CallCounts, SlotCounts, WorkerCounts
 from controller.observation import ObservedWorker
+from controller.policy.availability import availability_of, is_registered
 from controller.policy.plan import Counts
 from controller.policy.rollout import Rollout
 from controller.policy.scale import Load
-from controller.policy.workers import is_registered
 
 
-def load_of(workers: Sequence[ObservedWorker], pending_calls: int) -> Load:
-    """The calls that the workers which are not terminating have to carry."""
-    staying = [worker for worker in workers if not worker.pod.terminating]
-    busy = [worker for worker in staying if _is_busy(worker)]
+def load_of(workers: Sequence[ObservedWorker], pending_calls: int, registered_name: str, now: float) -> Load:
+    """What the workers that are not terminating have to carry, and which of them can. `now`: Unix seconds."""
+    found = availability_of(workers, registered_name, now)
+    able = (*found.serving, *found.coming)
+    busy = [worker for worker in (*able, *found.lost) if _is_busy(worker)]
     return Load(
-        calls=sum(worker.status.calls for worker in staying if worker.status),
+        calls=sum(worker.status.calls for worker in able if worker.status),
         pending=pending_calls,
         busy=len(busy),
         busy_unready=any(not worker.pod.ready for worker in busy),
+        serving=len(found.serving),
+        lost=len(found.lost),
+        lost_unready=sum(not worker.pod.ready for worker in found.lost),
+        changes_in=found.changes_in,
     )
 
 

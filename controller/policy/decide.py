@@ -115,7 +115,7 @@ def _scale(snapshot: Snapshot, spec: AvatarAgentSpec, *, stopped: bool) -> Scale
     return decide_scale(
         spec.scaling,
         spec.worker.calls_per_worker,
-        load_of(snapshot.workers, snapshot.pending_calls),
+        load_of(snapshot.workers, snapshot.pending_calls, snapshot.registered_name, snapshot.now.unix),
         stopped=stopped,
         current=snapshot.replicas,
         history=snapshot.history,

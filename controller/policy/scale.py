@@ -18,6 +18,8 @@ class ScaleReason(StrEnum):
     """Fewer workers were enough for the whole scale-down delay."""
     DELAY_RUNNING = "DelayRunning"
     """Fewer workers would be enough, but the scale-down delay is still running."""
+    WORKERS_LOST = "WorkersLost"
+    """Workers are lost: others take their place."""
     WORKERS_BUSY = "WorkersBusy"
     """Fewer workers would be enough, but the running ones have calls."""
     STOPPED = "Stopped"
@@ -26,15 +28,24 @@ class ScaleReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The demand on workers that are not terminating."""
+    """The demand on workers that are not terminating, and how many of them can meet it."""
 
     calls: int
+    """Calls on workers that are not lost."""
     pending: int
     """Calls that wait for a slot."""
     busy: int
     """Workers with calls, and workers whose number of calls is unknown."""
     busy_unready: bool
     """Whether a busy worker is not ready. Kubernetes removes unready pods first, so no scale-down is safe then."""
+    serving: int = 0
+    """Workers that are registered."""
+    lost: int = 0
+    """Workers that Kubernetes counts and that take no calls."""
+    lost_unready: int = 0
+    """Those of them whose pod is not ready. Kubernetes removes these first."""
+    changes_in: float | None = None
+    """Seconds until another worker counts as lost, if nothing happens; None: time alone changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +67,13 @@ class Decision:
     workers: int
     reason: ScaleReason
     wanted: int
-    """Workers that calls, waiting calls and free slots need; more than `workers` if maxWorkers limits them."""
+    """Workers that calls, waiting calls and free slots need, and `replacements`; more than `workers` if maxWorkers
+    limits them."""
     history: History
     requeue_after: float | None = None
     """Seconds after which the decision may change without any event; None: it cannot."""
+    replacements: int = 0
+    """Workers in place of lost ones, which Kubernetes still counts."""
 
     @property
     def limited(self) -> bool:
@@ -116,18 +130,39 @@ def decide(
         workers = scaling.workers or 0
         return Decision(workers, _reason(workers, current or 0, workers, 0), workers, ())
     wanted = needed(scaling, calls_per_worker, load)
-    need = max(scaling.min_workers, min(wanted, scaling.max_workers))
+    able = max(scaling.min_workers, min(wanted, scaling.max_workers))
+    replacements = _replacements(able, load)
+    if replacements:
+        wanted = max(scaling.min_workers, wanted) + replacements
+    need = min(able + replacements, scaling.max_workers)
     if not history and current is not None:
         history = (Sample(now, current),)
     history = _add_sample(history, Sample(now, need), scaling.scale_down_delay_seconds)
     if current is None:
-        return Decision(need, ScaleReason.MORE_NEEDED, wanted, history)
+        return Decision(need, ScaleReason.MORE_NEEDED, wanted, history, replacements=replacements)
     highest = max(history, key=lambda sample: sample.workers)
     recent = highest.workers
-    floor = max(need, current) if load.busy_unready else max(need, load.busy)
+    # Kubernetes removes unready pods first. Of ready ones it could remove one that takes calls instead of a lost one.
+    lost_ready = load.lost - load.lost_unready
+    floor = max(need, current) if load.busy_unready else max(need, load.busy, able + lost_ready)
     workers = min(max(need, min(max(recent, floor), current)), scaling.max_workers)
-    requeue_after = highest.at + scaling.scale_down_delay_seconds - now if recent > need else None
-    return Decision(workers, _reason(workers, current, need, recent), wanted, history, requeue_after)
+    waits = [load.changes_in] if load.changes_in is not None else []
+    if recent > need:
+        waits.append(highest.at + scaling.scale_down_delay_seconds - now)
+    reason = ScaleReason.WORKERS_LOST if able <= current < workers else _reason(workers, current, need, recent)
+    return Decision(workers, reason, wanted, history, min(waits, default=None), replacements)
+
+
+def _replacements(able: int, load: Load) -> int:
+    """Workers to add in place of lost ones, when `able` workers should take calls.
+
+    Two signs are needed: the controller hears nothing, and either Kubernetes finds the pod unready or a call waits. A
+    controller that is cut off from all workers therefore starts no second fleet. Once enough workers serve, lost
+    unready pods are surplus, and the scale-down removes unready pods first.
+    """
+    if load.serving >= able:
+        return 0
+    return load.lost if load.pending else load.lost_unready
 
 
 def _add_sample(history: History, sample: Sample, delay: float) -> History:
@@ -150,12 +185,21 @@ def _reason(workers: int, current: int, need: int, recent: int) -> ScaleReason:
 def scaling_limited(scaling: ScalingSpec, decision: Decision) -> Verdict:
     """Whether maxWorkers allows fewer workers than calls need, so that callers may have to wait."""
     if decision.limited:
-        return true(
-            Reason.MAX_WORKERS_REACHED,
-            f"Calls, waiting calls and free slots need {decision.wanted} workers; spec.scaling.maxWorkers allows "
-            f"{scaling.max_workers}. Raise maxWorkers or spec.worker.callsPerWorker, or lower spec.scaling.freeSlots.",
-        )
+        return true(Reason.MAX_WORKERS_REACHED, _limit(scaling, decision))
     if scaling.mode is ScalingMode.FIXED:
         return false(Reason.WITHIN_LIMITS, "The number of workers is fixed (spec.scaling.mode: Fixed).")
     limit = f"{scaling.max_workers} workers (spec.scaling.maxWorkers)"
     return false(Reason.WITHIN_LIMITS, f"Calls need no more than {limit}.")
+
+
+def _limit(scaling: ScalingSpec, decision: Decision) -> str:
+    if decision.replacements:
+        return (
+            f"Lost workers count until their pods are removed: with {decision.replacements} of them, {decision.wanted} "
+            f"workers are needed; spec.scaling.maxWorkers allows {scaling.max_workers}. Raise maxWorkers, or delete "
+            "the pods that WorkersRegistered names."
+        )
+    return (
+        f"Calls, waiting calls and free slots need {decision.wanted} workers; spec.scaling.maxWorkers allows "
+        f"{scaling.max_workers}. Raise maxWorkers or spec.worker.callsPerWorker, or lower spec.scaling.freeSlots."
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from agentspec import AvatarAgentSpec, DispatchMode, KnowledgeDocument
@@ -79,6 +80,11 @@ class Instant:
     """Seconds."""
     rfc3339: str
     """UTC, as Kubernetes writes it."""
+
+    @property
+    def unix(self) -> float:
+        """Unix seconds."""
+        return datetime.fromisoformat(self.rfc3339).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

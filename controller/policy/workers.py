@@ -4,27 +4,14 @@ from collections.abc import Sequence
 
 from agentspec import AvatarAgentSpec, Reason
 from controller.observation import ObservedDeployment, ObservedPod, ObservedWorker
+from controller.policy.availability import REGISTRATION_SECONDS, availability_of
 from controller.policy.scale import why_no_worker_starts
 from controller.policy.snapshot import Snapshot
 from controller.policy.verdict import Verdict, false, true
 from controller.policy.wording import LONG_QUOTE_LENGTH, QUOTE_LENGTH, quoted
 
-REGISTRATION_SECONDS = 15.0
-"""Time from a worker's first status report to its first registration, which takes seconds unless LiveKit rejects it."""
 _NAMED_PODS = 3
 """Maximum number of pods that a message names."""
-
-
-def is_registered(worker: ObservedWorker, registered_name: str) -> bool:
-    """Whether LiveKit can dispatch calls for this name to the worker."""
-    status = worker.status
-    return (
-        not worker.pod.terminating
-        and status is not None
-        and status.registered
-        and not status.draining
-        and status.agent_name == registered_name
-    )
 
 
 def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, blocked_until: str) -> Verdict:
@@ -35,13 +22,14 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
     """
     namespace, registered_name = snapshot.key.namespace, snapshot.registered_name
     staying = [worker for worker in snapshot.workers if not worker.pod.terminating]
-    registered = [worker for worker in staying if is_registered(worker, registered_name)]
+    available = availability_of(snapshot.workers, registered_name, snapshot.now.unix)
     failure = _start_failure(namespace, staying, snapshot.deployment)
+    silent = [worker.pod for worker in available.lost if worker.status is None and not worker.pod.start_failure]
     if spec.suspend:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
-    if registered and wanted:
-        message = _registered(len(registered), wanted, registered_name)
-        return true(Reason.REGISTERED, f"{message} {failure}".strip())
+    if available.serving and wanted:
+        parts = (_registered(len(available.serving), wanted, registered_name), failure, _lost(namespace, silent))
+        return true(Reason.REGISTERED, " ".join(part for part in parts if part))
     if blocked_until and not staying:
         return false(Reason.ROLLOUT_BLOCKED, f"No worker starts until {blocked_until}.")
     if wanted == 0:
@@ -61,6 +49,8 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
         )
     if failure:
         return false(Reason.NOT_REGISTERED, failure)
+    if silent:
+        return false(Reason.WORKERS_LOST, f"No worker takes calls. {_lost(namespace, silent)}")
     unregistered = [worker.pod.name for worker in staying if _unregistered(worker)]
     if unregistered:
         return false(
@@ -91,6 +81,19 @@ def _unregistered(worker: ObservedWorker) -> bool:
     if not worker.pod.running or worker.status is None:
         return False
     return bool(worker.status.worker_id) or worker.reporting_seconds >= REGISTRATION_SECONDS
+
+
+def _lost(namespace: str, silent: Sequence[ObservedPod]) -> str:
+    """Which pods run and report nothing, and what to check; empty: none."""
+    if not silent:
+        return ""
+    named = ", ".join(f"{pod.name} on node {pod.node}" for pod in silent[:_NAMED_PODS])
+    first = silent[0]
+    return (
+        f"Lost workers take no calls, and others start within spec.scaling.maxWorkers: {named}. The process hangs, its "
+        "node or network has failed, or a NetworkPolicy or service mesh blocks the controller. Check the node and the "
+        f"pod: kubectl get node {first.node}; kubectl describe pod {first.name} -n {namespace}"
+    )
 
 
 def _reported_name(worker: ObservedWorker) -> str:

@@ -49,6 +49,8 @@ class Worker:
     """How long its calls may still last: the default of spec.worker.maxCallMinutes."""
     registered: bool = True
     draining: bool = False
+    awake: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    """Set unless its process hangs: connections are accepted then, and nothing is answered."""
     address: str = ""
     """Address of its pod; empty until it serves."""
     registrations: int = 1
@@ -66,6 +68,7 @@ class Worker:
         )
 
     async def serve(self) -> None:
+        self.awake.set()
         application = web.Application()
         application.router.add_get("/status", self._answer)
         self.runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -79,6 +82,7 @@ class Worker:
                     raise
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        await self.awake.wait()
         if "watch" in request.query:
             return await self._stream(request)
         return web.Response(text=self.status().model_dump_json(by_alias=True), content_type="application/json")
@@ -88,6 +92,7 @@ class Worker:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         while True:
+            await self.awake.wait()
             sent = self.status()
             await response.write(sent.model_dump_json(by_alias=True).encode() + b"\n")
             for _ in range(_POLLS_BETWEEN_HEARTBEATS):
@@ -123,6 +128,8 @@ class StandIn:
         """Name that an agent's new workers register under; default: the agent's own."""
         self.waiting: dict[str, str] = {}
         """Agents whose pods do not start, with the container's waiting reason."""
+        self.slots = 1
+        """Slots of new workers."""
         self.cut_calls: list[CutCalls] = []
         """Calls that were cut. `open_world` fails its test when any are left in here."""
         self._passes = 0
@@ -155,6 +162,16 @@ class StandIn:
 
         await eventually(has_passed, "the stand-in lists the pods")
 
+    async def lose(self, worker: Worker) -> None:
+        """Lose a worker with its node, as the node's controller reports it: the pod is unready and stays."""
+        worker.awake.clear()
+        await self.unready(worker)
+
+    async def unready(self, worker: Worker) -> None:
+        """Report a worker's pod unready."""
+        conditions = [{"type": "Ready", "status": "False", "reason": "NodeNotReady"}]
+        await self._report(worker.pod, {"conditions": conditions})
+
     async def _pass(self) -> None:
         pods = {pod["metadata"]["name"]: pod for pod in await self._client.list(POD, self._namespace)}
         for name in set(self.workers) - set(pods):
@@ -176,7 +193,7 @@ class StandIn:
             await self._client._request("POST", POD.path(self._namespace, name, "binding"), None, binding)
         if agent in self.waiting:
             return await self._report(name, _waiting(self.waiting[agent]))
-        worker = Worker(name, agent, self.registered_name.get(agent, agent), slots=1)
+        worker = Worker(name, agent, self.registered_name.get(agent, agent), slots=self.slots)
         await worker.serve()
         try:
             await self._report(name, _running(worker.address))
@@ -200,7 +217,7 @@ class StandIn:
                 self._cut(worker, FORCED)
             elif grace_seconds < worker.call_seconds:
                 self._cut(worker, f"the grace period of {grace_seconds} s is shorter than a call may last")
-            if worker.calls:
+            if worker.calls or not worker.awake.is_set():
                 return
             await self.workers.pop(name).end()
         path = POD.path(self._namespace, name)

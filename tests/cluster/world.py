@@ -223,6 +223,7 @@ async def open_world(
                     await world.remove(AVATAR_AGENT, document["metadata"]["name"])
                 for worker in standin.workers.values():
                     worker.calls = 0
+                    worker.awake.set()
                 await delete_namespace(client, namespace)
 
 

@@ -1,6 +1,7 @@
 """Builders of test values; a test sets only what it is about."""
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
 
 from agentspec import AvatarAgentSpec, Reason, WorkerStatus
@@ -11,6 +12,8 @@ from controller.policy.verdict import Verdict, true
 from kube.client import Document
 
 KEY = Key("shop", "ava")
+CREATED = datetime(2026, 1, 5, 0, 1, tzinfo=UTC).timestamp()
+"""When pods were created: less than a minute before the snapshots of tests."""
 OTHER = Key("shop", "eve")
 
 SPEC: dict[str, Any] = {
@@ -46,13 +49,16 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
         "start_failure": "",
         "config_map": "ava-worker-1",
         "template": "template-1",
+        "created": CREATED,
+        "node": "node-1",
     }
     return ObservedPod(name, **{**known, **changes})
 
 
 def worker(name: str = "pod-1", report: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and its status report; default: none."""
-    return ObservedWorker(pod(name, **changes), report)
+    unregistered = changes.pop("unregistered_seconds", None)
+    return ObservedWorker(pod(name, **changes), report, unregistered_seconds=unregistered)
 
 
 def child(name: str = "ava-worker", **changes: Any) -> ObservedObject:

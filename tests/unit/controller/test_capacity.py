@@ -1,19 +1,28 @@
 """What an agent's workers hold and can take: load, rollout progress, the numbers in the status, and deletion costs."""
 
+from typing import Any
+
 import pytest
 
 from agentspec import CallCounts, SlotCounts, WorkerCounts
 from controller.observation import ObservedWorker
+from controller.policy.availability import REGISTRATION_SECONDS, START_SECONDS
 from controller.policy.capacity import counts_of, deletion_costs, load_of, rollout_of, slots_of
 from controller.policy.plan import Counts
 from controller.policy.rollout import Rollout
 from controller.policy.scale import Load
-from tests.unit.controller.builders import status, worker
+from tests.unit.controller.builders import CREATED, status, worker
 
 STAYING = worker("staying", status(calls=1, avatars=1))
 TERMINATING = worker("terminating", status(calls=2, avatars=2), terminating=True)
 SILENT = worker("silent")
 STARTING = worker("starting", ready=False)
+
+
+def load(**changes: Any) -> Load:
+    """Three waiting calls and no workers, with fields replaced."""
+    known = {"calls": 0, "pending": 3, "busy": 0, "busy_unready": False}
+    return Load(**{**known, **changes})
 
 
 def counts(*workers: ObservedWorker, registered_name: str = "ava") -> Counts:
@@ -24,20 +33,40 @@ def counts(*workers: ObservedWorker, registered_name: str = "ava") -> Counts:
 @pytest.mark.parametrize(
     ("workers", "load"),
     [
-        pytest.param([], Load(calls=0, pending=3, busy=0, busy_unready=False), id="no worker"),
-        pytest.param([worker(report=status())], Load(0, 3, busy=0, busy_unready=False), id="idle worker"),
-        pytest.param([STAYING, TERMINATING], Load(1, 3, busy=1, busy_unready=False), id="terminating worker"),
-        pytest.param([SILENT], Load(0, 3, busy=1, busy_unready=False), id="ready worker with unknown calls"),
-        pytest.param([STARTING], Load(0, 3, busy=0, busy_unready=False), id="starting worker"),
+        pytest.param([], load(), id="no worker"),
+        pytest.param([worker(report=status())], load(serving=1), id="idle worker"),
+        pytest.param([STAYING, TERMINATING], load(calls=1, busy=1, serving=1), id="terminating worker"),
+        pytest.param([SILENT], load(busy=1, changes_in=START_SECONDS - 30), id="ready worker with unknown calls"),
+        pytest.param([STARTING], load(changes_in=START_SECONDS - 30), id="starting worker"),
         pytest.param(
             [worker(report=status(calls=2), ready=False)],
-            Load(2, 3, busy=1, busy_unready=True),
+            load(calls=2, busy=1, busy_unready=True, serving=1),
             id="busy unready worker",
+        ),
+        pytest.param(
+            [worker(unregistered_seconds=40)],
+            load(busy=1, lost=1),
+            id="lost worker that Kubernetes finds ready",
+        ),
+        pytest.param(
+            [worker(unregistered_seconds=40, ready=False)],
+            load(lost=1, lost_unready=1),
+            id="lost worker that Kubernetes finds unready",
+        ),
+        pytest.param(
+            [worker(report=status(registered=False, calls=2), unregistered_seconds=20, ready=False)],
+            load(busy=1, busy_unready=True, lost=1, lost_unready=1),
+            id="calls of a lost worker need no other worker",
+        ),
+        pytest.param(
+            [worker(report=status(registered=False, calls=2), unregistered_seconds=5, ready=False)],
+            load(calls=2, busy=1, busy_unready=True, changes_in=REGISTRATION_SECONDS - 5),
+            id="worker that lost its registration a moment ago",
         ),
     ],
 )
 def test_load_counts_calls_that_staying_workers_carry(workers: list[ObservedWorker], load: Load) -> None:
-    assert load_of(workers, pending_calls=3) == load
+    assert load_of(workers, 3, "ava", now=CREATED + 30) == load
 
 
 @pytest.mark.parametrize("pending", [True, False], ids=["pending", "not-pending"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentspec import Demand, DispatchMode, DispatchSpec
+from agentspec import Demand, DispatchMode, DispatchSpec, WorkerStatus
 from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet
 from controller.observation import Key
 from controller.policy.names import Claim, server_of
@@ -42,6 +42,37 @@ def test_last_status_of_a_silent_worker_expires() -> None:
     agent = made.agents[KEY]
     assert [worker.status for worker in agent.workers(WORKER_MEMORY_SECONDS)] == [status(calls=2)]
     assert [worker.status for worker in agent.workers(WORKER_MEMORY_SECONDS + 1)] == [None]
+
+
+def test_agent_of_a_worker_that_falls_silent_is_returned_once() -> None:
+    made = fleet(pod())
+    made.record_status(KEY, "pod-1", status(), 5.0)
+    silent_at = 5.0 + WORKER_MEMORY_SECONDS
+    assert made.expire_workers(silent_at) == set(), "the last status still counts"
+    assert made.expire_workers(silent_at + 1) == {KEY}
+    assert made.expire_workers(silent_at + 2) == set()
+    made.record_status(KEY, "pod-1", status(), silent_at + 3)
+    assert made.expire_workers(silent_at + 20) == set(), "it reports again"
+
+
+@pytest.mark.parametrize(
+    ("reports", "seconds"),
+    [
+        pytest.param([], None, id="no report"),
+        pytest.param([status(registered=False, worker_id="")], None, id="first registration is still to come"),
+        pytest.param([status()], 1.0, id="last report of a registered worker"),
+        pytest.param([status(), status(registered=False)], 1.0, id="registration is lost"),
+        pytest.param([status(), status(registered=False), status(registered=False)], 2.0, id="still unregistered"),
+        pytest.param([status(), status(draining=True), status(draining=True)], 2.0, id="drains"),
+        pytest.param([status(), status(registered=False, worker_id="")], None, id="another process in the pod"),
+    ],
+)
+def test_time_without_registration_is_measured(reports: list[WorkerStatus], seconds: float | None) -> None:
+    made = fleet(pod())
+    for second, report in enumerate(reports):
+        made.record_status(KEY, "pod-1", report, float(second))
+    (observed,) = made.agents[KEY].workers(float(len(reports)))
+    assert observed.unregistered_seconds == seconds
 
 
 def test_only_a_changed_status_is_reported() -> None:

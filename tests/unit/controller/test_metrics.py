@@ -175,4 +175,6 @@ def test_help_of_scale_decisions_lists_every_reason() -> None:
     (help_line,) = [
         line for line in text.splitlines() if line.startswith("# HELP avatar_agent_controller_scale_decisions")
     ]
-    assert help_line.endswith("by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersBusy, Stopped.")
+    assert help_line.endswith(
+        "by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersLost, WorkersBusy, Stopped."
+    )

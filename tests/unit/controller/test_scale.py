@@ -13,8 +13,13 @@ from controller.policy.scale import Decision, History, Load, Sample, ScaleReason
 IDLE = Load(calls=0, pending=0, busy=0, busy_unready=False)
 
 
-def load(calls: int = 0, pending: int = 0, busy: int = 0, busy_unready: bool = False) -> Load:
-    return Load(calls, pending, busy, busy_unready)
+def load(calls: int = 0, pending: int = 0, busy: int = 0, busy_unready: bool = False, **changes: Any) -> Load:
+    return Load(calls, pending, busy, busy_unready, **changes)
+
+
+def lost(number: int, unready: int, **changes: Any) -> Load:
+    """Workers of which this number is lost."""
+    return load(lost=number, lost_unready=unready, **changes)
 
 
 def scaling(**changes: Any) -> ScalingSpec:
@@ -133,6 +138,64 @@ def test_scale_up_is_immediate_and_scale_down_is_delayed(
     assert (decision.workers, decision.reason, decision.limited) == (workers, reason, limited)
 
 
+@pytest.mark.parametrize(
+    ("current_load", "current", "workers", "reason"),
+    [
+        pytest.param(lost(1, 1), 1, 2, ScaleReason.WORKERS_LOST, id="the only worker is lost and unready"),
+        pytest.param(lost(1, 0, pending=1), 1, 2, ScaleReason.WORKERS_LOST, id="it is ready, and a call waits"),
+        pytest.param(lost(1, 0), 1, 1, ScaleReason.STEADY, id="it is ready, and no call waits"),
+        pytest.param(lost(1, 1, pending=1), 2, 2, ScaleReason.STEADY, id="its replacement starts"),
+        pytest.param(lost(1, 1, serving=1), 2, 2, ScaleReason.DELAY_RUNNING, id="its replacement serves"),
+        pytest.param(lost(2, 2, pending=2), 2, 4, ScaleReason.WORKERS_LOST, id="two are lost and two calls wait"),
+        pytest.param(lost(1, 1, pending=3), 1, 4, ScaleReason.MORE_NEEDED, id="three calls wait"),
+        pytest.param(lost(9, 9, pending=4), 9, 10, ScaleReason.WORKERS_LOST, id="never more than maxWorkers"),
+        pytest.param(lost(3, 3, serving=1, pending=1), 4, 4, ScaleReason.DELAY_RUNNING, id="another one serves"),
+    ],
+)
+def test_lost_workers_are_replaced(current_load: Load, current: int, workers: int, reason: ScaleReason) -> None:
+    decision = decided(scaling(), current_load, current)
+    assert (decision.workers, decision.reason) == (workers, reason)
+
+
+def test_lost_worker_with_one_call_waiting_and_free_slots() -> None:
+    decision = decide(
+        scaling(max_workers=5, free_slots=2),
+        4,
+        lost(1, 0, pending=1),
+        stopped=False,
+        current=1,
+        history=(),
+        now=100.0,
+    )
+    assert (decision.workers, decision.reason) == (2, ScaleReason.WORKERS_LOST)
+
+
+@pytest.mark.parametrize(
+    ("current_load", "workers"),
+    [
+        pytest.param(lost(1, 1, serving=1), 1, id="unready, so Kubernetes removes it first"),
+        pytest.param(lost(1, 0, serving=1), 2, id="ready, so Kubernetes could remove the other one"),
+        pytest.param(lost(1, 1, serving=0), 2, id="nothing serves yet"),
+    ],
+)
+def test_lost_worker_is_removed_after_the_delay(current_load: Load, workers: int) -> None:
+    decision = decided(scaling(), current_load, 2, (Sample(30, 2), Sample(39, 1)))
+    assert decision.workers == workers
+
+
+def test_worker_that_comes_back_leaves_one_too_many() -> None:
+    first = decided(scaling(), lost(1, 1, pending=1), 1, now=0.0)
+    back = decided(scaling(), load(serving=2), 2, first.history, now=10.0)
+    assert (back.workers, back.reason, back.requeue_after) == (2, ScaleReason.DELAY_RUNNING, 60.0)
+
+
+def test_decision_is_due_when_the_next_worker_counts_as_lost() -> None:
+    assert decided(scaling(), load(changes_in=12.0), 1).requeue_after == 12.0
+    history = (Sample(60, 3), Sample(99, 1))
+    assert decided(scaling(), load(changes_in=12.0), 3, history).requeue_after == 12.0
+    assert decided(scaling(), load(changes_in=90.0), 3, history).requeue_after == 20.0
+
+
 def test_calls_spread_over_workers_keep_all_of_them() -> None:
     def two_busy(current: int, history: History, now: float) -> Decision:
         current_load = load(calls=2, busy=2)
@@ -215,13 +278,27 @@ def test_scaling_limited(chosen: ScalingSpec, pending: int, status: ConditionSta
     assert text in verdict.message
 
 
+def test_limit_that_lost_workers_reach_names_them() -> None:
+    decision = decided(scaling(max_workers=2), lost(2, 2, pending=1), 2)
+    verdict = scaling_limited(scaling(max_workers=2), decision)
+    assert (decision.workers, verdict.reason) == (2, Reason.MAX_WORKERS_REACHED)
+    assert "with 2 of them, 3 workers are needed; spec.scaling.maxWorkers allows 2" in verdict.message
+
+
 def test_stopped_agent_is_not_limited() -> None:
     decision = decide(scaling(max_workers=1), 1, load(pending=9), stopped=True, current=1, history=(), now=0.0)
     assert scaling_limited(scaling(max_workers=1), decision).status is ConditionStatus.FALSE
 
 
 loads = st.builds(
-    load, calls=st.integers(0, 200), pending=st.integers(0, 50), busy=st.integers(0, 30), busy_unready=st.booleans()
+    lambda lost, ready, **changes: load(lost=lost, lost_unready=max(0, lost - ready), **changes),
+    lost=st.integers(0, 5),
+    ready=st.integers(0, 5),
+    calls=st.integers(0, 200),
+    pending=st.integers(0, 50),
+    busy=st.integers(0, 30),
+    busy_unready=st.booleans(),
+    serving=st.integers(0, 30),
 )
 scalings = st.builds(
     lambda least, more, free, delay: scaling(
@@ -243,7 +320,9 @@ def test_scaling_promises_hold_for_any_sequence(
     needs: list[tuple[float, int]] = []
     for current_load, passed in steps:
         now += passed
-        need = max(chosen.min_workers, min(needed(chosen, per_worker, current_load), chosen.max_workers))
+        able = max(chosen.min_workers, min(needed(chosen, per_worker, current_load), chosen.max_workers))
+        replaced = current_load.lost if current_load.pending else current_load.lost_unready
+        need = min(able + (replaced if current_load.serving < able else 0), chosen.max_workers)
         needs.append((now, need))
         before: int | None = current
         decision = decide(chosen, per_worker, current_load, stopped=False, current=before, history=history, now=now)
@@ -257,6 +336,8 @@ def test_scaling_promises_hold_for_any_sequence(
             assert workers >= max(lately, default=0), "fewer have sufficed for the whole delay"
             assert workers >= min(current_load.busy, before), "no busy worker is taken"
             assert not current_load.busy_unready
+            lost_ready = current_load.lost - current_load.lost_unready
+            assert workers >= min(able + lost_ready, before), "none that serves goes in place of a lost one"
         if before is not None and workers > before:
             assert workers == need, "never more than needed"
         current, history = workers, decision.history

@@ -1,6 +1,8 @@
 """Status streams of workers: over real HTTP, and with silent workers in virtual time."""
 
 import asyncio
+import errno
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -10,9 +12,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from agentspec import WorkerStatus
 from controller.fleet import streams
-from controller.fleet.fleet import WORKER_MEMORY_SECONDS, Fleet
-from controller.fleet.streams import FIRST_REPORT_SECONDS, INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, WorkerStreams
+from controller.fleet.fleet import Fleet
+from controller.fleet.streams import (
+    FIRST_REPORT_SECONDS,
+    INITIAL_BACKOFF_SECONDS,
+    MAX_BACKOFF_SECONDS,
+    VERIFY_SECONDS,
+    WorkerStreams,
+)
 from controller.observation import Key, ObservedPod
 from tests.unit.controller.builders import KEY, fleet, pod, status
 from tests.unit.fakes.virtualtime import VirtualLoop, now, use_loop_clock
@@ -79,11 +88,6 @@ async def followed(
         finally:
             following.cancel()
             await runner.cleanup()
-
-
-def current_calls(made: Fleet) -> int:
-    """The calls of workers whose last report still counts."""
-    return sum(worker.status.calls for worker in made.agents[KEY].workers(now()) if worker.status)
 
 
 def calls(made: Fleet) -> int:
@@ -164,6 +168,61 @@ async def test_stream_of_a_deleted_pod_ends(monkeypatch: pytest.MonkeyPatch) -> 
         assert worker.connections == 1
 
 
+@asynccontextmanager
+async def verified(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Awaitable[web.Response]]
+) -> AsyncIterator[tuple[Fleet, list[Key]]]:
+    """Verify one worker that has reported, and answers requests without `watch` as the test sets."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await worker.status(request) if request.query_string else await answer()
+
+    worker = RealWorker()
+    async with followed(monkeypatch, handle) as (following, made, changed):
+        await asyncio.wait_for(following.wait_first_reports(KEY), 5)
+        monkeypatch.setattr(streams, "VERIFY_SECONDS", -1.0)
+        changed.clear()
+        following.verify(KEY)
+        following.verify(KEY)
+        (stream,) = following._streams[KEY].values()
+        assert stream.verification is not None
+        await asyncio.wait_for(stream.verification, 5)
+        yield made, changed
+
+
+def current(made: Fleet) -> list[WorkerStatus | None]:
+    return [seen.status for seen in made.agents[KEY].workers(time.monotonic())]
+
+
+async def test_worker_that_answers_its_verification_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def answer() -> web.Response:
+        asked.append(1)
+        return web.Response(body=line(calls=3))
+
+    async with verified(monkeypatch, answer) as (made, changed):
+        assert current(made) == [status(calls=3)]
+        assert changed == [KEY]
+        assert len(asked) == 1, "one verification at a time"
+
+
+@pytest.mark.parametrize("fault", ["hangs", "error", "invalid"])
+async def test_worker_that_fails_its_verification_is_silent(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr(streams, "_VERIFY_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+
+    async def answer() -> web.Response:
+        if fault == "hangs":
+            await asyncio.Event().wait()
+        return web.Response(status=500) if fault == "error" else web.Response(body=b"{")
+
+    async with verified(monkeypatch, answer) as (made, changed):
+        assert current(made) == [None]
+        assert changed == [KEY]
+        made.record_status(KEY, "pod-1", status(), time.monotonic())
+        assert current(made) == [status()], "it reports again"
+
+
 class Session:
     """A session that records the requests and answers as the test sets for each pod."""
 
@@ -171,12 +230,13 @@ class Session:
         self.requests: list[tuple[float, str]] = []
         self.answers: dict[str, list[bytes]] = {}
         """Lines by address. A pod without an entry refuses the connection."""
+        self.refusing = False
+        """Whether a pod without an entry refuses as one whose process has ended."""
         self.hanging: set[str] = set()
         """Addresses that accept the connection and send nothing."""
 
-    def get(self, url: str, *, timeout: aiohttp.ClientTimeout) -> "Session.Answer":
-        assert timeout.connect is not None
-        assert timeout.sock_read is not None
+    def get(self, url: str, *, timeout: aiohttp.ClientTimeout, headers: object = None) -> "Session.Answer":
+        assert timeout.total is not None or None not in (timeout.connect, timeout.sock_read)
         address = url.removeprefix("http://").partition("/")[0].rpartition(":")[0]
         self.requests.append((asyncio.get_running_loop().time(), address))
         return Session.Answer(self, address)
@@ -189,6 +249,8 @@ class Session:
         async def __aenter__(self) -> "Session.Answer":
             if self._address in self._session.hanging:
                 await asyncio.Event().wait()
+            if self._address not in self._session.answers and self._session.refusing:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
             if self._address not in self._session.answers:
                 raise aiohttp.ClientConnectionError
             return self
@@ -285,20 +347,6 @@ async def test_pod_that_becomes_ready_is_contacted_at_once(scene: Scene) -> None
     assert len(scene.session.requests) == count, "a worker that reports is not contacted again"
 
 
-async def test_agent_is_reconciled_when_a_report_expires(scene: Scene) -> None:
-    scene.session.answers["10.0.0.1"] = [line(calls=1), b"broken\n"]
-    scene.follow(pod())
-    await scene.streams.wait_first_reports(KEY)
-    scene.session.answers.clear()
-    scene.changed.clear()
-    await asyncio.sleep(WORKER_MEMORY_SECONDS - 0.1)
-    assert scene.changed == []
-    assert current_calls(scene.fleet) == 1
-    await asyncio.sleep(0.3)
-    assert KEY in scene.changed
-    assert current_calls(scene.fleet) == 0
-
-
 async def test_first_report_or_failure_is_awaited_with_a_limit(scene: Scene) -> None:
     scene.session.answers["10.0.0.1"] = [line()]
     scene.follow(pod("speaks", ip="10.0.0.1"), pod("refuses", ip="10.0.0.2"))
@@ -332,6 +380,31 @@ async def test_agent_without_workers_does_not_wait(scene: Scene) -> None:
     await scene.streams.wait_first_reports(KEY)
     await scene.streams.wait_first_reports(Key("shop", "idle"))
     assert (now(), scene.session.requests) == (0.0, [])
+
+
+async def test_only_quiet_workers_are_verified(scene: Scene) -> None:
+    scene.session.answers["10.0.0.1"] = [line()]
+    scene.follow(pod(), pod("quiet", ip="10.0.0.2"))
+    await scene.streams.wait_first_reports(KEY)
+    for pod_name in ("pod-1", "quiet"):
+        scene.fleet.record_status(KEY, pod_name, status(), now())
+    await asyncio.sleep(VERIFY_SECONDS + 1)
+    scene.fleet.record_status(KEY, "pod-1", status(), now())
+    scene.session.requests.clear()
+    scene.streams.verify(KEY)
+    await asyncio.sleep(0.01)
+    assert [address for _, address in scene.session.requests] == ["10.0.0.2"]
+    assert [seen.status is None for seen in scene.fleet.agents[KEY].workers(now())] == [False, True]
+
+
+async def test_restarting_worker_is_not_silent(scene: Scene) -> None:
+    scene.session.refusing = True
+    scene.follow(pod())
+    scene.fleet.record_status(KEY, "pod-1", status(), now())
+    await asyncio.sleep(VERIFY_SECONDS + 1)
+    scene.streams.verify(KEY)
+    await asyncio.sleep(0.01)
+    assert [seen.status for seen in scene.fleet.agents[KEY].workers(now())] == [status()]
 
 
 async def test_cancel_ends_every_stream(scene: Scene) -> None:

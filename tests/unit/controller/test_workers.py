@@ -110,6 +110,25 @@ def judged(
             id="running but unregistered, with the command",
         ),
         pytest.param(
+            [worker(unregistered_seconds=31), worker("pod-2", ready=False)],
+            1,
+            "",
+            "",
+            (FALSE, Reason.WORKERS_LOST),
+            "No worker takes calls. Lost workers take no calls, and others start within spec.scaling.maxWorkers: pod-1 "
+            "on node node-1. ",
+            id="lost, and another one starts",
+        ),
+        pytest.param(
+            [worker(report=status()), worker("pod-2", unregistered_seconds=31)],
+            1,
+            "",
+            "",
+            (TRUE, Reason.REGISTERED),
+            "kubectl get node node-1; kubectl describe pod pod-2 -n shop",
+            id="one registered, and the other lost",
+        ),
+        pytest.param(
             [worker(report=status(agent_name="eva"))],
             1,
             "",
