@@ -23,7 +23,8 @@ from kube.kinds import AVATAR_AGENT
 
 def read_clock() -> Instant:
     """The time of now."""
-    return Instant(time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    utc = datetime.now(UTC)
+    return Instant(time.monotonic(), utc.strftime("%Y-%m-%dT%H:%M:%SZ"), utc.timestamp())
 
 
 class Gatherer:

@@ -112,7 +112,7 @@ def snapshot(declared: AvatarAgentSpec | None = None, **changes: Any) -> Snapsho
     """A new agent with usable inputs and a free name, 100 s after the start of the clock; it has no children yet."""
     known: dict[str, Any] = {
         "key": KEY,
-        "now": Instant(100.0, "2026-01-05T00:01:40Z"),
+        "now": Instant(100.0, "2026-01-05T00:01:40Z", CREATED + 40),
         "agent": agent(declared),
         "spec": declared or spec(),
         "inputs": inputs(),

@@ -16,7 +16,18 @@ from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS, PendingTe
 from controller.policy.scale import Sample
 from controller.policy.snapshot import Instant, NameClaims, Occupants, Snapshot
 from controller.policy.verdict import Verdict, false, unknown
-from tests.unit.controller.builders import OTHER, agent, child, deployment, inputs, snapshot, spec, status, worker
+from tests.unit.controller.builders import (
+    CREATED,
+    OTHER,
+    agent,
+    child,
+    deployment,
+    inputs,
+    snapshot,
+    spec,
+    status,
+    worker,
+)
 
 IMAGE = "worker:1"
 NOW = 100.0
@@ -439,5 +450,5 @@ def test_deletion_costs_are_set_only_to_shrink(changes: dict[str, Any], action: 
 
 def test_time_alone_decides_when_a_change_is_rolled_out() -> None:
     waiting = serving(template="old", pending_rollout=PendingTemplate(current_template(), NOW, NOW))
-    due = replace(waiting, now=Instant(NOW + QUIET_SECONDS, "2026-01-05T00:01:42Z"))
+    due = replace(waiting, now=Instant(NOW + QUIET_SECONDS, "2026-01-05T00:01:42Z", CREATED + 42))
     assert [decide(seen, IMAGE).plan.action for seen in (waiting, due)] == [Action.KEEP, Action.ROLL_OUT]

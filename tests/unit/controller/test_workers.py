@@ -11,7 +11,7 @@ from controller.policy.scale import why_no_worker_starts
 from controller.policy.snapshot import Instant, Snapshot
 from controller.policy.verdict import Verdict
 from controller.policy.workers import workers_registered
-from tests.unit.controller.builders import spec, status, worker
+from tests.unit.controller.builders import CREATED, spec, status, worker
 
 TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
@@ -24,7 +24,7 @@ def judged(
     deployed = ObservedObject("shop", "ava-worker", "uid-1", 1, {}, ())
     snapshot = Snapshot(
         key,
-        Instant(0.0, "2026-01-01T00:00:00Z"),
+        Instant(0.0, "2026-01-05T00:01:00Z", CREATED),
         spec=declared,
         deployment=ObservedDeployment(deployed, 1, "template-1", create_failure),
         workers=tuple(seen),

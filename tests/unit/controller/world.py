@@ -40,7 +40,7 @@ SETTLED_SECONDS = 1.0
 def virtual_clock() -> Instant:
     """The event loop's time; the calendar starts on 5 January 2026."""
     utc = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=now())
-    return Instant(now(), utc.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return Instant(now(), utc.strftime("%Y-%m-%dT%H:%M:%SZ"), utc.timestamp())
 
 
 class FakeProviders:
