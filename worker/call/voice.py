@@ -25,7 +25,7 @@ from openai import AsyncOpenAI, Timeout
 from agentspec import VoiceSpec
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import sdk
-from worker.call import budget, prompt
+from worker.call import budget, no_speech, prompt
 
 STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
 LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
@@ -73,7 +73,7 @@ def make_stt(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> ResilientS
         attempt_seconds=budget.STT_ATTEMPT_SECONDS,
         model=voice.stt.model,
         language=prompt.primary(language),
-        client=client,
+        client=no_speech.speech_only(client),
         use_realtime=False,
     )
 
