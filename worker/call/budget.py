@@ -52,7 +52,15 @@ AVATAR_JOIN_SECONDS: Final = 20.0
 """How long an accepted avatar may take to join the room and show its video."""
 AVATAR_GREETING_SECONDS: Final = 2.0
 """How long the greeting waits for the avatar once the caller can hear: the voice has priority."""
-AVATAR_STALL_SECONDS: Final = 8.0
-"""How much longer than the audio an avatar may take to play it; includes rendering and its report."""
+AVATAR_STALL_SECONDS: Final = 3.0
+"""How much longer than the audio an avatar may take to play it; includes rendering, some 1 s, and its report."""
+AVATAR_PULSE_SECONDS: Final = 0.7
+"""Pause between two pulses. A frozen avatar misses two, so it is noticed within 2.7 s."""
+AVATAR_PULSE_ANSWER_SECONDS: Final = 1.0
+"""How long an answer to a pulse may take: the way to the avatar's server and back, and a pause of its event loop."""
+AVATAR_SILENT_SECONDS: Final = 2.25
+"""How long an avatar may be silent while the agent's speech is due; includes rendering. Noticed within 2.75 s."""
+AVATAR_SOUND_SECONDS: Final = 0.25
+"""How often the avatar's sound is read while the agent's speech is due. Reading it takes 1 ms."""
 AVATAR_CLOSE_SECONDS: Final = 4.0
 """How long each step of closing an avatar may take."""

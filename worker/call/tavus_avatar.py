@@ -14,6 +14,7 @@ reference).
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 import aiohttp
@@ -25,6 +26,7 @@ from livekit.plugins import tavus
 from agentspec import TavusSpec
 from worker import sdk
 from worker.call import budget
+from worker.call.avatar_watch import AvatarWatch
 from worker.call.metrics import AvatarOutcome
 from worker.call.watched_output import WatchedOutput
 
@@ -71,6 +73,7 @@ class TavusAvatar:
         )
         self._starting: asyncio.Task[None] | None = None
         self._room_output: AudioOutput | None = None
+        self._watch: AvatarWatch | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -106,10 +109,17 @@ class TavusAvatar:
             return  # the avatar is closing, or the session has closed
         assert self._capture.sink is not None
         self._room_output = sdk.last_output(self._session.output.audio)
-        self._session.output.replace_audio_tail(WatchedOutput(self._capture.sink, on_stalled=self._on_stalled))
+        late = "the avatar did not report in time what it played"
+        output = WatchedOutput(self._capture.sink, on_stalled=partial(self._on_stalled, late))
+        self._session.output.replace_audio_tail(output)
+        self._watch = AvatarWatch(
+            self._room, self._tavus.avatar_identity, speech_is_due=output.is_due, on_stalled=self._on_stalled
+        )
+        self._watch.start()
 
     def detach(self) -> bool:
         """Route the agent's audio to the room again; returns whether it went to the avatar until now."""
+        self._stop_watching()
         output, self._room_output = self._room_output, None
         if output is None or self._session.output.audio is None:
             return False
@@ -125,7 +135,12 @@ class TavusAvatar:
             self._closing = asyncio.create_task(self._close(), name="avatar_close")
         await asyncio.shield(self._closing)
 
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+
     async def _close(self) -> None:
+        self._stop_watching()
         self._room.off("participant_disconnected", self._on_disconnected)
         if self._starting is not None and not self._starting.done():
             # Tavus may still accept the request, and would bill a conversation that no process ends.
@@ -164,8 +179,8 @@ class TavusAvatar:
         if participant.identity == self._tavus.avatar_identity:
             self._on_lost(AvatarOutcome.LEFT, "the avatar left the room")
 
-    def _on_stalled(self) -> None:
-        self._on_lost(AvatarOutcome.STALLED, "the avatar did not play the agent's audio in time")
+    def _on_stalled(self, reason: str) -> None:
+        self._on_lost(AvatarOutcome.STALLED, reason)
 
 
 def _refusal(error: BaseException) -> str:

@@ -29,8 +29,11 @@ class WatchedOutput(AudioOutput):
         )
         self._on_stalled = on_stalled
         self._grace_seconds = grace_seconds
-        self._started_at: float | None = None
-        self._pushed_seconds = 0.0
+        self._plays_until: float | None = None
+        """When the audio of this segment would have played without any delay; None: nothing is to be played."""
+        self._capture: asyncio.Future[None] | None = None
+        """The frame that the sink is taking. A frozen avatar may never take it."""
+        self._is_detached = False
         self._is_broken = False
         """The stream to the avatar failed in this segment."""
         self._timer: asyncio.TimerHandle | None = None
@@ -39,14 +42,16 @@ class WatchedOutput(AudioOutput):
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Pass a frame to the next output."""
         await super().capture_frame(frame)
-        if self._started_at is None:
-            self._started_at = asyncio.get_running_loop().time()
-        self._pushed_seconds += frame.duration
+        self._plays_until = max(self._plays_until or 0.0, asyncio.get_running_loop().time()) + frame.duration
         assert self.next_in_chain is not None
-        if self._is_broken:
+        if self._is_broken or self._is_detached:
             return
+        self._capture = asyncio.ensure_future(self.next_in_chain.capture_frame(frame))
         try:
-            await self.next_in_chain.capture_frame(frame)
+            await self._capture
+        except asyncio.CancelledError:
+            if not self._is_detached:
+                raise
         except rtc.StreamError as error:  # the room was closed, or the avatar left: playback is never reported
             self._is_broken = True
             logger.warning("avatar takes no more audio", extra={"error": str(error)})
@@ -57,25 +62,37 @@ class WatchedOutput(AudioOutput):
         self._is_broken = False
         assert self.next_in_chain is not None
         self.next_in_chain.flush()
-        if self._started_at is None:
+        if self._plays_until is None:
             return
-        self._cancel()
-        due = self._started_at + self._pushed_seconds + self._grace_seconds
-        self._timer = asyncio.get_running_loop().call_at(due, self._on_stalled)
+        self._expect_report(self._plays_until)
+
+    def is_due(self) -> bool:
+        """Return whether the next output should be playing now."""
+        return self._plays_until is not None and asyncio.get_running_loop().time() < self._plays_until
 
     def clear_buffer(self) -> None:
-        """Stop playing."""
+        """Stop playing. The next output reports what it has played until then."""
+        if self._plays_until is not None:
+            self._plays_until = None
+            self._expect_report(asyncio.get_running_loop().time())
         assert self.next_in_chain is not None
         self.next_in_chain.clear_buffer()
 
     def on_detached(self) -> None:
-        """Stop expecting playback."""
+        """Stop expecting playback, and let go of a frame that the next output does not take."""
         self._cancel()
+        self._is_detached, self._plays_until = True, None
+        if self._capture is not None:
+            self._capture.cancel()
         super().on_detached()
 
     def _on_finished(self, _: PlaybackFinishedEvent) -> None:
-        self._started_at, self._pushed_seconds = None, 0.0
+        self._plays_until = None
         self._cancel()
+
+    def _expect_report(self, at: float) -> None:
+        self._cancel()
+        self._timer = asyncio.get_running_loop().call_at(at + self._grace_seconds, self._on_stalled)
 
     def _cancel(self) -> None:
         if self._timer is not None:

@@ -1,6 +1,8 @@
 """Fakes of LiveKit's room and of audio outputs."""
 
+import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 from livekit import rtc
@@ -19,9 +21,21 @@ class FakePublication:
 
     kind: int = rtc.TrackKind.KIND_AUDIO
     subscribed: bool = False
+    track: "FakeTrack | None" = None
 
     def set_subscribed(self, subscribed: bool) -> None:
         self.subscribed = subscribed
+
+
+@dataclass
+class FakeTrack:
+    """A subscribed track whose sound the test sets."""
+
+    energy: float = 0.0
+
+    async def get_stats(self) -> list[Any]:
+        inbound = SimpleNamespace(inbound=SimpleNamespace(total_audio_energy=self.energy))
+        return [SimpleNamespace(inbound_rtp=inbound)]
 
 
 @dataclass
@@ -42,6 +56,18 @@ class FakeRoom(rtc.EventEmitter[Any]):
         super().__init__()
         self.remote_participants: dict[str, FakeParticipant] = {}
         self.connected = True
+        self.connection_state = rtc.ConnectionState.CONN_CONNECTED
+        self.local_participant = self
+        self.pulses = 0
+        self.answers_pulses = True
+        """A frozen participant never answers."""
+
+    async def perform_rpc(self, *, destination_identity: str, method: str, payload: str) -> str:
+        """Answer as a participant that has no such method."""
+        self.pulses += 1
+        if not self.answers_pulses:
+            await asyncio.Event().wait()
+        raise rtc.RpcError(rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD, f"no {method} at {destination_identity}")
 
     def isconnected(self) -> bool:
         return self.connected
@@ -71,11 +97,14 @@ class FakeSink(AudioOutput):
         self.frames = 0
         self.flushed = 0
         self.cleared = 0
+        self.takes_frames = asyncio.Event()
+        self.takes_frames.set()
         self.failure: rtc.StreamError | None = None
         """Raised for every frame."""
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         await super().capture_frame(frame)
+        await self.takes_frames.wait()
         if self.failure is not None:
             raise self.failure
         self.frames += 1

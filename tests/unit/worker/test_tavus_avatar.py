@@ -175,6 +175,27 @@ async def test_departure_after_close_is_ignored(scene: Scene) -> None:
     assert scene.lost == []
 
 
+@pytest.mark.parametrize("how", ["detached", "closed", "attached"])
+async def test_avatar_is_watched_while_the_audio_goes_to_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(budget, "AVATAR_PULSE_SECONDS", 0.01)
+    monkeypatch.setattr(budget, "AVATAR_PULSE_ANSWER_SECONDS", 0.01)
+    await scene.join()
+    await soon(lambda: scene.room.pulses > 2)
+    if how == "detached":
+        scene.avatar.detach()
+    elif how == "closed":
+        await scene.avatar.close()
+    scene.room.answers_pulses = False
+    if how == "attached":
+        await soon(lambda: scene.lost)
+        assert scene.lost == [AvatarOutcome.STALLED]
+    else:
+        await asyncio.sleep(0.1)
+        assert scene.lost == []
+
+
 async def test_closing_twice_ends_the_conversation_once(scene: Scene) -> None:
     await scene.join()
     await asyncio.gather(scene.avatar.close(), scene.avatar.close())

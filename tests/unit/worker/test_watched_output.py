@@ -74,6 +74,59 @@ async def test_stall_after_a_played_segment_is_detected() -> None:
     assert await scene.stalls(2)
 
 
+async def test_interrupted_speech_that_is_never_reported_stalls() -> None:
+    scene = Scene()
+    await scene.say(60)
+    scene.output.clear_buffer()
+    assert not scene.output.is_due()
+    assert await scene.stalls(2), "the caller interrupts, and the avatar does not answer"
+
+
+async def test_interrupted_speech_that_is_reported_does_not_stall() -> None:
+    scene = Scene()
+    await scene.output.capture_frame(silence(60))
+    scene.output.clear_buffer()
+    scene.output.flush()
+    scene.sink.play(0.05)
+    assert not await scene.stalls()
+
+
+async def test_speech_is_due_until_it_has_had_time_to_play() -> None:
+    scene = Scene()
+    assert not scene.output.is_due()
+    await scene.output.capture_frame(silence(0.05))
+    await scene.output.capture_frame(silence(0.05))
+    assert scene.output.is_due()
+    await asyncio.sleep(0.12)
+    assert not scene.output.is_due()
+    await scene.output.capture_frame(silence(60))
+    assert scene.output.is_due(), "more audio came later"
+    scene.sink.play(0.2)
+    assert not scene.output.is_due()
+
+
+async def test_frame_that_a_frozen_avatar_does_not_take_is_let_go() -> None:
+    scene = Scene()
+    scene.sink.takes_frames.clear()
+    capturing = asyncio.create_task(scene.output.capture_frame(silence(0.05)))
+    await asyncio.sleep(0.01)
+    assert not capturing.done()
+    scene.output.on_detached()
+    await asyncio.wait_for(capturing, 1)
+    await asyncio.wait_for(scene.output.capture_frame(silence(0.05)), 1)
+    assert scene.sink.frames == 0
+
+
+async def test_cancelled_capture_stays_cancelled() -> None:
+    scene = Scene()
+    scene.sink.takes_frames.clear()
+    capturing = asyncio.create_task(scene.output.capture_frame(silence(0.05)))
+    await asyncio.sleep(0.01)
+    capturing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await capturing
+
+
 @pytest.mark.parametrize("spoken", [True, False], ids=["with audio", "without audio"])
 async def test_detached_output_does_not_stall(spoken: bool) -> None:
     scene = Scene()
