@@ -33,6 +33,9 @@ class ConditionType(StrEnum):
     AVATAR_AVAILABLE = "AvatarAvailable"
     """The next call gets an avatar, or no avatar is declared. A call without its avatar continues or ends, as
     `avatar.onFailure` says."""
+    PROVIDERS_HEALTHY = "ProvidersHealthy"
+    """The last requests of stt, llm and tts succeeded. Workers report every outcome in a call, and try each stage once
+    when they start. Only workers with the current configuration count, and those that drain do not."""
     WORKERS_REGISTERED = "WorkersRegistered"
     """Workers are registered with LiveKit under the agent name."""
     PROGRESSING = "Progressing"
@@ -106,6 +109,27 @@ class Reason(StrEnum):
     """All seats of `avatar.maxSessions` are in use."""
     AVATAR_FAILING = "AvatarFailing"
     """The last avatars failed. The message contains the provider's answer."""
+
+    PROVIDERS_SUCCEEDED = "ProvidersSucceeded"
+    """The last request of each stage succeeded."""
+    PROVIDERS_PENDING = "ProvidersPending"
+    """No worker with the current configuration has reported a successful request of each stage yet."""
+    QUOTA_EXHAUSTED = "QuotaExhausted"
+    """The provider answers `insufficient_quota`: the account's balance or its limit is used up."""
+    RATE_LIMITED = "RateLimited"
+    """The provider answers 429, also to retries: more requests than the account may send."""
+    KEY_REJECTED = "KeyRejected"
+    """The provider answers 401 or 403 in a call."""
+    MODEL_NOT_FOUND = "ModelNotFound"
+    """The provider does not know a model, or does not allow it for the key. The message names the field."""
+    REQUEST_REJECTED = "RequestRejected"
+    """The provider answers 400, for example to an unknown voice. The message names the field."""
+    CONTEXT_TOO_LONG = "ContextTooLong"
+    """Instructions, knowledge and conversation together are too long for the language model."""
+    EMPTY_REPLIES = "EmptyReplies"
+    """The language model answers with nothing, for example because reasoning used all its tokens."""
+    PROVIDER_FAILING = "ProviderFailing"
+    """The provider answers with a server error, or not at all. The message says which."""
 
     REGISTERED = "Registered"
     """Workers are registered and take calls."""
@@ -189,6 +213,18 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         Reason.AVATAR_SEATS_FREE,
         Reason.AVATAR_SEATS_TAKEN,
         Reason.AVATAR_FAILING,
+    ),
+    ConditionType.PROVIDERS_HEALTHY: (
+        Reason.PROVIDERS_SUCCEEDED,
+        Reason.PROVIDERS_PENDING,
+        Reason.QUOTA_EXHAUSTED,
+        Reason.RATE_LIMITED,
+        Reason.KEY_REJECTED,
+        Reason.MODEL_NOT_FOUND,
+        Reason.REQUEST_REJECTED,
+        Reason.CONTEXT_TOO_LONG,
+        Reason.EMPTY_REPLIES,
+        Reason.PROVIDER_FAILING,
     ),
     ConditionType.WORKERS_REGISTERED: (
         Reason.REGISTERED,

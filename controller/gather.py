@@ -100,6 +100,7 @@ class Gatherer:
             workers=tuple(record.workers(now.monotonic)),
             pending_calls=fleet.pending(key),
             avatar_failure=record.avatar_failure,
+            stages=dict(record.stages),
             history=record.history,
             pending_rollout=record.pending_rollout,
         )

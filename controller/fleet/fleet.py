@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from agentspec import AgentSupply, AvatarAgentSpec, Demand, DispatchMode, WorkerStatus
+from agentspec.wire import StageReports
 from controller.observation import Key, ObservedPod, ObservedWorker
 from controller.policy.availability import is_registered
 from controller.policy.avatar import AvatarFailure, free_seats, newest_failure
 from controller.policy.capacity import slots_of
 from controller.policy.names import Claim, server_of
+from controller.policy.providers_health import merged, outcomes_differ
 from controller.policy.rollout import PendingTemplate
 from controller.policy.scale import History
 
@@ -53,12 +55,29 @@ class AgentFleet:
     """How many workers the agent needed lately."""
     avatar_failure: AvatarFailure | None = None
     """The newest avatar failure; None after an avatar that joined."""
+    stages: dict[str, StageReports] = field(default_factory=dict)
+    """Newest outcomes of the requests to providers, by the digest of the workers' pod template."""
     pending_rollout: PendingTemplate | None = None
     """A pod template that waits until changes settle."""
 
     def workers(self, now: float) -> list[ObservedWorker]:
         """Its worker pods, each with its status unless that is stale."""
         return [self._observe(pod, now) for _, pod in sorted(self.pods.items())]
+
+    def record_stages(self, pod: ObservedPod, status: WorkerStatus) -> bool:
+        """Record a worker's outcomes of requests to providers; return whether a stage failed or recovered.
+
+        Workers that drain do not count. What is known of a configuration stays while its workers are gone, until a
+        worker with another one reports.
+        """
+        if status.stages is None or status.draining or pod.terminating:
+            return False
+        known = self.stages.get(pod.template)
+        if known is None:
+            used = {other.template for other in self.pods.values()}
+            self.stages = {template: reports for template, reports in self.stages.items() if template in used}
+        newest = self.stages[pod.template] = merged(known or StageReports(), status.stages)
+        return known is None or outcomes_differ(known, newest)
 
     def _observe(self, pod: ObservedPod, now: float) -> ObservedWorker:
         report = self.reports.get(pod.name)
@@ -117,7 +136,7 @@ class Fleet:
         agent.reports = {name: report for name, report in agent.reports.items() if name in agent.pods}
 
     def record_status(self, key: Key, pod: str, status: WorkerStatus, now: float) -> bool:
-        """Record a worker's status; return whether it differs from the last one."""
+        """Record a worker's status; return whether a decision could differ from the last one."""
         agent = self.agents.get(key)
         if agent is None or pod not in agent.pods:
             return False
@@ -134,7 +153,8 @@ class Fleet:
         agent.reports[pod] = StatusReport(status, first, now, had_registered or status.registered, took_calls)
         if status.registered and not had_registered:
             self._on_first_registration(key, agent.pods[pod])
-        return before != status
+        changed = agent.record_stages(agent.pods[pod], status)
+        return changed or before is None or _without_stages(before) != _without_stages(status)
 
     def record_silence(self, key: Key, pod: str) -> bool:
         """Record that a worker does not answer; return whether its last status counted until now."""
@@ -217,6 +237,10 @@ def _took_calls(before: StatusReport | None, status: WorkerStatus, now: float) -
     if takes or took:
         return now
     return None if before is None else before.took_calls
+
+
+def _without_stages(status: WorkerStatus) -> WorkerStatus:
+    return status.model_copy(update={"stages": None})
 
 
 def _has_restarted(before: WorkerStatus, now: WorkerStatus) -> bool:

@@ -1,6 +1,6 @@
 """Streams the status of every worker: a worker sends its status on every change over one long response.
 
-The request is ``GET /status?watch``; heartbeats repeat the status in between.
+The request is ``GET /status?watch&stages``; heartbeats repeat the status in between.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from agentspec.names import WORKER_PORT
-from agentspec.wire import STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
+from agentspec.wire import STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
 from controller.fleet.fleet import Fleet
 from controller.observation import Key, ObservedPod
 
@@ -159,7 +159,7 @@ class WorkerStreams:
             self._on_change(key)
 
     async def _stream(self, key: Key, pod: ObservedPod, answered: asyncio.Event) -> None:
-        async with self._session.get(f"{_url(pod.ip)}?watch", timeout=_TIMEOUT) as response:
+        async with self._session.get(f"{_url(pod.ip)}?watch&{STAGES_QUERY}", timeout=_TIMEOUT) as response:
             response.raise_for_status()
             last_line, status = b"", None
             async for line in response.content:

@@ -92,7 +92,7 @@ def assemble(
 
 
 def reportable_transitions(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
-    """The transitions that become events: a failure, ready, a rollout, and the worker limit.
+    """The transitions that become events: a failure, ready, a rollout, the worker limit, and providers that recover.
 
     A false Ready repeats the reason of a failed condition; then it gets no event of its own.
     """
@@ -116,6 +116,8 @@ def _is_reportable(before: Mapping[ConditionType, Condition], now: Condition, fa
         return now.status is ConditionStatus.TRUE
     if now.type is ConditionType.PROGRESSING:  # Ready reports a first start
         return now.reason is Reason.ROLLING_OUT and now.type in before
+    if now.type is ConditionType.PROVIDERS_HEALTHY and now.status is ConditionStatus.TRUE:
+        return before[now.type].status is ConditionStatus.FALSE if now.type in before else False
     return _has_failed(now)
 
 

@@ -12,6 +12,7 @@ from controller.policy.capacity import counts_of, deletion_costs, load_of, rollo
 from controller.policy.names import name_still_in_use, name_unique
 from controller.policy.ownership import name_conflict, shared_name_conflict
 from controller.policy.plan import Action, Children, Conclusion, Decision, Outcome, Plan, Report
+from controller.policy.providers_health import providers_healthy, providers_warning
 from controller.policy.rollout import PendingTemplate, debounce, progressing
 from controller.policy.scale import Decision as Scale
 from controller.policy.scale import decide as decide_scale
@@ -211,6 +212,7 @@ def _verdicts(
     verdicts = {
         **needed,
         ConditionType.AVATAR_AVAILABLE: avatar_available(spec, snapshot.workers, snapshot.avatar_failure),
+        ConditionType.PROVIDERS_HEALTHY: providers_healthy(spec, snapshot.stages.get(template)),
         ConditionType.WORKERS_REGISTERED: workers_registered(snapshot, spec, scale.workers, blocked_until),
         ConditionType.PROGRESSING: progressing(
             rollout, scale.workers, blocked_until=blocked_until, suspended=spec.suspend
@@ -219,8 +221,12 @@ def _verdicts(
     }
     if conflict is not None:
         verdicts[ConditionType.PROGRESSING] = false(Reason.ROLLOUT_BLOCKED, conflict.message)
+    warnings = (room_pattern_warning(spec), providers_warning(verdicts[ConditionType.PROVIDERS_HEALTHY]))
     ready = conditions.ready(
-        verdicts, suspended=spec.suspend, blocker=inputs.fault or conflict, warning=room_pattern_warning(spec)
+        verdicts,
+        suspended=spec.suspend,
+        blocker=inputs.fault or conflict,
+        warning=" ".join(warning for warning in warnings if warning),
     )
     return {ConditionType.READY: ready, **verdicts}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentspec import AvatarAgentSpec, DispatchMode, KnowledgeDocument
+from agentspec.wire import StageReports
 from controller.desired.identity import Owner
 from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedWorker
 from controller.policy.avatar import AvatarFailure
@@ -129,6 +130,8 @@ class Snapshot:
     pending_calls: int = 0
     """Calls that wait for a slot, at all gateways."""
     avatar_failure: AvatarFailure | None = None
+    stages: Mapping[str, StageReports] = field(default_factory=dict)
+    """Newest outcomes of the requests to providers, by the digest of the pod template of the workers that sent them."""
     history: History = ()
     """How many workers the agent needed lately."""
     pending_rollout: PendingTemplate | None = None

@@ -15,6 +15,7 @@ def verdicts(**found: Verdict) -> dict[ConditionType, Verdict]:
         ConditionType.NAME_UNIQUE: found.get("name", true(Reason.NAME_UNIQUE, "")),
         ConditionType.KNOWLEDGE_LOADED: found.get("knowledge", true(Reason.KNOWLEDGE_LOADED, "")),
         ConditionType.AVATAR_AVAILABLE: found.get("avatar", true(Reason.AVATAR_SEATS_FREE, "")),
+        ConditionType.PROVIDERS_HEALTHY: found.get("providers", PAID),
         ConditionType.WORKERS_REGISTERED: found.get("workers", GOOD),
         ConditionType.PROGRESSING: found.get("progressing", false(Reason.ROLLED_OUT, "")),
         ConditionType.SCALING_LIMITED: found.get("limited", false(Reason.WITHIN_LIMITS, "")),
@@ -29,6 +30,10 @@ NO_AVATAR = false(Reason.AVATAR_FAILING, "The account is empty.")
 LIMITED = true(Reason.MAX_WORKERS_REACHED, "Raise it.")
 ROLLING = true(Reason.ROLLING_OUT, "0 of 1 workers run yet.")
 UNREACHABLE = unknown(Reason.PROVIDER_UNREACHABLE, "OpenAI does not answer.")
+UNPAID = false(Reason.QUOTA_EXHAUSTED, "Check the balance.")
+MISSPELT = false(Reason.REQUEST_REJECTED, "Correct the voice.")
+PENDING = unknown(Reason.PROVIDERS_PENDING, "Not tried.")
+PAID = true(Reason.PROVIDERS_SUCCEEDED, "They succeeded.")
 REFUSED = false(Reason.APPLY_REJECTED, "Correct it.")
 
 
@@ -43,7 +48,7 @@ REFUSED = false(Reason.APPLY_REJECTED, "Correct it.")
         pytest.param(verdicts(knowledge=EMPTY, workers=STARTING), EMPTY, id="knowledge comes before workers"),
         pytest.param(verdicts(name=TAKEN, knowledge=EMPTY), TAKEN, id="the name comes before knowledge"),
         pytest.param(
-            verdicts(avatar=NO_AVATAR, limited=LIMITED, progressing=ROLLING, credentials=UNREACHABLE),
+            verdicts(avatar=NO_AVATAR, limited=LIMITED, progressing=ROLLING, credentials=UNREACHABLE, providers=UNPAID),
             true(Reason.ALL_CHECKS_PASSED, GOOD.message),
             id="conditions that prevent no call",
         ),
@@ -153,6 +158,13 @@ def changed(kind: ConditionType, before: Verdict | None, after: Verdict) -> list
             ConditionType.SCALING_LIMITED, LIMITED, false(Reason.WITHIN_LIMITS, ""), [], id="maxWorkers suffices again"
         ),
         pytest.param(ConditionType.AVATAR_AVAILABLE, None, NO_AVATAR, ["AvatarFailing"], id="the avatar fails"),
+        pytest.param(ConditionType.PROVIDERS_HEALTHY, None, UNPAID, ["QuotaExhausted"], id="a provider fails"),
+        pytest.param(
+            ConditionType.PROVIDERS_HEALTHY, UNPAID, MISSPELT, ["RequestRejected"], id="a provider fails otherwise"
+        ),
+        pytest.param(ConditionType.PROVIDERS_HEALTHY, UNPAID, PAID, ["ProvidersSucceeded"], id="the provider recovers"),
+        pytest.param(ConditionType.PROVIDERS_HEALTHY, PENDING, PAID, [], id="the first trial succeeds"),
+        pytest.param(ConditionType.PROVIDERS_HEALTHY, None, PAID, [], id="the providers worked all the time"),
         pytest.param(ConditionType.WORKERS_REGISTERED, GOOD, STARTING, [], id="starting workers need no action"),
         pytest.param(
             ConditionType.READY, GOOD, false(Reason.SUSPENDED, ""), ["Suspended"], id="a user suspends the agent"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agentspec import Demand, DispatchMode, DispatchSpec, WorkerStatus
+from agentspec.wire import StageFailure, StageReport, StageReports
 from controller.fleet.fleet import GATEWAY_MEMORY_SECONDS, WORKER_MEMORY_SECONDS, Fleet
 from controller.observation import Key
 from controller.policy.names import Claim, server_of
@@ -82,6 +83,50 @@ def test_only_a_changed_status_is_reported() -> None:
     assert made.record_status(KEY, "pod-1", status(calls=1), 2.0)
     assert not made.record_status(KEY, "gone", status(), 3.0), "the pod is gone"
     assert not made.record_status(Key("shop", "other"), "pod-1", status(), 3.0)
+
+
+def stages(succeeded_at: float | None = None, failed_at: float | None = None) -> StageReports:
+    failure = None if failed_at is None else StageFailure(at=failed_at, status=429, code="insufficient_quota")
+    is_failing = failed_at is not None and (succeeded_at is None or failed_at > succeeded_at)
+    return StageReports(llm=StageReport(succeeded_at=succeeded_at, failure=failure, failures=int(is_failing)))
+
+
+def test_only_outcomes_that_may_change_a_decision_are_reported() -> None:
+    made = fleet(pod())
+    assert made.record_status(KEY, "pod-1", status(stages=stages(1.0)), 0.0)
+    assert not made.record_status(KEY, "pod-1", status(stages=stages(20.0)), 1.0), "one success is like another"
+    assert made.record_status(KEY, "pod-1", status(stages=stages(20.0, 30.0)), 2.0)
+    assert made.record_status(KEY, "pod-1", status(stages=stages(40.0, 30.0)), 3.0)
+    assert not made.record_status(KEY, "pod-1", status(), 4.0), "a reader that did not ask"
+
+
+def test_outcomes_count_for_the_configuration_of_their_worker() -> None:
+    made = fleet(pod(), pod("pod-2"), pod("pod-3", template="template-2"))
+    made.record_status(KEY, "pod-1", status(stages=stages(failed_at=2.0)), 0.0)
+    made.record_status(KEY, "pod-2", status(stages=stages(3.0)), 0.0)
+    made.record_status(KEY, "pod-3", status(stages=stages(failed_at=9.0)), 0.0)
+    known = made.agents[KEY].stages
+    assert known["template-1"].llm.failures == 0, "another worker has succeeded since"
+    assert known["template-2"].llm.failures == 1
+
+
+@pytest.mark.parametrize(
+    ("terminating", "draining"), [(True, False), (False, True)], ids=["terminating pod", "draining worker"]
+)
+def test_outcomes_of_a_worker_that_drains_do_not_count(terminating: bool, draining: bool) -> None:
+    made = fleet(pod(terminating=terminating))
+    made.record_status(KEY, "pod-1", status(draining=draining, stages=stages(failed_at=2.0)), 0.0)
+    assert made.agents[KEY].stages == {}
+
+
+def test_outcomes_stay_without_workers_until_another_configuration_reports() -> None:
+    made = fleet(pod())
+    made.record_status(KEY, "pod-1", status(stages=stages(failed_at=2.0)), 0.0)
+    made.set_pods(KEY, [])
+    assert made.agents[KEY].stages["template-1"].llm.failures == 1, "the last call's failure is still true"
+    made.set_pods(KEY, [pod("pod-2", template="template-2")])
+    made.record_status(KEY, "pod-2", status(stages=stages(3.0)), 1.0)
+    assert set(made.agents[KEY].stages) == {"template-2"}
 
 
 def test_first_registration_of_each_pod_is_reported_once() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionType
+from agentspec.wire import StageFailure, StageReport, StageReports
 from controller.observation import ProviderVerdict
 from controller.policy.decide import NOT_READY_SECONDS, READY_SECONDS
 from controller.policy.rollout import QUIET_SECONDS
 from controller.report import NUMBERS_SECONDS
 from kube.client import ApiError
-from kube.kinds import AVATAR_AGENT, DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
-from tests.unit.controller.builders import KEY, OTHER, TAVUS, status
+from kube.kinds import AVATAR_AGENT, DEPLOYMENT, EVENT, POD, POD_DISRUPTION_BUDGET
+from tests.unit.controller.builders import KEY, OTHER, SPEC, TAVUS, status
 from tests.unit.controller.world import World
 from tests.unit.fakes.apiserver import UNREACHABLE
 
@@ -207,6 +208,51 @@ async def test_avatar_seats_are_reported(world: World) -> None:
     await world.reconcile()
     assert world.condition(ConditionType.AVATAR_AVAILABLE)[:2] == ("False", "AvatarSeatsTaken")
     assert world.condition(ConditionType.READY)[0] == "True", "calls continue by voice"
+
+
+def outcomes(at: float, **failure: Any) -> StageReports:
+    """All stages worked a second ago; with `failure` tts has failed since."""
+    works = StageReport(succeeded_at=at - 1.0)
+    failed = StageReport(succeeded_at=at - 1.0, failure=StageFailure(at=at, **failure), failures=1)
+    return StageReports(stt=works, llm=works, tts=failed if failure else works)
+
+
+async def test_failing_provider_is_reported_until_a_request_succeeds(world: World) -> None:
+    await world.become_ready()
+    assert world.condition(ConditionType.PROVIDERS_HEALTHY)[:2] == ("Unknown", "ProvidersPending")
+    world.report_status("pod-1", status(stages=outcomes(5.0, status=400, parameter="voice")))
+    await world.reconcile()
+    state, reason, message = world.condition(ConditionType.PROVIDERS_HEALTHY)
+    assert (state, reason) == ("False", "RequestRejected")
+    assert "spec.voice.tts.voice ('onyx')" in message
+    state, _, message = world.condition(ConditionType.READY)
+    assert state == "True" and "see ProvidersHealthy" in message
+    world.report_status("pod-1", status(stages=outcomes(9.0)))
+    await world.reconcile()
+    await asyncio.sleep(NUMBERS_SECONDS)
+    await world.reconcile()
+    assert world.condition(ConditionType.PROVIDERS_HEALTHY)[:2] == ("True", "ProvidersSucceeded")
+    assert "ProvidersHealthy" not in world.condition(ConditionType.READY)[2]
+    reasons = [event["reason"] for event in world.server.written(EVENT)]
+    assert reasons.count("RequestRejected") == reasons.count("ProvidersSucceeded") == 1
+
+
+async def test_worker_from_before_the_fix_does_not_keep_the_condition_false(world: World) -> None:
+    await world.become_ready()
+    world.report_status("pod-1", status(stages=outcomes(5.0, status=400, parameter="voice")))
+    await world.reconcile()
+    assert world.condition(ConditionType.PROVIDERS_HEALTHY)[0] == "False"
+    world.put_agent(voice={**SPEC["voice"], "tts": {"voice": "nova"}})
+    await world.roll_out()
+    assert world.condition(ConditionType.PROVIDERS_HEALTHY)[:2] == ("Unknown", "ProvidersPending")
+    world.report_status("pod-1", status(calls=1, stages=outcomes(9.0, status=400, parameter="voice")))
+    await world.reconcile()
+    assert world.condition(ConditionType.PROVIDERS_HEALTHY)[0] == "Unknown"
+    world.put_pod("pod-2")
+    await world.reconcile()
+    world.report_status("pod-2", status(stages=outcomes(7.0)))
+    await world.reconcile()
+    assert world.condition(ConditionType.PROVIDERS_HEALTHY)[0] == "True"
 
 
 def agent_metrics(world: World) -> set[str]:

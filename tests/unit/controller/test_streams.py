@@ -45,7 +45,7 @@ class RealWorker:
         self._closed = asyncio.Event()
 
     async def status(self, request: web.Request) -> web.StreamResponse:
-        assert request.query_string == "watch"
+        assert request.query_string == "watch&stages"
         self.connections += 1
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
