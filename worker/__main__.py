@@ -2,21 +2,28 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from process.settings import EXIT_INVALID_SETTINGS, SettingsError
+from worker import forkserver
 from worker.config import SECRET_VARIABLES, clean_environment, load_settings
 from worker.server import logs
 
 logger = logging.getLogger("worker")  # __name__ is "__main__" in every process
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable of prometheus-client: the directory for the series of call processes."""
 
 
 def main() -> int:
     """Return 0 after a drain, 1 when the worker failed, 2 when the settings are invalid."""
+    # A worker that is not registered has nothing to finish. Until then either signal ends it at once, whatever is being
+    # imported. For process 1 of a container this action has no effect: there, the image's init process is process 1.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     clean_environment(os.environ)
     logs.configure(os.environ.get(name, "") for name in SECRET_VARIABLES)
     try:
@@ -27,12 +34,17 @@ def main() -> int:
     metrics_directory = Path(os.environ.pop(_METRICS_VARIABLE, "") or tempfile.mkdtemp(prefix="avatar-agent-metrics-"))
 
     # Imported only now: when prometheus_client is imported without the variable just removed, it keeps this process'
-    # series in memory. Call processes inherit the variable and write their series to files.
-    from worker.server import metrics, worker
-
+    # series in memory. Call processes have the variable and write their series to files.
+    with forkserver.sharing_memory():
+        from worker.call import preload
+        from worker.server import metrics
     metrics.prepare_directory(metrics_directory)
     metrics.expose_call_processes(metrics_directory)
     os.environ[_METRICS_VARIABLE] = str(metrics_directory)
+    forkserver.start(preload.prepare_call_processes)
+
+    from worker.server import worker
+
     return worker.run(settings)
 
 

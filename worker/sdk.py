@@ -23,6 +23,7 @@ from livekit.agents.voice.room_io import _ParticipantAudioOutput
 from livekit.plugins import openai
 
 __all__ = [
+    "CALL_PROCESS_MODULES",
     "JOB_CRASHED",
     "ROOM_DISCONNECTED",
     "AvatarOutputCapture",
@@ -41,6 +42,10 @@ _STABLE_SECONDS: Final = 10.0
 _MAX_BACKOFF_SECONDS: Final = 10.0
 _MAX_DOUBLINGS: Final = 10
 """2.0 ** 1024 overflows: a worker that fails for hours must keep retrying."""
+
+
+CALL_PROCESS_MODULES: Final = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
+"""What the SDK's fork server imports after all other modules: models, the native library, then a frozen heap."""
 
 
 class Server(AgentServer):

@@ -1,17 +1,41 @@
-"""Imports, once and in the fork server of call processes, what a first call would import while the caller waits."""
+"""Imports, once for all call processes, what a first call would import while its caller waits.
+
+The main process imports this module, which imports libraries only, and forks the fork server of the call processes
+(`worker.forkserver`). The fork server continues with `prepare_call_processes`.
+"""
 
 import importlib
 from typing import Final
 
+from prometheus_client import values
+
+from worker import sdk
+
+CALL_MODULES: Final = ("worker.call.job", *sdk.CALL_PROCESS_MODULES)
+"""What the fork server imports for call processes, in this order."""
 _LAZY: Final = (
+    "livekit.plugins.tavus",
     "anyio._backends._asyncio",
     "anyio.streams.memory",
+    "httpcore2",
     "openai.resources.audio.audio",
     "openai.resources.chat.chat",
     "openai.resources.chat.completions.completions",
     "openai.resources.models",
 )
-"""Modules that the OpenAI client imports at its first requests, which blocks the event loop for 100 to 300 ms."""
+"""The avatar's plugin, and what the OpenAI client imports when it is created and at its first requests. Each import
+blocks the event loop for up to 300 ms."""
 
-for name in _LAZY:
-    importlib.import_module(name)
+for _name in _LAZY:
+    importlib.import_module(_name)
+
+
+def prepare_call_processes() -> None:
+    """Import the code of the call processes, in the fork server.
+
+    The main process imported prometheus_client so that it keeps series in memory. The series of call processes are
+    created here, in files: prometheus_client chooses again, now by PROMETHEUS_MULTIPROC_DIR.
+    """
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+    for name in CALL_MODULES:
+        importlib.import_module(name)

@@ -71,6 +71,7 @@ class Worker(sdk.Server):
             StageOutcome: self.providers.record,
         }
         """What to do with the reports of call processes."""
+        self._stop = asyncio.Event()
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
         metrics.SLOTS.set(config.calls_per_worker)
@@ -155,6 +156,8 @@ class Worker(sdk.Server):
     def _on_registered(self, worker_id: str, _: object) -> None:
         metrics.REGISTRATIONS.inc()
         self.first_registration.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         logger.info(
             "registered with LiveKit",
             extra={
@@ -176,12 +179,12 @@ class Worker(sdk.Server):
         logger.warning("registration with LiveKit ended")
 
     async def serve(self) -> int:
-        """Run until a signal or a failure; returns the exit status."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        """Run until a signal or a failure; returns the exit status.
+
+        A signal before the first registration ends the process at once, because there is nothing to finish.
+        """
         running = asyncio.create_task(self.run(), name="agent_server")
-        stopping = asyncio.create_task(stop.wait(), name="stop_signal")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop_signal")
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             stopping.cancel()

@@ -37,3 +37,10 @@ def test_first_requests_to_the_provider_import_nothing() -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"  # refuses connections
     done = subprocess.run([sys.executable, "-c", SCRIPT, url], capture_output=True, text=True, check=True, timeout=100)
     assert json.loads(done.stdout) == [3, []]
+
+
+def test_main_process_imports_no_series_of_call_processes() -> None:
+    """They would be created in memory, and every call process would count in vain."""
+    script = "import sys, worker.call.preload; print('worker.call.metrics' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.strip() == "False"

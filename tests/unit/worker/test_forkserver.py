@@ -1,0 +1,85 @@
+"""The fork server as a fork of the main process: runs the installed Python's multiprocessing with it."""
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.waiting import eventually_blocking
+
+SCRIPT = """
+import json, multiprocessing, os, signal, sys
+from tests.unit.worker.forked import work
+from worker import forkserver
+
+mode = sys.argv[1]
+
+def prepare():
+    if mode == "fails":
+        raise RuntimeError("not prepared")
+    os.environ["PREPARED"] = str(os.getpid())
+
+def answer(context):
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(sender,))
+    process.start()
+    sender.close()
+    parent, prepared = receiver.recv()
+    process.join()
+    return [parent, prepared, process.exitcode]
+
+if __name__ == "__main__":
+    with forkserver.sharing_memory():
+        import decimal
+    forkserver.start(prepare)
+    server = multiprocessing.forkserver._forkserver._forkserver_pid
+    if mode == "fails":
+        os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([])
+    first = answer(context)
+    if mode == "signals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(server, number)
+    print(json.dumps([server, first, answer(context)]))
+"""
+
+
+def _run(mode: str) -> tuple[int, list[list[object]], str]:
+    """Return the process id of the fork server, what two processes answered, and the log."""
+    command = [sys.executable, "-c", SCRIPT, mode]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    server, *answers = json.loads(done.stdout)
+    return server, answers, done.stderr
+
+
+def test_processes_are_forked_from_the_prepared_fork_server() -> None:
+    server, answers, log = _run("works")
+    assert answers == [[server, str(server), 0]] * 2
+    assert log == ""
+
+
+def test_signals_do_not_end_the_fork_server() -> None:
+    server, answers, _ = _run("signals")
+    assert answers == [[server, str(server), 0]] * 2
+
+
+def test_fork_server_ends_with_the_main_process() -> None:
+    server, _, _ = _run("works")
+
+    def has_ended() -> bool:
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually_blocking(has_ended, "the fork server has ended")
+
+
+def test_failed_fork_server_is_logged_and_replaced() -> None:
+    server, answers, log = _run("fails")
+    assert [[prepared, code] for _, prepared, code in answers] == [["", 0]] * 2
+    assert all(parent != server for parent, _, _ in answers), "multiprocessing started its own"
+    assert "fork server failed" in log
+    assert "not prepared" in log
