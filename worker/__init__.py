@@ -6,9 +6,9 @@ Layers, from the top; each module imports only from layers below it:
 - `worker.server` runs in the main process. It registers with LiveKit, accepts jobs while slots are free, serves the
   HTTP endpoints and drains. It imports `worker.call` to name what a call process runs, and to synthesise the greeting.
 - `worker.call` runs in call processes. Each holds one call: the room, the session, the avatar.
-- `worker.avatar_reports`, `worker.config`, `worker.forkserver` and `worker.sdk` are for both. Call processes report the
-  state of their avatar through the first, both read their configuration with the second, the third forks call
-  processes, and only the fourth reaches into private parts of livekit-agents.
+- `worker.avatar_reports`, `worker.config` and `worker.sdk` are for both. Call processes report the state of their
+  avatar through the first, both read their configuration with the second, and only the third reaches into private
+  parts of livekit-agents.
 - `worker.provider_reports` is for both, too: call processes report how requests to providers ended.
-- `worker.reports` carries reports of call processes to the main process.
+- `worker.forkserver` forks call processes, and `worker.reports` carries their reports to the main process.
 """

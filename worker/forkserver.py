@@ -2,7 +2,8 @@
 
 multiprocessing starts its fork server as a new Python, which imports livekit-agents and its plugins again. That was
 half of the processor time of a worker's start. Here the main process imports them once and forks. Both processes share
-the memory of what was imported before.
+the memory of what was imported before. `CONTEXT` carries the main process' environment, which changes later, to each
+new process.
 
 This module reaches into `multiprocessing.forkserver`; no public function takes a running fork server.
 tests/unit/worker/test_forkserver.py runs it, and fails when a new Python changes what this module relies on. Should the
@@ -17,9 +18,31 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, forkserver, resource_tracker
-from typing import Any, cast
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Any, Final, cast
 
 logger = logging.getLogger(__name__)
+
+
+class _Process(ForkServerProcess):
+    """A process with the environment that the main process has when it starts it."""
+
+    def start(self) -> None:
+        self._environment = dict(os.environ)
+        super().start()
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self._environment)
+        super().run()
+
+
+class _Context(ForkServerContext):
+    Process = _Process  # type: ignore[assignment]
+
+
+CONTEXT: Final = _Context()
+"""Starts processes by the fork server."""
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ from livekit.agents.voice.io import AudioOutput
 from livekit.agents.voice.room_io import _ParticipantAudioOutput
 from livekit.plugins import openai
 
+from worker import forkserver
+
 __all__ = [
     "CALL_PROCESS_MODULES",
     "JOB_CRASHED",
@@ -52,12 +54,14 @@ class Server(AgentServer):
     """An AgentServer that knows whether it is registered, and that reports lost processes and load changes at once.
 
     AgentServer (livekit-agents 1.8.9, worker.py) has no event for a lost registration or a closed process. It also
-    retries rejected registrations without a pause, and reports its load every 2.5 s only.
+    retries rejected registrations without a pause, and reports its load every 2.5 s only. It has no option for another
+    fork server than multiprocessing's; this one uses `worker.forkserver`.
     """
 
     def __init__(self, **options: Any) -> None:
         """Take the keyword arguments of AgentServer."""
         super().__init__(**options)
+        self._mp_ctx = forkserver.CONTEXT
         self.registered = False
         """Whether LiveKit sends jobs to this worker."""
         self._unstable_connections = 0

@@ -3,7 +3,10 @@
 import os
 from multiprocessing.connection import Connection
 
+prepared = ""
+"""What the fork server has set."""
+
 
 def work(channel: Connection) -> None:
-    """Send the id of the parent process, and whether the parent was prepared."""
-    channel.send([os.getppid(), os.environ.get("PREPARED", "")])
+    """Send the id of the parent process, and two variables: by the parent's preparation, and of the main process."""
+    channel.send([os.getppid(), prepared, os.environ.get("LATER", "")])

@@ -9,7 +9,7 @@ from tests.waiting import eventually_blocking
 
 SCRIPT = """
 import json, multiprocessing, os, signal, sys
-from tests.unit.worker.forked import work
+from tests.unit.worker import forked
 from worker import forkserver
 
 mode = sys.argv[1]
@@ -17,16 +17,16 @@ mode = sys.argv[1]
 def prepare():
     if mode == "fails":
         raise RuntimeError("not prepared")
-    os.environ["PREPARED"] = str(os.getpid())
+    forked.prepared = "prepared"
 
 def answer(context):
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(sender,))
+    process = context.Process(target=forked.work, args=(sender,))
     process.start()
     sender.close()
-    parent, prepared = receiver.recv()
+    answer = receiver.recv()
     process.join()
-    return [parent, prepared, process.exitcode]
+    return [*answer, process.exitcode]
 
 if __name__ == "__main__":
     with forkserver.sharing_memory():
@@ -35,8 +35,9 @@ if __name__ == "__main__":
     server = multiprocessing.forkserver._forkserver._forkserver_pid
     if mode == "fails":
         os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
-    context = multiprocessing.get_context("forkserver")
+    context = forkserver.CONTEXT
     context.set_forkserver_preload([])
+    os.environ["LATER"] = "later"
     first = answer(context)
     if mode == "signals":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,13 +56,13 @@ def _run(mode: str) -> tuple[int, list[list[object]], str]:
 
 def test_processes_are_forked_from_the_prepared_fork_server() -> None:
     server, answers, log = _run("works")
-    assert answers == [[server, str(server), 0]] * 2
+    assert answers == [[server, "prepared", "later", 0]] * 2
     assert log == ""
 
 
 def test_signals_do_not_end_the_fork_server() -> None:
     server, answers, _ = _run("signals")
-    assert answers == [[server, str(server), 0]] * 2
+    assert answers == [[server, "prepared", "later", 0]] * 2
 
 
 def test_fork_server_ends_with_the_main_process() -> None:
@@ -79,7 +80,7 @@ def test_fork_server_ends_with_the_main_process() -> None:
 
 def test_failed_fork_server_is_logged_and_replaced() -> None:
     server, answers, log = _run("fails")
-    assert [[prepared, code] for _, prepared, code in answers] == [["", 0]] * 2
-    assert all(parent != server for parent, _, _ in answers), "multiprocessing started its own"
+    assert [answer[1:] for answer in answers] == [["", "later", 0]] * 2
+    assert all(answer[0] != server for answer in answers), "multiprocessing started its own"
     assert "fork server failed" in log
     assert "not prepared" in log

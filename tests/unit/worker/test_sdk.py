@@ -470,7 +470,7 @@ def _members(cls: type) -> set[str]:
 @pytest.mark.parametrize(
     ("ours", "sdks", "overridden"),
     [
-        (Worker, AgentServer, {"_connection_task", "_invoke_load_fnc", "_run_ws", "_worker_load"}),
+        (Worker, AgentServer, {"_connection_task", "_invoke_load_fnc", "_mp_ctx", "_run_ws", "_worker_load"}),
         (ResilientSTT, openai.STT, {"_recognize_impl", "recognize"}),
         (sdk.RoomAudioOutput, sdk.RoomAudioOutput.__base__, set()),
         (WatchedOutput, AudioOutput, {"capture_frame", "clear_buffer", "flush", "on_detached"}),
