@@ -13,6 +13,7 @@ import contextlib
 import errno
 import ipaddress
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from aiohttp import web
 
 from agentspec import WorkerStatus
 from agentspec.names import AGENT_LABEL, WORKER_PORT
+from agentspec.wire import STAGES_QUERY, ProviderStage, StageFailure, StageReport, StageReports
 from kube.client import ApiError, KubeClient
 from kube.kinds import POD
 from tests.waiting import eventually
@@ -34,6 +36,20 @@ FORCED = "the pod was deleted by force"
 _POLL_SECONDS = 0.05
 _POLLS_BETWEEN_HEARTBEATS = 400
 _addresses = itertools.count(int(ipaddress.IPv4Address("127.88.0.1")))
+
+
+def working_stages() -> StageReports:
+    """Return outcomes of which each succeeded just now."""
+    success = StageReport(succeeded_at=time.time())
+    return StageReports(stt=success, llm=success, tts=success)
+
+
+def failing_stage(stages: StageReports, stage: ProviderStage, **failure: Any) -> StageReports:
+    """Return the outcomes after a request of one stage that failed just now."""
+    before = stages.of(stage)
+    failed = StageFailure(at=time.time(), error="APIStatusError", **failure)
+    after = before.model_copy(update={"failure": failed, "failures": before.failures + 1})
+    return stages.model_copy(update={stage.value: after})
 
 
 @dataclass
@@ -55,6 +71,8 @@ class Worker:
     """Address of its pod; empty until it serves."""
     registrations: int = 1
     """Number of its registrations: each gives it another worker id at LiveKit, which changes nothing else."""
+    stages: StageReports = field(default_factory=working_stages)
+    """Outcomes of its requests to providers; by default its trial has succeeded."""
     runner: web.AppRunner | None = field(default=None, repr=False)
 
     def status(self) -> WorkerStatus:
@@ -65,6 +83,13 @@ class Worker:
             draining=self.draining,
             slots=self.slots,
             calls=self.calls,
+            stages=self.stages,
+        )
+
+    def _document(self, request: web.Request) -> str:
+        """Return the status as the reader may have it: a worker sends outcomes only to readers that ask for them."""
+        return self.status().model_dump_json(
+            by_alias=True, exclude=set() if STAGES_QUERY in request.query else {"stages"}
         )
 
     async def serve(self) -> None:
@@ -85,7 +110,7 @@ class Worker:
         await self.awake.wait()
         if "watch" in request.query:
             return await self._stream(request)
-        return web.Response(text=self.status().model_dump_json(by_alias=True), content_type="application/json")
+        return web.Response(text=self._document(request), content_type="application/json")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Send a line at once, one after every change, and a heartbeat."""
@@ -94,7 +119,7 @@ class Worker:
         while True:
             await self.awake.wait()
             sent = self.status()
-            await response.write(sent.model_dump_json(by_alias=True).encode() + b"\n")
+            await response.write(self._document(request).encode() + b"\n")
             for _ in range(_POLLS_BETWEEN_HEARTBEATS):
                 await asyncio.sleep(_POLL_SECONDS)
                 if self.status() != sent:
