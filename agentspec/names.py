@@ -17,6 +17,9 @@ LIVEKIT_SECRET = "apiSecret"
 OPENAI_KEY = "apiKey"
 TAVUS_KEY = "apiKey"
 
+AGENT_UID_VARIABLE = "AVATAR_AGENT_UID"
+"""Environment variable of a worker with an avatar: the UID of its AvatarAgent, which no other cluster has."""
+
 WORKER_PORT = 8080
 """Port on which a worker serves /livez, /readyz, /metrics and /status."""
 DEMAND_AUDIENCE = "avatar-agent-controller"

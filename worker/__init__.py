@@ -10,5 +10,7 @@ Layers, from the top; each module imports only from layers below it:
   avatar through the first, both read their configuration with the second, and only the third reaches into private
   parts of livekit-agents.
 - `worker.provider_reports` is for both, too: call processes report how requests to providers ended.
+- `worker.tavus_api` is for both, too: call processes create and end their conversations, and the main process ends
+  those that a call process left open.
 - `worker.forkserver` forks call processes, and `worker.reports` carries their reports to the main process.
 """

@@ -1,8 +1,8 @@
 """Avatar reports: which calls of a worker have an avatar, and why the last avatar failed.
 
 A call process holds the avatar of its call; the main process counts the avatars of all calls. It counts one for every
-job that it accepts with an avatar. The call process then reports the avatar's state (`worker.reports`). A job that has
-ended has no avatar, whatever the last report said, so an avatar of a killed process is not counted for ever.
+job that it accepts with an avatar. The call process then reports the avatar's state (`worker.reports`). The main
+process closes the conversation of an abandoned avatar, and of a call process that ended without a last report.
 """
 
 from collections.abc import Collection
@@ -26,6 +26,8 @@ class AvatarState(StrEnum):
     """It did not join; it may still hold its seat."""
     RELEASED = "released"
     """Its seat is free again."""
+    ABANDONED = "abandoned"
+    """The call process could not make sure that its conversation is closed. It may hold its seat."""
 
 
 class AvatarReport(Model):
@@ -43,6 +45,7 @@ class Avatars:
         self.last_error = ""
         """Why the last avatar failed; empty after one that joined."""
         self._jobs: set[str] = set()
+        self._abandoned: set[str] = set()
 
     def expect(self, job_id: str) -> None:
         """Count an avatar for a job that is being accepted."""
@@ -51,13 +54,26 @@ class Avatars:
     def forget(self, job_id: str) -> None:
         """Stop counting the job's avatar; does nothing when it has none."""
         self._jobs.discard(job_id)
+        self._abandoned.discard(job_id)
+
+    def abandon(self, job_id: str) -> bool:
+        """Count the job's avatar until `forget`, also when the job has ended; returns whether it has just begun to."""
+        if job_id not in self._jobs:
+            return False
+        self._jobs.discard(job_id)
+        self._abandoned.add(job_id)
+        return True
+
+    def is_abandoned(self, job_id: str) -> bool:
+        """Return whether the job's conversation may still be open, and no call process closes it."""
+        return job_id in self._abandoned
 
     def count(self, jobs: Collection[str]) -> int:
         """Return how many avatars are in use or starting, given the ids of the worker's jobs."""
-        return len(self._jobs.intersection(jobs))
+        return len(self._jobs.intersection(jobs)) + len(self._abandoned)
 
     def record(self, report: AvatarReport) -> None:
-        """Apply a call process' report."""
+        """Apply a call process' report. The caller closes an abandoned avatar, which changes nothing here."""
         match report.state:
             case AvatarState.JOINED:
                 self.last_error = ""

@@ -20,7 +20,7 @@ from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.agents.voice.io import AudioOutput
 from livekit.agents.voice.room_io import _ParticipantAudioOutput
-from livekit.plugins import openai
+from livekit.plugins import openai, tavus
 
 from worker import forkserver
 
@@ -36,6 +36,7 @@ __all__ = [
     "has_local_turn_detection",
     "last_output",
     "offered_at",
+    "set_tavus_api",
     "stop_waiting_for_avatar",
 ]
 
@@ -247,6 +248,11 @@ def stop_waiting_for_avatar(sink: AudioOutput | None) -> None:
     task: asyncio.Task[None] | None = getattr(sink, "_start_atask", None)
     if task is not None:
         task.cancel()
+
+
+def set_tavus_api(avatar: tavus.AvatarSession, api: Any) -> None:  # noqa: ANN401 - any class with the called method
+    """Replace the API client of an avatar session. The plugin creates its own, and takes none."""
+    avatar._api = api
 
 
 def make_room_audio_output(room: rtc.Room, *, sample_rate: int, track_name: str) -> RoomAudioOutput:

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentspec import AvatarAgentSpec, AvatarProvider, PodSettings, WorkerSpec
 from agentspec.names import (
+    AGENT_UID_VARIABLE,
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
     OPENAI_KEY,
@@ -50,7 +51,7 @@ def pod_template(
     A changed template causes a rollout, so the template must not contain anything that changes without a reason.
     """
     annotations = {**spec.worker.pod.annotations, CREDENTIALS_ANNOTATION: credentials}
-    pod = _pod_spec(spec, spec.worker.image or default_image, config_map_name)
+    pod = _pod_spec(owner, spec, spec.worker.image or default_image, config_map_name)
     text = json.dumps([annotations, pod], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
     return {
@@ -79,7 +80,7 @@ def deployment(owner: Owner, template: dict[str, Any], *, replicas: int) -> dict
     }
 
 
-def _pod_spec(spec: AvatarAgentSpec, image: str, config_map_name: str) -> dict[str, Any]:
+def _pod_spec(owner: Owner, spec: AvatarAgentSpec, image: str, config_map_name: str) -> dict[str, Any]:
     return {
         "serviceAccountName": WORKER_SERVICE_ACCOUNT,
         "automountServiceAccountToken": False,
@@ -92,7 +93,7 @@ def _pod_spec(spec: AvatarAgentSpec, image: str, config_map_name: str) -> dict[s
             "fsGroup": NON_ROOT_USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(spec, image)],
+        "containers": [_container(owner, spec, image)],
         "volumes": [
             {"name": CONFIG_VOLUME, "configMap": {"name": config_map_name}},
             {"name": "metrics", "emptyDir": {}},
@@ -108,12 +109,12 @@ def _placement(pod: PodSettings) -> dict[str, Any]:
     return {field: value for field, value in chosen.items() if value}
 
 
-def _container(spec: AvatarAgentSpec, image: str) -> dict[str, Any]:
+def _container(owner: Owner, spec: AvatarAgentSpec, image: str) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": _environment(spec),
+        "env": _environment(owner, spec),
         "ports": [{"name": "http", "containerPort": WORKER_PORT, "protocol": "TCP"}],
         "resources": {"requests": dict(spec.worker.resources.requests), "limits": dict(spec.worker.resources.limits)},
         "securityContext": {
@@ -132,7 +133,7 @@ def _container(spec: AvatarAgentSpec, image: str) -> dict[str, Any]:
     }
 
 
-def _environment(spec: AvatarAgentSpec) -> list[dict[str, Any]]:
+def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
     livekit = spec.livekit.credentials_secret_ref.name
     variables = [
         _from_secret("LIVEKIT_API_KEY", livekit, LIVEKIT_KEY),
@@ -141,6 +142,7 @@ def _environment(spec: AvatarAgentSpec) -> list[dict[str, Any]]:
     ]
     if spec.avatar.provider is AvatarProvider.TAVUS and spec.avatar.tavus is not None:
         variables.append(_from_secret("TAVUS_API_KEY", spec.avatar.tavus.credentials_secret_ref.name, TAVUS_KEY))
+        variables.append({"name": AGENT_UID_VARIABLE, "value": owner.uid})
     return [*variables, {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR}]
 
 

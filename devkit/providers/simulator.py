@@ -35,7 +35,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class FaultKind(StrEnum):
     """Kind of a fault.
 
-    NEVER_JOINS is for avatars: the conversation is created, but the avatar does not join. FORBIDDEN and QUOTA are for
+    NEVER_JOINS is for avatars: the conversation is created, but the avatar does not join. So is LOST_ANSWER: the
+    conversation is created and the avatar joins, but the request gets no answer. FORBIDDEN and QUOTA are for
     OpenAI: the key's project may not use the model, and its balance is spent, which OpenAI answers with 403 and 429.
     """
 
@@ -46,6 +47,7 @@ class FaultKind(StrEnum):
     SERVER_ERROR = "500"
     STALL = "stall"
     NEVER_JOINS = "never_joins"
+    LOST_ANSWER = "lost_answer"
 
 
 class _Strict(BaseModel):

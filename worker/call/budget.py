@@ -62,5 +62,7 @@ AVATAR_SILENT_SECONDS: Final = 2.25
 """How long an avatar may be silent while the agent's speech is due; includes rendering. Noticed within 2.75 s."""
 AVATAR_SOUND_SECONDS: Final = 0.25
 """How often the avatar's sound is read while the agent's speech is due. Reading it takes 1 ms."""
+AVATAR_OVERTIME_SECONDS: Final = 300.0
+"""How long after the longest call Tavus itself ends a conversation that no process has ended."""
 AVATAR_CLOSE_SECONDS: Final = 4.0
 """How long each step of closing an avatar may take."""

@@ -6,6 +6,7 @@ greeting's audio was synthesised before, so the first word follows the caller's 
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Coroutine
 from functools import partial
@@ -23,6 +24,7 @@ from livekit.agents.voice import (
 from livekit.agents.voice.room_io import RoomOptions
 from openai import AsyncOpenAI
 
+from agentspec.names import AGENT_UID_VARIABLE
 from agentspec.wire import (
     REPORTED_OUTCOMES,
     CallOutcome,
@@ -31,7 +33,7 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_reports, provider_reports, sdk
+from worker import avatar_reports, provider_reports, sdk, tavus_api
 from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
@@ -39,6 +41,7 @@ from worker.call.caller import Caller
 from worker.call.idle import IdleCaller
 from worker.call.length import CallLength
 from worker.call.prepared_speech import PreparedSpeech
+from worker.tavus_api import ConversationName
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +92,11 @@ class Call:
             self._session,
             context.room,
             config,
+            conversation=ConversationName(
+                tavus_api.owner(os.environ.get(AGENT_UID_VARIABLE, ""), config.livekit_url),
+                context.job.id,
+                context.job.room.name,
+            ),
             has_seat=metadata.avatar,
             has_video=partial(has_video, metadata, self._caller),
             end_call=self.end,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from livekit import rtc
-from livekit.agents import AgentSession
+from livekit.agents import AgentSession, utils
 
 from agentspec import AvatarProvider, OnAvatarFailure
 from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
@@ -16,6 +16,7 @@ from worker.call import budget, metrics
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError, TavusAvatar
+from worker.tavus_api import ConversationName, ConversationRequest, TavusAPI
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class CallAvatar:
         room: rtc.Room,
         config: WorkerConfig,
         *,
+        conversation: ConversationName,
         has_seat: bool,
         has_video: Callable[[], Awaitable[bool]],
         end_call: Callable[[CallOutcome, str], None],
@@ -45,9 +47,10 @@ class CallAvatar:
     ) -> None:
         """Prepare the avatar that `config` declares.
 
-        `has_seat` is False when the provider has no free seat for this call. `has_video` returns whether the caller
-        can see an avatar, once that is known. `repeat_speech` says by voice what a lost avatar did not play. `report`
-        receives each state of the avatar, and the error of a failed one.
+        `conversation` is the name of the provider's conversation. `has_seat` is False when the provider has no free
+        seat for this call. `has_video` returns whether the caller can see an avatar, once that is known.
+        `repeat_speech` says by voice what a lost avatar did not play. `report` receives each state of the avatar, and
+        the error of a failed one.
         """
         self._session = session
         self._room = room
@@ -65,11 +68,18 @@ class CallAvatar:
         self._has_seat = has_seat
         self._has_video = has_video
         if self._is_declared and has_seat and config.avatar.tavus is not None:
+            api = TavusAPI(utils.http_context.http_session, config.avatar.tavus.base_url, os.environ["TAVUS_API_KEY"])
             self._avatar = TavusAvatar(
                 session,
                 room,
                 config.avatar.tavus,
-                key=os.environ["TAVUS_API_KEY"],
+                request=ConversationRequest(
+                    api,
+                    conversation,
+                    max_seconds=config.max_call_minutes * 60 + budget.AVATAR_OVERTIME_SECONDS,
+                    answer_seconds=budget.AVATAR_START_SECONDS + budget.AVATAR_CLOSE_SECONDS,
+                ),
+                api=api,
                 livekit_url=config.livekit_url,
                 on_lost=self._on_lost,
             )
@@ -162,5 +172,4 @@ class CallAvatar:
             self._end_call(call_outcome, f"{reason}, and avatar.onFailure is EndCall")
 
     async def _release(self, avatar: TavusAvatar) -> None:
-        await avatar.close()
-        self._report(AvatarState.RELEASED, "")
+        self._report(AvatarState.RELEASED if await avatar.close() else AvatarState.ABANDONED, "")

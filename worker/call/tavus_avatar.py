@@ -1,14 +1,14 @@
 """A Tavus avatar that speaks with the agent's voice. The voice never depends on it.
 
-The plugin (livekit-plugins-tavus 1.8.9) has three defects for a call:
+The plugin (livekit-plugins-tavus 1.8.9) has defects for a call:
 
 - It routes the agent's audio to the avatar as soon as Tavus accepts the request.
 - It waits for the avatar without a limit.
 - It never ends a conversation, which is billed and holds a seat until it times out.
+- It repeats a request whose answer was lost, so that a second conversation may be open.
 
 So this module bounds every step. It routes the audio to the avatar once that has joined, and back to the room when the
-avatar leaves or stalls. It ends the conversation with Tavus' API (`POST /v2/conversations/{id}/end`, Tavus API
-reference).
+avatar leaves or stalls. It creates and ends the conversation itself (`worker.tavus_api`).
 """
 
 import asyncio
@@ -17,9 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
-import aiohttp
 from livekit import rtc
-from livekit.agents import AgentSession, APIConnectOptions, APIStatusError, utils
+from livekit.agents import AgentSession, APIStatusError
 from livekit.agents.voice.io import AudioOutput
 from livekit.plugins import tavus
 
@@ -29,6 +28,7 @@ from worker.call import budget
 from worker.call.avatar_watch import AvatarWatch
 from worker.call.metrics import AvatarOutcome
 from worker.call.watched_output import WatchedOutput
+from worker.tavus_api import ConversationRequest, TavusAPI
 
 logger = logging.getLogger(__name__)
 
@@ -53,24 +53,23 @@ class TavusAvatar:
         room: rtc.Room,
         spec: TavusSpec,
         *,
-        key: str,
+        request: ConversationRequest,
+        api: TavusAPI,
         livekit_url: str,
         on_lost: Callable[[AvatarOutcome, str], None],
     ) -> None:
         self._session = session
         self._room = room
-        self._spec = spec
-        self._key = key
+        self._request = request
+        self._api = api
         self._livekit_url = livekit_url
         self._on_lost = on_lost
         self._capture = sdk.AvatarOutputCapture(session)
         self._tavus = tavus.AvatarSession(
-            face_id=spec.face_id,
-            pal_id=spec.pal_id,
-            api_url=spec.base_url,
-            api_key=key,
-            conn_options=APIConnectOptions(max_retry=1, retry_interval=0.5, timeout=5.0),
+            face_id=spec.face_id, pal_id=spec.pal_id, api_url=spec.base_url, api_key="unused: the request has it"
         )
+        sdk.set_tavus_api(self._tavus, request)
+        self._is_left_open = False
         self._starting: asyncio.Task[None] | None = None
         self._room_output: AudioOutput | None = None
         self._watch: AvatarWatch | None = None
@@ -78,7 +77,7 @@ class TavusAvatar:
 
     async def start(self) -> None:
         """Request the avatar and wait until it has published its video; raises AvatarError."""
-        self._starting = asyncio.create_task(self._request(), name="tavus_start")
+        self._starting = asyncio.create_task(self._start(), name="tavus_start")
         await asyncio.wait({self._starting}, timeout=budget.AVATAR_START_SECONDS)
         if not self._starting.done():
             raise AvatarError(AvatarOutcome.REFUSED, f"Tavus did not answer within {budget.AVATAR_START_SECONDS:g} s")
@@ -95,7 +94,7 @@ class TavusAvatar:
             reason = f"waiting for the avatar failed: {type(error).__name__}"
             raise AvatarError(AvatarOutcome.NEVER_JOINED, reason) from error
 
-    async def _request(self) -> None:
+    async def _start(self) -> None:
         await self._tavus.start(
             cast("AgentSession[None]", self._capture), room=self._room, livekit_url=self._livekit_url
         )
@@ -126,14 +125,15 @@ class TavusAvatar:
         self._session.output.replace_audio_tail(output)
         return True
 
-    async def close(self) -> None:
-        """End the conversation, which frees the seat and stops the bill.
+    async def close(self) -> bool:
+        """End the conversation, which frees the seat and stops the bill; returns whether none can be open.
 
         Returns in bounded time. Repeated calls do nothing more.
         """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name="avatar_close")
         await asyncio.shield(self._closing)
+        return not self._is_left_open
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
@@ -143,11 +143,14 @@ class TavusAvatar:
         self._stop_watching()
         self._room.off("participant_disconnected", self._on_disconnected)
         if self._starting is not None and not self._starting.done():
-            # Tavus may still accept the request, and would bill a conversation that no process ends.
+            # Tavus may still accept the request, and the answer has the id of the conversation to end.
             await asyncio.wait({self._starting}, timeout=budget.AVATAR_CLOSE_SECONDS)
             self._starting.cancel()
         if self._tavus.conversation_id is not None:
             await self._end_conversation(self._tavus.conversation_id)
+        elif self._request.may_be_open:
+            self._is_left_open = True
+            logger.warning("answer of Tavus was lost, a conversation may be open")
         sdk.stop_waiting_for_avatar(self._capture.sink)
         try:
             await asyncio.wait_for(self._tavus.aclose(), budget.AVATAR_CLOSE_SECONDS)
@@ -155,23 +158,13 @@ class TavusAvatar:
             logger.warning("avatar not closed cleanly", extra={"error": type(error).__name__})
 
     async def _end_conversation(self, conversation: str) -> None:
-        url = f"{self._spec.base_url.rstrip('/')}/conversations/{conversation}/end"
-        error = ""
-        for _ in range(_END_ATTEMPTS):
-            try:
-                async with utils.http_context.http_session().post(
-                    url,
-                    headers={"x-api-key": self._key},
-                    timeout=aiohttp.ClientTimeout(total=budget.AVATAR_CLOSE_SECONDS / _END_ATTEMPTS),
-                ) as response:
-                    if response.ok:
-                        logger.info("avatar conversation ended", extra={"conversation_id": conversation})
-                        return
-                    error = f"HTTP {response.status}"
-            except (aiohttp.ClientError, TimeoutError) as failure:
-                error = type(failure).__name__
+        error = await self._api.end(conversation, attempts=_END_ATTEMPTS, seconds=budget.AVATAR_CLOSE_SECONDS)
+        if not error:
+            logger.info("avatar conversation ended", extra={"conversation_id": conversation})
+            return
+        self._is_left_open = True
         logger.error(
-            "could not end avatar conversation, Tavus bills it until it times out",
+            "could not end avatar conversation, the worker retries",
             extra={"conversation_id": conversation, "error": error},
         )
 

@@ -18,11 +18,12 @@ from openai import AsyncOpenAI
 from agentspec import AvatarProvider, WorkerStatus
 from agentspec.wire import WorkerConfig, read_dispatch_metadata
 from worker import reports, sdk
-from worker.avatar_reports import AvatarReport, Avatars
+from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import job, phrases, voice
 from worker.config import WorkerSettings
 from worker.provider_reports import ProviderLog, StageOutcome
-from worker.server import admission, endpoints, metrics, trials
+from worker.server import admission, endpoints, metrics, supervision, trials
+from worker.server.conversations import ConversationCloser
 from worker.server.slots import Slots, load
 
 logger = logging.getLogger(__name__)
@@ -63,11 +64,13 @@ class Worker(sdk.Server):
         self._config = config
         self._slots = Slots(config.calls_per_worker)
         self.avatars = Avatars()
+        self.closer: ConversationCloser | None = None
+        """Closes abandoned conversations of avatars; None: the agent has no avatar."""
         self.providers = ProviderLog()
         self.first_registration = asyncio.Event()
         """Set once LiveKit has registered the worker."""
         self.report_handlers: reports.Handlers = {
-            AvatarReport: self.avatars.record,
+            AvatarReport: self._on_avatar_report,
             StageOutcome: self.providers.record,
         }
         """What to do with the reports of call processes."""
@@ -76,7 +79,7 @@ class Worker(sdk.Server):
         self.on("worker_registered", self._on_registered)
         metrics.SLOTS.set(config.calls_per_worker)
         metrics.CALLS.set_function(self.calls)
-        metrics.CALLS_WITH_AVATAR.set_function(lambda: self.avatars.count(self._held()))
+        metrics.CALLS_WITH_AVATAR.set_function(lambda: self.avatars.count(self.held_jobs()))
         metrics.REGISTERED.set_function(lambda: float(self.registered))
         metrics.DRAINING.set_function(lambda: float(self.draining))
         metrics.CALL_PROCESSES.labels("idle").set_function(self.idle_processes)
@@ -84,14 +87,15 @@ class Worker(sdk.Server):
 
     def calls(self) -> int:
         """Return how many calls the worker holds. Calls that are starting or whose process is ending count."""
-        return len(self._held())
+        return len(self.held_jobs())
 
-    def _held(self) -> set[str]:
+    def held_jobs(self) -> set[str]:
+        """Return the ids of the worker's jobs: those that are starting, running or ending."""
         return self._slots.held(self.running_job_ids())
 
     def status(self) -> WorkerStatus:
         """Return the worker status, which the controller and the gateway read."""
-        held = self._held()
+        held = self.held_jobs()
         return WorkerStatus(
             agent_name=self._config.registered_name,
             worker_id=self.worker_id,
@@ -144,7 +148,7 @@ class Worker(sdk.Server):
             )
         finally:
             self._slots.release(request.id)
-            if request.id not in self._held():  # no process started
+            if request.id not in self.held_jobs():  # no process started
                 self.avatars.forget(request.id)
 
     def _has_avatar(self, request: JobRequest) -> bool:
@@ -168,11 +172,25 @@ class Worker(sdk.Server):
         )
 
     def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
-        """Forget the job's avatar, and count and log a lost call."""
-        self.avatars.forget(job_id)
+        """Close the avatar that the job left open, and count and log a lost call."""
+        self._close_avatar(job_id)
         if failed:
             metrics.LOST.inc()
             logger.error("call process failed, its call is lost", extra={"room": room, "job_id": job_id})
+
+    def _on_avatar_report(self, report: AvatarReport) -> None:
+        if report.state is AvatarState.ABANDONED:
+            self._close_avatar(report.job_id)
+        else:
+            self.avatars.record(report)
+
+    def _close_avatar(self, job_id: str) -> None:
+        """Close the conversation of an avatar that its call process no longer closes."""
+        if self.avatars.abandon(job_id):
+            if self.closer is None:
+                self.avatars.forget(job_id)
+            else:
+                self.closer.close(job_id)
 
     def on_registration_lost(self) -> None:
         """Log the end, which the SDK does not."""
@@ -227,7 +245,8 @@ async def _main(settings: WorkerSettings) -> int:
     preparing = asyncio.create_task(_prepare(worker, config, client), name="prepare")
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
-        async with serving, receiving, metrics.PROCESS.sampling():
+        supervising = supervision.conversations(settings, worker.avatars, worker.held_jobs)
+        async with serving, supervising as worker.closer, receiving, metrics.PROCESS.sampling():
             return await worker.serve()
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": settings.port, "error": str(error)})

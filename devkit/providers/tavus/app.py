@@ -6,6 +6,7 @@ api.py.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -13,10 +14,13 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 from pydantic import Field
 
-from devkit.providers.simulator import HTTP_FAULTS, FaultKind, Provider, Settings, application
+from devkit.providers.simulator import HTTP_FAULTS, STALL_SECONDS, FaultKind, Provider, Settings, application
 from devkit.providers.tavus.conversations import Conversation, Conversations, NoSeat, parse
 
 logger = logging.getLogger(__name__)
+
+PAGE_SIZE = 10
+"""Tavus' default `limit` of a list."""
 
 _MESSAGES = {
     FaultKind.UNAUTHORIZED: "Invalid access token",
@@ -37,7 +41,7 @@ class Tavus(Provider[TavusSettings]):
 
     name = "tavus"
     endpoints = frozenset({"conversations", "faces"})
-    fault_kinds = HTTP_FAULTS | {FaultKind.NEVER_JOINS}
+    fault_kinds = HTTP_FAULTS | {FaultKind.NEVER_JOINS, FaultKind.LOST_ANSWER}
     settings_type = TavusSettings
 
     def __init__(self, api_key: str, settings: TavusSettings) -> None:
@@ -102,11 +106,18 @@ class _Endpoints:
             # Tavus' message, as users of livekit-plugins-tavus report it.
             return web.json_response({"message": "User has reached maximum concurrent conversations"}, status=400)
         logger.info("conversation created: conversation=%s joins=%s", conversation.id, absent is None)
+        if self._provider.take_fault("conversations", frozenset({FaultKind.LOST_ANSWER})) is not None:
+            await asyncio.sleep(STALL_SECONDS)
         return web.json_response(conversation.document())
 
-    async def show_all(self, _: web.Request) -> web.Response:
-        documents = [conversation.document() for conversation in self._conversations.all()]
-        return web.json_response({"data": documents, "total_count": len(documents)})
+    async def show_all(self, request: web.Request) -> web.Response:
+        """Return one page, the newest first, of all conversations or of those with a status."""
+        status, limit, page = (request.query.get(name) for name in ("status", "limit", "page"))
+        documents = [conversation.document() for conversation in reversed(self._conversations.all())]
+        found = [document for document in documents if status in (None, document["status"])]
+        size, number = int(limit or PAGE_SIZE), int(page or 1)
+        shown = found[(number - 1) * size : number * size]
+        return web.json_response({"data": shown, "total_count": len(found)})
 
     async def show(self, request: web.Request) -> web.Response:
         return web.json_response(self._named(request).document())

@@ -106,11 +106,16 @@ def test_credentials_come_from_the_named_secrets_only() -> None:
         "OPENAI_API_KEY": {"name": "openai", "key": "apiKey"},
         "TAVUS_API_KEY": {"name": "tavus", "key": "apiKey"},
     }
-    assert set(found) - set(references) == {"PROMETHEUS_MULTIPROC_DIR"}, "a worker gets nothing that it never reads"
+    own = {"PROMETHEUS_MULTIPROC_DIR", "AVATAR_AGENT_UID"}
+    assert set(found) - set(references) == own, "a worker gets nothing that it never reads"
+
+
+def test_worker_with_avatar_knows_the_uid_that_no_other_cluster_has() -> None:
+    assert environment(build(avatar=TAVUS))["AVATAR_AGENT_UID"] == {"name": "AVATAR_AGENT_UID", "value": "uid-1"}
 
 
 def test_worker_without_avatar_gets_no_avatar_key() -> None:
-    assert "TAVUS_API_KEY" not in environment(build())
+    assert environment(build()).keys().isdisjoint({"TAVUS_API_KEY", "AVATAR_AGENT_UID"})
 
 
 def test_every_writable_path_is_a_volume() -> None:

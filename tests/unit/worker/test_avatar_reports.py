@@ -26,6 +26,17 @@ def test_error_lasts_until_an_avatar_joins() -> None:
     assert avatars.last_error == ""
 
 
+def test_abandoned_avatar_counts_until_it_is_forgotten() -> None:
+    avatars = Avatars()
+    assert not avatars.abandon("voice only")
+    avatars.expect("a")
+    assert avatars.abandon("a")
+    assert not avatars.abandon("a"), "once is enough"
+    assert (avatars.count(()), avatars.is_abandoned("a")) == (1, True)
+    avatars.record(AvatarReport(job_id="a", state=AvatarState.RELEASED))
+    assert (avatars.count(()), avatars.is_abandoned("a")) == (0, False)
+
+
 async def test_report_reaches_the_main_process() -> None:
     avatars = Avatars()
     async with reports.receive({AvatarReport: avatars.record}):

@@ -17,6 +17,9 @@ from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError
+from worker.tavus_api import ConversationName
+
+NAME = ConversationName("uid-1", "AJ_1", "ornina-c1")
 
 
 class FakeAvatar:
@@ -28,6 +31,7 @@ class FakeAvatar:
         self.error: AvatarError | None = None
         self.attached = False
         self.closed = 0
+        self.is_closed = True
 
     async def start(self) -> None:
         await self.may_join.wait()
@@ -41,8 +45,9 @@ class FakeAvatar:
         was, self.attached = self.attached, False
         return was
 
-    async def close(self) -> None:
+    async def close(self) -> bool:
         self.closed += 1
+        return self.is_closed
 
 
 def answer(value: bool) -> Callable[[], Awaitable[bool]]:
@@ -72,6 +77,7 @@ class Scene:
             cast(Any, self.session),
             self.room.as_room(),
             make_config(avatar=TAVUS | {"onFailure": policy}),
+            conversation=NAME,
             has_seat=has_seat,
             has_video=answer(has_video),
             end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
@@ -109,6 +115,7 @@ async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) ->
         cast(Any, None),
         FakeRoom().as_room(),
         config,
+        conversation=NAME,
         has_seat=True,
         has_video=answer(True),
         end_call=print,
@@ -188,6 +195,7 @@ async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> No
         cast(Any, None),
         FakeRoom().as_room(),
         config,
+        conversation=NAME,
         has_seat=False,
         has_video=answer(True),
         end_call=lambda outcome, _: ends.append(outcome),
@@ -233,6 +241,14 @@ async def test_avatar_of_a_call_that_ends_first_is_cancelled(scene: Scene) -> No
     await scene.call_avatar.close()
     await scene.call_avatar.close()
     assert since(before) == {"started": 1, AvatarOutcome.CANCELLED: 1}
+
+
+async def test_conversation_that_may_be_open_is_reported(scene: Scene) -> None:
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    scene.avatar.is_closed = False
+    await scene.call_avatar.close()
+    assert scene.reports == [(AvatarState.JOINED, ""), (AvatarState.ABANDONED, "")]
 
 
 async def test_greeting_waits_for_the_avatar_only_briefly(scene: Scene) -> None:

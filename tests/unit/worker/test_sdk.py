@@ -410,7 +410,7 @@ def test_transcription_request_waits_30_seconds_whatever_the_options() -> None:
 
 
 async def test_capture_keeps_the_output_that_the_plugin_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs the Tavus plugin's own `start` with the capture in place of the session."""
+    """Runs the Tavus plugin's own `start` with the capture in place of the session, and another API client."""
     room, events = cast(Any, FakeRoom()), []
     room.name = "ornina-1"
     room.local_participant = SimpleNamespace(identity="agent", register_rpc_method=lambda *_: None, _rpc_handlers={})
@@ -421,10 +421,11 @@ async def test_capture_keeps_the_output_that_the_plugin_sets(monkeypatch: pytest
         monkeypatch.setattr(f"{module}.get_job_context", lambda **_: context)
     avatar = tavus.AvatarSession(face_id="f", pal_id="p", api_key="key")
 
-    async def create_conversation(**_: object) -> str:
+    async def create_conversation(*, pal_id: str, face_id: str, properties: dict[str, Any]) -> str:
+        assert (pal_id, face_id, sorted(properties)) == ("p", "f", ["livekit_room_token", "livekit_ws_url"])
         return "c1"
 
-    monkeypatch.setattr(avatar._api, "create_conversation", create_conversation)
+    sdk.set_tavus_api(avatar, SimpleNamespace(create_conversation=create_conversation))
     capture = sdk.AvatarOutputCapture(cast(Any, session))
     await avatar.start(
         cast("AgentSession[None]", capture),

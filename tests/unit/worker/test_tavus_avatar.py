@@ -1,13 +1,11 @@
 """A Tavus avatar joins, fails or leaves: in bounded time, and the room always gets its audio back."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from livekit.agents import APIConnectionError, APIStatusError, utils
+from livekit.agents import APIConnectionError, APIStatusError
 from livekit.agents.voice.io import AgentOutput
 from livekit.plugins import tavus
 
@@ -56,7 +54,8 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tavus = FakeTavus()
         self.ended: list[str] = []
-        self.answers = [200]
+        self.end_error = ""
+        self.request = SimpleNamespace(may_be_open=False)
         self.lost: list[AvatarOutcome] = []
         self.room = FakeRoom()
         self.room_output = FakeSink()
@@ -64,7 +63,6 @@ class Scene:
         output.audio = FakeWrapper(self.room_output)
         self.session = SimpleNamespace(output=output, current_speech=None)
         monkeypatch.setattr(tavus, "AvatarSession", lambda **_: self.tavus)
-        monkeypatch.setattr(utils.http_context, "http_session", lambda: self)
         monkeypatch.setattr(budget, "AVATAR_START_SECONDS", 0.05)
         monkeypatch.setattr(budget, "AVATAR_JOIN_SECONDS", 0.05)
         monkeypatch.setattr(budget, "AVATAR_CLOSE_SECONDS", 0.2)
@@ -72,17 +70,16 @@ class Scene:
             cast(Any, self.session),
             self.room.as_room(),
             SPEC,
-            key="tavus-key",
+            request=cast(Any, self.request),
+            api=cast(Any, SimpleNamespace(end=self._end)),
             livekit_url="ws://livekit.test",
             on_lost=lambda outcome, _: self.lost.append(outcome),
         )
 
-    @asynccontextmanager
-    async def post(self, url: str, *, headers: dict[str, str], **_: object) -> AsyncIterator[SimpleNamespace]:
-        assert headers == {"x-api-key": "tavus-key"}
-        self.ended.append(url)
-        status = self.answers.pop(0)
-        yield SimpleNamespace(ok=status < 400, status=status)
+    async def _end(self, conversation_id: str, *, attempts: int, seconds: float) -> str:
+        assert attempts > 1 and seconds == budget.AVATAR_CLOSE_SECONDS
+        self.ended.append(conversation_id)
+        return self.end_error
 
     @property
     def output(self) -> object:
@@ -121,8 +118,8 @@ async def test_late_answer_of_the_provider_ends_its_conversation(scene: Scene) -
     closing = asyncio.create_task(scene.avatar.close())
     await asyncio.sleep(0)
     scene.tavus.accept.set()
-    await closing
-    assert scene.ended == ["http://tavus.test/v2/conversations/c1/end"]
+    assert await closing is True
+    assert scene.ended == ["c1"]
     assert scene.output is scene.room_output
 
 
@@ -131,7 +128,19 @@ async def test_refused_conversation_leaves_nothing_to_end(scene: Scene) -> None:
     scene.tavus.accept.set()
     with pytest.raises(AvatarError, match="apiKey"):
         await scene.avatar.start()
-    await scene.avatar.close()
+    assert await scene.avatar.close() is True
+    assert scene.ended == []
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answer lost", "no answer before the end"])
+async def test_conversation_that_may_be_open_is_not_called_closed(scene: Scene, answered: bool) -> None:
+    scene.request.may_be_open = True
+    scene.tavus.error = APIConnectionError("the answer of Tavus was lost")
+    if answered:
+        scene.tavus.accept.set()
+    with pytest.raises(AvatarError):
+        await scene.avatar.start()
+    assert await scene.avatar.close() is False
     assert scene.ended == []
 
 
@@ -203,12 +212,11 @@ async def test_closing_twice_ends_the_conversation_once(scene: Scene) -> None:
     assert scene.tavus.closed == 1
 
 
-@pytest.mark.parametrize(("answers", "attempts"), [([500, 200], 2), ([500, 500], 2), ([200], 1)])
-async def test_ending_is_retried_a_bounded_number_of_times(scene: Scene, answers: list[int], attempts: int) -> None:
+async def test_conversation_that_did_not_end_is_not_called_closed(scene: Scene) -> None:
     await scene.join()
-    scene.answers = answers
-    await scene.avatar.close()
-    assert len(scene.ended) == attempts
+    scene.end_error = "HTTP 500"
+    assert await scene.avatar.close() is False
+    assert await scene.avatar.close() is False, "and stays so"
 
 
 @pytest.mark.parametrize(

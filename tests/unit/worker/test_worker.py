@@ -9,6 +9,7 @@ from livekit.agents import AssignmentTimeoutError
 
 from agentspec.wire import ProviderStage, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config, make_settings
+from worker.avatar_reports import AvatarReport, AvatarState
 from worker.provider_reports import StageOutcome, succeeded
 from worker.server import metrics
 from worker.server.admission import Declined
@@ -149,6 +150,31 @@ async def test_closed_process_releases_its_avatar(tavus_worker: Worker) -> None:
     assert tavus_worker.status().avatars == 0
     tavus_worker.on_process_closed("AJ_1", "ornina-1", failed=True)
     assert tavus_worker.avatars.count({"AJ_1"}) == 0, "forgotten, not only left out"
+
+
+@pytest.mark.parametrize("how", ["process closed", "reported"])
+async def test_conversation_that_a_call_process_left_open_is_closed(tavus_worker: Worker, how: str) -> None:
+    closed: list[str] = []
+    tavus_worker.closer = cast(Any, SimpleNamespace(close=closed.append))
+    for _ in range(2):
+        tavus_worker.avatars.expect("AJ_1")
+        if how == "reported":
+            report = AvatarReport(job_id="AJ_1", state=AvatarState.ABANDONED)
+            tavus_worker.report_handlers[AvatarReport](report)
+        tavus_worker.on_process_closed("AJ_1", "ornina-1", failed=False)
+        assert closed == ["AJ_1"], "once for each job"
+        assert tavus_worker.status().avatars == 1
+        closed.clear()
+        tavus_worker.avatars.forget("AJ_1")
+
+
+async def test_released_avatar_needs_no_closing(tavus_worker: Worker) -> None:
+    closed: list[str] = []
+    tavus_worker.closer = cast(Any, SimpleNamespace(close=closed.append))
+    tavus_worker.avatars.expect("AJ_1")
+    tavus_worker.report_handlers[AvatarReport](AvatarReport(job_id="AJ_1", state=AvatarState.RELEASED))
+    tavus_worker.on_process_closed("AJ_1", "ornina-1", failed=False)
+    assert closed == []
 
 
 @pytest.mark.parametrize(("failed", "lost"), [(True, 1), (False, 0)], ids=["process failed", "process exited"])

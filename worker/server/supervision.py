@@ -1,0 +1,71 @@
+"""Starts what the main process does about avatar conversations, and stops it with the worker."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from livekit import api
+
+from agentspec import AvatarProvider
+from agentspec.names import AGENT_UID_VARIABLE
+from worker import tavus_api
+from worker.avatar_reports import Avatars
+from worker.config import WorkerSettings
+from worker.server.conversations import ConversationCloser, OrphanReaper
+from worker.tavus_api import TavusAPI
+
+FINISH_SECONDS: Final = 10.0
+"""How long a worker that stops may take to close abandoned conversations."""
+_REQUEST_SECONDS: Final = 5.0
+
+
+@asynccontextmanager
+async def conversations(
+    settings: WorkerSettings, avatars: Avatars, held_jobs: Callable[[], Collection[str]]
+) -> AsyncIterator[ConversationCloser | None]:
+    """Search for open conversations within the context. Yields None when the agent has no avatar."""
+    config = settings.config
+    if config.avatar.provider is not AvatarProvider.TAVUS or config.avatar.tavus is None:
+        yield None
+        return
+    async with aiohttp.ClientSession() as session, _livekit(settings) as livekit:
+        tavus = TavusAPI(lambda: session, config.avatar.tavus.base_url, settings.tavus_key)
+        owner = tavus_api.owner(os.environ.get(AGENT_UID_VARIABLE, ""), config.livekit_url)
+
+        async def is_in_room(room: str, job_id: str) -> bool:
+            return await may_be_in_room(livekit, room, job_id)
+
+        closer = ConversationCloser(tavus, avatars)
+        reaper = OrphanReaper(tavus, owner, held_jobs=held_jobs, is_in_room=is_in_room)
+        reaping = asyncio.create_task(reaper.run(), name="reap_conversations")
+        try:
+            yield closer
+        finally:
+            reaping.cancel()
+            await closer.finish(FINISH_SECONDS)
+            with contextlib.suppress(asyncio.CancelledError):
+                await reaping
+
+
+@asynccontextmanager
+async def _livekit(settings: WorkerSettings) -> AsyncIterator[api.LiveKitAPI]:
+    timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+    url, key, secret = settings.config.livekit_url, settings.livekit_key, settings.livekit_secret
+    async with api.LiveKitAPI(url, key, secret, timeout=timeout) as livekit:
+        yield livekit
+
+
+async def may_be_in_room(livekit: api.LiveKitAPI, room: str, job_id: str) -> bool:
+    """Return whether the agent of a job is in a room; True when LiveKit does not answer."""
+    try:
+        # LiveKit's identity of an agent that accepts a job without another one (livekit-agents 1.8.9, job.py).
+        await livekit.room.get_participant(api.RoomParticipantIdentity(room=room, identity=f"agent-{job_id}"))
+    except api.TwirpError as error:
+        return error.code != api.TwirpErrorCode.NOT_FOUND
+    except (aiohttp.ClientError, TimeoutError):
+        return True
+    return True

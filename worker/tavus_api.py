@@ -1,0 +1,168 @@
+"""Tavus' API for conversations: create, list, end (Tavus API reference, ``/v2/conversations``).
+
+A conversation is billed and holds a seat from the request on, also when its answer is lost. So each one has a name that
+says whose it is. Whoever finds it open later can tell whether it is still in use.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import aiohttp
+from livekit.agents import APIConnectionError, APIStatusError
+
+LIST_SECONDS: Final = 10.0
+_PREFIX: Final = "avatar-agent"
+_MAX_NAME_LENGTH: Final = 200
+_PAGE_SIZE: Final = 100
+_MAX_PAGES: Final = 20
+_RETRY_SECONDS: Final = 0.5
+_MAX_DURATION_SECONDS: Final = 3600
+"""Tavus' own limit of `max_call_duration`."""
+
+
+def owner(uid: str, livekit_url: str) -> str:
+    """Return the owner of conversations: the agent on one LiveKit server. Empty without a UID.
+
+    Workers of an agent that moves to another server must not judge the calls on the old one.
+    """
+    return f"{uid}.{hashlib.sha256(livekit_url.encode()).hexdigest()[:8]}" if uid else ""
+
+
+@dataclass(frozen=True)
+class ConversationName:
+    """Whose a conversation is."""
+
+    owner: str
+    job_id: str
+    room: str
+    """Empty when the room's name is too long."""
+
+    def __str__(self) -> str:
+        parts = f"{_PREFIX}/{self.owner}/{self.job_id}"
+        full = f"{parts}/{self.room}"
+        return full if len(full) <= _MAX_NAME_LENGTH else f"{parts}/"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """Return the name in its parts; None when it is not such a name."""
+        prefix, *parts = name.split("/", 3)
+        return cls(*parts) if prefix == _PREFIX and len(parts) == 3 and parts[1] else None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """An active conversation of one of this product's agents."""
+
+    id: str
+    name: ConversationName
+
+
+class TavusAPI:
+    """Conversations of one Tavus account."""
+
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], base_url: str, key: str) -> None:
+        self._session = session
+        self._url = f"{base_url.rstrip('/')}/conversations"
+        self._headers = {"x-api-key": key}
+
+    async def create(self, name: str, pal_id: str, face_id: str, properties: dict[str, Any], seconds: float) -> str:
+        """Create a conversation and return its id.
+
+        Raises:
+            APIStatusError: Tavus refused.
+            APIConnectionError: The request was not sent (`retryable`), or its answer was lost.
+        """
+        body = {"conversation_name": name, "pal_id": pal_id, "face_id": face_id, "properties": properties}
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        try:
+            async with self._session().post(self._url, json=body, headers=self._headers, timeout=timeout) as response:
+                if not response.ok:
+                    status, text = response.status, await response.text()
+                    raise APIStatusError("Tavus refused the conversation", status_code=status, body=text)
+                return str((await response.json())["conversation_id"])
+        except aiohttp.ClientConnectorError as error:
+            raise APIConnectionError("cannot connect to Tavus", retryable=True) from error
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            raise APIConnectionError("the answer of Tavus was lost", retryable=False) from error
+
+    async def active(self) -> list[Conversation]:
+        """Return the active conversations of this product's agents. Raises APIConnectionError or APIStatusError."""
+        found: list[Conversation] = []
+        for page in range(1, _MAX_PAGES + 1):
+            documents = await self._page(page)
+            for document in documents:
+                name = ConversationName.parse(str(document.get("conversation_name", "")))
+                if name is not None and document.get("status") == "active":
+                    found.append(Conversation(str(document["conversation_id"]), name))
+            if len(documents) < _PAGE_SIZE:
+                break
+        return found
+
+    async def _page(self, page: int) -> list[dict[str, Any]]:
+        query = {"status": "active", "limit": str(_PAGE_SIZE), "page": str(page)}
+        timeout = aiohttp.ClientTimeout(total=LIST_SECONDS)
+        try:
+            async with self._session().get(self._url, params=query, headers=self._headers, timeout=timeout) as response:
+                if not response.ok:
+                    raise APIStatusError("Tavus refused the list", status_code=response.status, body=None)
+                documents: list[dict[str, Any]] = (await response.json())["data"]
+                return documents
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            raise APIConnectionError("the list of conversations was lost") from error
+
+    async def end(self, conversation_id: str, *, attempts: int, seconds: float) -> str:
+        """End a conversation; returns an empty text, or why that failed. `seconds` bounds all attempts together."""
+        error = ""
+        for _ in range(attempts):
+            timeout = aiohttp.ClientTimeout(total=seconds / attempts)
+            try:
+                async with self._session().post(
+                    f"{self._url}/{conversation_id}/end", headers=self._headers, timeout=timeout
+                ) as response:
+                    if response.ok:
+                        return ""
+                    error = f"HTTP {response.status}"
+            except (aiohttp.ClientError, TimeoutError) as failure:
+                error = type(failure).__name__
+        return error
+
+
+class ConversationRequest:
+    """The one conversation of a call. It stands in for the API client of livekit-plugins-tavus.
+
+    The plugin's client repeats a request whose answer was lost, which can create a second conversation, and cannot name
+    it.
+    """
+
+    def __init__(self, api: TavusAPI, name: ConversationName, *, max_seconds: float, answer_seconds: float) -> None:
+        """`max_seconds` is the longest duration of the call: Tavus ends the conversation if everything else fails."""
+        self._api = api
+        self._name = name
+        self._max_seconds = min(int(max_seconds), _MAX_DURATION_SECONDS)
+        self._answer_seconds = answer_seconds
+        self.may_be_open = False
+        """The request was sent, and no answer says whether there is a conversation."""
+
+    async def create_conversation(self, *, pal_id: str, face_id: str, properties: dict[str, Any]) -> str:
+        """Create the conversation; the plugin calls this. Repeats a request only if Tavus cannot have acted on it."""
+        properties = {**properties, "max_call_duration": self._max_seconds}
+        for is_last in (False, True):
+            self.may_be_open = True
+            try:
+                created = await self._api.create(str(self._name), pal_id, face_id, properties, self._answer_seconds)
+            except APIStatusError as error:
+                self.may_be_open = error.status_code >= 500
+                if is_last or error.status_code != 429:
+                    raise
+            except APIConnectionError as error:
+                self.may_be_open = not error.retryable
+                if is_last or not error.retryable:
+                    raise
+            else:
+                self.may_be_open = False
+                return created
+            await asyncio.sleep(_RETRY_SECONDS)
+        raise AssertionError("the last attempt returns or raises")
