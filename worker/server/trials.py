@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from livekit import rtc
-from livekit.agents import ChatContext
+from livekit.agents import APIError, ChatContext
 from openai import AsyncOpenAI
 
 from agentspec.wire import ProviderStage, WorkerConfig
 from worker.call import budget, outcomes, phrases, voice
-from worker.provider_reports import ProviderLog, failed
+from worker.provider_reports import ProviderLog, StageOutcome, failed
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ SPREAD_SECONDS: Final = 5.0
 ATTEMPT_SECONDS: Final = 30.0
 """Longest duration of one attempt, whatever the time limits of its stage are."""
 
-_Attempt = Callable[[WorkerConfig, AsyncOpenAI, ProviderLog], Awaitable[None]]
+_Attempt = Callable[[WorkerConfig, AsyncOpenAI, Callable[[StageOutcome], None]], Awaitable[None]]
 
 
 async def run(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog, registered: asyncio.Event) -> None:
@@ -45,26 +45,34 @@ async def run(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog, regis
 
 
 async def _try(stage: ProviderStage, config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+    def record(outcome: StageOutcome) -> None:
+        log.record(outcome)
+        if (failure := outcome.failure) is not None:
+            fields = {"stage": stage, "status": failure.status, "error": failure.code or failure.error}
+            logger.warning("trying a provider failed", extra=fields)
+
     try:
         async with asyncio.timeout(ATTEMPT_SECONDS):
-            await _ATTEMPTS[stage](config, client, log)
+            await _ATTEMPTS[stage](config, client, record)
     except TimeoutError as error:
-        log.record(failed(stage, error))
-    except Exception as error:  # the stage has reported a provider's error; a trial must never end the worker
-        logger.warning("trying a provider failed", extra={"stage": stage, "error": type(error).__name__})
+        record(failed(stage, error))
+    except APIError:
+        pass  # the stage has emitted it
+    except Exception:  # a trial must never end the worker
+        logger.exception("trial crashed", extra={"stage": stage})
 
 
-async def _complete(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+async def _complete(config: WorkerConfig, client: AsyncOpenAI, record: Callable[[StageOutcome], None]) -> None:
     stage = voice.make_llm(config.voice, client)
-    outcomes.follow(ProviderStage.LLM, stage, log.record)
+    outcomes.follow(ProviderStage.LLM, stage, record)
     context = ChatContext.empty()
     context.add_message(role="user", content="Answer with the word: yes")
     await stage.chat(chat_ctx=context, conn_options=voice.LLM_CONNECTION).collect()
 
 
-async def _transcribe(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+async def _transcribe(config: WorkerConfig, client: AsyncOpenAI, record: Callable[[StageOutcome], None]) -> None:
     stage = voice.make_stt(config.voice, config.language, client)
-    outcomes.follow(ProviderStage.STT, stage, log.record)
+    outcomes.follow(ProviderStage.STT, stage, record)
     await stage.recognize(first_second(await phrases.prepared(config)), conn_options=voice.STT_CONNECTION)
 
 

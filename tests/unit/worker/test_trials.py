@@ -155,6 +155,7 @@ async def test_failed_stage_is_reported_and_retried(
     provider: Provider,
     registered: asyncio.Event,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     stage: ProviderStage,
     status: int,
     error: dict[str, str],
@@ -169,6 +170,8 @@ async def test_failed_stage_is_reported_and_retried(
     assert report.failures == len(budget.PREPARE_RETRY_SECONDS) + 1 and report.succeeded_at is None
     other = next(one for one in PATHS if one is not stage)
     assert log.has_succeeded(other) and provider.requests.count(PATHS[other]) == 1
+    logged = [record.__dict__ for record in caplog.records if record.message == "trying a provider failed"]
+    assert [(line["stage"], line["status"], line["error"]) for line in logged] == [(stage, status, error["code"])] * 3
 
 
 async def test_empty_reply_is_a_failure(
@@ -207,7 +210,7 @@ async def test_internal_error_does_not_end_the_worker(
 
     monkeypatch.setattr(trials, "_ATTEMPTS", {ProviderStage.LLM: crash})
     await trials.run(config, client, ProviderLog(), registered)
-    assert "trying a provider failed" in caplog.text
+    assert "trial crashed" in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [None, 0.3, 1.0, 2.5])
