@@ -83,7 +83,7 @@ class AvatarAgentSpec(
         default_factory=list,
         max_length=16,
         description="Texts that the agent answers from, at most 256 KiB together: `- configMapRef: {name: NAME}` or "
-        "`- {name: WORD, text: TEXT}`.",
+        "`- {name: WORD, text: TEXT}`. Above 16 KiB, workers send only the passages that a question needs.",
     )
     avatar: AvatarSpec = Field(default_factory=AvatarSpec, description="The agent's avatar.")
     worker: WorkerSpec = Field(default_factory=WorkerSpec, description="The worker pods.")

@@ -23,13 +23,20 @@ from agentspec.wire.dispatch import DispatchMetadata, read_dispatch_metadata, wi
 from agentspec.wire.documents import read, render
 from agentspec.wire.providers import ProviderStage, StageFailure, StageReport, StageReports
 from agentspec.wire.room import REPORTED_OUTCOMES, CallOutcome, RoomRecord, read_room_record, with_outcome
-from agentspec.wire.workerconfig import CONFIG_PATH, KnowledgeDocument, WorkerConfig
+from agentspec.wire.workerconfig import (
+    CONFIG_PATH,
+    WHOLE_KNOWLEDGE_BYTES,
+    KnowledgeDocument,
+    WorkerConfig,
+    knowledge_bytes,
+)
 
 __all__ = [
     "CONFIG_PATH",
     "REPORTED_OUTCOMES",
     "STAGES_QUERY",
     "STATUS_HEARTBEAT_SECONDS",
+    "WHOLE_KNOWLEDGE_BYTES",
     "AgentSupply",
     "CallOutcome",
     "Demand",
@@ -44,6 +51,7 @@ __all__ = [
     "WorkerConfig",
     "WorkerStatus",
     "agent_key",
+    "knowledge_bytes",
     "read",
     "read_dispatch_metadata",
     "read_room_record",

@@ -7,6 +7,8 @@ treats unknown values of enumerations as absent. Their defaults then apply: disp
 only calls to its name), placement Packed, avatar provider None (calls continue by voice), on failure VoiceOnly.
 """
 
+from collections.abc import Iterable
+
 from pydantic import Field
 
 from agentspec.avatar import AvatarSpec
@@ -20,11 +22,25 @@ CONFIG_PATH = "/etc/avatar-agent/agent.json"
 """Path of the configuration in a worker pod."""
 
 
+WHOLE_KNOWLEDGE_BYTES = 16 * 1024
+"""Most knowledge that a worker sends whole, with every request to the language model.
+
+Four bytes of UTF-8 are about one token, in English (one byte a letter) as in Arabic (two). So these are 4,000 tokens:
+half of the smallest context window in use, 8,192 tokens, and what a new account at OpenAI (30,000 tokens a minute) can
+send six times a minute. Of a larger knowledge base, each request gets only the passages that the question needs.
+"""
+
+
 class KnowledgeDocument(Model):
     """A text that the agent answers from: one key of a ConfigMap, or a text in the manifest."""
 
     name: str = Field(description="``<ConfigMap>/<key>``, or the name of a text in the manifest.")
     text: str = Field(description="What the agent may answer from: Markdown or plain text.")
+
+
+def knowledge_bytes(documents: Iterable[KnowledgeDocument]) -> int:
+    """Return the size of all texts together, in bytes of UTF-8."""
+    return sum(len(document.text.encode()) for document in documents)
 
 
 class WorkerConfig(Model):
@@ -51,6 +67,11 @@ class WorkerConfig(Model):
         description="How a silent or a long call ends. The defaults are left out, because workers of release "
         "0.1.0 reject unknown fields.",
     )
+
+    @property
+    def sends_whole_knowledge(self) -> bool:
+        """Whether every request to the language model contains all knowledge."""
+        return knowledge_bytes(self.knowledge) <= WHOLE_KNOWLEDGE_BYTES
 
     @property
     def registered_name(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from agentspec import AvatarAgentSpec, KnowledgeDocument, Reason
 from agentspec.fields import ConfigMapKeyRef
 from agentspec.persona import DEFAULT_INSTRUCTIONS
+from agentspec.wire import WHOLE_KNOWLEDGE_BYTES, knowledge_bytes
 from controller.observation import ObservedConfigMap
 from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true
@@ -66,13 +67,23 @@ def knowledge_loaded(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdi
     if not spec.knowledge:
         return true(Reason.NO_KNOWLEDGE_DECLARED, "spec.knowledge is empty; the agent has only its instructions.")
     loaded = "1 text is" if len(documents) == 1 else f"{len(documents)} texts are"
-    message = f"{loaded} loaded, {size} bytes with the instructions."
+    message = f"{loaded} loaded, {size} bytes with the instructions.{_split(documents)}"
     faults = _knowledge_faults(spec, seen)
     if faults:
         unread = "1 key was not read" if len(faults) == 1 else f"{len(faults)} keys were not read"
         warning = f"Warning: {unread}: {_faults_listed(faults)}. {_SAVE_AS_UTF8}"
         return true(Reason.KNOWLEDGE_PARTLY_LOADED, f"{warning} {message}")
     return true(Reason.KNOWLEDGE_LOADED, message)
+
+
+def _split(documents: list[KnowledgeDocument]) -> str:
+    size = knowledge_bytes(documents)
+    if size <= WHOLE_KNOWLEDGE_BYTES:
+        return ""
+    return (
+        f" The knowledge has {size} bytes; above {WHOLE_KNOWLEDGE_BYTES // 1024} KiB the worker sends the language "
+        "model only the passages that a question needs."
+    )
 
 
 def _persona_fault(namespace: str, spec: AvatarAgentSpec, seen: Seen) -> Verdict | None:

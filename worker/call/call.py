@@ -144,7 +144,7 @@ class Call:
             return
         self._caller_arrived = time.monotonic()
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
-        await voice.add_facts(self._agent, prompt.telephone_facts(self._caller.telephone_facts))
+        await self._agent.add_facts(prompt.telephone_facts(self._caller.telephone_facts))
         if prepared is not None:
             await self._wait_until_audible()
             await self._avatar.wait_until_decided()

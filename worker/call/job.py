@@ -7,16 +7,17 @@ from livekit.agents import JobContext, JobProcess
 
 from worker.call import metrics, voice
 from worker.call.call import Call
+from worker.call.conversation import index_of
 from worker.config import load_settings
 
 
 def prewarm(process: JobProcess) -> None:
-    """Prepare the process before it gets a job: signals, the configuration, the OpenAI client, the metrics' files.
+    """Prepare the process before it gets a job: signals, configuration, knowledge, OpenAI client, the metrics' files.
 
-    The fork server has loaded the models. Only the main process acts on SIGTERM and SIGINT, which start a drain; a
-    signal to the whole process group must not cut calls. The SDK intends to ignore these signals here, and to print
-    stacks on SIGUSR1 before it kills a hung process. Under a fork server that code runs in another process
-    (livekit-agents 1.8.9, ipc/job_proc_lazy_main.py), so this function does both.
+    The fork server has loaded the models and indexed the knowledge. Only the main process acts on SIGTERM and SIGINT,
+    which start a drain; a signal to the whole process group must not cut calls. The SDK intends to ignore these signals
+    here, and to print stacks on SIGUSR1 before it kills a hung process. Under a fork server that code runs in another
+    process (livekit-agents 1.8.9, ipc/job_proc_lazy_main.py), so this function does both.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -24,6 +25,7 @@ def prewarm(process: JobProcess) -> None:
     metrics.open_files()
     settings = load_settings()
     process.userdata["config"] = settings.config
+    index_of(settings.config)
     process.userdata["client"] = voice.make_client(settings.config.voice, settings.openai_key)
 
 

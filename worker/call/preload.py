@@ -1,6 +1,6 @@
 """Imports, once for all call processes, what a first call would import while its caller waits.
 
-The main process imports this module, which imports libraries only, and forks the fork server of the call processes
+The main process imports this module, which creates no series of call processes, and forks the fork server
 (`worker.forkserver`). The fork server continues with `prepare_call_processes`.
 """
 
@@ -10,6 +10,8 @@ from typing import Final
 from prometheus_client import values
 
 from worker import sdk
+from worker.call.conversation import index_of
+from worker.config import load_settings
 
 CALL_MODULES: Final = ("worker.call.job", *sdk.CALL_PROCESS_MODULES)
 """What the fork server imports for call processes, in this order."""
@@ -31,11 +33,12 @@ for _name in _LAZY:
 
 
 def prepare_call_processes() -> None:
-    """Import the code of the call processes, in the fork server.
+    """Import the code of the call processes, and index a large knowledge base, in the fork server.
 
     The main process imported prometheus_client so that it keeps series in memory. The series of call processes are
     created here, in files: prometheus_client chooses again, now by PROMETHEUS_MULTIPROC_DIR.
     """
     values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+    index_of(load_settings().config)
     for name in CALL_MODULES:
         importlib.import_module(name)

@@ -9,10 +9,8 @@ from typing import Final
 
 from livekit.agents import (
     NOT_GIVEN,
-    Agent,
     APIConnectOptions,
     APIError,
-    ChatContext,
     NotGivenOr,
     inference,
     stt,
@@ -26,6 +24,7 @@ from agentspec import VoiceSpec
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import sdk
 from worker.call import budget, no_speech, prompt
+from worker.call.conversation import ConversationAgent, index_of
 
 STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
 LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
@@ -83,20 +82,9 @@ def make_llm(voice: VoiceSpec, client: AsyncOpenAI) -> openai.LLM:
     return openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400)
 
 
-def make_agent(config: WorkerConfig, call: DispatchMetadata) -> Agent:
+def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgent:
     """Return the agent as declared. Facts about the call are a message of the lowest rank, the user's."""
-    context = ChatContext.empty()
-    if facts := prompt.facts(call, config.language):
-        context.add_message(role="user", content=facts)
-    return Agent(instructions=prompt.instructions(config), chat_ctx=context)
-
-
-async def add_facts(agent: Agent, facts: str) -> None:
-    """Add a message with facts that became known during the call; an empty one adds nothing."""
-    if facts:
-        context = agent.chat_ctx.copy()
-        context.add_message(role="user", content=facts)
-        await agent.update_chat_ctx(context)
+    return ConversationAgent(prompt.instructions(config), prompt.facts(call, config.language), index_of(config))
 
 
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:

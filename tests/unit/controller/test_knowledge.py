@@ -6,6 +6,7 @@ import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
 from agentspec.persona import DEFAULT_INSTRUCTIONS
+from agentspec.wire import WHOLE_KNOWLEDGE_BYTES
 from controller.observation import ObservedConfigMap, ReadFailure
 from controller.policy.knowledge import (
     MAX_GREETING_CHARACTERS,
@@ -134,6 +135,16 @@ def test_knowledge_loaded(
     verdict = knowledge_loaded("shop", declaration, seen(**held))
     assert (verdict.status, verdict.reason) == (ConditionStatus(status), reason)
     assert text in verdict.message
+
+
+@pytest.mark.parametrize(("letters", "is_split"), [(WHOLE_KNOWLEDGE_BYTES // 2, False), (112_000, True)])
+def test_knowledge_that_is_not_sent_whole_is_announced_with_its_size(letters: int, is_split: bool) -> None:
+    verdict = knowledge_loaded("shop", declared("a"), seen(a={"x": "\u0627" * letters}))
+    assert (verdict.status, verdict.reason) == (ConditionStatus.TRUE, Reason.KNOWLEDGE_LOADED)
+    announced = (
+        f"The knowledge has {2 * letters} bytes; above 16 KiB the worker sends the language model only the passages"
+    )
+    assert (announced in verdict.message) is is_split
 
 
 def test_unread_keys_are_named_with_their_fault() -> None:

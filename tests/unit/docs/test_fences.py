@@ -50,6 +50,13 @@ COVERAGE = {
         ("sh", "for file in", f"{DASHBOARDS}::test_documented_command_imports_every_dashboard"),
         ("yaml", "customResourceState:", f"{DASHBOARDS}::test_kube_state_metrics_reads_fields_that_exist"),
     ],
+    "docs/guides/knowledge.md": [
+        (
+            "sh",
+            "kubectl -n agents create configmap",
+            "tests/cluster/test_knowledge.py::test_documented_command_creates_a_large_config_map",
+        )
+    ],
     "docs/guides/migrate.md": [("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid")],
     "docs/guides/upgrade.md": [("sh", "helm upgrade avatar-agent", UPGRADE)],
     "docs/reference/observe.md": [

@@ -3,8 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from agentspec.wire import WHOLE_KNOWLEDGE_BYTES, render
 from tests.ports import free_port
+from tests.unit.worker.builders import make_config
 
 SCRIPT = """
 import asyncio, json, sys
@@ -44,3 +49,32 @@ def test_main_process_imports_no_series_of_call_processes() -> None:
     script = "import sys, worker.call.preload; print('worker.call.metrics' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout.strip() == "False"
+
+
+INDEX_SCRIPT = """
+import json, sys
+from worker.call import conversation, preload
+from worker.config import load_settings
+preload.CALL_MODULES = ()
+preload.prepare_call_processes()
+built = conversation._build_index.cache_info().misses
+index = conversation.index_of(load_settings().config)
+print(json.dumps([index is not None, conversation._build_index.cache_info().misses - built, "bm25s" in sys.modules]))
+"""
+
+
+@pytest.mark.parametrize(("size", "is_large"), [(WHOLE_KNOWLEDGE_BYTES, False), (WHOLE_KNOWLEDGE_BYTES + 1, True)])
+def test_fork_server_indexes_a_large_knowledge_base_for_all_calls(tmp_path: Path, size: int, is_large: bool) -> None:
+    config = tmp_path / "agent.json"
+    config.write_text(render(make_config(knowledge=[{"name": "all", "text": ("word " * size)[:size]}])))
+    keys = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "OPENAI_API_KEY")
+    environment = {"AVATAR_AGENT_CONFIG": str(config), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", INDEX_SCRIPT],
+        env=environment | dict.fromkeys(keys, "key"),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert json.loads(done.stdout) == [is_large, 0, is_large], "a call builds nothing, and a small one loads nothing"

@@ -1,0 +1,134 @@
+"""What a request to the language model contains: instructions, knowledge, and the last part of the conversation.
+
+The SDK sends the whole conversation with every request, so a long call would outgrow any model. This agent bounds each
+request and leaves the conversation itself as it is:
+
+- a small knowledge base is part of the instructions; of a large one, the passages for the last questions are added;
+- of the conversation, the last `HISTORY_BYTES` are sent, from a caller's turn on, and all facts about the call.
+
+The passages are added in `llm_node` and not in `on_user_turn_completed`. The SDK starts a reply before the turn has
+surely ended, and discards it when the latter hook changes the conversation (livekit-agents 1.8.9, agent_activity.py).
+"""
+
+from collections.abc import AsyncIterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.agents import Agent, ChatContext, FlushSentinel, ModelSettings, llm
+
+from agentspec.wire import KnowledgeDocument, WorkerConfig
+from worker.call import prompt
+
+if TYPE_CHECKING:
+    from worker.call.retrieval import PassageIndex
+
+HISTORY_BYTES: Final = 12 * 1024
+"""Most text of the conversation in one request: some 3,000 tokens, or 30 to 40 turns.
+
+With the passages of a large knowledge base and a page of instructions, a request stays below 8,192 tokens, the smallest
+context window in use.
+"""
+_QUESTIONS: Final = 3
+"""How many of the caller's last turns the passages are searched for."""
+_FACTS: Final = "avatar_agent_facts"
+"""Key in a message's `extra` that marks facts about the call. It is not sent to the provider."""
+
+
+class ConversationAgent(Agent):
+    """An agent whose requests to the language model are bounded."""
+
+    def __init__(self, instructions: str, facts: str, index: "PassageIndex | None") -> None:
+        super().__init__(instructions=instructions, chat_ctx=_with_facts(ChatContext.empty(), facts))
+        self._index = index
+
+    async def add_facts(self, facts: str) -> None:
+        """Add a message with facts that became known during the call; an empty one adds nothing."""
+        if facts:
+            await self.update_chat_ctx(_with_facts(self.chat_ctx.copy(), facts))
+
+    def llm_node(
+        self, chat_ctx: ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
+    ) -> AsyncIterable[llm.ChatChunk | str | FlushSentinel]:
+        """Override: send a bounded request instead of the whole conversation."""
+        return Agent.default.llm_node(self, bounded(chat_ctx, self._index), tools, model_settings)
+
+
+def bounded(context: ChatContext, index: "PassageIndex | None") -> ChatContext:
+    """Return what to send of a conversation. `context` does not change."""
+    items = _last_items(context.items)
+    if index is not None and (passages := index.search(_last_questions(items))):
+        items = _with_knowledge(items, prompt.knowledge(passages))
+    return ChatContext(items)
+
+
+def index_of(config: WorkerConfig) -> "PassageIndex | None":
+    """Return the index of a large knowledge base; None when all knowledge is part of the instructions.
+
+    The index is built once in a process. The fork server builds it, and call processes inherit it.
+    """
+    if config.sends_whole_knowledge:
+        return None
+    return _build_index(tuple((document.name, document.text) for document in config.knowledge), config.language)
+
+
+@lru_cache(maxsize=1)
+def _build_index(documents: tuple[tuple[str, str], ...], language: str) -> "PassageIndex":
+    # Imported only when needed: most agents have a small knowledge base, and the libraries take 5 MiB and 60 ms.
+    from worker.call.retrieval import PassageIndex
+
+    return PassageIndex([KnowledgeDocument(name=name, text=text) for name, text in documents], prompt.primary(language))
+
+
+def _with_facts(context: ChatContext, facts: str) -> ChatContext:
+    """Add facts as a message of the lowest rank, the user's."""
+    if facts:
+        context.add_message(role="user", content=facts, extra={_FACTS: True})
+    return context
+
+
+def _last_items(items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
+    """Return the last HISTORY_BYTES from a caller's turn on, and everything before that the model always needs.
+
+    The caller's last turn and what follows stay whatever their size.
+    """
+    start, size = len(items), 0
+    for position in range(len(items) - 1, -1, -1):
+        item = items[position]
+        if _is_always_sent(item):
+            continue
+        size += _size(item)
+        if size > HISTORY_BYTES and start < len(items):
+            break
+        if _is_caller(item):
+            start = position
+    else:
+        return list(items)
+    return [item for item in items[:start] if _is_always_sent(item)] + list(items[start:])
+
+
+def _last_questions(items: Sequence[llm.ChatItem]) -> list[str]:
+    """Return the caller's last turns, the newest first."""
+    asked = [item.text_content or "" for item in items if item.type == "message" and _is_caller(item)]
+    return asked[: -_QUESTIONS - 1 : -1]
+
+
+def _with_knowledge(items: list[llm.ChatItem], knowledge: str) -> list[llm.ChatItem]:
+    """Add knowledge to the first system message: several servers reject a second one, or one in another place."""
+    for position, item in enumerate(items):
+        if item.type == "message" and item.role in ("system", "developer"):
+            extended = item.model_copy(update={"content": [*item.content, f"\n{knowledge}"]})
+            return [*items[:position], extended, *items[position + 1 :]]
+    return [llm.ChatMessage(role="system", content=[knowledge]), *items]
+
+
+def _is_caller(item: llm.ChatItem) -> bool:
+    return item.type == "message" and item.role == "user" and _FACTS not in item.extra
+
+
+def _is_always_sent(item: llm.ChatItem) -> bool:
+    return item.type == "message" and (item.role in ("system", "developer") or _FACTS in item.extra)
+
+
+def _size(item: llm.ChatItem) -> int:
+    content: Any = item.text_content if item.type == "message" else getattr(item, "output", "")
+    return len((content or "").encode())
