@@ -12,7 +12,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -35,9 +35,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class FaultKind(StrEnum):
     """Kind of a fault.
 
-    NEVER_JOINS is for avatars: the conversation is created, but the avatar does not join. So is LOST_ANSWER: the
-    conversation is created and the avatar joins, but the request gets no answer. FORBIDDEN and QUOTA are for
-    OpenAI: the key's project may not use the model, and its balance is spent, which OpenAI answers with 403 and 429.
+    SLOW delays the answer. Two are for avatars. NEVER_JOINS: the conversation is created, but the avatar does not join.
+    LOST_ANSWER: the conversation is created and the avatar joins, but the request gets no answer. The others are for
+    OpenAI. FORBIDDEN and QUOTA: the key's project may not use the model, and its balance is spent, which OpenAI answers
+    with 403 and 429. HALF_STALL and HALF_CLOSE: the answer stops half-way, and the connection stays open or is closed.
+    EMPTY: the answer has status 200 and no content.
     """
 
     UNAUTHORIZED = "401"
@@ -46,6 +48,10 @@ class FaultKind(StrEnum):
     QUOTA = "quota"
     SERVER_ERROR = "500"
     STALL = "stall"
+    SLOW = "slow"
+    HALF_STALL = "half_stall"
+    HALF_CLOSE = "half_close"
+    EMPTY = "empty"
     NEVER_JOINS = "never_joins"
     LOST_ANSWER = "lost_answer"
 
@@ -55,12 +61,16 @@ class _Strict(BaseModel):
 
 
 class Fault(_Strict):
-    """A fault on some endpoints (empty: on all), for a number of requests (`times`) or always."""
+    """A fault on some endpoints (empty: on all), for a number of requests (`times`) or always.
+
+    `delay_ms` is the delay of a slow answer.
+    """
 
     kind: FaultKind
     endpoints: tuple[str, ...] = ()
     times: int | None = Field(default=None, ge=1, le=1_000_000)
     retry_after_seconds: int = Field(default=1, ge=0, le=3600)
+    delay_ms: int = Field(default=4000, ge=0, le=60_000)
 
 
 class Settings(_Strict):
@@ -140,9 +150,12 @@ class Provider(ABC, Generic[S]):
 
 
 HTTP_FAULTS = frozenset(
-    {FaultKind.UNAUTHORIZED, FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.STALL},
+    {FaultKind.UNAUTHORIZED, FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.STALL, FaultKind.SLOW},
 )
 """Faults that every provider has."""
+
+ANSWER_FAULTS = frozenset({FaultKind.HALF_STALL, FaultKind.HALF_CLOSE, FaultKind.EMPTY})
+"""Faults of the answer, which the provider's handlers apply: see `answer_in_pieces`."""
 
 _STATUSES = {
     FaultKind.UNAUTHORIZED: 401,
@@ -151,7 +164,7 @@ _STATUSES = {
     FaultKind.QUOTA: 429,
     FaultKind.SERVER_ERROR: 500,
 }
-_BEFORE_THE_REQUEST = frozenset({*_STATUSES, FaultKind.STALL})
+_BEFORE_THE_REQUEST = frozenset({*_STATUSES, FaultKind.STALL, FaultKind.SLOW})
 """Faults that happen whatever the request asks for."""
 
 
@@ -225,6 +238,9 @@ async def _refused(provider: Provider[S], request: web.Request, endpoint: str) -
     if fault is None:
         return None
     logger.info("fault: endpoint=%s kind=%s", endpoint, fault.kind.value)
+    if fault.kind is FaultKind.SLOW:
+        await asyncio.sleep(fault.delay_ms / 1000)
+        return None
     if fault.kind is FaultKind.STALL:
         await asyncio.sleep(STALL_SECONDS)
         if request.transport is not None:
@@ -232,6 +248,28 @@ async def _refused(provider: Provider[S], request: web.Request, endpoint: str) -
         return web.Response(status=504)
     headers = {"Retry-After": str(fault.retry_after_seconds)} if fault.kind is FaultKind.RATE_LIMITED else None
     return web.json_response(provider.refusal(fault.kind, key), status=_STATUSES[fault.kind], headers=headers)
+
+
+async def answer_in_pieces(
+    request: web.Request, response: web.StreamResponse, pieces: Sequence[bytes], fault: Fault | None
+) -> web.StreamResponse:
+    """Send an answer; with a fault of half an answer only its first half, after which nothing follows."""
+    await response.prepare(request)
+    is_half = fault is not None and fault.kind in (FaultKind.HALF_STALL, FaultKind.HALF_CLOSE)
+    for piece in pieces[: max(1, len(pieces) // 2)] if is_half else pieces:
+        await response.write(piece)
+    if is_half:
+        await _break_off(request, fault)
+    else:
+        await response.write_eof()
+    return response
+
+
+async def _break_off(request: web.Request, fault: Fault | None) -> None:
+    if fault is not None and fault.kind is FaultKind.HALF_STALL:
+        await asyncio.sleep(STALL_SECONDS)
+    if request.transport is not None:
+        request.transport.close()
 
 
 async def _healthz(_: web.Request) -> web.Response:

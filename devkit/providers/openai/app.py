@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.multipart import BodyPartReader
@@ -16,7 +17,16 @@ from devkit.providers import synthesis
 from devkit.providers.openai import audio, chat, errors, models
 from devkit.providers.openai.encoding import ENCODERS
 from devkit.providers.recognition import Recogniser, RecognitionError
-from devkit.providers.simulator import HTTP_FAULTS, FaultKind, Provider, Settings, application
+from devkit.providers.simulator import (
+    ANSWER_FAULTS,
+    HTTP_FAULTS,
+    Fault,
+    FaultKind,
+    Provider,
+    Settings,
+    answer_in_pieces,
+    application,
+)
 
 _CHUNK_SAMPLES = synthesis.SAMPLE_RATE // 10
 _ENDPOINTS = {
@@ -32,7 +42,7 @@ class OpenAI(Provider[Settings]):
 
     name = "openai"
     endpoints = frozenset(_ENDPOINTS.values())
-    fault_kinds = HTTP_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA}
+    fault_kinds = HTTP_FAULTS | ANSWER_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA}
     settings_type = Settings
     last_chat: tuple[tuple[str, str], ...] = ()
     """Role and text of each message of the last chat request, for tests that check what a worker sends."""
@@ -102,7 +112,7 @@ class _Endpoints:
             errors.reject(f"The model '{model}' does not exist", param="model", code="model_not_found", status=404)
         return web.json_response(models.describe(model))
 
-    async def transcribe(self, request: web.Request) -> web.Response:
+    async def transcribe(self, request: web.Request) -> web.StreamResponse:
         assert self._recogniser is not None
         fields, content = await _form(request)
         wanted = audio.parse_transcription(fields, content, self._recogniser.languages)
@@ -113,46 +123,64 @@ class _Endpoints:
             )
         except RecognitionError:
             errors.reject("The audio file could not be decoded or its format is not supported.", param="file")
+        fault = self._provider.take_fault("transcriptions", ANSWER_FAULTS)
+        said = replace(said, text="") if _is_empty(fault) else said
         if wanted.format == "text":
-            return web.Response(text=said.text + "\n")
-        return web.json_response(audio.transcription(said, wanted.format), headers=_request_id())
+            body, content_type = said.text + "\n", "text/plain"
+        else:
+            body, content_type = json.dumps(audio.transcription(said, wanted.format)), "application/json"
+        response = _streamed(f"{content_type}; charset=utf-8")
+        return await answer_in_pieces(request, response, _halves(body.encode()), fault)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         wanted = chat.parse(await _json(request))
         self._provider.last_chat = wanted.messages
-        said = chat.answer(wanted.messages)
+        fault = self._provider.take_fault("chat", ANSWER_FAULTS)
+        said = "" if _is_empty(fault) else chat.answer(wanted.messages)
         identifier, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
         if not wanted.stream:
             return web.json_response(chat.completion(wanted, said, identifier, created), headers=_request_id())
         response = _streamed("text/event-stream; charset=utf-8")
-        await response.prepare(request)
-        for event in chat.events(wanted, said, identifier, created):
-            await response.write(event)
-        await response.write_eof()
-        return response
+        events = list(chat.events(wanted, said, identifier, created))
+        return await answer_in_pieces(request, response, events, fault)
 
     async def speak(self, request: web.Request) -> web.StreamResponse:
         wanted = audio.parse_speech(await _json(request))
+        fault = self._provider.take_fault("speech", ANSWER_FAULTS)
         encoder = ENCODERS[wanted.format]()
         response = _streamed("text/event-stream" if wanted.as_events else encoder.content_type)
 
-        async def send(piece: bytes) -> None:
-            if piece:
-                await response.write(audio.speech_delta(piece) if wanted.as_events else piece)
+        def encoded(samples: synthesis.Samples) -> list[bytes]:
+            chunks = (samples[start : start + _CHUNK_SAMPLES] for start in range(0, len(samples), _CHUNK_SAMPLES))
+            pieces = (piece for chunk in chunks if (piece := encoder.encode(chunk)))
+            return [audio.speech_delta(piece) if wanted.as_events else piece for piece in pieces]
 
+        if _is_empty(fault):
+            return await answer_in_pieces(request, response, [], fault)
         loop = asyncio.get_running_loop()
         for sentence in synthesis.sentences(wanted.text):
             samples = await loop.run_in_executor(self._speaking, synthesis.speak, sentence, wanted.voice, wanted.speed)
+            if fault is not None:
+                return await answer_in_pieces(request, response, encoded(samples), fault)
             # Only now: a sentence that cannot be spoken is a 500, not a broken stream.
             if not response.prepared:
                 await response.prepare(request)
-            for start in range(0, len(samples), _CHUNK_SAMPLES):
-                await send(encoder.encode(samples[start : start + _CHUNK_SAMPLES]))
-        await send(encoder.finish())
+            for piece in encoded(samples):
+                await response.write(piece)
+        if rest := encoder.finish():
+            await response.write(audio.speech_delta(rest) if wanted.as_events else rest)
         if wanted.as_events:
             await response.write(audio.speech_done(wanted.text))
         await response.write_eof()
         return response
+
+
+def _is_empty(fault: Fault | None) -> bool:
+    return fault is not None and fault.kind is FaultKind.EMPTY
+
+
+def _halves(body: bytes) -> list[bytes]:
+    return [body[: len(body) // 2], body[len(body) // 2 :]]
 
 
 async def _json(request: web.Request) -> object:

@@ -75,13 +75,13 @@ def completion(request: ChatRequest, text: str, identifier: str, created: int) -
     message = {"role": "assistant", "content": text, "refusal": None}
     return {
         **_envelope(request, "chat.completion", identifier, created),
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(text)}],
         "usage": usage(request, text),
     }
 
 
 def events(request: ChatRequest, text: str, identifier: str, created: int) -> Iterator[bytes]:
-    """Yield the answer as server-sent events of one word each."""
+    """Yield the answer as server-sent events of one word each. An empty one spent its tokens on thinking."""
     envelope = _envelope(request, "chat.completion.chunk", identifier, created)
     if request.include_usage:
         envelope["usage"] = None
@@ -93,7 +93,7 @@ def events(request: ChatRequest, text: str, identifier: str, created: int) -> It
     yield chunk({"role": "assistant", "content": "", "refusal": None})
     for word in _WORD.findall(text):
         yield chunk({"content": word})
-    yield chunk({}, "stop")
+    yield chunk({}, _finish_reason(text))
     if request.include_usage:
         yield event({**envelope, "choices": [], "usage": usage(request, text)})
     yield b"data: [DONE]\n\n"
@@ -102,6 +102,10 @@ def events(request: ChatRequest, text: str, identifier: str, created: int) -> It
 def event(document: Mapping[str, Any]) -> bytes:
     """Return one server-sent event that carries `document`."""
     return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _finish_reason(text: str) -> str:
+    return "stop" if text else "length"
 
 
 def usage(request: ChatRequest, text: str) -> dict[str, Any]:

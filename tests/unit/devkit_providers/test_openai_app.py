@@ -220,3 +220,49 @@ async def test_speech_as_events_contains_the_same_audio(spoken: list[tuple[str, 
         assert audio == np.full(3000, 1, dtype="<i2").tobytes()
         assert events[-1]["type"] == "speech.audio.done"
         assert len(spoken) == 1
+
+
+async def test_slow_answer_comes_after_its_delay() -> None:
+    async with client('{"faults": [{"kind": "slow", "times": 1, "delay_ms": 300}]}') as session:
+        with pytest.raises(asyncio.TimeoutError):
+            patience = aiohttp.ClientTimeout(total=0.1)
+            await session.post("/v1/chat/completions", headers=AUTH, json=CHAT, timeout=patience)
+    async with client('{"faults": [{"kind": "slow", "delay_ms": 1}]}') as session:
+        assert (await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)).status == 200
+
+
+STREAMED = CHAT | {"stream": True}
+
+
+async def test_answer_that_stalls_half_way_sends_only_its_beginning() -> None:
+    async with client('{"faults": [{"kind": "half_stall", "endpoints": ["chat"]}]}') as session:
+        answer = await session.post("/v1/chat/completions", headers=AUTH, json=STREAMED)
+        assert answer.status == 200 and await answer.content.readline()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(answer.read(), 0.3)
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "transcriptions"])
+async def test_answer_that_is_cut_off_is_no_whole_answer(endpoint: str) -> None:
+    async with client(json.dumps({"faults": [{"kind": "half_close", "endpoints": [endpoint]}]})) as session:
+        if endpoint == "chat":
+            answer = await session.post("/v1/chat/completions", headers=AUTH, json=STREAMED)
+        else:
+            form = aiohttp.FormData({"model": "whisper-1"})
+            form.add_field("file", b"RIFF", filename="file.wav", content_type="audio/wav")
+            answer = await session.post("/v1/audio/transcriptions", headers=AUTH, data=form)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
+async def test_empty_reply_spent_its_tokens() -> None:
+    async with client('{"faults": [{"kind": "empty", "endpoints": ["chat"]}]}') as session:
+        (choice,) = (await (await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)).json())["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
+
+
+async def test_empty_speech_has_no_audio() -> None:
+    async with client('{"faults": [{"kind": "empty", "endpoints": ["speech"]}]}') as session:
+        speech = {"model": "tts-1", "input": "Hello.", "voice": "alloy", "response_format": "pcm"}
+        answer = await session.post("/v1/audio/speech", headers=AUTH, json=speech)
+        assert (answer.status, await answer.read()) == (200, b"")
