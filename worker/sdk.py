@@ -1,9 +1,9 @@
-"""Every reach into private parts of livekit-agents 1.8.9 and its plugins.
+"""Every reach into private parts of livekit-agents 1.8.9 and its plugins, except those of the stages.
 
-No other module of this package imports a private module, reads a private attribute or overrides a private method of the
-SDK. Ruff enforces it (pyproject.toml: TID251 bans the imports, SLF001 the attributes). Each function and class here
-states what the SDK lacks. tests/unit/worker/test_sdk.py runs the installed SDK, and fails when a new version changes
-what this module relies on.
+No other module of this package but `worker.stages` imports a private module, reads a private attribute or overrides a
+private method of the SDK. Ruff enforces it (pyproject.toml: TID251 bans the imports, SLF001 the attributes). Each
+function and class here states what the SDK lacks. tests/unit/worker/test_sdk.py runs the installed SDK, and fails when
+a new version changes what this module relies on.
 
 `Server` runs in the main process; everything below it runs in call processes.
 """
@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import aiohttp
 from livekit import rtc
-from livekit.agents import AgentServer, AgentSession, APITimeoutError, JobContext, stt, utils
+from livekit.agents import AgentServer, AgentSession, JobContext
 from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
 from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.agents.voice.io import AudioOutput
 from livekit.agents.voice.room_io import _ParticipantAudioOutput
-from livekit.plugins import openai, tavus
+from livekit.plugins import tavus
 
 from worker import forkserver
 
@@ -32,7 +32,6 @@ __all__ = [
     "RoomAudioOutput",
     "Server",
     "SessionConnectOptions",
-    "TimeLimitedSTT",
     "has_local_turn_detection",
     "last_output",
     "offered_at",
@@ -186,26 +185,6 @@ class RoomAudioOutput(_ParticipantAudioOutput):
     async def wait_for_subscription(self) -> None:
         """Wait until a participant has subscribed to the track."""
         await asyncio.shield(self.subscribed)  # a cancelled wait must not cancel the SDK's future
-
-
-class TimeLimitedSTT(openai.STT):
-    """OpenAI's transcription with a limit on each attempt.
-
-    The plugin passes a read timeout of 30 s to the client whatever its connection options say.
-    """
-
-    def __init__(self, *, attempt_seconds: float, **options: Any) -> None:
-        """Take the keyword arguments of openai.STT, and the longest duration of one attempt."""
-        super().__init__(**options)
-        self.attempt_seconds = attempt_seconds
-
-    async def _recognize_impl(self, buffer: utils.AudioBuffer, **options: Any) -> stt.SpeechEvent:
-        """Override: `recognize` calls this for each attempt and retries after an APIError."""
-        try:
-            async with asyncio.timeout(self.attempt_seconds):
-                return await super()._recognize_impl(buffer, **options)
-        except TimeoutError:
-            raise APITimeoutError(f"no transcription within {self.attempt_seconds:g} s") from None
 
 
 class AvatarOutputCapture:

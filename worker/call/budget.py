@@ -4,6 +4,8 @@ A caller who hears nothing hangs up. So two of the bounds are promises, and the 
 
 - Within `FIRST_SOUND_SECONDS` of their last word, callers hear the reply or a prepared "one moment".
 - Within `ANSWER_SECONDS` of their last word, callers hear the reply or a prepared apology.
+
+`worker.call.turn_budget` keeps the promises, whatever a stage does.
 """
 
 from typing import Final
@@ -37,12 +39,39 @@ SYNTHESIS_SECONDS: Final = 20.0
 PREPARE_RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 60.0)
 """Pauses before the phrases that failed are requested again."""
 
-# The stages of a turn.
+# A turn: from the caller's last word to the reply.
 
-STT_ATTEMPT_SECONDS: Final = 12.0
-"""Longest duration of one transcription. The plugin's own limit is 30 s; by then a caller has hung up."""
+FIRST_SOUND_SECONDS: Final = 3.0
+"""The promise: callers hear something this soon after their last word. Later, they ask whether anyone is there."""
+ANSWER_SECONDS: Final = 8.0
+"""The promise: callers hear the reply or the apology this soon after their last word. Later, they hang up."""
+PLAY_SECONDS: Final = 0.4
+"""From the moment that prepared audio is handed over until the caller hears it: encoding, network, jitter buffer."""
+SPEECH_END_SECONDS: Final = 0.3
+"""From the caller's last word until the transcription starts: the silence that ends speech, and its detection."""
+ONE_MOMENT_SECONDS: Final = FIRST_SOUND_SECONDS - PLAY_SECONDS
+"""When "one moment" is played after the last word, and when silence within a reply is too long."""
+GIVE_UP_SECONDS: Final = ANSWER_SECONDS - PLAY_SECONDS - 0.2
+"""When the apology is played after the last word. The 0.2 s are for interrupting the reply."""
+PREPARED_PLAYOUT_SECONDS: Final = 5.0
+"""How long "one moment" may hold back a reply. Then the end of its playback was never reported."""
 MAX_FAILED_TURNS: Final = 5
-"""Turns that may fail in a row at one stage; one more ends the call."""
+"""Turns that may fail in a row; one more ends the call."""
+
+# The stages of a turn. Each may be slow or fail once, and the turn still fits.
+
+MAX_RETRIES: Final = 1
+"""Retries of a failed request. A provider that fails twice in one turn fails for longer than a caller waits."""
+RETRY_SECONDS: Final = 0.3
+"""The pause before a retry, unless the provider asks for another. The SDK's first one is 0.1 s."""
+MAX_RETRY_AFTER_SECONDS: Final = 4.0
+"""The longest pause that a provider may ask for (Retry-After): with transcription before it, the turn still fits."""
+STT_ATTEMPT_SECONDS: Final = 3.0
+"""Longest duration of one transcription. It usually takes less than 1 s. Two attempts end before the turn does."""
+LLM_ATTEMPT_SECONDS: Final = 4.5
+"""Longest time without a token. Slow models need 4 s for the first one, so a shorter limit would make them fail."""
+TTS_ATTEMPT_SECONDS: Final = 3.0
+"""Longest time without audio of a sentence, before its first sample and between samples."""
 
 # The avatar. The voice never waits for it longer than these.
 

@@ -5,6 +5,7 @@ The package livekit-local-inference contains the models for voice activity (sile
 For any other language, silence ends the turn.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from livekit.agents import (
@@ -17,26 +18,37 @@ from livekit.agents import (
     utils,
 )
 from livekit.agents.voice import AgentSession
-from livekit.plugins import openai
-from openai import AsyncOpenAI, Timeout
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
 from agentspec import VoiceSpec
 from agentspec.wire import DispatchMetadata, WorkerConfig
-from worker import sdk
-from worker.call import budget, no_speech, prompt
+from worker import retry_after, sdk, stages
+from worker.call import budget, no_speech, prompt, thinking
 from worker.call.conversation import ConversationAgent, index_of
 
-STT_CONNECTION: Final = APIConnectOptions(max_retry=1, retry_interval=0.3, timeout=5.0)
-LLM_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
-TTS_CONNECTION: Final = APIConnectOptions(max_retry=2, retry_interval=0.5, timeout=8.0)
+
+def _connection(attempt_seconds: float) -> APIConnectOptions:
+    return stages.PatientOptions(
+        max_retry=budget.MAX_RETRIES, retry_interval=budget.RETRY_SECONDS, timeout=attempt_seconds
+    )
 
 
-class ResilientSTT(sdk.TimeLimitedSTT):
+STT_CONNECTION: Final = _connection(budget.STT_ATTEMPT_SECONDS)
+LLM_CONNECTION: Final = _connection(budget.LLM_ATTEMPT_SECONDS)
+TTS_CONNECTION: Final = _connection(budget.TTS_ATTEMPT_SECONDS)
+
+
+class ResilientSTT(stages.TimeLimitedSTT):
     """OpenAI's transcription; a failure costs the turn, not the call.
 
     The SDK stops its stt when a transcription has failed after all retries. By then it has emitted the `error` event,
     so this class returns an empty transcript instead.
     """
+
+    on_started: Callable[[], None] = staticmethod(lambda: None)
+    """Called when the caller has stopped speaking, and the transcription starts."""
+    on_finished: Callable[[bool], None] = staticmethod(lambda _: None)
+    """Called when a transcription has ended, with whether it has text."""
 
     async def recognize(
         self,
@@ -45,10 +57,15 @@ class ResilientSTT(sdk.TimeLimitedSTT):
         language: NotGivenOr[str] = NOT_GIVEN,
         conn_options: APIConnectOptions = STT_CONNECTION,
     ) -> stt.SpeechEvent:
+        event = stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
+        self.on_started()
         try:
-            return await super().recognize(buffer, language=language, conn_options=conn_options)
+            event = await super().recognize(buffer, language=language, conn_options=conn_options)
         except APIError:
-            return stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
+            pass  # already emitted as an event
+        finally:
+            self.on_finished(any(alternative.text for alternative in event.alternatives))
+        return event
 
 
 def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
@@ -57,19 +74,32 @@ def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
         base_url=voice.openai.base_url,
         api_key=key,
         max_retries=0,
-        timeout=Timeout(connect=5.0, read=8.0, write=5.0, pool=5.0),
+        http_client=DefaultAsyncHttpxClient(event_hooks={"response": [retry_after.remember]}),
+        timeout=Timeout(budget.LLM_ATTEMPT_SECONDS),
     )
 
 
-def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> openai.TTS:
+def _attempts() -> stages.Attempts:
+    return stages.Attempts(budget.MAX_RETRY_AFTER_SECONDS)
+
+
+def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> stages.TimeLimitedTTS:
     """Return the tts stage. It requests raw samples, so there is no codec between the provider and the room."""
-    return openai.TTS(model=voice.tts.model, voice=voice.tts.voice, client=client, response_format="pcm")
+    return stages.TimeLimitedTTS(
+        gap_seconds=budget.TTS_ATTEMPT_SECONDS,
+        attempts=_attempts(),
+        model=voice.tts.model,
+        voice=voice.tts.voice,
+        client=client,
+        response_format="pcm",
+    )
 
 
 def make_stt(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> ResilientSTT:
     """Return the stt stage."""
     return ResilientSTT(
         attempt_seconds=budget.STT_ATTEMPT_SECONDS,
+        attempts=_attempts(),
         model=voice.stt.model,
         language=prompt.primary(language),
         client=no_speech.speech_only(client),
@@ -77,9 +107,16 @@ def make_stt(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> ResilientS
     )
 
 
-def make_llm(voice: VoiceSpec, client: AsyncOpenAI) -> openai.LLM:
+def make_llm(voice: VoiceSpec, client: AsyncOpenAI) -> stages.ReplyLLM:
     """Return the llm stage."""
-    return openai.LLM(model=voice.llm.model, client=client, max_completion_tokens=400)
+    limits = thinking.limits(voice.llm.model)
+    return stages.ReplyLLM(
+        max_tokens=limits.max_tokens,
+        effort=limits.effort,
+        attempts=_attempts(),
+        model=voice.llm.model,
+        client=client,
+    )
 
 
 def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgent:

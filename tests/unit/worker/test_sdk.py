@@ -21,12 +21,10 @@ from livekit.agents import (
     AgentServer,
     AgentSession,
     APIConnectOptions,
-    APITimeoutError,
     JobContext,
     JobExecutorType,
     JobRequest,
     __version__,
-    stt,
     utils,
 )
 from livekit.agents.inference.eot.languages import ThresholdOptions
@@ -37,7 +35,7 @@ from livekit.plugins import openai, tavus
 
 from tests.unit.worker import sdk_jobs
 from tests.unit.worker.fake_livekit import WORKER_ID, FakeLiveKit, fake_livekit
-from tests.unit.worker.fakes import FakeRoom, FakeSink, FakeWrapper, silence
+from tests.unit.worker.fakes import FakeRoom, FakeSink, FakeWrapper
 from tests.waiting import eventually, eventually_in_thread, soon
 from worker import sdk
 from worker.call.voice import ResilientSTT
@@ -364,49 +362,6 @@ async def test_room_output_publishes_one_track_and_waits_for_a_subscriber(monkey
     await asyncio.wait_for(asyncio.gather(publishing, waiting), 5)
     assert output.sample_rate == 24000
     await output.aclose()
-
-
-@pytest.fixture
-def limited_stt() -> sdk.TimeLimitedSTT:
-    return sdk.TimeLimitedSTT(attempt_seconds=0.02, model="whisper-1", api_key="key", use_realtime=False)
-
-
-async def test_slow_transcription_attempt_times_out(
-    limited_stt: sdk.TimeLimitedSTT, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempts = 0
-
-    async def stall(*_: object, **__: object) -> stt.SpeechEvent:
-        nonlocal attempts
-        attempts += 1
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    errors: list[stt.STTError] = []
-    limited_stt.on("error", errors.append)
-    monkeypatch.setattr(openai.STT, "_recognize_impl", stall)
-    with pytest.raises(APITimeoutError, match=r"no transcription within 0\.02 s"):
-        await asyncio.wait_for(limited_stt.recognize(silence(0.1), conn_options=ONE_ATTEMPT), 5)
-    assert (attempts, [error.recoverable for error in errors]) == (1, [False])
-
-
-async def test_transcription_in_time_is_returned(
-    limited_stt: sdk.TimeLimitedSTT, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    event = stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
-
-    async def answer(*_: object, **options: object) -> stt.SpeechEvent:
-        assert options["conn_options"] is ONE_ATTEMPT
-        return event
-
-    monkeypatch.setattr(openai.STT, "_recognize_impl", answer)
-    assert await limited_stt.recognize(silence(0.1), conn_options=ONE_ATTEMPT) is event
-
-
-def test_transcription_request_waits_30_seconds_whatever_the_options() -> None:
-    """The reason for the limit: remove TimeLimitedSTT when the plugin obeys its connection options."""
-    source = inspect.getsource(openai.STT._recognize_impl)
-    assert "httpx.Timeout(30, connect=conn_options.timeout)" in source
 
 
 async def test_capture_keeps_the_output_that_the_plugin_sets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from livekit.plugins import openai
 
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from tests.unit.worker.fakes import silence
+from worker import stages
 from worker.call import budget, prompt, voice
 
 NO_RETRY = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
@@ -17,7 +18,9 @@ NO_RETRY = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
 @pytest.fixture
 def speech_to_text(config: WorkerConfig) -> voice.ResilientSTT:
     client = voice.make_client(config.voice, "openai-key")
-    return voice.ResilientSTT(attempt_seconds=0.02, model="whisper-1", client=client, use_realtime=False)
+    return voice.ResilientSTT(
+        attempt_seconds=0.02, attempts=stages.Attempts(0.0), model="whisper-1", client=client, use_realtime=False
+    )
 
 
 async def test_failed_transcription_is_reported_and_counts_as_silence(

@@ -1,0 +1,194 @@
+"""The stages stt, llm and tts of the OpenAI plugin, with limits that the plugin lacks (livekit-agents 1.8.9).
+
+Like `worker.sdk`, this module overrides private methods of the SDK, and states what the SDK lacks.
+tests/unit/worker/test_stages.py runs the installed SDK, and fails when a new version changes what it relies on.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from livekit.agents import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    APIConnectOptions,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    ChatContext,
+    stt,
+    tts,
+    utils,
+)
+from livekit.agents.inference.llm import min_reasoning_effort
+from livekit.agents.llm import ChatChunk
+from livekit.agents.llm.utils import ThinkingTokenFilter
+from livekit.plugins import openai
+from livekit.plugins.openai.llm import LLMStream
+from livekit.plugins.openai.tts import ChunkedStream
+from openai.types.chat.chat_completion_chunk import Choice
+
+from worker import retry_after
+
+
+class PatientOptions(APIConnectOptions):
+    """Connection options whose pause before a retry is the one that the provider asked for."""
+
+    def _interval_for_retry(self, num_retries: int) -> float:
+        """Override: all three stages call this after a failed attempt, in the task that made it."""
+        asked = retry_after.seconds()
+        return super()._interval_for_retry(num_retries) if asked is None else asked
+
+
+class Attempts:
+    """The attempts of one stage that are under way, and the longest pause that a retry may take."""
+
+    def __init__(self, max_retry_after: float) -> None:
+        self._max_retry_after = max_retry_after
+        self.active = 0
+        """Attempts that wait for the provider."""
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Count an attempt. Its error is not retried when a retry would come too late or fail again."""
+        retry_after.forget()
+        self.active += 1
+        try:
+            yield
+        except APIStatusError as error:
+            asked = retry_after.seconds()
+            is_late = asked is not None and asked > self._max_retry_after
+            has_no_quota = isinstance(error.body, dict) and error.body.get("code") == "insufficient_quota"
+            if is_late or has_no_quota:
+                error.retryable = False
+            raise
+        finally:
+            self.active -= 1
+
+
+class TimeLimitedSTT(openai.STT):
+    """OpenAI's transcription with a limit on each attempt.
+
+    The plugin passes a read timeout of 30 s to the client whatever its connection options say.
+    """
+
+    def __init__(self, *, attempt_seconds: float, attempts: Attempts, **options: Any) -> None:
+        """Take the keyword arguments of openai.STT, and the longest duration of one attempt."""
+        super().__init__(**options)
+        self.attempt_seconds = attempt_seconds
+        self.attempts = attempts
+
+    async def _recognize_impl(self, buffer: utils.AudioBuffer, **options: Any) -> stt.SpeechEvent:
+        """Override: `recognize` calls this for each attempt and retries after an APIError."""
+        try:
+            with self.attempts.attempt():
+                async with asyncio.timeout(self.attempt_seconds):
+                    return await super()._recognize_impl(buffer, **options)
+        except TimeoutError:
+            raise APITimeoutError(f"no transcription within {self.attempt_seconds:g} s") from None
+
+
+class TimeLimitedTTS(openai.TTS):
+    """OpenAI's speech with a limit on the time without audio, before the first sample and between samples.
+
+    The plugin passes a read timeout of 30 s to the client whatever its connection options say.
+    """
+
+    def __init__(self, *, gap_seconds: float, attempts: Attempts, **options: Any) -> None:
+        """Take the keyword arguments of openai.TTS, and the longest time without audio."""
+        super().__init__(**options)
+        self.gap_seconds = gap_seconds
+        self.attempts = attempts
+
+    def synthesize(
+        self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> tts.ChunkedStream:
+        """Override: return a stream with the limit."""
+        return _TimeLimitedSpeech(self, text, conn_options)
+
+
+class _TimeLimitedSpeech(ChunkedStream):
+    def __init__(self, stage: TimeLimitedTTS, text: str, options: APIConnectOptions) -> None:
+        super().__init__(tts=stage, input_text=text, conn_options=options)
+        self._stage = stage
+
+    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+        """Override: the stream calls this for each attempt and retries after an APIError."""
+        loop, limit, push = asyncio.get_running_loop(), self._stage.gap_seconds, output_emitter.push
+        try:
+            with self._stage.attempts.attempt():
+                async with asyncio.timeout(limit) as deadline:
+
+                    def push_in_time(data: bytes) -> None:
+                        deadline.reschedule(loop.time() + limit)
+                        push(data)
+
+                    object.__setattr__(output_emitter, "push", push_in_time)
+                    await super()._run(output_emitter)
+        except TimeoutError:
+            raise APITimeoutError(f"no audio for {limit:g} s") from None
+
+
+class EmptyReplyError(APIError):
+    """The model answered without a word. The provider counts it as a success."""
+
+    def __init__(self, finish_reason: str, max_tokens: int) -> None:
+        """Take the provider's finish reason, and the limit on completion tokens."""
+        super().__init__(f"empty reply, finish reason {finish_reason or 'none'}", retryable=False)
+        self.finish_reason = finish_reason
+        self.max_tokens = max_tokens
+
+
+class ReplyLLM(openai.LLM):
+    """OpenAI's chat completions, where an empty reply is an error. The plugin passes it on as a reply of no words."""
+
+    def __init__(self, *, max_tokens: int, effort: str, attempts: Attempts, **options: Any) -> None:
+        """Take the keyword arguments of openai.LLM and the limits of a reply; `effort` may be empty."""
+        super().__init__(**options)
+        self.attempts = attempts
+        self.max_tokens = max_tokens
+        self.effort = effort
+
+    def chat(
+        self, *, chat_ctx: ChatContext, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS, **options: Any
+    ) -> LLMStream:
+        """Override: return a stream that fails without a word. The agent has no tools, so it passes none."""
+        return _ReplyStream(self, chat_ctx, conn_options)
+
+
+class _ReplyStream(LLMStream):
+    def __init__(self, stage: ReplyLLM, chat_ctx: ChatContext, options: APIConnectOptions) -> None:
+        limits: dict[str, Any] = {"max_completion_tokens": stage.max_tokens}
+        if stage.effort:
+            limits["reasoning_effort"] = stage.effort
+        super().__init__(
+            stage,
+            model=stage.model,
+            provider_fmt="openai",
+            strict_tool_schema=True,
+            client=stage._client,
+            chat_ctx=chat_ctx,
+            tools=[],
+            conn_options=options,
+            extra_kwargs=limits,
+            prompt_cache_breakpoints=stage._resolve_prompt_cache_breakpoints(),
+        )
+        self._stage = stage
+        self._finish_reason = ""
+
+    async def _run(self) -> None:
+        """Override: the stream calls this for each attempt and retries after an APIError."""
+        with self._stage.attempts.attempt():
+            await super()._run()
+            if not self._event_ch.output_sent:
+                raise EmptyReplyError(self._finish_reason, self._stage.max_tokens)
+
+    def _parse_choice(self, id: str, choice: Choice, thinking_filter: ThinkingTokenFilter) -> ChatChunk | None:
+        """Override: the SDK's chunks have no finish reason."""
+        self._finish_reason = choice.finish_reason or self._finish_reason
+        return super()._parse_choice(id, choice, thinking_filter)
+
+
+def lowest_reasoning_effort(model: str) -> str:
+    """Return the lowest `reasoning_effort` that a model takes; empty for a model that the SDK does not know."""
+    return min_reasoning_effort(model) or ""
