@@ -12,7 +12,6 @@ from typing import Any
 from livekit.agents import (
     DEFAULT_API_CONNECT_OPTIONS,
     APIConnectOptions,
-    APIError,
     APIStatusError,
     APITimeoutError,
     ChatContext,
@@ -129,12 +128,13 @@ class _TimeLimitedSpeech(ChunkedStream):
             raise APITimeoutError(f"no audio for {limit:g} s") from None
 
 
-class EmptyReplyError(APIError):
+class EmptyReply(APIStatusError):
     """The model answered without a word. The provider counts it as a success."""
 
     def __init__(self, finish_reason: str, max_tokens: int) -> None:
         """Take the provider's finish reason, and the limit on completion tokens."""
-        super().__init__(f"empty reply, finish reason {finish_reason or 'none'}", retryable=False)
+        reason = finish_reason or "none"
+        super().__init__(f"empty reply, finish reason {reason}", status_code=200, retryable=False)
         self.finish_reason = finish_reason
         self.max_tokens = max_tokens
 
@@ -181,7 +181,7 @@ class _ReplyStream(LLMStream):
         with self._stage.attempts.attempt():
             await super()._run()
             if not self._event_ch.output_sent:
-                raise EmptyReplyError(self._finish_reason, self._stage.max_tokens)
+                raise EmptyReply(self._finish_reason, self._stage.max_tokens)
 
     def _parse_choice(self, id: str, choice: Choice, thinking_filter: ThinkingTokenFilter) -> ChatChunk | None:
         """Override: the SDK's chunks have no finish reason."""

@@ -33,7 +33,7 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_reports, provider_reports, sdk, tavus_api
+from worker import avatar_reports, provider_reports, sdk, stages, tavus_api
 from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
@@ -41,6 +41,8 @@ from worker.call.caller import Caller
 from worker.call.idle import IdleCaller
 from worker.call.length import CallLength
 from worker.call.prepared_speech import PreparedSpeech
+from worker.call.reply_output import ReplyOutput
+from worker.call.turn_watch import TurnWatch
 from worker.tavus_api import ConversationName
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,9 @@ class Call:
             on_left=self._on_caller_left,
         )
         self._agent_audio = AgentAudio(context.room)
+        self._output = ReplyOutput(self._agent_audio.output)
+        self._turns = TurnWatch(self._session, self._output, on_unexplained=self._fail_turn)
+        self._apology: rtc.AudioFrame | None = None
         self._avatar = CallAvatar(
             self._session,
             context.room,
@@ -112,14 +117,8 @@ class Call:
         if (offered_at := sdk.offered_at(self._context)) is not None:
             metrics.JOIN_DURATION.observe(time.time() - offered_at)
         self._caller.watch()
-        self._session.on("error", self._on_error)
-        self._session.on("close", self._on_close)
-        self._session.on("agent_state_changed", self._on_agent_state)
-        self._session.on("conversation_item_added", self._on_item)
-        metrics.follow_usage(self._session)
-        outcomes.follow_session(self._session, provider_reports.report)
+        self._follow_session()
         self._spawn(self._agent_audio.publish(), "publish_audio")
-        self._session.output.audio = self._agent_audio.output
         await self._session.start(
             self._agent,
             room=self._context.room,
@@ -136,6 +135,25 @@ class Call:
         self._spawn(self._avatar.run(), "avatar")
         self._spawn(self._converse(), "converse")
         self._spawn(self._length.enforce(), "enforce_length")
+
+    def _follow_session(self) -> None:
+        """Listen to the session's events, and watch what callers hear."""
+        self._session.on("error", self._on_error)
+        self._session.on("close", self._on_close)
+        self._session.on("agent_state_changed", self._on_agent_state)
+        self._session.on("conversation_item_added", self._on_item)
+        metrics.follow_usage(self._session)
+        outcomes.follow_session(self._session, provider_reports.report)
+        self._session.output.audio = self._output
+        self._turns.watch()
+        self._spawn(self._read_sentences(), "read_sentences")
+
+    async def _read_sentences(self) -> None:
+        """Read the prepared sentences of a failing turn before one fails."""
+        texts = sentences.for_language(self._config.language)
+        self._turns.one_moment, self._apology = await asyncio.gather(
+            *(phrases.audio(text, self._config.voice, self._client) for text in (texts.one_moment, texts.apology))
+        )
 
     async def _converse(self) -> None:
         text = self._config.greeting
@@ -227,23 +245,26 @@ class Call:
         if is_retried:
             return
         cause = error.error
-        logger.error(
-            "provider failed",
-            extra={
-                "stage": stage,
-                "error": type(cause).__name__,
-                "status": getattr(cause, "status_code", None),
-                "url": self._config.voice.openai.base_url,
-            },
-        )
-        if not self._apologising:
-            self._apologising = True
-            self._spawn(self._apologise(), "apologise")
+        details = {"error": type(cause).__name__, "status": getattr(cause, "status_code", None)}
+        if isinstance(cause, stages.EmptyReply):
+            details |= {"finish_reason": cause.finish_reason, "max_tokens": cause.max_tokens}
+        logger.error("provider failed", extra={"stage": stage, "url": self._config.voice.openai.base_url, **details})
+        self._fail_turn()
+
+    def _fail_turn(self) -> None:
+        """Apologise for a turn without a reply; end the call after too many in a row."""
+        if self._apologising or not self._turns.failed():
+            return
+        if self._turns.failed_turns > budget.MAX_FAILED_TURNS:
+            self.end(CallOutcome.PROVIDER_FAILED, f"{self._turns.failed_turns} turns in a row had no reply")
+            return
+        self._apologising = True
+        self._spawn(self._apologise(), "apologise")
 
     async def _apologise(self) -> None:
         """Say that an error occurred, so that the caller does not wait in silence."""
         text = sentences.for_language(self._config.language).apology
-        audio = await phrases.audio(text, self._config.voice, self._client)
+        audio = self._apology or await phrases.audio(text, self._config.voice, self._client)
         if audio is not None:
             speech = self._session.say(
                 text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False
@@ -263,6 +284,7 @@ class Call:
             is_replaced = outcome is CallOutcome.CRASHED and self._is_from_gateway
             self._closes_room = not (is_replaced or self._caller.others_present())
             logger.info("ending call", extra={"outcome": outcome, "reason": reason})
+            self._turns.close()
             self._cancel_tasks()
             self._leaving = asyncio.create_task(self._leave(outcome), name="leave")
 
@@ -287,6 +309,7 @@ class Call:
         outcome = self._outcome or _SDK_OUTCOMES.get(reason, CallOutcome.STOPPED)
         self._outcome = outcome
         self._caller.unwatch()
+        self._turns.close()
         self._cancel_tasks()
         # Concurrently: an avatar may take long to close, and a gateway would send another agent to a room without one.
         await asyncio.gather(self._avatar.close(), self._agent_audio.close(), self._close_room())

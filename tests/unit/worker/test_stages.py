@@ -125,7 +125,7 @@ async def test_request_carries_the_limits_of_a_reply(effort: str) -> None:
     )
     context = ChatContext.empty()
     context.add_message(role="user", content="Hello?")
-    with pytest.raises(stages.EmptyReplyError) as caught:
+    with pytest.raises(stages.EmptyReply) as caught:
         async with llm.chat(chat_ctx=context, conn_options=DEFAULT_API_CONNECT_OPTIONS) as stream:
             async for _ in stream:
                 pass

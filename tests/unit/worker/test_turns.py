@@ -1,0 +1,335 @@
+"""What the caller hears when a stage misbehaves: a whole session against the simulated OpenAI, in a tenth of the time.
+
+The session, its stages and the HTTP client are the real ones. The simulator answers within this process. A test hears
+the prepared phrases and the reply by the value of their samples.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import groupby
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+from livekit import rtc
+from livekit.agents import JobContext
+from livekit.agents.voice import UserStateChangedEvent
+from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities
+
+from agentspec.wire import CallOutcome
+from devkit.providers import synthesis
+from devkit.providers.openai.app import make_app
+from devkit.providers.recognition import Transcript
+from devkit.providers.simulator import Fault, FaultKind, Settings
+from tests.unit.worker.builders import make_config
+from tests.unit.worker.fakes import FakeRoom, silence
+from tests.waiting import soon
+from worker import stages
+from worker.call import budget, metrics, phrases, sentences, voice
+from worker.call.call import Call
+from worker.call.reply_output import ReplyOutput
+
+ONE_MOMENT, APOLOGY, REPLY = 1, 2, 3
+"""What the caller hears, as the value of its samples."""
+SCALE = 0.1
+KEY = "sk-simulated"
+ALWAYS = None
+
+
+class Recogniser:
+    """Understands whatever it hears."""
+
+    languages = frozenset({"ar", "en"})
+
+    def transcribe_file(self, content: bytes, language: str | None, prompt: str | None) -> Transcript:
+        return Transcript("When are you open?", "en", 1.0)
+
+
+class Loudspeaker(AudioOutput):
+    """Plays at once what it is given, and records the value of each sample."""
+
+    def __init__(self) -> None:
+        super().__init__(label="loud", capabilities=AudioOutputCapabilities(pause=True), sample_rate=24000)
+        self.values: list[int] = []
+        self._pushed_seconds = 0.0
+
+    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        if not self._pushed_seconds:
+            asyncio.get_running_loop().call_soon(lambda: self.on_playback_started(created_at=0.0))
+        await super().capture_frame(frame)
+        self._pushed_seconds += frame.duration
+        self.values.extend(value for value in set(frame.data) if value)
+
+    def flush(self) -> None:
+        super().flush()
+        self._end(interrupted=False)
+
+    def clear_buffer(self) -> None:
+        self._end(interrupted=True)
+
+    def _end(self, *, interrupted: bool) -> None:
+        seconds, self._pushed_seconds = self._pushed_seconds, 0.0
+        if seconds:
+            report = lambda: self.on_playback_finished(playback_position=seconds, interrupted=interrupted)  # noqa: E731
+            asyncio.get_running_loop().call_soon(report)
+
+    @property
+    def heard(self) -> list[int]:
+        """What was heard, in order; one entry for each phrase."""
+        return [value for value, _ in groupby(self.values)]
+
+
+def tone(value: int, seconds: float = 0.02) -> rtc.AudioFrame:
+    """Return audio whose samples all have a value."""
+    samples = np.full(int(seconds * 24000), value, dtype=np.int16)
+    return rtc.AudioFrame(samples.tobytes(), sample_rate=24000, num_channels=1, samples_per_channel=len(samples))
+
+
+class Scene:
+    """A call in conversation, without a room."""
+
+    def __init__(self, base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        openai = {"baseURL": base_url, "credentialsSecretRef": {"name": "openai"}}
+        config = make_config(language="en", voice={"openai": openai})
+        self.client = voice.make_client(config.voice, KEY)
+        room = cast(Any, FakeRoom())
+        room.name, room.metadata = "ornina-c1", ""
+        job = SimpleNamespace(id="j1", metadata="", room=SimpleNamespace(name="ornina-c1"))
+        context = SimpleNamespace(room=room, job=job, log_context_fields={}, shutdown=lambda _: None)
+        self.call = Call(cast(JobContext, context), config, self.client)
+        self.session = self.call._session
+        self.loudspeaker = Loudspeaker()
+        output = ReplyOutput(self.loudspeaker)
+        self.call._output = self.call._turns._output = output
+        texts = sentences.for_language("en")
+        tones = {texts.one_moment: tone(ONE_MOMENT), texts.apology: tone(APOLOGY)}
+
+        async def prepared(text: str, *_: object) -> rtc.AudioFrame:
+            return tones[text]
+
+        monkeypatch.setattr(phrases, "audio", prepared)
+
+    async def start(self) -> None:
+        self.call._follow_session()
+        await self.session.start(self.call._agent)
+        await soon(lambda: self.call._apology is not None)
+
+    async def say(self) -> None:
+        """Let the caller say something, as the session notices it, and the agent reply to it."""
+        self.session.emit("user_state_changed", UserStateChangedEvent(old_state="listening", new_state="speaking"))
+        self.session.emit("user_state_changed", UserStateChangedEvent(old_state="speaking", new_state="listening"))
+        stage = cast(voice.ResilientSTT, self.session.stt)
+        event = await stage.recognize(silence(0.5), conn_options=voice.STT_CONNECTION)
+        if event.alternatives and event.alternatives[0].text:
+            _ = self.session.generate_reply(user_input=event.alternatives[0].text)
+
+    async def close(self) -> None:
+        self.call._turns.close()
+        self.call._cancel_tasks()
+        await self.session.aclose()
+        await self.client.close()
+        await self.call._agent_audio.close()
+
+    @property
+    def heard(self) -> list[int]:
+        return self.loudspeaker.heard
+
+
+class Provider:
+    """The simulated OpenAI within this process."""
+
+    def __init__(self, server: TestServer) -> None:
+        self.url = str(server.make_url("/v1"))
+        self._server = server
+
+    async def set_fault(self, kind: FaultKind, stage: str, times: int | None, **details: int) -> None:
+        fault = Fault(kind=kind, endpoints=(ENDPOINTS[stage],), times=times, **details)
+        await self._request("PUT", Settings(faults=(fault,)).model_dump_json())
+
+    async def requests(self, stage: str) -> int:
+        document = await self._request("GET", None)
+        return int(document["requests"][ENDPOINTS[stage]]["total"])
+
+    async def _request(self, method: str, body: str | None) -> dict[str, Any]:
+        async with (
+            ClientSession() as session,
+            session.request(method, self._server.make_url("/_simulator"), data=body) as response,
+        ):
+            assert response.status == 200, await response.text()
+            return cast("dict[str, Any]", await response.json())
+
+
+ENDPOINTS = {"stt": "transcriptions", "llm": "chat", "tts": "speech"}
+
+
+@pytest.fixture
+async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Provider]:
+    def speak(text: str, *_: object) -> synthesis.Samples:
+        return np.full(24000, REPLY, dtype=np.int16)
+
+    monkeypatch.setattr(synthesis, "speak", speak)
+    app = make_app(KEY, Settings(), recogniser=cast(Any, Recogniser))
+    server = TestServer(app, handler_cancellation=True)
+    async with server:
+        yield Provider(server)
+
+
+@pytest.fixture
+async def scene(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    for name in ("ONE_MOMENT_SECONDS", "GIVE_UP_SECONDS", "SPEECH_END_SECONDS", "MAX_RETRY_AFTER_SECONDS"):
+        monkeypatch.setattr(budget, name, getattr(budget, name) * SCALE)
+    for stage in ("STT", "LLM", "TTS"):
+        seconds = getattr(budget, f"{stage}_ATTEMPT_SECONDS") * SCALE
+        if stage == "STT":
+            seconds -= 0.1  # the SDK's first pause before a retry keeps its length
+        monkeypatch.setattr(budget, f"{stage}_ATTEMPT_SECONDS", seconds)
+        monkeypatch.setattr(voice, f"{stage}_CONNECTION", voice._connection(seconds))
+    scene = Scene(provider.url, monkeypatch)
+    await scene.start()
+    yield scene
+    await scene.close()
+
+
+STAGES = ["stt", "llm", "tts"]
+REFUSALS = [FaultKind.UNAUTHORIZED, FaultKind.SERVER_ERROR, FaultKind.QUOTA]
+
+
+async def heard_at_last(scene: Scene, value: int) -> list[int]:
+    """What was heard once the caller has heard the given phrase."""
+    await soon(lambda: value in scene.heard)
+    return scene.heard
+
+
+def failures(stage: str) -> float:
+    return float(metrics.PROVIDER_ERRORS.labels(stage, "false")._value.get())
+
+
+async def test_healthy_turn_is_only_the_reply(scene: Scene) -> None:
+    await scene.say()
+    assert (await heard_at_last(scene, REPLY))[-1] == REPLY
+    assert APOLOGY not in scene.heard
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+@pytest.mark.parametrize("stage", STAGES)
+async def test_refused_request_ends_with_the_apology(
+    scene: Scene, provider: Provider, stage: str, kind: FaultKind
+) -> None:
+    await provider.set_fault(kind, stage, ALWAYS)
+    before = failures(stage)
+    await scene.say()
+    assert (await heard_at_last(scene, APOLOGY))[-1] == APOLOGY
+    assert REPLY not in scene.heard
+    assert failures(stage) == before + 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_stalled_request_is_bridged_and_ends_with_the_apology(
+    scene: Scene, provider: Provider, stage: str
+) -> None:
+    await provider.set_fault(FaultKind.STALL, stage, ALWAYS)
+    before = failures(stage)
+    await scene.say()
+    assert await heard_at_last(scene, APOLOGY) == [ONE_MOMENT, APOLOGY]
+    assert failures(stage) == before + 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_request_that_stalls_once_is_retried_in_time(scene: Scene, provider: Provider, stage: str) -> None:
+    await provider.set_fault(FaultKind.STALL, stage, 1)
+    await scene.say()
+    assert await heard_at_last(scene, REPLY) == [ONE_MOMENT, REPLY]
+
+
+async def test_slow_model_is_bridged_and_answers(scene: Scene, provider: Provider) -> None:
+    await provider.set_fault(FaultKind.SLOW, "llm", ALWAYS, delay_ms=round(4000 * SCALE))
+    await scene.say()
+    assert await heard_at_last(scene, REPLY) == [ONE_MOMENT, REPLY]
+
+
+@pytest.mark.parametrize("stage", ["stt", "llm"])
+async def test_answer_that_is_cut_off_ends_with_the_apology(scene: Scene, provider: Provider, stage: str) -> None:
+    await provider.set_fault(FaultKind.HALF_CLOSE, stage, ALWAYS)
+    before = failures(stage)
+    await scene.say()
+    assert (await heard_at_last(scene, APOLOGY))[-1] == APOLOGY
+    assert failures(stage) == before + 1
+
+
+@pytest.mark.parametrize("stage", ["llm", "tts"])
+async def test_answer_that_stalls_half_way_ends_with_the_apology(scene: Scene, provider: Provider, stage: str) -> None:
+    await provider.set_fault(FaultKind.HALF_STALL, stage, ALWAYS)
+    before = failures(stage)
+    await scene.say()
+    assert REPLY in await heard_at_last(scene, APOLOGY)
+    assert scene.heard[-1] == APOLOGY
+    assert failures(stage) == before + 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_short_rate_limit_is_waited_for(scene: Scene, provider: Provider, stage: str) -> None:
+    await provider.set_fault(FaultKind.RATE_LIMITED, stage, 1, retry_after_seconds=0)
+    await scene.say()
+    assert (await heard_at_last(scene, REPLY))[-1] == REPLY
+    assert APOLOGY not in scene.heard
+    assert await provider.requests(stage) == 2
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_long_rate_limit_fails_at_once(scene: Scene, provider: Provider, stage: str) -> None:
+    await provider.set_fault(FaultKind.RATE_LIMITED, stage, ALWAYS, retry_after_seconds=30)
+    await scene.say()
+    assert (await heard_at_last(scene, APOLOGY))[-1] == APOLOGY
+    assert await provider.requests(stage) == 1
+
+
+@pytest.mark.parametrize("stage", ["llm", "tts"])
+async def test_empty_answer_is_a_failed_turn(
+    scene: Scene, provider: Provider, caplog: pytest.LogCaptureFixture, stage: str
+) -> None:
+    await provider.set_fault(FaultKind.EMPTY, stage, ALWAYS)
+    before = failures(stage)
+    await scene.say()
+    assert (await heard_at_last(scene, APOLOGY))[-1] == APOLOGY
+    assert failures(stage) == before + 1
+    if stage == "llm":
+        (record,) = (record for record in caplog.records if record.message == "provider failed")
+        facts = record.__dict__
+        assert (facts["finish_reason"], facts["max_tokens"]) == ("length", 400)
+        assert facts["error"] == stages.EmptyReply.__name__
+
+
+async def test_noise_without_a_transcript_is_not_answered(scene: Scene, provider: Provider) -> None:
+    await provider.set_fault(FaultKind.EMPTY, "stt", ALWAYS)
+    await scene.say()
+    assert scene.call._turns._budget.next_due() is None
+    assert scene.heard == []
+
+
+async def test_one_moment_is_not_part_of_the_conversation(scene: Scene, provider: Provider) -> None:
+    await provider.set_fault(FaultKind.STALL, "llm", 1)
+    await scene.say()
+    await heard_at_last(scene, REPLY)
+    await soon(lambda: len(scene.session.history.messages()) >= 2)
+    assert [message.role for message in scene.session.history.messages()] == ["user", "assistant"]
+    assert sentences.for_language("en").one_moment not in str(scene.session.history.messages())
+
+
+async def test_call_ends_when_turn_after_turn_fails(scene: Scene, provider: Provider) -> None:
+    await provider.set_fault(FaultKind.SERVER_ERROR, "llm", ALWAYS)
+    for _ in range(budget.MAX_FAILED_TURNS):
+        await scene.say()
+        await soon(lambda: scene.call._apologising)
+        await soon(lambda: not scene.call._apologising)
+        assert scene.call._outcome is None
+    await scene.say()
+    await soon(lambda: scene.call._outcome is CallOutcome.PROVIDER_FAILED)
+
+
+async def test_turn_without_a_busy_stage_ends_with_the_apology(scene: Scene) -> None:
+    scene.call._turns._on_transcription_started()
+    scene.call._turns._on_transcription_ended(True)
+    assert await heard_at_last(scene, APOLOGY) == [ONE_MOMENT, APOLOGY]

@@ -1,0 +1,127 @@
+"""Keeps the promises of `worker.call.budget` for one call: when to say "one moment", and when to give up. Pure.
+
+A turn begins with the caller's last word, and ends with the reply or the apology. Events tell what happens; `due`
+answers what to do. All times are seconds of one clock that never goes back.
+"""
+
+from enum import Enum, auto
+
+from worker.call import budget
+
+
+class Action(Enum):
+    """What is due."""
+
+    ONE_MOMENT = auto()
+    """Play the prepared "one moment"."""
+    GIVE_UP = auto()
+    """End the reply, and apologise."""
+
+
+class TurnBudget:
+    """The turns of one call, one after the other."""
+
+    def __init__(self) -> None:
+        self.failed_turns = 0
+        """Turns that failed in a row."""
+        self._last_word: float | None = None
+        """When the caller stopped speaking; None when the agent owes no reply."""
+        self._caller_speaks = False
+        self._transcriptions = 0
+        """Transcriptions under way."""
+        self._has_text = False
+        """Some speech of this turn was understood."""
+        self._said_one_moment = False
+        self._audio_until: float | None = None
+        """When the audio of the current speech ends unless more of it comes; None without a speech."""
+        self._plays_until = 0.0
+        """When the audio that the agent has spoken ends."""
+        self._answers = False
+        """The current speech is the reply to a turn, and has not failed."""
+
+    @property
+    def is_transcribing(self) -> bool:
+        """Whether a transcription is under way."""
+        return self._transcriptions > 0
+
+    def caller_speaks(self) -> None:
+        """The caller started to speak: nobody waits."""
+        self._caller_speaks = True
+
+    def caller_stopped(self, now: float) -> None:
+        """The caller stopped to speak. A reply that was owed before is owed from now."""
+        self._caller_speaks = False
+        if self._last_word is not None:
+            self._last_word = now - budget.SPEECH_END_SECONDS
+
+    def transcription_started(self, now: float) -> None:
+        """What the caller said is being transcribed: a reply is owed."""
+        self._caller_speaks = False
+        self._transcriptions += 1
+        self._said_one_moment = False
+        self._last_word = now - budget.SPEECH_END_SECONDS
+
+    def transcription_ended(self, *, has_text: bool) -> None:
+        """A transcription ended. Without text it was noise, which needs no reply."""
+        self._transcriptions -= 1
+        self._has_text = self._has_text or has_text
+        if not self._has_text and not self._transcriptions:
+            self._last_word = None
+
+    def audio(self, until: float) -> None:
+        """The agent speaks, and its audio lasts until then if no more comes."""
+        begins = self._audio_until is None
+        self._audio_until = self._plays_until = until
+        if begins and self._last_word is not None:
+            self._answers = True
+            self._settle()
+
+    def audio_ended(self, *, interrupted: bool) -> None:
+        """All audio of a speech was passed on; an interrupted one is silent at once."""
+        self._audio_until = None
+        if interrupted:
+            self._plays_until = 0.0
+        if self._answers:
+            self.failed_turns = 0
+        self._answers = False
+
+    def failed(self) -> bool:
+        """A stage failed after all retries. Returns whether to apologise: not while the caller speaks.
+
+        The reply was then prepared for the beginning of what the caller says, and another one follows.
+        """
+        if self._caller_speaks:
+            return False
+        self.failed_turns += 1
+        self._answers = False
+        self._settle()
+        return True
+
+    def due(self, now: float) -> Action | None:
+        """Return what is due, if anything. "One moment" is due once a turn, and giving up ends the turn."""
+        if (at := self.next_due()) is None or now < at:
+            return None
+        if self._said_one_moment:
+            self._audio_until = None
+            self._settle()
+            return Action.GIVE_UP
+        self._said_one_moment = True
+        if self._audio_until is not None:
+            self._audio_until = now  # the silence within a speech begins anew after the phrase
+        return Action.ONE_MOMENT
+
+    def next_due(self) -> float | None:
+        """Return when something will be due; None when nothing will without another event."""
+        if self._caller_speaks:
+            return None
+        if self._audio_until is not None:
+            return self._audio_until + budget.ONE_MOMENT_SECONDS
+        if self._last_word is None:
+            return None
+        wait = budget.GIVE_UP_SECONDS if self._said_one_moment else budget.ONE_MOMENT_SECONDS
+        return max(self._last_word + wait, self._plays_until)
+
+    def _settle(self) -> None:
+        """Nothing is owed any more."""
+        self._last_word = None
+        self._has_text = False

@@ -1,0 +1,162 @@
+"""Connects `TurnBudget` with a session: passes on what happens in it, and does what is due."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from livekit import rtc
+from livekit.agents import APITimeoutError
+from livekit.agents.llm import LLMError
+from livekit.agents.stt import STTError
+from livekit.agents.tts import TTSError
+from livekit.agents.voice import AgentSession, UserStateChangedEvent
+
+from worker import stages
+from worker.call import budget
+from worker.call.reply_output import ReplyOutput
+from worker.call.turn_budget import Action, TurnBudget
+from worker.call.voice import ResilientSTT
+
+logger = logging.getLogger(__name__)
+
+_Stage: TypeAlias = stages.TimeLimitedSTT | stages.ReplyLLM | stages.TimeLimitedTTS
+
+
+class TurnWatch:
+    """Watches the turns of a session. `one_moment` is the prepared phrase, once it has been read.
+
+    A turn that takes too long ends as a failure of the stage that did not answer: the session emits that stage's
+    error. `on_unexplained` is called instead when no stage is busy.
+    """
+
+    def __init__(self, session: AgentSession[None], output: ReplyOutput, on_unexplained: Callable[[], None]) -> None:
+        self.one_moment: rtc.AudioFrame | None = None
+        self._session = session
+        self._output = output
+        self._on_unexplained = on_unexplained
+        self._budget = TurnBudget()
+        self._timer: asyncio.TimerHandle | None = None
+        self._playing: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def watch(self) -> None:
+        """Start to watch."""
+        self._session.on("user_state_changed", self._on_user_state)
+        self._output.on_audio = self._on_audio
+        self._output.on_ended = self._on_audio_ended
+        if isinstance(self._session.stt, ResilientSTT):
+            self._session.stt.on_started = self._on_transcription_started
+            self._session.stt.on_finished = self._on_transcription_ended
+
+    def close(self) -> None:
+        """Stop watching: nothing more is played."""
+        self._is_closed = True
+        self._arm()
+        if self._playing is not None:
+            self._playing.cancel()
+
+    @property
+    def failed_turns(self) -> int:
+        """How many turns have failed in a row."""
+        return self._budget.failed_turns
+
+    def failed(self) -> bool:
+        """Record that a stage failed. Returns whether to apologise."""
+        apologises = self._budget.failed()
+        self._arm()
+        return apologises
+
+    def _on_user_state(self, event: UserStateChangedEvent) -> None:
+        if event.new_state == "speaking":
+            self._budget.caller_speaks()
+        else:
+            self._budget.caller_stopped(self._now())
+        self._arm()
+
+    def _on_transcription_started(self) -> None:
+        self._budget.transcription_started(self._now())
+        self._arm()
+
+    def _on_transcription_ended(self, has_text: bool) -> None:
+        self._budget.transcription_ended(has_text=has_text)
+        self._arm()
+
+    def _on_audio(self, until: float) -> None:
+        self._budget.audio(until)
+        if self._timer is None:
+            self._arm()  # an armed timer looks again when it fires; so a frame costs next to nothing
+
+    def _on_audio_ended(self, interrupted: bool) -> None:
+        self._budget.audio_ended(interrupted=interrupted)
+        self._arm()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = None if self._is_closed else self._budget.next_due()
+        if at is not None and at != math.inf:
+            self._timer = asyncio.get_running_loop().call_at(at, self._act)
+
+    def _act(self) -> None:
+        self._timer = None
+        match self._budget.due(self._now()):
+            case Action.ONE_MOMENT:
+                self._playing = asyncio.create_task(self._say_one_moment(), name="one_moment")
+            case Action.GIVE_UP:
+                self._give_up()
+        self._arm()
+
+    async def _say_one_moment(self) -> None:
+        if self.one_moment is None:
+            return
+        try:
+            await self._output.play(self.one_moment)
+        except TimeoutError:
+            return  # the agent still speaks
+        logger.info("reply is slow, said one moment")
+
+    def _give_up(self) -> None:
+        """End the turn as a failure of the stage that holds it up."""
+        logger.warning("gave up on a reply", extra={"seconds": budget.ANSWER_SECONDS})
+        _ = self._session.interrupt(force=True)
+        stage = self._busy_stage()
+        if stage is None:
+            self._on_unexplained()
+        else:
+            _emit_timeout(stage)
+
+    def _busy_stage(self) -> _Stage | None:
+        """Return the stage that holds up the reply; the last one, because the earlier ones feed it."""
+        match self._session.tts:
+            case stages.TimeLimitedTTS() as speech if speech.attempts.active:
+                return speech
+        match self._session.llm:
+            case stages.ReplyLLM() as model if model.attempts.active:
+                return model
+        match self._session.stt:
+            case ResilientSTT() as transcription if self._budget.is_transcribing:
+                return transcription
+        return None
+
+
+def _emit_timeout(stage: _Stage) -> None:
+    """Emit the error of a stage that took too long, as the stage itself does after its last attempt.
+
+    The session counts the error, and emits it in turn.
+    """
+    error = APITimeoutError("the reply took too long", retryable=False)
+    match stage:
+        case stages.TimeLimitedSTT():
+            kind: type[STTError | LLMError | TTSError] = STTError
+        case stages.ReplyLLM():
+            kind = LLMError
+        case _:
+            kind = TTSError
+    stage.emit("error", kind(timestamp=time.time(), label=stage.label, error=error, recoverable=False))
