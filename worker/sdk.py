@@ -10,13 +10,15 @@ a new version changes what this module relies on.
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-from livekit import rtc
+from livekit import api, rtc
 from livekit.agents import AgentServer, AgentSession, JobContext
 from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
 from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
+from livekit.agents.ipc.job_proc_executor import ProcJobExecutor
 from livekit.agents.voice.agent_session import SessionConnectOptions
 from livekit.agents.voice.io import AudioOutput
 from livekit.agents.voice.room_io import _ParticipantAudioOutput
@@ -30,6 +32,7 @@ __all__ = [
     "ROOM_DISCONNECTED",
     "AvatarOutputCapture",
     "RoomAudioOutput",
+    "RunningJob",
     "Server",
     "SessionConnectOptions",
     "has_local_turn_detection",
@@ -48,6 +51,16 @@ _MAX_DOUBLINGS: Final = 10
 
 CALL_PROCESS_MODULES: Final = ("livekit.agents.ipc._preload", "livekit.agents.ipc._preload_freeze")
 """What the SDK's fork server imports after all other modules: models, the native library, then a frozen heap."""
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job that has a call process."""
+
+    id: str
+    room: str
+    pid: int
+    """Of the call process."""
 
 
 class Server(AgentServer):
@@ -82,16 +95,51 @@ class Server(AgentServer):
         """
         return [info.job.id for info in self.active_jobs] if hasattr(self, "_proc_pool") else []
 
+    def running_jobs(self) -> list[RunningJob]:
+        """Return the jobs that have a process of their own. The SDK's `active_jobs` does not name the process."""
+        processes = self._proc_pool.processes if hasattr(self, "_proc_pool") else []
+        return [
+            RunningJob(process.running_job.job.id, process.running_job.job.room.name, process.pid or 0)
+            for process in processes
+            if isinstance(process, ProcJobExecutor) and process.running_job is not None
+        ]
+
+    async def end_job(self, job_id: str, *, seconds: float) -> None:
+        """End a job and its process, and kill the process when it has not ended after `seconds`; 0: at once.
+
+        The SDK ends jobs only together with the server.
+        """
+        process = self._proc_pool.get_by_job_id(job_id)
+        if not isinstance(process, ProcJobExecutor):
+            return
+        try:
+            await asyncio.wait_for(process.aclose(), seconds)
+        except TimeoutError:
+            await process.kill()
+
+    @property
+    def livekit_api(self) -> api.LiveKitAPI | None:
+        """The client of LiveKit's API with the worker's credentials; None before `run`."""
+        return getattr(self, "_api", None)
+
     def idle_processes(self) -> int:
         """Return how many initialised call processes wait for a job. The SDK has no property for it."""
         return self._proc_pool._warmed_proc_queue.qsize() if hasattr(self, "_proc_pool") else 0
 
-    def set_idle_processes(self, count: int) -> None:
-        """Set how many idle call processes the server keeps, at most `num_idle_processes`.
+    def keep_idle_processes(self, count: int, *, starting: int = 0) -> None:
+        """Keep at most `count` idle call processes, and one more for each of the accepted jobs that have none yet.
 
-        The SDK sets this from its own load threshold; with an infinite `load_threshold` it leaves the value alone.
+        The SDK sets the number from its own load threshold; with an infinite `load_threshold` it leaves it alone. It
+        never closes a process that it has started. Does nothing until `run` has created the process pool.
         """
+        if not hasattr(self, "_proc_pool"):
+            return
         self._proc_pool.set_target_idle_processes(count)
+        idle = self._proc_pool._warmed_proc_queue
+        for _ in range(idle.qsize() - count - starting):
+            closing = asyncio.create_task(idle.get_nowait().aclose(), name="close_idle_process")
+            self._proc_pool._close_tasks.add(closing)
+            closing.add_done_callback(self._proc_pool._close_tasks.discard)
 
     def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
         """Handle the end of a call process that had a job; `failed` when its exit status was not 0. Override this."""

@@ -34,6 +34,14 @@ STARTUP_PERIOD_SECONDS = 1
 STARTUP_FAILURES = 180
 """The kubelet restarts a worker that has not started after this many seconds. A cold node needs time to load models."""
 
+LIVENESS_PERIOD_SECONDS = 10
+LIVENESS_FAILURES = 8
+"""The kubelet replaces a worker that has not answered for 80 s. None of its calls can continue by then: a call process
+ends 70 s after the last ping of its main process (livekit-agents 1.8.9, ipc/proc_client.py)."""
+HUNG_GRACE_SECONDS = 5
+"""The grace period of a worker that does not answer. It finishes no calls, so it need not have the pod's, which would
+leave it in place for more than an hour."""
+
 _DIGEST_LENGTH = 12
 _MULTIPROC_DIR = "/var/run/prometheus-multiproc"
 
@@ -122,8 +130,8 @@ def _container(owner: Owner, spec: AvatarAgentSpec, image: str) -> dict[str, Any
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "startupProbe": _probe("/livez", period=STARTUP_PERIOD_SECONDS, failures=STARTUP_FAILURES),
-        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "startupProbe": _liveness(period=STARTUP_PERIOD_SECONDS, failures=STARTUP_FAILURES),
+        "livenessProbe": _liveness(period=LIVENESS_PERIOD_SECONDS, failures=LIVENESS_FAILURES),
         "readinessProbe": _probe("/readyz", period=1, failures=3),
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": str(PurePosixPath(CONFIG_PATH).parent), "readOnly": True},
@@ -148,6 +156,10 @@ def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
 
 def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _liveness(*, period: int, failures: int) -> dict[str, Any]:
+    return _probe("/livez", period=period, failures=failures) | {"terminationGracePeriodSeconds": HUNG_GRACE_SECONDS}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

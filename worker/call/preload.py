@@ -16,6 +16,7 @@ from worker.config import load_settings
 CALL_MODULES: Final = ("worker.call.job", *sdk.CALL_PROCESS_MODULES)
 """What the fork server imports for call processes, in this order."""
 _LAZY: Final = (
+    "livekit.plugins.openai",
     "livekit.plugins.tavus",
     "anyio._backends._asyncio",
     "anyio.streams.memory",
@@ -25,8 +26,8 @@ _LAZY: Final = (
     "openai.resources.chat.completions.completions",
     "openai.resources.models",
 )
-"""The avatar's plugin, and what the OpenAI client imports when it is created and at its first requests. Each import
-blocks the event loop for up to 300 ms."""
+"""The plugins, and what the OpenAI client imports when it is created and at its first requests. Each import blocks the
+event loop for up to 300 ms."""
 
 for _name in _LAZY:
     importlib.import_module(_name)

@@ -44,6 +44,14 @@ class Slots:
         """Drop the reservation; does nothing when there is none."""
         self._starting.discard(job_id)
 
+    def free(self, running: Iterable[str]) -> int:
+        """Return how many more calls fit."""
+        return max(0, self.total - len(self.held(running)))
+
+    def starting(self, running: Iterable[str]) -> int:
+        """Return how many accepted jobs have no process yet."""
+        return len(self._starting.difference(running))
+
     def held(self, running: Iterable[str]) -> set[str]:
         """Return the job ids of all calls, given those that have a process; a job that is in both is one call."""
         return self._starting.union(running)

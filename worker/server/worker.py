@@ -16,23 +16,26 @@ from livekit.agents import AssignmentTimeoutError, JobRequest
 from openai import AsyncOpenAI
 
 from agentspec import AvatarProvider, WorkerStatus
-from agentspec.wire import WorkerConfig, read_dispatch_metadata
+from agentspec.wire import CallOutcome, WorkerConfig, read_dispatch_metadata
 from worker import reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
-from worker.call import job, phrases, voice
+from worker.call import budget, job, phrases, voice
 from worker.config import WorkerSettings
 from worker.provider_reports import ProviderLog, StageOutcome
-from worker.server import admission, endpoints, metrics, supervision, trials
+from worker.sdk import RunningJob
+from worker.server import admission, ended_call, endpoints, metrics, supervision, trials
 from worker.server.conversations import ConversationCloser
+from worker.server.job_limits import JobLimits, JobLimitWatch, Limit, container_memory, memory_share
 from worker.server.slots import Slots, load
 
 logger = logging.getLogger(__name__)
 
 IDLE_PROCESSES: Final = 2
 """Idle call processes to keep while slots are free. One answers a call at once; each costs memory."""
-CALL_MEMORY_WARNING_MB: Final = 700
 CLOSING_SECONDS: Final = 60
-"""How long a call may take to end after maxCallMinutes, while draining."""
+"""How long a call may take to end after maxCallMinutes. The main process ends one that takes longer."""
+ENDING_SECONDS: Final = 30.0
+"""How long a call that the main process ends may take to close its avatar and to leave."""
 _PROCESS_START_SECONDS: Final = 30.0
 _PROCESS_CLOSE_SECONDS: Final = 20.0
 
@@ -42,6 +45,7 @@ class Worker(sdk.Server):
 
     def __init__(self, settings: WorkerSettings) -> None:
         config = settings.config
+        longest_call = config.max_call_minutes * 60 + CLOSING_SECONDS
         super().__init__(
             ws_url=config.livekit_url,
             api_key=settings.livekit_key,
@@ -54,8 +58,8 @@ class Worker(sdk.Server):
             initialize_process_timeout=_PROCESS_START_SECONDS,
             shutdown_process_timeout=_PROCESS_CLOSE_SECONDS,
             session_end_timeout=10.0,
-            job_memory_warn_mb=CALL_MEMORY_WARNING_MB,
-            drain_timeout=config.max_call_minutes * 60 + CLOSING_SECONDS,
+            job_memory_warn_mb=0,  # `job_limits` measures it instead
+            drain_timeout=longest_call,
             max_retry=sys.maxsize,
             preload_modules=["worker.call.preload", "worker.call.job"],
             host="127.0.0.1",
@@ -75,6 +79,8 @@ class Worker(sdk.Server):
         }
         """What to do with the reports of call processes."""
         self._stop = asyncio.Event()
+        memory = memory_share(container_memory(), config.calls_per_worker)
+        self._limits = JobLimitWatch(JobLimits(longest_call, memory), self.running_jobs, self._end_call)
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
         metrics.SLOTS.set(config.calls_per_worker)
@@ -109,10 +115,14 @@ class Worker(sdk.Server):
         )
 
     def _report_load(self) -> float:
-        calls = self.calls()
-        free = max(0, self._slots.total - calls)
-        self.set_idle_processes(min(IDLE_PROCESSES, free))
-        return load(calls, self._slots.total, self._config.placement)
+        self._follow_free_slots()
+        return load(self.calls(), self._slots.total, self._config.placement)
+
+    def _follow_free_slots(self) -> None:
+        """Keep no more idle call processes than free slots, and one for each accepted job that has none yet."""
+        running = self.running_job_ids()
+        idle = 0 if self.draining else min(IDLE_PROCESSES, self._slots.free(running))
+        self.keep_idle_processes(idle, starting=self._slots.starting(running))
 
     async def _on_request(self, request: JobRequest) -> None:
         fields = {"room": request.room.name, "job_id": request.id, "agent_name": request.agent_name}
@@ -130,6 +140,7 @@ class Worker(sdk.Server):
             return
         has_avatar = self._has_avatar(request)
         self._slots.reserve(request.id)
+        self._follow_free_slots()
         if has_avatar:
             self.avatars.expect(request.id)
         try:
@@ -192,6 +203,17 @@ class Worker(sdk.Server):
             else:
                 self.closer.close(job_id)
 
+    async def _end_call(self, running: RunningJob, limit: Limit) -> None:
+        """End a call that exceeded a limit, tell its caller, and leave all other calls alone."""
+        assert self.livekit_api is not None, "a job runs, so the server does"
+        if limit is Limit.LENGTH:
+            await ended_call.record_outcome(self.livekit_api, running.room, CallOutcome.MAX_LENGTH)
+            await self.end_job(running.id, seconds=ENDING_SECONDS)
+            await asyncio.sleep(budget.GATEWAY_CLOSE_SECONDS)
+        else:  # its memory still grows
+            await self.end_job(running.id, seconds=0)
+        await ended_call.close(self.livekit_api, running.room, agent_follows=limit is Limit.MEMORY)
+
     def on_registration_lost(self) -> None:
         """Log the end, which the SDK does not."""
         logger.warning("registration with LiveKit ended")
@@ -203,14 +225,17 @@ class Worker(sdk.Server):
         """
         running = asyncio.create_task(self.run(), name="agent_server")
         stopping = asyncio.create_task(self._stop.wait(), name="stop_signal")
+        watching = asyncio.create_task(self._limits.run(), name="job_limits")
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             stopping.cancel()
+            watching.cancel()
             logger.error("worker failed", exc_info=running.exception())
             return 1
         await self._finish_calls()
         await self.aclose()
         await running
+        watching.cancel()
         logger.info("worker stopped")
         return 0
 

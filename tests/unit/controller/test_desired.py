@@ -15,6 +15,8 @@ from controller.desired.poddisruptionbudget import pod_disruption_budget
 from controller.desired.shared import network_policy, service_account
 from tests.unit.controller.builders import TAVUS, spec
 
+START_SECONDS = 15
+"""A worker's start on a busy node."""
 OWNER = Owner("shop", "ava", "uid-1")
 
 
@@ -131,6 +133,22 @@ def test_every_writable_path_is_a_volume() -> None:
 def test_grace_period_covers_the_longest_call_and_closing(minutes: int, seconds: int) -> None:
     assert grace_seconds(WorkerSpec(max_call_minutes=minutes)) == seconds
     assert pod(build(worker={"maxCallMinutes": minutes}))["terminationGracePeriodSeconds"] == seconds
+
+
+CALL_PROCESS_SECONDS = 70
+"""livekit-agents ends a call process this long after the last ping of its main process (ipc/proc_client.py)."""
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe"])
+def test_worker_that_hangs_is_replaced_within_two_minutes(probe: str) -> None:
+    """It finishes no calls, so the pod's grace period, which is longer than an hour, must not apply."""
+    made = container(build(worker={"maxCallMinutes": 60}))[probe]
+    assert made["httpGet"]["path"] == "/livez"
+    assert made["terminationGracePeriodSeconds"] == 5
+    if probe == "livenessProbe":
+        unanswered = made["periodSeconds"] * made["failureThreshold"] + made["timeoutSeconds"]
+        assert unanswered - made["periodSeconds"] > CALL_PROCESS_SECONDS, "no call of a worker that hangs is cut"
+        assert unanswered + made["terminationGracePeriodSeconds"] + START_SECONDS < 120
 
 
 def test_image_and_resources_have_defaults() -> None:

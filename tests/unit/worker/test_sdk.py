@@ -105,6 +105,7 @@ async def running(
     server = RecordingServer(livekit.url, entrypoint, executor)
     assert (server.registered, server.worker_id, server.running_job_ids()) == (False, "", [])
     assert server.idle_processes() == 0
+    server.keep_idle_processes(0)  # there is nothing to close yet
     task = asyncio.create_task(server.run())
     try:
         await eventually(
@@ -114,7 +115,7 @@ async def running(
     finally:
         # The SDK never finishes closing a thread that is not initialised yet (livekit-agents 1.8.9,
         # ipc/job_thread_executor.py), and it starts one whenever a job takes the idle one.
-        server.set_idle_processes(0)
+        server.keep_idle_processes(0)
         await eventually_in_thread(lambda: not server._proc_pool._spawn_tasks, "the SDK starts no thread", 60)
         await server.aclose()
         with suppress(asyncio.CancelledError):
@@ -273,14 +274,14 @@ async def test_idle_processes_follow_the_number_that_is_set(livekit: FakeLiveKit
         await soon(lambda: server.registered)
         await soon(lambda: len(server._proc_pool.processes) == 1)
         await soon(lambda: server.idle_processes() == 1)
-        server.set_idle_processes(0)
+        server.keep_idle_processes(0)
         await livekit.offer("AJ_1", "ornina-1")
         await soon(lambda: server.closed)
         assert server.idle_processes() == 0
         await soon(lambda: server._proc_pool.processes == [])
         await server._invoke_load_fnc()
         assert server._proc_pool.target_idle_processes == 0, "the SDK leaves the number alone"
-        server.set_idle_processes(1)
+        server.keep_idle_processes(1)
         await soon(lambda: len(server._proc_pool.processes) == 1)
 
 
@@ -291,6 +292,48 @@ async def test_killed_call_process_is_reported_as_failed(livekit: FakeLiveKit) -
         # A real process starts and is killed, which takes seconds on a busy machine.
         await eventually_in_thread(lambda: server.closed, "the killed call process is reported", 60)
         assert server.closed == [("AJ_1", "ornina-1", True)]
+
+
+async def _offer(livekit: FakeLiveKit, server: RecordingServer, *jobs: str) -> None:
+    """Offer jobs, one after the other, until each has a process."""
+    await eventually_in_thread(lambda: server.registered, "the server has registered", 60)
+    for number, job in enumerate(jobs, start=1):
+        await livekit.offer(job, f"ornina-{number}")
+        await eventually_in_thread(lambda job=job: job in server.running_job_ids(), f"{job} runs", 60)  # type: ignore[misc]
+
+
+async def test_ended_job_closes_itself_and_others_continue(livekit: FakeLiveKit) -> None:
+    async with running(livekit, sdk_jobs.stay, executor=JobExecutorType.PROCESS) as server:
+        await _offer(livekit, server, "AJ_1", "AJ_2")
+        first, second = server.running_jobs()
+        assert (first.id, first.room, second.id, second.room) == ("AJ_1", "ornina-1", "AJ_2", "ornina-2")
+        await server.end_job("AJ_1", seconds=60)
+        await soon(lambda: server.closed)
+        assert server.closed == [("AJ_1", "ornina-1", False)]
+        assert server.running_jobs() == [second]
+        await server.end_job("AJ_1", seconds=60)  # it has ended already
+        await server.end_job("AJ_2", seconds=0)
+        await soon(lambda: len(server.closed) == 2)
+        assert server.closed[1] == ("AJ_2", "ornina-2", True), "killed at once"
+
+
+async def test_job_that_hangs_is_killed(livekit: FakeLiveKit) -> None:
+    async with running(livekit, sdk_jobs.hang, executor=JobExecutorType.PROCESS) as server:
+        await _offer(livekit, server, "AJ_1")
+        await server.end_job("AJ_1", seconds=0.5)
+        await soon(lambda: server.closed)
+        assert server.closed == [("AJ_1", "ornina-1", True)]
+
+
+async def test_surplus_idle_processes_are_closed(livekit: FakeLiveKit) -> None:
+    async with running(livekit) as server:
+        await soon(lambda: server.idle_processes() == 1)
+        server.keep_idle_processes(0, starting=1)
+        assert server.idle_processes() == 1
+        server.keep_idle_processes(0)
+        assert server.idle_processes() == 0
+        await soon(lambda: not server._proc_pool.processes)
+        server.keep_idle_processes(0)  # there is none
 
 
 async def _shutdown_reason(livekit: FakeLiveKit, end: Callable[[JobContext], None]) -> str:

@@ -7,14 +7,17 @@ from typing import Any, cast
 import pytest
 from livekit.agents import AssignmentTimeoutError
 
-from agentspec.wire import ProviderStage, WorkerConfig
+from agentspec.wire import CallOutcome, ProviderStage, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config, make_settings
 from worker.avatar_reports import AvatarReport, AvatarState
+from worker.call import budget
 from worker.provider_reports import StageOutcome, succeeded
-from worker.server import metrics
+from worker.sdk import RunningJob
+from worker.server import ended_call, metrics
 from worker.server.admission import Declined
+from worker.server.job_limits import Limit
 from worker.server.slots import load
-from worker.server.worker import Worker
+from worker.server.worker import ENDING_SECONDS, Worker
 
 
 @pytest.fixture
@@ -186,13 +189,134 @@ async def test_only_a_failed_process_counts_as_a_lost_call(worker: Worker, faile
 
 async def test_reported_load_and_idle_processes_follow_the_free_slots(worker: Worker, config: WorkerConfig) -> None:
     idle: list[int] = []
-    worker._proc_pool = cast(Any, SimpleNamespace(processes=[], set_target_idle_processes=idle.append))
+    pool = SimpleNamespace(
+        processes=[], set_target_idle_processes=idle.append, _warmed_proc_queue=asyncio.Queue(), _close_tasks=set()
+    )
+    worker._proc_pool = cast(Any, pool)
     loads = []
     for number in range(5):
         loads.append(await worker._invoke_load_fnc())
         worker._slots.reserve(f"AJ_{number}")
     assert loads == [load(calls, 4, config.placement) for calls in range(5)]
     assert idle == [2, 2, 2, 1, 0]
+
+
+@pytest.fixture
+async def ending(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """The steps of a worker that ends a call, in order."""
+    steps: list[tuple[object, ...]] = []
+
+    async def record_outcome(_: object, room: str, outcome: CallOutcome) -> None:
+        steps.append(("record", room, outcome))
+
+    async def close(_: object, room: str, *, agent_follows: bool) -> None:
+        steps.append(("close", room, agent_follows))
+
+    async def end_job(job_id: str, *, seconds: float) -> None:
+        steps.append(("end", job_id, seconds))
+
+    monkeypatch.setattr(ended_call, "record_outcome", record_outcome)
+    monkeypatch.setattr(ended_call, "close", close)
+    monkeypatch.setattr(worker, "end_job", end_job)
+    monkeypatch.setattr(budget, "GATEWAY_CLOSE_SECONDS", 0.0)
+    worker._api = cast(Any, object())
+    return steps
+
+
+RUNNING = RunningJob("AJ_1", "ornina-1", 1)
+
+
+async def test_caller_of_a_call_that_is_too_long_is_told_first(
+    worker: Worker, ending: list[tuple[object, ...]]
+) -> None:
+    await worker._end_call(RUNNING, Limit.LENGTH)
+    assert ending == [
+        ("record", "ornina-1", CallOutcome.MAX_LENGTH),
+        ("end", "AJ_1", ENDING_SECONDS),
+        ("close", "ornina-1", False),
+    ]
+
+
+async def test_call_that_grows_is_killed_at_once_and_another_agent_follows(
+    worker: Worker, ending: list[tuple[object, ...]]
+) -> None:
+    await worker._end_call(RUNNING, Limit.MEMORY)
+    assert ending == [("end", "AJ_1", 0), ("close", "ornina-1", True)]
+
+
+class FakeProcess:
+    """An initialised call process, with a job or without."""
+
+    def __init__(self, job: str = "") -> None:
+        info = SimpleNamespace(id=job, room=SimpleNamespace(name="ornina-1"))
+        self.running_job = SimpleNamespace(job=info) if job else None
+        self.closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class FakePool:
+    """The SDK's process pool, which starts no processes."""
+
+    def __init__(self, *, idle: int, busy: int = 0) -> None:
+        self.processes = [FakeProcess() for _ in range(idle)]
+        self._warmed_proc_queue: asyncio.Queue[FakeProcess] = asyncio.Queue()
+        for process in self.processes:
+            self._warmed_proc_queue.put_nowait(process)
+        self.processes += [FakeProcess(f"AJ_{number}") for number in range(busy)]
+        self._close_tasks: set[asyncio.Task[None]] = set()
+        self.target = -1
+
+    def set_target_idle_processes(self, count: int) -> None:
+        self.target = count
+
+
+@pytest.mark.parametrize(
+    ("busy", "starting", "draining", "target", "idle"),
+    [
+        (0, 0, False, 2, 2),
+        (2, 0, False, 2, 2),
+        (3, 0, False, 1, 1),
+        (4, 0, False, 0, 0),
+        (2, 1, False, 1, 2),
+        (3, 1, False, 0, 1),
+        (2, 0, True, 0, 0),
+        (2, 1, True, 0, 1),
+    ],
+    ids=[
+        "idle worker",
+        "two slots free",
+        "one slot free",
+        "full",
+        "an accepted job needs one of two",
+        "an accepted job needs the last",
+        "draining",
+        "draining with an accepted job",
+    ],
+)
+async def test_idle_processes_never_outnumber_the_free_slots(
+    worker: Worker, busy: int, starting: int, draining: bool, target: int, idle: int
+) -> None:
+    pool = FakePool(idle=2, busy=busy)
+    worker._proc_pool, worker._draining = cast(Any, pool), draining
+    for number in range(starting):
+        worker._slots.reserve(f"AJ_starting_{number}")
+    worker._follow_free_slots()
+    assert (pool.target, worker.idle_processes()) == (target, idle)
+    await asyncio.gather(*pool._close_tasks)
+    assert sum(process.closed for process in pool.processes) == 2 - idle
+
+
+async def test_accepted_job_lowers_the_idle_processes_at_once(worker: Worker) -> None:
+    pool = FakePool(idle=2, busy=2)
+    worker._proc_pool = cast(Any, pool)
+    request = FakeRequest("ornina-1", "AJ_offered")
+    offer = _offer(worker, request)
+    await asyncio.sleep(0)
+    assert pool.target == 1, "two would be one more than the free slots"
+    request.assignment.set()
+    await offer
 
 
 async def test_idle_and_busy_call_processes_are_reported(worker: Worker) -> None:
