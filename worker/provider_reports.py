@@ -87,16 +87,21 @@ def _verdicts(reports: StageReports) -> list[tuple[bool, StageFailure | None, in
 def failed(stage: ProviderStage, error: BaseException) -> StageOutcome:
     """Return the outcome of a request that raised `error`."""
     now = time.time()
-    body = error.body if isinstance(error, APIError) else None
-    answer = body if isinstance(body, dict) else {}
+    answer = _answer(error)
     failure = StageFailure(
         at=now,
         status=error.status_code if isinstance(error, APIStatusError) and error.status_code > 0 else None,
-        code=_constant(answer.get("code")) or _constant(answer.get("type")),
+        code=code_of(error),
         parameter=_constant(answer.get("param")) or _named_parameter(answer.get("message")),
         error=type(error).__name__,
     )
     return StageOutcome(stage=stage, at=now, failure=failure)
+
+
+def code_of(error: BaseException) -> str:
+    """Return the provider's constant for an error, such as `context_length_exceeded`; empty when it sent none."""
+    answer = _answer(error)
+    return _constant(answer.get("code")) or _constant(answer.get("type"))
 
 
 def succeeded(stage: ProviderStage) -> StageOutcome:
@@ -113,6 +118,11 @@ def empty(stage: ProviderStage) -> StageOutcome:
 def report(outcome: StageOutcome) -> None:
     """Report an outcome to the worker's main process, from a call process."""
     reports.send(outcome)
+
+
+def _answer(error: BaseException) -> dict[str, object]:
+    body = error.body if isinstance(error, APIError) else None
+    return body if isinstance(body, dict) else {}
 
 
 def _constant(value: object) -> str:

@@ -38,14 +38,16 @@ class FaultKind(StrEnum):
     SLOW delays the answer. Two are for avatars. NEVER_JOINS: the conversation is created, but the avatar does not join.
     LOST_ANSWER: the conversation is created and the avatar joins, but the request gets no answer. The others are for
     OpenAI. FORBIDDEN and QUOTA: the key's project may not use the model, and its balance is spent, which OpenAI answers
-    with 403 and 429. HALF_STALL and HALF_CLOSE: the answer stops half-way, and the connection stays open or is closed.
-    EMPTY: the answer has status 200 and no content.
+    with 403 and 429. TOO_LONG: the request exceeds the model's context window, which OpenAI answers with 400.
+    HALF_STALL and HALF_CLOSE: the answer stops half-way, and the connection stays open or is closed. EMPTY: the answer
+    has status 200 and no content.
     """
 
     UNAUTHORIZED = "401"
     FORBIDDEN = "403"
     RATE_LIMITED = "429"
     QUOTA = "quota"
+    TOO_LONG = "too_long"
     SERVER_ERROR = "500"
     STALL = "stall"
     SLOW = "slow"
@@ -162,6 +164,7 @@ _STATUSES = {
     FaultKind.FORBIDDEN: 403,
     FaultKind.RATE_LIMITED: 429,
     FaultKind.QUOTA: 429,
+    FaultKind.TOO_LONG: 400,
     FaultKind.SERVER_ERROR: 500,
 }
 _BEFORE_THE_REQUEST = frozenset({*_STATUSES, FaultKind.STALL, FaultKind.SLOW})

@@ -246,6 +246,7 @@ class Call:
             return
         cause = error.error
         details = {"error": type(cause).__name__, "status": getattr(cause, "status_code", None)}
+        details |= {"code": provider_reports.code_of(cause)}
         if isinstance(cause, stages.EmptyReply):
             details |= {"finish_reason": cause.finish_reason, "max_tokens": cause.max_tokens}
         logger.error("provider failed", extra={"stage": stage, "url": self._config.voice.openai.base_url, **details})

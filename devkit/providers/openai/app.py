@@ -42,7 +42,7 @@ class OpenAI(Provider[Settings]):
 
     name = "openai"
     endpoints = frozenset(_ENDPOINTS.values())
-    fault_kinds = HTTP_FAULTS | ANSWER_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA}
+    fault_kinds = HTTP_FAULTS | ANSWER_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA, FaultKind.TOO_LONG}
     settings_type = Settings
     last_chat: tuple[tuple[str, str], ...] = ()
     """Role and text of each message of the last chat request, for tests that check what a worker sends."""

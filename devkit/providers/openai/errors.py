@@ -30,6 +30,13 @@ _REFUSALS = {
         "insufficient_quota",
         code="insufficient_quota",
     ),
+    FaultKind.TOO_LONG: body(
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 70000 tokens. Please "
+        "reduce the length of the messages.",
+        "invalid_request_error",
+        param="messages",
+        code="context_length_exceeded",
+    ),
     FaultKind.SERVER_ERROR: body(
         "The server had an error while processing your request. Sorry about that!", "server_error"
     ),

@@ -71,7 +71,7 @@ def test_new_settings_reset_the_counts() -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Fault(kind=FaultKind.NEVER_JOINS), "parrot has no fault 'never_joins': use 401, 429, 500, stall"),
+        (Fault(kind=FaultKind.NEVER_JOINS), "parrot has no fault 'never_joins': use 401, 429, 500, slow, stall"),
         (Fault(kind=FaultKind.STALL, endpoints=("fly",)), "parrot has no endpoint fly: use listen, speak"),
     ],
 )

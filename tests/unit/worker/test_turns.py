@@ -302,6 +302,18 @@ async def test_empty_answer_is_a_failed_turn(
         assert facts["error"] == stages.EmptyReply.__name__
 
 
+async def test_request_that_is_too_long_is_logged_with_the_providers_code(
+    scene: Scene, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    await provider.set_fault(FaultKind.TOO_LONG, "llm", ALWAYS)
+    await scene.say()
+    assert (await heard_at_last(scene, APOLOGY))[-1] == APOLOGY
+    (record,) = (record for record in caplog.records if record.message == "provider failed")
+    facts = record.__dict__
+    assert (facts["stage"], facts["status"], facts["code"]) == ("llm", 400, "context_length_exceeded")
+    assert await provider.requests("llm") == 1, "the same request would fail again"
+
+
 async def test_noise_without_a_transcript_is_not_answered(scene: Scene, provider: Provider) -> None:
     await provider.set_fault(FaultKind.EMPTY, "stt", ALWAYS)
     await scene.say()
