@@ -10,6 +10,7 @@ Layers, from the top; each module imports only from layers below it:
   state of their avatar through the first, both read their configuration with the second, and only the other two reach
   into private parts of livekit-agents.
 - `worker.provider_reports` is for both, too: call processes report how requests to providers ended.
+- `worker.avatar_limit` is for both, too: the main process passes the limit of avatars on to call processes.
 - `worker.tavus_api` is for both, too: call processes create and end their conversations, and the main process ends
   those that a call process left open.
 - `worker.forkserver` forks call processes, and `worker.reports` carries their reports to the main process.

@@ -31,6 +31,11 @@ def owner(uid: str, livekit_url: str) -> str:
     return f"{uid}.{hashlib.sha256(livekit_url.encode()).hexdigest()[:8]}" if uid else ""
 
 
+def uid_of(owner: str) -> str:
+    """Return the UID of the agent in an owner."""
+    return owner.partition(".")[0]
+
+
 @dataclass(frozen=True)
 class ConversationName:
     """Whose a conversation is."""
@@ -58,6 +63,8 @@ class Conversation:
 
     id: str
     name: ConversationName
+    created_at: str
+    """As Tavus writes it: texts of one format, which sort by time."""
 
 
 class TavusAPI:
@@ -96,7 +103,8 @@ class TavusAPI:
             for document in documents:
                 name = ConversationName.parse(str(document.get("conversation_name", "")))
                 if name is not None and document.get("status") == "active":
-                    found.append(Conversation(str(document["conversation_id"]), name))
+                    created = str(document.get("created_at", ""))
+                    found.append(Conversation(str(document["conversation_id"]), name, created))
             if len(documents) < _PAGE_SIZE:
                 break
         return found

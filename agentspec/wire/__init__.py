@@ -11,6 +11,7 @@ The controller, the gateway and the worker can run different releases during an 
 """
 
 from agentspec.wire.capacity import (
+    MAX_AVATARS_QUERY,
     STAGES_QUERY,
     STATUS_HEARTBEAT_SECONDS,
     AgentSupply,
@@ -33,6 +34,7 @@ from agentspec.wire.workerconfig import (
 
 __all__ = [
     "CONFIG_PATH",
+    "MAX_AVATARS_QUERY",
     "REPORTED_OUTCOMES",
     "STAGES_QUERY",
     "STATUS_HEARTBEAT_SECONDS",

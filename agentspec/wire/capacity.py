@@ -5,6 +5,10 @@ from pydantic import Field
 from agentspec.model import Model
 from agentspec.wire.providers import StageReports
 
+MAX_AVATARS_QUERY = "maxAvatars"
+"""Query parameter of ``/status?watch``: with it the controller tells the worker how many avatars the agent may have at
+once (`avatar.maxSessions`); empty: no limit."""
+
 STAGES_QUERY = "stages"
 """Query parameter of ``/status`` by which a reader asks for `WorkerStatus.stages`. Release 0.1.0 rejects the field."""
 STATUS_HEARTBEAT_SECONDS = 20

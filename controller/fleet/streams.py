@@ -1,6 +1,7 @@
 """Streams the status of every worker: a worker sends its status on every change over one long response.
 
-The request is ``GET /status?watch&stages``; heartbeats repeat the status in between.
+The request is ``GET /status?watch&stages``; heartbeats repeat the status in between. For an agent with an avatar it
+also says how many the agent may have at once, so a changed limit opens the streams anew.
 """
 
 import asyncio
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from agentspec import AvatarProvider
 from agentspec.names import WORKER_PORT
-from agentspec.wire import STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
+from agentspec.wire import MAX_AVATARS_QUERY, STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
 from controller.fleet.fleet import Fleet
 from controller.observation import Key, ObservedPod
 
@@ -38,7 +40,7 @@ _VERIFY_TIMEOUT = aiohttp.ClientTimeout(total=VERIFY_SECONDS)
 class Stream:
     """The status stream of one worker."""
 
-    address: str
+    url: str
     task: asyncio.Task[None]
     answered: asyncio.Event
     """Set after the first report or the first failure."""
@@ -75,16 +77,21 @@ class WorkerStreams:
         """
         running = {pod.name: pod for pod in pods if pod.running and pod.ip}
         streams = self._streams.setdefault(key, {})
-        # A node that restarts may give a pod another address, and the pod's old address to another pod.
-        moved = {name for name, pod in running.items() if name in streams and streams[name].address != pod.ip}
+        # A node that restarts may give a pod another address, and the pod's old address to another pod. A changed limit
+        # of avatars changes the URL, too.
+        query = self._query(key)
+        urls = {name: f"{_url(pod.ip)}?{query}" for name, pod in running.items()}
+        moved = {name for name in running if name in streams and streams[name].url != urls[name]}
         for name in (streams.keys() - running.keys()) | moved:
             streams.pop(name).cancel()
         for name, pod in running.items():
             if name not in streams:
                 answered, retry_now = asyncio.Event(), asyncio.Event()
-                task = asyncio.create_task(self._follow(key, pod, answered, retry_now), name=f"worker {name}")
+                task = asyncio.create_task(
+                    self._follow(key, pod, urls[name], answered, retry_now), name=f"worker {name}"
+                )
                 wait_until = asyncio.get_running_loop().time() + FIRST_REPORT_SECONDS
-                streams[name] = Stream(pod.ip, task, answered, retry_now, pod.ready, wait_until)
+                streams[name] = Stream(urls[name], task, answered, retry_now, pod.ready, wait_until)
             elif pod.ready and not streams[name].ready:
                 streams[name].retry_now.set()
             streams[name].ready = pod.ready
@@ -112,7 +119,7 @@ class WorkerStreams:
         unheard = self._fleet.agents[key].unheard(time.monotonic(), VERIFY_SECONDS)
         for name, stream in self._streams.get(key, {}).items():
             if name in unheard and (stream.verification is None or stream.verification.done()):
-                verification = self._verify(key, name, stream.address)
+                verification = self._verify(key, name, stream.url.partition("?")[0])
                 stream.verification = asyncio.create_task(verification, name=f"verify worker {name}")
 
     def cancel(self) -> None:
@@ -122,12 +129,21 @@ class WorkerStreams:
                 stream.cancel()
         self._streams.clear()
 
-    async def _follow(self, key: Key, pod: ObservedPod, answered: asyncio.Event, retry_now: asyncio.Event) -> None:
+    def _query(self, key: Key) -> str:
+        agent = self._fleet.agents.get(key)
+        if agent is None or agent.spec.avatar.provider is AvatarProvider.NONE:
+            return f"watch&{STAGES_QUERY}"
+        limit = agent.spec.avatar.max_sessions
+        return f"watch&{STAGES_QUERY}&{MAX_AVATARS_QUERY}={'' if limit is None else limit}"
+
+    async def _follow(
+        self, key: Key, pod: ObservedPod, url: str, answered: asyncio.Event, retry_now: asyncio.Event
+    ) -> None:
         backoff = INITIAL_BACKOFF_SECONDS
         while True:
             started = time.monotonic()
             try:
-                await self._stream(key, pod, answered)
+                await self._stream(key, pod, url, answered)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # starting, terminating or unreachable: Kubernetes' own probes judge the pod
             except ValueError as error:
@@ -143,8 +159,8 @@ class WorkerStreams:
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
             retry_now.clear()
 
-    async def _verify(self, key: Key, pod: str, address: str) -> None:
-        request = self._session.get(_url(address), timeout=_VERIFY_TIMEOUT, headers={"Connection": "close"})
+    async def _verify(self, key: Key, pod: str, url: str) -> None:
+        request = self._session.get(url, timeout=_VERIFY_TIMEOUT, headers={"Connection": "close"})
         try:
             async with request as response:
                 response.raise_for_status()
@@ -158,8 +174,8 @@ class WorkerStreams:
         if changed:
             self._on_change(key)
 
-    async def _stream(self, key: Key, pod: ObservedPod, answered: asyncio.Event) -> None:
-        async with self._session.get(f"{_url(pod.ip)}?watch&{STAGES_QUERY}", timeout=_TIMEOUT) as response:
+    async def _stream(self, key: Key, pod: ObservedPod, url: str, answered: asyncio.Event) -> None:
+        async with self._session.get(url, timeout=_TIMEOUT) as response:
             response.raise_for_status()
             last_line, status = b"", None
             async for line in response.content:

@@ -33,7 +33,7 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_reports, provider_reports, sdk, stages, tavus_api
+from worker import avatar_limit, avatar_reports, provider_reports, sdk, stages, tavus_api
 from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
@@ -103,6 +103,7 @@ class Call:
                 context.job.room.name,
             ),
             has_seat=metadata.avatar,
+            max_avatars=avatar_limit.read(),
             has_video=partial(has_video, metadata, self._caller),
             end_call=self.end,
             repeat_speech=self._repeat_speech,

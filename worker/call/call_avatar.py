@@ -13,6 +13,7 @@ from agentspec import AvatarProvider, OnAvatarFailure
 from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
 from worker.avatar_reports import AvatarState
 from worker.call import budget, metrics
+from worker.call.avatar_seat import NO_SEAT, AvatarSeat
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
 from worker.call.tavus_avatar import AvatarError, TavusAvatar
@@ -40,6 +41,7 @@ class CallAvatar:
         *,
         conversation: ConversationName,
         has_seat: bool,
+        max_avatars: int | None,
         has_video: Callable[[], Awaitable[bool]],
         end_call: Callable[[CallOutcome, str], None],
         repeat_speech: Callable[[], None],
@@ -47,10 +49,10 @@ class CallAvatar:
     ) -> None:
         """Prepare the avatar that `config` declares.
 
-        `conversation` is the name of the provider's conversation. `has_seat` is False when the provider has no free
-        seat for this call. `has_video` returns whether the caller can see an avatar, once that is known.
-        `repeat_speech` says by voice what a lost avatar did not play. `report` receives each state of the avatar, and
-        the error of a failed one.
+        `conversation` is the name of the provider's conversation. `has_seat` is False when the gateway found no free
+        seat for this call; `max_avatars` is the agent's limit for calls of any source. `has_video` returns whether the
+        caller can see an avatar, once that is known. `repeat_speech` says by voice what a lost avatar did not play.
+        `report` receives each state of the avatar, and the error of a failed one.
         """
         self._session = session
         self._room = room
@@ -65,10 +67,11 @@ class CallAvatar:
         self._counts_end = False
         """The avatar was requested, and its end is not counted yet."""
         self._is_declared = config.avatar.provider is AvatarProvider.TAVUS
-        self._has_seat = has_seat
         self._has_video = has_video
+        self._seat: AvatarSeat | None = None
         if self._is_declared and has_seat and config.avatar.tavus is not None:
             api = TavusAPI(utils.http_context.http_session, config.avatar.tavus.base_url, os.environ["TAVUS_API_KEY"])
+            self._seat = AvatarSeat(api, conversation.owner, max_avatars)
             self._avatar = TavusAvatar(
                 session,
                 room,
@@ -80,6 +83,7 @@ class CallAvatar:
                     answer_seconds=budget.AVATAR_START_SECONDS + budget.AVATAR_CLOSE_SECONDS,
                 ),
                 api=api,
+                seat=self._seat,
                 livekit_url=config.livekit_url,
                 on_lost=self._on_lost,
             )
@@ -93,12 +97,11 @@ class CallAvatar:
             return
         if not await self._has_video():
             logger.info("no avatar: the caller has no video")
-            self._avatar = None
-            self._decided.set()
-            self._report(AvatarState.RELEASED, "")
+            self._give_up()
             return
-        if not self._has_seat:
-            self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, "no avatar seat is free (avatar.maxSessions)")
+        if self._seat is None or not await self._seat.is_free():
+            self._give_up()
+            self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, NO_SEAT)
         if self._avatar is None:
             return
         started = time.monotonic()
@@ -110,7 +113,7 @@ class CallAvatar:
             metrics.AVATAR_JOIN_DURATION.observe(time.monotonic() - started)
             await self._avatar.attach()
         except AvatarError as error:
-            await self._on_start_failed(self._avatar, error.outcome, str(error))
+            await self._on_start_failed(self._avatar, error.outcome, str(error), error.call_outcome)
             return
         except Exception as error:  # the voice must survive any error of the avatar
             logger.exception("avatar failed unexpectedly")
@@ -120,6 +123,13 @@ class CallAvatar:
         self._decided.set()
         self._report(AvatarState.JOINED, "")
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
+
+    def _give_up(self) -> None:
+        """Continue without an avatar, before one was requested."""
+        if self._avatar is not None:
+            self._report(AvatarState.RELEASED, "")
+        self._avatar = None
+        self._decided.set()
 
     async def wait_until_decided(self) -> None:
         """Wait until the avatar has joined or failed, at most AVATAR_GREETING_SECONDS."""
@@ -138,12 +148,19 @@ class CallAvatar:
             self._count_end(AvatarOutcome.COMPLETED if self._has_joined else AvatarOutcome.CANCELLED)
             await self._release(self._avatar)
 
-    async def _on_start_failed(self, avatar: TavusAvatar, outcome: AvatarOutcome, reason: str) -> None:
+    async def _on_start_failed(
+        self,
+        avatar: TavusAvatar,
+        outcome: AvatarOutcome,
+        reason: str,
+        call_outcome: CallOutcome = CallOutcome.AVATAR_FAILED,
+    ) -> None:
         self._decided.set()
         if not self._room.isconnected():
             return  # the call ended before the avatar joined; `close` follows
-        self._report(AvatarState.FAILED, reason)
-        await self._continue_without(avatar, outcome, reason)
+        if call_outcome is not CallOutcome.NO_AVATAR_SEAT:  # which the controller counts itself
+            self._report(AvatarState.FAILED, reason)
+        await self._continue_without(avatar, outcome, reason, call_outcome)
 
     def _on_lost(self, outcome: AvatarOutcome, reason: str) -> None:
         if self._avatar is None or self._lost is not None:
@@ -154,9 +171,15 @@ class CallAvatar:
         if unheard and self._policy is OnAvatarFailure.VOICE_ONLY:
             self._repeat_speech()
 
-    async def _continue_without(self, avatar: TavusAvatar, outcome: AvatarOutcome, reason: str) -> None:
+    async def _continue_without(
+        self,
+        avatar: TavusAvatar,
+        outcome: AvatarOutcome,
+        reason: str,
+        call_outcome: CallOutcome = CallOutcome.AVATAR_FAILED,
+    ) -> None:
         self._count_end(outcome)
-        self._fail(outcome, CallOutcome.AVATAR_FAILED, reason)
+        self._fail(outcome, call_outcome, reason)
         await self._release(avatar)
 
     def _count_end(self, outcome: AvatarOutcome) -> None:

@@ -23,8 +23,10 @@ from livekit.agents.voice.io import AudioOutput
 from livekit.plugins import tavus
 
 from agentspec import TavusSpec
+from agentspec.wire import CallOutcome
 from worker import sdk
 from worker.call import budget
+from worker.call.avatar_seat import NO_SEAT, AvatarSeat
 from worker.call.avatar_watch import AvatarWatch
 from worker.call.metrics import AvatarOutcome
 from worker.call.watched_output import WatchedOutput
@@ -39,9 +41,13 @@ _SPEECH_POLL_SECONDS: Final = 0.05
 class AvatarError(Exception):
     """The avatar failed to start. The message is the reason, for people."""
 
-    def __init__(self, outcome: AvatarOutcome, reason: str) -> None:
+    def __init__(
+        self, outcome: AvatarOutcome, reason: str, call_outcome: CallOutcome = CallOutcome.AVATAR_FAILED
+    ) -> None:
+        """`call_outcome` is that of a call that does not continue without its avatar."""
         super().__init__(reason)
         self.outcome = outcome
+        self.call_outcome = call_outcome
 
 
 class TavusAvatar:
@@ -55,6 +61,7 @@ class TavusAvatar:
         *,
         request: ConversationRequest,
         api: TavusAPI,
+        seat: AvatarSeat,
         livekit_url: str,
         on_lost: Callable[[AvatarOutcome, str], None],
     ) -> None:
@@ -62,6 +69,7 @@ class TavusAvatar:
         self._room = room
         self._request = request
         self._api = api
+        self._seat = seat
         self._livekit_url = livekit_url
         self._on_lost = on_lost
         self._capture = sdk.AvatarOutputCapture(session)
@@ -83,6 +91,8 @@ class TavusAvatar:
             raise AvatarError(AvatarOutcome.REFUSED, f"Tavus did not answer within {budget.AVATAR_START_SECONDS:g} s")
         if (error := self._starting.exception()) is not None:
             raise AvatarError(AvatarOutcome.REFUSED, _refusal(error)) from error
+        if not await self._seat.is_kept(self._tavus.conversation_id or ""):
+            raise AvatarError(AvatarOutcome.REFUSED, NO_SEAT, CallOutcome.NO_AVATAR_SEAT)
         self._room.on("participant_disconnected", self._on_disconnected)
         try:
             await self._tavus.wait_for_join(timeout=budget.AVATAR_JOIN_SECONDS)

@@ -11,11 +11,13 @@ from typing import Final
 from aiohttp import web
 
 from agentspec import WorkerStatus
-from agentspec.wire import STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, render
+from agentspec.wire import MAX_AVATARS_QUERY, STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, render
+from worker import avatar_limit
 
 POLL_SECONDS: Final = 0.05
 WRITE_SECONDS: Final = 10.0
 """A watcher that receives nothing for this long is considered lost."""
+_MAX_DIGITS: Final = 6
 MAX_WATCHERS: Final = 8
 """One more watcher ends the oldest stream: a lost connection must not keep a new watcher out."""
 
@@ -34,6 +36,8 @@ class StatusWatch:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Stream the current status at once, every change within POLL_SECONDS, and the status again as a heartbeat."""
+        if (limit := request.query.get(MAX_AVATARS_QUERY)) is not None:
+            avatar_limit.publish(int(limit) if limit.isdecimal() and len(limit) <= _MAX_DIGITS else None)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         await response.prepare(request)
         watcher = object()

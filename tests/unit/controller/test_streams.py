@@ -23,7 +23,7 @@ from controller.fleet.streams import (
     WorkerStreams,
 )
 from controller.observation import Key, ObservedPod
-from tests.unit.controller.builders import KEY, fleet, pod, status
+from tests.unit.controller.builders import KEY, TAVUS, fleet, pod, spec, status
 from tests.unit.fakes.virtualtime import VirtualLoop, now, use_loop_clock
 from tests.waiting import soon
 
@@ -228,6 +228,7 @@ class Session:
 
     def __init__(self) -> None:
         self.requests: list[tuple[float, str]] = []
+        self.urls: list[str] = []
         self.answers: dict[str, list[bytes]] = {}
         """Lines by address. A pod without an entry refuses the connection."""
         self.refusing = False
@@ -238,6 +239,7 @@ class Session:
     def get(self, url: str, *, timeout: aiohttp.ClientTimeout, headers: object = None) -> "Session.Answer":
         assert timeout.total is not None or None not in (timeout.connect, timeout.sock_read)
         address = url.removeprefix("http://").partition("/")[0].rpartition(":")[0]
+        self.urls.append(url)
         self.requests.append((asyncio.get_running_loop().time(), address))
         return Session.Answer(self, address)
 
@@ -314,6 +316,18 @@ async def test_ipv4_and_ipv6_addresses(scene: Scene) -> None:
     scene.follow(pod("new", ip="fd00::1"))
     await scene.streams.wait_first_reports(KEY)
     assert scene.session.requests == [(0.0, "[fd00::1]")]
+
+
+async def test_workers_with_an_avatar_learn_the_limit_and_its_changes(scene: Scene) -> None:
+    limits = [{}, {"maxSessions": 5}, {"maxSessions": 6}, {}]
+    for limit in limits:
+        scene.fleet.declare(KEY, "uid-ava", spec(avatar=TAVUS | limit))
+        for _ in range(2):  # an unchanged limit changes nothing
+            scene.follow(pod("pod-1", ip="10.0.0.1"))
+            await asyncio.sleep(0)
+    assert [url.partition("?")[2] for url in scene.session.urls] == [
+        f"watch&stages&maxAvatars={limit}" for limit in ("", 5, 6, "")
+    ]
 
 
 async def test_unreachable_worker_is_retried_with_backoff(scene: Scene) -> None:

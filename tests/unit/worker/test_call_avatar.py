@@ -13,6 +13,7 @@ from tests.unit.worker.fakes import SIP, STANDARD, FakeParticipant, FakeRoom
 from worker.avatar_reports import AvatarState
 from worker.call import budget, metrics
 from worker.call import call_avatar as module
+from worker.call.avatar_seat import AvatarSeat
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
@@ -50,10 +51,10 @@ class FakeAvatar:
         return self.is_closed
 
 
-def answer(value: bool) -> Callable[[], Awaitable[bool]]:
+def answer(value: bool) -> Callable[..., Awaitable[bool]]:
     """A question with this answer."""
 
-    async def ask() -> bool:
+    async def ask(*_: object) -> bool:
         return value
 
     return ask
@@ -79,6 +80,7 @@ class Scene:
             make_config(avatar=TAVUS | {"onFailure": policy}),
             conversation=NAME,
             has_seat=has_seat,
+            max_avatars=None,
             has_video=answer(has_video),
             end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
             repeat_speech=self._repeat,
@@ -117,6 +119,7 @@ async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) ->
         config,
         conversation=NAME,
         has_seat=True,
+        max_avatars=None,
         has_video=answer(True),
         end_call=print,
         repeat_speech=print,
@@ -162,7 +165,7 @@ async def test_caller_without_video_gets_no_avatar(
     await scene.call_avatar.close()
     assert since(before) == {}
     assert scene.ends == [], "a call by voice is what such a caller expects"
-    assert scene.reports == [(AvatarState.RELEASED, "")]
+    assert scene.reports == ([(AvatarState.RELEASED, "")] if has_seat else []), "the main process counts it no longer"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,31 @@ async def test_video_is_known_from_the_dispatch_or_the_caller(
     assert await asyncio.wait_for(deciding, 1) is shown
 
 
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [CallOutcome.NO_AVATAR_SEAT])])
+async def test_limit_holds_for_calls_that_no_gateway_counts(
+    monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
+) -> None:
+    monkeypatch.setattr(AvatarSeat, "is_free", answer(False))
+    scene = Scene(monkeypatch, policy)
+    before = counted()
+    await asyncio.wait_for(asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided()), 1)
+    assert scene.reports == [(AvatarState.RELEASED, "")]
+    assert [outcome for outcome, _ in scene.ends] == ends
+    assert since(before) == {}, "no avatar was requested"
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("VoiceOnly", []), ("EndCall", [CallOutcome.NO_AVATAR_SEAT])])
+async def test_avatar_that_lost_its_seat_is_no_failed_avatar(
+    monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
+) -> None:
+    scene = Scene(monkeypatch, policy)
+    scene.avatar.error = AvatarError(AvatarOutcome.REFUSED, "no seat", CallOutcome.NO_AVATAR_SEAT)
+    scene.avatar.may_join.set()
+    await scene.call_avatar.run()
+    assert scene.reports == [(AvatarState.RELEASED, "")], "the condition AvatarAvailable counts seats itself"
+    assert [outcome for outcome, _ in scene.ends] == ends
+
+
 async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
     ends: list[CallOutcome] = []
     avatar = CallAvatar(
@@ -197,6 +225,7 @@ async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> No
         config,
         conversation=NAME,
         has_seat=False,
+        max_avatars=None,
         has_video=answer(True),
         end_call=lambda outcome, _: ends.append(outcome),
         repeat_speech=print,

@@ -16,7 +16,7 @@ OWNER = "uid-1.0a1b2c3d"
 
 
 def conversation(number: int, *, owner: str = OWNER, job_id: str = "", room: str = "ornina-c1") -> Conversation:
-    return Conversation(f"c{number}", ConversationName(owner, job_id or f"AJ_{number}", room))
+    return Conversation(f"c{number}", ConversationName(owner, job_id or f"AJ_{number}", room), "")
 
 
 class FakeTavus:

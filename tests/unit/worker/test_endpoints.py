@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from agentspec import WorkerStatus
 from agentspec.wire import StageReports
 from tests.ports import free_port
+from worker import avatar_limit
 from worker.server import status_stream
 from worker.server.endpoints import make_app, serve, unready
 
@@ -118,6 +119,30 @@ async def test_unchanged_state_is_repeated_as_heartbeat(
     monkeypatch.setattr(status_stream, "STATUS_HEARTBEAT_SECONDS", 0.2)
     async with client.get("/status?watch") as stream:
         assert [await _next(stream) for _ in range(3)] == [watched.state] * 3
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ("", []),
+        ("&maxAvatars=5", [5]),
+        ("&maxAvatars=", [None]),
+        ("&maxAvatars=%2d1", [None]),
+        ("&maxAvatars=" + "9" * 5000, [None]),
+    ],
+    ids=["not said", "limit", "no limit", "not a number", "too long"],
+)
+async def test_watcher_says_how_many_avatars_the_agent_may_have(
+    watched: _Worker, monkeypatch: pytest.MonkeyPatch, query: str, limits: list[int | None]
+) -> None:
+    received: list[int | None] = []
+    monkeypatch.setattr(avatar_limit, "publish", received.append)
+    async with (
+        TestClient(TestServer(make_app(watched))) as client,
+        client.get(f"/status?watch{query}") as stream,
+    ):
+        await _next(stream)
+    assert received == limits
 
 
 async def test_state_is_not_read_without_watchers(watched: _Worker, client: TestClient[Any, Any]) -> None:

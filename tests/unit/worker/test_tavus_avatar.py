@@ -10,6 +10,7 @@ from livekit.agents.voice.io import AgentOutput
 from livekit.plugins import tavus
 
 from agentspec import TavusSpec
+from agentspec.wire import CallOutcome
 from tests.unit.worker.builders import TAVUS
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
 from tests.waiting import soon
@@ -56,6 +57,7 @@ class Scene:
         self.ended: list[str] = []
         self.end_error = ""
         self.request = SimpleNamespace(may_be_open=False)
+        self.keeps_seat = True
         self.lost: list[AvatarOutcome] = []
         self.room = FakeRoom()
         self.room_output = FakeSink()
@@ -72,9 +74,14 @@ class Scene:
             SPEC,
             request=cast(Any, self.request),
             api=cast(Any, SimpleNamespace(end=self._end)),
+            seat=cast(Any, SimpleNamespace(is_kept=self._is_kept)),
             livekit_url="ws://livekit.test",
             on_lost=lambda outcome, _: self.lost.append(outcome),
         )
+
+    async def _is_kept(self, conversation_id: str) -> bool:
+        assert conversation_id == "c1"
+        return self.keeps_seat
 
     async def _end(self, conversation_id: str, *, attempts: int, seconds: float) -> str:
         assert attempts > 1 and seconds == budget.AVATAR_CLOSE_SECONDS
@@ -152,6 +159,16 @@ async def test_avatar_that_never_joins_is_ended(scene: Scene) -> None:
     await scene.avatar.close()
     assert len(scene.ended) == 1
     assert scene.output is scene.room_output
+
+
+async def test_conversation_without_a_seat_is_ended(scene: Scene) -> None:
+    scene.keeps_seat = False
+    scene.tavus.accept.set()
+    with pytest.raises(AvatarError, match="maxSessions") as caught:
+        await scene.avatar.start()
+    assert caught.value.call_outcome is CallOutcome.NO_AVATAR_SEAT
+    assert await scene.avatar.close() is True
+    assert scene.ended == ["c1"]
 
 
 async def test_session_that_closes_before_the_avatar_attaches_is_no_error(scene: Scene) -> None:
