@@ -5,6 +5,7 @@ tests/unit/worker/test_stages.py runs the installed SDK, and fails when a new ve
 """
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +21,10 @@ from livekit.agents import (
     utils,
 )
 from livekit.agents.inference.llm import min_reasoning_effort
-from livekit.agents.llm import ChatChunk
+from livekit.agents.llm import ChatChunk, LLMError
 from livekit.agents.llm.utils import ThinkingTokenFilter
+from livekit.agents.stt import STTError
+from livekit.agents.tts import TTSError
 from livekit.plugins import openai
 from livekit.plugins.openai.llm import LLMStream
 from livekit.plugins.openai.tts import ChunkedStream
@@ -187,6 +190,22 @@ class _ReplyStream(LLMStream):
         """Override: the SDK's chunks have no finish reason."""
         self._finish_reason = choice.finish_reason or self._finish_reason
         return super()._parse_choice(id, choice, thinking_filter)
+
+
+def emit_timeout(stage: TimeLimitedSTT | ReplyLLM | TimeLimitedTTS) -> None:
+    """Emit the error of a stage that took too long in all, as the stage itself does after its last attempt.
+
+    The session counts the error, and emits it in turn.
+    """
+    error = APITimeoutError("the turn took too long", retryable=False)
+    match stage:
+        case TimeLimitedSTT():
+            kind: type[STTError | LLMError | TTSError] = STTError
+        case ReplyLLM():
+            kind = LLMError
+        case _:
+            kind = TTSError
+    stage.emit("error", kind(timestamp=time.time(), label=stage.label, error=error, recoverable=False))
 
 
 def lowest_reasoning_effort(model: str) -> str:

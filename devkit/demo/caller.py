@@ -59,6 +59,8 @@ class Caller:
     agents: set[str] = field(default_factory=set)
     captions: list[str] = field(default_factory=list)
     """The agent's own transcription of what it says, from the room's text stream."""
+    last_word: float = 0.0
+    """When the last sample of what the caller said last is sent. The microphone has a buffer of up to a second."""
     _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
     _sounding: asyncio.Event = field(default_factory=asyncio.Event)
     _agent_joined: asyncio.Event = field(default_factory=asyncio.Event)
@@ -205,6 +207,7 @@ class Caller:
             padded = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
             for chunk in padded.reshape(-1, FRAME_SAMPLES):
                 await source.capture_frame(_frame(chunk))
+            self.last_word = time.monotonic() + source.queued_duration
             self._said.set()
 
 

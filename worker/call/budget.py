@@ -51,8 +51,9 @@ SPEECH_END_SECONDS: Final = 0.3
 """From the caller's last word until the transcription starts: the silence that ends speech, and its detection."""
 ONE_MOMENT_SECONDS: Final = FIRST_SOUND_SECONDS - PLAY_SECONDS
 """When "one moment" is played after the last word, and when silence within a reply is too long."""
-GIVE_UP_SECONDS: Final = ANSWER_SECONDS - PLAY_SECONDS - 0.2
-"""When the apology is played after the last word. The 0.2 s are for interrupting the reply."""
+GIVE_UP_SECONDS: Final = 6.4
+"""When a turn without a reply is given up. "One moment" lasts some 1.2 s, and no silence after it exceeds the first
+one. So the apology is heard well before `ANSWER_SECONDS`, also when interrupting the reply takes a while."""
 PREPARED_PLAYOUT_SECONDS: Final = 5.0
 """How long "one moment" may hold back a reply. Then the end of its playback was never reported."""
 MAX_FAILED_TURNS: Final = 5
@@ -66,10 +67,12 @@ RETRY_SECONDS: Final = 0.3
 """The pause before a retry, unless the provider asks for another. The SDK's first one is 0.1 s."""
 MAX_RETRY_AFTER_SECONDS: Final = 4.0
 """The longest pause that a provider may ask for (Retry-After): with transcription before it, the turn still fits."""
-STT_ATTEMPT_SECONDS: Final = 3.0
-"""Longest duration of one transcription. It usually takes less than 1 s. Two attempts end before the turn does."""
-LLM_ATTEMPT_SECONDS: Final = 4.5
-"""Longest time without a token. Slow models need 4 s for the first one, so a shorter limit would make them fail."""
+STT_ATTEMPT_SECONDS: Final = 4.0
+"""Longest duration of one request for a transcript. It usually takes less than 1 s, and on a loaded server 3 s."""
+STT_SECONDS: Final = GIVE_UP_SECONDS - SPEECH_END_SECONDS - 0.3
+"""Longest duration of a transcription, with its retry: it fails before the turn is given up."""
+LLM_ATTEMPT_SECONDS: Final = 4.0
+"""Longest time without a token. Slow models need 3 s for the first one, so a shorter limit would make them fail."""
 TTS_ATTEMPT_SECONDS: Final = 3.0
 """Longest time without audio of a sentence, before its first sample and between samples."""
 

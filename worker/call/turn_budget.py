@@ -39,11 +39,6 @@ class TurnBudget:
         self._answers = False
         """The current speech is the reply to a turn, and has not failed."""
 
-    @property
-    def is_transcribing(self) -> bool:
-        """Whether a transcription is under way."""
-        return self._transcriptions > 0
-
     def caller_speaks(self) -> None:
         """The caller started to speak: nobody waits."""
         self._caller_speaks = True

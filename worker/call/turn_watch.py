@@ -3,15 +3,9 @@
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 from livekit import rtc
-from livekit.agents import APITimeoutError
-from livekit.agents.llm import LLMError
-from livekit.agents.stt import STTError
-from livekit.agents.tts import TTSError
 from livekit.agents.voice import AgentSession, UserStateChangedEvent
 
 from worker import stages
@@ -21,8 +15,6 @@ from worker.call.turn_budget import Action, TurnBudget
 from worker.call.voice import ResilientSTT
 
 logger = logging.getLogger(__name__)
-
-_Stage: TypeAlias = stages.TimeLimitedSTT | stages.ReplyLLM | stages.TimeLimitedTTS
 
 
 class TurnWatch:
@@ -130,33 +122,17 @@ class TurnWatch:
         if stage is None:
             self._on_unexplained()
         else:
-            _emit_timeout(stage)
+            stages.emit_timeout(stage)
 
-    def _busy_stage(self) -> _Stage | None:
-        """Return the stage that holds up the reply; the last one, because the earlier ones feed it."""
+    def _busy_stage(self) -> stages.ReplyLLM | stages.TimeLimitedTTS | None:
+        """Return the stage that holds up the reply: speech if it is busy, because the model's words wait for it.
+
+        A transcription fails by itself before a turn is given up.
+        """
         match self._session.tts:
             case stages.TimeLimitedTTS() as speech if speech.attempts.active:
                 return speech
         match self._session.llm:
             case stages.ReplyLLM() as model if model.attempts.active:
                 return model
-        match self._session.stt:
-            case ResilientSTT() as transcription if self._budget.is_transcribing:
-                return transcription
         return None
-
-
-def _emit_timeout(stage: _Stage) -> None:
-    """Emit the error of a stage that took too long, as the stage itself does after its last attempt.
-
-    The session counts the error, and emits it in turn.
-    """
-    error = APITimeoutError("the reply took too long", retryable=False)
-    match stage:
-        case stages.TimeLimitedSTT():
-            kind: type[STTError | LLMError | TTSError] = STTError
-        case stages.ReplyLLM():
-            kind = LLMError
-        case _:
-            kind = TTSError
-    stage.emit("error", kind(timestamp=time.time(), label=stage.label, error=error, recoverable=False))

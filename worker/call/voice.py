@@ -5,6 +5,7 @@ The package livekit-local-inference contains the models for voice activity (sile
 For any other language, silence ends the turn.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -60,9 +61,12 @@ class ResilientSTT(stages.TimeLimitedSTT):
         event = stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
         self.on_started()
         try:
-            event = await super().recognize(buffer, language=language, conn_options=conn_options)
+            async with asyncio.timeout(budget.STT_SECONDS):
+                event = await super().recognize(buffer, language=language, conn_options=conn_options)
         except APIError:
             pass  # already emitted as an event
+        except TimeoutError:
+            stages.emit_timeout(self)
         finally:
             self.on_finished(any(alternative.text for alternative in event.alternatives))
         return event

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.multipart import BodyPartReader
@@ -124,13 +123,12 @@ class _Endpoints:
         except RecognitionError:
             errors.reject("The audio file could not be decoded or its format is not supported.", param="file")
         fault = self._provider.take_fault("transcriptions", ANSWER_FAULTS)
-        said = replace(said, text="") if _is_empty(fault) else said
         if wanted.format == "text":
             body, content_type = said.text + "\n", "text/plain"
         else:
             body, content_type = json.dumps(audio.transcription(said, wanted.format)), "application/json"
         response = _streamed(f"{content_type}; charset=utf-8")
-        return await answer_in_pieces(request, response, _halves(body.encode()), fault)
+        return await answer_in_pieces(request, response, [] if _is_empty(fault) else _halves(body.encode()), fault)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         wanted = chat.parse(await _json(request))

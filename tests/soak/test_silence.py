@@ -1,0 +1,168 @@
+"""What callers hear when a provider misbehaves: each stage, each kind of fault, by voice and with an avatar.
+
+The run prints a table: when the first sound and the reply or apology began after the caller's last word, and the
+longest silence until then.
+"""
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from devkit import cluster as clusters
+from devkit.demo import manifests
+from devkit.demo.caller import Caller, CallError
+from devkit.demo.conversation import VOICE
+from devkit.demo.product import Product
+from devkit.demo.run import EXAMPLES
+from devkit.demo.targets import local_targets
+from devkit.demo.utterances import AUDIBLE, Samples, Utterance
+from devkit.progress import LogProgress
+from devkit.providers.speech import similarity, speak
+from tests.e2e import agents
+from tests.e2e.callers import QUESTION, greeted
+from tests.e2e.conftest import Platform
+from worker.call.budget import ANSWER_SECONDS, FIRST_SOUND_SECONDS
+from worker.call.sentences import for_language
+
+NAME = "silence"
+STAGES = {"stt": "transcriptions", "llm": "chat", "tts": "speech"}
+KINDS = ("500", "stall", "half_close", "empty", "half_stall")
+PATIENCE_SECONDS = 14.0
+"""How long the caller listens after the last word."""
+ALLOWANCE_SECONDS = 0.5
+"""Detection of speech and of sound on two cores that also run the node and whisper: a healthy turn shows as much."""
+AVATAR_ALLOWANCE_SECONDS = 1.0
+"""An avatar receives the audio before it plays it."""
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the caller heard after the last word, in seconds from it."""
+
+    stage: str
+    kind: str
+    avatar: bool
+    sounds: tuple[tuple[float, float], ...]
+    """Begin and end of each utterance."""
+    apologised: bool
+
+    @property
+    def first_sound(self) -> float:
+        return self.sounds[0][0] if self.sounds else PATIENCE_SECONDS
+
+    @property
+    def answer(self) -> float:
+        """When the last utterance began: the reply or the apology."""
+        return self.sounds[-1][0] if self.sounds else PATIENCE_SECONDS
+
+    @property
+    def longest_silence(self) -> float:
+        begins = [begin for begin, _ in self.sounds] or [PATIENCE_SECONDS]
+        ends = [0.0, *(end for _, end in self.sounds)]
+        return max(begin - end for end, begin in zip(ends, begins, strict=False))
+
+    def __str__(self) -> str:
+        output = "avatar" if self.avatar else "voice"
+        figures = f"{self.first_sound:6.2f} {self.answer:6.2f} {self.longest_silence:6.2f}"
+        return f"{self.stage:4} {self.kind:11} {output:7} {figures}  {'apology' if self.apologised else 'reply'}"
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    clusters.down(NAME)
+    cluster = clusters.up(NAME, progress=LogProgress())
+    try:
+        images = cluster.load_images()
+        product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
+        targets = local_targets(cluster, {})
+        product.make_namespace()
+        product.install()
+        documents, _ = manifests.retarget(manifests.load(EXAMPLES), targets)
+        product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
+        yield Platform(cluster, product, targets)
+    finally:
+        clusters.down(NAME)
+
+
+def question() -> Samples:
+    """Return the question without the silence after it, so that its end is the last word."""
+    samples = speak(QUESTION, VOICE)
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) >= AUDIBLE)
+    return samples[: loud[-1] + 1]
+
+
+def set_faults(platform: Platform, faults: Sequence[Mapping[str, object]]) -> None:
+    """Replace the faults of the simulated OpenAI."""
+    url = platform.targets.openai_url.removesuffix("/v1") + "/_simulator"
+    body = json.dumps({"faults": faults}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=10) as answer:
+        assert answer.status == 200
+
+
+async def listen(caller: Caller, apology: str, since: int) -> tuple[list[Utterance], bool]:
+    """Return what the caller hears until the apology has ended, or the patience; and whether that was an apology."""
+    heard: list[Utterance] = []
+    while (left := caller.last_word + PATIENCE_SECONDS - time.monotonic()) > 0:
+        try:
+            heard.append(await caller.hear(left, after=caller.last_word))
+        except CallError:
+            break
+        if similarity(" ".join(caller.captions[since:]), apology) > 0.4 and time.monotonic() - heard[-1].end > 1.0:
+            return heard, True
+    return heard, similarity(" ".join(caller.captions[since:]), apology) > 0.4
+
+
+async def take_turn(platform: Platform, caller: Caller, stage: str, kind: str, *, avatar: bool) -> Turn:
+    apology = for_language("ar").apology
+    since = len(caller.captions)
+    faults = [{"kind": kind, "endpoints": [STAGES[stage]]}] if stage else []
+    await asyncio.to_thread(set_faults, platform, faults)
+    try:
+        await caller.say(await asyncio.to_thread(question))
+        heard, apologised = await listen(caller, apology, since)
+    finally:
+        await asyncio.to_thread(set_faults, platform, [])
+    sounds = tuple((one.start - caller.last_word, one.end - caller.last_word) for one in heard)
+    return Turn(stage or "-", kind or "healthy", avatar, sounds, apologised)
+
+
+async def table(platform: Platform, agent: str, *, avatar: bool) -> list[Turn]:
+    """Return one turn for each stage and kind: a call for each stage, whose first turn is a healthy one."""
+    turns: list[Turn] = []
+    for stage in STAGES:
+        async with AsyncExitStack() as stack:
+            caller = await greeted(stack, platform, agent, stage)
+            if avatar:
+                await caller.see(3, 30)
+            for kind in ("", *KINDS):
+                turns.append(await take_turn(platform, caller, stage if kind else "", kind, avatar=avatar))
+                print(turns[-1], flush=True)
+                await asyncio.sleep(1.0)
+    return turns
+
+
+@pytest.mark.parametrize("avatar", [False, True], ids=["voice", "avatar"])
+def test_no_caller_waits_in_silence(platform: Platform, avatar: bool) -> None:
+    agent = agents.manifest(platform.targets, "silence", avatar=avatar, conversation={"idlePromptSeconds": 0})
+    with agents.declared(platform.product, agent) as name:
+        turns = asyncio.run(table(platform, name, avatar=avatar))
+    allowance = ALLOWANCE_SECONDS + (AVATAR_ALLOWANCE_SECONDS if avatar else 0.0)
+    late = [str(turn) for turn in turns if turn.first_sound > FIRST_SOUND_SECONDS + allowance]
+    assert late == [], "the first sound is late"
+    # A reply that stops half-way has begun in time, so only its silence counts.
+    whole = [turn for turn in turns if turn.kind != "half_stall" or turn.stage == "stt"]
+    unanswered = [str(turn) for turn in whole if turn.answer > ANSWER_SECONDS + allowance]
+    assert unanswered == [], "the reply or the apology is late"
+    silent = [str(turn) for turn in turns if turn.longest_silence > FIRST_SOUND_SECONDS + allowance]
+    assert silent == [], "a silence is too long"
+    assert [str(turn) for turn in turns if turn.kind == "healthy" and turn.apologised] == []
+    assert [str(turn) for turn in turns if turn.kind != "healthy" and not turn.apologised] == []
