@@ -106,11 +106,62 @@ class ThousandAgents(_Model):
     limits: Limits
 
 
+class VoiceTurns(_Model):
+    """Turns of one voice with one setting of the turn detection."""
+
+    voice: str
+    complete: int
+    """Complete turns that were measured."""
+    unfinished: int
+    """Unfinished turns that were measured."""
+    waiting_p50: float
+    """Seconds from the last word of a complete turn to its end, as a median."""
+    waiting_p95: float
+    cut_ins: float
+    """Share of unfinished turns that the agent answers before the caller continues."""
+    answered_in_short_pause: float
+    """The same share, if every pause were 0.8 s long."""
+    answered_in_long_pause: float
+    """The same share, if every pause were 1.5 s long."""
+
+
+class CurvePoint(_Model):
+    """One setting of the turn detection, over all voices."""
+
+    threshold_scale: float
+    """Times the end-of-turn model's own threshold."""
+    min_delay: float
+    max_delay: float
+    waiting_p50: float
+    """Median of the voices' medians."""
+    waiting_p95: float
+    """That of the voice that waits longest."""
+    cut_ins_people: float
+    cut_ins_synthetic: float
+    answered_in_short_pause: float
+    answered_in_long_pause: float
+
+
+class TurnTaking(_Model):
+    """Section of `tests/bench/test_turn_taking.py`."""
+
+    run: Run
+    before: list[VoiceTurns]
+    """With the defaults of livekit-agents."""
+    after: list[VoiceTurns]
+    """With the product's settings."""
+    curve: list[CurvePoint]
+
+
+Section = FirstCall | ThousandAgents | TurnTaking
+
+
 class Benchmarks(_Model):
     """The whole file."""
 
     first_call: FirstCall
     thousand_agents: ThousandAgents
+    turn_taking: TurnTaking
 
 
 def load(file: Path = FILE) -> Benchmarks:
@@ -118,9 +169,9 @@ def load(file: Path = FILE) -> Benchmarks:
     return Benchmarks.model_validate_json(file.read_text())
 
 
-def record(section: FirstCall | ThousandAgents, file: Path = FILE) -> None:
+def record(section: Section, file: Path = FILE) -> None:
     """Replace one section of the file, atomically: a reader sees the old file or the new one."""
-    name = "first_call" if isinstance(section, FirstCall) else "thousand_agents"
+    name = {FirstCall: "first_call", ThousandAgents: "thousand_agents", TurnTaking: "turn_taking"}[type(section)]
     text = load(file).model_copy(update={name: section}).model_dump_json(indent=2) + "\n"
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
         try:

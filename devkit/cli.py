@@ -80,6 +80,7 @@ def build(name: str, api_only: bool, bench: bool) -> None:
     with show_progress() as progress:
         if bench:
             binaries.ensure(progress, BENCH_TOOLS)
+            debian.ensure(progress, debian.PROMPTS)
         if api_only:
             system.ensure(progress, api_only=True)
             debian.ensure(progress, debian.PROMETHEUS)

@@ -56,6 +56,20 @@ PROMETHEUS = Bundle(
 """Prometheus, its tool promtool that checks and tests rules, and its web page."""
 
 
+PROMPTS = Bundle(
+    "telephone-prompts",
+    tuple(f"asterisk-core-sounds-{language}-wav" for language in ("en", "es", "fr", "it", "ru")),
+    {
+        "en": "usr/share/asterisk/sounds/en_US_f_Allison",
+        "es": "usr/share/asterisk/sounds/es_MX_f_Allison",
+        "fr": "usr/share/asterisk/sounds/fr_CA_f_June",
+        "it": "usr/share/asterisk/sounds/it_IT_m_Carlo",
+        "ru": "usr/share/asterisk/sounds/ru_RU_f_IvrvoiceRU",
+    },
+)
+"""Recordings of people, as WAV files of 8 kHz: some 500 telephone prompts in each language."""
+
+
 def ensure(progress: Progress, bundle: Bundle) -> dict[str, Path]:
     """Return the paths of a bundle's files; download and unpack the packages unless the cache has them."""
     if not bundle.folder.is_dir():

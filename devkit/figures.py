@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from devkit import benchmarks
-from devkit.benchmarks import Benchmarks, Cost, Pair, Run
+from devkit.benchmarks import Benchmarks, Cost, CurvePoint, Pair, Run, VoiceTurns
 from devkit.errors import DevkitError
 from devkit.paths import REPOSITORY
 
@@ -69,6 +69,40 @@ def _thousand_agents_table(measured: Benchmarks) -> str:
     return _table(head, rows)
 
 
+def _turn_taking_voices(measured: Benchmarks) -> str:
+    section = measured.turn_taking
+    head = ["voice", "turns", "waiting, SDK", "waiting, product", "cut-ins, SDK", "cut-ins, product"]
+    rows = [
+        [after.voice, f"{after.complete} + {after.unfinished}", _waiting(before), _waiting(after)]
+        + [f"{voice.cut_ins:.0%}" for voice in (before, after)]
+        for before, after in zip(section.before, section.after, strict=True)
+    ]
+    return _table(head, rows)
+
+
+def _turn_taking_curve(measured: Benchmarks) -> str:
+    head = [
+        "threshold",
+        "delays, s",
+        "waiting, s",
+        "cut-ins, people",
+        "cut-ins, espeak-ng",
+        "pause 0.8 s",
+        "pause 1.5 s",
+    ]
+    rows = [
+        [f"{point.threshold_scale:g}", f"{point.min_delay:g} / {point.max_delay:g}", _waiting(point)]
+        + [f"{share:.0%}" for share in (point.cut_ins_people, point.cut_ins_synthetic)]
+        + [f"{share:.0%}" for share in (point.answered_in_short_pause, point.answered_in_long_pause)]
+        for point in measured.turn_taking.curve
+    ]
+    return _table(head, rows)
+
+
+def _waiting(turns: VoiceTurns | CurvePoint) -> str:
+    return f"{turns.waiting_p50:.2f} / {turns.waiting_p95:.2f}"
+
+
 def _ratio(mine: float, peer: float) -> str:
     return f"{mine / peer:.1f}" if peer >= _SMALLEST_PEER else ""
 
@@ -90,6 +124,9 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
     "first-call-table": _first_call_table,
     "thousand-agents-machine": lambda measured: _machine(measured.thousand_agents.run),
     "thousand-agents-table": _thousand_agents_table,
+    "turn-taking-curve": _turn_taking_curve,
+    "turn-taking-machine": lambda measured: _machine(measured.turn_taking.run),
+    "turn-taking-voices": _turn_taking_voices,
 }
 """Text of each figure, by the name in its marker."""
 

@@ -34,7 +34,7 @@ from agentspec.wire import (
     with_outcome,
 )
 from worker import avatar_limit, avatar_reports, provider_reports, sdk, stages, tavus_api
-from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, voice
+from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, turn_taking, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
@@ -120,6 +120,8 @@ class Call:
         self._caller.watch()
         self._follow_session()
         self._spawn(self._agent_audio.publish(), "publish_audio")
+        if self._config.greeting:
+            turn_taking.ignore_caller(self._session)
         await self._session.start(
             self._agent,
             room=self._context.room,
@@ -204,8 +206,10 @@ class Call:
         if audio is None:
             prepared.cancel()
             logger.warning("greeting audio was not ready, synthesising it now")
-        speech = self._session.say(self._config.greeting, audio=phrases.frames(audio) if audio else NOT_GIVEN)
-        await speech.wait_for_playout()
+        speech = self._session.say(
+            self._config.greeting, audio=phrases.frames(audio) if audio else NOT_GIVEN, allow_interruptions=False
+        )
+        await turn_taking.finish_greeting(self._session, speech)
 
     def _repeat_speech(self) -> None:
         """Say by voice what the lost avatar did not play."""

@@ -24,7 +24,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from agentspec import VoiceSpec
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import retry_after, sdk, stages
-from worker.call import budget, no_speech, prompt, thinking
+from worker.call import budget, no_speech, prompt, thinking, turn_taking
 from worker.call.conversation import ConversationAgent, index_of
 
 
@@ -130,16 +130,13 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgen
 
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
     """Return a session with the declared stages."""
-    by_model = sdk.has_local_turn_detection(prompt.primary(language))
     return AgentSession(
         vad=inference.VAD(),
         stt=make_stt(voice, language, client),
         llm=make_llm(voice, client),
         tts=make_tts(voice, client),
-        turn_handling={
-            "turn_detection": inference.TurnDetector(version="v1-mini") if by_model else "vad",
-            "interruption": {"mode": "vad"},
-        },
+        turn_handling=turn_taking.handling(prompt.primary(language)),
+        aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks
         session_close_transcript_timeout=0.2,
         conn_options=sdk.SessionConnectOptions(
             stt_conn_options=STT_CONNECTION,

@@ -33,7 +33,7 @@ def test_every_figure_appears_on_some_page() -> None:
 def test_rendering_replaces_only_the_text_between_markers(measured: Benchmarks, name: str) -> None:
     page = figures.render(shown(name), measured)
     assert page.startswith(f"before <!-- figure:{name} -->") and page.endswith("<!-- /figure --> after")
-    assert "old" not in page
+    assert "-->old<!--" not in page
     assert figures.render(page, measured) == page
 
 
@@ -124,3 +124,23 @@ def test_run_is_described_by_day_commit_and_machine_size() -> None:
     assert run.cores > 0
     assert run.memory_gib is not None
     assert set(type(run).model_fields) == {"date", "commit", "cores", "memory_gib"}, "no name of the machine"
+
+
+def test_turn_taking_tables_compare_the_settings(measured: Benchmarks) -> None:
+    section = measured.turn_taking
+    before = section.before[0].model_copy(
+        update={"voice": "en, human", "complete": 60, "unfinished": 12, "cut_ins": 0.5}
+    )
+    before = before.model_copy(update={"waiting_p50": 0.3, "waiting_p95": 2.5})
+    after = before.model_copy(update={"waiting_p50": 0.45, "waiting_p95": 0.9, "cut_ins": 0.083})
+    point = section.curve[0].model_copy(
+        update={"threshold_scale": 1.3, "min_delay": 0.4, "max_delay": 0.9, "waiting_p50": 0.4, "waiting_p95": 0.9}
+        | {"cut_ins_people": 0.291, "cut_ins_synthetic": 0.0}
+        | {"answered_in_short_pause": 0.4, "answered_in_long_pause": 1.0}
+    )
+    section = section.model_copy(update={"before": [before], "after": [after], "curve": [point]})
+    changed = measured.model_copy(update={"turn_taking": section})
+    voices = figures.render(shown("turn-taking-voices"), changed)
+    assert "| en, human | 60 + 12 | 0.30 / 2.50 | 0.45 / 0.90 | 50% | 8% |" in voices
+    curve = figures.render(shown("turn-taking-curve"), changed)
+    assert "| 1.3 | 0.4 / 0.9 | 0.40 / 0.90 | 29% | 0% | 40% | 100% |" in curve
