@@ -89,7 +89,7 @@ e2e: setup ## Test calls on a real node with LiveKit and a browser
 	@$(PYTHON) -m devkit build
 	$(PYTEST) tests/e2e
 
-soak: setup ## Upgrade and roll back, and observe a run with faults, on the real node
+soak: setup ## Upgrade and roll back, stop workers in every state, and observe faults, on the real node
 	@$(PYTHON) -m devkit build
 	$(PYTEST) tests/soak
 

@@ -6,6 +6,7 @@ Each benchmark records its own section when it passes; a run of one benchmark le
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,14 +34,14 @@ class Run(_Model):
 
 
 class Pair(_Model):
-    """Seconds that the product and its peer took, as medians."""
+    """What the product and its peer took, as medians: seconds, unless the field says otherwise."""
 
     product: float
     peer: float
 
     @property
     def ratio(self) -> float:
-        """Product's seconds for one second of the peer's."""
+        """The product's share for one of the peer's."""
         return self.product / self.peer
 
     def rounded(self, digits: int) -> "Pair":
@@ -59,6 +60,24 @@ class FirstCall(_Model):
     first_word: Pair
     """From the request until the first audible word."""
     first_word_ratio_limit: float
+
+
+class WorkerStart(_Model):
+    """Section of `tests/bench/test_start.py`."""
+
+    run: Run
+    starts: int
+    """Starts of one worker of each of the two; the figures are medians."""
+    alone: Pair
+    """Until one worker is registered."""
+    together: Pair
+    """Until the last of three workers is registered, that start at the same time."""
+    processor: Pair
+    """Processor time of one start, all processes together."""
+    memory_mib: Pair
+    """Memory of one idle worker in MiB, all processes together; shared pages count once."""
+    limits: dict[str, float]
+    """Limits of the ratios, by the name of the figure."""
 
 
 class Cost(_Model):
@@ -153,15 +172,25 @@ class TurnTaking(_Model):
     curve: list[CurvePoint]
 
 
-Section = FirstCall | ThousandAgents | TurnTaking
+Section = FirstCall | WorkerStart | ThousandAgents | TurnTaking
 
 
 class Benchmarks(_Model):
     """The whole file."""
 
     first_call: FirstCall
+    worker_start: WorkerStart
     thousand_agents: ThousandAgents
     turn_taking: TurnTaking
+
+
+_NAMES: Mapping[type[Section], str] = {
+    FirstCall: "first_call",
+    WorkerStart: "worker_start",
+    ThousandAgents: "thousand_agents",
+    TurnTaking: "turn_taking",
+}
+"""The field of each section in the file."""
 
 
 def load(file: Path = FILE) -> Benchmarks:
@@ -171,7 +200,7 @@ def load(file: Path = FILE) -> Benchmarks:
 
 def record(section: Section, file: Path = FILE) -> None:
     """Replace one section of the file, atomically: a reader sees the old file or the new one."""
-    name = {FirstCall: "first_call", ThousandAgents: "thousand_agents", TurnTaking: "turn_taking"}[type(section)]
+    name = _NAMES[type(section)]
     text = load(file).model_copy(update={name: section}).model_dump_json(indent=2) + "\n"
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:
         try:

@@ -41,6 +41,21 @@ def _first_call_table(measured: Benchmarks) -> str:
     return _table(["seconds from the request", "product", "bare worker", "ratio"], rows)
 
 
+def _worker_start_table(measured: Benchmarks) -> str:
+    start = measured.worker_start
+    shown = (
+        ("alone, seconds until registered", "alone", start.alone, 2),
+        ("three at once, seconds until the last is registered", "together", start.together, 2),
+        ("processor, seconds each", "processor", start.processor, 2),
+        ("memory when idle, MiB", "memory_mib", start.memory_mib, 0),
+    )
+    rows = []
+    for what, name, pair, digits in shown:
+        values = [f"{value:.{digits}f}" for value in (pair.product, pair.peer)]
+        rows.append([f"{what} (limit: ratio {start.limits[name]:g})", *values, f"{pair.ratio:.2f}"])
+    return _table(["", "product", "bare worker", "ratio"], rows)
+
+
 def _thousand_agents_table(measured: Benchmarks) -> str:
     section = measured.thousand_agents
     limits = section.limits
@@ -122,6 +137,8 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
     "first-call": _first_call,
     "first-call-machine": lambda measured: _machine(measured.first_call.run),
     "first-call-table": _first_call_table,
+    "worker-start-machine": lambda measured: _machine(measured.worker_start.run),
+    "worker-start-table": _worker_start_table,
     "thousand-agents-machine": lambda measured: _machine(measured.thousand_agents.run),
     "thousand-agents-table": _thousand_agents_table,
     "turn-taking-curve": _turn_taking_curve,

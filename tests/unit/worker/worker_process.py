@@ -68,3 +68,14 @@ def processes_of(session: int) -> dict[int, float]:
         if int(fields[3]) == session and fields[0] != "Z":
             found[int(folder.name)] = sum(map(int, fields[11:15])) / _TICKS
     return found
+
+
+def proportional_megabytes(pid: int) -> float:
+    """Return the memory of a process in MiB, with its share of the pages that several processes use; 0: it has ended.
+
+    Source: Pss in /proc/PID/smaps_rollup (proc(5)).
+    """
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+    return 0.0
