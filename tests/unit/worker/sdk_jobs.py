@@ -19,3 +19,13 @@ async def stay(_: JobContext) -> None:
 async def hang(_: JobContext) -> None:
     """Block the event loop, so that the process answers nothing."""
     time.sleep(1000)  # noqa: ASYNC251
+
+
+KEPT: list[bytearray] = []
+GROWING_ROOM = "ornina-1"
+
+
+async def grow(context: JobContext) -> None:
+    """Take 192 MiB in one room, and next to nothing in all others."""
+    if context.job.room.name == GROWING_ROOM:
+        KEPT.append(bytearray(b"x" * (192 << 20)))

@@ -40,6 +40,7 @@ from tests.waiting import eventually, eventually_in_thread, soon
 from worker import sdk
 from worker.call.voice import ResilientSTT
 from worker.call.watched_output import WatchedOutput
+from worker.server.job_limits import MIB, JobLimits, JobLimitWatch, Limit, private_memory
 from worker.server.worker import Worker
 
 Entrypoint = Callable[[JobContext], Awaitable[None]]
@@ -323,6 +324,24 @@ async def test_job_that_hangs_is_killed(livekit: FakeLiveKit) -> None:
         await server.end_job("AJ_1", seconds=0.5)
         await soon(lambda: server.closed)
         assert server.closed == [("AJ_1", "ornina-1", True)]
+
+
+async def test_only_the_call_process_that_grows_is_killed(livekit: FakeLiveKit) -> None:
+    """Runs the watch of the jobs' limits with real processes and their real memory."""
+    async with running(livekit, sdk_jobs.grow, executor=JobExecutorType.PROCESS) as server:
+
+        async def kill(job: sdk.RunningJob, limit: Limit) -> None:
+            assert limit is Limit.MEMORY
+            await server.end_job(job.id, seconds=0)
+
+        await _offer(livekit, server, "AJ_1", "AJ_2")
+        growing, other = server.running_jobs()
+        await eventually_in_thread(lambda: private_memory(growing.pid) > 192 * MIB, "the job has grown", 60)
+        limits = JobLimits(seconds=3600, memory=private_memory(other.pid) + 96 * MIB)
+        await JobLimitWatch(limits, server.running_jobs, kill).check()
+        await soon(lambda: server.closed)
+        assert server.closed == [("AJ_1", sdk_jobs.GROWING_ROOM, True)]
+        assert server.running_jobs() == [other]
 
 
 async def test_surplus_idle_processes_are_closed(livekit: FakeLiveKit) -> None:
