@@ -41,7 +41,7 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"
     """A rollout is in progress: some workers do not run the current configuration yet."""
     SCALING_LIMITED = "ScalingLimited"
-    """Calls need more workers than `scaling.maxWorkers` allows."""
+    """Calls need more workers than `scaling.maxWorkers` allows, or another client sets the number of workers."""
 
 
 class Reason(StrEnum):
@@ -162,6 +162,9 @@ class Reason(StrEnum):
     """`scaling.maxWorkers` is enough for all calls."""
     MAX_WORKERS_REACHED = "MaxWorkersReached"
     """Calls need more workers than `scaling.maxWorkers`."""
+    REPLICAS_CONTESTED = "ReplicasContested"
+    """Another client sets the replicas of the workers' Deployment. The message names it. Its number stays for some
+    minutes."""
 
 
 _INPUTS: Final = (
@@ -242,7 +245,7 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         Reason.SUSPENDED,
         Reason.DRAINING,
     ),
-    ConditionType.SCALING_LIMITED: (Reason.WITHIN_LIMITS, Reason.MAX_WORKERS_REACHED),
+    ConditionType.SCALING_LIMITED: (Reason.WITHIN_LIMITS, Reason.MAX_WORKERS_REACHED, Reason.REPLICAS_CONTESTED),
 }
 """The reasons that each condition can have."""
 

@@ -62,7 +62,7 @@ class Applier:
         if plan.action in (Action.DRAIN, Action.FORGET):
             return await self._leave(decision)
         if decision.scale is not None:
-            self._fleet.remember(key, decision.scale.history, plan.pending_rollout)
+            self._fleet.remember(key, decision.scale.history, plan.pending_rollout, decision.rival)
         outcome = await self._attempt(decision)
         if outcome.error is None and self._is_scaled(decision, outcome):
             self._report_scaling(decision)
@@ -88,7 +88,7 @@ class Applier:
         if plan.action is Action.BLOCKED or snapshot.agent is None:
             return Outcome()
         owner = snapshot.agent.owner
-        await self._children.set_deletion_costs(snapshot.key.namespace, plan.deletion_costs)
+        await self._children.annotate_pods(snapshot.key, plan.annotations)
         try:
             if snapshot.occupants.error is not None:
                 raise snapshot.occupants.error

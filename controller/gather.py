@@ -103,6 +103,7 @@ class Gatherer:
             stages=dict(record.stages),
             history=record.history,
             pending_rollout=record.pending_rollout,
+            rival=record.rival,
         )
         if deployment is None and not snapshot.may_start:
             return snapshot

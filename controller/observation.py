@@ -94,8 +94,8 @@ class ObservedPod:
     terminating: bool
     ended: bool
     """All its containers have terminated and will not be restarted."""
-    deletion_cost: str | None
-    """Value of the annotation controller.kubernetes.io/pod-deletion-cost."""
+    annotations: Mapping[str, str]
+    """Those of its annotations that the controller may set."""
     start_failure: str
     """Why it cannot start, as Kubernetes reports it; empty: no failure is known."""
     config_map: str
@@ -127,6 +127,20 @@ class ObservedObject:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicasWriter:
+    """Another client's write of a Deployment's `spec.replicas`, from the managed fields."""
+
+    manager: str
+    """Field manager."""
+    scaled: bool
+    """Whether it used the scale subresource, as autoscalers and `kubectl scale` do."""
+    time: str
+    """RFC 3339."""
+    replicas: int
+    """The number that it set."""
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedDeployment:
     """The Deployment of an agent's workers."""
 
@@ -137,6 +151,8 @@ class ObservedDeployment:
     """Digest of the pod template that was applied last."""
     create_failure: str
     """Why it cannot create pods (quota, admission policy); empty: it can."""
+    replicas_writer: ReplicasWriter | None = None
+    """Who else set `replicas`; None: the controller alone did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +164,8 @@ class ObservedWorker:
     """None: the worker never reported, or its last report is too old."""
     reporting_seconds: float = 0.0
     """Seconds since the worker process first reported."""
+    idle_seconds: float = 0.0
+    """Seconds since the worker process last reported a call; without one, since it first reported."""
     unregistered_seconds: float | None = None
     """Seconds since the worker process last took calls: it was registered and did not drain. None: it never did, as far
     as this controller knows."""

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from controller.cluster.observe import (
-    DELETION_COST,
     MANAGED_SELECTOR,
     agent_of,
     children_selector,
@@ -17,6 +16,7 @@ from controller.cluster.observe import (
 )
 from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod
 from controller.policy.drift import Applied, digest, must_apply
+from controller.policy.podannotations import Annotations
 from kube.client import ApiError, Document, KubeClient
 from kube.informer import Informer
 from kube.kinds import (
@@ -111,6 +111,8 @@ class Children:
         self.service_accounts = plain(SERVICE_ACCOUNT)
         self.network_policies = plain(NETWORK_POLICY)
         self._pods = watched(POD, observe_pod)
+        self._rejected: dict[Key, Annotations] = {}
+        """Annotations that the API server rejected."""
 
     def pods(self, key: Key) -> list[ObservedPod]:
         """An agent's worker pods whose containers have not all terminated."""
@@ -141,6 +143,7 @@ class Children:
 
     def forget(self, key: Key) -> None:
         """Forget what was applied for an agent that no longer exists."""
+        self._rejected.pop(key, None)
         self.deployments.forget(key)
         for kind in self._plain:
             kind.forget(key)
@@ -150,15 +153,26 @@ class Children:
         response = await self._client.merge_patch(DEPLOYMENT, namespace, deployment, {"spec": {"replicas": replicas}})
         self.deployments.informer.observe_write(response)
 
-    async def set_deletion_costs(self, namespace: str, costs: Mapping[str, str]) -> None:
-        """Set pod-deletion-cost so that idle pods are removed first. A pod that no longer exists is skipped."""
-        for pod, cost in costs.items():
+    async def annotate_pods(self, key: Key, changes: Annotations) -> None:
+        """Set and remove annotations of an agent's pods. A pod that no longer exists is skipped.
+
+        What an admission policy rejects is not sent again: whichever pod is removed drains first. Raises ApiError.
+        """
+        rejected = self._rejected.setdefault(key, {})
+        for gone in rejected.keys() - self._pods.group(key).keys():
+            del rejected[gone]
+        for pod, annotations in changes.items():
+            if rejected.get(pod) == annotations:
+                continue
             try:
-                patch = {"metadata": {"annotations": {DELETION_COST: cost}}}
-                await self._client.merge_patch(POD, namespace, pod, patch)
+                response = await self._client.merge_patch(
+                    POD, key.namespace, pod, {"metadata": {"annotations": annotations}}
+                )
+                self._pods.observe_write(response)
             except ApiError as error:
-                if error.is_rejection:  # by an admission policy; whichever pod is removed drains first
-                    logger.warning("could not set pod deletion cost", extra={"pod": pod, "error": str(error)})
+                if error.is_rejection:
+                    rejected[pod] = annotations
+                    logger.warning("could not annotate pod", extra={"pod": pod, "error": str(error)})
                 elif error.status != 404:
                     raise
 

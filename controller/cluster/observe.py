@@ -7,10 +7,11 @@ from typing import Any
 from agentspec.names import AGENT_LABEL
 from controller.desired.deployment import TEMPLATE_ANNOTATION
 from controller.desired.identity import FIELD_MANAGER, MANAGED_LABELS
-from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod
+from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod, ReplicasWriter
+from controller.policy.podannotations import DELETION_COST, PROTECTION
 from kube.client import Document
 
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+_OWN_ANNOTATIONS = {DELETION_COST, *PROTECTION}
 MANAGED_SELECTOR = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
 """Selects everything that the controller creates."""
 
@@ -53,6 +54,7 @@ def observe_deployment(document: Document) -> ObservedDeployment:
         replicas=spec["replicas"],
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         create_failure=_create_failure(document.get("status") or {}),
+        replicas_writer=_replicas_writer(document),
     )
 
 
@@ -69,7 +71,7 @@ def observe_pod(pod: Document) -> ObservedPod:
         ready=conditions.get("Ready", {}).get("status") == "True",
         terminating=bool(metadata.get("deletionTimestamp")),
         ended=status.get("phase") in ("Succeeded", "Failed"),
-        deletion_cost=annotations.get(DELETION_COST),
+        annotations={name: value for name, value in annotations.items() if name in _OWN_ANNOTATIONS},
         start_failure=_start_failure(conditions, containers),
         config_map=config_map_of(pod["spec"]),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
@@ -84,6 +86,21 @@ def config_map_of(pod_spec: Mapping[str, Any]) -> str:
         if "configMap" in volume:
             return str(volume["configMap"]["name"])
     return ""
+
+
+def _replicas_writer(deployment: Document) -> ReplicasWriter | None:
+    """The last other client that owns `spec.replicas`. The controller takes the field over when it sets its own."""
+    writers = [
+        ReplicasWriter(
+            manager=part.get("manager", ""),
+            scaled=part.get("subresource") == "scale",
+            time=part.get("time", ""),
+            replicas=deployment["spec"]["replicas"],
+        )
+        for part in deployment["metadata"].get("managedFields") or []
+        if part.get("manager") != FIELD_MANAGER and "f:replicas" in ((part.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return max(writers, key=lambda writer: writer.time, default=None)
 
 
 def _create_failure(status: Document) -> str:

@@ -15,6 +15,7 @@ from controller.policy.avatar import AvatarFailure, free_seats, newest_failure
 from controller.policy.capacity import slots_of
 from controller.policy.names import Claim, server_of
 from controller.policy.providers_health import merged, outcomes_differ
+from controller.policy.rivals import Rival
 from controller.policy.rollout import PendingTemplate
 from controller.policy.scale import History
 
@@ -37,6 +38,8 @@ class StatusReport:
     """Whether the pod's worker has ever reported that it is registered."""
     took_calls: float | None = None
     """Until when the worker's current process took calls, as far as it reported; None: it never did."""
+    busy_at: float | None = None
+    """When the worker's current process last reported a call; None: it never did."""
     silent: bool = False
     """Whether it did not answer when asked after this status."""
 
@@ -59,6 +62,8 @@ class AgentFleet:
     """Newest outcomes of the requests to providers, by the digest of the workers' pod template."""
     pending_rollout: PendingTemplate | None = None
     """A pod template that waits until changes settle."""
+    rival: Rival | None = None
+    """Another client that set the number of workers lately."""
 
     def workers(self, now: float) -> list[ObservedWorker]:
         """Its worker pods, each with its status unless that is stale."""
@@ -83,8 +88,13 @@ class AgentFleet:
         report = self.reports.get(pod.name)
         if report is None:
             return ObservedWorker(pod, None)
-        unregistered = None if report.took_calls is None else now - report.took_calls
-        return ObservedWorker(pod, self._fresh_status(pod.name, now), now - report.first, unregistered)
+        return ObservedWorker(
+            pod,
+            self._fresh_status(pod.name, now),
+            reporting_seconds=now - report.first,
+            idle_seconds=now - (report.first if report.busy_at is None else report.busy_at),
+            unregistered_seconds=None if report.took_calls is None else now - report.took_calls,
+        )
 
     def _fresh_status(self, pod: str, now: float) -> WorkerStatus | None:
         report = self.reports.get(pod)
@@ -149,8 +159,14 @@ class Fleet:
         process = None if known is None or _has_restarted(known.status, status) else known
         first = now if process is None else process.first
         had_registered = known is not None and known.has_registered
-        took_calls = _took_calls(process, status, now)
-        agent.reports[pod] = StatusReport(status, first, now, had_registered or status.registered, took_calls)
+        agent.reports[pod] = StatusReport(
+            status,
+            first=first,
+            at=now,
+            has_registered=had_registered or status.registered,
+            took_calls=_took_calls(process, status, now),
+            busy_at=_busy_at(process, status, now),
+        )
         if status.registered and not had_registered:
             self._on_first_registration(key, agent.pods[pod])
         changed = agent.record_stages(agent.pods[pod], status)
@@ -209,10 +225,12 @@ class Fleet:
         """The agents for which calls wait."""
         return {key for key in self.agents if self.pending(key)}
 
-    def remember(self, key: Key, history: History, pending_rollout: PendingTemplate | None) -> None:
+    def remember(
+        self, key: Key, history: History, pending_rollout: PendingTemplate | None, rival: Rival | None
+    ) -> None:
         """Keep what the next decision about the agent builds on."""
         agent = self.agents[key]
-        agent.history, agent.pending_rollout = history, pending_rollout
+        agent.history, agent.pending_rollout, agent.rival = history, pending_rollout, rival
 
     def clear_pending_rollout(self, key: Key) -> None:
         """The pending pod template is applied."""
@@ -241,6 +259,13 @@ def _took_calls(before: StatusReport | None, status: WorkerStatus, now: float) -
 
 def _without_stages(status: WorkerStatus) -> WorkerStatus:
     return status.model_copy(update={"stages": None})
+
+
+def _busy_at(before: StatusReport | None, status: WorkerStatus, now: float) -> float | None:
+    """When a worker process last had a call. `before`: its previous report; None: this is its first."""
+    if status.calls or (before is not None and before.status.calls):
+        return now
+    return None if before is None else before.busy_at
 
 
 def _has_restarted(before: WorkerStatus, now: WorkerStatus) -> bool:

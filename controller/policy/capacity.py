@@ -72,21 +72,6 @@ def slots_of(serving: Iterable[ObservedWorker]) -> SlotCounts:
     )
 
 
-def deletion_costs(workers: Iterable[ObservedWorker]) -> dict[str, str]:
-    """The pod-deletion-cost of each pod that needs a new one: its number of calls, so that idle pods are removed first.
-
-    A ready worker whose calls are unknown counts as having one.
-    """
-    costs: dict[str, str] = {}
-    for worker in workers:
-        if worker.pod.terminating:
-            continue
-        calls = worker.status.calls if worker.status is not None else int(worker.pod.ready)
-        if (worker.pod.deletion_cost or "0") != str(calls):
-            costs[worker.pod.name] = str(calls)
-    return costs
-
-
 def _is_busy(worker: ObservedWorker) -> bool:
     """Whether the worker has calls. A ready worker whose calls are unknown may have some."""
     return worker.status.calls > 0 if worker.status is not None else worker.pod.ready

@@ -8,12 +8,14 @@ from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import digest_of, pod_template
 from controller.policy import conditions
 from controller.policy.avatar import avatar_available
-from controller.policy.capacity import counts_of, deletion_costs, load_of, rollout_of
+from controller.policy.capacity import counts_of, load_of, rollout_of
 from controller.policy.names import name_still_in_use, name_unique
 from controller.policy.ownership import name_conflict, shared_name_conflict
 from controller.policy.plan import Action, Children, Conclusion, Decision, Outcome, Plan, Report
+from controller.policy.podannotations import deletion_costs, merged, protections
 from controller.policy.providers_health import providers_healthy, providers_warning
-from controller.policy.rollout import PendingTemplate, debounce, progressing
+from controller.policy.rivals import Rival, contested, replicas_contested, rival_of
+from controller.policy.rollout import PendingTemplate, Rollout, debounce, progressing
 from controller.policy.scale import Decision as Scale
 from controller.policy.scale import decide as decide_scale
 from controller.policy.scale import scaling_limited
@@ -47,9 +49,11 @@ def conclude(decision: Decision, outcome: Outcome) -> Conclusion:
     limited = decision.scale is not None and decision.scale.limited
     if outcome.applied:
         return Conclusion(decision.snapshot, decision.report, limited, decision.requeue_after)
-    report = decision.unapplied
+    report, inputs = decision.report, decision.snapshot.inputs
+    if report is not None and inputs is not None:
+        pending = decision.plan.pending_rollout is not None
+        report = _declared_report(decision, decision.snapshot.template, pending=pending)
     if report is not None and outcome.cause is not None and ConditionType.PROGRESSING in report.verdicts:
-        inputs = decision.snapshot.inputs
         changed = {
             ConditionType.READY: (inputs.fault if inputs is not None else None) or outcome.cause,
             ConditionType.PROGRESSING: false(Reason.ROLLOUT_BLOCKED, outcome.cause.message),
@@ -73,10 +77,11 @@ def _invalid(snapshot: Snapshot, agent: ObservedAgent, fault: Verdict) -> Decisi
     if spec is None:
         report = Report(verdicts, agent.status.get("agentName", ""), counts=None)
         return Decision(snapshot, Plan(Action.BLOCKED), report)
-    scale = _scale(snapshot, spec, stopped=spec.suspend)
-    plan = _keep(snapshot, scale.workers)
+    scale, rival = _scale(snapshot, spec, stopped=spec.suspend)
+    plan = _annotated(_keep(snapshot, scale.workers), snapshot, spec, scale.workers)
     report = _report(snapshot, spec, verdicts, scale, snapshot.template)
-    return Decision(snapshot, plan, report, report, scale, requeue_after=scale.requeue_after)
+    waits = [seconds for seconds in (scale.requeue_after, plan.annotations_due) if seconds is not None]
+    return Decision(snapshot, plan, report, scale=scale, rival=rival, requeue_after=min(waits, default=None))
 
 
 def _declared(
@@ -84,24 +89,20 @@ def _declared(
 ) -> Decision:
     name = _name(snapshot, agent)
     stopped = spec.suspend or name.status is ConditionStatus.FALSE
-    scale = _scale(snapshot, spec, stopped=stopped)
+    scale, rival = _scale(snapshot, spec, stopped=stopped)
     plan, conflict = _plan(snapshot, agent, spec, inputs, scale, default_image)
+    plan = _annotated(plan, snapshot, spec, scale.workers)
     if plan.settles_in is not None or not inputs.usable:
         plan = replace(plan, refresh_inputs=True)
+    decision = Decision(snapshot, plan, scale=scale, rival=rival, conflict=conflict)
     if inputs.credentials.reason is Reason.CREDENTIALS_PENDING and agent.is_reported:
         # What an earlier controller reported of this generation holds until the probes answer, within seconds.
-        return Decision(snapshot, plan, scale=scale, requeue_after=_requeue_after(scale, plan, settled=False))
+        return replace(decision, requeue_after=_requeue_after(scale, plan, settled=False))
     template = digest_of(plan.children.template) if plan.children else snapshot.template
-
-    def report_for(digest: str, *, pending: bool) -> Report:
-        verdicts = _verdicts(snapshot, spec, inputs, name, scale, digest, pending, conflict)
-        return _report(snapshot, spec, verdicts, scale, digest)
-
-    report = report_for(template, pending=plan.settles_in is not None)
-    unapplied = report_for(snapshot.template, pending=plan.pending_rollout is not None)
+    report = _declared_report(decision, template, pending=plan.settles_in is not None)
     served = report.verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
     settled = served and ConditionStatus.TRUE is inputs.credentials.status is name.status
-    return Decision(snapshot, plan, report, unapplied, scale, _requeue_after(scale, plan, settled=settled))
+    return replace(decision, report=report, requeue_after=_requeue_after(scale, plan, settled=settled))
 
 
 def _name(snapshot: Snapshot, agent: ObservedAgent) -> Verdict:
@@ -112,8 +113,9 @@ def _name(snapshot: Snapshot, agent: ObservedAgent) -> Verdict:
     return name_unique(claim, claims.holder, automatic=not claim.name)
 
 
-def _scale(snapshot: Snapshot, spec: AvatarAgentSpec, *, stopped: bool) -> Scale:
-    return decide_scale(
+def _scale(snapshot: Snapshot, spec: AvatarAgentSpec, *, stopped: bool) -> tuple[Scale, Rival | None]:
+    """The number of workers, and the other client that sets it, too."""
+    scale = decide_scale(
         spec.scaling,
         spec.worker.calls_per_worker,
         load_of(snapshot.workers, snapshot.pending_calls, snapshot.registered_name, snapshot.now.unix),
@@ -122,6 +124,9 @@ def _scale(snapshot: Snapshot, spec: AvatarAgentSpec, *, stopped: bool) -> Scale
         history=snapshot.history,
         now=snapshot.now.monotonic,
     )
+    now, deployment, waiting = snapshot.now.monotonic, snapshot.deployment, snapshot.pending_calls > 0
+    rival = rival_of(snapshot.rival, deployment.replicas_writer if deployment else None, scale.workers, now)
+    return contested(scale, rival, spec.scaling, snapshot.replicas, waiting=waiting, now=now), rival
 
 
 def _plan(
@@ -138,8 +143,7 @@ def _plan(
     pending, wait = _settle(snapshot, digest)
     if wait > 0:
         return replace(_keep(snapshot, scale.workers), pending_rollout=pending, settles_in=wait), None
-    costs = _deletion_costs(snapshot, scale.workers)
-    return Plan(Action.ROLL_OUT, scale.workers, children, costs, pending_rollout=pending), None
+    return Plan(Action.ROLL_OUT, scale.workers, children, pending_rollout=pending), None
 
 
 def _children(agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, default_image: str) -> Children:
@@ -169,7 +173,7 @@ def _keep(snapshot: Snapshot, wanted: int) -> Plan:
     if _conflict(snapshot) is not None:
         return _scale_only(snapshot, wanted)
     workers = wanted if snapshot.replicas else 0
-    return Plan(Action.KEEP, workers, deletion_costs=_deletion_costs(snapshot, wanted))
+    return Plan(Action.KEEP, workers)
 
 
 def _conflict(snapshot: Snapshot) -> Verdict | None:
@@ -183,32 +187,43 @@ def _conflict(snapshot: Snapshot) -> Verdict | None:
 def _scale_only(snapshot: Snapshot, wanted: int) -> Plan:
     if not snapshot.replicas:
         return Plan(Action.BLOCKED)
-    return Plan(Action.SCALE_ONLY, wanted, deletion_costs=_deletion_costs(snapshot, wanted))
+    return Plan(Action.SCALE_ONLY, wanted)
 
 
-def _deletion_costs(snapshot: Snapshot, wanted: int) -> Mapping[str, str]:
-    """Costs matter only when the Deployment shrinks."""
+def _annotated(plan: Plan, snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int) -> Plan:
+    """The plan with the annotations of worker pods. Deletion costs matter only when the Deployment shrinks."""
     shrinks = snapshot.replicas is not None and wanted < snapshot.replicas
-    return deletion_costs(snapshot.workers) if shrinks else {}
+    costs = deletion_costs(snapshot.workers) if shrinks else {}
+    changes, due = protections(snapshot.workers, spec.worker.pod.annotations)
+    return replace(plan, annotations=merged(costs, changes), annotations_due=due)
+
+
+def _declared_report(decision: Decision, template: str, *, pending: bool) -> Report:
+    """The report on an agent with a usable spec, whose workers should be made from the template with this digest.
+
+    `pending`: another template waits to be applied.
+    """
+    snapshot, scale = decision.snapshot, decision.scale
+    assert snapshot.agent is not None
+    assert isinstance(snapshot.agent.spec, AvatarAgentSpec)
+    assert snapshot.inputs is not None
+    assert scale is not None
+    spec, rollout = snapshot.agent.spec, rollout_of(snapshot.workers, template, pending=pending)
+    verdicts = _verdicts(decision, scale, snapshot.agent, spec, snapshot.inputs, rollout)
+    return _report(snapshot, spec, verdicts, scale, template)
 
 
 def _verdicts(
-    snapshot: Snapshot,
-    spec: AvatarAgentSpec,
-    inputs: Inputs,
-    name: Verdict,
-    scale: Scale,
-    template: str,
-    pending: bool,
-    conflict: Verdict | None,
+    decision: Decision, scale: Scale, agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, rollout: Rollout
 ) -> dict[ConditionType, Verdict]:
+    snapshot, conflict = decision.snapshot, decision.conflict
+    contest = replicas_contested(decision.rival, spec.scaling, snapshot.key, snapshot.now.monotonic)
     needed = {
         ConditionType.CREDENTIALS_VALID: inputs.credentials,
-        ConditionType.NAME_UNIQUE: name,
+        ConditionType.NAME_UNIQUE: _name(snapshot, agent),
         ConditionType.KNOWLEDGE_LOADED: inputs.knowledge,
     }
     blocked_until = conditions.blocked_until(needed, inputs.fault)
-    rollout = rollout_of(snapshot.workers, template, pending=pending)
     verdicts = {
         **needed,
         ConditionType.AVATAR_AVAILABLE: avatar_available(spec, snapshot.workers, snapshot.avatar_failure),
@@ -217,7 +232,7 @@ def _verdicts(
         ConditionType.PROGRESSING: progressing(
             rollout, scale.workers, blocked_until=blocked_until, suspended=spec.suspend
         ),
-        ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, scale),
+        ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, scale, contest),
     }
     if conflict is not None:
         verdicts[ConditionType.PROGRESSING] = false(Reason.ROLLOUT_BLOCKED, conflict.message)
@@ -250,5 +265,10 @@ def _report(
 
 
 def _requeue_after(scale: Scale, plan: Plan, *, settled: bool) -> float:
-    waits = (plan.settles_in, scale.requeue_after, READY_SECONDS if settled else NOT_READY_SECONDS)
+    waits = (
+        plan.settles_in,
+        plan.annotations_due,
+        scale.requeue_after,
+        READY_SECONDS if settled else NOT_READY_SECONDS,
+    )
     return min(seconds for seconds in waits if seconds is not None)

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from agentspec import CallCounts, ConditionType, SlotCounts, WorkerCounts
+from controller.policy.podannotations import Annotations
+from controller.policy.rivals import Rival
 from controller.policy.rollout import PendingTemplate
 from controller.policy.scale import Decision as Scale
 from controller.policy.snapshot import Snapshot
@@ -47,8 +49,10 @@ class Plan:
     """Replicas of the Deployment."""
     children: Children | None = None
     """For ROLL_OUT: what to apply."""
-    deletion_costs: Mapping[str, str] = field(default_factory=dict)
-    """Pods whose pod-deletion-cost must change before the Deployment shrinks, with the new value."""
+    annotations: Annotations = field(default_factory=dict)
+    """Annotations of worker pods that must change before the Deployment shrinks."""
+    annotations_due: float | None = None
+    """Seconds until further annotations must change; None: none by time alone."""
     pending_rollout: PendingTemplate | None = None
     """A pod template that waits until changes settle."""
     settles_in: float | None = None
@@ -95,10 +99,12 @@ class Decision:
     plan: Plan
     report: Report | None = None
     """The report once the plan is carried out; None leaves the status as it is."""
-    unapplied: Report | None = None
-    """The report when the plan could not be carried out, before the cause is added."""
+    conflict: Verdict | None = None
+    """The name conflict that keeps the plan from being a rollout."""
     scale: Scale | None = None
     """How many workers to run, and why; None when nothing is known of the agent's spec."""
+    rival: Rival | None = None
+    """Another client that sets the number of workers."""
     requeue_after: float | None = None
     """Seconds after which to reconcile again, whatever happens; None for never."""
 

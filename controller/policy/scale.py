@@ -22,6 +22,8 @@ class ScaleReason(StrEnum):
     """Workers are lost: others take their place."""
     WORKERS_BUSY = "WorkersBusy"
     """Fewer workers would be enough, but the running ones have calls."""
+    CONTESTED = "Contested"
+    """Another client set the number, and it stays for a while: see the condition ScalingLimited."""
     STOPPED = "Stopped"
     """No worker may run: the agent is suspended, or another agent holds its name."""
 
@@ -182,10 +184,16 @@ def _reason(workers: int, current: int, need: int, recent: int) -> ScaleReason:
     return ScaleReason.STEADY
 
 
-def scaling_limited(scaling: ScalingSpec, decision: Decision) -> Verdict:
-    """Whether maxWorkers allows fewer workers than calls need, so that callers may have to wait."""
+def scaling_limited(scaling: ScalingSpec, decision: Decision, contest: Verdict | None) -> Verdict:
+    """Whether maxWorkers allows fewer workers than calls need, so that callers may have to wait.
+
+    `contest`: another client sets the number of workers, too; None: none does.
+    """
     if decision.limited:
-        return true(Reason.MAX_WORKERS_REACHED, _limit(scaling, decision))
+        message = _limit(scaling, decision)
+        return true(Reason.MAX_WORKERS_REACHED, f"{message} {contest.message}" if contest else message)
+    if contest is not None:
+        return contest
     if scaling.mode is ScalingMode.FIXED:
         return false(Reason.WITHIN_LIMITS, "The number of workers is fixed (spec.scaling.mode: Fixed).")
     limit = f"{scaling.max_workers} workers (spec.scaling.maxWorkers)"

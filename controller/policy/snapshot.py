@@ -10,6 +10,7 @@ from controller.desired.identity import Owner
 from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedWorker
 from controller.policy.avatar import AvatarFailure
 from controller.policy.names import Claim, server_of
+from controller.policy.rivals import Rival
 from controller.policy.rollout import PendingTemplate
 from controller.policy.scale import History
 from controller.policy.verdict import Verdict
@@ -136,6 +137,8 @@ class Snapshot:
     """How many workers the agent needed lately."""
     pending_rollout: PendingTemplate | None = None
     """A pod template that waits until changes settle."""
+    rival: Rival | None = None
+    """Another client that set the number of workers lately."""
 
     @property
     def registered_name(self) -> str:

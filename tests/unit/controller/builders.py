@@ -45,7 +45,7 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
         "ready": True,
         "terminating": False,
         "ended": False,
-        "deletion_cost": None,
+        "annotations": {},
         "start_failure": "",
         "config_map": "ava-worker-1",
         "template": "template-1",
@@ -57,8 +57,8 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
 
 def worker(name: str = "pod-1", report: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and its status report; default: none."""
-    unregistered = changes.pop("unregistered_seconds", None)
-    return ObservedWorker(pod(name, **changes), report, unregistered_seconds=unregistered)
+    times = {time: changes.pop(time) for time in ("idle_seconds", "unregistered_seconds") if time in changes}
+    return ObservedWorker(pod(name, **changes), report, **times)
 
 
 def child(name: str = "ava-worker", **changes: Any) -> ObservedObject:

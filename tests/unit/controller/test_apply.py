@@ -11,6 +11,7 @@ from controller.apply import PATIENCE_SECONDS
 from controller.desired.identity import Owner, metadata
 from controller.observation import ProviderVerdict
 from controller.policy.decide import NOT_READY_SECONDS
+from controller.policy.podannotations import DELETION_COST, PROTECTION
 from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS
 from kube.client import ApiError, Document
 from kube.kinds import (
@@ -484,8 +485,10 @@ async def test_deletion_costs_are_set_before_scaling_down(world: World) -> None:
     assert written.index(("merge", "Pod")) < max(
         number for number, (_, kind) in enumerate(written) if kind == "Deployment"
     )
-    (cost,) = world.server.written(POD)
-    assert cost == {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "1"}}}
+    (change,) = world.server.written(POD)
+    assert change == {"metadata": {"annotations": {**PROTECTION, DELETION_COST: "1"}}}
+    await world.reconcile()
+    assert len(world.server.written(POD)) == 1, "nothing is written twice"
 
 
 async def test_edited_number_of_replicas_is_restored(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What an agent's workers hold and can take: load, rollout progress, the numbers in the status, and deletion costs."""
+"""What an agent's workers hold and can take: load, rollout progress, and the numbers in the status."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from agentspec import CallCounts, SlotCounts, WorkerCounts
 from controller.observation import ObservedWorker
 from controller.policy.availability import REGISTRATION_SECONDS, START_SECONDS
-from controller.policy.capacity import counts_of, deletion_costs, load_of, rollout_of, slots_of
+from controller.policy.capacity import counts_of, load_of, rollout_of, slots_of
 from controller.policy.plan import Counts
 from controller.policy.rollout import Rollout
 from controller.policy.scale import Load
@@ -118,19 +118,3 @@ def test_automatic_dispatch_counts_workers_without_a_name() -> None:
 def test_slots_add_up() -> None:
     workers = [worker("one", status(calls=1)), worker("full", status(calls=4)), SILENT]
     assert slots_of(workers) == SlotCounts(total=8, free=3)
-
-
-@pytest.mark.parametrize(
-    ("seen", "costs"),
-    [
-        pytest.param(worker(report=status()), {}, id="idle"),
-        pytest.param(worker(report=status(calls=2)), {"pod-1": "2"}, id="busy"),
-        pytest.param(worker(report=status(calls=2), deletion_cost="2"), {}, id="cost already set"),
-        pytest.param(worker(report=status(), deletion_cost="2"), {"pod-1": "0"}, id="idle again"),
-        pytest.param(worker(), {"pod-1": "1"}, id="unknown calls"),
-        pytest.param(worker(ready=False), {}, id="starting"),
-        pytest.param(worker(report=status(calls=2), terminating=True), {}, id="terminating"),
-    ],
-)
-def test_deletion_cost_is_the_number_of_calls(seen: ObservedWorker, costs: dict[str, str]) -> None:
-    assert deletion_costs([seen]) == costs

@@ -10,6 +10,7 @@ from controller.cluster.children import Children
 from controller.desired.identity import FIELD_MANAGER, Owner, metadata
 from controller.desired.shared import service_account
 from controller.observation import Key
+from controller.policy.podannotations import DELETION_COST
 from kube import informer as informers
 from kube.client import ApiError, Document
 from kube.kinds import CONFIG_MAP, DEPLOYMENT, POD, REPLICA_SET, SERVICE_ACCOUNT
@@ -215,15 +216,28 @@ async def test_ended_pods_are_not_workers(scene: Scene) -> None:
     assert scene.children.namespaces_with_pods() == {"shop"}
 
 
-async def test_deletion_costs_are_set_on_existing_pods(scene: Scene) -> None:
+async def test_annotations_are_set_and_removed_on_existing_pods(scene: Scene) -> None:
     scene.server.put(POD, pod("busy"))
     await asyncio.sleep(0.1)
-    await scene.children.set_deletion_costs("shop", {"deleted": "1", "busy": "2"})
-    await asyncio.sleep(0.1)
-    assert [seen.deletion_cost for seen in scene.children.pods(KEY)] == ["2"]
+    await scene.children.annotate_pods(KEY, {"deleted": {DELETION_COST: "1"}, "busy": {DELETION_COST: "2"}})
+    assert [seen.annotations for seen in scene.children.pods(KEY)] == [{DELETION_COST: "2"}], "without the watch"
+    await scene.children.annotate_pods(KEY, {"busy": {DELETION_COST: None}})
+    assert [seen.annotations for seen in scene.children.pods(KEY)] == [{}]
     scene.server.failures["merge", "Pod"] = UNREACHABLE
     with pytest.raises(ApiError):
-        await scene.children.set_deletion_costs("shop", {"busy": "3"})
+        await scene.children.annotate_pods(KEY, {"busy": {DELETION_COST: "3"}})
+
+
+async def test_rejected_annotations_are_not_sent_again(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.server.put(POD, pod("busy"))
+    await asyncio.sleep(0.1)
+    scene.server.failures["merge", "Pod"] = ApiError(403, "Forbidden", "PATCH", "denied by a policy")
+    for _ in range(3):
+        await scene.children.annotate_pods(KEY, {"busy": {DELETION_COST: "2"}})
+    assert [record.message for record in caplog.records] == ["could not annotate pod"]
+    del scene.server.failures["merge", "Pod"]
+    await scene.children.annotate_pods(KEY, {"busy": {DELETION_COST: "3"}})
+    assert [seen.annotations for seen in scene.children.pods(KEY)] == [{DELETION_COST: "3"}]
 
 
 def replica_set(number: int, desired: int, running: int) -> Document:

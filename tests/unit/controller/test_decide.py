@@ -12,6 +12,7 @@ from controller.observation import ObservedWorker
 from controller.policy.decide import NOT_READY_SECONDS, READY_SECONDS, conclude, decide
 from controller.policy.names import Claim, server_of
 from controller.policy.plan import Action, Decision, Outcome, Report
+from controller.policy.podannotations import DELETION_COST, IDLE_SECONDS, PROTECTION
 from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS, PendingTemplate
 from controller.policy.scale import Sample
 from controller.policy.snapshot import Instant, NameClaims, Occupants, Snapshot
@@ -419,7 +420,7 @@ def test_requeue_time_is_the_end_of_the_scale_down_delay(changes: dict[str, Any]
     assert decision.requeue_after == 5
 
 
-# Deletion costs
+# Annotations of pods
 
 
 def two_workers(replicas: int, **changes: Any) -> Snapshot:
@@ -444,8 +445,24 @@ def two_workers(replicas: int, **changes: Any) -> Snapshot:
 )
 def test_deletion_costs_are_set_only_to_shrink(changes: dict[str, Any], action: Action) -> None:
     shrinking, steady = (decide(two_workers(replicas, **changes), IMAGE).plan for replicas in (2, 1))
-    assert (shrinking.action, shrinking.workers, shrinking.deletion_costs) == (action, 1, {"busy": "2"})
-    assert (steady.action, steady.workers, steady.deletion_costs) == (action, 1, {})
+    assert (shrinking.action, shrinking.workers) == (steady.action, steady.workers) == (action, 1)
+    assert shrinking.annotations == {"busy": {**PROTECTION, DELETION_COST: "2"}}
+    assert steady.annotations == {"busy": PROTECTION}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="ready"),
+        pytest.param({"agent": agent(INVALID), "inputs": None}, id="invalid spec"),
+    ],
+)
+def test_idle_worker_loses_its_protection_after_a_while(changes: dict[str, Any]) -> None:
+    for idle, annotations, requeue in ((4.0, {}, IDLE_SECONDS - 4), (IDLE_SECONDS, dict.fromkeys(PROTECTION), None)):
+        seen = worker(report=status(), idle_seconds=idle, template=current_template(), annotations=PROTECTION)
+        decision = decide(serving(workers=(seen,), **changes), IMAGE)
+        assert decision.plan.annotations == ({"pod-1": annotations} if annotations else {})
+        assert requeue is None or decision.requeue_after == requeue
 
 
 def test_time_alone_decides_when_a_change_is_rolled_out() -> None:

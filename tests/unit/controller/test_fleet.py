@@ -193,7 +193,7 @@ def test_negative_demand_counts_as_zero() -> None:
 def test_history_is_kept_until_the_agent_is_forgotten() -> None:
     made = fleet()
     history, pending = (Sample(0.0, 3),), PendingTemplate("digest", 0.0, 1.0)
-    made.remember(KEY, history, pending)
+    made.remember(KEY, history, pending, None)
     made.declare(KEY, "uid-ava", spec())
     assert (made.agents[KEY].history, made.agents[KEY].pending_rollout) == (history, pending)
     made.clear_pending_rollout(KEY)

@@ -176,5 +176,5 @@ def test_help_of_scale_decisions_lists_every_reason() -> None:
         line for line in text.splitlines() if line.startswith("# HELP avatar_agent_controller_scale_decisions")
     ]
     assert help_line.endswith(
-        "by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersLost, WorkersBusy, Stopped."
+        "by reason: Steady, MoreNeeded, FewerNeeded, DelayRunning, WorkersLost, WorkersBusy, Contested, Stopped."
     )

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from controller.cluster.observe import children_selector, config_map_of, observe_deployment, observe_object, observe_pod
-from controller.observation import ObservedObject
+from controller.observation import ObservedObject, ReplicasWriter
+from controller.policy.podannotations import DELETION_COST
 from kube.kinds import AVATAR_AGENT, POD, TOKEN_REVIEW
 
 
@@ -29,18 +30,49 @@ def test_running_pod_is_observed() -> None:
         )
     )
     assert (seen.name, seen.ip, seen.running, seen.ready, seen.terminating) == ("pod-1", "10.0.0.1", True, True, False)
-    assert (seen.start_failure, seen.config_map, seen.deletion_cost) == ("", "ava-worker-1", None)
+    assert (seen.start_failure, seen.config_map, seen.annotations) == ("", "ava-worker-1", {})
     assert seen.created == 1767571201, "seconds of Unix time"
+
+
+def written(manager: str, *, time: str, subresource: str = "", fields: str = "f:replicas") -> dict[str, Any]:
+    """A managed-fields entry for one field of a spec."""
+    part = {"manager": manager, "time": time, "fieldsV1": {"f:spec": {fields: {}}}}
+    return {**part, "subresource": subresource} if subresource else part
+
+
+OWN = written("avatar-agent-controller", time="2026-01-05T00:00:09Z")
+SCALED = written("kubectl", time="2026-01-05T00:00:02Z", subresource="scale")
+EDITED = written("kubectl-edit", time="2026-01-05T00:00:01Z")
+
+
+@pytest.mark.parametrize(
+    ("fields", "writer"),
+    [
+        pytest.param([], None, id="no managed fields"),
+        pytest.param([OWN], None, id="the controller alone"),
+        pytest.param([OWN, written("helm", time="2026-01-05T00:00:03Z", fields="f:paused")], None, id="another field"),
+        pytest.param([SCALED], ReplicasWriter("kubectl", True, "2026-01-05T00:00:02Z", 3), id="scaled"),
+        pytest.param([OWN, EDITED], ReplicasWriter("kubectl-edit", False, "2026-01-05T00:00:01Z", 3), id="edited"),
+        pytest.param(
+            [SCALED, OWN, EDITED], ReplicasWriter("kubectl", True, "2026-01-05T00:00:02Z", 3), id="the last of two"
+        ),
+    ],
+)
+def test_other_writer_of_replicas_is_observed(fields: list[dict[str, Any]], writer: ReplicasWriter | None) -> None:
+    metadata = {"namespace": "shop", "name": "ava-worker", "uid": "uid-1", "managedFields": fields}
+    seen = observe_deployment({"metadata": metadata, "spec": {"replicas": 3, "template": {"metadata": {}}}})
+    assert seen.replicas_writer == writer
 
 
 def test_terminating_pod_is_observed() -> None:
     leaving = document(phase="Running")
     leaving["metadata"] |= {
         "deletionTimestamp": "2026-01-01T00:00:00Z",
-        "annotations": {"controller.kubernetes.io/pod-deletion-cost": "2"},
+        "annotations": {DELETION_COST: "2", "cluster-autoscaler.kubernetes.io/safe-to-evict": "true", "other": "1"},
     }
     seen = observe_pod(leaving)
-    assert (seen.terminating, seen.deletion_cost) == (True, "2")
+    assert seen.terminating
+    assert seen.annotations == {DELETION_COST: "2", "cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
 
 
 @pytest.mark.parametrize(

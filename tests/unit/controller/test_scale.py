@@ -273,21 +273,21 @@ def test_stopped_agent_has_no_workers(chosen: ScalingSpec) -> None:
     ],
 )
 def test_scaling_limited(chosen: ScalingSpec, pending: int, status: ConditionStatus, reason: Reason, text: str) -> None:
-    verdict = scaling_limited(chosen, decided(chosen, load(pending=pending), 1))
+    verdict = scaling_limited(chosen, decided(chosen, load(pending=pending), 1), None)
     assert (verdict.status, verdict.reason) == (status, reason)
     assert text in verdict.message
 
 
 def test_limit_that_lost_workers_reach_names_them() -> None:
     decision = decided(scaling(max_workers=2), lost(2, 2, pending=1), 2)
-    verdict = scaling_limited(scaling(max_workers=2), decision)
+    verdict = scaling_limited(scaling(max_workers=2), decision, None)
     assert (decision.workers, verdict.reason) == (2, Reason.MAX_WORKERS_REACHED)
     assert "with 2 of them, 3 workers are needed; spec.scaling.maxWorkers allows 2" in verdict.message
 
 
 def test_stopped_agent_is_not_limited() -> None:
     decision = decide(scaling(max_workers=1), 1, load(pending=9), stopped=True, current=1, history=(), now=0.0)
-    assert scaling_limited(scaling(max_workers=1), decision).status is ConditionStatus.FALSE
+    assert scaling_limited(scaling(max_workers=1), decision, None).status is ConditionStatus.FALSE
 
 
 loads = st.builds(

@@ -153,7 +153,7 @@ class World:
             },
         )
         if reported is not None:
-            self.fleet.set_pods(KEY, [*self.children.pods(KEY), pod(name)])  # before the watch reports it
+            self.fleet.set_pods(KEY, [*self.fleet.agents[KEY].pods.values(), pod(name)])  # before the watch reports it
             self.report_status(name, reported)
 
     def report_status(self, name: str, reported: WorkerStatus) -> None:
