@@ -133,6 +133,8 @@ class Reason(StrEnum):
 
     REGISTERED = "Registered"
     """Workers are registered and take calls."""
+    PARTLY_REGISTERED = "PartlyRegistered"
+    """Workers are registered and take calls, but others cannot start or are lost. The message says why."""
     NO_WORKERS_NEEDED = "NoWorkersNeeded"
     """No worker needs to run now. In mode Calls the next call starts one."""
     SCALED_TO_ZERO = "ScaledToZero"
@@ -140,7 +142,9 @@ class Reason(StrEnum):
     WORKERS_STARTING = "WorkersStarting"
     """Worker pods are not ready yet. The message contains the state that Kubernetes reports."""
     NOT_REGISTERED = "NotRegistered"
-    """Worker pods run, but none is registered with LiveKit."""
+    """Worker pods cannot start, or they run and none is registered with LiveKit. The message says which."""
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    """The image of the workers cannot be pulled. The message contains the answer of the container runtime."""
     WORKERS_LOST = "WorkersLost"
     """Worker pods run, but none reports its status: the process hangs, or its node or network has failed."""
     NAME_MISMATCH = "NameMismatch"
@@ -186,6 +190,7 @@ _WORKERS: Final = (
     Reason.SCALED_TO_ZERO,
     Reason.WORKERS_STARTING,
     Reason.NOT_REGISTERED,
+    Reason.IMAGE_PULL_FAILED,
     Reason.WORKERS_LOST,
     Reason.NAME_MISMATCH,
 )
@@ -231,6 +236,7 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ),
     ConditionType.WORKERS_REGISTERED: (
         Reason.REGISTERED,
+        Reason.PARTLY_REGISTERED,
         Reason.NO_WORKERS_NEEDED,
         Reason.SUSPENDED,
         Reason.DRAINING,

@@ -83,6 +83,20 @@ class ProviderAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class StartWait:
+    """What a pod that has not started waits for. Every pod passes through this, and some stay."""
+
+    state: str
+    """In Kubernetes' words, where it has some."""
+    since: str
+    """RFC 3339."""
+    unix: float
+    """The same in seconds."""
+    container: str = ""
+    """The container that it waits for; empty: the worker, or the pod itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedPod:
     """A worker pod."""
 
@@ -104,6 +118,10 @@ class ObservedPod:
     """Digest of the pod template that it was created from."""
     created: float = 0.0
     """When it was created, in Unix seconds; Kubernetes records whole ones."""
+    failed_container: str = ""
+    """The container of `start_failure`; empty: the worker, or the pod itself."""
+    start_wait: StartWait | None = None
+    """None: its containers have started."""
     node: str = ""
     """The node that it is bound to; empty: none yet."""
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from agentspec.names import AGENT_LABEL
+from controller.cluster.startup import start_failure, start_wait
 from controller.desired.deployment import TEMPLATE_ANNOTATION
 from controller.desired.identity import FIELD_MANAGER, MANAGED_LABELS
 from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedPod, ReplicasWriter
@@ -14,8 +15,6 @@ from kube.client import Document
 _OWN_ANNOTATIONS = {DELETION_COST, *PROTECTION}
 MANAGED_SELECTOR = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
 """Selects everything that the controller creates."""
-
-_HARMLESS_WAITING = frozenset({"ContainerCreating", "PodInitializing"})
 
 
 def children_selector(agent: str) -> str:
@@ -62,8 +61,8 @@ def observe_pod(pod: Document) -> ObservedPod:
     """Observe a worker pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     annotations = metadata.get("annotations") or {}
-    containers = status.get("containerStatuses") or []
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    failure, container = start_failure(status)
     return ObservedPod(
         name=metadata["name"],
         ip=status.get("podIP") or "",
@@ -72,7 +71,9 @@ def observe_pod(pod: Document) -> ObservedPod:
         terminating=bool(metadata.get("deletionTimestamp")),
         ended=status.get("phase") in ("Succeeded", "Failed"),
         annotations={name: value for name, value in annotations.items() if name in _OWN_ANNOTATIONS},
-        start_failure=_start_failure(conditions, containers),
+        start_failure=failure,
+        failed_container=container,
+        start_wait=start_wait(pod),
         config_map=config_map_of(pod["spec"]),
         template=annotations.get(TEMPLATE_ANNOTATION, ""),
         created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
@@ -107,17 +108,4 @@ def _create_failure(status: Document) -> str:
     for condition in status.get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"
-    return ""
-
-
-def _start_failure(conditions: Mapping[str, Any], containers: list[Document]) -> str:
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
-    for container in containers:
-        waiting = (container.get("state") or {}).get("waiting")
-        if waiting and waiting.get("reason") not in _HARMLESS_WAITING:
-            ended = (container.get("lastState") or {}).get("terminated") or {}
-            last = f" (last exit code {ended['exitCode']}, {ended.get('reason', '')})" if "exitCode" in ended else ""
-            return f"{waiting.get('reason', 'Waiting')}: {waiting.get('message', '')}".rstrip(": ") + last
     return ""

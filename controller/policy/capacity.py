@@ -22,7 +22,8 @@ def load_of(workers: Sequence[ObservedWorker], pending_calls: int, registered_na
         busy_unready=any(not worker.pod.ready for worker in busy),
         serving=len(found.serving),
         lost=len(found.lost),
-        lost_unready=sum(not worker.pod.ready for worker in found.lost),
+        lost_ready=sum(worker.pod.ready for worker in found.lost),
+        failed=sum(worker.unregistered_seconds is not None and not worker.pod.ready for worker in found.lost),
         changes_in=found.changes_in,
     )
 

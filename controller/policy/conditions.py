@@ -64,10 +64,18 @@ def blocked_until(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | No
     return " and ".join([*(f"{kind} is true" for kind in missing), *corrected])
 
 
+def causes(verdicts: Mapping[ConditionType, Verdict], fault: Verdict | None) -> str:
+    """What blocks, and what to do about it: the messages that `blocked_until` refers to."""
+    blocking = [verdicts[kind].message for kind in _NEEDED if verdicts[kind].blocks_rollout]
+    return " ".join([*blocking, *([] if fault is None else [fault.message])])
+
+
 def is_warning(condition: Condition) -> bool:
     """Whether its event is of type Warning."""
     if condition.type is ConditionType.SCALING_LIMITED:
         return condition.status is ConditionStatus.TRUE
+    if condition.reason is Reason.PARTLY_REGISTERED:
+        return True
     return condition.status is ConditionStatus.FALSE and condition.reason is not Reason.SUSPENDED
 
 
@@ -92,7 +100,8 @@ def assemble(
 
 
 def reportable_transitions(previous: Sequence[Condition], current: Sequence[Condition]) -> list[Condition]:
-    """The transitions that become events: a failure, ready, a rollout, the worker limit, and providers that recover.
+    """The transitions that become events: a failure, also of some workers only, ready, a rollout, the worker limit, and
+    providers that recover.
 
     A false Ready repeats the reason of a failed condition; then it gets no event of its own.
     """
@@ -118,7 +127,7 @@ def _is_reportable(before: Mapping[ConditionType, Condition], now: Condition, fa
         return now.reason is Reason.ROLLING_OUT and now.type in before
     if now.type is ConditionType.PROVIDERS_HEALTHY and now.status is ConditionStatus.TRUE:
         return before[now.type].status is ConditionStatus.FALSE if now.type in before else False
-    return _has_failed(now)
+    return _has_failed(now) or now.reason is Reason.PARTLY_REGISTERED
 
 
 def _has_failed(condition: Condition) -> bool:

@@ -21,6 +21,7 @@ from controller.policy.scale import decide as decide_scale
 from controller.policy.scale import scaling_limited
 from controller.policy.snapshot import Inputs, ObservedAgent, Snapshot
 from controller.policy.specification import room_pattern_warning
+from controller.policy.startup import next_problem_in
 from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers_registered
 
@@ -97,12 +98,12 @@ def _declared(
     decision = Decision(snapshot, plan, scale=scale, rival=rival, conflict=conflict)
     if inputs.credentials.reason is Reason.CREDENTIALS_PENDING and agent.is_reported:
         # What an earlier controller reported of this generation holds until the probes answer, within seconds.
-        return replace(decision, requeue_after=_requeue_after(scale, plan, settled=False))
+        return replace(decision, requeue_after=_requeue_after(decision, settled=False))
     template = digest_of(plan.children.template) if plan.children else snapshot.template
     report = _declared_report(decision, template, pending=plan.settles_in is not None)
     served = report.verdicts[ConditionType.READY].status is ConditionStatus.TRUE or spec.suspend
     settled = served and ConditionStatus.TRUE is inputs.credentials.status is name.status
-    return replace(decision, report=report, requeue_after=_requeue_after(scale, plan, settled=settled))
+    return replace(decision, report=report, requeue_after=_requeue_after(decision, settled=settled))
 
 
 def _name(snapshot: Snapshot, agent: ObservedAgent) -> Verdict:
@@ -209,12 +210,19 @@ def _declared_report(decision: Decision, template: str, *, pending: bool) -> Rep
     assert snapshot.inputs is not None
     assert scale is not None
     spec, rollout = snapshot.agent.spec, rollout_of(snapshot.workers, template, pending=pending)
-    verdicts = _verdicts(decision, scale, snapshot.agent, spec, snapshot.inputs, rollout)
+    providers = providers_healthy(spec, snapshot.stages.get(template))
+    verdicts = _verdicts(decision, scale, snapshot.agent, spec, snapshot.inputs, rollout, providers)
     return _report(snapshot, spec, verdicts, scale, template)
 
 
 def _verdicts(
-    decision: Decision, scale: Scale, agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, rollout: Rollout
+    decision: Decision,
+    scale: Scale,
+    agent: ObservedAgent,
+    spec: AvatarAgentSpec,
+    inputs: Inputs,
+    rollout: Rollout,
+    providers: Verdict,
 ) -> dict[ConditionType, Verdict]:
     snapshot, conflict = decision.snapshot, decision.conflict
     contest = replicas_contested(decision.rival, spec.scaling, snapshot.key, snapshot.now.monotonic)
@@ -227,13 +235,15 @@ def _verdicts(
     verdicts = {
         **needed,
         ConditionType.AVATAR_AVAILABLE: avatar_available(spec, snapshot.workers, snapshot.avatar_failure),
-        ConditionType.PROVIDERS_HEALTHY: providers_healthy(spec, snapshot.stages.get(template)),
+        ConditionType.PROVIDERS_HEALTHY: providers,
         ConditionType.WORKERS_REGISTERED: workers_registered(snapshot, spec, scale.workers, blocked_until),
         ConditionType.PROGRESSING: progressing(
             rollout, scale.workers, blocked_until=blocked_until, suspended=spec.suspend
         ),
         ConditionType.SCALING_LIMITED: scaling_limited(spec.scaling, scale, contest),
     }
+    cause = conditions.causes(needed, inputs.fault)
+    verdicts = {kind: _with_cause(verdict, cause) for kind, verdict in verdicts.items()}
     if conflict is not None:
         verdicts[ConditionType.PROGRESSING] = false(Reason.ROLLOUT_BLOCKED, conflict.message)
     warnings = (room_pattern_warning(spec), providers_warning(verdicts[ConditionType.PROVIDERS_HEALTHY]))
@@ -244,6 +254,12 @@ def _verdicts(
         warning=" ".join(warning for warning in warnings if warning),
     )
     return {ConditionType.READY: ready, **verdicts}
+
+
+def _with_cause(verdict: Verdict, cause: str) -> Verdict:
+    """A blocked condition repeats what blocks it, so that nobody has to look for another condition."""
+    blocked = verdict.reason is Reason.ROLLOUT_BLOCKED and cause
+    return replace(verdict, message=f"{verdict.message} {cause}") if blocked else verdict
 
 
 def _report(
@@ -264,11 +280,13 @@ def _report(
     return Report(verdicts, spec.registered_name(snapshot.key.name), counts)
 
 
-def _requeue_after(scale: Scale, plan: Plan, *, settled: bool) -> float:
+def _requeue_after(decision: Decision, *, settled: bool) -> float:
+    snapshot, plan, scale = decision.snapshot, decision.plan, decision.scale
     waits = (
         plan.settles_in,
         plan.annotations_due,
-        scale.requeue_after,
+        None if scale is None else scale.requeue_after,
+        next_problem_in(snapshot.workers, snapshot.now.unix),
         READY_SECONDS if settled else NOT_READY_SECONDS,
     )
     return min(seconds for seconds in waits if seconds is not None)

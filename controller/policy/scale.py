@@ -44,8 +44,10 @@ class Load:
     """Workers that are registered."""
     lost: int = 0
     """Workers that Kubernetes counts and that take no calls."""
-    lost_unready: int = 0
-    """Those of them whose pod is not ready. Kubernetes removes these first."""
+    lost_ready: int = 0
+    """Those of them whose pod is ready. Kubernetes removes unready pods first."""
+    failed: int = 0
+    """Those of them that took calls before, and whose pod is no longer ready."""
     changes_in: float | None = None
     """Seconds until another worker counts as lost, if nothing happens; None: time alone changes nothing."""
 
@@ -145,8 +147,7 @@ def decide(
     highest = max(history, key=lambda sample: sample.workers)
     recent = highest.workers
     # Kubernetes removes unready pods first. Of ready ones it could remove one that takes calls instead of a lost one.
-    lost_ready = load.lost - load.lost_unready
-    floor = max(need, current) if load.busy_unready else max(need, load.busy, able + lost_ready)
+    floor = max(need, current) if load.busy_unready else max(need, load.busy, able + load.lost_ready)
     workers = min(max(need, min(max(recent, floor), current)), scaling.max_workers)
     waits = [load.changes_in] if load.changes_in is not None else []
     if recent > need:
@@ -158,13 +159,13 @@ def decide(
 def _replacements(able: int, load: Load) -> int:
     """Workers to add in place of lost ones, when `able` workers should take calls.
 
-    Two signs are needed: the controller hears nothing, and either Kubernetes finds the pod unready or a call waits. A
-    controller that is cut off from all workers therefore starts no second fleet. Once enough workers serve, lost
-    unready pods are surplus, and the scale-down removes unready pods first.
+    Without a waiting call, two signs are needed: the worker took calls and takes none now, and Kubernetes finds its
+    pod unready. A controller that is cut off from all workers therefore starts no second fleet, and pods that cannot
+    start do not multiply. Once enough workers serve, lost unready pods are surplus; Kubernetes removes these first.
     """
     if load.serving >= able:
         return 0
-    return load.lost if load.pending else load.lost_unready
+    return load.lost if load.pending else load.failed
 
 
 def _add_sample(history: History, sample: Sample, delay: float) -> History:

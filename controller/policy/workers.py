@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from agentspec import AvatarAgentSpec, Reason
-from controller.observation import ObservedDeployment, ObservedPod, ObservedWorker
+from controller.observation import ObservedPod, ObservedWorker
 from controller.policy.availability import REGISTRATION_SECONDS, availability_of
 from controller.policy.scale import why_no_worker_starts
 from controller.policy.snapshot import Snapshot
+from controller.policy.startup import start_problems, why_not_starting
 from controller.policy.verdict import Verdict, false, true
-from controller.policy.wording import LONG_QUOTE_LENGTH, QUOTE_LENGTH, quoted
+from controller.policy.wording import QUOTE_LENGTH
 
 _NAMED_PODS = 3
 """Maximum number of pods that a message names."""
@@ -23,13 +24,15 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
     namespace, registered_name = snapshot.key.namespace, snapshot.registered_name
     staying = [worker for worker in snapshot.workers if not worker.pod.terminating]
     available = availability_of(snapshot.workers, registered_name, snapshot.now.unix)
-    failure = _start_failure(namespace, staying, snapshot.deployment)
-    silent = [worker.pod for worker in available.lost if worker.status is None and not worker.pod.start_failure]
+    problems = start_problems(snapshot.workers, snapshot.now.unix)
+    failure = why_not_starting(namespace, problems, snapshot.deployment)
+    silent = [worker.pod for worker in available.lost if worker.status is None and _has_started(worker.pod)]
     if spec.suspend:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
     if available.serving and wanted:
         parts = (_registered(len(available.serving), wanted, registered_name), failure, _lost(namespace, silent))
-        return true(Reason.REGISTERED, " ".join(part for part in parts if part))
+        reason = Reason.PARTLY_REGISTERED if failure or silent else Reason.REGISTERED
+        return true(reason, " ".join(part for part in parts if part))
     if blocked_until and not staying:
         return false(Reason.ROLLOUT_BLOCKED, f"No worker starts until {blocked_until}.")
     if wanted == 0:
@@ -48,7 +51,8 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
             "set LIVEKIT_AGENT_NAME_OVERRIDE.",
         )
     if failure:
-        return false(Reason.NOT_REGISTERED, failure)
+        image = bool(problems) and problems[0].concerns_image
+        return false(Reason.IMAGE_PULL_FAILED if image else Reason.NOT_REGISTERED, failure)
     if silent:
         return false(Reason.WORKERS_LOST, f"No worker takes calls. {_lost(namespace, silent)}")
     unregistered = [worker.pod.name for worker in staying if _unregistered(worker)]
@@ -96,32 +100,13 @@ def _lost(namespace: str, silent: Sequence[ObservedPod]) -> str:
     )
 
 
+def _has_started(pod: ObservedPod) -> bool:
+    return not pod.start_failure and pod.start_wait is None
+
+
 def _reported_name(worker: ObservedWorker) -> str:
     return worker.status.agent_name if worker.status else ""
 
 
 def _as(name: str) -> str:
     return f"as {name[:QUOTE_LENGTH]!r}" if name else "without a name (automatic dispatch)"
-
-
-def _start_failure(namespace: str, staying: Sequence[ObservedWorker], deployment: ObservedDeployment | None) -> str:
-    failed = [worker.pod for worker in staying if worker.pod.start_failure]
-    if failed:
-        causes = [f"pod {pod.name}: {quoted(pod.start_failure, LONG_QUOTE_LENGTH)}" for pod in failed[:_NAMED_PODS]]
-        return f"Workers cannot start: {'; '.join(causes)}. {_remedy(namespace, failed[0])}"
-    if deployment is not None and deployment.create_failure:
-        cause = quoted(deployment.create_failure, LONG_QUOTE_LENGTH)
-        command = f"kubectl describe deployment {deployment.object.name} -n {namespace}"
-        return f"Workers cannot start: {cause}. Check quotas and admission policies: {command}"
-    return ""
-
-
-def _remedy(namespace: str, pod: ObservedPod) -> str:
-    if "Image" in pod.start_failure.partition(":")[0]:
-        return (
-            "Check spec.worker.image, that nodes can reach the registry, and spec.worker.pod.imagePullSecrets if the "
-            "registry needs credentials."
-        )
-    if pod.start_failure.startswith("CrashLoopBackOff"):
-        return f"Check the log: kubectl logs {pod.name} -n {namespace} --previous"
-    return f"Check the pod: kubectl describe pod {pod.name} -n {namespace}"

@@ -153,6 +153,8 @@ class StandIn:
         """Name that an agent's new workers register under; default: the agent's own."""
         self.waiting: dict[str, str] = {}
         """Agents whose pods do not start, with the container's waiting reason."""
+        self.held: dict[str, dict[str, Any]] = {}
+        """Agents whose new pods stay in this status."""
         self.slots = 1
         """Slots of new workers."""
         self.cut_calls: list[CutCalls] = []
@@ -218,6 +220,8 @@ class StandIn:
             await self._client._request("POST", POD.path(self._namespace, name, "binding"), None, binding)
         if agent in self.waiting:
             return await self._report(name, _waiting(self.waiting[agent]))
+        if agent in self.held:
+            return await self._report(name, self.held[agent])
         worker = Worker(name, agent, self.registered_name.get(agent, agent), slots=self.slots)
         await worker.serve()
         try:

@@ -163,7 +163,7 @@ async def test_worker_that_loses_livekit_is_reported(world: World) -> None:
 async def test_pod_that_cannot_start_is_reported_as_by_kubernetes(world: World) -> None:
     world.standin.waiting["ava"] = "ImagePullBackOff"
     await world.declare("ava", worker={"image": "nowhere.example/none:1"})
-    seen = await world.becomes("ava", "False", "NotRegistered", ConditionType.WORKERS_REGISTERED)
+    seen = await world.becomes("ava", "False", "ImagePullFailed", ConditionType.WORKERS_REGISTERED)
     assert "ImagePullBackOff: Back-off pulling image" in seen["message"]
 
 

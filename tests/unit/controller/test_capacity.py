@@ -45,18 +45,23 @@ def counts(*workers: ObservedWorker, registered_name: str = "ava") -> Counts:
         ),
         pytest.param(
             [worker(unregistered_seconds=40)],
-            load(busy=1, lost=1),
+            load(busy=1, lost=1, lost_ready=1),
             id="lost worker that Kubernetes finds ready",
         ),
         pytest.param(
             [worker(unregistered_seconds=40, ready=False)],
-            load(lost=1, lost_unready=1),
+            load(lost=1, failed=1),
             id="lost worker that Kubernetes finds unready",
         ),
         pytest.param(
             [worker(report=status(registered=False, calls=2), unregistered_seconds=20, ready=False)],
-            load(busy=1, busy_unready=True, lost=1, lost_unready=1),
+            load(busy=1, busy_unready=True, lost=1, failed=1),
             id="calls of a lost worker need no other worker",
+        ),
+        pytest.param(
+            [worker(ready=False, running=False, created=CREATED - 60)],
+            load(lost=1),
+            id="pod that does not start",
         ),
         pytest.param(
             [worker(report=status(registered=False, calls=2), unregistered_seconds=5, ready=False)],

@@ -141,7 +141,7 @@ async def test_workers_keep_running_and_scaling_under_a_bad_pattern(world: World
     assert "spec.dispatch.roomNamePattern" in message
     assert world.condition(ConditionType.PROGRESSING)[1:] == (
         "RolloutBlocked",
-        "Running workers continue unchanged; the rollout is blocked until the manifest is corrected.",
+        f"Running workers continue unchanged; the rollout is blocked until the manifest is corrected. {message}",
     )
     assert world.condition(ConditionType.WORKERS_REGISTERED)[0] == "True"
     assert world.replicas == 3, "waiting calls still start workers"
@@ -166,7 +166,7 @@ async def test_deleted_deployment_returns_when_the_pattern_is_corrected(world: W
     assert world.condition(ConditionType.WORKERS_REGISTERED) == (
         "False",
         "RolloutBlocked",
-        "No worker starts until the manifest is corrected.",
+        f"No worker starts until the manifest is corrected. {world.condition(ConditionType.READY)[2]}",
     )
     agent = world.agents.get(KEY)
     assert agent is not None

@@ -97,7 +97,8 @@ async def test_no_worker_starts_before_credentials_are_probed(world: World) -> N
     assert world.condition(ConditionType.READY)[:2] == ("False", "CredentialsPending")
     registered, reason, message = world.condition(ConditionType.WORKERS_REGISTERED)
     assert (registered, reason) == ("False", "RolloutBlocked")
-    assert message == "No worker starts until CredentialsValid is true."
+    cause = world.condition(ConditionType.CREDENTIALS_VALID)[2]
+    assert message == f"No worker starts until CredentialsValid is true. {cause}"
     assert world.server.written(EVENT) == [], "there is nothing to act on"
     world.providers.verdict = ProviderVerdict.ACCEPTED
     await world.reconcile()

@@ -18,8 +18,8 @@ def load(calls: int = 0, pending: int = 0, busy: int = 0, busy_unready: bool = F
 
 
 def lost(number: int, unready: int, **changes: Any) -> Load:
-    """Workers of which this number is lost."""
-    return load(lost=number, lost_unready=unready, **changes)
+    """Workers that took calls. This number is lost, and this number of their pods is unready."""
+    return load(lost=number, lost_ready=number - unready, failed=unready, **changes)
 
 
 def scaling(**changes: Any) -> ScalingSpec:
@@ -145,6 +145,8 @@ def test_scale_up_is_immediate_and_scale_down_is_delayed(
         pytest.param(lost(1, 0, pending=1), 1, 2, ScaleReason.WORKERS_LOST, id="it is ready, and a call waits"),
         pytest.param(lost(1, 0), 1, 1, ScaleReason.STEADY, id="it is ready, and no call waits"),
         pytest.param(lost(1, 1, pending=1), 2, 2, ScaleReason.STEADY, id="its replacement starts"),
+        pytest.param(load(lost=1), 1, 1, ScaleReason.STEADY, id="the only pod does not start"),
+        pytest.param(load(lost=1, pending=1), 1, 2, ScaleReason.WORKERS_LOST, id="it does not start, and a call waits"),
         pytest.param(lost(1, 1, serving=1), 2, 2, ScaleReason.DELAY_RUNNING, id="its replacement serves"),
         pytest.param(lost(2, 2, pending=2), 2, 4, ScaleReason.WORKERS_LOST, id="two are lost and two calls wait"),
         pytest.param(lost(1, 1, pending=3), 1, 4, ScaleReason.MORE_NEEDED, id="three calls wait"),
@@ -175,6 +177,7 @@ def test_lost_worker_with_one_call_waiting_and_free_slots() -> None:
     [
         pytest.param(lost(1, 1, serving=1), 1, id="unready, so Kubernetes removes it first"),
         pytest.param(lost(1, 0, serving=1), 2, id="ready, so Kubernetes could remove the other one"),
+        pytest.param(load(lost=1, serving=1), 1, id="a pod that did not start"),
         pytest.param(lost(1, 1, serving=0), 2, id="nothing serves yet"),
     ],
 )
@@ -291,9 +294,12 @@ def test_stopped_agent_is_not_limited() -> None:
 
 
 loads = st.builds(
-    lambda lost, ready, **changes: load(lost=lost, lost_unready=max(0, lost - ready), **changes),
-    lost=st.integers(0, 5),
-    ready=st.integers(0, 5),
+    lambda lost_ready, failed, unstarted, **changes: load(
+        lost=lost_ready + failed + unstarted, lost_ready=lost_ready, failed=failed, **changes
+    ),
+    lost_ready=st.integers(0, 3),
+    failed=st.integers(0, 3),
+    unstarted=st.integers(0, 3),
     calls=st.integers(0, 200),
     pending=st.integers(0, 50),
     busy=st.integers(0, 30),
@@ -321,7 +327,7 @@ def test_scaling_promises_hold_for_any_sequence(
     for current_load, passed in steps:
         now += passed
         able = max(chosen.min_workers, min(needed(chosen, per_worker, current_load), chosen.max_workers))
-        replaced = current_load.lost if current_load.pending else current_load.lost_unready
+        replaced = current_load.lost if current_load.pending else current_load.failed
         need = min(able + (replaced if current_load.serving < able else 0), chosen.max_workers)
         needs.append((now, need))
         before: int | None = current
@@ -336,8 +342,7 @@ def test_scaling_promises_hold_for_any_sequence(
             assert workers >= max(lately, default=0), "fewer have sufficed for the whole delay"
             assert workers >= min(current_load.busy, before), "no busy worker is taken"
             assert not current_load.busy_unready
-            lost_ready = current_load.lost - current_load.lost_unready
-            assert workers >= min(able + lost_ready, before), "none that serves goes in place of a lost one"
+            assert workers >= min(able + current_load.lost_ready, before), "no serving worker goes for a lost one"
         if before is not None and workers > before:
             assert workers == need, "never more than needed"
         current, history = workers, decision.history

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionStatus, Reason
-from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedWorker
+from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedWorker, StartWait
 from controller.policy.scale import why_no_worker_starts
 from controller.policy.snapshot import Instant, Snapshot
+from controller.policy.startup import STUCK_SECONDS
 from controller.policy.verdict import Verdict
 from controller.policy.workers import workers_registered
 from tests.unit.controller.builders import CREATED, spec, status, worker
@@ -43,7 +44,7 @@ def judged(
             2,
             "",
             "",
-            (TRUE, Reason.REGISTERED),
+            (TRUE, Reason.PARTLY_REGISTERED),
             "as 'ava'. Workers cannot start: pod pod-2: ErrImagePull: no such image. Check spec.worker.image",
             id="one registered, and the failure of the other",
         ),
@@ -124,7 +125,7 @@ def judged(
             1,
             "",
             "",
-            (TRUE, Reason.REGISTERED),
+            (TRUE, Reason.PARTLY_REGISTERED),
             "kubectl get node node-1; kubectl describe pod pod-2 -n shop",
             id="one registered, and the other lost",
         ),
@@ -293,3 +294,26 @@ def test_scaled_to_zero_where_no_call_starts_a_worker(seen: list[ObservedWorker]
     why = why_no_worker_starts(spec(scaling=FIXED_AT_NONE))
     assert "Set workers to 1 or more" in why
     assert (verdict.status, verdict.reason, verdict.message) == (FALSE, Reason.SCALED_TO_ZERO, why + draining)
+
+
+@pytest.mark.parametrize(
+    ("failure", "container", "reason"),
+    [
+        pytest.param("ImagePullBackOff: no such image", "", Reason.IMAGE_PULL_FAILED, id="the worker's image"),
+        pytest.param("ErrImagePull: denied", "init container vault", Reason.NOT_REGISTERED, id="an injected image"),
+        pytest.param("CrashLoopBackOff: exit 1", "", Reason.NOT_REGISTERED, id="crash loop"),
+    ],
+)
+def test_image_that_cannot_be_pulled_has_its_own_reason(failure: str, container: str, reason: Reason) -> None:
+    verdict = judged([worker(start_failure=failure, failed_container=container)], 1)
+    assert (verdict.status, verdict.reason) == (FALSE, reason)
+
+
+def test_stuck_pod_is_reported_beside_a_registered_one() -> None:
+    wait = StartWait("ContainerCreating", "2026-01-04T23:59:00Z", CREATED - STUCK_SECONDS)
+    stuck = worker("pod-2", running=False, ready=False, start_wait=wait)
+    verdict = judged([worker(report=status()), stuck], 2)
+    assert (verdict.status, verdict.reason) == (TRUE, Reason.PARTLY_REGISTERED)
+    assert "pod pod-2: ContainerCreating since 2026-01-04T23:59:00Z." in verdict.message
+    assert verdict.message.endswith("kubectl describe pod pod-2 -n shop")
+    assert "Lost" not in verdict.message, "one explanation is enough"
