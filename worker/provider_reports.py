@@ -17,9 +17,6 @@ from worker import reports
 PUBLISH_SECONDS: Final = 10.0
 """How often later successes of a working stage are published: the controller receives each change of the status."""
 
-EMPTY_REPLY: Final = "EmptyReply"
-"""`StageFailure.error` of an accepted request whose answer is empty."""
-
 _CONSTANT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 """What a provider may send as an error code or parameter. Anything else may be content."""
 _PARAMETERS: Final = ("voice", "model", "language")
@@ -107,12 +104,6 @@ def code_of(error: BaseException) -> str:
 def succeeded(stage: ProviderStage) -> StageOutcome:
     """Return the outcome of a request that succeeded now."""
     return StageOutcome(stage=stage, at=time.time())
-
-
-def empty(stage: ProviderStage) -> StageOutcome:
-    """Return the outcome of a request that the provider accepted and answered with nothing."""
-    now = time.time()
-    return StageOutcome(stage=stage, at=now, failure=StageFailure(at=now, status=200, error=EMPTY_REPLY))
 
 
 def report(outcome: StageOutcome) -> None:

@@ -23,7 +23,9 @@ class StageFailure(Model):
     """A request that failed after all its retries."""
 
     at: float = Field(description="When it failed, in Unix seconds by the worker's clock.")
-    status: int | None = Field(default=None, description="HTTP status of the answer; null: there was none.")
+    status: int | None = Field(
+        default=None, description="HTTP status of the answer; null: there was none. 200: an empty reply."
+    )
     code: str = Field(
         default="", description="The provider's error code, such as insufficient_quota; empty: it has none."
     )

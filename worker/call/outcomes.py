@@ -9,7 +9,7 @@ from livekit.agents.metrics import LLMMetrics, STTMetrics, TTSMetrics
 from livekit.agents.voice import AgentSession
 
 from agentspec.wire import ProviderStage
-from worker.provider_reports import StageOutcome, empty, failed, succeeded
+from worker.provider_reports import StageOutcome, failed, succeeded
 
 _Error = stt.STTError | llm.LLMError | tts.TTSError
 
@@ -40,12 +40,9 @@ def follow(name: ProviderStage, stage: rtc.EventEmitter[Any], report: Callable[[
 def _measured(name: ProviderStage, measured: object) -> StageOutcome | None:
     """Return the outcome of a request that the SDK measured: it ended without an error.
 
-    An interrupted request may have ended before the provider answered. A reply without text is a failure: the caller
-    hears nothing.
+    An interrupted request may have ended before the provider answered.
     """
     match measured:
-        case LLMMetrics(cancelled=False) if measured.ttft < 0:
-            return empty(name)
         case LLMMetrics(ttft=first) | TTSMetrics(ttfb=first) if first < 0:
             return None
         case LLMMetrics() | TTSMetrics() | STTMetrics():

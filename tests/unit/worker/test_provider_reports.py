@@ -8,7 +8,8 @@ from livekit.agents import APIConnectionError, APIStatusError, APITimeoutError
 from agentspec.wire import ProviderStage, StageFailure, StageReports
 from tests.waiting import soon
 from worker import provider_reports, reports
-from worker.provider_reports import PUBLISH_SECONDS, ProviderLog, StageOutcome, empty, failed, succeeded
+from worker.provider_reports import PUBLISH_SECONDS, ProviderLog, StageOutcome, failed, succeeded
+from worker.stages import EmptyReply
 
 LLM = ProviderStage.LLM
 
@@ -132,10 +133,10 @@ def test_text_never_leaves_the_worker_as_a_code(field: str, text: str) -> None:
     assert "please" not in rendered
 
 
-def test_empty_reply_is_a_failure_with_its_own_error() -> None:
-    outcome = empty(LLM)
+def test_empty_reply_is_a_failure_with_status_200() -> None:
+    outcome = failed(LLM, EmptyReply("length", 400))
     assert outcome.failure is not None
-    assert (outcome.failure.status, outcome.failure.error) == (200, provider_reports.EMPTY_REPLY)
+    assert (outcome.failure.status, outcome.failure.error) == (200, "EmptyReply")
 
 
 async def test_outcomes_of_a_call_process_reach_the_log() -> None:

@@ -19,7 +19,7 @@ from openai import AsyncOpenAI
 from agentspec.wire import ProviderStage, StageReport, WorkerConfig
 from tests.unit.worker.fakes import silence
 from worker.call import budget, phrases, voice
-from worker.provider_reports import EMPTY_REPLY, ProviderLog, succeeded
+from worker.provider_reports import ProviderLog, succeeded
 from worker.server import trials
 
 PATHS = {ProviderStage.LLM: "/v1/chat/completions", ProviderStage.STT: "/v1/audio/transcriptions"}
@@ -53,8 +53,6 @@ class Provider:
         chunks = [({"role": "assistant", **delta}, None), ({}, "stop" if self.reply else "length")]
         head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
         lines = [head | {"choices": [{"index": 0, "delta": part, "finish_reason": end}]} for part, end in chunks]
-        usage = {"prompt_tokens": 12, "completion_tokens": 400, "total_tokens": 412}
-        lines.append(head | {"choices": [], "usage": usage})
         events = "".join(f"data: {json.dumps(line)}\n\n" for line in lines)
         return web.Response(text=f"{events}data: [DONE]\n\n", content_type="text/event-stream")
 
@@ -181,7 +179,7 @@ async def test_empty_reply_is_a_failure(
     log = ProviderLog()
     await trials.run(config, client, log, registered)
     failure = _report(log, ProviderStage.LLM).failure
-    assert failure is not None and failure.error == EMPTY_REPLY
+    assert failure is not None and (failure.status, failure.error) == (200, "EmptyReply")
 
 
 async def test_endless_attempt_ends_as_a_failure(
