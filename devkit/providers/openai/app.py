@@ -44,7 +44,10 @@ class OpenAI(Provider[Settings]):
     fault_kinds = HTTP_FAULTS | ANSWER_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA, FaultKind.TOO_LONG}
     settings_type = Settings
     last_chat: tuple[tuple[str, str], ...] = ()
-    """Role and text of each message of the last chat request, for tests that check what a worker sends."""
+    """Role and text of each message of the last chat request, for tests that check what a worker sends in a call.
+
+    Requests without instructions are left out: a worker tries the model with one, at any time after its start.
+    """
 
     def state(self) -> Mapping[str, object]:
         """Return the last chat request's messages."""
@@ -132,7 +135,8 @@ class _Endpoints:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         wanted = chat.parse(await _json(request))
-        self._provider.last_chat = wanted.messages
+        if chat.has_instructions(wanted.messages):
+            self._provider.last_chat = wanted.messages
         fault = self._provider.take_fault("chat", ANSWER_FAULTS)
         said = "" if _is_empty(fault) else chat.answer(wanted.messages)
         identifier, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())

@@ -56,6 +56,11 @@ def parse(document: object) -> ChatRequest:
     )
 
 
+def has_instructions(messages: Sequence[tuple[str, str]]) -> bool:
+    """Whether the messages contain instructions, as those of every conversation do."""
+    return any(role in _PROMPT_ROLES for role, _ in messages)
+
+
 def answer(messages: Sequence[tuple[str, str]]) -> str:
     """Return the model's answer: the knowledge's answer to the last user message, or the requested greeting.
 

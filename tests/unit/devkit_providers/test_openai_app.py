@@ -19,7 +19,7 @@ from devkit.providers.simulator import Settings
 
 KEY = "sk-simulated-0123456789"
 AUTH = {"Authorization": f"Bearer {KEY}"}
-CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello?"}]}
+CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello?"}]}
 
 
 class Deaf:
@@ -61,11 +61,14 @@ async def test_invalid_key_is_rejected_with_openais_body(headers: dict[str, str]
             assert "wrong-key" not in error["message"]
 
 
-async def test_simulator_shows_the_messages_of_the_last_chat_request() -> None:
+async def test_simulator_shows_the_messages_of_the_last_conversation() -> None:
+    instructions = {"role": "system", "content": "You are Ornina."}
+    conversation = CHAT | {"messages": [instructions, *CHAT["messages"]]}
     async with client() as session:
         assert (await simulator(session))["last_chat"] == []
+        await session.post("/v1/chat/completions", headers=AUTH, json=conversation)
         await session.post("/v1/chat/completions", headers=AUTH, json=CHAT)
-        assert (await simulator(session))["last_chat"] == CHAT["messages"]
+        assert (await simulator(session))["last_chat"] == conversation["messages"]
 
 
 async def test_health_and_settings_need_no_key() -> None:
