@@ -20,7 +20,7 @@ from livekit.agents.inference.eot.languages import LOCAL_LANGUAGES
 from livekit.agents.ipc.job_executor import JobExecutor, JobStatus
 from livekit.agents.ipc.job_proc_executor import ProcJobExecutor
 from livekit.agents.voice.agent_session import SessionConnectOptions
-from livekit.agents.voice.io import AudioOutput
+from livekit.agents.voice.io import AudioOutput, PlaybackFinishedEvent, PlaybackStartedEvent
 from livekit.agents.voice.room_io import _ParticipantAudioOutput
 from livekit.plugins import tavus
 
@@ -31,6 +31,7 @@ __all__ = [
     "JOB_CRASHED",
     "ROOM_DISCONNECTED",
     "AvatarOutputCapture",
+    "InterceptedOutput",
     "RoomAudioOutput",
     "RunningJob",
     "Server",
@@ -254,6 +255,32 @@ class AvatarOutputCapture:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._session, name)
+
+
+class InterceptedOutput(AudioOutput):
+    """An audio output that decides which reports of the next output it passes on.
+
+    The SDK passes on all of them (voice/io.py).
+    """
+
+    def on_next_finished(self, event: PlaybackFinishedEvent) -> None:
+        """Handle the next output's report of a played segment. Override this."""
+        raise NotImplementedError
+
+    def on_next_started(self, event: PlaybackStartedEvent) -> None:
+        """Handle the next output's report that playback began. Override this."""
+        raise NotImplementedError
+
+    def _dispatch_playback_finished(self, ev: PlaybackFinishedEvent) -> None:
+        """Override: the next output's `playback_finished` event calls this."""
+        if type(ev) is PlaybackFinishedEvent:
+            self.on_next_finished(ev)
+        else:  # a capture that was cancelled before the output had it
+            super()._dispatch_playback_finished(ev)
+
+    def _forward_next_playback_started(self, ev: PlaybackStartedEvent) -> None:
+        """Override: the next output's `playback_started` event calls this."""
+        self.on_next_started(ev)
 
 
 def last_output(output: AudioOutput) -> AudioOutput:

@@ -29,6 +29,7 @@ from worker.call import budget
 from worker.call.avatar_seat import NO_SEAT, AvatarSeat
 from worker.call.avatar_watch import AvatarWatch
 from worker.call.metrics import AvatarOutcome
+from worker.call.pausable_output import PausableOutput
 from worker.call.watched_output import WatchedOutput
 from worker.tavus_api import ConversationRequest, TavusAPI
 
@@ -120,7 +121,7 @@ class TavusAvatar:
         self._room_output = sdk.last_output(self._session.output.audio)
         late = "the avatar did not report in time what it played"
         output = WatchedOutput(self._capture.sink, on_stalled=partial(self._on_stalled, late))
-        self._session.output.replace_audio_tail(output)
+        self._session.output.replace_audio_tail(PausableOutput(output))
         self._watch = AvatarWatch(
             self._room, self._tavus.avatar_identity, speech_is_due=output.is_due, on_stalled=self._on_stalled
         )
