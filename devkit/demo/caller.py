@@ -59,6 +59,8 @@ class Caller:
     agents: set[str] = field(default_factory=set)
     captions: list[str] = field(default_factory=list)
     """The agent's own transcription of what it says, from the room's text stream."""
+    is_hearing: bool = False
+    """Whether an utterance of the room has begun and not ended."""
     last_word: float = 0.0
     """When the last sample of what the caller said last is sent. The microphone has a buffer of up to a second."""
     _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
@@ -171,6 +173,7 @@ class Caller:
         try:
             async for event in stream:
                 utterance = splitter.listen(np.frombuffer(event.frame.data, dtype=np.int16).copy(), time.monotonic())
+                self.is_hearing = splitter.hearing
                 if splitter.hearing and not self._sounding.is_set():
                     self.moments.first_word = splitter.started
                     self._sounding.set()
