@@ -74,6 +74,27 @@ def tone(seconds: float, rate: int = _SPEECH_RATE) -> rtc.AudioFrame:
     return rtc.AudioFrame(samples.tobytes(), rate, 1, samples.size)
 
 
+def speech(seconds: float) -> Samples:
+    """Return a voiced sound that the speech detector takes for speech: glottal pulses through moving formants."""
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = 130.0
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.08 * np.sin(2 * np.pi * 2.3 * time))) / SAMPLE_RATE
+    opening = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * time)
+    sound = np.zeros_like(time)
+    for harmonic in range(1, 30):
+        open_vowel, close_vowel = (
+            sum(gain / (1 + ((harmonic * pitch - centre) / width) ** 2) for centre, width, gain in formants)
+            for formants in (
+                ((700, 90, 1.0), (1200, 110, 0.6), (2500, 160, 0.3)),
+                ((350, 80, 1.0), (2000, 120, 0.5), (2800, 160, 0.3)),
+            )
+        )
+        sound += (open_vowel * opening + close_vowel * (1 - opening)) * np.sin(harmonic * phase)
+    sound *= np.minimum(1, np.minimum(time, seconds - time) / 0.02) * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * time - 1.5))
+    samples: Samples = (sound / np.abs(sound).max() * 9000).astype(np.int16)
+    return samples
+
+
 class Microphone(AudioInput):
     """The caller's audio in real time: silence, and the recordings that the test plays."""
 
@@ -111,12 +132,14 @@ class Microphone(AudioInput):
 class Speaker(AudioOutput):
     """Plays the agent's audio in real time, as the room's output does."""
 
-    def __init__(self) -> None:
-        super().__init__(label="speaker", capabilities=AudioOutputCapabilities(pause=True), sample_rate=_SPEECH_RATE)
+    def __init__(self, *, can_pause: bool) -> None:
+        capabilities = AudioOutputCapabilities(pause=can_pause)
+        super().__init__(label="speaker", capabilities=capabilities, sample_rate=_SPEECH_RATE)
         self.events: list[tuple[float, str]] = []
         """Unix seconds and what happened: started, paused, resumed, cleared, finished."""
-        self.position = 0.0
-        """Seconds that were played of the current segment."""
+        self.played_seconds = 0.0
+        """What was played of all speeches."""
+        self._position = 0.0
         self._pushed = 0.0
         self._paused = self._flushed = self._started = False
         self._player = asyncio.create_task(self._play())
@@ -164,13 +187,14 @@ class Speaker(AudioOutput):
                 self._started = True
                 self._note("started")
                 self.on_playback_started(created_at=time.time())
-            self.position = min(self._pushed, self.position + elapsed)
-            if self._flushed and self.position >= self._pushed:
+            self._position = min(self._pushed, self._position + elapsed)
+            if self._flushed and self._position >= self._pushed:
                 self._note("finished")
                 self._finish(interrupted=False)
 
     def _finish(self, *, interrupted: bool) -> None:
-        position, self.position, self._pushed = self.position, 0.0, 0.0
+        position, self._position, self._pushed = self._position, 0.0, 0.0
+        self.played_seconds += position
         self._started = self._flushed = False
         self.on_playback_finished(playback_position=position, interrupted=interrupted)
 
@@ -181,11 +205,12 @@ class Speaker(AudioOutput):
 class Conversation:
     """A running session with its microphone and speaker."""
 
-    def __init__(self, config: WorkerConfig, language: str) -> None:
+    def __init__(self, config: WorkerConfig, avatar: Callable[[AudioOutput], AudioOutput] | None) -> None:
         self.providers = FakeProviders()
         self.microphone = Microphone()
-        self.speaker = Speaker()
-        self.session: AgentSession[None] = voice.make_session(config.voice, language, self.providers.client)
+        self.speaker = Speaker(can_pause=avatar is None)
+        self.output = self.speaker if avatar is None else avatar(self.speaker)
+        self.session: AgentSession[None] = voice.make_session(config.voice, "en", self.providers.client)
         self.transcripts: list[str] = []
         """What the session shows as captions of the caller."""
         self.session.on("user_input_transcribed", lambda event: self.transcripts.append(event.transcript))
@@ -208,13 +233,19 @@ class Conversation:
 
 @asynccontextmanager
 async def conversation(
-    config: WorkerConfig, *, before_start: Callable[[AgentSession[None]], None] = lambda _: None
+    config: WorkerConfig,
+    *,
+    before_start: Callable[[AgentSession[None]], None] = lambda _: None,
+    avatar: Callable[[AudioOutput], AudioOutput] | None = None,
 ) -> AsyncIterator[Conversation]:
-    """Run a session in English until the test ends; `before_start` prepares it."""
-    talk = Conversation(config, "en")
+    """Run a session in English until the test ends; `before_start` prepares it.
+
+    `avatar` makes the agent's output from the speaker of an avatar, which cannot pause.
+    """
+    talk = Conversation(config, avatar)
     before_start(talk.session)
     talk.session.input.audio = talk.microphone
-    talk.session.output.audio = talk.speaker
+    talk.session.output.audio = talk.output
     await talk.session.start(Agent(instructions="Answer briefly."), record=False)
     try:
         yield talk

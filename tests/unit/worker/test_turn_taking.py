@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from agentspec.wire import WorkerConfig
-from tests.unit.worker.conversation import SAMPLE_RATE, Conversation, Samples, conversation, tone
+from tests.unit.worker.conversation import SAMPLE_RATE, Conversation, Samples, conversation, speech, tone
 from worker.call import phrases, turn_taking
+from worker.call.pausable_output import PausableOutput
 
 VAD_WINDOW = 0.032
 """Seconds of audio that the speech detector judges at once."""
@@ -15,27 +16,6 @@ VAD_SILENCE = 0.25
 """Seconds of silence after which speech has ended: the SDK's default."""
 NODE_SECONDS = 0.27
 """From the end of a turn to the answer in the caller's ear, with a real server and providers that answer at once."""
-
-
-def speech(seconds: float) -> Samples:
-    """Return a voiced sound that the speech detector takes for speech: glottal pulses through moving formants."""
-    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    pitch = 130.0
-    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.08 * np.sin(2 * np.pi * 2.3 * time))) / SAMPLE_RATE
-    opening = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * time)
-    sound = np.zeros_like(time)
-    for harmonic in range(1, 30):
-        open_vowel, close_vowel = (
-            sum(gain / (1 + ((harmonic * pitch - centre) / width) ** 2) for centre, width, gain in formants)
-            for formants in (
-                ((700, 90, 1.0), (1200, 110, 0.6), (2500, 160, 0.3)),
-                ((350, 80, 1.0), (2000, 120, 0.5), (2800, 160, 0.3)),
-            )
-        )
-        sound += (open_vowel * opening + close_vowel * (1 - opening)) * np.sin(harmonic * phase)
-    sound *= np.minimum(1, np.minimum(time, seconds - time) / 0.02) * (0.55 + 0.45 * np.sin(2 * np.pi * 4 * time - 1.5))
-    samples: Samples = (sound / np.abs(sound).max() * 9000).astype(np.int16)
-    return samples
 
 
 def noise(seconds: float) -> Samples:
@@ -98,6 +78,19 @@ async def test_sound_without_words_is_a_pause_of_the_agent(config: WorkerConfig,
         assert not talk.speaker.times("cleared")
         assert talk.messages("user") == ["What are your opening hours?"]
         assert talk.transcripts == ["What are your opening hours?"], "noise has no caption"
+        assert talk.providers.requests.count("completions") == 1
+
+
+async def test_avatar_resumes_after_a_sound_without_words(config: WorkerConfig) -> None:
+    async with conversation(config, avatar=PausableOutput) as talk:
+        await speaking_agent(talk, 6.0)
+        talk.providers.transcript = ""
+        talk.microphone.play(speech(0.7))
+        await talk.until(lambda: talk.speaker.times("cleared"), "the avatar stops")
+        await talk.until(lambda: talk.speaker.times("finished"), "the avatar says the rest")
+        assert [name for _, name in talk.speaker.events] == ["started", "cleared", "started", "finished"]
+        assert talk.speaker.played_seconds == pytest.approx(6.0, abs=0.2)
+        await talk.until(lambda: talk.messages("assistant") == [talk.providers.reply], "the reply is complete")
         assert talk.providers.requests.count("completions") == 1
 
 
