@@ -1,7 +1,11 @@
 """Annotations of worker pods: deletion costs, and the protection of pods with calls."""
 
+from pathlib import Path
+
 import pytest
 
+from controller.desired.deployment import pod_template
+from controller.desired.identity import Owner
 from controller.observation import ObservedWorker
 from controller.policy.podannotations import (
     DELETION_COST,
@@ -12,7 +16,9 @@ from controller.policy.podannotations import (
     merged,
     protections,
 )
-from tests.unit.controller.builders import status, worker
+from tests.unit.controller.builders import spec, status, worker
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 EVICT, DISRUPT = PROTECTION
 BUSY, IDLE = status(calls=2), status()
@@ -78,6 +84,16 @@ def test_next_change_is_due_when_the_first_worker_was_idle_long_enough() -> None
     changes, due = protections(workers, {})
     assert changes == {"pod-90": UNPROTECTED}
     assert due == IDLE_SECONDS - 7
+
+
+def test_guide_names_the_volumes_that_keep_idle_nodes() -> None:
+    template = pod_template(
+        Owner("shop", "ava", "uid-ava"), spec(), default_image="worker:1", config_map_name="c", credentials=""
+    )
+    local = [volume["name"] for volume in template["spec"]["volumes"] if "emptyDir" in volume]
+    guide = (REPOSITORY / "docs/guides/nodes.md").read_text()
+    assert f'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "{",".join(local)}"' in guide
+    assert all(f'`{name}: "{value}"`' in guide for name, value in PROTECTION.items())
 
 
 def test_changes_of_one_pod_are_one_change() -> None:
