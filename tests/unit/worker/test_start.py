@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,9 @@ END_SECONDS = 30.0
 """Generous, for a busy machine. A worker that did not hear the signal registers and never ends."""
 
 
-def entrypoint() -> list[str]:
-    """The command of the worker's image, with this environment's programs."""
-    text = re.search(r"^ENTRYPOINT (.*)$", (REPOSITORY / "Dockerfile.worker").read_text(), re.MULTILINE)
+def entrypoint(image: str) -> list[str]:
+    """The command of an image, with this environment's programs."""
+    text = re.search(r"^ENTRYPOINT (.*)$", (REPOSITORY / f"Dockerfile.{image}").read_text(), re.MULTILINE)
     assert text is not None
     programs = Path(sys.executable).parent
     return [str(programs / word) if (programs / word).is_file() else word for word in json.loads(text[1])]
@@ -93,13 +93,17 @@ async def livekit() -> AsyncIterator[FakeLiveKit]:
 
 
 @asynccontextmanager
-async def starting(livekit: FakeLiveKit, folder: Path) -> AsyncIterator[Starting]:
+async def in_namespace(command: Sequence[str], environment: dict[str, str], log: Path) -> AsyncIterator[Starting]:
     if shutil.which(NAMESPACE[0]) is None or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:  # noqa: ASYNC221
         pytest.skip("this user cannot create a process namespace")
-    log = folder / "log"
-    environment = worker_environment(folder, livekit.url)
-    async with process_group([*NAMESPACE, *entrypoint()], environment, log) as session:
-        yield Starting(session, log, int(environment[PORT_VARIABLE]))
+    async with process_group([*NAMESPACE, *command], environment, log) as session:
+        yield Starting(session, log, int(environment.get(PORT_VARIABLE, "0")))
+
+
+@asynccontextmanager
+async def starting(livekit: FakeLiveKit, folder: Path) -> AsyncIterator[Starting]:
+    async with in_namespace(entrypoint("worker"), worker_environment(folder, livekit.url), folder / "log") as worker:
+        yield worker
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,15 @@ async def test_starting_worker_ends_at_sigterm(
         await eventually_in_thread(lambda: moment(worker), moment.__name__, START_SECONDS)
         os.kill(worker.first(), signal.SIGTERM)
         await eventually_in_thread(worker.has_ended, "the worker and all its processes have ended", END_SECONDS)
+
+
+async def test_controller_and_gateway_end_at_sigterm_before_they_handle_it(tmp_path: Path) -> None:
+    """Their image runs any module as they run; this one never handles signals."""
+    command = [*entrypoint("controller"), "http.server", "0", "--bind", "127.0.0.1"]
+    async with in_namespace(command, dict(os.environ), tmp_path / "log") as program:
+        await eventually_in_thread(lambda: python_starts(program), "the program has started", START_SECONDS)
+        os.kill(program.first(), signal.SIGTERM)
+        await eventually_in_thread(program.has_ended, "the program has ended", END_SECONDS)
 
 
 async def test_registered_worker_drains_at_sigterm(livekit: FakeLiveKit, tmp_path: Path) -> None:
