@@ -21,6 +21,8 @@ RATE = 24_000
 FRAME_SAMPLES = RATE // 50
 _MAX_FRAMES = 12
 _FRAME_INTERVAL = 0.3
+_PAUSE_SECONDS = 0.5
+"""The shortest pause between two sounds."""
 
 VideoFrame = NDArray[np.uint8]
 T = TypeVar("T")
@@ -59,6 +61,10 @@ class Caller:
     agents: set[str] = field(default_factory=set)
     captions: list[str] = field(default_factory=list)
     """The agent's own transcription of what it says, from the room's text stream."""
+    captioned: list[float] = field(default_factory=list)
+    """When each caption began, which is when the agent began to say it."""
+    sounds: list[tuple[float, float]] = field(default_factory=list)
+    """Begin and end of each stretch of sound, without the pauses between sentences."""
     is_hearing: bool = False
     """Whether an utterance of the room has begun and not ended."""
     last_word: float = 0.0
@@ -164,15 +170,20 @@ class Caller:
     async def _read_caption(self, reader: rtc.TextStreamReader) -> None:
         position = len(self.captions)
         self.captions.append("")
+        self.captioned.append(time.monotonic())
         async for chunk in reader:
             self.captions[position] += chunk
 
     async def _listen(self, track: rtc.Track, speaker: str) -> None:
         splitter = UtteranceSplitter(RATE, speaker)
+        sounds = UtteranceSplitter(RATE, speaker, quiet_seconds=_PAUSE_SECONDS)
         stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
         try:
             async for event in stream:
-                utterance = splitter.listen(np.frombuffer(event.frame.data, dtype=np.int16).copy(), time.monotonic())
+                frame, now = np.frombuffer(event.frame.data, dtype=np.int16).copy(), time.monotonic()
+                if (sound := sounds.listen(frame, now)) is not None:
+                    self.sounds.append((sound.start, sound.end))
+                utterance = splitter.listen(frame, now)
                 self.is_hearing = splitter.hearing
                 if splitter.hearing and not self._sounding.is_set():
                     self.moments.first_word = splitter.started

@@ -30,6 +30,7 @@ class UtteranceSplitter:
 
     rate: int
     speaker: str
+    quiet_seconds: float = QUIET_SECONDS
     _frames: list[Samples] = field(default_factory=list)
     _start: float = 0.0
     _last_sound: float = 0.0
@@ -53,7 +54,7 @@ class UtteranceSplitter:
             self._last_sound = now
         if loud or self._frames:
             self._frames.append(frame)
-        if self._frames and now - self._last_sound >= QUIET_SECONDS:
+        if self._frames and now - self._last_sound >= self.quiet_seconds:
             return self.finish()
         return None
 

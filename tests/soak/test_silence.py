@@ -9,7 +9,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,11 @@ from devkit.demo.conversation import VOICE
 from devkit.demo.product import Product
 from devkit.demo.run import EXAMPLES
 from devkit.demo.targets import local_targets
-from devkit.demo.utterances import AUDIBLE, Samples, Utterance
+from devkit.demo.utterances import AUDIBLE, Samples
 from devkit.progress import LogProgress
 from devkit.providers.speech import similarity, speak
 from tests.e2e import agents
-from tests.e2e.callers import QUESTION, greeted
+from tests.e2e.callers import FACT, QUESTION, greeted
 from tests.e2e.conftest import Platform
 from worker.call.budget import ANSWER_SECONDS, FIRST_SOUND_SECONDS
 from worker.call.sentences import for_language
@@ -34,7 +34,9 @@ from worker.call.sentences import for_language
 NAME = "silence"
 STAGES = {"stt": "transcriptions", "llm": "chat", "tts": "speech"}
 KINDS = ("500", "stall", "half_close", "empty", "half_stall")
-PATIENCE_SECONDS = 14.0
+ALIKE = 0.4
+"""Similarity from which a caption is the sentence."""
+PATIENCE_SECONDS = 16.0
 """How long the caller listens after the last word."""
 ALLOWANCE_SECONDS = 0.5
 """Detection of speech and of sound on two cores that also run the node and whisper: a healthy turn shows as much."""
@@ -52,17 +54,14 @@ class Turn:
     kind: str
     avatar: bool
     sounds: tuple[tuple[float, float], ...]
-    """Begin and end of each utterance."""
+    """Begin and end of each stretch of sound."""
+    answer: float
+    """When the reply or the apology began."""
     apologised: bool
 
     @property
     def first_sound(self) -> float:
         return self.sounds[0][0] if self.sounds else PATIENCE_SECONDS
-
-    @property
-    def answer(self) -> float:
-        """When the last utterance began: the reply or the apology."""
-        return self.sounds[-1][0] if self.sounds else PATIENCE_SECONDS
 
     @property
     def longest_silence(self) -> float:
@@ -108,31 +107,32 @@ def set_faults(platform: Platform, faults: Sequence[Mapping[str, object]]) -> No
         assert answer.status == 200
 
 
-async def listen(caller: Caller, apology: str, since: int) -> tuple[list[Utterance], bool]:
-    """Return what the caller hears until the apology has ended, or the patience; and whether that was an apology."""
-    heard: list[Utterance] = []
+async def listen(caller: Caller, since: int) -> bool:
+    """Listen until the reply or the apology has ended, or the patience; return whether it was an apology."""
+    apology = for_language("ar").apology
     while (left := caller.last_word + PATIENCE_SECONDS - time.monotonic()) > 0:
-        try:
-            heard.append(await caller.hear(left, after=caller.last_word))
-        except CallError:
-            break
-        if similarity(" ".join(caller.captions[since:]), apology) > 0.4 and time.monotonic() - heard[-1].end > 1.0:
-            return heard, True
-    return heard, similarity(" ".join(caller.captions[since:]), apology) > 0.4
+        with suppress(CallError):
+            await caller.hear(left, after=caller.last_word)
+        last = caller.captions[-1] if len(caller.captions) > since else ""
+        if similarity(last, apology) > ALIKE or similarity(last, FACT) > ALIKE:
+            return similarity(last, apology) > ALIKE
+    return False
 
 
 async def take_turn(platform: Platform, caller: Caller, stage: str, kind: str, *, avatar: bool) -> Turn:
-    apology = for_language("ar").apology
-    since = len(caller.captions)
+    """Ask the question while the fault lasts; without a stage, while all providers are healthy."""
     faults = [{"kind": kind, "endpoints": [STAGES[stage]]}] if stage else []
+    since = len(caller.captions)
     await asyncio.to_thread(set_faults, platform, faults)
     try:
         await caller.say(await asyncio.to_thread(question))
-        heard, apologised = await listen(caller, apology, since)
+        apologised = await listen(caller, since)
     finally:
         await asyncio.to_thread(set_faults, platform, [])
-    sounds = tuple((one.start - caller.last_word, one.end - caller.last_word) for one in heard)
-    return Turn(stage or "-", kind or "healthy", avatar, sounds, apologised)
+    asked = caller.last_word
+    sounds = tuple((begin - asked, end - asked) for begin, end in caller.sounds if begin > asked)
+    answers = [began - asked for began in caller.captioned[since:]] or [PATIENCE_SECONDS]
+    return Turn(stage or "-", kind or "healthy", avatar, sounds, answers[0], apologised)
 
 
 async def table(platform: Platform, agent: str, *, avatar: bool) -> list[Turn]:
