@@ -59,6 +59,13 @@ PREPARED_PLAYOUT_SECONDS: Final = 5.0
 MAX_FAILED_TURNS: Final = 5
 """Turns that may fail in a row; one more ends the call."""
 
+IDLE_ANSWER_SECONDS: Final = ANSWER_SECONDS + 2.0
+"""How long after the caller's last word an answer may be pending, before the caller's silence counts. Noise that no
+transcript follows has no answer."""
+SAY_SECONDS: Final = 15.0
+"""Longest duration of a fixed sentence, with its preparation, and with a speech that has to end first. The sentences
+last 2 to 4 s."""
+
 # The stages of a turn. Each may be slow or fail once, and the turn still fits.
 
 MAX_RETRIES: Final = 1

@@ -13,14 +13,12 @@ from livekit.agents.voice import AgentSession, AgentStateChangedEvent, UserState
 
 from agentspec import ConversationSpec
 from agentspec.wire import CallOutcome
+from worker.call import budget
 from worker.call.prepared_speech import PreparedSpeech
 from worker.call.sentences import Sentences
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS: Final = 10.0
-"""How long after the caller's last word an answer may be pending. The agent answers, or apologises, within 8 s; noise
-that no transcript follows has no answer."""
 _BUSY_STATES: Final = ("thinking", "speaking")
 
 
@@ -44,7 +42,7 @@ class Silence:
         if speaks:
             self.asked = False
         elif self.caller_speaks:
-            self.since = now + ANSWER_SECONDS
+            self.since = now + budget.IDLE_ANSWER_SECONDS
         self.caller_speaks = speaks
 
     def on_agent(self, busy: bool, now: float) -> None:

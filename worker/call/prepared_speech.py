@@ -2,19 +2,14 @@
 
 import asyncio
 import logging
-from typing import Final
 
 from livekit.agents.voice import AgentSession
 from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
-from worker.call import phrases
+from worker.call import budget, phrases
 
 logger = logging.getLogger(__name__)
-
-SAY_SECONDS: Final = 15.0
-"""Longest duration of one sentence, with its preparation, and with a speech that has to end first. The prepared
-sentences last 2 to 4 s."""
 
 
 class PreparedSpeech:
@@ -28,11 +23,11 @@ class PreparedSpeech:
     async def say(self, text: str, *, allow_interruptions: bool) -> None:
         """Say a sentence, and return when it has played or was interrupted. Without its audio, nothing is said."""
         try:
-            async with asyncio.timeout(SAY_SECONDS):
+            async with asyncio.timeout(budget.SAY_SECONDS):
                 audio = await phrases.audio(text, self._declared, self._client)
                 if audio is None:
                     return
                 speech = self._session.say(text, audio=phrases.frames(audio), allow_interruptions=allow_interruptions)
                 await speech.wait_for_playout()
         except TimeoutError:
-            logger.warning("prepared sentence did not play in time", extra={"seconds": SAY_SECONDS})
+            logger.warning("prepared sentence did not play in time", extra={"seconds": budget.SAY_SECONDS})

@@ -116,7 +116,7 @@ class TurnWatch:
 
     def _give_up(self) -> None:
         """End the turn as a failure of the stage that holds it up."""
-        logger.warning("gave up on a reply", extra={"seconds": budget.ANSWER_SECONDS})
+        logger.warning("gave up on a reply", extra={"seconds": budget.GIVE_UP_SECONDS})
         _ = self._session.interrupt(force=True)
         stage = self._busy_stage()
         if stage is None:

@@ -10,8 +10,8 @@ from livekit.agents.voice import AgentStateChangedEvent, UserStateChangedEvent
 from agentspec import ConversationSpec
 from agentspec.wire import CallOutcome
 from tests.waiting import soon
-from worker.call import sentences
-from worker.call.idle import ANSWER_SECONDS, IdleCaller, Silence
+from worker.call import budget, sentences
+from worker.call.idle import IdleCaller, Silence
 
 WORDS = sentences.for_language("en")
 
@@ -43,7 +43,7 @@ def test_caller_who_speaks_is_asked_again_only_after_a_new_silence() -> None:
     silence.on_caller(True, 165)
     assert silence.ends_at() is None
     silence.on_caller(False, 166)
-    assert silence.ends_at() == 166 + ANSWER_SECONDS + 60
+    assert silence.ends_at() == 166 + budget.IDLE_ANSWER_SECONDS + 60
 
 
 def test_pending_answer_is_no_silence() -> None:

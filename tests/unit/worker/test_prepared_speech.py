@@ -9,8 +9,7 @@ from livekit import rtc
 
 from agentspec.wire import WorkerConfig
 from tests.unit.worker.fakes import silence
-from worker.call import phrases
-from worker.call import prepared_speech as module
+from worker.call import budget, phrases
 from worker.call.prepared_speech import PreparedSpeech
 
 
@@ -62,7 +61,7 @@ async def test_sentence_without_audio_is_left_out(monkeypatch: pytest.MonkeyPatc
 async def test_sentence_that_never_plays_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch, config: WorkerConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "SAY_SECONDS", 0.02)
+    monkeypatch.setattr(budget, "SAY_SECONDS", 0.02)
     scene = Scene(monkeypatch, config, silence(0.1))
     await asyncio.wait_for(scene.speech.say("goodbye", allow_interruptions=True), 1)
     assert "prepared sentence did not play in time" in caplog.text

@@ -344,3 +344,10 @@ async def test_turn_without_a_busy_stage_ends_with_the_apology(scene: Scene) -> 
     scene.call._turns._on_transcription_started()
     scene.call._turns._on_transcription_ended(True)
     assert await heard_at_last(scene, APOLOGY) == [ONE_MOMENT, APOLOGY]
+
+
+async def test_nothing_is_said_after_the_end_of_the_call(scene: Scene) -> None:
+    scene.call._turns._on_transcription_started()
+    scene.call.end(CallOutcome.CALLER_LEFT, "because")
+    await asyncio.sleep(budget.GIVE_UP_SECONDS + 0.1)
+    assert scene.heard == []
