@@ -103,8 +103,8 @@ class AgentFleet:
         return report.status
 
     def unheard(self, now: float, seconds: float) -> set[str]:
-        """The pods whose worker has reported nothing for this many seconds."""
-        return {name for name, report in self.reports.items() if now - report.at > seconds}
+        """The pods whose worker last reported free slots, and has reported nothing since for this many seconds."""
+        return {name for name, report in self.reports.items() if report.status.free_slots and now - report.at > seconds}
 
 
 class Fleet:

@@ -28,12 +28,14 @@ MAX_BACKOFF_SECONDS = 30.0
 FIRST_REPORT_SECONDS = 1.0
 """How long reconciles wait for a worker's first report: it arrives within milliseconds, or not at all."""
 
-VERIFY_SECONDS = 5.0
-"""While calls wait, a worker that has reported nothing for this long is asked, and has as long to answer."""
+QUIET_SECONDS = 2.0
+"""While calls wait, a worker with free slots that has reported nothing for this long is asked for its status."""
+ANSWER_SECONDS = 4.0
+"""How long it has to answer."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
 """The stream is reopened after two missing heartbeats."""
-_VERIFY_TIMEOUT = aiohttp.ClientTimeout(total=VERIFY_SECONDS)
+_VERIFY_TIMEOUT = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
 
 
 @dataclass(slots=True)
@@ -112,11 +114,11 @@ class WorkerStreams:
                         await stream.answered.wait()
 
     def verify(self, key: Key) -> None:
-        """Ask the agent's workers that have reported nothing for some seconds, because calls wait.
+        """Ask the agent's workers that should have taken the calls that wait, and have reported nothing lately.
 
         The kernel accepts connections for a process that hangs, and a lost node closes none. Only an answer tells.
         """
-        unheard = self._fleet.agents[key].unheard(time.monotonic(), VERIFY_SECONDS)
+        unheard = self._fleet.agents[key].unheard(time.monotonic(), QUIET_SECONDS)
         for name, stream in self._streams.get(key, {}).items():
             if name in unheard and (stream.verification is None or stream.verification.done()):
                 verification = self._verify(key, name, stream.url.partition("?")[0])

@@ -19,7 +19,7 @@ from controller.fleet.streams import (
     FIRST_REPORT_SECONDS,
     INITIAL_BACKOFF_SECONDS,
     MAX_BACKOFF_SECONDS,
-    VERIFY_SECONDS,
+    QUIET_SECONDS,
     WorkerStreams,
 )
 from controller.observation import Key, ObservedPod
@@ -180,7 +180,7 @@ async def verified(
     worker = RealWorker()
     async with followed(monkeypatch, handle) as (following, made, changed):
         await asyncio.wait_for(following.wait_first_reports(KEY), 5)
-        monkeypatch.setattr(streams, "VERIFY_SECONDS", -1.0)
+        monkeypatch.setattr(streams, "QUIET_SECONDS", -1.0)
         changed.clear()
         following.verify(KEY)
         following.verify(KEY)
@@ -396,26 +396,26 @@ async def test_agent_without_workers_does_not_wait(scene: Scene) -> None:
     assert (now(), scene.session.requests) == (0.0, [])
 
 
-async def test_only_quiet_workers_are_verified(scene: Scene) -> None:
+async def test_only_quiet_workers_with_free_slots_are_verified(scene: Scene) -> None:
     scene.session.answers["10.0.0.1"] = [line()]
-    scene.follow(pod(), pod("quiet", ip="10.0.0.2"))
+    scene.follow(pod(), pod("quiet", ip="10.0.0.2"), pod("full", ip="10.0.0.3"))
     await scene.streams.wait_first_reports(KEY)
-    for pod_name in ("pod-1", "quiet"):
-        scene.fleet.record_status(KEY, pod_name, status(), now())
-    await asyncio.sleep(VERIFY_SECONDS + 1)
+    for pod_name, calls_there in (("pod-1", 0), ("quiet", 3), ("full", 4)):
+        scene.fleet.record_status(KEY, pod_name, status(calls=calls_there), now())
+    await asyncio.sleep(QUIET_SECONDS + 2)  # between two attempts to open the streams
     scene.fleet.record_status(KEY, "pod-1", status(), now())
     scene.session.requests.clear()
     scene.streams.verify(KEY)
     await asyncio.sleep(0.01)
-    assert [address for _, address in scene.session.requests] == ["10.0.0.2"]
-    assert [seen.status is None for seen in scene.fleet.agents[KEY].workers(now())] == [False, True]
+    assert [address for _, address in scene.session.requests] == ["10.0.0.2"], "one reports, and one is full"
+    assert [seen.pod.name for seen in scene.fleet.agents[KEY].workers(now()) if seen.status is None] == ["quiet"]
 
 
 async def test_restarting_worker_is_not_silent(scene: Scene) -> None:
     scene.session.refusing = True
     scene.follow(pod())
     scene.fleet.record_status(KEY, "pod-1", status(), now())
-    await asyncio.sleep(VERIFY_SECONDS + 1)
+    await asyncio.sleep(QUIET_SECONDS + 1)
     scene.streams.verify(KEY)
     await asyncio.sleep(0.01)
     assert [seen.status for seen in scene.fleet.agents[KEY].workers(now())] == [status()]
