@@ -1,7 +1,6 @@
 """Turn-taking as a caller hears it: over the greeting, over an answer, and with noise."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from devkit.demo import conversation
 from devkit.demo.caller import RATE, Caller, call
 from devkit.demo.conversation import Entry
 from devkit.demo.run import QUESTION
+from devkit.demo.utterances import AUDIBLE
 from devkit.providers.speech import similarity, speak
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
@@ -40,14 +40,19 @@ def fact(platform: Platform) -> Entry:
     return conversation.entries(knowledge)[QUESTION]
 
 
-async def ask_and_hear_the_beginning(caller: Caller, question: str) -> None:
-    """Ask the question, and return when the answer is audible."""
+async def ask(caller: Caller, question: str) -> int:
+    """Ask the question, and return when the answer is audible, with the number of its caption.
+
+    A prepared "one moment" before it has no caption.
+    """
+    captions = len(caller.captions)
     await caller.say(await asyncio.to_thread(speak, question, conversation.VOICE))
 
-    async def speaks() -> bool:
-        return caller.is_hearing
+    async def answers() -> bool:
+        return caller.is_hearing and len(caller.captions) > captions and bool(caller.captions[captions])
 
-    await eventually(speaks, "the answer begins", conversation.ANSWER_SECONDS)
+    await eventually(answers, "the answer begins", conversation.ANSWER_SECONDS)
+    return captions
 
 
 def test_hello_neither_precedes_nor_cuts_the_greeting(platform: Platform, agent: str, greeting: str) -> None:
@@ -66,32 +71,34 @@ def test_hello_neither_precedes_nor_cuts_the_greeting(platform: Platform, agent:
 
 
 def test_noise_does_not_cut_an_answer(platform: Platform, agent: str, fact: Entry) -> None:
-    async def scene() -> str:
+    async def scene() -> None:
         async with await call(platform.gateway, agent, "Caller") as caller:
             await caller.hear(conversation.ANSWER_SECONDS)
-            before = len(caller.captions)
-            await ask_and_hear_the_beginning(caller, fact.heading)
-            noise = np.random.default_rng(1).normal(0, 900, int(0.7 * RATE)).astype(np.int16)
-            await caller.say(noise)
-            await caller.hear(conversation.ANSWER_SECONDS)
-            return " ".join(caller.captions[before:])
+            answer = await ask(caller, fact.heading)
+            await caller.say(np.random.default_rng(1).normal(0, 900, int(0.7 * RATE)).astype(np.int16))
 
-    assert asyncio.run(scene()).split() == fact.text.split()
+            async def is_complete() -> bool:
+                return " ".join(caller.captions[answer:]).split() == fact.text.split()
+
+            await eventually(is_complete, "the whole answer was said, and nothing else", conversation.ANSWER_SECONDS)
+
+    asyncio.run(scene())
 
 
 def test_words_stop_the_agent(platform: Platform, agent: str, fact: Entry) -> None:
-    async def scene() -> tuple[float, list[str]]:
+    async def scene() -> tuple[float, str]:
         hello = await asyncio.to_thread(speak, HELLO, conversation.VOICE)
         async with await call(platform.gateway, agent, "Caller") as caller:
             await caller.hear(conversation.ANSWER_SECONDS)
-            before = len(caller.captions)
-            await ask_and_hear_the_beginning(caller, fact.heading)
-            spoken_at = time.monotonic()
+            answer = await ask(caller, fact.heading)
             await caller.say(hello)
-            cut = await caller.hear(conversation.ANSWER_SECONDS)
-            return cut.end - spoken_at, caller.captions[before:]
+            begun_at = caller.last_word - hello.size / RATE + float(np.argmax(np.abs(hello) > AUDIBLE)) / RATE
+            # An utterance that ended before is the prepared phrase.
+            while (cut := await caller.hear(conversation.ANSWER_SECONDS)).end < begun_at:
+                pass
+            return cut.end - begun_at, caller.captions[answer]
 
-    seconds, captions = asyncio.run(scene())
+    seconds, caption = asyncio.run(scene())
     print(f"\nsilent {seconds:.2f} s after the caller began to speak")
     assert seconds < STOP_SECONDS
-    assert len(captions[0].split()) < len(fact.text.split()), "the caption ends where the agent stopped"
+    assert len(caption.split()) < len(fact.text.split()), "the caption ends where the agent stopped"
