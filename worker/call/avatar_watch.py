@@ -4,6 +4,7 @@ The SDK waits for the avatar's report that it has played a segment, and an inter
 limit. So a frozen avatar looks like a slow one. Two observations do not depend on reports:
 
 - The pulse: an RPC with a method that no avatar has. A living participant answers at once that it has no such method.
+  One that is only slow sends audio packets, if only of silence; a frozen one sends nothing.
 - The sound: while the agent's speech should be audible, the energy of the avatar's audio track must grow.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from livekit import rtc
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 PULSE_METHOD: Final = "avatar-agent.pulse"
 _ALIVE_CODES: Final = (rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD, rtc.RpcError.ErrorCode.APPLICATION_ERROR)
 """Errors that the other participant sends itself. All others come from the own side or from the server."""
+_USUAL_SHARE: Final = 0.3
+"""Part of the time for an answer after which packets count instead. WebRTC sends silence in packets 0.4 s apart."""
 _MISSED_PULSES: Final = 2
 """Pulses that an avatar may miss in a row: one can be lost with a pause of its event loop."""
 
@@ -105,17 +108,29 @@ class AvatarWatch:
         return self._room.connection_state == rtc.ConnectionState.CONN_CONNECTED
 
     async def _answers(self) -> bool:
-        """Return whether the avatar answers a pulse."""
+        """Return whether the avatar answers a pulse, or at least sends packets instead."""
+        pulse = asyncio.create_task(self._send_pulse(), name="pulse")
         try:
-            async with asyncio.timeout(budget.AVATAR_PULSE_ANSWER_SECONDS):
-                await self._room.local_participant.perform_rpc(
-                    destination_identity=self._identity, method=PULSE_METHOD, payload=""
-                )
+            await asyncio.wait({pulse}, timeout=budget.AVATAR_PULSE_ANSWER_SECONDS * _USUAL_SHARE)
+            if pulse.done():
+                return pulse.result()
+            received = await self._packets()
+            await asyncio.wait({pulse}, timeout=budget.AVATAR_PULSE_ANSWER_SECONDS * (1 - _USUAL_SHARE))
+            return pulse.result() if pulse.done() else await self._packets() > received
+        finally:
+            pulse.cancel()
+
+    async def _send_pulse(self) -> bool:
+        try:
+            await self._room.local_participant.perform_rpc(
+                destination_identity=self._identity, method=PULSE_METHOD, payload=""
+            )
         except rtc.RpcError as error:
             return error.code in _ALIVE_CODES
-        except TimeoutError:
-            return False
         return True
+
+    async def _packets(self) -> int:
+        return sum(item.inbound_rtp.received.packets_received for item in await self._stats())
 
     async def _watch_sound(self) -> None:
         self._subscribe()
@@ -138,10 +153,12 @@ class AvatarWatch:
 
     async def _energy(self) -> float:
         """Return the energy of the avatar's audio so far. Without an audio track it is 0, as the caller hears none."""
+        return sum(float(item.inbound_rtp.inbound.total_audio_energy) for item in await self._stats())
+
+    async def _stats(self) -> list[Any]:
         self._subscribe()  # the avatar may have published its audio after its video
         tracks = [publication.track for publication in self._audio()]
-        stats = [item for track in tracks if track is not None for item in await track.get_stats()]
-        return sum(item.inbound_rtp.inbound.total_audio_energy for item in stats)
+        return [item for track in tracks if track is not None for item in await track.get_stats()]
 
     def _stalled(self, reason: str) -> None:
         self.stop()

@@ -91,8 +91,12 @@ AVATAR_JOIN_SECONDS: Final = 20.0
 """How long an accepted avatar may take to join the room and show its video."""
 AVATAR_GREETING_SECONDS: Final = 2.0
 """How long the greeting waits for the avatar once the caller can hear: the voice has priority."""
-AVATAR_STALL_SECONDS: Final = 3.0
-"""How much longer than the audio an avatar may take to play it; includes rendering, some 1 s, and its report."""
+AVATAR_STALL_SECONDS: Final = 8.0
+"""How much longer than the audio an avatar may take to report that it has played it. Only the report is missing then:
+an avatar that does not play is noticed by its silence."""
+AVATAR_CLEAR_SECONDS: Final = 5.0
+"""How long an avatar may take to report how much it played until an interruption. A frozen avatar is noticed earlier by
+its pulse."""
 AVATAR_PULSE_SECONDS: Final = 0.7
 """Pause between two pulses. A frozen avatar misses two, so it is noticed within 2.7 s."""
 AVATAR_PULSE_ANSWER_SECONDS: Final = 1.0

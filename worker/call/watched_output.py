@@ -64,7 +64,7 @@ class WatchedOutput(AudioOutput):
         self.next_in_chain.flush()
         if self._plays_until is None:
             return
-        self._expect_report(self._plays_until)
+        self._expect_report(self._plays_until, self._grace_seconds)
 
     def is_due(self) -> bool:
         """Return whether the next output should be playing now."""
@@ -74,7 +74,7 @@ class WatchedOutput(AudioOutput):
         """Stop playing. The next output reports what it has played until then."""
         if self._plays_until is not None:
             self._plays_until = None
-            self._expect_report(asyncio.get_running_loop().time())
+            self._expect_report(asyncio.get_running_loop().time(), budget.AVATAR_CLEAR_SECONDS)
         assert self.next_in_chain is not None
         self.next_in_chain.clear_buffer()
 
@@ -90,9 +90,9 @@ class WatchedOutput(AudioOutput):
         self._plays_until = None
         self._cancel()
 
-    def _expect_report(self, at: float) -> None:
+    def _expect_report(self, at: float, grace_seconds: float) -> None:
         self._cancel()
-        self._timer = asyncio.get_running_loop().call_at(at + self._grace_seconds, self._on_stalled)
+        self._timer = asyncio.get_running_loop().call_at(at + grace_seconds, self._on_stalled)
 
     def _cancel(self) -> None:
         if self._timer is not None:

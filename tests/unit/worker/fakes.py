@@ -32,9 +32,13 @@ class FakeTrack:
     """A subscribed track whose sound the test sets."""
 
     energy: float = 0.0
+    packets: int = 0
+    packets_per_reading: int = 0
 
     async def get_stats(self) -> list[Any]:
-        inbound = SimpleNamespace(inbound=SimpleNamespace(total_audio_energy=self.energy))
+        self.packets += self.packets_per_reading
+        received = SimpleNamespace(packets_received=self.packets)
+        inbound = SimpleNamespace(inbound=SimpleNamespace(total_audio_energy=self.energy), received=received)
         return [SimpleNamespace(inbound_rtp=inbound)]
 
 

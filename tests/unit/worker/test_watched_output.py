@@ -6,6 +6,7 @@ import pytest
 from livekit import rtc
 
 from tests.unit.worker.fakes import FakeSink, silence
+from worker.call import budget
 from worker.call.watched_output import WatchedOutput
 
 GRACE = 0.05
@@ -74,7 +75,8 @@ async def test_stall_after_a_played_segment_is_detected() -> None:
     assert await scene.stalls(2)
 
 
-async def test_interrupted_speech_that_is_never_reported_stalls() -> None:
+async def test_interrupted_speech_that_is_never_reported_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "AVATAR_CLEAR_SECONDS", GRACE)
     scene = Scene()
     await scene.say(60)
     scene.output.clear_buffer()
