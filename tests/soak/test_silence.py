@@ -112,10 +112,12 @@ async def listen(caller: Caller, since: int) -> bool:
     apology = for_language("ar").apology
     while (left := caller.last_word + PATIENCE_SECONDS - time.monotonic()) > 0:
         with suppress(CallError):
-            await caller.hear(left, after=caller.last_word)
-        last = caller.captions[-1] if len(caller.captions) > since else ""
-        if similarity(last, apology) > ALIKE or similarity(last, FACT) > ALIKE:
-            return similarity(last, apology) > ALIKE
+            utterance = await caller.hear(left, after=caller.last_word)
+            if len(caller.captions) > since and utterance.end > caller.captioned[-1]:
+                if similarity(caller.captions[-1], apology) > ALIKE:
+                    return True
+                if similarity(caller.captions[-1], FACT) > ALIKE:
+                    return False
     return False
 
 

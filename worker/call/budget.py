@@ -45,8 +45,9 @@ FIRST_SOUND_SECONDS: Final = 3.0
 """The promise: callers hear something this soon after their last word. Later, they ask whether anyone is there."""
 ANSWER_SECONDS: Final = 8.0
 """The promise: callers hear the reply or the apology this soon after their last word. Later, they hang up."""
-PLAY_SECONDS: Final = 0.4
-"""From the moment that prepared audio is handed over until the caller hears it: encoding, network, jitter buffer."""
+PLAY_SECONDS: Final = 0.6
+"""From the moment that prepared audio is handed over until the caller hears it: encoding, network, jitter buffer. It
+takes 0.2 s by voice, and up to 0.6 s through an avatar."""
 SPEECH_END_SECONDS: Final = 0.3
 """From the caller's last word until the transcription starts: the silence that ends speech, and its detection."""
 ONE_MOMENT_SECONDS: Final = FIRST_SOUND_SECONDS - PLAY_SECONDS
