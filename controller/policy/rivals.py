@@ -94,7 +94,12 @@ def replicas_contested(rival: Rival | None, scaling: ScalingSpec, key: Key, now:
     name = quoted(writer.manager)
     who = f"A HorizontalPodAutoscaler (field manager {name!r})" if name == _AUTOSCALER else f"Field manager {name!r}"
     times = "" if rival.count == 1 else f", {rival.count} times so far"
-    stays = f"This number stays for {rival.hold_seconds / 60:.0f} minutes" if rival.hold_seconds else "It was corrected"
+    stays = (
+        f"This number stays for {rival.hold_seconds / 60:.0f} minutes, and longer each time, so that pods do not come "
+        "and go."
+        if rival.hold_seconds
+        else "The controller corrected it."
+    )
     fixed = f"kubectl scale ava {key.name} --replicas N -n {key.namespace}"
     number = (
         f"Use {fixed}"
@@ -103,7 +108,6 @@ def replicas_contested(rival: Rival | None, scaling: ScalingSpec, key: Key, now:
     )
     return true(
         Reason.REPLICAS_CONTESTED,
-        f"{who} sets the replicas of Deployment {key.name}-worker to {writer.replicas}{times}. {stays}, and longer "
-        f"each time, so that pods do not come and go. {number}. Delete an autoscaler that targets the Deployment: "
-        f"kubectl get hpa -n {key.namespace}",
+        f"{who} sets the replicas of Deployment {key.name}-worker to {writer.replicas}{times}. {stays} "
+        f"{number}. Delete an autoscaler that targets the Deployment: kubectl get hpa -n {key.namespace}",
     )

@@ -138,7 +138,9 @@ def test_agent_in_mode_fixed_keeps_the_other_number_too() -> None:
             id="an autoscaler",
         ),
         pytest.param(rival(), FIXED, [". Use kubectl scale ava ava --replicas N -n shop."], id="mode Fixed"),
-        pytest.param(rival(2, too_low=True), SCALING, ["2 times so far. It was corrected"], id="corrected"),
+        pytest.param(
+            rival(2, too_low=True), SCALING, ["2 times so far. The controller corrected it. Set"], id="corrected"
+        ),
         pytest.param(rival(manager="m" * 9000), SCALING, ["mmm"], id="a long name"),
     ],
 )
