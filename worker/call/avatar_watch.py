@@ -96,7 +96,7 @@ class AvatarWatch:
         pulse = Pulse()
         while True:
             answered = await self._answers()
-            if not self._is_connected():  # the own connection is lost, which says nothing about the avatar
+            if answered is None or not self._is_connected():  # the own connection says nothing about the avatar
                 pulse.missed = 0
             elif pulse.note(answered):
                 break
@@ -107,8 +107,8 @@ class AvatarWatch:
     def _is_connected(self) -> bool:
         return self._room.connection_state == rtc.ConnectionState.CONN_CONNECTED
 
-    async def _answers(self) -> bool:
-        """Return whether the avatar answers a pulse, or at least sends packets instead."""
+    async def _answers(self) -> bool | None:
+        """Return whether the avatar answers a pulse, or at least sends packets instead; None when it never got one."""
         pulse = asyncio.create_task(self._send_pulse(), name="pulse")
         try:
             await asyncio.wait({pulse}, timeout=budget.AVATAR_PULSE_ANSWER_SECONDS * _USUAL_SHARE)
@@ -120,13 +120,13 @@ class AvatarWatch:
         finally:
             pulse.cancel()
 
-    async def _send_pulse(self) -> bool:
+    async def _send_pulse(self) -> bool | None:
         try:
             await self._room.local_participant.perform_rpc(
                 destination_identity=self._identity, method=PULSE_METHOD, payload=""
             )
         except rtc.RpcError as error:
-            return error.code in _ALIVE_CODES
+            return True if error.code in _ALIVE_CODES else None
         return True
 
     async def _packets(self) -> int:

@@ -65,10 +65,14 @@ class FakeRoom(rtc.EventEmitter[Any]):
         self.pulses = 0
         self.answers_pulses = True
         """A frozen participant never answers."""
+        self.sends = True
+        """Whether the own connection can send."""
 
     async def perform_rpc(self, *, destination_identity: str, method: str, payload: str) -> str:
         """Answer as a participant that has no such method."""
         self.pulses += 1
+        if not self.sends:
+            raise rtc.RpcError(rtc.RpcError.ErrorCode.SEND_FAILED, "not connected")
         if not self.answers_pulses:
             await asyncio.Event().wait()
         raise rtc.RpcError(rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD, f"no {method} at {destination_identity}")

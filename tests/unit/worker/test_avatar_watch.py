@@ -100,6 +100,14 @@ async def test_pulses_do_not_count_while_the_own_connection_is_lost(scene: Scene
     await soon(lambda: scene.stalls)
 
 
+async def test_pulses_that_were_not_sent_do_not_count(scene: Scene) -> None:
+    await soon(lambda: scene.room.pulses > 2)
+    scene.room.sends = False
+    sent = scene.room.pulses
+    await soon(lambda: scene.room.pulses > sent + 5)
+    assert scene.stalls == [], "the agent has left the room"
+
+
 async def test_avatar_that_plays_nothing_is_noticed(scene: Scene) -> None:
     scene.due = True
     await soon(lambda: scene.stalls)
