@@ -40,6 +40,20 @@ async def close(livekit: api.LiveKitAPI, room: str, *, agent_follows: bool) -> N
         logger.warning("could not delete the room", extra={"room": room, "error": type(error).__name__})
 
 
+async def remove_agent(livekit: api.LiveKitAPI, room: str, job_id: str) -> None:
+    """Remove the agent of a process that was killed from the room. Never raises.
+
+    LiveKit would keep it for 20 s, and so long no gateway would send another agent to the caller.
+    """
+    # The identity of an agent that accepts a job without naming another one (livekit-agents 1.8.9, job.py).
+    agent = api.RoomParticipantIdentity(room=room, identity=f"agent-{job_id}")
+    try:
+        await asyncio.wait_for(livekit.room.remove_participant(agent), budget.DELETE_SECONDS)
+    except _FAILURES as error:
+        if not (isinstance(error, api.TwirpError) and error.code == api.TwirpErrorCode.NOT_FOUND):
+            logger.warning("could not remove the lost agent", extra={"room": room, "error": type(error).__name__})
+
+
 async def _record(livekit: api.LiveKitAPI, room: str, outcome: CallOutcome) -> None:
     metadata = await _metadata(livekit, room)
     if metadata is not None and read_room_record(metadata) is not None:

@@ -79,6 +79,8 @@ class Worker(sdk.Server):
         }
         """What to do with the reports of call processes."""
         self._stop = asyncio.Event()
+        self._removals: set[asyncio.Task[None]] = set()
+        """Keeps the tasks alive that remove lost agents from their rooms."""
         memory = memory_share(container_memory(), config.calls_per_worker)
         self._limits = JobLimitWatch(JobLimits(longest_call, memory), self.running_jobs, self._end_call)
         self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
@@ -188,6 +190,10 @@ class Worker(sdk.Server):
         if failed:
             metrics.LOST.inc()
             logger.error("call process failed, its call is lost", extra={"room": room, "job_id": job_id})
+            if self.livekit_api is not None:
+                removing = asyncio.create_task(ended_call.remove_agent(self.livekit_api, room, job_id))
+                self._removals.add(removing)
+                removing.add_done_callback(self._removals.discard)
 
     def _on_avatar_report(self, report: AvatarReport) -> None:
         if report.state is AvatarState.ABANDONED:

@@ -32,6 +32,7 @@ class FakeRooms:
         """None: the room does not exist."""
         self._participants = participants
         self.deleted = False
+        self.removed: list[tuple[str, str]] = []
         self.failure: Exception | None = None
         self.hangs = False
 
@@ -48,6 +49,13 @@ class FakeRooms:
 
     async def list_participants(self, _: api.ListParticipantsRequest) -> api.ListParticipantsResponse:
         return api.ListParticipantsResponse(participants=self._participants)
+
+    async def remove_participant(self, participant: api.RoomParticipantIdentity) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.failure is not None:
+            raise self.failure
+        self.removed.append((participant.room, participant.identity))
 
     async def delete_room(self, request: api.DeleteRoomRequest) -> None:
         assert request.room == "ornina-1"
@@ -102,6 +110,19 @@ async def test_room_is_closed_for_the_caller_alone(
     assert rooms.deleted is deleted
 
 
+async def test_lost_agent_is_removed_and_the_room_stays() -> None:
+    rooms = FakeRooms(RECORD, CALLER)
+    await ended_call.remove_agent(_api(rooms), "ornina-1", "AJ_1")
+    assert (rooms.removed, rooms.deleted) == ([("ornina-1", "agent-AJ_1")], False)
+
+
+async def test_agent_that_has_left_needs_no_removal(caplog: pytest.LogCaptureFixture) -> None:
+    rooms = FakeRooms(RECORD, CALLER)
+    rooms.failure = api.TwirpError(api.TwirpErrorCode.NOT_FOUND, "participant does not exist", status=404)
+    await ended_call.remove_agent(_api(rooms), "ornina-1", "AJ_1")
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["LiveKit fails", "LiveKit does not answer"])
 async def test_unreachable_livekit_is_logged_and_holds_nothing_up(
     hangs: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -112,7 +133,9 @@ async def test_unreachable_livekit_is_logged_and_holds_nothing_up(
     rooms.failure, rooms.hangs = api.TwirpError("unavailable", "down", status=503), hangs
     await ended_call.record_outcome(_api(rooms), "ornina-1", CallOutcome.MAX_LENGTH)
     await ended_call.close(_api(rooms), "ornina-1", agent_follows=False)
+    await ended_call.remove_agent(_api(rooms), "ornina-1", "AJ_1")
     assert [record.message for record in caplog.records] == [
         "could not record the outcome in the room",
         "could not delete the room",
+        "could not remove the lost agent",
     ]

@@ -187,6 +187,24 @@ async def test_only_a_failed_process_counts_as_a_lost_call(worker: Worker, faile
     assert metrics.LOST._value.get() == before + lost
 
 
+@pytest.mark.parametrize(("failed", "removed"), [(True, ["AJ_1"]), (False, [])], ids=["process failed", "exited"])
+async def test_agent_of_a_failed_process_is_removed_from_the_room(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, failed: bool, removed: list[str]
+) -> None:
+    """The gateway sends the caller another agent only once the lost one is gone."""
+    asked: list[str] = []
+
+    async def remove_agent(_: object, room: str, job_id: str) -> None:
+        assert room == "ornina-1"
+        asked.append(job_id)
+
+    monkeypatch.setattr(ended_call, "remove_agent", remove_agent)
+    worker._api = cast(Any, object())
+    worker.on_process_closed("AJ_1", "ornina-1", failed=failed)
+    await asyncio.gather(*worker._removals)
+    assert asked == removed
+
+
 async def test_reported_load_and_idle_processes_follow_the_free_slots(worker: Worker, config: WorkerConfig) -> None:
     idle: list[int] = []
     pool = SimpleNamespace(
