@@ -232,10 +232,10 @@ def _frame(samples: Samples) -> rtc.AudioFrame:
 async def request_call(
     gateway: str, agent: str, name: str, *, language: str = "ar", headers: dict[str, str] | None = None
 ) -> tuple[dict[str, Any], Moments]:
-    """Send `POST /v1/calls`; return the gateway's answer and the times of the request."""
+    """Send `POST /v1/calls` as the call page does; return the gateway's answer and the times of the request."""
     moments = Moments(requested=time.monotonic())
     answer: dict[str, Any]
-    body = {"agent": agent, "name": name, "language": language}
+    body = {"agent": agent, "name": name, "language": language, "capabilities": ["video", "captions"]}
     timeout = aiohttp.ClientTimeout(total=30)
     try:
         async with (
