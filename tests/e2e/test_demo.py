@@ -19,6 +19,7 @@ from devkit.demo.run import AGENT
 from devkit.paths import REPOSITORY
 from tests.e2e import agents
 from tests.e2e.conftest import NAME, Platform
+from tests.e2e.simulators import simulated
 from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
@@ -109,25 +110,7 @@ def api(url: str, path: str) -> dict[str, Any]:
 
 
 def test_demo_fails_when_the_avatar_does_not_join(platform: Platform) -> None:
-    with simulated_tavus(platform, {"faults": [{"kind": "never_joins"}]}), demo(platform) as done:
+    with simulated(platform.targets.tavus_url, {"faults": [{"kind": "never_joins"}]}), demo(platform) as done:
         assert done.returncode == 1, done.stdout
         assert "of 3 video frames" in done.stderr
         assert "answer begins" not in done.stdout
-
-
-@contextmanager
-def simulated_tavus(platform: Platform, settings: dict[str, Any]) -> Iterator[None]:
-    """Change the settings of the simulated Tavus until the block ends."""
-    put_settings(platform, settings)
-    try:
-        yield
-    finally:
-        put_settings(platform, {})
-
-
-def put_settings(platform: Platform, settings: dict[str, Any]) -> None:
-    address = f"{platform.targets.tavus_url.removesuffix('/v2')}/_simulator"
-    with urllib.request.urlopen(
-        urllib.request.Request(address, data=json.dumps(settings).encode(), method="PUT"), timeout=5
-    ) as answer:
-        assert answer.status == 200
