@@ -142,6 +142,9 @@ class Server(AgentServer):
             self._proc_pool._close_tasks.add(closing)
             closing.add_done_callback(self._proc_pool._close_tasks.discard)
 
+    def before_load(self) -> None:
+        """Do, in the event loop, what follows the load. Override this."""
+
     def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
         """Handle the end of a call process that had a job; `failed` when its exit status was not 0. Override this."""
 
@@ -192,8 +195,10 @@ class Server(AgentServer):
         """Override: the SDK calls this twice a second and before each job offer.
 
         The SDK reports the load to LiveKit every 2.5 s only. LiveKit would refuse a slot that became free for that
-        long, so a changed load is reported at once.
+        long, so a changed load is reported at once. The SDK computes the load in a thread, `before_load` in the event
+        loop.
         """
+        self.before_load()
         load = await super()._invoke_load_fnc()
         if self.registered and load != self._worker_load:
             self._worker_load = load

@@ -117,8 +117,11 @@ class Worker(sdk.Server):
         )
 
     def _report_load(self) -> float:
-        self._follow_free_slots()
         return load(self.calls(), self._slots.total, self._config.placement)
+
+    def before_load(self) -> None:
+        """Follow the free slots: calls end at any time."""
+        self._follow_free_slots()
 
     def _follow_free_slots(self) -> None:
         """Keep no more idle call processes than free slots, and one for each accepted job that has none yet."""

@@ -326,6 +326,14 @@ async def test_idle_processes_never_outnumber_the_free_slots(
     assert sum(process.closed for process in pool.processes) == 2 - idle
 
 
+async def test_load_report_closes_surplus_idle_processes(worker: Worker) -> None:
+    """The SDK computes the load in a thread, where no process can be closed."""
+    pool = FakePool(idle=2, busy=3)
+    worker._proc_pool = cast(Any, pool)
+    await worker._invoke_load_fnc()
+    assert (pool.target, worker.idle_processes()) == (1, 1)
+
+
 async def test_accepted_job_lowers_the_idle_processes_at_once(worker: Worker) -> None:
     pool = FakePool(idle=2, busy=2)
     worker._proc_pool = cast(Any, pool)
