@@ -36,7 +36,7 @@ STAGES = {"stt": "transcriptions", "llm": "chat", "tts": "speech"}
 KINDS = ("500", "stall", "half_close", "empty", "half_stall")
 ALIKE = 0.4
 """Similarity from which a caption is the sentence."""
-PATIENCE_SECONDS = 16.0
+PATIENCE_SECONDS = 20.0
 """How long the caller listens after the last word."""
 ALLOWANCE_SECONDS = 0.5
 """Detection of speech and of sound on two cores that also run the node and whisper: a healthy turn shows as much."""

@@ -270,13 +270,18 @@ class Call:
     async def _apologise(self) -> None:
         """Say that an error occurred, so that the caller does not wait in silence."""
         text = sentences.for_language(self._config.language).apology
-        audio = self._apology or await phrases.audio(text, self._config.voice, self._client)
-        if audio is not None:
-            speech = self._session.say(
-                text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False
-            )
-            await speech.wait_for_playout()
-        self._apologising = False
+        try:
+            async with asyncio.timeout(budget.SAY_SECONDS):
+                audio = self._apology or await phrases.audio(text, self._config.voice, self._client)
+                if audio is not None:
+                    speech = self._session.say(
+                        text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False
+                    )
+                    await speech.wait_for_playout()
+        except TimeoutError:
+            logger.warning("apology did not play in time", extra={"seconds": budget.SAY_SECONDS})
+        finally:
+            self._apologising = False
 
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:

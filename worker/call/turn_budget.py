@@ -4,6 +4,7 @@ A turn begins with the caller's last word, and ends with the reply or the apolog
 answers what to do. All times are seconds of one clock that never goes back.
 """
 
+import math
 from enum import Enum, auto
 
 from worker.call import budget
@@ -57,11 +58,12 @@ class TurnBudget:
         self._last_word = now - budget.SPEECH_END_SECONDS
 
     def transcription_ended(self, *, has_text: bool) -> None:
-        """A transcription ended. Without text it was noise, which needs no reply."""
+        """A transcription ended. Without text it was noise, which needs no reply, unless "one moment" promised one."""
         self._transcriptions -= 1
         self._has_text = self._has_text or has_text
-        if not self._has_text and not self._transcriptions:
-            self._last_word = None
+        if self._has_text or self._transcriptions or self._last_word is None:
+            return
+        self._last_word = -math.inf if self._said_one_moment else None
 
     def audio(self, until: float) -> None:
         """The agent speaks, and its audio lasts until then if no more comes."""

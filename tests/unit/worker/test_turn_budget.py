@@ -111,6 +111,15 @@ def test_noise_needs_no_reply(clock: Clock) -> None:
     assert clock.actions == []
 
 
+def test_transcript_that_is_empty_after_one_moment_ends_with_the_apology(clock: Clock) -> None:
+    clock.speak()
+    clock.wait(4.0)
+    clock.turns.transcription_ended(has_text=False)
+    clock.wait(60)
+    assert clock.actions == [Action.ONE_MOMENT, Action.GIVE_UP]
+    assert clock.done[-1][1] <= 4.0 + budget.SPEECH_END_SECONDS + 2 * STEP
+
+
 def test_noise_after_a_question_keeps_the_question(clock: Clock) -> None:
     clock.speak()
     clock.understand()
