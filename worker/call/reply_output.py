@@ -35,6 +35,8 @@ class ReplyOutput(AudioOutput):
         self._paused_at: float | None = None
         self._is_open = False
         """A speech has begun, and more of its audio may come."""
+        self._needs_flush = False
+        """Audio of a speech was passed on since the last flush."""
         self._prepared_ended = asyncio.Event()
         """Set while no prepared phrase is played on its own."""
         self._prepared_ended.set()
@@ -58,15 +60,17 @@ class ReplyOutput(AudioOutput):
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Pass on a frame of a speech."""
         await self._wait_for_prepared()
-        self._is_open = True
+        self._is_open = self._needs_flush = True
         await super().capture_frame(frame)
         await self._pass_on(frame)
         self._extend(frame.duration)
 
     def flush(self) -> None:
-        """End the speech."""
+        """End the speech. One without audio leaves a prepared phrase alone."""
         super().flush()
-        self._sink.flush()
+        if self._needs_flush:
+            self._needs_flush = False
+            self._sink.flush()
         self._end(interrupted=False)
 
     def clear_buffer(self) -> None:

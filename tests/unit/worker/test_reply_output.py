@@ -51,6 +51,15 @@ async def test_phrase_between_speeches_is_not_noticed() -> None:
     assert scene.output.captured_playout_segments == 0
 
 
+async def test_speech_without_audio_leaves_the_phrase_alone() -> None:
+    scene = Scene()
+    await scene.output.play(silence(0.5))
+    scene.output.flush()
+    assert (scene.sink.flushed, scene.ended) == (1, [False])
+    scene.sink.play(0.5)
+    assert scene.finished == []
+
+
 async def test_speech_waits_for_the_end_of_the_phrase() -> None:
     scene = Scene()
     await scene.output.play(silence(0.5))
