@@ -67,6 +67,8 @@ class Caller:
     """Begin and end of each stretch of sound, without the pauses between sentences."""
     is_hearing: bool = False
     """Whether an utterance of the room has begun and not ended."""
+    last_sound: float = 0.0
+    """When the last audible frame arrived; 0.0: none has."""
     last_word: float = 0.0
     """When the last sample of what the caller said last is sent. The microphone has a buffer of up to a second."""
     _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
@@ -184,7 +186,7 @@ class Caller:
                 if (sound := sounds.listen(frame, now)) is not None:
                     self.sounds.append((sound.start, sound.end))
                 utterance = splitter.listen(frame, now)
-                self.is_hearing = splitter.hearing
+                self.is_hearing, self.last_sound = splitter.hearing, splitter.last_sound
                 if splitter.hearing and not self._sounding.is_set():
                     self.moments.first_word = splitter.started
                     self._sounding.set()

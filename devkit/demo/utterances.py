@@ -45,6 +45,11 @@ class UtteranceSplitter:
         """When the current utterance began."""
         return self._start
 
+    @property
+    def last_sound(self) -> float:
+        """When the last audible frame arrived; 0.0: none has."""
+        return self._last_sound
+
     def listen(self, frame: Samples, now: float) -> Utterance | None:
         """Add a frame that arrived at `now`; return the utterance that it ends, or None."""
         loud = float(np.sqrt(np.mean(frame.astype(np.float64) ** 2))) >= AUDIBLE if frame.size else False
