@@ -11,6 +11,7 @@ fork server end, multiprocessing starts its own.
 """
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -91,6 +92,8 @@ def _serve(listener: int, alive: int, prepare: Callable[[], None]) -> None:
         # Only the main process acts on signals. One to the whole process group must cut no call.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The SDK sends SIGUSR1 for the stacks of a process before it kills it, also to one that has only just started.
+        faulthandler.register(signal.SIGUSR1)
         prepare()
         # Call processes send their records to the main process. Its own handlers would log each a second time.
         logging.getLogger().handlers.clear()

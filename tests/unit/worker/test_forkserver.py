@@ -40,7 +40,7 @@ if __name__ == "__main__":
     os.environ["LATER"] = "later"
     first = answer(context)
     if mode == "signals":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             os.kill(server, number)
     print(json.dumps([server, first, answer(context)]))
 """
