@@ -18,9 +18,12 @@ _SPOKEN_FIELDS: Final = frozenset({"user_input", "transcript", "text", "body", "
 _QUOTED_TEXT: Final = re.compile(r"(?<=for text: ).*", re.DOTALL)
 """The SDK's error when a text gave no audio quotes the text (livekit-agents 1.8.9, tts/tts.py)."""
 _ROOM_CLOSED: Final = {
-    "livekit": re.compile("closed unexpectedly|Failed to publish RPC request"),
+    "livekit": re.compile("closed unexpectedly|Failed to publish RPC request|ByteStreamClose.*handle not found"),
     "livekit.agents": re.compile("failed to perform clear buffer rpc"),
-    "asyncio": re.compile(r"Task exception was never retrieved.*StreamError\(", re.DOTALL),
+    "asyncio": re.compile(
+        r"Task exception was never retrieved.*(StreamError\(|BaseStreamWriter\.aclose\(\) .*AssertionError\(\))",
+        re.DOTALL,
+    ),
 }
 """Errors that livekit-agents 1.8.9 and livekit 1.1.21 log, by logger, when a room closes under an open channel, stream
 or request. Every call's room is deleted when it ends. The worker itself logs a stream that breaks during a call

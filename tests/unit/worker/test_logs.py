@@ -84,6 +84,12 @@ def test_traceback_of_a_call_process_is_shown_once(line: Line) -> None:
         ("livekit", "livekit_rpc::client - Failed to publish RPC request: RPC Error: Failed to send (1505)"),
         ("livekit.agents", "failed to perform clear buffer rpc"),
         ("asyncio", "Task exception was never retrieved\nfuture: <Task exception=StreamError('stream closed')>"),
+        ("livekit", 'failed to handle request FfiRequest { ByteStreamClose { } }: InvalidRequest("handle not found")'),
+        (
+            "asyncio",
+            "Task exception was never retrieved\nfuture: <Task finished name='Task-1' coro=<BaseStreamWriter.aclose() "
+            "done, defined at data_stream.py:456> exception=AssertionError()>",
+        ),
     ],
 )
 def test_errors_about_closed_rooms_are_dropped(logger: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
