@@ -1,4 +1,4 @@
-"""The cgroup that contains an instance's pods, on machines with cgroup v1 or v2."""
+"""The cgroups that contain an instance's pods, one for each node, on machines with cgroup v1 or v2."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from devkit.processes import kill_all
 _ROOT = Path("/sys/fs/cgroup")
 
 
-def cgroup_root(name: str) -> str:
-    """Return the kubelet's `cgroupRoot`."""
-    return f"/avatar-agent-{name}"
+def cgroup_root(node: str) -> str:
+    """Return the `cgroupRoot` of a node's kubelet."""
+    return f"/avatar-agent-{node}"
 
 
 def _hierarchies() -> list[Path]:
@@ -22,10 +22,13 @@ def _hierarchies() -> list[Path]:
     return [path for path in sorted(_ROOT.iterdir()) if path.is_dir() and not path.is_symlink()]
 
 
-def create(name: str) -> None:
-    """Create the folder in every hierarchy. On v1 it copies cpuset's values, which a process in the folder needs."""
+def create(node: str) -> None:
+    """Create a node's folder in every hierarchy.
+
+    On v1 it copies cpuset's values, which a process in the folder needs.
+    """
     for hierarchy in _hierarchies():
-        folder = hierarchy / cgroup_root(name).lstrip("/")
+        folder = hierarchy / cgroup_root(node).lstrip("/")
         try:
             _create(hierarchy, folder)
         except OSError as error:
@@ -50,10 +53,12 @@ def _delegate(folder: Path) -> None:
 
 
 def folders(name: str) -> Iterator[Path]:
-    """Yield every cgroup of the instance, children before parents."""
+    """Yield every cgroup of the instance's nodes, children before parents."""
+    first = cgroup_root(name).lstrip("/")
     for hierarchy in _hierarchies():
-        for folder, _, _ in os.walk(hierarchy / cgroup_root(name).lstrip("/"), topdown=False):
-            yield Path(folder)
+        for root in (hierarchy / first, *hierarchy.glob(f"{first}.*")):
+            for folder, _, _ in os.walk(root, topdown=False):
+                yield Path(folder)
 
 
 def members(name: str) -> set[int]:

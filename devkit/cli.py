@@ -14,7 +14,7 @@ from rich.table import Table
 
 from devkit import binaries, cluster, debian, images, kubernetes, livekit, system
 from devkit.errors import DevkitError
-from devkit.instance import Layout, Record, check_name, load, names
+from devkit.instance import MAX_NODES, Layout, Record, check_name, load, names
 from devkit.logs import follow_log, last_lines
 from devkit.processes import is_alive
 from devkit.progress import LineProgress, Progress, TerminalProgress
@@ -52,10 +52,11 @@ def main() -> None:
 @_name_option
 @click.option("--api-only", is_flag=True, help="Start only an API server: no node, DNS or LiveKit.")
 @click.option("--internet", is_flag=True, help="Let pods reach the internet, for real providers.")
-def up(name: str, api_only: bool, internet: bool) -> None:
+@click.option("--nodes", type=click.IntRange(1, MAX_NODES), default=1, show_default=True, help="Number of nodes.")
+def up(name: str, api_only: bool, internet: bool, nodes: int) -> None:
     """Start an instance, unless it already runs."""
     with show_progress() as progress:
-        made = cluster.up(name, progress, api_only=api_only, internet=internet)
+        made = cluster.up(name, progress, api_only=api_only, internet=internet, nodes=nodes)
     console.print(f"export KUBECONFIG={made.kubeconfig}", highlight=False, soft_wrap=True)
     if not api_only:
         console.print(f"LiveKit: {made.livekit_url}", highlight=False)

@@ -11,7 +11,7 @@ from devkit import internet as internet_access
 from devkit.binaries import Binaries
 from devkit.errors import DevkitError
 from devkit.images import Images
-from devkit.instance import Layout, Record, check_name, load, mark_ready, names, new_record
+from devkit.instance import Layout, NodeLayout, Record, check_name, load, mark_ready, names, new_record
 from devkit.locks import lock
 from devkit.processes import is_alive
 from devkit.progress import LogProgress, Progress
@@ -19,7 +19,9 @@ from devkit.tools import API_TOOLS, TOOLS
 from devkit.traces import traces
 
 _API_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager"}
-_NODE_DAEMONS = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns", "livekit-server"}
+_NODE_DAEMONS = ("containerd", "kubelet", "kube-proxy")
+_OTHER_DAEMONS = {"kube-scheduler", "coredns", "livekit-server"}
+"""Daemons of an instance with nodes that run once."""
 _ANSWER_SECONDS = 10.0
 """Time for a running API server to answer, because a busy machine may delay it."""
 
@@ -68,13 +70,18 @@ class Cluster:
 
 
 def up(
-    name: str = "dev", progress: Progress | None = None, *, api_only: bool = False, internet: bool = False
+    name: str = "dev",
+    progress: Progress | None = None,
+    *,
+    api_only: bool = False,
+    internet: bool = False,
+    nodes: int = 1,
 ) -> Cluster:
     """Return a running instance: the existing one if it is complete and has the requested parts, else a new one.
 
     `api_only` starts only an API server with its controllers, in a few seconds: no node, DNS or LiveKit. `internet`
-    lets pods reach real providers; without it, connections to outside addresses fail at once. Remains of an earlier
-    interrupted or broken run are removed first.
+    lets pods reach real providers; without it, connections to outside addresses fail at once. `nodes` is at most
+    MAX_NODES. Remains of an earlier interrupted or broken run are removed first.
     """
     check_name(name)
     shown = progress or LogProgress()
@@ -82,12 +89,16 @@ def up(
     programs = binaries.ensure(shown, API_TOOLS if api_only else TOOLS)
     with lock(f"instance-{name}", progress=shown):
         record = load(name)
-        if record is not None and is_complete(record) and _has(record, api_only=api_only, internet=internet):
+        if (
+            record is not None
+            and is_complete(record)
+            and _has(record, api_only=api_only, internet=internet, nodes=nodes)
+        ):
             return _cluster(record, programs, shown)
         if traces(name):
             with shown.step(f"Remove the remains of instance {name}"):
                 teardown.remove(name)
-        record = new_record(name, api_only=api_only, internet=internet)
+        record = new_record(name, api_only=api_only, internet=internet, nodes=nodes)
         return _cluster(_start(record, programs, shown), programs, shown)
 
 
@@ -103,18 +114,22 @@ def down(name: str = "dev", progress: Progress | None = None) -> None:
 
 
 def load_images(name: str, built: Images, progress: Progress) -> None:
-    """Load built images into the node of a running instance."""
+    """Load built images into every node of a running instance."""
     with lock(f"instance-{name}", progress=progress):
         record = load(name)
         if record is None or record.api_only or not is_complete(record):
             raise DevkitError(f"instance {name} has no running node: run `python -m devkit up --name {name}`")
-        images.load(Layout(name), [built.controller, built.worker], progress)
+        for one in running_nodes(record):
+            images.load(one, [built.controller, built.worker], progress)
 
 
 def is_complete(record: Record) -> bool:
     """Whether an instance is complete: `up` finished, and all its daemons run and answer."""
     layout = Layout(record.name)
-    needed = _API_DAEMONS | (set() if record.api_only else _NODE_DAEMONS) | ({"internet"} if record.internet else set())
+    needed = _API_DAEMONS | ({"internet"} if record.internet else set())
+    if not record.api_only:
+        needed |= _OTHER_DAEMONS
+        needed |= {one.suffixed(daemon) for one in running_nodes(record) for daemon in _NODE_DAEMONS}
     running = {process.name for process in layout.processes.all() if is_alive(process)}
     return record.ready and needed <= running and _answers(layout, record)
 
@@ -128,9 +143,14 @@ def _answers(layout: Layout, record: Record) -> bool:
     return True
 
 
-def _has(record: Record, *, api_only: bool, internet: bool) -> bool:
+def running_nodes(record: Record) -> list[NodeLayout]:
+    """Return the nodes of an instance that is not `api_only`."""
+    return list(Layout(record.name).nodes[: record.nodes])
+
+
+def _has(record: Record, *, api_only: bool, internet: bool, nodes: int) -> bool:
     """Whether an instance has the requested parts; it may have more."""
-    return (api_only or not record.api_only) and (record.internet or not internet)
+    return (api_only or (not record.api_only and record.nodes >= nodes)) and (record.internet or not internet)
 
 
 def _start(record: Record, programs: Binaries, progress: Progress) -> Record:
@@ -144,17 +164,23 @@ def _start(record: Record, programs: Binaries, progress: Progress) -> Record:
         with progress.step("Start the API server"):
             kubernetes.start(layout, record, programs)
         return mark_ready(record)
+    nodes = running_nodes(record)
+    for other in nodes[1:]:
+        network.add_node(record.name, other.name, other.number, record.subnets)
     images.ensure_pause(progress)
     with progress.step("Start the control plane"):
-        node.start_containerd(layout, record)
+        for one in nodes:
+            node.start_containerd(one, record)
         plane = kubernetes.start(layout, record, programs)
-    images.load(layout, [node.PAUSE_IMAGE], progress)
-    images.remove_outdated(layout)
+    for one in nodes:
+        images.load(one, [node.PAUSE_IMAGE], progress)
+        images.remove_outdated(one)
     with progress.step("Start LiveKit"):
         livekit.start(layout, record, programs)
-    with progress.step("Start the node"):
+    with progress.step("Start the nodes" if nodes[1:] else "Start the node"):
         dns.start(layout, record, programs, plane)
-        node.start(layout, record, programs, plane)
+        for one in nodes:
+            node.start(one, record, programs, plane)
     return mark_ready(record)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from devkit.commands import follow, run, succeeds
 from devkit.errors import DevkitError
 from devkit.image_inputs import content_tag
-from devkit.instance import Layout
+from devkit.instance import NodeLayout
 from devkit.locks import lock
 from devkit.mounts import unmount_below
 from devkit.node import PAUSE_IMAGE, Ctr
@@ -111,9 +111,9 @@ def outdated(newest_first: Iterable[str]) -> list[str]:
     return found
 
 
-def remove_outdated(layout: Layout) -> None:
+def remove_outdated(node: NodeLayout) -> None:
     """Remove product images from the node that the image storage no longer has."""
-    ctr = Ctr(layout)
+    ctr = Ctr(node)
     if unwanted := removable(ctr.images(), _listed()):
         ctr.remove_images(unwanted)
 
@@ -204,14 +204,14 @@ def build(dockerfile: Path, context: Path, image: str, step: Step) -> None:
     follow(_buildah(*command, str(context)), step.update, seconds=_BUILD_TIMEOUT)
 
 
-def load(layout: Layout, images: Iterable[str], progress: Progress) -> None:
-    """Import images into the instance's containerd, unless it has them already."""
-    ctr = Ctr(layout)
+def load(node: NodeLayout, images: Iterable[str], progress: Progress) -> None:
+    """Import images into a node's containerd, unless it has them already."""
+    ctr = Ctr(node)
     present = ctr.images()
     for image in images:
         if image in present:
             continue
-        with progress.step(f"Load {image}"), temporary_folder(f"load-{layout.name}") as folder:
+        with progress.step(f"Load {image}"), temporary_folder(f"load-{node.name}") as folder:
             archive = folder / "image.tar"
             # Docker's format leaves layers uncompressed; an OCI archive would spend most of the time in gzip.
             run(_buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}"), seconds=600)

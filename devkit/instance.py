@@ -15,6 +15,7 @@ from devkit.processes import ProcessTable
 
 # The name becomes part of a network link's name, which the kernel limits to 15 characters.
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,9}")
+MAX_NODES = 2
 
 
 def check_name(name: str) -> str:
@@ -58,12 +59,47 @@ class Layout:
         return self.logs / "audit.log"
 
     @property
-    def pod_logs(self) -> Path:
-        return self.root / "pods"
-
-    @property
     def etcd(self) -> Path:
         return self.root / "etcd"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def processes(self) -> ProcessTable:
+        return ProcessTable(self.root / "processes", self.logs)
+
+    @property
+    def nodes(self) -> tuple["NodeLayout", ...]:
+        """Every node that the instance may have."""
+        return tuple(NodeLayout(self, number) for number in range(1, MAX_NODES + 1))
+
+
+@dataclass(frozen=True)
+class NodeLayout:
+    """Names and paths of one node of an instance."""
+
+    instance: Layout
+    number: int
+    """1 for the node with the control plane."""
+
+    @property
+    def name(self) -> str:
+        """The name of the Node object and of the network namespace's end. A dot cannot be in an instance's name."""
+        return self.suffixed(self.instance.name)
+
+    def suffixed(self, name: str) -> str:
+        """Return a name that no other node of the instance uses, for a program or a file."""
+        return name if self.number == 1 else f"{name}.{self.number}"
+
+    @property
+    def root(self) -> Path:
+        return self.instance.root / self.suffixed("node")
+
+    @property
+    def pod_logs(self) -> Path:
+        return self.root / "pods"
 
     @property
     def kubelet(self) -> Path:
@@ -72,10 +108,6 @@ class Layout:
     @property
     def cni(self) -> Path:
         return self.root / "cni"
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.root / "kubeconfig"
 
     @property
     def containerd_content(self) -> Path:
@@ -90,10 +122,6 @@ class Layout:
     def containerd_socket(self) -> Path:
         return self.run / "containerd.sock"
 
-    @property
-    def processes(self) -> ProcessTable:
-        return ProcessTable(self.root / "processes", self.logs)
-
 
 @dataclass(frozen=True)
 class Record:
@@ -103,6 +131,7 @@ class Record:
     subnet: str
     api_only: bool
     internet: bool
+    nodes: int
     livekit_api_key: str
     livekit_api_secret: str
     ready: bool = False
@@ -113,7 +142,7 @@ class Record:
         return Subnets(ipaddress.IPv4Network(self.subnet))
 
 
-def new_record(name: str, *, api_only: bool, internet: bool) -> Record:
+def new_record(name: str, *, api_only: bool, internet: bool, nodes: int) -> Record:
     """Choose a free subnet and new LiveKit keys for an instance, and save its record.
 
     The choice is made under a lock, and considers the records of other instances beside the machine's routes: an
@@ -126,6 +155,7 @@ def new_record(name: str, *, api_only: bool, internet: bool) -> Record:
             subnet=str(choose_subnets([*host_routes(), *others]).whole),
             api_only=api_only,
             internet=internet,
+            nodes=nodes,
             livekit_api_key=f"devkit-{name}",
             livekit_api_secret=secrets.token_urlsafe(32),
         )

@@ -1,7 +1,8 @@
-"""The network of an instance: its own namespace, a veth pair to the host, and a /16 that is divided into subnets.
+"""The network of an instance: a namespace for each node, and a /16 that is divided into subnets.
 
-Every daemon runs inside the namespace. So its ports conflict neither with the machine's nor with another instance's,
-and deleting the namespace removes kube-proxy's firewall rules.
+A veth pair connects the first node's namespace to the host; that node routes for the others. Every daemon runs inside a
+namespace. So its ports conflict neither with the machine's nor with another instance's, and deleting the namespaces
+removes kube-proxy's firewall rules.
 """
 
 import ipaddress
@@ -31,16 +32,29 @@ class Subnets:
 
     @property
     def pods(self) -> IPv4Network:
-        return ipaddress.IPv4Network((self.whole.network_address, 20))
+        """The pods of all nodes."""
+        return ipaddress.IPv4Network((self.whole.network_address, 17))
 
     @property
     def node(self) -> IPv4Address:
-        """Address of the pod bridge: node IP, API server and LiveKit."""
-        return self.pods[1]
+        """Address of the first node: API server and LiveKit."""
+        return self.node_address(1)
 
-    @property
-    def first_pod(self) -> IPv4Address:
-        return self.pods[16]
+    def node_pods(self, number: int) -> IPv4Network:
+        """The pods of one node, and its own address."""
+        return list(self.pods.subnets(new_prefix=20))[number - 1]
+
+    def node_address(self, number: int) -> IPv4Address:
+        """Node IP: the address of the node's pod bridge."""
+        return self.node_pods(number)[1]
+
+    def first_pod(self, number: int) -> IPv4Address:
+        return self.node_pods(number)[16]
+
+    def between_nodes(self, number: int) -> tuple[IPv4Address, IPv4Address]:
+        """The ends of the link between the first node and another one, the first node's end first."""
+        link = ipaddress.IPv4Network((self.whole[250 * 256 + 4 * number], 30))
+        return link[1], link[2]
 
     @property
     def services(self) -> IPv4Network:
@@ -118,7 +132,7 @@ def host_link(name: str) -> str:
 
 
 def create(name: str, subnets: Subnets, *, pods: bool) -> None:
-    """Create the namespace, the veth pair, the bridge, and the host's route to it.
+    """Create the first node's namespace, the veth pair, the bridge, and the host's route to it.
 
     With `pods`, traffic between pods on the bridge passes kube-proxy's rules as well.
     """
@@ -137,15 +151,54 @@ def create(name: str, subnets: Subnets, *, pods: bool) -> None:
     for address in _host_addresses():
         run([*inside, "route", "replace", address, "via", str(subnets.host_end)])
     run([*inside, "route", "add", "unreachable", "default"])
-    # The kubelet and LiveKit listen at the bridge's address, so it must exist before they start.
-    run([*inside, "link", "add", POD_BRIDGE, "type", "bridge"])
-    run([*inside, "addr", "add", f"{subnets.node}/{subnets.pods.prefixlen}", "dev", POD_BRIDGE])
-    run([*inside, "link", "set", POD_BRIDGE, "up"])
+    _create_bridge(netns, subnets, 1)
     if pods:
-        _load_bridge_filter()
-        for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"):
-            run(["nsenter", f"--net=/run/netns/{netns}", "--", "sysctl", "-q", "-w", setting])
+        _forward_pods(netns)
     run(["ip", "route", "add", str(subnets.whole), "via", str(subnets.node_end), "dev", link])
+
+
+def add_node(name: str, node: str, number: int, subnets: Subnets) -> None:
+    """Create the namespace of another node, with a link to the first node, which routes between all others."""
+    first, netns, link = netns_name(name), netns_name(node), node_link(number)
+    near, far = subnets.between_nodes(number)
+    outside, inside = ["ip", "-n", first], ["ip", "-n", netns]
+    run(["ip", "netns", "add", netns])
+    run([*outside, "link", "add", link, "type", "veth", "peer", "name", _UPLINK, "netns", netns])
+    run([*outside, "addr", "add", f"{near}/30", "dev", link])
+    run([*outside, "link", "set", link, "up"])
+    run([*inside, "link", "set", "lo", "up"])
+    run([*inside, "addr", "add", f"{far}/30", "dev", _UPLINK])
+    run([*inside, "link", "set", _UPLINK, "up"])
+    run([*inside, "route", "add", "default", "via", str(near)])
+    run([*outside, "route", "add", str(subnets.node_pods(number)), "via", str(far)])
+    _create_bridge(netns, subnets, number)
+    _forward_pods(netns)
+
+
+def set_node_link(name: str, number: int, *, up: bool) -> None:
+    """Connect or cut off a node other than the first."""
+    run(["ip", "-n", netns_name(name), "link", "set", node_link(number), "up" if up else "down"])
+
+
+def node_link(number: int) -> str:
+    """Return the name of the first node's end of the link to another node."""
+    return f"node-{number}"
+
+
+def _create_bridge(netns: str, subnets: Subnets, number: int) -> None:
+    """Create the pod bridge. The kubelet and LiveKit listen at its address, so it must exist before they start."""
+    inside = ["ip", "-n", netns]
+    address = f"{subnets.node_address(number)}/{subnets.node_pods(number).prefixlen}"
+    run([*inside, "link", "add", POD_BRIDGE, "type", "bridge"])
+    run([*inside, "addr", "add", address, "dev", POD_BRIDGE])
+    run([*inside, "link", "set", POD_BRIDGE, "up"])
+
+
+def _forward_pods(netns: str) -> None:
+    """Forward packets of pods, and apply kube-proxy's rules to those between pods on the same bridge as well."""
+    _load_bridge_filter()
+    for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"):
+        run(["nsenter", f"--net=/run/netns/{netns}", "--", "sysctl", "-q", "-w", setting])
 
 
 def _load_bridge_filter() -> None:
@@ -162,16 +215,18 @@ def _load_bridge_filter() -> None:
 
 
 def delete(name: str) -> None:
-    """Delete the link, with its route and its peer, and the namespace, if they exist."""
+    """Delete the link, with its route and its peer, and the namespaces, if they exist."""
     if _link_exists(name):
         run(["ip", "link", "delete", host_link(name)])
-    if exists(name):
-        run(["ip", "netns", "delete", netns_name(name)])
+    for netns in _namespaces(name):
+        run(["ip", "netns", "delete", netns])
 
 
-def exists(name: str) -> bool:
-    """Whether the instance's namespace exists."""
-    return any(line.split()[:1] == [netns_name(name)] for line in run(["ip", "netns", "list"]).splitlines())
+def _namespaces(name: str) -> list[str]:
+    """Return the namespaces of the instance's nodes: the first has its name, the others a dot and a number after it."""
+    found = [line.split()[0] for line in run(["ip", "netns", "list"]).splitlines() if line]
+    first = netns_name(name)
+    return [netns for netns in found if netns == first or netns.startswith(f"{first}.")]
 
 
 def _link_exists(name: str) -> bool:
@@ -179,6 +234,6 @@ def _link_exists(name: str) -> bool:
 
 
 def traces(name: str) -> list[str]:
-    """Return the instance's namespace and the host's link, if they exist."""
-    found = [f"network namespace {netns_name(name)}"] if exists(name) else []
+    """Return the instance's namespaces and the host's link, if they exist."""
+    found = [f"network namespace {netns}" for netns in _namespaces(name)]
     return [*found, f"network link {host_link(name)}"] if _link_exists(name) else found

@@ -11,7 +11,7 @@ from devkit import cgroups, network
 from devkit.binaries import Binaries
 from devkit.commands import run, succeeds
 from devkit.errors import DevkitError
-from devkit.instance import Layout, Record
+from devkit.instance import NodeLayout, Record
 from devkit.kubernetes import ControlPlane, Kubectl
 from devkit.processes import Process
 
@@ -23,56 +23,56 @@ _READY_TIMEOUT = 90.0
 _CNI_PLUGINS = Path("/usr/lib/cni")
 
 
-def start_containerd(layout: Layout, record: Record) -> Process:
+def start_containerd(node: NodeLayout, record: Record) -> Process:
     """Start containerd with the content of earlier runs, unless that contains containers too.
 
     `down` removes every container before it marks the content as clean. Content without the mark belongs to a killed
     run; its containers would appear in the new cluster.
     """
-    clean = layout.containerd_content / "clean"
-    if not clean.exists() and layout.containerd_content.exists():
-        shutil.rmtree(layout.containerd_content)
-    layout.containerd_content.mkdir(parents=True, exist_ok=True)
+    clean = node.containerd_content / "clean"
+    if not clean.exists() and node.containerd_content.exists():
+        shutil.rmtree(node.containerd_content)
+    node.containerd_content.mkdir(parents=True, exist_ok=True)
     clean.unlink(missing_ok=True)
-    layout.run.mkdir(parents=True, exist_ok=True, mode=0o711)
-    layout.cni.mkdir(parents=True, exist_ok=True)
-    (layout.cni / "10-pods.conflist").write_text(json.dumps(_cni(layout, record), indent=2))
-    config = layout.config / "containerd.toml"
-    config.write_text(_containerd(layout))
-    process = layout.processes.start(
-        "containerd", ["containerd", f"--config={config}"], netns=network.netns_name(record.name)
-    )
-    layout.processes.wait("a container runtime", lambda: Ctr(layout).answers(), _CONTAINERD_TIMEOUT, process)
+    node.run.mkdir(parents=True, exist_ok=True, mode=0o711)
+    node.cni.mkdir(parents=True, exist_ok=True)
+    (node.cni / "10-pods.conflist").write_text(json.dumps(_cni(node, record), indent=2))
+    name = node.suffixed("containerd")
+    config = node.instance.config / f"{name}.toml"
+    config.write_text(_containerd(node))
+    table = node.instance.processes
+    process = table.start(name, ["containerd", f"--config={config}"], netns=network.netns_name(node.name))
+    table.wait("a container runtime", lambda: Ctr(node).answers(), _CONTAINERD_TIMEOUT, process)
     return process
 
 
-def start(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlane) -> None:
+def start(node: NodeLayout, record: Record, binaries: Binaries, plane: ControlPlane) -> None:
     """Start kubelet and kube-proxy on a running containerd and return when the node is Ready."""
-    cgroups.create(record.name)
-    netns, table = network.netns_name(record.name), layout.processes
-    proxy_config = plane.kubeconfig("kube-proxy", plane.authority.client("system:kube-proxy"))
-    user = plane.authority.client(f"system:node:{record.name}", "system:nodes")
-    kubelet_config = plane.kubeconfig("kubelet", user)
-    proxy = table.start("kube-proxy", _proxy(layout, record, binaries, proxy_config), netns=netns)
-    kubelet = table.start("kubelet", _kubelet(layout, record, binaries, plane, kubelet_config), netns=netns)
-    kubectl = Kubectl(layout.kubeconfig)
+    cgroups.create(node.name)
+    netns, table = network.netns_name(node.name), node.instance.processes
+    names = node.suffixed("kube-proxy"), node.suffixed("kubelet")
+    proxy_config = plane.kubeconfig(names[0], plane.authority.client("system:kube-proxy"))
+    user = plane.authority.client(f"system:node:{node.name}", "system:nodes")
+    kubelet_config = plane.kubeconfig(names[1], user)
+    proxy = table.start(names[0], _proxy(node, record, binaries, proxy_config), netns=netns)
+    kubelet = table.start(names[1], _kubelet(node, record, binaries, plane, kubelet_config), netns=netns)
+    table.wait("a Ready node", lambda: is_ready(node), _READY_TIMEOUT, kubelet, proxy)
+
+
+def is_ready(node: NodeLayout) -> bool:
+    """Whether Kubernetes considers the node ready."""
     ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    table.wait(
-        "a Ready node",
-        lambda: kubectl.get("node", record.name, "--ignore-not-found", f"--output={ready}") == "True",
-        _READY_TIMEOUT,
-        kubelet,
-        proxy,
-    )
+    kubectl = Kubectl(node.instance.kubeconfig)
+    return kubectl.get("node", node.name, "--ignore-not-found", f"--output={ready}") == "True"
 
 
-def _cni(layout: Layout, record: Record) -> dict[str, object]:
-    """Return the pod network's configuration: addresses above the node's, on the instance's bridge."""
+def _cni(node: NodeLayout, record: Record) -> dict[str, object]:
+    """Return the pod network's configuration: addresses above the node's, on the node's bridge."""
     subnets = record.subnets
     pod_range = {
-        "subnet": str(subnets.pods),
-        "rangeStart": str(subnets.first_pod),
-        "gateway": str(subnets.node),
+        "subnet": str(subnets.node_pods(node.number)),
+        "rangeStart": str(subnets.first_pod(node.number)),
+        "gateway": str(subnets.node_address(node.number)),
     }
     bridge = {
         "type": "bridge",
@@ -81,32 +81,32 @@ def _cni(layout: Layout, record: Record) -> dict[str, object]:
         "hairpinMode": True,
         "ipam": {
             "type": "host-local",
-            "dataDir": str(layout.cni / "addresses"),
+            "dataDir": str(node.cni / "addresses"),
             "ranges": [[pod_range]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": f"avatar-agent-{record.name}", "plugins": [bridge, portmap]}
+    return {"cniVersion": "0.4.0", "name": network.netns_name(node.name), "plugins": [bridge, portmap]}
 
 
-def _containerd(layout: Layout) -> str:
+def _containerd(node: NodeLayout) -> str:
     """Return containerd's configuration: its own folders and socket, and pods' namespaces below /run for `down`.
 
     restrict_oom_score_adj: without CAP_SYS_RESOURCE, as in many virtual machines, runc may not lower the score.
     """
     return f"""version = 2
-root = "{layout.containerd_content}/root"
-state = "{layout.run}/containerd"
+root = "{node.containerd_content}/root"
+state = "{node.run}/containerd"
 
 [grpc]
-  address = "{layout.containerd_socket}"
+  address = "{node.containerd_socket}"
 
 [ttrpc]
-  address = "{layout.containerd_socket}.ttrpc"
+  address = "{node.containerd_socket}.ttrpc"
 
 [plugins."io.containerd.internal.v1.opt"]
-  path = "{layout.run}/opt"
+  path = "{node.run}/opt"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
@@ -115,23 +115,23 @@ state = "{layout.run}/containerd"
 
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{_CNI_PLUGINS}"
-  conf_dir = "{layout.cni}"
+  conf_dir = "{node.cni}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 """
 
 
-def _kubelet(layout: Layout, record: Record, binaries: Binaries, plane: ControlPlane, kubeconfig: Path) -> list[str]:
-    subnets = record.subnets
-    serving = plane.authority.server("kubelet-serving", [record.name, str(subnets.node)])
-    config = layout.config / "kubelet.yaml"
+def _kubelet(node: NodeLayout, record: Record, binaries: Binaries, plane: ControlPlane, kubeconfig: Path) -> list[str]:
+    address = str(record.subnets.node_address(node.number))
+    serving = plane.authority.server(node.suffixed("kubelet-serving"), [node.name, address])
+    config = node.instance.config / f"{node.suffixed('kubelet')}.yaml"
     config.write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "kubelet.config.k8s.io/v1beta1",
                 "kind": "KubeletConfiguration",
-                "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
+                "containerRuntimeEndpoint": f"unix://{node.containerd_socket}",
                 "authentication": {
                     "anonymous": {"enabled": False},
                     "webhook": {"enabled": True},
@@ -140,15 +140,15 @@ def _kubelet(layout: Layout, record: Record, binaries: Binaries, plane: ControlP
                 "authorization": {"mode": "Webhook"},
                 "tlsCertFile": str(serving.certificate),
                 "tlsPrivateKeyFile": str(serving.key),
-                "address": str(subnets.node),
+                "address": address,
                 "healthzBindAddress": "127.0.0.1",
-                "clusterDNS": [str(subnets.dns)],
+                "clusterDNS": [str(record.subnets.dns)],
                 "clusterDomain": "cluster.local",
-                "podLogsDir": str(layout.pod_logs),
+                "podLogsDir": str(node.pod_logs),
                 # Debian 12 and many virtual machines still use cgroup v1.
                 "failCgroupV1": False,
                 "cgroupDriver": "cgroupfs",
-                "cgroupRoot": cgroups.cgroup_root(record.name),
+                "cgroupRoot": cgroups.cgroup_root(node.name),
                 "enforceNodeAllocatable": [],
                 "failSwapOn": False,
                 # A developer's disk is often nearly full; evicting pods would not help.
@@ -163,15 +163,15 @@ def _kubelet(layout: Layout, record: Record, binaries: Binaries, plane: ControlP
         binaries["kubelet"],
         f"--config={config}",
         f"--kubeconfig={kubeconfig}",
-        f"--root-dir={layout.kubelet}",
-        f"--cert-dir={layout.kubelet}/pki",
-        f"--hostname-override={record.name}",
-        f"--node-ip={subnets.node}",
+        f"--root-dir={node.kubelet}",
+        f"--cert-dir={node.kubelet}/pki",
+        f"--hostname-override={node.name}",
+        f"--node-ip={address}",
     ]
 
 
-def _proxy(layout: Layout, record: Record, binaries: Binaries, kubeconfig: Path) -> list[str]:
-    config = layout.config / "kube-proxy.yaml"
+def _proxy(node: NodeLayout, record: Record, binaries: Binaries, kubeconfig: Path) -> list[str]:
+    config = node.instance.config / f"{node.suffixed('kube-proxy')}.yaml"
     config.write_text(
         yaml.safe_dump(
             {
@@ -180,7 +180,7 @@ def _proxy(layout: Layout, record: Record, binaries: Binaries, kubeconfig: Path)
                 "clientConnection": {"kubeconfig": str(kubeconfig)},
                 "mode": "iptables",
                 "clusterCIDR": str(record.subnets.pods),
-                "hostnameOverride": record.name,
+                "hostnameOverride": node.name,
                 "healthzBindAddress": "127.0.0.1:10256",
                 "metricsBindAddress": "127.0.0.1:10249",
                 # Do not change the connection table's size: it applies to the whole machine.
@@ -192,10 +192,10 @@ def _proxy(layout: Layout, record: Record, binaries: Binaries, kubeconfig: Path)
 
 
 class Ctr:
-    """Runs containerd's client `ctr` on an instance's socket."""
+    """Runs containerd's client `ctr` on a node's socket."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._base = ["ctr", f"--address={layout.containerd_socket}", f"--namespace={CONTAINERD_NAMESPACE}"]
+    def __init__(self, node: NodeLayout) -> None:
+        self._base = ["ctr", f"--address={node.containerd_socket}", f"--namespace={CONTAINERD_NAMESPACE}"]
 
     def answers(self) -> bool:
         return succeeds([*self._base, "--connect-timeout=1s", "--timeout=2s", "version"], seconds=5)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from devkit import cgroups, network
 from devkit.errors import DevkitError
-from devkit.instance import Layout
+from devkit.instance import Layout, NodeLayout
 from devkit.mounts import unmount_below
 from devkit.node import Ctr
 from devkit.paths import run_dir
 from devkit.processes import is_alive, kill_all
-from devkit.traces import CNI_RESULTS, CONTAINER_LOGS, mount_roots, shared_files, traces
+from devkit.traces import CNI_RESULTS, CONTAINER_LOGS, folders, mount_roots, shared_files, traces
 
 _SHARED_FOLDERS = (
     Path("/var/lib/kubelet/device-plugins"),
@@ -25,22 +25,22 @@ _SHARED_FOLDERS = (
     CNI_RESULTS.parent,
     run_dir(""),
 )
-_DAEMONS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "coredns"}
+_CONTROL_PLANE = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns"}
 
 
 def remove(name: str) -> None:
     """Remove an instance. Raises DevkitError that names remains. It can run again after an interruption."""
     layout = Layout(name)
     table = layout.processes
-    table.stop_all(["kubelet", "kube-proxy"], grace=0)
+    table.stop_all([node.suffixed(daemon) for node in layout.nodes for daemon in ("kubelet", "kube-proxy")], grace=0)
     cgroups.kill(name)
-    containerd = table.get("containerd")
-    clean = containerd is not None and is_alive(containerd) and _empty_containerd(layout)
-    spawned = [process.name for process in table.all() if process.name not in _DAEMONS]
+    clean = [node for node in layout.nodes if _empty_containerd(node)]
+    runtimes = [node.suffixed("containerd") for node in layout.nodes]
+    spawned = [process.name for process in table.all() if process.name not in {*_CONTROL_PLANE, *runtimes}]
     table.stop_all(spawned)
-    table.stop_all(["containerd"])
-    if clean:
-        (layout.containerd_content / "clean").touch()
+    table.stop_all(runtimes)
+    for node in clean:
+        (node.containerd_content / "clean").touch()
     # The control plane's data is deleted below, so it need not save anything.
     table.stop_all([process.name for process in table.all()], grace=0)
     # containerd's shims outlive it, and children outlive a killed daemon.
@@ -50,17 +50,20 @@ def remove(name: str) -> None:
     network.delete(name)
     for path in shared_files(layout):
         path.unlink(missing_ok=True)
-    for folder in (layout.run, layout.root):
+    for folder in folders(layout):
         if folder.exists():
             shutil.rmtree(folder)
     if left := traces(name):
         raise DevkitError(f"instance {name} is stopped, but these remain: {', '.join(left)}; run `down` again")
 
 
-def _empty_containerd(layout: Layout) -> bool:
+def _empty_containerd(node: NodeLayout) -> bool:
     """Remove containerd's containers, so that the next run can use its content. Returns whether that succeeded."""
+    containerd = node.instance.processes.get(node.suffixed("containerd"))
+    if containerd is None or not is_alive(containerd):
+        return False
     try:
-        Ctr(layout).remove_containers()
+        Ctr(node).remove_containers()
     except DevkitError:
         return False  # the next `up` deletes the content; stopping everything is more important now
     return True

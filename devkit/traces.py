@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from devkit import cgroups, network
-from devkit.instance import Layout
+from devkit.instance import Layout, NodeLayout
 from devkit.mounts import mounts_below
 from devkit.node import CONTAINERD_NAMESPACE
 from devkit.processes import is_alive
@@ -31,30 +31,40 @@ def traces(name: str) -> list[str]:
         *(f"mount {point}" for point in mounts),
         *(f"cgroup {folder}" for folder in cgroups.folders(name)),
         *network.traces(name),
-        *(str(path) for path in (*shared_files(layout), layout.run, layout.root) if os.path.lexists(path)),
+        *(str(path) for path in (*shared_files(layout), *folders(layout)) if os.path.lexists(path)),
     ]
+
+
+def folders(layout: Layout) -> list[Path]:
+    """Return the folders that `down` deletes."""
+    return [*(node.run for node in layout.nodes), layout.root]
 
 
 def mount_roots(layout: Layout) -> list[Path]:
     """Return the folders below which an instance mounts file systems."""
-    return [layout.root, layout.run, layout.containerd_content]
+    return [*folders(layout), *(node.containerd_content for node in layout.nodes)]
 
 
 def shared_files(layout: Layout) -> Iterator[Path]:
     """Yield an instance's links, results and sockets in folders that it shares with other clusters."""
+    for node in layout.nodes:
+        yield from _shared_files(node)
+
+
+def _shared_files(node: NodeLayout) -> Iterator[Path]:
     if CONTAINER_LOGS.is_dir():
         for link in CONTAINER_LOGS.iterdir():
-            if link.is_symlink() and os.readlink(link).startswith(f"{layout.pod_logs}/"):
+            if link.is_symlink() and os.readlink(link).startswith(f"{node.pod_logs}/"):
                 yield link
-    network_name = network.netns_name(layout.name)
+    network_name = network.netns_name(node.name)
     for result in list(CNI_RESULTS.glob(f"{network_name}-*-eth0")):
         container = result.name.removeprefix(f"{network_name}-").removesuffix("-eth0")
         if "-" in container:
             continue  # another instance, whose name begins with this one's
-        yield from (result, *CNI_RESULTS.glob(f"*-{container}-lo"), _shim_socket(layout, container))
+        yield from (result, *CNI_RESULTS.glob(f"*-{container}-lo"), _shim_socket(node, container))
 
 
-def _shim_socket(layout: Layout, container: str) -> Path:
+def _shim_socket(node: NodeLayout, container: str) -> Path:
     """Return a shim's socket: containerd's SocketAddress (runtime/v2/shim) hashes address, namespace and id."""
-    digest = hashlib.sha256(f"{layout.containerd_socket}/{CONTAINERD_NAMESPACE}/{container}".encode())
+    digest = hashlib.sha256(f"{node.containerd_socket}/{CONTAINERD_NAMESPACE}/{container}".encode())
     return _SHIM_SOCKETS / digest.hexdigest()

@@ -67,7 +67,7 @@ def platform() -> Iterator[Platform]:
 @pytest.fixture(scope="session")
 def pod_logs(platform: Platform) -> Iterator[PodLogs]:
     """Logs of controller, gateway and all workers."""
-    logs = PodLogs(Layout(NAME).pod_logs, {SYSTEM_NAMESPACE, AGENTS_NAMESPACE})
+    logs = PodLogs(Layout(NAME).nodes[0].pod_logs, {SYSTEM_NAMESPACE, AGENTS_NAMESPACE})
     with closing(logs), logs.watched():
         yield logs
 

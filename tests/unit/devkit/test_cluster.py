@@ -9,7 +9,7 @@ from devkit import cluster, kubernetes
 from devkit.instance import Record
 from devkit.processes import Process, ProcessTable
 
-RECORD = Record("unit", "10.100.0.0/16", True, False, "key", "secret", ready=True)
+RECORD = Record("unit", "10.100.0.0/16", True, False, 1, "key", "secret", ready=True)
 DAEMONS = ["etcd", "kube-apiserver", "kube-controller-manager"]
 
 

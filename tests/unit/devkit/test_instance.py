@@ -18,7 +18,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(name: str) -> Record:
-    return new_record(name, api_only=False, internet=False)
+    return new_record(name, api_only=False, internet=False, nodes=1)
 
 
 @pytest.mark.parametrize("name", ["", "Dev", "1st", "a_b", "../etc", "elevenchars"])

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from devkit.errors import DevkitError
+from devkit.instance import MAX_NODES
 from devkit.network import Subnets, choose_subnets, host_link, parse_routes
 
 
@@ -33,7 +34,11 @@ def test_error_without_free_subnet_says_what_to_do() -> None:
 def test_parts_of_a_subnet_do_not_overlap() -> None:
     subnets = Subnets(IPv4Network("10.103.0.0/16"))
     link = IPv4Network(f"{subnets.host_end}/30", strict=False)
-    parts = [subnets.pods, subnets.services, subnets.internet, link]
+    pods = [subnets.node_pods(number) for number in range(1, MAX_NODES + 1)]
+    assert all(part.subnet_of(subnets.pods) for part in pods)
+    between = IPv4Network(f"{subnets.between_nodes(2)[0]}/30", strict=False)
+    assert subnets.between_nodes(2)[1] in between
+    parts = [*pods, between, subnets.services, subnets.internet, link]
     assert all(part.subnet_of(subnets.whole) for part in parts)
     assert not any(one.overlaps(other) for one in parts for other in parts if one is not other)
     assert subnets.node_end in link
@@ -42,7 +47,8 @@ def test_parts_of_a_subnet_do_not_overlap() -> None:
 def test_special_addresses_are_where_kubernetes_expects_them() -> None:
     subnets = Subnets(IPv4Network("10.100.0.0/16"))
     assert subnets.node == IPv4Address("10.100.0.1")
-    assert subnets.first_pod > subnets.node
+    assert subnets.first_pod(1) > subnets.node
+    assert subnets.node_address(2) in subnets.node_pods(2)
     assert subnets.first_service == subnets.services[1]
     assert subnets.dns in subnets.services
 

@@ -41,14 +41,19 @@ def test_folder_and_process_are_traces_of_their_instance_only() -> None:
 
 def test_files_in_shared_folders_are_found_by_instance(machine: Path) -> None:
     logs, results = machine / "container_logs", machine / "cni_results"
-    for name, container in (("one", "c0ffee"), ("one-b", "decade")):
-        (logs / f"pod-{name}.log").symlink_to(Layout(name).pod_logs / "0.log")
+    nodes = (*Layout("one").nodes, *Layout("one-b").nodes)
+    for node, container in zip(nodes, ("c0ffee", "facade", "decade", "accede"), strict=True):
+        name = node.name
+        (logs / f"pod-{name}.log").symlink_to(node.pod_logs / "0.log")
         (results / f"avatar-agent-{name}-{container}-eth0").touch()
         (results / f"cni-loopback-{container}-lo").touch()
     (logs / "other.log").symlink_to("/elsewhere/0.log")
     found = [path for path in traces.shared_files(Layout("one")) if path.is_symlink() or path.exists()]
     assert sorted(path.name for path in found) == [
         "avatar-agent-one-c0ffee-eth0",
+        "avatar-agent-one.2-facade-eth0",
         "cni-loopback-c0ffee-lo",
+        "cni-loopback-facade-lo",
+        "pod-one.2.log",
         "pod-one.log",
     ]
