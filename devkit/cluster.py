@@ -52,6 +52,12 @@ class Cluster:
         with outage.api_server_stopped(Layout(self.name), self._record(), options):
             yield
 
+    @contextmanager
+    def node_lost(self, number: int) -> Iterator[None]:
+        """Kill a node's kubelet and cut its network off until the block ends; not the first node's."""
+        with outage.node_lost(Layout(self.name), self._record(), number):
+            yield
+
     def compact(self) -> None:
         """Remove all but the latest revisions from etcd, so that watches from an earlier one have to list again."""
         etcd.compact(self._record())

@@ -165,19 +165,26 @@ def add_node(name: str, node: str, number: int, subnets: Subnets) -> None:
     run(["ip", "netns", "add", netns])
     run([*outside, "link", "add", link, "type", "veth", "peer", "name", _UPLINK, "netns", netns])
     run([*outside, "addr", "add", f"{near}/30", "dev", link])
-    run([*outside, "link", "set", link, "up"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "addr", "add", f"{far}/30", "dev", _UPLINK])
     run([*inside, "link", "set", _UPLINK, "up"])
+    connect_node(name, number, subnets)
     run([*inside, "route", "add", "default", "via", str(near)])
-    run([*outside, "route", "add", str(subnets.node_pods(number)), "via", str(far)])
     _create_bridge(netns, subnets, number)
     _forward_pods(netns)
 
 
-def set_node_link(name: str, number: int, *, up: bool) -> None:
-    """Connect or cut off a node other than the first."""
-    run(["ip", "-n", netns_name(name), "link", "set", node_link(number), "up" if up else "down"])
+def connect_node(name: str, number: int, subnets: Subnets) -> None:
+    """Connect a node other than the first; the kernel deletes the route whenever the link goes down."""
+    inside = ["ip", "-n", netns_name(name)]
+    _, far = subnets.between_nodes(number)
+    run([*inside, "link", "set", node_link(number), "up"])
+    run([*inside, "route", "replace", str(subnets.node_pods(number)), "via", str(far)])
+
+
+def disconnect_node(name: str, number: int) -> None:
+    """Cut a node other than the first off from everything."""
+    run(["ip", "-n", netns_name(name), "link", "set", node_link(number), "down"])
 
 
 def node_link(number: int) -> str:

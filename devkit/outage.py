@@ -1,13 +1,15 @@
-"""Stops the API server for a while, as an upgrade of the control plane does."""
+"""Stops parts of an instance for a while: the API server, as an upgrade does, and a node, as a lost machine."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from devkit import kubernetes
+from devkit import kubernetes, network
 from devkit.errors import DevkitError
 from devkit.instance import Layout, Record
 from devkit.network import netns_name
+from devkit.node import is_ready
+from devkit.processes import Process
 
 _STOP_SECONDS = 10.0
 """The API server waits for open requests, watches included."""
@@ -24,10 +26,35 @@ def api_server_stopped(layout: Layout, record: Record, options: Sequence[str] = 
             f"instance {record.name} has no API server: run `python -m devkit up --name {record.name} --api-only`"
         )
     # Start it again with the same keys and certificates, so that all credentials stay valid.
-    command = Path(f"/proc/{server.pid}/cmdline").read_text().rstrip("\0").split("\0")
+    command = _command(server)
     table.stop(server, _STOP_SECONDS)
     try:
         yield
     finally:
         again = table.start("kube-apiserver", [*command, *options], netns=netns_name(record.name))
         table.wait("an API server", lambda: kubernetes.answers(layout, record), _START_TIMEOUT, again)
+
+
+@contextmanager
+def node_lost(layout: Layout, record: Record, number: int) -> Iterator[None]:
+    """Kill a node's kubelet and cut its network off during the block; its pods run on, and nothing reaches them.
+
+    The first node has the control plane, so it cannot be lost.
+    """
+    lost, table = layout.nodes[number - 1], layout.processes
+    kubelet = table.get(lost.suffixed("kubelet"))
+    if number == 1 or kubelet is None:
+        raise DevkitError(f"instance {record.name} has no node {number} that can be lost: run `up` with `--nodes 2`")
+    command = _command(kubelet)
+    table.stop(kubelet, grace=0)
+    network.disconnect_node(record.name, number)
+    try:
+        yield
+    finally:
+        network.connect_node(record.name, number, record.subnets)
+        again = table.start(kubelet.name, command, netns=netns_name(lost.name))
+        table.wait("a Ready node", lambda: is_ready(lost), _START_TIMEOUT, again)
+
+
+def _command(process: Process) -> list[str]:
+    return Path(f"/proc/{process.pid}/cmdline").read_text().rstrip("\0").split("\0")

@@ -5,7 +5,7 @@ names the messages that it expects: ``@pytest.mark.allows_errors("provider faile
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -46,22 +46,32 @@ class Platform:
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
+    with installed(NAME) as platform:
+        yield platform
+
+
+@contextmanager
+def installed(name: str, *settings: str, nodes: int = 1) -> Iterator[Platform]:
+    """Bring up an instance with the product, Secrets and knowledge, and take it down again.
+
+    `settings` are values of the chart as `key=value`.
+    """
     progress = LogProgress()
-    clusters.down(NAME)  # a killed run may have left a cluster, with its agents and calls
-    cluster = clusters.up(NAME, progress=progress)
+    clusters.down(name)  # a killed run may have left a cluster, with its agents and calls
+    cluster = clusters.up(name, progress=progress, nodes=nodes)
     try:
         images = cluster.load_images()
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
         targets = local_targets(cluster, {})
         product.make_namespace()
-        product.install()
+        product.install(*settings)
         # All tests share the Secrets and the knowledge; each declares its own agents.
         documents, _ = manifests.retarget(manifests.load(EXAMPLES), targets)
         product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
         yield Platform(cluster, product, targets)
     finally:
-        clusters.down(NAME)
-        assert traces(NAME) == [], "down leaves nothing of the instance on this machine"
+        clusters.down(name)
+        assert traces(name) == [], "down leaves nothing of the instance on this machine"
 
 
 @pytest.fixture(scope="session")

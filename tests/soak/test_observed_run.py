@@ -74,7 +74,7 @@ def platform() -> Iterator[Platform]:
 
 @pytest.fixture
 def pod_logs(platform: Platform) -> Iterator[PodLogs]:
-    logs = PodLogs(Layout(NAME).pod_logs, {SYSTEM_NAMESPACE, AGENTS_NAMESPACE})
+    logs = PodLogs(Layout(NAME).nodes[0].pod_logs, {SYSTEM_NAMESPACE, AGENTS_NAMESPACE})
     with closing(logs), logs.watched():
         yield logs
 
