@@ -17,17 +17,22 @@ _SPOKEN_FIELDS: Final = frozenset({"user_input", "transcript", "text", "body", "
 """Fields in which the SDK carries transcripts, provider bodies or a dispatch's metadata."""
 _QUOTED_TEXT: Final = re.compile(r"(?<=for text: ).*", re.DOTALL)
 """The SDK's error when a text gave no audio quotes the text (livekit-agents 1.8.9, tts/tts.py)."""
-_ROOM_CLOSED: Final = {
-    "livekit": re.compile("closed unexpectedly|Failed to publish RPC request|ByteStreamClose.*handle not found"),
+_HARMLESS: Final = {
+    "livekit": re.compile(
+        "closed unexpectedly|Failed to publish RPC request|ByteStreamClose.*handle not found"
+        "|received for unexpected RPC request"
+    ),
     "livekit.agents": re.compile("failed to perform clear buffer rpc"),
     "asyncio": re.compile(
         r"Task exception was never retrieved.*(StreamError\(|BaseStreamWriter\.aclose\(\) .*AssertionError\(\))",
         re.DOTALL,
     ),
 }
-"""Errors that livekit-agents 1.8.9 and livekit 1.1.21 log, by logger, when a room closes under an open channel, stream
-or request. Every call's room is deleted when it ends. The worker itself logs a stream that breaks during a call
-(worker/call/watched_output.py)."""
+"""Errors that livekit-agents 1.8.9 and livekit 1.1.21 log, by logger, about what the worker handles itself.
+
+Every call's room is deleted when it ends, under open channels, streams and requests. A stream that breaks during a call
+is logged by worker/call/watched_output.py. An avatar that answers a request after its time limit is not unexpected: the
+call has gone on without it (worker/call/avatar_watch.py)."""
 _LEVELS: Final = {
     **dict.fromkeys(
         ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access"), logging.WARNING
@@ -43,9 +48,9 @@ def omits(field: str) -> bool:
     return field in _SPOKEN_FIELDS or field.startswith(_PERSONAL_PREFIX)
 
 
-def is_not_about_closed_room(record: logging.LogRecord) -> bool:
-    """Drop the SDK's errors about rooms that were closed."""
-    pattern = _ROOM_CLOSED.get(record.name)
+def is_not_harmless(record: logging.LogRecord) -> bool:
+    """Drop the SDK's errors that mean no fault."""
+    pattern = _HARMLESS.get(record.name)
     return pattern is None or pattern.search(record.getMessage()) is None
 
 
@@ -61,4 +66,4 @@ def redact_quoted_text(record: logging.LogRecord) -> bool:
 
 def configure(secrets: Iterable[str]) -> None:
     """Set up logging; call once, in the main process, before the SDK starts. No line contains any of `secrets`."""
-    logs.configure(filters=[is_not_about_closed_room, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)
+    logs.configure(filters=[is_not_harmless, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)

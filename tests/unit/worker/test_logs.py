@@ -84,6 +84,8 @@ def test_traceback_of_a_call_process_is_shown_once(line: Line) -> None:
         ("livekit", "livekit_rpc::client - Failed to publish RPC request: RPC Error: Failed to send (1505)"),
         ("livekit.agents", "failed to perform clear buffer rpc"),
         ("asyncio", "Task exception was never retrieved\nfuture: <Task exception=StreamError('stream closed')>"),
+        ("livekit", "livekit_rpc::client:312:livekit_rpc::client - Ack received for unexpected RPC request: 97c4f736"),
+        ("livekit", "livekit_rpc::client:333:livekit_rpc::client - Response received for unexpected RPC request: 97c4"),
         ("livekit", 'failed to handle request FfiRequest { ByteStreamClose { } }: InvalidRequest("handle not found")'),
         (
             "asyncio",
@@ -92,7 +94,7 @@ def test_traceback_of_a_call_process_is_shown_once(line: Line) -> None:
         ),
     ],
 )
-def test_errors_about_closed_rooms_are_dropped(logger: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_harmless_errors_of_the_sdk_are_dropped(logger: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure([])
     logging.getLogger(logger).error(message)
     logging.getLogger("livekit").error("engine failed")
