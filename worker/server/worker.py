@@ -280,7 +280,8 @@ async def _main(settings: WorkerSettings) -> int:
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
         supervising = supervision.conversations(settings, worker.avatars, worker.held_jobs)
-        async with serving, supervising as worker.closer, receiving, metrics.PROCESS.sampling():
+        # The controller's first request for the status has the limit of avatars, which is stored beside the reports.
+        async with receiving, serving, supervising as worker.closer, metrics.PROCESS.sampling():
             return await worker.serve()
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": settings.port, "error": str(error)})

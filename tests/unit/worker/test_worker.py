@@ -1,6 +1,8 @@
 """The main process: the name it registers under, the jobs it accepts, the avatars it counts."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,11 +11,13 @@ from livekit.agents import AssignmentTimeoutError
 
 from agentspec.wire import CallOutcome, ProviderStage, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config, make_settings
+from worker import avatar_limit
 from worker.avatar_reports import AvatarReport, AvatarState
 from worker.call import budget
 from worker.provider_reports import StageOutcome, succeeded
 from worker.sdk import RunningJob
-from worker.server import ended_call, metrics
+from worker.server import ended_call, endpoints, metrics
+from worker.server import worker as worker_module
 from worker.server.admission import Declined
 from worker.server.job_limits import Limit
 from worker.server.slots import load
@@ -364,3 +368,24 @@ def call_processes() -> dict[str, float]:
 async def test_declined_jobs_start_at_zero_for_each_reason() -> None:
     (family,) = metrics.DECLINED.collect()
     assert {sample.labels["reason"] for sample in family.samples} == set(Declined)
+
+
+async def test_limit_of_avatars_is_kept_from_the_first_request_on(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller may request the status as soon as the worker serves HTTP, and sends the limit only then."""
+    kept: list[int | None] = []
+
+    @asynccontextmanager
+    async def serve(*_: object) -> AsyncIterator[int]:
+        avatar_limit.publish(3)
+        kept.append(avatar_limit.read())
+        raise OSError("the port is in use")
+        yield 0
+
+    async def prepare(*_: object) -> None: ...
+
+    monkeypatch.setattr(endpoints, "serve", serve)
+    monkeypatch.setattr(worker_module, "_prepare", prepare)
+    assert await worker_module._main(make_settings(config)) == 1
+    assert kept == [3]
