@@ -1,10 +1,8 @@
 """Faults of a real installation: stopped components, a killed worker, failing providers, a webhook without answers."""
 
-import json
 import os
 import signal
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from agentspec.resource import API_GROUP, API_VERSION, PLURAL
 from devkit import cgroups
 from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE, Product
 from tests.e2e.conftest import Platform
+from tests.e2e.simulators import simulated
 
 WEBHOOK = "silent"
 WEBHOOK_PORT = 9300
@@ -64,18 +63,8 @@ def _is_first(pid: int) -> bool:
 @contextmanager
 def simulated_openai(platform: Platform, **settings: Any) -> Iterator[None]:
     """Change the settings of the simulated OpenAI until the block ends."""
-    _configure(platform, settings)
-    try:
+    with simulated(platform.targets.openai_url, settings):
         yield
-    finally:
-        _configure(platform, {})
-
-
-def _configure(platform: Platform, settings: dict[str, Any]) -> None:
-    address = f"{platform.targets.openai_url.removesuffix('/v1')}/_simulator"
-    request = urllib.request.Request(address, data=json.dumps(settings).encode(), method="PUT")
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        assert answer.status == 200
 
 
 @contextmanager

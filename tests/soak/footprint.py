@@ -13,7 +13,7 @@ class Footprint:
 
     processes: int
     open_files: int
-    """File descriptors of the main process."""
+    """File descriptors."""
     temporary_files: int
     """Files under /tmp in the container."""
     megabytes: float
@@ -23,11 +23,10 @@ class Footprint:
 def footprint(instance: str, pod_uid: str) -> Footprint:
     """Measure a pod with one container on the instance's node."""
     pids = sorted(_pids(instance, pod_uid))
-    (main,) = [pid for pid in pids if _pid_in_container(pid) == 1]
-    temporary = Path(f"/proc/{main}/root/tmp")
+    temporary = Path(f"/proc/{pids[0]}/root/tmp")
     return Footprint(
         processes=len(pids),
-        open_files=len(list(Path(f"/proc/{main}/fd").iterdir())),
+        open_files=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
         temporary_files=sum(path.is_file() for path in temporary.rglob("*")),
         megabytes=sum(_megabytes(pid) for pid in pids),
     )
@@ -50,12 +49,6 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return "pause"  # it has just ended
-
-
-def _pid_in_container(pid: int) -> int:
-    """Return the pid in the innermost pid namespace: the last number of NSpid (proc(5))."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
 
 
 def _megabytes(pid: int) -> float:

@@ -17,7 +17,7 @@ SETTLED_CALLS = 20
 """After these, the worker has allocated and loaded what it keeps."""
 FIRST_WORD_SECONDS = 20.0
 LEFT_FILES = 10
-"""Descriptors that the worker may hold more than before: connections of probes, of scrapes and of the controller."""
+"""Descriptors that the pod may hold more than before: connections of probes, of scrapes and of the controller."""
 MEMORY_RATIO = 1.1
 
 pytestmark = pytest.mark.timeout(2400)

@@ -17,21 +17,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from devkit import cluster as clusters
 from devkit.dashboards import cli
 from devkit.dashboards.prometheus import Prometheus
-from devkit.demo import figures, manifests, prometheus
+from devkit.demo import figures, prometheus
 from devkit.demo.caller import Caller, request_call
 from devkit.demo.conversation import ask
-from devkit.demo.product import AGENTS_NAMESPACE, SYSTEM_NAMESPACE, Product
-from devkit.demo.run import EXAMPLES
-from devkit.demo.targets import local_targets
+from devkit.demo.product import AGENTS_NAMESPACE, SYSTEM_NAMESPACE
 from devkit.instance import Layout
 from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
 from tests.e2e import agents
 from tests.e2e.callers import QUESTION, answered, becomes, greeted
-from tests.e2e.conftest import Platform
+from tests.e2e.conftest import Platform, installed
 from tests.e2e.pod_logs import PodLogs
 from tests.soak import faults
 from tests.soak.compression import compress
@@ -56,20 +53,8 @@ pytestmark = pytest.mark.timeout(1200)
 @pytest.fixture
 def platform() -> Iterator[Platform]:
     """The installed product without agents."""
-    progress = LogProgress()
-    clusters.down(NAME)
-    cluster = clusters.up(NAME, progress=progress)
-    try:
-        images = cluster.load_images()
-        product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, images.controller, images.worker)
-        targets = local_targets(cluster, {})
-        product.make_namespace()
-        product.install(*CPU)
-        documents, _ = manifests.retarget(manifests.load(EXAMPLES), targets)
-        product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
-        yield Platform(cluster, product, targets)
-    finally:
-        clusters.down(NAME)
+    with installed(NAME, *CPU) as platform:
+        yield platform
 
 
 @pytest.fixture
