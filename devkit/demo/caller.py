@@ -15,6 +15,7 @@ import numpy as np
 from livekit import rtc
 from numpy.typing import NDArray
 
+from devkit import rooms
 from devkit.demo.utterances import Samples, Utterance, UtteranceSplitter
 
 RATE = 24_000
@@ -83,7 +84,7 @@ class Caller:
         self.room.on("participant_connected", self._on_participant)
         self.room.register_text_stream_handler("lk.transcription", self._on_transcription)
         try:
-            await asyncio.wait_for(self.room.connect(self.url, self.token), timeout=15)
+            await asyncio.wait_for(rooms.connect(self.room, self.url, self.token, 15), timeout=20)
         except (rtc.ConnectError, TimeoutError) as error:
             raise CallError(f"{self.name}: no connection to the room at {self.url}: {error!r}") from error
         self.moments.connected = time.monotonic()

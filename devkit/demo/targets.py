@@ -91,8 +91,9 @@ def start_simulator(cluster: Cluster, provider: str, port: int) -> str:
     health = f"http://{cluster.node_ip}:{port}/healthz"
     if key_file.exists() and probe.answers(health):
         return key_file.read_text()
-    key_file.touch(mode=0o600)
-    key_file.write_text(f"simulated-{secrets.token_hex(16)}")
+    if not key_file.exists():  # a simulator that ended is started again with the key that Secrets have
+        key_file.touch(mode=0o600)
+        key_file.write_text(f"simulated-{secrets.token_hex(16)}")
     arguments = ["--host", cluster.node_ip, "--port", str(port), "--api-key-file", str(key_file)]
     argv = [sys.executable, "-m", f"devkit.providers.{provider}", *arguments]
     cluster.spawn(name, argv, env={"PYTHONPATH": str(REPOSITORY)})

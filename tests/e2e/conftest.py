@@ -18,6 +18,7 @@ from devkit.demo.product import AGENTS_NAMESPACE, SYSTEM_NAMESPACE, Product
 from devkit.demo.run import EXAMPLES
 from devkit.demo.targets import local_targets
 from devkit.instance import Layout
+from devkit.processes import is_alive
 from devkit.progress import LogProgress
 from devkit.providers.speech import Recogniser
 from devkit.traces import traces
@@ -92,6 +93,20 @@ def no_unexpected_errors(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     marker = request.node.get_closest_marker("allows_errors")
     check(logs.read, marker.args if marker else ())
+    check_simulators(request.getfixturevalue("platform"))
+
+
+def check_simulators(platform: Platform) -> None:
+    """Fail with the log of a simulated provider that has ended, and start it again for the next test."""
+    processes = Layout(platform.cluster.name).processes
+    ended = []
+    for name in ("simulated-openai", "simulated-tavus"):
+        process = processes.get(name)
+        if process is None or not is_alive(process):
+            ended.append(f"{name} has ended:\n{processes.tail(name)}")
+    if ended:
+        local_targets(platform.cluster, {})
+    assert not ended, "\n".join(ended)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ def prewarm(process: JobProcess) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
+    faulthandler.enable()  # a crash of the native media library leaves the stacks of all threads in the log
     metrics.open_files()
     settings = load_settings()
     process.userdata["config"] = settings.config

@@ -20,6 +20,7 @@ from livekit.agents.voice.avatar import (
 )
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
+from devkit import rooms
 from devkit.providers.redaction import without_tokens
 from devkit.providers.tavus.avatar_image import HEIGHT, WIDTH, AvatarImage, loudness
 
@@ -104,7 +105,7 @@ class Avatar:
         """Join the room and publish video within `within_seconds`. Raises `AvatarError`."""
         try:
             async with asyncio.timeout(within_seconds):
-                await self._room.connect(url, token, rtc.RoomOptions(connect_timeout=within_seconds))
+                await rooms.connect(self._room, url, token, within_seconds)
                 await self._start()
         except TimeoutError as error:
             raise AvatarError(f"did not join {url} within {within_seconds:g} s, or the room had no agent") from error

@@ -26,10 +26,13 @@ async def test_call_process_ignores_signals_and_has_the_workers_settings(
     dumps: list[int] = []
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
     monkeypatch.setattr(faulthandler, "register", dumps.append)
+    crash_handlers: list[bool] = []
+    monkeypatch.setattr(faulthandler, "enable", lambda: crash_handlers.append(True))
     process = SimpleNamespace(userdata={})
     job.prewarm(cast(Any, process))
     assert handlers == {signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}
     assert dumps == [signal.SIGUSR1]
+    assert crash_handlers == [True]
     assert process.userdata["config"] == load_settings().config
     client = process.userdata["client"]
     assert (client.api_key, str(client.base_url)) == ("openai", load_settings().config.voice.openai.base_url + "/")
