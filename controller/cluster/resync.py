@@ -115,17 +115,12 @@ class Resync:
     async def _versions(self) -> dict[Key, int] | None:
         """The resource version of every AvatarAgent; None: the API server failed."""
         try:
-            found = await self._client.list(AVATAR_AGENT, self._namespace, metadata_only=True)
+            found = await self._client.list_versions(AVATAR_AGENT, self._namespace)
         except ApiError as error:
             self._log_list_failure(error)
             return None
         self.last_success = time.monotonic()
-        return {
-            Key(document["metadata"]["namespace"], document["metadata"]["name"]): int(
-                document["metadata"]["resourceVersion"]
-            )
-            for document in found
-        }
+        return {Key(*name): version for name, version in found.items()}
 
     def _log_list_failure(self, error: ApiError) -> None:
         logger.warning(

@@ -125,12 +125,12 @@ async def _declare(client: KubeClient, scenario: Scenario) -> None:
 async def _unchanged(seconds: float, metrics: str) -> list[Scrape]:
     """Change nothing for this long, while the metrics are scraped as by Prometheus."""
     scrapes: list[Scrape] = []
-    until = monotonic() + seconds
     async with aiohttp.ClientSession(headers=_ACCEPT) as session:
-        while metrics and monotonic() + SCRAPE_SECONDS <= until:
-            scrapes.append(await _scrape(session, metrics))
-            await asyncio.sleep(SCRAPE_SECONDS - scrapes[-1].seconds)
-    await asyncio.sleep(max(0.0, until - monotonic()))
+        for _ in range(round(seconds / SCRAPE_SECONDS)):
+            due = monotonic() + SCRAPE_SECONDS
+            if metrics:
+                scrapes.append(await _scrape(session, metrics))
+            await asyncio.sleep(max(0.0, due - monotonic()))
     return scrapes
 
 

@@ -98,11 +98,13 @@ class FakeApiServer(KubeClient):
         await self._respond("get", kind)
         return self.find(kind, namespace, name)
 
-    async def list(
-        self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False
-    ) -> list[Document]:
-        items, _ = await self.list_with_version(kind, namespace, selector, metadata_only=metadata_only)
+    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Document]:
+        items, _ = await self.list_with_version(kind, namespace, selector)
         return items
+
+    async def list_versions(self, kind: Kind, namespace: str | None) -> dict[tuple[str, str], int]:
+        found = [document["metadata"] for document in await self.list(kind, namespace)]
+        return {(one["namespace"], one["name"]): int(one["resourceVersion"]) for one in found}
 
     async def list_with_version(
         self, kind: Kind, namespace: str | None, selector: str = "", *, metadata_only: bool = False

@@ -38,6 +38,36 @@ async def test_list_is_fetched_page_by_page() -> None:
     assert queries == [selection, selection | {"continue": "second"}, selection | {"continue": "third"}]
 
 
+async def test_versions_are_read_page_by_page() -> None:
+    def versioned(name: str, version: str) -> dict[str, Any]:
+        managed = {"managedFields": [{"fieldsV1": {"f:spec": {}}}], "resourceVersion": version}
+        return {"kind": "PartialObjectMetadata", "metadata": pod(name)["metadata"] | managed}
+
+    pages = {
+        "": {"metadata": {"continue": "second", "resourceVersion": "9"}, "items": [versioned("a", "7")]},
+        "second": {"metadata": {"continue": "third", "resourceVersion": "9"}, "items": None},
+        "third": {"metadata": {"resourceVersion": "9"}, "items": [versioned("b", "8")]},
+    }
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.headers["Accept"] == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        assert request.query["limit"] == str(LIST_PAGE_SIZE)
+        return web.json_response(pages[request.query.get("continue", "")])
+
+    async with serving(answer) as client:
+        assert await client.list_versions(POD, None) == {("shop", "a"): 7, ("shop", "b"): 8}
+
+
+@pytest.mark.parametrize("body", ["<html>", "{}", '{"metadata": {}, "items": [{"metadata": {"name": "a"}}]}'])
+async def test_list_of_something_else_is_an_error(body: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=body)
+
+    async with serving(answer) as client:
+        with pytest.raises(ApiError, match="InvalidResponse: GET /api/v1/pods"):
+            await client.list_versions(POD, None)
+
+
 async def test_missing_object_is_none() -> None:
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.json_response({"reason": "NotFound", "message": "no such pod"}, status=404)
