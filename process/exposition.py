@@ -8,10 +8,10 @@ It uses private parts of prometheus_client: the children of a metric, and their 
 the text with that of prometheus_client, byte by byte.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
@@ -24,18 +24,20 @@ _OPENMETRICS: Final = "application/openmetrics-text"
 _END: Final = b"# EOF\n"
 Encode = Callable[[Any], bytes]
 """Encodes what a collector collects."""
+Labelled = Counter | Gauge | Histogram
 
 
 @dataclass(slots=True)
 class _Series:
     """The series of one label set, as they were at the last scrape."""
 
-    prefixes: list[str]
+    prefixes: list[str] = field(default_factory=list)
     """Name and labels of each sample."""
     values: tuple[float, ...] = ()
+    """Values that change with every observation, which need not be those of the samples."""
     text: str = ""
-    text_with_exemplars: str = ""
-    """Empty when no sample has an exemplar."""
+    text_with_exemplars: str | None = None
+    """None: not encoded yet; empty: no sample has an exemplar."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class Exposition:
         if isinstance(collector, SampledGauge):
             yield _encoded(collector.describe(), encode)
             yield self._sampled(collector).encode()
-        elif isinstance(collector, Counter | Gauge | Histogram) and collector._labelnames:
+        elif isinstance(collector, Labelled) and collector._labelnames:
             yield _encoded(collector.describe(), encode)
             yield self._labelled(collector, encode, is_open).encode()
         else:
@@ -93,37 +95,48 @@ class Exposition:
         self._known[gauge] = present
         return "".join(lines)
 
-    def _labelled(self, metric: Counter | Gauge | Histogram, encode: Encode, is_open: bool) -> str:
+    def _labelled(self, metric: Labelled, encode: Encode, is_open: bool) -> str:
         known, present, texts = self._known.get(metric, {}), dict[tuple[str, ...], _Series](), list[str]()
         with metric._lock:
-            children = list(metric._metrics.items())
+            children = list(cast(Any, metric)._metrics.items())
         for names, child in children:
-            key = tuple(names)
-            samples = list(child._child_samples())
-            labels = dict(zip(metric._labelnames, key, strict=True))
-            series = known.get(key)
-            if series is None:
-                series = _Series([_prefix(metric._name + one.name, labels | one.labels) for one in samples])
-            values = tuple(one.value for one in samples)
+            key, values = tuple(names), _values(child)
+            series = known.get(key) or _Series()
             if values != series.values:
-                pairs = zip(series.prefixes, values, strict=True)
-                series.values = values
-                series.text = "".join(_line(prefix, value) for prefix, value in pairs)
-                series.text_with_exemplars = ""
-            if is_open and not series.text_with_exemplars and any(one.exemplar for one in samples):
-                series.text_with_exemplars = _with_exemplars(metric, labels, samples, encode)
+                series.values, series.text, series.text_with_exemplars = values, _text(series, metric, key, child), None
+            if is_open and series.text_with_exemplars is None:
+                series.text_with_exemplars = _text_with_exemplars(metric, key, child, encode)
             texts.append((is_open and series.text_with_exemplars) or series.text)
             present[key] = series
         self._known[metric] = present
         return "".join(texts)
 
 
-def _with_exemplars(metric: Collector, labels: Mapping[str, str], samples: Iterable[Any], encode: Encode) -> str:
-    """Encode samples in OpenMetrics. An exemplar changes only together with a value."""
-    (family,) = metric.describe()  # type: ignore[attr-defined]
+def _values(child: Labelled) -> tuple[float, ...]:
+    """Read what the samples are made of. To make a histogram's samples takes ten times as long."""
+    if isinstance(child, Histogram):
+        return (*(bucket.get() for bucket in child._buckets), child._sum.get())
+    return tuple(sample.value for sample in child._child_samples())
+
+
+def _text(series: _Series, metric: Labelled, key: Sequence[str], child: Labelled) -> str:
+    samples = child._child_samples()
+    if not series.prefixes:
+        labels = dict(zip(metric._labelnames, key, strict=True))
+        series.prefixes = [_prefix(metric._name + one.name, labels | one.labels) for one in samples]
+    return "".join(_line(prefix, one.value) for prefix, one in zip(series.prefixes, samples, strict=True))
+
+
+def _text_with_exemplars(metric: Labelled, key: Sequence[str], child: Labelled, encode: Encode) -> str:
+    """Encode the samples in OpenMetrics if one has an exemplar. An exemplar changes only together with a value."""
+    samples = child._child_samples()
+    if not any(one.exemplar for one in samples):
+        return ""
+    (family,) = metric.describe()
     header = _encoded([family], encode)
+    labels = dict(zip(metric._labelnames, key, strict=True))
     for one in samples:
-        family.add_sample(family.name + one.name, dict(labels) | one.labels, one.value, one.timestamp, one.exemplar)
+        family.add_sample(family.name + one.name, labels | one.labels, one.value, one.timestamp, one.exemplar)
     return _encoded([family], encode)[len(header) :].decode()
 
 

@@ -146,12 +146,18 @@ class Fleet:
         agent.reports = {name: report for name, report in agent.reports.items() if name in agent.pods}
 
     def record_status(self, key: Key, pod: str, status: WorkerStatus, now: float) -> bool:
-        """Record a worker's status; return whether a decision could differ from the last one."""
+        """Record a worker's status; return whether a decision could differ from the last one.
+
+        A heartbeat is the same object as before; a thousand workers send fifty a second.
+        """
         agent = self.agents.get(key)
         if agent is None or pod not in agent.pods:
             return False
         before = agent._fresh_status(pod, now)
         known = agent.reports.get(pod)
+        if known is not None and known.status is status and before is not None:
+            agent.reports[pod] = _repeated(known, now)
+            return False
         agent.avatar_failure = newest_failure(
             agent.avatar_failure, pod, None if known is None else known.status, status
         )
@@ -186,13 +192,12 @@ class Fleet:
         _, before = self._demands.get(demand.gateway, (now, {}))
         self._demands[demand.gateway] = (now, demand.pending)
         names = {name for name in {*before, *demand.pending} if before.get(name, 0) != demand.pending.get(name, 0)}
-        return {key for key in self.agents if str(key) in names}
+        return self._named(names)
 
     def expire_gateways(self, now: float) -> set[Key]:
         """Drop the demand of gateways that stopped reporting; return the agents whose waiting calls changed."""
         silent = [gateway for gateway, (at, _) in self._demands.items() if now - at > GATEWAY_MEMORY_SECONDS]
-        names = {name for gateway in silent for name in self._demands.pop(gateway)[1]}
-        return {key for key in self.agents if str(key) in names}
+        return self._named({name for gateway in silent for name in self._demands.pop(gateway)[1]})
 
     def expire_workers(self, now: float) -> set[Key]:
         """Return the agents with a worker whose last report became stale since the last call."""
@@ -223,7 +228,12 @@ class Fleet:
 
     def with_waiting_calls(self) -> set[Key]:
         """The agents for which calls wait."""
-        return {key for key in self.agents if self.pending(key)}
+        waiting = [waiting for _, waiting in self._demands.values()]
+        return self._named({name for one in waiting for name, calls in one.items() if calls > 0})
+
+    def _named(self, names: set[str]) -> set[Key]:
+        """The agents with these names of `agentspec.wire.agent_key`."""
+        return {key for key in self.agents if str(key) in names} if names else set()
 
     def remember(
         self, key: Key, history: History, pending_rollout: PendingTemplate | None, rival: Rival | None
@@ -246,6 +256,13 @@ class Fleet:
         slots = slots_of(worker for worker in workers if is_registered(worker, agent.registered_name))
         free_avatars = free_seats(agent.spec, workers)
         return AgentSupply(free_slots=slots.free, slots=slots.total, free_avatars=free_avatars)
+
+
+def _repeated(report: StatusReport, now: float) -> StatusReport:
+    """The report after a heartbeat."""
+    status = report.status
+    took_calls, busy_at = _took_calls(report, status, now), _busy_at(report, status, now)
+    return StatusReport(status, report.first, now, report.has_registered, took_calls, busy_at)
 
 
 def _took_calls(before: StatusReport | None, status: WorkerStatus, now: float) -> float | None:

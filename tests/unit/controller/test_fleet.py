@@ -56,6 +56,21 @@ def test_agent_of_a_worker_that_falls_silent_is_returned_once() -> None:
     assert made.expire_workers(silent_at + 20) == set(), "it reports again"
 
 
+@pytest.mark.parametrize("again", [1.0, WORKER_MEMORY_SECONDS + 1], ids=["in time", "after its silence"])
+@pytest.mark.parametrize(
+    "reported",
+    [status(), status(calls=1), status(draining=True), status(registered=False), status(stages=StageReports())],
+    ids=["idle", "in a call", "draining", "unregistered", "with stages"],
+)
+def test_heartbeat_is_recorded_as_an_equal_status(reported: WorkerStatus, again: float) -> None:
+    heartbeat, equal = fleet(pod()), fleet(pod())
+    for made in (heartbeat, equal):
+        made.record_status(KEY, "pod-1", reported, 0.0)
+    changed = heartbeat.record_status(KEY, "pod-1", reported, again)
+    assert changed == equal.record_status(KEY, "pod-1", reported.model_copy(), again)
+    assert heartbeat.agents[KEY] == equal.agents[KEY]
+
+
 @pytest.mark.parametrize(
     ("reports", "seconds"),
     [

@@ -1,0 +1,75 @@
+"""The only worker hangs while a caller comes: another worker starts, and answers."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from datetime import datetime
+
+import pytest
+
+from devkit.demo.caller import call
+from devkit.demo.product import AGENTS_NAMESPACE
+from tests.e2e import agents
+from tests.e2e.callers import answered
+from tests.e2e.conftest import Platform
+from tests.soak.test_worker_processes import FREEZE
+from tests.waiting import eventually_blocking
+
+START_FACTOR = 1.3
+"""How much longer than the start of a worker a caller may wait for the first word, once the worker counts as lost."""
+LOST_SECONDS = 60.0
+NAME = "frozen"
+
+
+@pytest.fixture
+def frozen(platform: Platform) -> Iterator[tuple[str, float]]:
+    """An agent whose only worker hangs: the pod, and the seconds that it took to start."""
+    agent = agents.manifest(
+        platform.targets,
+        NAME,
+        worker={"callsPerWorker": 4, "maxCallMinutes": 5},
+        scaling={"minWorkers": 1, "maxWorkers": 5, "freeSlots": 2},
+    )
+    with agents.declared(platform.product, agent):
+        (pod,) = agents.workers(platform.product, NAME)
+        ready = next(one for one in pod["status"]["conditions"] if one["type"] == "Ready")["lastTransitionTime"]
+        times = [datetime.fromisoformat(at) for at in (pod["metadata"]["creationTimestamp"], ready)]
+        name = pod["metadata"]["name"]
+        platform.product.kubectl_run("-n", AGENTS_NAMESPACE, "exec", name, "--", "python", "-c", FREEZE)
+        # Kubernetes records whole seconds.
+        yield name, (times[1] - times[0]).total_seconds() + 1
+
+
+async def first_word(platform: Platform) -> float:
+    """Seconds that a caller waits for the agent, who then answers a question."""
+    async with AsyncExitStack() as stack:
+        began = time.monotonic()
+        caller = await stack.enter_async_context(await call(platform.gateway, NAME, "Caller"))
+        await caller.first_word(90)
+        heard = time.monotonic() - began
+        await caller.hear(30)
+        await answered(caller)
+    return heard
+
+
+@pytest.mark.timeout(400)
+def test_caller_who_comes_at_once_is_answered_by_another_worker(platform: Platform, frozen: tuple[str, float]) -> None:
+    seconds = asyncio.run(first_word(platform))
+    print(f"the worker hung as the caller came: greeted after {seconds:.1f} s; a start takes {frozen[1]:.0f} s")
+    others = set(agents.serving(platform.product, NAME)) - {frozen[0]}
+    assert others, "another worker answered"
+
+
+@pytest.mark.timeout(400)
+def test_lost_worker_is_replaced_before_the_caller_comes(platform: Platform, frozen: tuple[str, float]) -> None:
+    lost, start = frozen
+
+    def is_lost() -> bool:
+        names = agents.worker_names(platform.product, NAME)
+        return len(names) > 1 and lost in names
+
+    eventually_blocking(is_lost, "another worker starts beside the lost one", LOST_SECONDS)
+    seconds = asyncio.run(first_word(platform))
+    print(f"the worker counted as lost: greeted after {seconds:.1f} s; a start takes {start:.0f} s")
+    assert seconds <= START_FACTOR * start
