@@ -10,6 +10,7 @@ the text with that of prometheus_client, byte by byte.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Final, cast
 
@@ -36,8 +37,8 @@ class _Series:
     values: tuple[float, ...] = ()
     """Values that change with every observation, which need not be those of the samples."""
     text: str = ""
-    text_with_exemplars: str | None = None
-    """None: not encoded yet; empty: no sample has an exemplar."""
+    text_with_exemplars: str | None = ""
+    """Empty: no sample has an exemplar; None: one has, and is not encoded yet."""
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class Exposition:
             key, values = tuple(names), _values(child)
             series = known.get(key) or _Series()
             if values != series.values:
-                series.values, series.text, series.text_with_exemplars = values, _text(series, metric, key, child), None
+                _update(series, values, metric, key, child)
             if is_open and series.text_with_exemplars is None:
                 series.text_with_exemplars = _text_with_exemplars(metric, key, child, encode)
             texts.append((is_open and series.text_with_exemplars) or series.text)
@@ -119,19 +120,19 @@ def _values(child: Labelled) -> tuple[float, ...]:
     return tuple(sample.value for sample in child._child_samples())
 
 
-def _text(series: _Series, metric: Labelled, key: Sequence[str], child: Labelled) -> str:
-    samples = child._child_samples()
+def _update(series: _Series, values: tuple[float, ...], metric: Labelled, key: Sequence[str], child: Labelled) -> None:
+    samples = list(child._child_samples())
     if not series.prefixes:
         labels = dict(zip(metric._labelnames, key, strict=True))
         series.prefixes = [_prefix(metric._name + one.name, labels | one.labels) for one in samples]
-    return "".join(_line(prefix, one.value) for prefix, one in zip(series.prefixes, samples, strict=True))
+    series.values = values
+    series.text = "".join([_line(prefix, one.value) for prefix, one in zip(series.prefixes, samples, strict=True)])
+    series.text_with_exemplars = None if any([one.exemplar for one in samples]) else ""
 
 
 def _text_with_exemplars(metric: Labelled, key: Sequence[str], child: Labelled, encode: Encode) -> str:
-    """Encode the samples in OpenMetrics if one has an exemplar. An exemplar changes only together with a value."""
+    """Encode the samples in OpenMetrics. An exemplar changes only together with a value."""
     samples = child._child_samples()
-    if not any(one.exemplar for one in samples):
-        return ""
     (family,) = metric.describe()
     header = _encoded([family], encode)
     labels = dict(zip(metric._labelnames, key, strict=True))
@@ -150,9 +151,11 @@ def _line(prefix: str, value: float) -> str:
 
 def _prefix(name: str, labels: Mapping[str, str]) -> str:
     """Name and labels of a sample; labels are in alphabetical order in both formats."""
-    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in sorted(labels.items()))
+    pairs = ",".join([_pair(*label) for label in sorted(labels.items())])
     return f"{name}{{{pairs}}}" if pairs else name
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+@lru_cache(maxsize=65_536)
+def _pair(label: str, value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return f'{label}="{escaped}"'
