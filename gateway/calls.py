@@ -31,6 +31,9 @@ OVERTIME_SECONDS = 60.0
 """The worker ends a call at maxCallMinutes and says goodbye. The gateway closes the room this long afterwards."""
 RETRY_PAUSE_SECONDS = 1.0
 """Delay before the next dispatch of a call whose dispatch no worker accepted."""
+MAX_DECLINES = 4
+"""A call fails when workers with a free slot have left this many dispatches unanswered. They take 13 s. Meanwhile the
+controller notices a worker that hangs or whose node is lost, reports no free slot, and starts another."""
 
 
 class CallState(StrEnum):
@@ -334,9 +337,9 @@ def accept_timeout_seconds(call: Call) -> float:
 
 
 def _not_accepted(call: Call, now: float) -> Step:
-    """Return to waiting. Fail after two declines with a free slot: the workers would decline every dispatch."""
+    """Return to waiting. Fail after MAX_DECLINES with a free slot: the workers would decline every dispatch."""
     declined = call.times_declined + (1 if call.free_slot_known else 0)
-    if declined > 1:
+    if declined >= MAX_DECLINES:
         return finish(call, CallState.FAILED, CallReason.NOT_ANSWERED, now)
     if now - call.search_started_at > SEARCH_TIMEOUT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)

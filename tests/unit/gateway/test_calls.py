@@ -7,6 +7,7 @@ import pytest
 from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, read_dispatch_metadata
 from gateway.agents import Agent
 from gateway.calls import (
+    MAX_DECLINES,
     MESSAGES,
     OUTCOMES,
     Admission,
@@ -90,7 +91,7 @@ def test_every_reason_has_a_message() -> None:
         (replace(WAITING, caller_seen_at=NOW), EMPTY, 11, CallReason.CALLER_LEFT),
         (WAITING, NO_ROOM, 1, CallReason.CALLER_NEVER_CAME),
         (replace(WAITING, caller_seen_at=NOW), NO_ROOM, 1, CallReason.CALLER_LEFT),
-        (replace(DISPATCHED, times_declined=1), CALLER, 2.6, CallReason.NOT_ANSWERED),
+        (replace(DISPATCHED, times_declined=MAX_DECLINES - 1), CALLER, 2.6, CallReason.NOT_ANSWERED),
         (replace(DISPATCHED, causes=(Cause.FIRST, Cause.JOB_DIED)), ACCEPTED, 6, CallReason.AGENT_DID_NOT_JOIN),
         (replace(JOINED, causes=(Cause.FIRST, Cause.AGENT_LOST)), CALLER, 6, CallReason.AGENT_LOST),
         (JOINED, NO_ROOM, 5, CallReason.FINISHED),
@@ -111,12 +112,29 @@ def test_ended_call_has_its_reason(call: Call, room: RoomSnapshot | None, after:
     assert step(call, room, WAIT, NOW + after).call.reason is reason
 
 
-def test_declined_call_is_dispatched_once_more_after_a_pause() -> None:
+def test_declined_call_is_dispatched_again_after_a_pause() -> None:
     back = step(DISPATCHED, CALLER, FREE, NOW + 2.6).call
     assert step(back, CALLER, FREE, NOW + 3.5).call.state is CallState.WAITING
     again = step(back, CALLER, FREE, NOW + 3.7).call
     assert again.causes == (Cause.FIRST, Cause.NOT_TAKEN)
-    assert step(again, CALLER, FREE, NOW + 6.3).call.reason is CallReason.NOT_ANSWERED
+
+
+def test_call_fails_after_the_last_decline() -> None:
+    call, now = DISPATCHED, NOW
+    while call.state is not CallState.FAILED:
+        now += 0.1
+        call = step(call, CALLER, FREE, now).call
+    assert call.reason is CallReason.NOT_ANSWERED
+    assert call.times_declined == MAX_DECLINES - 1
+    assert now - NOW == pytest.approx(MAX_DECLINES * 2.5 + (MAX_DECLINES - 1) * 1.0, abs=1.0)
+
+
+def test_worker_that_counts_as_lost_in_time_does_not_fail_the_call() -> None:
+    call, now = DISPATCHED, NOW
+    while now < NOW + 60:
+        now += 0.1
+        call = step(call, CALLER, FREE if now < NOW + 10 else WAIT, now).call
+    assert call.state is CallState.WAITING
 
 
 def test_dispatch_with_unknown_slots_is_never_counted_as_declined() -> None:

@@ -12,6 +12,7 @@ from gateway.agents import Agent, InvalidAgent
 from gateway.calls import (
     ACCEPT_TIMEOUT_SECONDS,
     AGENT_GRACE_SECONDS,
+    MAX_DECLINES,
     WAITING_CALLER_GRACE_SECONDS,
     Admission,
     Call,
@@ -195,12 +196,12 @@ async def test_dispatch_with_unknown_slots_is_repeated_until_accepted(world: Wor
     assert len(world.livekit.agents_in(call.room)) == 1
 
 
-async def test_call_fails_when_workers_decline_twice(world: World) -> None:
+async def test_call_fails_when_workers_decline_every_dispatch(world: World) -> None:
     world.livekit.slots = 0
     call = await open_call(world)
     failed = await reaches(world, call, CallState.FAILED)
     assert failed.reason is CallReason.NOT_ANSWERED
-    assert agent_dispatches(world) == 2
+    assert agent_dispatches(world) == MAX_DECLINES
     await becomes_true(lambda: call.room not in world.livekit.rooms_by_name)
 
 
