@@ -150,7 +150,8 @@ class Call:
     free_slot_known: bool = False
     """The controller reported a free slot at the last dispatch."""
     times_declined: int = 0
-    """Number of dispatches that no worker accepted although the controller reported a free slot."""
+    """Number of dispatches that no worker accepted although the controller reported a free slot, since it last reported
+    none."""
     caller_seen_at: float | None = None
     """Last time that the caller was in the room; None: never."""
     agent_seen_at: float | None = None
@@ -313,7 +314,10 @@ def _waiting(call: Call, room: RoomSnapshot, admission: Admission, now: float, u
         return finish(call, CallState.FAILED, unavailable, now)
     if now - call.search_started_at > SEARCH_TIMEOUT_SECONDS:
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
-    if admission is Admission.WAIT or now < call.not_before or not room.caller_present:
+    if admission is Admission.WAIT:
+        # The slots of the workers that declined no longer count, so a later free slot is another worker's.
+        return Step(replace(call, times_declined=0))
+    if now < call.not_before or not room.caller_present:
         return Step(call)
     return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, admission, now)
 
