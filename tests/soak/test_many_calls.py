@@ -30,7 +30,7 @@ async def short_call(platform: Platform, agent: str, number: int) -> None:
     async with Caller(name=name, url=answer["url"], token=answer["token"], moments=moments) as caller:
         await caller.first_word(FIRST_WORD_SECONDS)
         headers = {"Authorization": f"Bearer {answer['callToken']}", "Origin": platform.gateway}
-        address = f"{platform.gateway}/v1/calls/{answer['id']}"
+        address = f"{platform.gateway}/v1/calls/{answer['callId']}"
         async with aiohttp.ClientSession(headers=headers) as session, session.delete(address) as response:
             assert response.status == 200, await response.text()
 

@@ -51,7 +51,7 @@ def cordoned(platform: Platform, node: str, *, on: bool) -> None:
 def test_caller_is_answered_when_the_only_worker_is_on_a_lost_node(two_nodes: Platform) -> None:
     product = two_nodes.product
     worker: dict[str, Any] = {"callsPerWorker": 2, "maxCallMinutes": 5}
-    scaling = {"minWorkers": 1, "maxWorkers": 2, "freeSlots": 0}
+    scaling = {"minWorkers": 1, "maxWorkers": 2, "freeSlots": 0, "scaleDownDelaySeconds": 30}
     cordoned(two_nodes, NAME, on=True)
     try:
         product.apply([agents.manifest(two_nodes.targets, "lost", worker=worker, scaling=scaling)])
