@@ -30,7 +30,8 @@ WRITES = 8
 OPERATION_SECONDS = (0.5, 4.0)
 """Range of the latest time of a crash; the controller waits 2 s for further changes."""
 START_SECONDS = 3.0
-DONE_SECONDS = 90.0
+DONE_SECONDS = 180.0
+"""The machine runs other tests at the same time."""
 
 
 @dataclass
@@ -136,7 +137,12 @@ async def _replaced(controller: RestartedController, present: subprocess.Popen[b
 
 async def _outcome(scene: Scene) -> dict[str, Any]:
     """Return children and statuses once the controller has finished."""
-    await eventually(lambda: _done(scene), "every agent is up to date", DONE_SECONDS)
+    try:
+        await eventually(lambda: _done(scene), "every agent is up to date", DONE_SECONDS)
+    except AssertionError as error:
+        found = {name: (await scene.world.agent(name)).get("status") for name in scene.wanted}
+        workers = {name: [one.pod for one in scene.world.standin.of(name)] for name in scene.wanted}
+        raise AssertionError(f"{error}\nstatuses: {found}\nworkers: {workers}") from error
     world, found = scene.world, {}
     for kind, document in await world.child_documents():
         found[f"{kind.kind}/{document['metadata']['name']}"] = _essence(document)

@@ -93,11 +93,15 @@ def no_unexpected_errors(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     marker = request.node.get_closest_marker("allows_errors")
     check(logs.read, marker.args if marker else ())
-    check_simulators(request.getfixturevalue("platform"))
 
 
-def check_simulators(platform: Platform) -> None:
-    """Fail with the log of a simulated provider that has ended, and start it again for the next test."""
+@pytest.fixture(autouse=True)
+def simulators_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test with the log of a simulated provider that has ended, and start it again for the next test."""
+    yield
+    if "platform" not in request.fixturenames:
+        return
+    platform: Platform = request.getfixturevalue("platform")
     processes = Layout(platform.cluster.name).processes
     ended = []
     for name in ("simulated-openai", "simulated-tavus"):
