@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -36,6 +36,7 @@ LIST_PAGE_SIZE = 500
 
 _MUST_ESCAPE = re.compile("[\x7f-\uffff]")
 
+T = TypeVar("T")
 Document = dict[str, Any]
 Documents = list[Document]
 WatchEvent = tuple[str, Document]
@@ -104,11 +105,8 @@ class KubeClient:
         query, path = {"limit": str(LIST_PAGE_SIZE)}, kind.path(namespace)
         versions: dict[tuple[str, str], int] = {}
         while True:
-            data = await self._read("GET", path, query, accept=_accept_header("PartialObjectMetadataList"))
-            try:
-                page, continue_token = read_versions(data)
-            except ValueError as error:
-                raise ApiError(0, "InvalidResponse", f"GET {path}", str(error)) from error
+            accept = _accept_header("PartialObjectMetadataList")
+            page, continue_token = await self._request("GET", path, query, accept=accept, parse=read_versions)
             versions |= page
             if not continue_token:
                 return versions
@@ -122,7 +120,7 @@ class KubeClient:
         items: list[Document] = []
         while True:
             accept = _accept_header("PartialObjectMetadataList" if metadata_only else None)
-            page = await self._request("GET", kind.path(namespace), query, accept=accept)
+            page: Document = await self._request("GET", kind.path(namespace), query, accept=accept)
             items += page.get("items") or []
             continue_token = page["metadata"].get("continue")
             if not continue_token:
@@ -217,21 +215,9 @@ class KubeClient:
         *,
         accept: str = "application/json",
         content_type: str = "application/json",
-    ) -> Document:
-        data = await self._read(method, path, query, body, accept=accept, content_type=content_type)
-        return _parse(method, path, data)
-
-    async def _read(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Document | str | None = None,
-        *,
-        accept: str,
-        content_type: str = "application/json",
-    ) -> bytes:
-        """Return the body of the answer; repeat requests that may be repeated."""
+        parse: Callable[[bytes], T] = from_json,
+    ) -> T:
+        """Send, repeat what may be repeated, and return the parsed body of the answer."""
         retries = 0
         while True:
             started = time.monotonic()
@@ -245,7 +231,7 @@ class KubeClient:
                 raise ApiError(0, "Unreachable", f"{method} {path}", str(error) or type(error).__name__) from error
             self._observe(method, response.status, time.monotonic() - started)
             if 200 <= response.status < 300:
-                return data
+                return _parsed(parse, method, path, data)
             delay = retry_delay(method, response.status, response.headers.get("Retry-After", ""), retries)
             if delay is None:
                 raise _error_of(method, path, response.status, data)
@@ -293,12 +279,11 @@ def _accept_header(metadata_kind: str | None) -> str:
     return "application/json" if metadata_kind is None else f"application/json;as={metadata_kind};g=meta.k8s.io;v=v1"
 
 
-def _parse(method: str, path: str, data: bytes) -> Document:
+def _parsed(parse: Callable[[bytes], T], method: str, path: str, data: bytes) -> T:
     try:
-        document: Document = from_json(data)
+        return parse(data)
     except ValueError as error:  # a proxy may have answered instead of the API server
         raise ApiError(0, "InvalidResponse", f"{method} {path}", str(error)) from error
-    return document
 
 
 def _error_of(method: str, path: str, status: int, data: bytes) -> ApiError:
