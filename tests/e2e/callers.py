@@ -27,11 +27,11 @@ async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: s
     return caller
 
 
-async def answered(caller: Caller) -> None:
+async def answered(caller: Caller, question: str = QUESTION, fact: str = FACT) -> None:
     """Let the caller ask the question, and check the fact in the answer."""
     said_before = len(caller.captions)
-    await ask(caller, QUESTION)
-    await says(caller, FACT, since=said_before)
+    await ask(caller, question)
+    await says(caller, fact, since=said_before)
 
 
 async def says(caller: Caller, text: str, *, since: int = 0) -> None:
@@ -40,7 +40,10 @@ async def says(caller: Caller, text: str, *, since: int = 0) -> None:
     def captions() -> str:
         return " ".join(caller.captions[since:])
 
-    await eventually_in_thread(lambda: similarity(captions(), text) >= SAME, f"the agent says {text!r}", 15)
+    try:
+        await eventually_in_thread(lambda: similarity(captions(), text) >= SAME, f"the agent says {text!r}", 15)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it said {captions()!r}") from error
 
 
 async def becomes(
