@@ -18,7 +18,7 @@ HANDBOOK = Path(__file__).parents[1] / "unit/worker/knowledge"
 QUESTION = "Where is your office?"
 FACT = "Our office is in the city of Damascus, in Baghdad Street."
 """English: of synthetic Arabic, Whisper *base* garbles one question in five so that no word to search by is left."""
-ENGLISH = {"language": "en", "persona": {"greeting": "Hello, how can I help you?"}}
+PERSONA = {"greeting": "Hello, how can I help you?"}
 INSTRUCTIONS_BYTES = 4096
 """More than the instructions of the example and a conversation of one question need."""
 
@@ -37,7 +37,7 @@ async def test_caller_hears_a_fact_of_a_large_knowledge_base(platform: Platform)
     handbook = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "handbook"}, "data": texts}
     knowledge = [{"configMapRef": {"name": name}} for name in ("handbook", "ornina-knowledge")]
     platform.product.apply([handbook])
-    manifest = agents.manifest(platform.targets, "large", knowledge=knowledge, **ENGLISH)
+    manifest = agents.manifest(platform.targets, "large", knowledge=knowledge, language="en", persona=PERSONA)
     with agents.declared(platform.product, manifest) as name:
         _, _, message = agents.condition(platform.product, name, ConditionType.KNOWLEDGE_LOADED)
         assert "only the passages that a question needs" in message
