@@ -89,6 +89,7 @@ class Applier:
             return Outcome()
         owner = snapshot.agent.owner
         await self._children.annotate_pods(snapshot.key, plan.annotations)
+        await self._children.delete_pods(snapshot.key, plan.removals)
         try:
             if snapshot.occupants.error is not None:
                 raise snapshot.occupants.error

@@ -187,3 +187,5 @@ class ObservedWorker:
     unregistered_seconds: float | None = None
     """Seconds since the worker process last took calls: it was registered and did not drain. None: it never did, as far
     as this controller knows."""
+    hangs_idle: bool = False
+    """Whether its process hangs, and had no call when it last reported. It can have accepted none since."""

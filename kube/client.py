@@ -198,10 +198,14 @@ class KubeClient:
         body = {"apiVersion": kind.api_version, "kind": kind.kind, **document}
         return await self._request("POST", kind.path(namespace), {"fieldManager": self._field_manager}, body)
 
-    async def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """Delete an object; succeeds when it does not exist."""
+    async def delete(self, kind: Kind, namespace: str, name: str, *, grace_seconds: int | None = None) -> None:
+        """Delete an object; succeeds when it does not exist.
+
+        `grace_seconds`: how long a pod's processes have to end; None: as long as the pod says.
+        """
+        query = {} if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
         try:
-            await self._request("DELETE", kind.path(namespace, name))
+            await self._request("DELETE", kind.path(namespace, name), query)
         except ApiError as error:
             if error.status != 404:
                 raise

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from controller.cluster.observe import (
@@ -31,6 +31,9 @@ from kube.kinds import (
 )
 
 logger = logging.getLogger(__name__)
+
+HANGING_GRACE_SECONDS = 1
+"""The grace period of a worker that hangs without a call: it has nothing to finish."""
 
 T = TypeVar("T")
 
@@ -175,6 +178,18 @@ class Children:
                     logger.warning("could not annotate pod", extra={"pod": pod, "error": str(error)})
                 elif error.status != 404:
                     raise
+
+    async def delete_pods(self, key: Key, pods: Iterable[str]) -> None:
+        """Delete worker pods that hang without a call. Raises ApiError unless the API server rejects it."""
+        for pod in pods:
+            facts = {"agent": str(key), "pod": pod}
+            try:
+                await self._client.delete(POD, key.namespace, pod, grace_seconds=HANGING_GRACE_SECONDS)
+                logger.warning("deleted pod whose worker hangs without a call", extra=facts)
+            except ApiError as error:
+                if not error.is_rejection:
+                    raise
+                logger.warning("could not delete pod whose worker hangs", extra={**facts, "error": str(error)})
 
     async def config_maps_of_replica_sets(self, key: Key) -> set[str]:
         """The ConfigMaps in the pod templates of ReplicaSets that have pods or are about to create some."""

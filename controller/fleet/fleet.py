@@ -42,6 +42,8 @@ class StatusReport:
     """When the worker's current process last reported a call; None: it never did."""
     silent: bool = False
     """Whether it did not answer when asked after this status."""
+    hangs: bool = False
+    """Whether it accepted the connection and did not answer: the network works, and the process hangs."""
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class AgentFleet:
             reporting_seconds=now - report.first,
             idle_seconds=now - (report.first if report.busy_at is None else report.busy_at),
             unregistered_seconds=None if report.took_calls is None else now - report.took_calls,
+            hangs_idle=report.hangs and not report.status.calls,
         )
 
     def _fresh_status(self, pod: str, now: float) -> WorkerStatus | None:
@@ -178,13 +181,16 @@ class Fleet:
         changed = agent.record_stages(agent.pods[pod], status)
         return changed or before is None or _without_stages(before) != _without_stages(status)
 
-    def record_silence(self, key: Key, pod: str) -> bool:
-        """Record that a worker does not answer; return whether its last status counted until now."""
+    def record_silence(self, key: Key, pod: str, *, hangs: bool) -> bool:
+        """Record that a worker does not answer; return whether a decision could differ from the last one.
+
+        `hangs`: it accepted the connection.
+        """
         agent = self.agents.get(key)
         report = None if agent is None else agent.reports.get(pod)
-        if agent is None or report is None or report.silent:
+        if agent is None or report is None or (report.silent, report.hangs) == (True, hangs):
             return False
-        agent.reports[pod] = replace(report, silent=True)
+        agent.reports[pod] = replace(report, silent=True, hangs=hangs)
         return True
 
     def record_demand(self, demand: Demand, now: float) -> set[Key]:

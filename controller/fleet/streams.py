@@ -19,23 +19,26 @@ from agentspec.names import WORKER_PORT
 from agentspec.wire import MAX_AVATARS_QUERY, STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
 from controller.fleet.fleet import Fleet
 from controller.observation import Key, ObservedPod
+from controller.policy.availability import START_SECONDS
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
 INITIAL_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 30.0
+STARTING_BACKOFF_SECONDS = 0.5
+"""Longest backoff while a worker may still be starting: calls may wait for its slots."""
 FIRST_REPORT_SECONDS = 1.0
 """How long reconciles wait for a worker's first report: it arrives within milliseconds, or not at all."""
 
 QUIET_SECONDS = 2.0
 """While calls wait, a worker with free slots that has reported nothing for this long is asked for its status."""
-ANSWER_SECONDS = 4.0
-"""How long it has to answer."""
+ANSWER_SECONDS = 3.0
+"""How long it has to answer. By then it has also left a dispatch unanswered for 2.5 s."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
 """The stream is reopened after two missing heartbeats."""
-_VERIFY_TIMEOUT = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+_VERIFY_TIMEOUT = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
 
 
 @dataclass(slots=True)
@@ -141,7 +144,7 @@ class WorkerStreams:
     async def _follow(
         self, key: Key, pod: ObservedPod, url: str, answered: asyncio.Event, retry_now: asyncio.Event
     ) -> None:
-        backoff = INITIAL_BACKOFF_SECONDS
+        opened, backoff = time.monotonic(), INITIAL_BACKOFF_SECONDS
         while True:
             started = time.monotonic()
             try:
@@ -158,7 +161,8 @@ class WorkerStreams:
                     await retry_now.wait()
                 backoff = INITIAL_BACKOFF_SECONDS
             except TimeoutError:
-                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+                may_be_starting = time.monotonic() - opened < START_SECONDS
+                backoff = min(2 * backoff, STARTING_BACKOFF_SECONDS if may_be_starting else MAX_BACKOFF_SECONDS)
             retry_now.clear()
 
     async def _verify(self, key: Key, pod: str, url: str) -> None:
@@ -170,7 +174,9 @@ class WorkerStreams:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
                 return  # the process has ended, and the kubelet starts another one
-            changed = self._fleet.record_silence(key, pod)
+            # The kernel accepts connections for a process that hangs. Without one, the network may be at fault.
+            hangs = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+            changed = self._fleet.record_silence(key, pod, hangs=hangs)
         else:
             changed = self._fleet.record_status(key, pod, status, time.monotonic())
         if changed:

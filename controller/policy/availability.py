@@ -70,6 +70,15 @@ def availability_of(workers: Sequence[ObservedWorker], registered_name: str, now
     return Availability(tuple(serving), tuple(coming), tuple(lost), soonest if soonest < math.inf else None)
 
 
+def hanging(workers: Sequence[ObservedWorker]) -> tuple[str, ...]:
+    """Return the pods to delete because their process hangs without a call.
+
+    LiveKit offers calls to such a worker for as long as its connection is open, and waits 10 s for its answer each time
+    (livekit-server 1.13.5, pkg/agent/worker.go). Killing the process closes the connection.
+    """
+    return tuple(worker.pod.name for worker in workers if worker.hangs_idle and not worker.pod.terminating)
+
+
 def _seconds_left(worker: ObservedWorker, now: float, start_seconds: float) -> float:
     """Seconds until a worker that is not serving counts as lost; infinite: time alone does not decide."""
     status, unregistered = worker.status, worker.unregistered_seconds

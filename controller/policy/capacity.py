@@ -11,8 +11,11 @@ from controller.policy.scale import Load
 
 
 def load_of(workers: Sequence[ObservedWorker], pending_calls: int, registered_name: str, now: float) -> Load:
-    """What the workers that are not terminating have to carry, and which of them can. `now`: Unix seconds."""
-    found = availability_of(workers, registered_name, now)
+    """What the workers that are not terminating have to carry, and which of them can. `now`: Unix seconds.
+
+    Workers that hang without a call do not count: their pods are deleted, and the Deployment replaces them.
+    """
+    found = availability_of([worker for worker in workers if not worker.hangs_idle], registered_name, now)
     able = (*found.serving, *found.coming)
     busy = [worker for worker in (*able, *found.lost) if _is_busy(worker)]
     return Load(

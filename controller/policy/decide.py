@@ -7,6 +7,7 @@ from agentspec import AvatarAgentSpec, ConditionStatus, ConditionType, Reason
 from controller.desired.configmap import config_map, worker_config
 from controller.desired.deployment import digest_of, pod_template
 from controller.policy import conditions
+from controller.policy.availability import hanging
 from controller.policy.avatar import avatar_available
 from controller.policy.capacity import counts_of, load_of, rollout_of
 from controller.policy.names import name_still_in_use, name_unique
@@ -79,7 +80,7 @@ def _invalid(snapshot: Snapshot, agent: ObservedAgent, fault: Verdict) -> Decisi
         report = Report(verdicts, agent.status.get("agentName", ""), counts=None)
         return Decision(snapshot, Plan(Action.BLOCKED), report)
     scale, rival = _scale(snapshot, spec, stopped=spec.suspend)
-    plan = _annotated(_keep(snapshot, scale.workers), snapshot, spec, scale.workers)
+    plan = _with_pod_changes(_keep(snapshot, scale.workers), snapshot, spec, scale.workers)
     report = _report(snapshot, spec, verdicts, scale, snapshot.template)
     waits = [seconds for seconds in (scale.requeue_after, plan.annotations_due) if seconds is not None]
     return Decision(snapshot, plan, report, scale=scale, rival=rival, requeue_after=min(waits, default=None))
@@ -92,7 +93,7 @@ def _declared(
     stopped = spec.suspend or name.status is ConditionStatus.FALSE
     scale, rival = _scale(snapshot, spec, stopped=stopped)
     plan, conflict = _plan(snapshot, agent, spec, inputs, scale, default_image)
-    plan = _annotated(plan, snapshot, spec, scale.workers)
+    plan = _with_pod_changes(plan, snapshot, spec, scale.workers)
     if plan.settles_in is not None or not inputs.usable:
         plan = replace(plan, refresh_inputs=True)
     decision = Decision(snapshot, plan, scale=scale, rival=rival, conflict=conflict)
@@ -191,12 +192,16 @@ def _scale_only(snapshot: Snapshot, wanted: int) -> Plan:
     return Plan(Action.SCALE_ONLY, wanted)
 
 
-def _annotated(plan: Plan, snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int) -> Plan:
-    """The plan with the annotations of worker pods. Deletion costs matter only when the Deployment shrinks."""
+def _with_pod_changes(plan: Plan, snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int) -> Plan:
+    """The plan with the annotations of worker pods, and with the pods to delete.
+
+    Deletion costs matter only when the Deployment shrinks.
+    """
     shrinks = snapshot.replicas is not None and wanted < snapshot.replicas
     costs = deletion_costs(snapshot.workers) if shrinks else {}
     changes, due = protections(snapshot.workers, spec.worker.pod.annotations)
-    return replace(plan, annotations=merged(costs, changes), annotations_due=due)
+    removals = hanging(snapshot.workers)
+    return replace(plan, annotations=merged(costs, changes), annotations_due=due, removals=removals)
 
 
 def _declared_report(decision: Decision, template: str, *, pending: bool) -> Report:

@@ -53,6 +53,8 @@ class Plan:
     """Annotations of worker pods that must change before the Deployment shrinks."""
     annotations_due: float | None = None
     """Seconds until further annotations must change; None: none by time alone."""
+    removals: tuple[str, ...] = ()
+    """Worker pods to delete because their process hangs."""
     pending_rollout: PendingTemplate | None = None
     """A pod template that waits until changes settle."""
     settles_in: float | None = None

@@ -5,7 +5,8 @@ address, on which a small server answers `/status` and `/status?watch` as a work
 
 A deleted pod drains until its calls end. The stand-in cuts the calls where a kubelet would kill the worker first: when
 the grace period is shorter than the calls may still last, and when a pod is deleted by force. Time is
-compressed: it cuts as soon as it sees the deletion, instead of when the grace period ends.
+compressed: it cuts as soon as it sees the deletion, instead of when the grace period ends. A frozen worker is killed
+when its grace period ends.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -208,7 +210,7 @@ class StandIn:
         for name, pod in pods.items():
             with contextlib.suppress(ApiError):
                 if pod["metadata"].get("deletionTimestamp"):
-                    await self._drain(name, pod["metadata"]["deletionGracePeriodSeconds"])
+                    await self._drain(name, pod["metadata"])
                 elif name not in self.workers:
                     await self._start(name, pod)
 
@@ -237,8 +239,9 @@ class StandIn:
             self.cut_calls.append(CutCalls(worker.pod, worker.calls, reason))
             worker.calls = 0
 
-    async def _drain(self, name: str, grace_seconds: int) -> None:
-        worker = self.workers.get(name)
+    async def _drain(self, name: str, metadata: dict[str, Any]) -> None:
+        worker, grace_seconds = self.workers.get(name), metadata["deletionGracePeriodSeconds"]
+        killed = datetime.fromisoformat(metadata["deletionTimestamp"]) <= datetime.now(UTC)
         if worker is not None:
             worker.draining = True
             if grace_seconds == 0:
@@ -246,7 +249,7 @@ class StandIn:
                 self._cut(worker, FORCED)
             elif grace_seconds < worker.call_seconds:
                 self._cut(worker, f"the grace period of {grace_seconds} s is shorter than a call may last")
-            if worker.calls or not worker.awake.is_set():
+            if worker.calls or not (worker.awake.is_set() or killed):
                 return
             await self.workers.pop(name).end()
         path = POD.path(self._namespace, name)

@@ -1,5 +1,7 @@
 """A lost worker is no capacity: another one starts in its place, and the lost one goes."""
 
+import pytest
+
 from agentspec import ConditionType
 from tests.cluster.process import RunningController
 from tests.cluster.standin import Worker
@@ -34,9 +36,37 @@ async def replacement(world: World, lost: Worker, gateway: Gateway, waiting: int
     return found
 
 
-async def test_call_that_waits_for_a_frozen_worker_starts_another(world: World, controller: RunningController) -> None:
+async def freeze(world: World, worker: Worker, *, calls: int) -> None:
+    """Let the worker report this many calls, and then hang."""
+    worker.calls = calls
+    if calls:
+
+        async def reported() -> bool:
+            status = (await world.agent("ava"))["status"]
+            return bool(status["calls"]["active"] == calls)
+
+        await eventually(reported, f"{calls} calls are reported")
+    worker.awake.clear()
+
+
+@pytest.mark.parametrize("scaling", [{"maxWorkers": 1}, {"mode": "Fixed", "workers": 1}], ids=["maximum", "fixed"])
+async def test_frozen_worker_without_a_call_is_deleted_and_replaced(
+    world: World, controller: RunningController, scaling: dict[str, object]
+) -> None:
+    world.standin.slots = 4
+    (frozen,) = await world.running("ava", worker=ROOMY, scaling=scaling)
+    await freeze(world, frozen, calls=0)
+    other = await replacement(world, frozen, Gateway(world, controller), waiting=1)
+    assert {worker.pod for worker in world.standin.workers.values()} <= {frozen.pod, other.pod}, "no third one"
+    controller.logged("deleted pod whose worker hangs without a call", agent=f"{world.namespace}/ava", pod=frozen.pod)
+    deployment = await world.deployment("ava")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 1
+
+
+async def test_frozen_worker_with_a_call_stays_and_another_starts(world: World, controller: RunningController) -> None:
     frozen = await running(world)
-    frozen.awake.clear()
+    await freeze(world, frozen, calls=1)
     other = await replacement(world, frozen, Gateway(world, controller), waiting=1)
     assert {worker.pod for worker in world.standin.workers.values()} == {frozen.pod, other.pod}, "no third one"
     condition = await world.condition("ava", ConditionType.WORKERS_REGISTERED)
@@ -82,7 +112,7 @@ async def test_worker_that_loses_its_registration_briefly_is_kept(world: World, 
 async def test_no_worker_starts_beyond_the_maximum(world: World, controller: RunningController) -> None:
     world.standin.slots = 4
     (frozen,) = await world.running("ava", worker=ROOMY, scaling={**SCALING, "maxWorkers": 1})
-    frozen.awake.clear()
+    await freeze(world, frozen, calls=1)
     gateway = Gateway(world, controller)
 
     async def limited() -> bool:

@@ -57,7 +57,9 @@ def pod(name: str = "pod-1", **changes: Any) -> ObservedPod:
 
 def worker(name: str = "pod-1", report: WorkerStatus | None = None, **changes: Any) -> ObservedWorker:
     """A worker pod and its status report; default: none."""
-    times = {time: changes.pop(time) for time in ("idle_seconds", "unregistered_seconds") if time in changes}
+    times = {
+        time: changes.pop(time) for time in ("idle_seconds", "unregistered_seconds", "hangs_idle") if time in changes
+    }
     return ObservedWorker(pod(name, **changes), report, **times)
 
 

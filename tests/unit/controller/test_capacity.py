@@ -68,6 +68,7 @@ def counts(*workers: ObservedWorker, registered_name: str = "ava") -> Counts:
             load(calls=2, busy=1, busy_unready=True, changes_in=REGISTRATION_SECONDS - 5),
             id="worker that lost its registration a moment ago",
         ),
+        pytest.param([worker(unregistered_seconds=9, hangs_idle=True)], load(), id="worker whose pod is deleted"),
     ],
 )
 def test_load_counts_calls_that_staying_workers_carry(workers: list[ObservedWorker], load: Load) -> None:

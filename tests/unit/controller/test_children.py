@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from controller.cluster.children import Children
+from controller.cluster.children import HANGING_GRACE_SECONDS, Children
 from controller.desired.identity import FIELD_MANAGER, Owner, metadata
 from controller.desired.shared import service_account
 from controller.observation import Key
@@ -226,6 +226,18 @@ async def test_annotations_are_set_and_removed_on_existing_pods(scene: Scene) ->
     scene.server.failures["merge", "Pod"] = UNREACHABLE
     with pytest.raises(ApiError):
         await scene.children.annotate_pods(KEY, {"busy": {DELETION_COST: "3"}})
+
+
+async def test_pods_are_deleted_with_a_short_grace_period(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.server.put(POD, pod("hangs"))
+    await scene.children.delete_pods(KEY, ("hangs", "gone"))
+    assert scene.server.written(POD) == [{"hangs": HANGING_GRACE_SECONDS}, {"gone": HANGING_GRACE_SECONDS}]
+    scene.server.failures["delete", "Pod"] = ApiError(403, "Forbidden", "DELETE", "denied by a policy")
+    await scene.children.delete_pods(KEY, ("hangs",))
+    assert caplog.records[-1].message == "could not delete pod whose worker hangs"
+    scene.server.failures["delete", "Pod"] = UNREACHABLE
+    with pytest.raises(ApiError):
+        await scene.children.delete_pods(KEY, ("hangs",))
 
 
 async def test_rejected_annotations_are_not_sent_again(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

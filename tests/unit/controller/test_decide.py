@@ -420,6 +420,21 @@ def test_requeue_time_is_the_end_of_the_scale_down_delay(changes: dict[str, Any]
     assert decision.requeue_after == 5
 
 
+# Pods that hang
+
+
+@pytest.mark.parametrize("scaling", [{"maxWorkers": 1}, {"mode": "Fixed", "workers": 1}], ids=["maximum", "fixed"])
+def test_worker_that_hangs_without_a_call_is_deleted_and_not_added_to(scaling: dict[str, Any]) -> None:
+    declared = spec(scaling=scaling)
+    template = current_template(declared)
+    hangs = worker("hangs", template=template, unregistered_seconds=6.0, hangs_idle=True)
+    ending = worker("ending", template=template, terminating=True, hangs_idle=True)
+    plan = decide(
+        snapshot(declared, deployment=deployment(1, template), workers=(hangs, ending), pending_calls=1), IMAGE
+    ).plan
+    assert (plan.removals, plan.workers) == (("hangs",), 1), "the Deployment replaces it"
+
+
 # Annotations of pods
 
 

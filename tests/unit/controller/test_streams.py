@@ -20,9 +20,11 @@ from controller.fleet.streams import (
     INITIAL_BACKOFF_SECONDS,
     MAX_BACKOFF_SECONDS,
     QUIET_SECONDS,
+    STARTING_BACKOFF_SECONDS,
     WorkerStreams,
 )
 from controller.observation import Key, ObservedPod
+from controller.policy.availability import START_SECONDS
 from tests.unit.controller.builders import KEY, TAVUS, fleet, pod, spec, status
 from tests.unit.fakes.virtualtime import VirtualLoop, now, use_loop_clock
 from tests.waiting import soon
@@ -207,6 +209,10 @@ async def test_worker_that_answers_its_verification_stays(monkeypatch: pytest.Mo
         assert len(asked) == 1, "one verification at a time"
 
 
+def hanging(made: Fleet) -> list[str]:
+    return [seen.pod.name for seen in made.agents[KEY].workers(time.monotonic()) if seen.hangs_idle]
+
+
 @pytest.mark.parametrize("fault", ["hangs", "error", "invalid"])
 async def test_worker_that_fails_its_verification_is_silent(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr(streams, "_VERIFY_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
@@ -219,8 +225,10 @@ async def test_worker_that_fails_its_verification_is_silent(monkeypatch: pytest.
     async with verified(monkeypatch, answer) as (made, changed):
         assert current(made) == [None]
         assert changed == [KEY]
+        assert hanging(made) == (["pod-1"] if fault == "hangs" else [])
         made.record_status(KEY, "pod-1", status(), time.monotonic())
         assert current(made) == [status()], "it reports again"
+        assert hanging(made) == []
 
 
 class Session:
@@ -233,6 +241,8 @@ class Session:
         """Lines by address. A pod without an entry refuses the connection."""
         self.refusing = False
         """Whether a pod without an entry refuses as one whose process has ended."""
+        self.unreachable = False
+        """Whether a connection to a pod without an entry times out."""
         self.hanging: set[str] = set()
         """Addresses that accept the connection and send nothing."""
 
@@ -253,6 +263,8 @@ class Session:
                 await asyncio.Event().wait()
             if self._address not in self._session.answers and self._session.refusing:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+            if self._address not in self._session.answers and self._session.unreachable:
+                raise aiohttp.ConnectionTimeoutError
             if self._address not in self._session.answers:
                 raise aiohttp.ClientConnectionError
             return self
@@ -337,8 +349,12 @@ async def test_unreachable_worker_is_retried_with_backoff(scene: Scene) -> None:
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert waits[0] == pytest.approx(INITIAL_BACKOFF_SECONDS)
     assert waits[1] == pytest.approx(2 * INITIAL_BACKOFF_SECONDS)
+    starting = [wait for at, wait in zip(times, waits, strict=False) if at < START_SECONDS - STARTING_BACKOFF_SECONDS]
+    assert (starting[-1], max(starting)) == pytest.approx((STARTING_BACKOFF_SECONDS,) * 2), (
+        "calls may wait for its slots"
+    )
     assert waits[-1] == pytest.approx(MAX_BACKOFF_SECONDS)
-    assert waits == sorted(waits)
+    assert waits == pytest.approx(sorted(waits))
     scene.session.answers["10.0.0.1"] = [line(calls=1)]
     await asyncio.sleep(MAX_BACKOFF_SECONDS)
     assert calls(scene.fleet) == 1
@@ -409,6 +425,17 @@ async def test_only_quiet_workers_with_free_slots_are_verified(scene: Scene) -> 
     await asyncio.sleep(0.01)
     assert [address for _, address in scene.session.requests] == ["10.0.0.2"], "one reports, and one is full"
     assert [seen.pod.name for seen in scene.fleet.agents[KEY].workers(now()) if seen.status is None] == ["quiet"]
+
+
+async def test_worker_without_a_connection_is_silent_and_may_not_hang(scene: Scene) -> None:
+    scene.session.unreachable = True
+    scene.follow(pod())
+    scene.fleet.record_status(KEY, "pod-1", status(), now())
+    await asyncio.sleep(QUIET_SECONDS + 1)
+    scene.streams.verify(KEY)
+    await asyncio.sleep(0.01)
+    (seen,) = scene.fleet.agents[KEY].workers(now())
+    assert (seen.status, seen.hangs_idle) == (None, False), "its network may have failed, and it may have calls"
 
 
 async def test_restarting_worker_is_not_silent(scene: Scene) -> None:

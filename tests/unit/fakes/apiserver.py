@@ -168,8 +168,8 @@ class FakeApiServer(KubeClient):
         await self._respond("create", kind, document)
         return document
 
-    async def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        await self._respond("delete", kind, name)
+    async def delete(self, kind: Kind, namespace: str, name: str, *, grace_seconds: int | None = None) -> None:
+        await self._respond("delete", kind, name if grace_seconds is None else {name: grace_seconds})
         if (kind, namespace, name) in self._objects:
             self.remove(kind, namespace, name)
 
