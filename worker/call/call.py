@@ -286,6 +286,7 @@ class Call:
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
             self.end(CallOutcome.PROVIDER_FAILED, "stt, llm or tts failed repeatedly")
+        self._cancel_tasks()  # the job ends, for example because the room was closed, and no task can speak any more
 
     def end(self, outcome: CallOutcome, reason: str) -> None:
         """End the call. The first outcome counts; later ones are ignored."""

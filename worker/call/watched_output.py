@@ -52,9 +52,11 @@ class WatchedOutput(AudioOutput):
         except asyncio.CancelledError:
             if not self._is_detached:
                 raise
-        except rtc.StreamError as error:  # the room was closed, or the avatar left: playback is never reported
+        except (rtc.StreamError, AssertionError) as error:
+            # The room was closed, or the avatar left: playback is never reported. The native library then does not know
+            # the stream, which its Python side asserts (livekit 1.1.21, _ffi_client.py `request`).
             self._is_broken = True
-            logger.warning("avatar takes no more audio", extra={"error": str(error)})
+            logger.warning("avatar takes no more audio", extra={"error": str(error) or "unknown stream"})
 
     def flush(self) -> None:
         """End the segment, which sets when its playback is due."""

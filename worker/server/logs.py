@@ -19,8 +19,8 @@ _QUOTED_TEXT: Final = re.compile(r"(?<=for text: ).*", re.DOTALL)
 """The SDK's error when a text gave no audio quotes the text (livekit-agents 1.8.9, tts/tts.py)."""
 _HARMLESS: Final = {
     "livekit": re.compile(
-        "closed unexpectedly|Failed to publish RPC request|ByteStreamClose.*handle not found"
-        "|received for unexpected RPC request"
+        "closed unexpectedly|Failed to publish RPC request|ByteStream(Write|Close).*handle not found"
+        "|received for unexpected RPC request|failed to send dc_event"
     ),
     "livekit.agents": re.compile("failed to perform clear buffer rpc"),
     "asyncio": re.compile(

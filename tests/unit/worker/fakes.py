@@ -107,7 +107,7 @@ class FakeSink(AudioOutput):
         self.cleared = 0
         self.takes_frames = asyncio.Event()
         self.takes_frames.set()
-        self.failure: rtc.StreamError | None = None
+        self.failure: rtc.StreamError | AssertionError | None = None
         """Raised for every frame."""
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 from livekit import api
-from livekit.agents import JobContext, tts
-from livekit.agents.voice import AgentStateChangedEvent, ErrorEvent
+from livekit.agents import CloseReason, JobContext, tts
+from livekit.agents.voice import AgentStateChangedEvent, CloseEvent, ErrorEvent
 from prometheus_client import Histogram
 
 from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, DispatchMetadata, RoomRecord, WorkerConfig, render
@@ -225,6 +225,23 @@ async def test_caller_who_does_not_come_ends_the_call(monkeypatch: pytest.Monkey
         scene.call._caller = Caller(scene.room, "omar", on_left=scene.call._on_caller_left)
     await asyncio.wait_for(scene.call._converse(), 1)
     assert scene.call._outcome is CallOutcome.CALLER_ABSENT
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [(CloseReason.JOB_SHUTDOWN, None), (CloseReason.ERROR, CallOutcome.PROVIDER_FAILED)],
+    ids=["job ends", "providers fail"],
+)
+async def test_no_task_speaks_after_the_session_has_closed(
+    config: WorkerConfig, reason: CloseReason, outcome: CallOutcome | None
+) -> None:
+    scene = Scene(config)
+    scene.call._spawn(asyncio.Event().wait(), "converse")  # type: ignore[arg-type]
+    (greeting,) = scene.call._tasks
+    scene.call._on_close(CloseEvent(reason=reason))
+    await asyncio.wait({greeting}, timeout=1)
+    assert greeting.cancelled()
+    assert scene.call._outcome is outcome
 
 
 def total(metric: Histogram) -> float:

@@ -1,11 +1,19 @@
 """The fork server as a fork of the main process: runs the installed Python's multiprocessing with it."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import connection
+from multiprocessing.forkserver import write_signed
+
+import pytest
 
 from tests.waiting import eventually_blocking
+from worker import forkserver
 
 SCRIPT = """
 import json, multiprocessing, os, signal, sys
@@ -84,3 +92,23 @@ def test_failed_fork_server_is_logged_and_replaced() -> None:
     assert all(answer[0] != server for answer in answers), "multiprocessing started its own"
     assert "fork server failed" in log
     assert "not prepared" in log
+
+
+def test_exit_status_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    status_read, status_write = os.pipe()
+    write_signed(status_write, 0)
+    os.close(status_write)
+    running = forkserver._Popen.__new__(forkserver._Popen)
+    running.returncode, running.sentinel, running._reading = None, status_read, threading.Lock()
+    both, calls = threading.Barrier(2, timeout=10), itertools.count()
+
+    def wait(*_: object) -> bool:
+        if next(calls) < 2:
+            both.wait()  # both threads see that there is something to read
+        return True
+
+    monkeypatch.setattr(connection, "wait", wait)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(running.poll, [os.WNOHANG, 0]))
+    os.close(status_read)
+    assert found == [0, 0]

@@ -87,6 +87,11 @@ def test_traceback_of_a_call_process_is_shown_once(line: Line) -> None:
         ("livekit", "livekit_rpc::client:312:livekit_rpc::client - Ack received for unexpected RPC request: 97c4f736"),
         ("livekit", "livekit_rpc::client:333:livekit_rpc::client - Response received for unexpected RPC request: 97c4"),
         ("livekit", 'failed to handle request FfiRequest { ByteStreamClose { } }: InvalidRequest("handle not found")'),
+        ("livekit", 'failed to handle request FfiRequest { ByteStreamWrite { } }: InvalidRequest("handle not found")'),
+        (
+            "livekit",
+            "livekit::rtc_engine::rtc_session - failed to send dc_event buffer_amount_change: SendError { .. }",
+        ),
         (
             "asyncio",
             "Task exception was never retrieved\nfuture: <Task finished name='Task-1' coro=<BaseStreamWriter.aclose() "

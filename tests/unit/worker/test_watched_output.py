@@ -38,9 +38,12 @@ async def test_audio_reaches_the_next_output() -> None:
     assert scene.output.sample_rate == scene.sink.sample_rate
 
 
-async def test_broken_stream_is_reported_once_and_stalls(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [rtc.StreamError("unable to send packet"), AssertionError()], ids=repr)
+async def test_broken_stream_is_reported_once_and_stalls(
+    caplog: pytest.LogCaptureFixture, failure: rtc.StreamError | AssertionError
+) -> None:
     scene = Scene()
-    scene.sink.failure = rtc.StreamError("unable to send packet")
+    scene.sink.failure = failure
     for _ in range(3):
         await scene.output.capture_frame(silence(0.05))
     scene.output.flush()
