@@ -158,6 +158,12 @@ def _audit_policy(layout: Layout) -> Path:
 
 
 def _controller_manager(plane: ControlPlane, record: Record, binaries: Binaries, tokens: KeyPair) -> list[str]:
+    """Return the controller manager's command.
+
+    An `api_only` instance has no kubelet, so it runs without the node lifecycle controller. That controller would set
+    the Ready condition of a Node object to Unknown after a minute. From then on it would report a pod unready that is
+    Ready already when the controller observes its binding, and Kubernetes would delete every pod after five minutes.
+    """
     authority = plane.authority
     config = plane.kubeconfig("controller-manager", authority.client("system:kube-controller-manager"))
     return [
@@ -176,6 +182,7 @@ def _controller_manager(plane: ControlPlane, record: Record, binaries: Binaries,
         # The only replica need not wait for a Lease.
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
+        *(["--controllers=*,-node-lifecycle-controller"] if record.api_only else []),
     ]
 
 

@@ -217,9 +217,7 @@ class StandIn:
     async def _start(self, name: str, pod: dict[str, Any]) -> None:
         agent = pod["metadata"]["labels"].get(AGENT_LABEL, "")
         if not pod["spec"].get("nodeName"):
-            target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
-            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
-            await self._client._request("POST", POD.path(self._namespace, name, "binding"), None, binding)
+            await bind(self._client, self._namespace, name, NODE)
         if agent in self.waiting:
             return await self._report(name, _waiting(self.waiting[agent]))
         if agent in self.held:
@@ -259,6 +257,13 @@ class StandIn:
         path = POD.path(self._namespace, name, "status")
         content_type = "application/merge-patch+json"
         await self._client._request("PATCH", path, None, {"status": status}, content_type=content_type)
+
+
+async def bind(client: KubeClient, namespace: str, pod: str, node: str) -> None:
+    """Assign a pod to a node, as the scheduler does."""
+    target = {"apiVersion": "v1", "kind": "Node", "name": node}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": target}
+    await client._request("POST", POD.path(namespace, pod, "binding"), None, binding)
 
 
 def _running(address: str) -> dict[str, Any]:

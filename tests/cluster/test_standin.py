@@ -1,22 +1,30 @@
-"""The stand-in cuts calls where a kubelet would, so tests that assert that no call is cut can fail."""
+"""The stand-in cuts calls where a kubelet would, so tests that assert that no call is cut can fail.
+
+Kubernetes does not overrule what the stand-in reports.
+"""
 
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from agentspec.names import AGENT_LABEL
 from devkit.cluster import Cluster
-from kube.client import ApiError
-from kube.kinds import DEPLOYMENT, POD
+from kube.client import ApiError, KubeClient
+from kube.kinds import DEPLOYMENT, POD, REPLICA_SET, Kind
 from tests.cluster.openai import OpenAI
 from tests.cluster.process import RunningController
-from tests.cluster.standin import CutCalls, Worker
-from tests.cluster.world import World, open_world
+from tests.cluster.standin import CutCalls, Worker, bind
+from tests.cluster.world import World, administrator, open_world
 from tests.waiting import eventually
 
 LONG_GRACE_SECONDS = 4000
 """Longer than a call may last."""
+LOST_NODE = "lost"
+NODES = Kind("v1", "Node", "nodes")
+NODE_MONITOR_SECONDS = 5
+"""Period in which Kubernetes checks nodes (kube-controller-manager, `--node-monitor-period`)."""
 
 
 async def busy_pod(world: World, grace_seconds: int) -> Worker:
@@ -129,3 +137,50 @@ async def test_rollout_of_workers_with_a_short_grace_period_cuts_their_calls(
     await eventually(drains, "the agent's own rollout drains its worker")
     await world.standin.sees_pods()
     assert world.standin.is_in_call(worker), "the controller's Deployment leaves a call the time that it may take"
+
+
+async def report(client: KubeClient, path: str, **condition: str) -> None:
+    """Set an object's condition Ready, as a kubelet does."""
+    status = {"conditions": [{"type": "Ready", "lastTransitionTime": f"{datetime.now(UTC):%FT%TZ}", **condition}]}
+    merge = "application/merge-patch+json"
+    await client._request("PATCH", f"{path}/status", None, {"status": status}, content_type=merge)
+
+
+async def test_ready_pod_stays_ready_where_no_kubelet_reports(cluster: Cluster) -> None:
+    """The pod is Ready before it is bound, because a busy controller manager observes both at once."""
+    namespace, labels = "default", {"test": LOST_NODE}
+    container = {"name": "worker", "image": "worker.example/image"}
+    template = {"metadata": {"labels": labels}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}
+    # Kubernetes counts whole seconds.
+    spec = {"minReadySeconds": NODE_MONITOR_SECONDS + 2, "selector": {"matchLabels": labels}, "template": template}
+
+    async with administrator(cluster.kubeconfig) as client:
+
+        async def pods() -> list[dict[str, Any]]:
+            return await client.list(POD, namespace, f"test={LOST_NODE}")
+
+        async def has_been_ready() -> bool:
+            """Whether the pod has been ready for `minReadySeconds`."""
+            found = await client.get(REPLICA_SET, namespace, LOST_NODE)
+            return found is not None and found["status"].get("availableReplicas") == 1
+
+        async def is_unready() -> bool:
+            return not await has_been_ready()
+
+        await client.create(NODES, None, {"metadata": {"name": LOST_NODE}})
+        await report(client, NODES.path(None, LOST_NODE), status="Unknown", reason="NodeStatusNeverUpdated")
+        await client.create(REPLICA_SET, namespace, {"metadata": {"name": LOST_NODE}, "spec": spec})
+        try:
+            (pod,) = await eventually(pods, "the pod is created")
+            name = pod["metadata"]["name"]
+            path = POD.path(namespace, name)
+            await report(client, path, status="True")
+            await eventually(has_been_ready, "Kubernetes has checked the node meanwhile")
+            await report(client, path, status="False")
+            await eventually(is_unready, "the pod is unready")
+            await report(client, path, status="True")
+            await bind(client, namespace, name, LOST_NODE)
+            await eventually(has_been_ready, "the pod stays ready after it was bound")
+        finally:
+            await client.delete(REPLICA_SET, namespace, LOST_NODE)
+            await client._request("DELETE", NODES.path(None, LOST_NODE))
