@@ -34,7 +34,7 @@ FIRST_REPORT_SECONDS = 1.0
 QUIET_SECONDS = 2.0
 """While calls wait, a worker with free slots that has reported nothing for this long is asked for its status."""
 ANSWER_SECONDS = 3.0
-"""How long it has to answer. By then it has also left a dispatch unanswered for 2.5 s."""
+"""How long it has to answer. By then it has also left a dispatch unanswered for 2.5 s, or missed a heartbeat."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=2 * STATUS_HEARTBEAT_SECONDS)
 """The stream is reopened after two missing heartbeats."""
@@ -117,7 +117,7 @@ class WorkerStreams:
                         await stream.answered.wait()
 
     def verify(self, key: Key) -> None:
-        """Ask the agent's workers that should have taken the calls that wait, and have reported nothing lately.
+        """Ask the agent's workers that have free slots and have reported nothing lately: do they hang?
 
         The kernel accepts connections for a process that hangs, and a lost node closes none. Only an answer tells.
         """

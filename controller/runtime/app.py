@@ -170,13 +170,14 @@ class Controller:
             raise RuntimeError("kopf ended by itself")
 
     async def _housekeep(self) -> None:
-        """Do what is due by time: drop stale reports, verify workers while calls wait, delete unused shared objects."""
+        """Do what is due by time: drop stale reports, verify workers that fell silent, delete unused shared objects."""
         swept = time.monotonic()
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             now = time.monotonic()
-            self._enqueue(self._fleet.expire_gateways(now) | self._fleet.expire_workers(now))
-            for key in self._fleet.with_waiting_calls():
+            fell_silent = self._fleet.expire_workers(now)
+            self._enqueue(self._fleet.expire_gateways(now) | fell_silent)
+            for key in self._fleet.with_waiting_calls() | fell_silent:
                 self._streams.verify(key)
             if time.monotonic() - swept > SWEEP_SECONDS:
                 await self._shared.remove_unused()
