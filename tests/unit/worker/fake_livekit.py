@@ -18,6 +18,7 @@ class FakeLiveKit:
     def __init__(self) -> None:
         self.url = ""
         self.accepts_registrations = True
+        self.answers_pings = True
         self.connections = 0
         self.registrations: list[agent.RegisterWorkerRequest] = []
         self.loads: list[float] = []
@@ -42,7 +43,7 @@ class FakeLiveKit:
         await self._sockets[-1].send_bytes(message.SerializeToString())
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(autoping=self.answers_pings)
         await socket.prepare(request)
         self.connections += 1
         self._sockets.append(socket)

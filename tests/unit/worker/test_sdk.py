@@ -139,6 +139,16 @@ async def test_server_knows_its_registration_and_its_end(livekit: FakeLiveKit) -
     assert server.registered is False
 
 
+async def test_connection_that_answers_no_ping_is_lost(livekit: FakeLiveKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdk, "PING_SECONDS", 0.2)
+    livekit.answers_pings = False
+    async with running(livekit) as server:
+        await soon(lambda: livekit.registrations)
+        await soon(lambda: server.losses)
+        livekit.answers_pings = True
+        await soon(lambda: len(livekit.registrations) >= 2)
+
+
 async def test_lost_registrations_are_retried_with_backoff(
     livekit: FakeLiveKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +175,7 @@ async def _pauses(server: RecordingServer, attempts: int, monkeypatch: pytest.Mo
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    async def connect(*_: object) -> SimpleNamespace:
+    async def connect(*_: object, **__: object) -> SimpleNamespace:
         nonlocal connections
         connections += 1
         return SimpleNamespace()
