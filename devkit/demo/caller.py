@@ -16,7 +16,7 @@ from livekit import rtc
 from numpy.typing import NDArray
 
 from devkit import rooms
-from devkit.demo.utterances import Samples, Utterance, UtteranceSplitter
+from devkit.demo.utterances import AUDIBLE, Samples, Utterance, UtteranceSplitter
 
 RATE = 24_000
 FRAME_SAMPLES = RATE // 50
@@ -66,12 +66,10 @@ class Caller:
     """When each caption began, which is when the agent began to say it."""
     sounds: list[tuple[float, float]] = field(default_factory=list)
     """Begin and end of each stretch of sound, without the pauses between sentences."""
-    is_hearing: bool = False
-    """Whether an utterance of the room has begun and not ended."""
-    last_sound: float = 0.0
-    """When the last audible frame arrived; 0.0: none has."""
     last_word: float = 0.0
     """When the last sample of what the caller said last is sent. The microphone has a buffer of up to a second."""
+    _tracks: list[UtteranceSplitter] = field(default_factory=list)
+    """The utterances of each audio track: the agent's and the avatar's."""
     _utterances: "asyncio.Queue[Utterance]" = field(default_factory=asyncio.Queue)
     _sounding: asyncio.Event = field(default_factory=asyncio.Event)
     _agent_joined: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,6 +103,20 @@ class Caller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.wait_for(self.room.disconnect(), timeout=10)
+
+    @property
+    def is_hearing(self) -> bool:
+        """Whether an utterance of the room has begun and not ended."""
+        return any(track.hearing for track in self._tracks)
+
+    @property
+    def last_sound(self) -> float:
+        """When the last audible frame arrived; 0.0: none has."""
+        return max((track.last_sound for track in self._tracks), default=0.0)
+
+    def began(self, said: Samples) -> float:
+        """Return when the caller said the first audible sample of what was said last."""
+        return self.last_word - (len(said) - int(np.argmax(np.abs(said.astype(np.int32)) > AUDIBLE))) / RATE
 
     async def agent_joined(self, seconds: float) -> None:
         """Wait until the agent, which is not its avatar, is in the room."""
@@ -179,6 +191,7 @@ class Caller:
 
     async def _listen(self, track: rtc.Track, speaker: str) -> None:
         splitter = UtteranceSplitter(RATE, speaker)
+        self._tracks.append(splitter)
         sounds = UtteranceSplitter(RATE, speaker, quiet_seconds=_PAUSE_SECONDS)
         stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1)
         try:
@@ -187,7 +200,6 @@ class Caller:
                 if (sound := sounds.listen(frame, now)) is not None:
                     self.sounds.append((sound.start, sound.end))
                 utterance = splitter.listen(frame, now)
-                self.is_hearing, self.last_sound = splitter.hearing, splitter.last_sound
                 if splitter.hearing and not self._sounding.is_set():
                     self.moments.first_word = splitter.started
                     self._sounding.set()

@@ -4,14 +4,12 @@ import asyncio
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from devkit.demo import conversation
-from devkit.demo.caller import RATE, Caller, call
+from devkit.demo.caller import Caller, call
 from devkit.demo.conversation import Entry
 from devkit.demo.run import QUESTION
-from devkit.demo.utterances import AUDIBLE
 from devkit.providers.speech import similarity, speak
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
@@ -79,7 +77,7 @@ def test_words_stop_the_agent(platform: Platform, agent: str, fact: Entry) -> No
             await caller.hear(conversation.ANSWER_SECONDS)
             await ask(caller, fact.heading)
             await caller.say(hello)
-            begun_at = caller.last_word - hello.size / RATE + float(np.argmax(np.abs(hello) > AUDIBLE)) / RATE
+            begun_at = caller.began(hello)
 
             async def is_silent() -> bool:
                 return time.monotonic() - max(begun_at, caller.last_sound) > SILENT_SECONDS
