@@ -10,20 +10,24 @@ from typing import Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from agentspec.wire import Demand, Supply, read, render
+from agentspec.wire import AgentSupply, Demand, Supply, read, render
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 
 EXCHANGE_SECONDS = 0.5
 """Longest interval between two exchanges."""
+WAITING_EXCHANGE_SECONDS = 0.2
+"""The same while calls wait: a worker that has just started may take them."""
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=2)
 STALE_SECONDS = 3.0
 """Age at which a supply is stale: the number of free slots is then unknown."""
 
 SETTLE_SECONDS = 0.6
 """A slot counts as free after it has been free for this long. Workers report their load to LiveKit every 0.5 s, and
-LiveKit sends no job to a worker whose last report was full."""
+LiveKit sends no job to a worker whose last report was full. Slots of a new worker count at once."""
+
+_NO_SUPPLY = AgentSupply(free_slots=0, slots=0)
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +48,12 @@ def recent(supplies: Sequence[ReceivedSupply], now: float) -> list[ReceivedSuppl
 
 
 def settled_free_slots(supplies: Sequence[ReceivedSupply], agent_key: str, now: float) -> int | None:
-    """Return the lowest number of free slots in the last `SETTLE_SECONDS`; None when the last supply is stale."""
+    """Return the slots that have been free for `SETTLE_SECONDS` or are new; None when the last supply is stale."""
     if not supplies or now - supplies[-1].received_at > STALE_SECONDS:
         return None
-    counts = [received.supply.agents.get(agent_key) for received in recent(supplies, now)]
-    return min(count.free_slots if count else 0 for count in counts)
+    counts = [received.supply.agents.get(agent_key, _NO_SUPPLY) for received in recent(supplies, now)]
+    slots = counts[-1].slots
+    return min(counts[-1].free_slots, *(count.free_slots + max(0, slots - count.slots) for count in counts))
 
 
 class SupplySource(Protocol):
@@ -100,8 +105,9 @@ class SupplyExchange:
         while True:
             if await self._exchange():
                 on_supply()
+            interval = WAITING_EXCHANGE_SECONDS if self._ledger.pending() else EXCHANGE_SECONDS
             try:
-                async with asyncio.timeout(EXCHANGE_SECONDS):
+                async with asyncio.timeout(interval):
                     await self._exchange_requested.wait()
             except TimeoutError:
                 pass

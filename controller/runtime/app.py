@@ -99,7 +99,7 @@ class Controller:
             fleet=self._fleet,
             metrics=self._metrics,
             authentication=GatewayAuthentication(client, settings.gateway_service_account),
-            enqueue=self._queue.add,
+            enqueue=self._demand_changed,
             live=self._stalled_watch,
             ready=self._unready_reason,
             is_leader=lambda: self._leadership.held,
@@ -204,6 +204,12 @@ class Controller:
     def _child_changed(self, key: Key) -> None:
         """Enqueue the owner, or all agents of the namespace for an object that they share."""
         self._enqueue([key] if key.name else self._agents.in_namespace(key.namespace))
+
+    def _demand_changed(self, key: Key) -> None:
+        """Reconcile the agent. A call that waits may have been dispatched to a worker that hangs."""
+        self._queue.add(key)
+        if self._fleet.pending(key):
+            self._streams.verify(key)
 
     def _enqueue(self, keys: Iterable[Key]) -> None:
         for key in keys:

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 import pytest
 
 from controller.fleet.streams import ANSWER_SECONDS
-from controller.runtime.app import HOUSEKEEPING_SECONDS
 from devkit.demo.caller import call
 from devkit.demo.product import AGENTS_NAMESPACE
 from gateway.calls import ACCEPT_TIMEOUT_SECONDS
@@ -20,8 +19,10 @@ from tests.waiting import eventually_blocking
 
 START_FACTOR = 1.3
 """How much longer than the start of a worker a caller may wait for the first word, once the worker counts as lost."""
-NOTICE_SECONDS = ACCEPT_TIMEOUT_SECONDS + ANSWER_SECONDS + HOUSEKEEPING_SECONDS
+NOTICE_SECONDS = ACCEPT_TIMEOUT_SECONDS + ANSWER_SECONDS
 """How long it takes from a caller's dispatch until the worker counts as lost."""
+GREETING_SECONDS = 1.0
+"""What a start does not include: a dispatched call takes this long until the first word, on two busy cores."""
 LOST_SECONDS = 60.0
 NAME = "frozen"
 
@@ -62,7 +63,7 @@ def test_caller_who_comes_at_once_is_answered_by_another_worker(platform: Platfo
     seconds = asyncio.run(first_word(platform))
     print(f"the worker hung as the caller came: greeted after {seconds:.1f} s; a start takes {start:.1f} s")
     assert lost not in agents.serving(platform.product, NAME)
-    assert seconds <= NOTICE_SECONDS + START_FACTOR * start
+    assert seconds <= NOTICE_SECONDS + START_FACTOR * start + GREETING_SECONDS
 
 
 @pytest.mark.timeout(400)
@@ -75,4 +76,4 @@ def test_lost_worker_is_replaced_before_the_caller_comes(platform: Platform, fro
     eventually_blocking(is_replaced, "another worker starts in place of the lost one", LOST_SECONDS)
     seconds = asyncio.run(first_word(platform))
     print(f"the worker counted as lost: greeted after {seconds:.1f} s; a start takes {start:.1f} s")
-    assert seconds <= START_FACTOR * start
+    assert seconds <= START_FACTOR * start + GREETING_SECONDS

@@ -24,8 +24,8 @@ from tests.waiting import soon
 KEY = WAITING.agent.key
 
 
-def received(at: float, free: int) -> ReceivedSupply:
-    return ReceivedSupply(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=4)}))
+def received(at: float, free: int, slots: int = 4) -> ReceivedSupply:
+    return ReceivedSupply(at, Supply(agents={KEY: AgentSupply(free_slots=free, slots=slots)}))
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,10 @@ def received(at: float, free: int) -> ReceivedSupply:
         ([received(9.3, 1), received(9.9, 1)], 1, "the increase has settled"),
         ([received(9.3, 1), received(9.7, 0), received(9.9, 1)], 0, "not free all the time"),
         ([received(8.0, 0), received(9.3, 2), received(9.9, 2)], 2, "older supplies do not count"),
+        ([received(9.0, 0), received(9.9, 4, slots=8)], 4, "a new worker's slots count at once"),
+        ([received(9.0, 0), received(9.9, 6, slots=8)], 4, "an increase beside them must settle"),
+        ([received(9.0, 0, slots=8), received(9.9, 2, slots=4)], 0, "a worker left, and another became free"),
+        ([ReceivedSupply(9.0, Supply()), received(9.9, 4)], 4, "the agent's first worker"),
     ],
 )
 def test_slot_counts_as_free_once_settled(supplies: list[ReceivedSupply], free: int | None, why: str) -> None:
