@@ -58,6 +58,12 @@ class Cluster:
         with outage.node_lost(Layout(self.name), self._record(), number):
             yield
 
+    @contextmanager
+    def livekit_cut(self, address: str, *, reset: bool) -> Iterator[None]:
+        """Drop all packets between a pod and LiveKit's signal port until the block ends; `reset` informs LiveKit."""
+        with outage.livekit_cut(self._record(), address, reset=reset):
+            yield
+
     def compact(self) -> None:
         """Remove all but the latest revisions from etcd, so that watches from an earlier one have to list again."""
         etcd.compact(self._record())

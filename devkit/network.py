@@ -187,6 +187,35 @@ def disconnect_node(name: str, number: int) -> None:
     run(["ip", "-n", netns_name(name), "link", "set", node_link(number), "down"])
 
 
+def cut_tcp(name: str, address: str, port: int, *, reset: bool) -> None:
+    """Drop every TCP packet between a pod and a port of the first node, in both directions.
+
+    With `reset`, the program at the port gets a reset when it sends something. The pod never learns of the cut.
+    """
+    for rule in _cut(address, port, reset=reset):
+        run(_iptables(name, "--insert", rule))
+
+
+def connect_tcp(name: str, address: str, port: int, *, reset: bool) -> None:
+    """Forward again what `cut_tcp` drops, as far as it has begun to drop it."""
+    for rule in _cut(address, port, reset=reset):
+        if succeeds(_iptables(name, "--check", rule)):
+            run(_iptables(name, "--delete", rule))
+
+
+def _cut(address: str, port: int, *, reset: bool) -> list[list[str]]:
+    """Return the rule of each direction, with its chain: a program of the first node serves the port."""
+    answer = ["--jump", "REJECT", "--reject-with", "tcp-reset"] if reset else ["--jump", "DROP"]
+    return [
+        ["INPUT", "--protocol", "tcp", "--source", address, "--dport", str(port), "--jump", "DROP"],
+        ["OUTPUT", "--protocol", "tcp", "--destination", address, "--sport", str(port), *answer],
+    ]
+
+
+def _iptables(name: str, change: str, rule: list[str]) -> list[str]:
+    return ["nsenter", f"--net=/run/netns/{netns_name(name)}", "--", "iptables", "--wait", change, *rule]
+
+
 def node_link(number: int) -> str:
     """Return the name of the first node's end of the link to another node."""
     return f"node-{number}"

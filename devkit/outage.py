@@ -1,10 +1,13 @@
-"""Stops parts of an instance for a while: the API server, as an upgrade does, and a node, as a lost machine."""
+"""Stops parts of an instance for a while: the API server, as an upgrade does, and a node, as a lost machine.
+
+It also cuts one pod off from LiveKit.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from devkit import kubernetes, network
+from devkit import kubernetes, livekit, network
 from devkit.errors import DevkitError
 from devkit.instance import Layout, Record
 from devkit.network import netns_name
@@ -54,6 +57,19 @@ def node_lost(layout: Layout, record: Record, number: int) -> Iterator[None]:
         network.connect_node(record.name, number, record.subnets)
         again = table.start(kubelet.name, command, netns=netns_name(lost.name))
         table.wait("a Ready node", lambda: is_ready(lost), _START_TIMEOUT, again)
+
+
+@contextmanager
+def livekit_cut(record: Record, address: str, *, reset: bool) -> Iterator[None]:
+    """Cut a pod off from LiveKit's signal port during the block, as a firewall that forgets a connection does.
+
+    The pod never learns of it. With `reset`, LiveKit does, as soon as it sends something. Media has another port.
+    """
+    try:
+        network.cut_tcp(record.name, address, livekit.PORT, reset=reset)
+        yield
+    finally:
+        network.connect_tcp(record.name, address, livekit.PORT, reset=reset)
 
 
 def _command(process: Process) -> list[str]:
