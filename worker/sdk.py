@@ -10,6 +10,7 @@ a new version changes what this module relies on.
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ __all__ = [
     "JOB_CRASHED",
     "ROOM_DISCONNECTED",
     "AvatarOutputCapture",
+    "CallSession",
     "InterceptedOutput",
     "RoomAudioOutput",
     "RunningJob",
@@ -246,6 +248,24 @@ class RoomAudioOutput(_ParticipantAudioOutput):
     async def wait_for_subscription(self) -> None:
         """Wait until a participant has subscribed to the track."""
         await asyncio.shield(self.subscribed)  # a cancelled wait must not cancel the SDK's future
+
+
+class CallSession(AgentSession[None]):
+    """A session that calls `on_closing` when it begins to close.
+
+    The SDK's event `close` comes when it has closed. Closing interrupts the speeches that there are, and then waits for
+    all: one that begins in between can keep the session and its call process for 60 s (livekit-agents 1.8.9,
+    voice/agent_session.py `_teardown_activity`).
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.on_closing: Callable[[], None] = lambda: None
+
+    async def _aclose_impl(self, **options: Any) -> None:
+        """Override: every way of closing calls this."""
+        self.on_closing()
+        await super()._aclose_impl(**options)
 
 
 class AvatarOutputCapture:

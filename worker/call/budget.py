@@ -98,6 +98,8 @@ an avatar that does not play is noticed by its silence."""
 AVATAR_CLEAR_SECONDS: Final = 5.0
 """How long an avatar may take to report how much it played until an interruption. A frozen avatar is noticed earlier by
 its pulse."""
+AVATAR_LEFT_SECONDS: Final = 0.25
+"""An avatar is lost this long after it left the room. When a room is closed, it leaves a moment before the agent."""
 AVATAR_PULSE_SECONDS: Final = 0.7
 """Pause between two pulses. A frozen avatar misses two, so it is noticed within 2.7 s."""
 AVATAR_PULSE_ANSWER_SECONDS: Final = 1.0

@@ -72,6 +72,7 @@ class Call:
         self._caller_arrived: float | None = None
         self._answered = False
         self._apologising = False
+        self._is_closing = False
         metadata, dropped = read_dispatch_metadata(context.job.metadata)
         context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
         if metadata.is_from_gateway:
@@ -143,6 +144,7 @@ class Call:
         """Listen to the session's events, and watch what callers hear."""
         self._session.on("error", self._on_error)
         self._session.on("close", self._on_close)
+        self._session.on_closing = self._on_closing
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
         metrics.follow_usage(self._session)
@@ -213,6 +215,8 @@ class Call:
 
     def _repeat_speech(self) -> None:
         """Say by voice what the lost avatar did not play."""
+        if self._is_closing:
+            return
         if any(item.type == "message" and item.role == "user" for item in self._session.history.items):
             _ = self._session.generate_reply()
         elif self._config.greeting:
@@ -283,10 +287,15 @@ class Call:
         finally:
             self._apologising = False
 
+    def _on_closing(self) -> None:
+        """Say nothing more: the job ends, for example because the room was closed."""
+        self._is_closing = True
+        self._turns.close()
+        self._cancel_tasks()
+
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
             self.end(CallOutcome.PROVIDER_FAILED, "stt, llm or tts failed repeatedly")
-        self._cancel_tasks()  # the job ends, for example because the room was closed, and no task can speak any more
 
     def end(self, outcome: CallOutcome, reason: str) -> None:
         """End the call. The first outcome counts; later ones are ignored."""

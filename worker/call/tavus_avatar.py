@@ -181,6 +181,10 @@ class TavusAvatar:
 
     def _on_disconnected(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._tavus.avatar_identity:
+            asyncio.get_running_loop().call_later(budget.AVATAR_LEFT_SECONDS, self._on_left)
+
+    def _on_left(self) -> None:
+        if self._closing is None and self._room.isconnected():
             self._on_lost(AvatarOutcome.LEFT, "the avatar left the room")
 
     def _on_stalled(self, reason: str) -> None:

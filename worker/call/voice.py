@@ -18,7 +18,6 @@ from livekit.agents import (
     stt,
     utils,
 )
-from livekit.agents.voice import AgentSession
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
 from agentspec import VoiceSpec
@@ -128,9 +127,9 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgen
     return ConversationAgent(prompt.instructions(config), prompt.facts(call, config.language), index_of(config))
 
 
-def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> AgentSession[None]:
+def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> sdk.CallSession:
     """Return a session with the declared stages."""
-    return AgentSession(
+    return sdk.CallSession(
         vad=inference.VAD(),
         stt=make_stt(voice, language, client),
         llm=make_llm(voice, client),

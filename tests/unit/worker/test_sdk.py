@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 from livekit import rtc
 from livekit.agents import (
+    Agent,
     AgentServer,
     AgentSession,
     APIConnectOptions,
@@ -517,3 +518,18 @@ def test_overridden_methods_exist_with_these_parameters() -> None:
     assert list(inspect.signature(AgentServer._invoke_load_fnc).parameters) == ["self"]
     recognize = inspect.signature(openai.STT._recognize_impl)
     assert list(recognize.parameters) == ["self", "buffer", "language", "conn_options"]
+
+
+@pytest.mark.parametrize("how", ["aclose", "shutdown"])
+async def test_session_reports_that_it_begins_to_close(how: str) -> None:
+    events: list[str] = []
+    session = sdk.CallSession()
+    await session.start(Agent(instructions=""))
+    session.on_closing = lambda: events.append("closing")
+    session.on("close", lambda _: events.append("closed"))
+    if how == "aclose":
+        await session.aclose()
+    else:
+        session.shutdown()
+        await soon(lambda: "closed" in events)
+    assert events == ["closing", "closed"]

@@ -190,7 +190,22 @@ async def test_only_the_avatars_departure_counts(scene: Scene) -> None:
     for identity in ("salma", IDENTITY):
         scene.room.join(FakeParticipant(identity, kind=AGENT))
         scene.room.leave(identity)
+    assert scene.lost == []
+    await asyncio.sleep(2 * budget.AVATAR_LEFT_SECONDS)
     assert scene.lost == [AvatarOutcome.LEFT]
+
+
+@pytest.mark.parametrize("how", ["room closed", "call ended"])
+async def test_avatar_that_leaves_with_the_call_is_not_lost(scene: Scene, how: str) -> None:
+    await scene.join()
+    scene.room.join(FakeParticipant(IDENTITY, kind=AGENT))
+    scene.room.leave(IDENTITY)
+    if how == "room closed":
+        scene.room.connected = False
+    else:
+        await scene.avatar.close()
+    await asyncio.sleep(2 * budget.AVATAR_LEFT_SECONDS)
+    assert scene.lost == []
 
 
 async def test_departure_after_close_is_ignored(scene: Scene) -> None:
