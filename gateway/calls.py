@@ -31,9 +31,13 @@ OVERTIME_SECONDS = 60.0
 """The worker ends a call at maxCallMinutes and says goodbye. The gateway closes the room this long afterwards."""
 RETRY_PAUSE_SECONDS = 1.0
 """Delay before the next dispatch of a call whose dispatch no worker accepted."""
-MAX_DECLINES = 4
-"""A call fails when workers with a free slot have left this many dispatches unanswered. They take 13 s. Meanwhile the
-controller notices a worker that hangs or whose node is lost, reports no free slot, and starts another."""
+MAX_DECLINES = 8
+"""A call fails when workers with a free slot have left this many dispatches unanswered. They take 27 s.
+
+Meanwhile the controller notices a worker that hangs or whose node is lost, reports no free slot, and starts another.
+LiveKit then offers each dispatch to either of the two at random for as long as it keeps the connection of the first,
+which it may do for minutes when the network was cut: of 8 offers, one in 256 calls has none to the second.
+"""
 
 
 class CallState(StrEnum):

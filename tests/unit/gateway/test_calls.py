@@ -131,7 +131,7 @@ def test_call_fails_after_the_last_decline() -> None:
 
 def test_declines_of_a_worker_that_is_lost_by_now_do_not_count() -> None:
     call, now = DISPATCHED, NOW
-    while now < NOW + 20:  # the controller notices after 8 s, and another worker has started after 12
+    while now < NOW + 35:  # the controller notices after 8 s, and another worker has started after 12
         now += 0.1
         call = step(call, CALLER, WAIT if NOW + 8 < now < NOW + 12 else FREE, now).call
     assert call.state is not CallState.FAILED
