@@ -204,10 +204,14 @@ def connect_tcp(name: str, address: str, port: int, *, reset: bool) -> None:
 
 
 def _cut(address: str, port: int, *, reset: bool) -> list[list[str]]:
-    """Return the rule of each direction, with its chain: a program of the first node serves the port."""
+    """Return the rule of each direction, with its chain: a program of the first node serves the port.
+
+    A reset has the pod's address and comes from the node itself, through `lo`, where nothing is dropped.
+    """
+    pod = ["!", "--in-interface", "lo", "--source", address]
     answer = ["--jump", "REJECT", "--reject-with", "tcp-reset"] if reset else ["--jump", "DROP"]
     return [
-        ["INPUT", "--protocol", "tcp", "--source", address, "--dport", str(port), "--jump", "DROP"],
+        ["INPUT", "--protocol", "tcp", *pod, "--dport", str(port), "--jump", "DROP"],
         ["OUTPUT", "--protocol", "tcp", "--destination", address, "--sport", str(port), *answer],
     ]
 
