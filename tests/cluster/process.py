@@ -38,11 +38,16 @@ class RunningController:
         """Return its log lines, except an incomplete last one."""
         return [json.loads(line) for line in self.log_file.read_text().split("\n")[:-1]]
 
-    def logged(self, message: str, **facts: object) -> float:
-        """Return when it first logged the message with these fields, as Unix time of its own clock."""
+    def logged_at(self, message: str, **facts: object) -> float | None:
+        """Return when it first logged the message with these fields, as Unix time of its own clock; None: not yet."""
         times = [line["time"] for line in self.log() if line.items() >= {"message": message, **facts}.items()]
-        assert times, f"not logged: {message}"
-        return datetime.fromisoformat(times[0]).timestamp()
+        return datetime.fromisoformat(times[0]).timestamp() if times else None
+
+    def logged(self, message: str, **facts: object) -> float:
+        """Return when it first logged the message with these fields, which it must have done by now."""
+        at = self.logged_at(message, **facts)
+        assert at is not None, f"not logged: {message}"
+        return at
 
     async def metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""

@@ -75,12 +75,15 @@ async def test_demand_scales_the_deployment_within_a_second(world: World, contro
     await Gateway(world, controller).waits(**{f"{world.namespace}__ava": 2})
     reported = time.time()
 
-    async def asked_for() -> bool:
+    async def scaled_at() -> float | None:
         deployment = await world.deployment("ava")
-        return deployment is not None and deployment["spec"]["replicas"] == 2
+        if deployment is None or deployment["spec"]["replicas"] != 2:
+            return None
+        return controller.logged_at("workers scaled", agent=f"{world.namespace}/ava", workers=2)  # after the write
 
-    await eventually(asked_for, "two replicas")
-    assert controller.logged("workers scaled", agent=f"{world.namespace}/ava", workers=2) - reported < DEMAND_SECONDS
+    at = await eventually(scaled_at, "two replicas")
+    assert at is not None
+    assert at - reported < DEMAND_SECONDS
 
 
 async def test_scale_down_removes_idle_workers_first(world: World, controller: RunningController) -> None:
