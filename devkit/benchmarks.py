@@ -80,6 +80,26 @@ class WorkerStart(_Model):
     """Limits of the ratios, by the name of the figure."""
 
 
+class HeldCall(_Model):
+    """Section of `tests/bench/test_held_call.py`."""
+
+    run: Run
+    silence: Pair
+    """Cores that a call takes while neither side talks, above those of the idle worker."""
+    talk: Pair
+    """Cores that a call takes while caller and agent talk in turn, above those of the idle worker."""
+    ratio_limits: dict[str, float]
+    """Limits of the ratios, by the name of the figure."""
+    calls: int
+    """Calls that each worker held at once."""
+    idle_mib: float
+    """Memory of the product's idle worker in MiB, from the cgroup of its pod."""
+    call_mib: float
+    """How much that memory grows with each call."""
+    memory_limits: dict[str, float]
+    """Limits of the two in MiB, by the name of the figure."""
+
+
 class Cost(_Model):
     """Cost of one program, for each of the declared objects unless the name says otherwise."""
 
@@ -172,7 +192,7 @@ class TurnTaking(_Model):
     curve: list[CurvePoint]
 
 
-Section = FirstCall | WorkerStart | ThousandAgents | TurnTaking
+Section = FirstCall | WorkerStart | HeldCall | ThousandAgents | TurnTaking
 
 
 class Benchmarks(_Model):
@@ -180,6 +200,8 @@ class Benchmarks(_Model):
 
     first_call: FirstCall
     worker_start: WorkerStart
+    held_call: HeldCall | None = None
+    """None: no run has recorded it yet."""
     thousand_agents: ThousandAgents
     turn_taking: TurnTaking
 
@@ -187,6 +209,7 @@ class Benchmarks(_Model):
 _NAMES: Mapping[type[Section], str] = {
     FirstCall: "first_call",
     WorkerStart: "worker_start",
+    HeldCall: "held_call",
     ThousandAgents: "thousand_agents",
     TurnTaking: "turn_taking",
 }

@@ -61,6 +61,13 @@ def folders(name: str) -> Iterator[Path]:
                 yield Path(folder)
 
 
+def pod_folders(name: str, pod_uid: str) -> Iterator[Path]:
+    """Yield the cgroups of one pod of the instance and of its containers, children before parents."""
+    # The kubelet's cgroup driver may write the uid with underscores.
+    uids = {pod_uid, pod_uid.replace("-", "_")}
+    yield from (folder for folder in folders(name) if any(uid in str(folder) for uid in uids))
+
+
 def members(name: str) -> set[int]:
     """Return the processes in the instance's cgroups: its pods' containers."""
     found: set[int] = set()

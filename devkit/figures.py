@@ -15,6 +15,7 @@ from devkit.paths import REPOSITORY
 
 _FIGURE = re.compile(r"(<!-- figure:(?P<name>[a-z-]+) -->)(?P<text>.*?)(<!-- /figure -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- *(figure\b|/ *figure).*?-->")
+_NOT_MEASURED = "not measured yet"
 _SMALLEST_PEER = 0.1
 """A ratio to less than this says nothing: an idle kopf handler uses next to no processor time."""
 
@@ -53,6 +54,18 @@ def _worker_start_table(measured: Benchmarks) -> str:
     for what, name, pair, digits in shown:
         values = [f"{value:.{digits}f}" for value in (pair.product, pair.peer)]
         rows.append([f"{what} (limit: ratio {start.limits[name]:g})", *values, f"{pair.ratio:.2f}"])
+    return _table(["", "product", "bare worker", "ratio"], rows)
+
+
+def _held_call_table(measured: Benchmarks) -> str:
+    if (held := measured.held_call) is None:
+        return f"\n{_NOT_MEASURED}\n"
+    rows = []
+    for what, name, pair in (("in silence", "silence", held.silence), ("while both talk", "talk", held.talk)):
+        limit = f"(limit: ratio {held.ratio_limits[name]:g})"
+        rows.append([f"cores {what} {limit}", *(f"{v:.3f}" for v in (pair.product, pair.peer)), f"{pair.ratio:.2f}"])
+    for what, name, mib in (("when idle", "idle_mib", held.idle_mib), ("of each call", "call_mib", held.call_mib)):
+        rows.append([f"memory {what}, MiB (limit: {held.memory_limits[name]:g})", f"{mib:.0f}", "", ""])
     return _table(["", "product", "bare worker", "ratio"], rows)
 
 
@@ -137,6 +150,8 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
     "first-call": _first_call,
     "first-call-machine": lambda measured: _machine(measured.first_call.run),
     "first-call-table": _first_call_table,
+    "held-call-machine": lambda measured: _machine(measured.held_call.run) if measured.held_call else _NOT_MEASURED,
+    "held-call-table": _held_call_table,
     "worker-start-machine": lambda measured: _machine(measured.worker_start.run),
     "worker-start-table": _worker_start_table,
     "thousand-agents-machine": lambda measured: _machine(measured.thousand_agents.run),

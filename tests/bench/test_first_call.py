@@ -6,42 +6,21 @@ dispatch through LiveKit's API. Both use the same simulated synthesiser, without
 
 import asyncio
 import statistics
-import uuid
 from pathlib import Path
-from time import monotonic
 
 import pytest
-from livekit import api
 
 from devkit import benchmarks
 from devkit.benchmarks import FirstCall, Pair
-from devkit.demo.caller import Caller, Moments, call
+from devkit.demo.caller import Caller, call
 from tests.e2e import agents
-from tests.e2e.bare import bare_worker
+from tests.e2e.bare import bare_call, bare_worker
 from tests.e2e.conftest import Platform
 
 CALLS = 10
 RATIO = 1.25
 """Limit of the product's time until the first word, to the peer's."""
 PEER = "bare-agent"
-
-
-async def bare_call(platform: Platform) -> Caller:
-    """Do what a hand-written back end does: create a room with its dispatch, then a token."""
-    targets, room = platform.targets, f"bare-{uuid.uuid4().hex[:8]}"
-    moments = Moments(requested=monotonic())
-    async with api.LiveKitAPI(targets.livekit_url, targets.livekit_key, targets.livekit_secret) as livekit:
-        dispatch = api.RoomAgentDispatch(agent_name=PEER)
-        await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch], empty_timeout=30))
-    grants = api.VideoGrants(room_join=True, room=room)
-    token = (
-        api.AccessToken(targets.livekit_key, targets.livekit_secret)
-        .with_identity("caller")
-        .with_grants(grants)
-        .to_jwt()
-    )
-    moments.opened = monotonic()
-    return Caller("Caller", targets.livekit_url, token, moments)
 
 
 async def measure(caller: Caller) -> tuple[float, float]:
@@ -57,7 +36,7 @@ async def in_turn(platform: Platform, agent: str) -> dict[str, list[tuple[float,
     taken: dict[str, list[tuple[float, float]]] = {"product": [], "bare": []}
     for _ in range(CALLS):
         taken["product"].append(await measure(await call(platform.gateway, agent, "Caller")))
-        taken["bare"].append(await measure(await bare_call(platform)))
+        taken["bare"].append(await measure(await bare_call(platform, PEER)))
     return taken
 
 

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
+from livekit import api
+
+from devkit.demo.caller import Caller, Moments
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking
 
@@ -14,8 +19,19 @@ _SCRIPT = Path(__file__).with_name("bare_worker.py")
 
 
 @contextmanager
-def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -> Iterator[None]:
-    """Run a worker with this agent name on the product's LiveKit server; `jobs` gets the room of every offered job."""
+def bare_worker(
+    platform: Platform,
+    name: str,
+    jobs: Path,
+    greeting: str = "",
+    *,
+    language: str = "ar",
+    instructions: str = "You are a voice assistant.",
+) -> Iterator[int]:
+    """Run a worker with this agent name on the product's LiveKit server; `jobs` gets the room of every offered job.
+
+    Yields the session of the worker's processes, as ps(1) shows it.
+    """
     log = jobs.with_suffix(".log")
     targets = platform.targets
     environment = os.environ | {
@@ -26,14 +42,18 @@ def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -
         "OPENAI_API_KEY": targets.openai_key,
         "BARE_AGENT_NAME": name,
         "BARE_GREETING": greeting,
+        "BARE_LANGUAGE": language,
+        "BARE_INSTRUCTIONS": instructions,
         "BARE_JOBS_FILE": str(jobs),
     }
     jobs.touch()
     with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, str(_SCRIPT)], env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, str(_SCRIPT)], env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         eventually_blocking(lambda: "registered worker" in log.read_text(), "the bare worker registered", 60)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -41,3 +61,21 @@ def bare_worker(platform: Platform, name: str, jobs: Path, greeting: str = "") -
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+
+
+async def bare_call(platform: Platform, agent_name: str) -> Caller:
+    """Do what a hand-written back end does: create a room with a dispatch to the agent name, then a token."""
+    targets, room = platform.targets, f"bare-{uuid.uuid4().hex[:8]}"
+    moments = Moments(requested=monotonic())
+    async with api.LiveKitAPI(targets.livekit_url, targets.livekit_key, targets.livekit_secret) as livekit:
+        dispatch = api.RoomAgentDispatch(agent_name=agent_name)
+        await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=[dispatch], empty_timeout=30))
+    grants = api.VideoGrants(room_join=True, room=room)
+    token = (
+        api.AccessToken(targets.livekit_key, targets.livekit_secret)
+        .with_identity("caller")
+        .with_grants(grants)
+        .to_jwt()
+    )
+    moments.opened = monotonic()
+    return Caller("Caller", targets.livekit_url, token, moments)

@@ -1,7 +1,9 @@
 """A hand-written worker with livekit-agents alone: the peer in benchmarks, or a worker that must get no call.
 
 It registers under BARE_AGENT_NAME (empty: automatic dispatch), appends the room of every offered job to
-BARE_JOBS_FILE, and says BARE_GREETING to the caller.
+BARE_JOBS_FILE, says BARE_GREETING to the caller, and converses as BARE_INSTRUCTIONS say in BARE_LANGUAGE.
+
+All else are livekit-agents' defaults: its silero for speech detection, and its end-of-turn model.
 """
 
 import os
@@ -13,6 +15,8 @@ from livekit.plugins import openai
 
 NAME = os.environ["BARE_AGENT_NAME"]
 GREETING = os.environ.get("BARE_GREETING", "")
+LANGUAGE = os.environ.get("BARE_LANGUAGE", "ar")
+INSTRUCTIONS = os.environ.get("BARE_INSTRUCTIONS", "You are a voice assistant.")
 # The default load is the machine's CPU: on a busy test machine, this worker would decline all jobs.
 server = AgentServer(job_executor_type=JobExecutorType.PROCESS, num_idle_processes=1, port=0, load_fnc=lambda: 0.0)
 
@@ -31,11 +35,11 @@ def _note(room: str) -> None:
 async def entrypoint(context: JobContext) -> None:
     await context.connect()
     session: AgentSession[None] = AgentSession(
-        stt=openai.STT(model="whisper-1", language="ar"),
+        stt=openai.STT(model="whisper-1", language=LANGUAGE),
         llm=openai.LLM(model="gpt-4o-mini"),
         tts=openai.TTS(model="tts-1", voice="onyx"),
     )
-    await session.start(agent=Agent(instructions="You are a voice assistant."), room=context.room)
+    await session.start(agent=Agent(instructions=INSTRUCTIONS), room=context.room)
     await context.wait_for_participant()
     if GREETING:
         await session.say(GREETING).wait_for_playout()

@@ -34,13 +34,10 @@ def footprint(instance: str, pod_uid: str) -> Footprint:
 
 def _pids(instance: str, pod_uid: str) -> set[int]:
     """Return the processes of the pod's containers, without the pause container."""
-    # The kubelet's cgroup driver may write the uid with underscores.
-    names = {pod_uid, pod_uid.replace("-", "_")}
     found: set[int] = set()
-    for folder in cgroups.folders(instance):
-        if any(name in str(folder) for name in names):
-            with contextlib.suppress(OSError):  # the folder has just been removed
-                found.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
+    for folder in cgroups.pod_folders(instance, pod_uid):
+        with contextlib.suppress(OSError):  # the folder has just been removed
+            found.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
     return {pid for pid in found if "pause" not in _command(pid)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from devkit import benchmarks, figures
-from devkit.benchmarks import Benchmarks, Pair, Run
+from devkit.benchmarks import Benchmarks, HeldCall, Pair, Run
 from devkit.errors import DevkitError
 
 
@@ -126,6 +126,32 @@ def test_run_is_described_by_day_commit_and_machine_size() -> None:
     assert run.cores > 0
     assert run.memory_gib is not None
     assert set(type(run).model_fields) == {"date", "commit", "cores", "memory_gib"}, "no name of the machine"
+
+
+def test_held_call_table_compares_cores_and_limits_memory(measured: Benchmarks) -> None:
+    section = HeldCall(
+        run=Run(date="2026-01-02", commit="abc1234", cores=8),
+        silence=Pair(product=0.05, peer=0.2),
+        talk=Pair(product=0.1, peer=0.16),
+        ratio_limits={"silence": 0.5, "talk": 0.8},
+        calls=4,
+        idle_mib=401.4,
+        call_mib=38.0,
+        memory_limits={"idle_mib": 450.0, "call_mib": 41.0},
+    )
+    changed = measured.model_copy(update={"held_call": section})
+    text = figures.render(shown("held-call-table"), changed)
+    assert "| cores in silence (limit: ratio 0.5) | 0.050 | 0.200 | 0.25 |" in text
+    assert "| cores while both talk (limit: ratio 0.8) | 0.100 | 0.160 | 0.62 |" in text
+    assert "| memory when idle, MiB (limit: 450) | 401 | | |" in text
+    assert "| memory of each call, MiB (limit: 41) | 38 | | |" in text
+    assert "8 cores, 2026-01-02, commit abc1234" in figures.render(shown("held-call-machine"), changed)
+
+
+def test_section_that_no_run_has_recorded_says_so(measured: Benchmarks) -> None:
+    changed = measured.model_copy(update={"held_call": None})
+    for name in ("held-call-table", "held-call-machine"):
+        assert "not measured yet" in figures.render(shown(name), changed)
 
 
 def test_turn_taking_tables_compare_the_settings(measured: Benchmarks) -> None:
