@@ -53,7 +53,7 @@ def settled_free_slots(supplies: Sequence[ReceivedSupply], agent_key: str, now: 
         return None
     counts = [received.supply.agents.get(agent_key, _NO_SUPPLY) for received in recent(supplies, now)]
     slots = counts[-1].slots
-    return min(counts[-1].free_slots, *(count.free_slots + max(0, slots - count.slots) for count in counts))
+    return min(count.free_slots + max(0, slots - count.slots) for count in counts)
 
 
 class SupplySource(Protocol):

@@ -23,7 +23,7 @@ from controller.fleet.streams import (
     STARTING_BACKOFF_SECONDS,
     WorkerStreams,
 )
-from controller.observation import Key, ObservedPod
+from controller.observation import Key, ObservedPod, ObservedWorker
 from controller.policy.availability import START_SECONDS
 from tests.unit.controller.builders import KEY, TAVUS, fleet, pod, spec, status
 from tests.unit.fakes.virtualtime import VirtualLoop, now, use_loop_clock
@@ -427,25 +427,26 @@ async def test_only_quiet_workers_with_free_slots_are_verified(scene: Scene) -> 
     assert [seen.pod.name for seen in scene.fleet.agents[KEY].workers(now()) if seen.status is None] == ["quiet"]
 
 
-async def test_worker_without_a_connection_is_silent_and_may_not_hang(scene: Scene) -> None:
-    scene.session.unreachable = True
+async def verified_after_a_pause(scene: Scene) -> ObservedWorker:
+    """Let a worker report once, and verify it later."""
     scene.follow(pod())
     scene.fleet.record_status(KEY, "pod-1", status(), now())
     await asyncio.sleep(QUIET_SECONDS + 1)
     scene.streams.verify(KEY)
     await asyncio.sleep(0.01)
     (seen,) = scene.fleet.agents[KEY].workers(now())
+    return seen
+
+
+async def test_worker_without_a_connection_is_silent_and_may_not_hang(scene: Scene) -> None:
+    scene.session.unreachable = True
+    seen = await verified_after_a_pause(scene)
     assert (seen.status, seen.hangs_idle) == (None, False), "its network may have failed, and it may have calls"
 
 
 async def test_restarting_worker_is_not_silent(scene: Scene) -> None:
     scene.session.refusing = True
-    scene.follow(pod())
-    scene.fleet.record_status(KEY, "pod-1", status(), now())
-    await asyncio.sleep(QUIET_SECONDS + 1)
-    scene.streams.verify(KEY)
-    await asyncio.sleep(0.01)
-    assert [seen.status for seen in scene.fleet.agents[KEY].workers(now())] == [status()]
+    assert (await verified_after_a_pause(scene)).status == status()
 
 
 async def test_cancel_ends_every_stream(scene: Scene) -> None:
