@@ -11,13 +11,13 @@ import aiohttp
 import uvicorn
 from aiohttp import web
 
-from gateway.adoption import run_housekeeping
 from gateway.agents import AgentDirectory
-from gateway.app import create_app
+from gateway.api.app import create_app
 from gateway.assembly import assemble
-from gateway.cluster import FIELD_MANAGER, ClusterAgents, ClusterSecrets
-from gateway.connections import SecretConnections
-from gateway.livekit import REQUEST_TIMEOUT
+from gateway.calls.adoption import run_housekeeping
+from gateway.cluster.resources import FIELD_MANAGER, ClusterAgents, ClusterSecrets
+from gateway.livekit.connections import SecretConnections
+from gateway.livekit.server import REQUEST_TIMEOUT
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from kube.client import connect

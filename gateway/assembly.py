@@ -4,17 +4,17 @@ import logging
 
 import aiohttp
 
-from gateway.access import Access, ApiKeys, RateLimit
 from gateway.agents import AgentDirectory
-from gateway.connections import Connections
-from gateway.context import Gateway
-from gateway.dispatcher import Dispatcher
-from gateway.ledger import Ledger
+from gateway.api.access import Access, ApiKeys, RateLimit
+from gateway.api.context import Gateway
+from gateway.calls.dispatcher import Dispatcher
+from gateway.calls.ledger import Ledger
+from gateway.calls.opening import CallOpener
+from gateway.cluster.supply import SupplyExchange, SupplySource
+from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
-from gateway.opening import CallOpener
-from gateway.pages import Pages
 from gateway.settings import GatewaySettings
-from gateway.supply import SupplyExchange, SupplySource
+from gateway.web.pages import Pages
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def assemble(
 ) -> tuple[Gateway, SupplyExchange]:
     """Create a gateway and its exchange with the controller; neither is running yet."""
     ledger = Ledger()
-    supply = SupplyExchange(settings, session, ledger, metrics)
+    supply = SupplyExchange(settings, session, ledger.pending, metrics.set_controller_reachable)
     gateway = create_gateway(settings, agents, connections, ledger, metrics, supply)
     for path in gateway.pages.missing():
         logger.error("a file of the call page is missing", extra={"path": path})
@@ -44,8 +44,8 @@ def create_gateway(
     supply: SupplySource,
 ) -> Gateway:
     """Create a gateway on any source of agents, LiveKit connections and free slots."""
-    metrics.follow(agents.all, lambda: ledger)
-    dispatcher = Dispatcher(agents, connections, ledger, supply, metrics)
+    metrics.calls.follow(agents.all, lambda: ledger)
+    dispatcher = Dispatcher(agents, connections, ledger, supply, metrics.calls)
     return Gateway(
         settings=settings,
         agents=agents,

@@ -52,7 +52,7 @@ PING_SECONDS: Final = 6.0
 """A worker pings LiveKit after this time without data, and gives the connection up half this time later.
 
 So a connection that was cut silently is lost within 10 s. With the SDK's 30 s it takes up to 45 s. Meanwhile the worker
-counts as registered, and a call that is dispatched to it may fail after 27 s (gateway/calls.py: MAX_DECLINES).
+counts as registered, and a call that is dispatched to it may fail after 27 s (gateway/calls/step.py: MAX_DECLINES).
 """
 _MAX_DOUBLINGS: Final = 10
 """2.0 ** 1024 overflows: a worker that fails for hours must keep retrying."""

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gateway.agents import Agent
-from gateway.cluster import FIELD_MANAGER, ClusterAgents, ClusterSecrets
-from gateway.connections import SecretError
+from gateway.cluster.resources import FIELD_MANAGER, ClusterAgents, ClusterSecrets
+from gateway.livekit.connections import SecretError
 from kube.client import KubeClient, connect
 from kube.kinds import AVATAR_AGENT
 from tests.cluster.instance import account_kubeconfig, controller_rights, kubectl

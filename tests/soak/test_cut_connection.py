@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from devkit.demo.caller import call
-from gateway.calls import ACCEPT_TIMEOUT_SECONDS, MAX_DECLINES, RETRY_PAUSE_SECONDS
+from gateway.calls.step import ACCEPT_TIMEOUT_SECONDS, MAX_DECLINES, RETRY_PAUSE_SECONDS
 from tests.e2e import agents
 from tests.e2e.callers import answered
 from tests.e2e.conftest import Platform

@@ -10,7 +10,7 @@ import pytest
 from controller.fleet.streams import ANSWER_SECONDS
 from devkit.demo.caller import call
 from devkit.demo.product import AGENTS_NAMESPACE
-from gateway.calls import ACCEPT_TIMEOUT_SECONDS
+from gateway.calls.step import ACCEPT_TIMEOUT_SECONDS
 from tests.e2e import agents
 from tests.e2e.callers import answered
 from tests.e2e.conftest import Platform

@@ -15,10 +15,10 @@ from fastapi import FastAPI
 
 from agentspec import API_GROUP, API_VERSION, KIND, AvatarAgentSpec
 from devkit.paths import REPOSITORY
-from gateway.callrequest import CallRequest, parse_request
-from gateway.calls import CallState
-from gateway.routes import router
-from gateway.views import OpenedCallView
+from gateway.api.routes import router
+from gateway.api.views import OpenedCallView
+from gateway.calls.call import CallState
+from gateway.calls.request import CallRequest, parse_request
 from tests.fences import PAGES, fence, fences, http_request, parse
 
 HERE = "tests/unit/docs/test_fences.py"

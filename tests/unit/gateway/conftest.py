@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from gateway import adoption, dispatcher, opening
-from gateway.app import create_app
+from gateway.api.app import create_app
+from gateway.calls import adoption, dispatcher, opening
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import World, create_world
 from tests.unit.gateway.scenes import NOW

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from agentspec import AvatarAgentSpec
 from gateway.agents import Agent, InvalidAgent
+from gateway.api.context import Gateway
 from gateway.assembly import create_gateway
-from gateway.connections import Connection, SecretError
-from gateway.context import Gateway
-from gateway.ledger import Ledger
-from gateway.livekit import Dispatch, LiveKitError, Participant, Room, RoomMissing
+from gateway.calls.ledger import Ledger
+from gateway.livekit.connections import Connection, SecretError
+from gateway.livekit.server import Dispatch, LiveKitError, Participant, Room, RoomMissing
+from gateway.livekit.tokens import Credentials
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
-from gateway.tokens import Credentials
 
 CREDENTIALS = Credentials("devkey", "a-secret-of-at-least-thirty-two-characters")
 

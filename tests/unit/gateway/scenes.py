@@ -11,10 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from agentspec.wire import CallOutcome, read_room_record, render
-from gateway.adoption import adopt_calls
 from gateway.agents import Agent
-from gateway.callrequest import parse_request
-from gateway.calls import Call, CallState, Cause
+from gateway.calls.adoption import adopt_calls
+from gateway.calls.call import Call, CallState, Cause
+from gateway.calls.request import parse_request
 from tests.unit.gateway.fakes import World, example_agent
 
 NOW = 1000.0

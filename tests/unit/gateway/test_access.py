@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.access import (
+from gateway.agents import Agent
+from gateway.api.access import (
     Access,
     ApiKeys,
     RateLimit,
@@ -13,7 +14,6 @@ from gateway.access import (
     idempotency_key,
     is_own_origin,
 )
-from gateway.agents import Agent
 from gateway.errors import ErrorReason, RequestError
 from tests.unit.gateway.fakes import example_agent
 
@@ -78,7 +78,7 @@ def test_no_key_is_valid_without_a_folder() -> None:
 
 
 def test_changed_keys_are_reloaded_and_short_keys_ignored(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
+    monkeypatch.setattr("gateway.api.access.KEY_RELOAD_SECONDS", -1.0)
     api_keys = ApiKeys(keys)
     assert api_keys.identify(KEY) == "website"
     (keys / "website").unlink()
@@ -90,7 +90,7 @@ def test_changed_keys_are_reloaded_and_short_keys_ignored(keys: Path, monkeypatc
 
 
 def test_loaded_keys_stay_valid_when_the_folder_is_unreadable(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.KEY_RELOAD_SECONDS", -1.0)
+    monkeypatch.setattr("gateway.api.access.KEY_RELOAD_SECONDS", -1.0)
     api_keys = ApiKeys(keys)
     assert api_keys.identify(KEY) == "website"
     for path in keys.iterdir():
@@ -153,7 +153,7 @@ def test_bucket_refills_up_to_its_size() -> None:
 
 
 def test_rate_limit_tracks_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.MAX_ADDRESSES", 3)
+    monkeypatch.setattr("gateway.api.access.MAX_ADDRESSES", 3)
     limit = RateLimit(1)
     for address in "abcd":
         limit.take_token(address, 0.0)

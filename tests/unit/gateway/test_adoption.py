@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gateway import adoption
-from gateway.adoption import adopt_calls
 from gateway.agents import Agent
-from gateway.calls import CallState
-from gateway.connections import Connection, SecretError
-from gateway.dispatcher import read_room
-from gateway.livekit import LiveKitUnreachable, Room
+from gateway.calls import adoption
+from gateway.calls.adoption import adopt_calls
+from gateway.calls.call import CallState
+from gateway.calls.dispatcher import read_room
+from gateway.livekit.connections import Connection, SecretError
+from gateway.livekit.server import LiveKitUnreachable, Room
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, create_world, example_agent
 from tests.unit.gateway.scenes import (
     IDEMPOTENCY_KEY,

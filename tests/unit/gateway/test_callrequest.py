@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentspec.wire import DispatchMetadata, read_dispatch_metadata
-from gateway.callrequest import AgentRef, CallRequest, parse_request
+from gateway.calls.request import AgentRef, CallRequest, parse_request
 from gateway.errors import ErrorReason, RequestError
 
 MINIMAL: dict[str, Any] = {"agent": "ornina", "name": "Layla"}

@@ -6,22 +6,9 @@ import pytest
 
 from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, read_dispatch_metadata
 from gateway.agents import Agent
-from gateway.calls import (
-    MAX_DECLINES,
-    MESSAGES,
-    OUTCOMES,
-    Admission,
-    Call,
-    CallReason,
-    CallState,
-    Cause,
-    Effect,
-    RoomSnapshot,
-    assign_seat,
-    step,
-    unavailable_reason,
-)
-from gateway.seats import Seat
+from gateway.calls.call import MESSAGES, OUTCOMES, Call, CallReason, CallState, Cause
+from gateway.calls.seats import Seat
+from gateway.calls.step import MAX_DECLINES, Admission, Effect, RoomSnapshot, assign_seat, step, unavailable_reason
 from tests.unit.gateway.fakes import example_agent
 from tests.unit.gateway.scenes import DISPATCHED, JOINED, NOW, WAITING
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gateway import connections
 from gateway.agents import Agent, InvalidAgent
-from gateway.cluster import SECRET_SECONDS, ClusterAgents, ClusterSecrets
-from gateway.connections import SECRET_CACHE_SECONDS, SecretConnections, SecretError, SecretsUnavailable
+from gateway.cluster.resources import SECRET_SECONDS, ClusterAgents, ClusterSecrets
+from gateway.livekit import connections
+from gateway.livekit.connections import SECRET_CACHE_SECONDS, SecretConnections, SecretError, SecretsUnavailable
 from kube.client import ApiError, Document
 from kube.informer import INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS
 from kube.kinds import AVATAR_AGENT, SECRET, Kind

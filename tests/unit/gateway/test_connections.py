@@ -8,12 +8,12 @@ import pytest
 from aiohttp import web
 from livekit import api
 
-import gateway.connections
-from gateway.adoption import drop_unused
+import gateway.livekit.connections
 from gateway.agents import Agent
-from gateway.connections import SecretConnections, SecretError, SecretsUnavailable
-from gateway.ledger import Ledger
-from gateway.livekit import LiveKitRefused
+from gateway.calls.adoption import drop_unused
+from gateway.calls.ledger import Ledger
+from gateway.livekit.connections import SecretConnections, SecretError, SecretsUnavailable
+from gateway.livekit.server import LiveKitRefused
 from tests.unit.gateway.fakes import FakeAgents, example_agent
 from tests.unit.gateway.scenes import WAITING, agent_at, livekit_server
 
@@ -47,7 +47,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(gateway.connections, "time", found)
+    monkeypatch.setattr(gateway.livekit.connections, "time", found)
     return found
 
 

@@ -7,21 +7,18 @@ from dataclasses import replace
 import pytest
 
 from agentspec.wire import CallOutcome, DispatchMetadata, read_dispatch_metadata
-from gateway import dispatcher
 from gateway.agents import Agent, InvalidAgent
-from gateway.calls import (
+from gateway.calls import dispatcher
+from gateway.calls.call import Call, CallReason, CallState, Cause
+from gateway.calls.step import (
     ACCEPT_TIMEOUT_SECONDS,
     AGENT_GRACE_SECONDS,
     MAX_DECLINES,
     WAITING_CALLER_GRACE_SECONDS,
     Admission,
-    Call,
-    CallReason,
-    CallState,
-    Cause,
 )
-from gateway.connections import SecretError
-from gateway.livekit import WAITING_AGENT_NAME, LiveKitUnreachable
+from gateway.livekit.connections import SecretError
+from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
 from tests.unit.gateway.fakes import World, example_agent
 from tests.unit.gateway.scenes import becomes_true, current, open_call, reaches, report_outcome
 
@@ -303,13 +300,13 @@ async def test_unexpected_error_in_one_call_is_logged_and_all_calls_continue(
 
 
 async def test_each_state_of_a_call_is_logged_with_its_fields(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "gateway.dispatcher")
+    caplog.set_level(logging.INFO, "gateway.calls.dispatcher")
     world.supply.free = 0
     call = await open_call(world)
     world.supply.free = 1
     await reaches(world, call, CallState.JOINED)
     await world.gateway.dispatcher.hang_up(call)
-    records = [record for record in caplog.records if record.name == "gateway.dispatcher"]
+    records = [record for record in caplog.records if record.name == "gateway.calls.dispatcher"]
     messages = ["call is waiting for a free slot", "call dispatched", "agent joined call", "call ended"]
     assert [record.message for record in records] == messages
     fields = {"call_id": call.id, "room": call.room, "agent": "agents/ornina", "agent_name": "ornina-agent"}

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.agents import InvalidAgent
-from gateway.connections import SecretError
-from gateway.livekit import WAITING_AGENT_NAME, LiveKitRefused, LiveKitUnreachable
+from gateway.livekit.connections import SecretError
+from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitRefused, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
 from tests.unit.gateway.scenes import BODY, KEYED, call_token_of, post_call
@@ -248,7 +248,7 @@ async def test_unexpected_error_is_internal_in_json_and_logged(
     monkeypatch.setattr(world.gateway.ledger, "admission", lambda *_: 1 / 0)
     message = rejected(await http.post("/v1/calls", json=BODY), 500, "Internal")
     assert message == "Internal error. See the gateway log."
-    (record,) = [record.__dict__ for record in caplog.records if record.name == "gateway.app"]
+    (record,) = [record.__dict__ for record in caplog.records if record.name == "gateway.api.app"]
     assert (record["message"], record["path"], record["reason"]) == ("request failed", "/v1/calls", "Internal")
 
 

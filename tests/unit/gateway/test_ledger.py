@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.agents import Agent
-from gateway.calls import Admission, Call, CallReason, CallState
-from gateway.ledger import Ledger
-from gateway.seats import Seat
+from gateway.calls.call import Call, CallReason, CallState
+from gateway.calls.ledger import Ledger
+from gateway.calls.seats import Seat
+from gateway.calls.step import Admission
 from tests.unit.gateway.fakes import example_agent
 from tests.unit.gateway.scenes import DISPATCHED, JOINED, NOW, WAITING
 

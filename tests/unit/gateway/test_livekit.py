@@ -5,7 +5,14 @@ import pytest
 from aiohttp import web
 from livekit import api
 
-from gateway.livekit import LiveKitError, LiveKitRefused, LiveKitServer, LiveKitUnreachable, RoomMissing, _participant
+from gateway.livekit.server import (
+    LiveKitError,
+    LiveKitRefused,
+    LiveKitServer,
+    LiveKitUnreachable,
+    RoomMissing,
+    _participant,
+)
 from tests.unit.gateway.fakes import CREDENTIALS
 from tests.unit.gateway.scenes import livekit_server
 

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway import __main__ as process
 from gateway.__main__ import cluster_app, main
-from gateway.calls import CallState
+from gateway.calls.call import CallState
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import World
 from tests.unit.gateway.scenes import open_call, reaches

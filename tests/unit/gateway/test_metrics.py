@@ -9,13 +9,14 @@ from aiohttp import web
 
 from agentspec.wire import CallOutcome
 from gateway.agents import InvalidAgent
-from gateway.calls import OUTCOMES, CallReason, CallState, Cause
+from gateway.calls.call import OUTCOMES, CallReason, CallState, Cause
+from gateway.calls.ledger import Ledger
+from gateway.calls.metrics import _endings
+from gateway.cluster.supply import SupplyExchange
 from gateway.errors import ErrorReason
-from gateway.ledger import Ledger
-from gateway.livekit import LiveKitError, LiveKitServer
-from gateway.metrics import Metrics, _endings
+from gateway.livekit.server import LiveKitError, LiveKitServer
+from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
-from gateway.supply import SupplyExchange
 from process.health import exposition_of
 from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
 from tests.unit.gateway.scenes import BODY, JOINED, WAITING, livekit_server, open_call, reaches, report_outcome
@@ -120,8 +121,8 @@ async def test_deleted_agent_leaves_no_series(world: World) -> None:
 
 async def test_join_duration_has_the_call_as_exemplar() -> None:
     metrics = Metrics()
-    metrics.follow(lambda: [example_agent()], Ledger)
-    metrics.record_join(replace(JOINED, id="call-7", state_since=JOINED.created_at + 1.2))
+    metrics.calls.follow(lambda: [example_agent()], Ledger)
+    metrics.calls.record_join(replace(JOINED, id="call-7", state_since=JOINED.created_at + 1.2))
     body, content_type = await exposition_of(metrics.registry)(OPEN_METRICS)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     (line,) = [line for line in body.decode().splitlines() if "#" in line[1:]]
@@ -190,15 +191,15 @@ async def test_livekit_requests_are_measured_by_method(answer: web.Response, cod
 def test_reachability_is_reported_only_with_a_controller() -> None:
     session = object()
     without, configured = Metrics(), Metrics()
-    SupplyExchange(GatewaySettings(), session, Ledger(), without)  # type: ignore[arg-type]
+    SupplyExchange(GatewaySettings(), session, dict, without.set_controller_reachable)  # type: ignore[arg-type]
     assert sample(without, "controller_reachable") is None
     settings = GatewaySettings(controller_url="http://controller")
-    SupplyExchange(settings, session, Ledger(), configured)  # type: ignore[arg-type]
+    SupplyExchange(settings, session, dict, configured.set_controller_reachable)  # type: ignore[arg-type]
     assert sample(configured, "controller_reachable") == 0, "it has not answered yet"
 
 
 def test_adopted_call_is_not_opened_again() -> None:
     metrics = Metrics()
-    metrics.follow(lambda: [WAITING.agent], lambda: [WAITING])
+    metrics.calls.follow(lambda: [WAITING.agent], lambda: [WAITING])
     assert sample(metrics, "calls_opened_total", **LABELS) == 0
     assert samples(metrics, "calls") == {("waiting",): 1}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.calls import MESSAGES
+from gateway.calls.call import MESSAGES
 from gateway.errors import ErrorReason
-from gateway.pages import Pages, livekit_sources
 from gateway.settings import WEB_DIR
+from gateway.web.pages import Pages, livekit_sources
 
 TEXTS = (WEB_DIR / "texts.js").read_text()
 LANGUAGES = {name: TEXTS.split(f"const {name} = {{")[1].split("\n};")[0] for name in ("en", "ar")}

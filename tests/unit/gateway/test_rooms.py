@@ -1,6 +1,6 @@
 """Call ids: equal for equal requests only."""
 
-from gateway.rooms import call_id_for, new_call_id
+from gateway.calls.ids import call_id_for, new_call_id
 
 
 def test_call_id_depends_on_agent_scope_and_key_only() -> None:

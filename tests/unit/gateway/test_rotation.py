@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import adoption
-from gateway.app import create_app
-from gateway.connections import SecretError
-from gateway.livekit import LiveKitRefused
-from gateway.tokens import Credentials
+from gateway.api.app import create_app
+from gateway.calls import adoption
+from gateway.livekit.connections import SecretError
+from gateway.livekit.server import LiveKitRefused
+from gateway.livekit.tokens import Credentials
 from tests.unit.gateway.conftest import BASE
 from tests.unit.gateway.fakes import World, create_world
 from tests.unit.gateway.scenes import BODY, KEYED, adopt, call_token_of, post_call

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.seats import Seat, free_seats
+from gateway.calls.seats import Seat, free_seats
 
 
 @pytest.mark.parametrize(

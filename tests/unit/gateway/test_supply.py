@@ -13,11 +13,18 @@ import aiohttp
 import pytest
 
 from agentspec import AgentSupply, Demand, Supply
-from gateway import supply
-from gateway.ledger import Ledger
+from gateway.calls.ledger import Ledger
+from gateway.cluster import supply
+from gateway.cluster.supply import (
+    SETTLE_SECONDS,
+    STALE_SECONDS,
+    ReceivedSupply,
+    SupplyExchange,
+    recent,
+    settled_free_slots,
+)
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
-from gateway.supply import SETTLE_SECONDS, STALE_SECONDS, ReceivedSupply, SupplyExchange, recent, settled_free_slots
 from tests.unit.gateway.scenes import WAITING
 from tests.waiting import soon
 
@@ -108,7 +115,7 @@ class Exchange:
             controller_url="http://controller", controller_token_file=token_file, gateway_name="g1"
         )
         session: Any = self.session
-        self.supply = SupplyExchange(settings, session, self.ledger, self.metrics)
+        self.supply = SupplyExchange(settings, session, self.ledger.pending, self.metrics.set_controller_reachable)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -223,7 +230,7 @@ async def test_exchange_soon_exchanges_at_once(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_no_exchange_without_a_controller() -> None:
     session: Any = FakeSession()
-    without_controller = SupplyExchange(GatewaySettings(), session, Ledger(), Metrics())
+    without_controller = SupplyExchange(GatewaySettings(), session, dict, Metrics().set_controller_reachable)
     await asyncio.wait_for(without_controller.run(lambda: None), 1)
     assert without_controller.free_slots(KEY) is None
     assert session.requests == []

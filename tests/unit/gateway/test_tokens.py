@@ -4,8 +4,8 @@ import time
 
 import jwt
 
-from gateway.calls import CONNECT_TIMEOUT_SECONDS
-from gateway.tokens import Credentials, call_token, is_call_token, join_token
+from gateway.calls.step import CONNECT_TIMEOUT_SECONDS
+from gateway.livekit.tokens import Credentials, call_token, is_call_token, join_token
 from tests.unit.gateway.fakes import CREDENTIALS
 
 

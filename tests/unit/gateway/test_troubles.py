@@ -3,7 +3,7 @@
 import pytest
 
 from devkit.paths import REPOSITORY
-from gateway.calls import CallReason
+from gateway.calls.call import CallReason
 from gateway.errors import ErrorReason
 
 

@@ -9,8 +9,8 @@ import aiohttp
 
 from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET
 from gateway.agents import Agent
-from gateway.livekit import LiveKit, LiveKitServer, RequestObserver
-from gateway.tokens import Credentials
+from gateway.livekit.server import LiveKit, LiveKitServer, RequestObserver
+from gateway.livekit.tokens import Credentials
 
 SECRET_CACHE_SECONDS = 15.0
 """Age at which cached credentials are stale, so that the gateway uses a rotated key within 30 s."""

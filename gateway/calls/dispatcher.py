@@ -6,12 +6,11 @@ import time
 
 from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
-from gateway.calls import (
+from gateway.calls.call import Call, CallReason, CallState, Cause
+from gateway.calls.ledger import Ledger
+from gateway.calls.metrics import CallMetrics
+from gateway.calls.step import (
     Admission,
-    Call,
-    CallReason,
-    CallState,
-    Cause,
     Effect,
     RoomSnapshot,
     Step,
@@ -21,11 +20,9 @@ from gateway.calls import (
     step,
     unavailable_reason,
 )
-from gateway.connections import Connection, Connections, SecretError
-from gateway.ledger import Ledger
-from gateway.livekit import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
-from gateway.metrics import Metrics
-from gateway.supply import SupplySource
+from gateway.cluster.supply import SupplySource
+from gateway.livekit.connections import Connection, Connections, SecretError
+from gateway.livekit.server import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
 
 POLL_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
 """Interval between two reads of a call's room, by state."""
@@ -52,7 +49,7 @@ class Dispatcher:
         connections: Connections,
         ledger: Ledger,
         supply: SupplySource,
-        metrics: Metrics,
+        metrics: CallMetrics,
     ) -> None:
         self._agents = agents
         self._connections = connections

@@ -4,8 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 
-from gateway.calls import Admission, Call, CallState
-from gateway.seats import free_seats
+from gateway.calls.call import Call, CallState
+from gateway.calls.seats import free_seats
+from gateway.calls.step import Admission
 
 FINISHED_RETENTION_SECONDS = 600.0
 """How long the API reports a finished call."""

@@ -6,10 +6,10 @@ from pydantic.alias_generators import to_camel
 from agentspec import DispatchAccess
 from agentspec.model import Model
 from gateway.agents import Agent
-from gateway.calls import Call, CallReason, CallState
-from gateway.connections import Connection
+from gateway.calls.call import Call, CallReason, CallState
 from gateway.errors import ErrorReason
-from gateway.tokens import call_token, join_token
+from gateway.livekit.connections import Connection
+from gateway.livekit.tokens import call_token, join_token
 
 
 class View(Model):

@@ -21,7 +21,7 @@ import aiohttp
 from google.protobuf.message import DecodeError
 from livekit import api
 
-from gateway.tokens import Credentials
+from gateway.livekit.tokens import Credentials
 
 WAITING_AGENT_NAME = "avatar-agent:waiting"
 """Agent name of the dispatch that holds a waiting call's metadata. The CRD allows no colon in an agent name."""

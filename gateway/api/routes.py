@@ -9,17 +9,17 @@ from fastapi.security import HTTPBearer
 
 from agentspec import DispatchAccess, DispatchMode
 from agentspec.model import Model
-from gateway.access import bearer_token, idempotency_key
 from gateway.agents import Agent, InvalidAgent
-from gateway.callrequest import MAX_BODY_BYTES, AgentRef, CallRequest, parse_request
-from gateway.calls import Call, CallState
-from gateway.connections import SecretError
-from gateway.context import Gateway
+from gateway.api.access import bearer_token, idempotency_key
+from gateway.api.context import Gateway
+from gateway.api.views import AgentView, CallView, ErrorView, OpenedCallView, agent_view, call_view, opened_call_view
+from gateway.calls.call import Call, CallState
+from gateway.calls.opening import RETRY_AFTER_SECONDS
+from gateway.calls.request import MAX_BODY_BYTES, AgentRef, CallRequest, parse_request
 from gateway.errors import ErrorReason, RequestError
-from gateway.livekit import LiveKitError
-from gateway.opening import RETRY_AFTER_SECONDS
-from gateway.tokens import has_fingerprint, is_call_token
-from gateway.views import AgentView, CallView, ErrorView, OpenedCallView, agent_view, call_view, opened_call_view
+from gateway.livekit.connections import SecretError
+from gateway.livekit.server import LiveKitError
+from gateway.livekit.tokens import has_fingerprint, is_call_token
 
 MAX_WAIT_SECONDS = 30.0
 """Longest time that a request for a call's state is held open."""
@@ -57,7 +57,7 @@ def _errors(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 CallId = Annotated[str, Path(description="Id of the call.")]
 Namespace = Annotated[str, Path(description="Namespace of the AvatarAgent.")]
 Name = Annotated[str, Path(description="Name of the AvatarAgent.")]
-# Only for OpenAPI: `gateway.access` checks API keys, and `_authorized_call` checks call tokens.
+# Only for OpenAPI: `gateway.api.access` checks API keys, and `_authorized_call` checks call tokens.
 _API_KEY = HTTPBearer(scheme_name="apiKey", description="An API key. Not required for Public agents.", auto_error=False)
 _CALL_TOKEN = HTTPBearer(scheme_name="callToken", description="The `callToken` of the call.", auto_error=False)
 

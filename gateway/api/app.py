@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentspec import DispatchAccess
 from gateway.agents import Agent, AgentDirectory
-from gateway.context import Gateway
+from gateway.api.context import Gateway
+from gateway.api.routes import router
 from gateway.errors import ErrorReason, RequestError
-from gateway.routes import router
 
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"
 _PREFLIGHT_SECONDS = "600"
@@ -107,7 +107,7 @@ class RequestTimer:
 class CrossOrigin:
     """CORS by exact origin. A response names the request's origin if a Public agent allows it, and no other origin.
 
-    `gateway.access`, not this class, decides whether an origin may call one agent.
+    `gateway.api.access`, not this class, decides whether an origin may call one agent.
     """
 
     def __init__(self, app: ASGIApp, agents: AgentDirectory) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.agents import Agent, InvalidAgent, parse_agent
-from gateway.connections import SecretError, SecretsUnavailable
+from gateway.livekit.connections import SecretError, SecretsUnavailable
 from kube.client import ApiError, KubeClient
 from kube.informer import Informer
 from kube.kinds import AVATAR_AGENT, SECRET

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from gateway.access import Access
 from gateway.agents import AgentDirectory
-from gateway.connections import Connections
-from gateway.dispatcher import Dispatcher
-from gateway.ledger import Ledger
+from gateway.api.access import Access
+from gateway.calls.dispatcher import Dispatcher
+from gateway.calls.ledger import Ledger
+from gateway.calls.opening import CallOpener
+from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
-from gateway.opening import CallOpener
-from gateway.pages import Pages
 from gateway.settings import GatewaySettings
+from gateway.web.pages import Pages
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from weakref import WeakValueDictionary
 from agentspec.roompattern import RoomPatternInvalid, room_name
 from agentspec.wire import RoomRecord, read_room_record, render
 from gateway.agents import Agent
-from gateway.callrequest import CallRequest
-from gateway.calls import MESSAGES, Admission, Call, CallState, Cause, unavailable_reason
-from gateway.connections import Connection, Connections, SecretError
-from gateway.dispatcher import Dispatcher, read_room
+from gateway.calls.call import MESSAGES, Call, CallState, Cause
+from gateway.calls.dispatcher import Dispatcher, read_room
+from gateway.calls.ids import call_id_for, new_call_id
+from gateway.calls.ledger import Ledger
+from gateway.calls.request import CallRequest
+from gateway.calls.step import Admission, unavailable_reason
 from gateway.errors import ErrorReason, RequestError
-from gateway.ledger import Ledger
-from gateway.livekit import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
-from gateway.rooms import call_id_for, new_call_id
-from gateway.tokens import call_token, fingerprint
+from gateway.livekit.connections import Connection, Connections, SecretError
+from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
+from gateway.livekit.tokens import call_token, fingerprint
 
 RETRY_AFTER_SECONDS = 5
 """Retry-After of errors that pass by themselves."""

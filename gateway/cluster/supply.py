@@ -11,8 +11,6 @@ import aiohttp
 from pydantic import ValidationError
 
 from agentspec.wire import AgentSupply, Demand, Supply, read, render
-from gateway.ledger import Ledger
-from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 
 EXCHANGE_SECONDS = 0.5
@@ -73,17 +71,22 @@ class SupplyExchange:
     """`SupplySource` that exchanges demand and supply with the controller over HTTP."""
 
     def __init__(
-        self, settings: GatewaySettings, session: aiohttp.ClientSession, ledger: Ledger, metrics: Metrics
+        self,
+        settings: GatewaySettings,
+        session: aiohttp.ClientSession,
+        pending: Callable[[], dict[str, int]],
+        set_reachable: Callable[[bool], None],
     ) -> None:
+        """``pending`` returns the waiting calls by agent key; ``set_reachable`` gets whether the controller answers."""
         self._settings = settings
         self._session = session
-        self._ledger = ledger
-        self._metrics = metrics
+        self._pending = pending
+        self._set_reachable = set_reachable
         self._supplies: list[ReceivedSupply] = []
         self._reachable: bool | None = None
         self._exchange_requested = asyncio.Event()
         if settings.controller_url:
-            metrics.set_controller_reachable(False)
+            set_reachable(False)
 
     def free_slots(self, agent_key: str) -> int | None:
         return settled_free_slots(self._supplies, agent_key, time.monotonic())
@@ -105,7 +108,7 @@ class SupplyExchange:
         while True:
             if await self._exchange():
                 on_supply()
-            interval = WAITING_EXCHANGE_SECONDS if self._ledger.pending() else EXCHANGE_SECONDS
+            interval = WAITING_EXCHANGE_SECONDS if self._pending() else EXCHANGE_SECONDS
             try:
                 async with asyncio.timeout(interval):
                     await self._exchange_requested.wait()
@@ -114,7 +117,7 @@ class SupplyExchange:
             self._exchange_requested.clear()
 
     async def _exchange(self) -> bool:
-        demand = Demand(gateway=self._settings.gateway_name, pending=self._ledger.pending())
+        demand = Demand(gateway=self._settings.gateway_name, pending=self._pending())
         try:
             headers = {"Content-Type": "application/json"} | await self._authorization()
             async with self._session.post(
@@ -142,7 +145,7 @@ class SupplyExchange:
         return {"Authorization": f"Bearer {(await asyncio.to_thread(path.read_text)).strip()}"}
 
     def _report(self, reachable: bool, error: str) -> None:
-        self._metrics.set_controller_reachable(reachable)
+        self._set_reachable(reachable)
         if reachable == self._reachable:
             return
         self._reachable = reachable

@@ -6,10 +6,10 @@ import time
 
 from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory
-from gateway.connections import Connections, SecretConnections, SecretError
-from gateway.ledger import Ledger
-from gateway.livekit import LiveKitError, LiveKitRefused, Room
-from gateway.opening import CallOpener
+from gateway.calls.ledger import Ledger
+from gateway.calls.opening import CallOpener
+from gateway.livekit.connections import Connections, SecretConnections, SecretError
+from gateway.livekit.server import LiveKitError, LiveKitRefused, Room
 
 ADOPTION_INTERVAL_SECONDS = 15.0
 """Interval between two searches. The first runs at start; later ones find calls of gateways that stopped since."""

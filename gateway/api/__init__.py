@@ -1,0 +1,1 @@
+"""The HTTP API: routes, documents, and who may call."""

@@ -1,0 +1,1 @@
+"""Calls from their request to their end."""

@@ -1,0 +1,1 @@
+"""LiveKit's server API, connections to it, and tokens for it."""
