@@ -58,6 +58,7 @@ types: setup ## Check static types
 generated: setup ## Check that generated files are up to date
 	@$(PYTHON) -m agentspec.crd --check
 	$(PYTHON) -m agentspec.reference --check
+	$(PYTHON) -m gateway.api.openapi --check
 	$(PYTHON) -m dashboards --check
 	$(PYTHON) -m devkit.figures --check
 
@@ -101,6 +102,7 @@ bench: setup ## Measure against named peers, and update the figures in README an
 generate: setup ## Generate files from types
 	@$(PYTHON) -m agentspec.crd
 	$(PYTHON) -m agentspec.reference
+	$(PYTHON) -m gateway.api.openapi
 	$(PYTHON) -m dashboards
 	$(PYTHON) -m devkit.figures
 

@@ -1,6 +1,11 @@
-"""Errors of the HTTP API: a status, a constant reason, and a message that says what happened and what to do."""
+"""Errors of the HTTP API, as problem documents (RFC 9457): a status, a constant reason, and what to do."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
+
+PROBLEM_TYPE_PREFIX: Final = "tag:avataragents.io,2026:"
+"""The reason follows. A tag (RFC 4151) identifies the problem type and leads to no page."""
 
 
 class ErrorReason(StrEnum):
@@ -33,8 +38,38 @@ class ErrorReason(StrEnum):
     INTERNAL = "Internal"
 
 
+TITLES: Final[Mapping[ErrorReason, str]] = {
+    ErrorReason.BAD_JSON: "The body is not JSON",
+    ErrorReason.INVALID_REQUEST: "The request is not valid",
+    ErrorReason.UNSUPPORTED_MEDIA_TYPE: "The content type is not supported",
+    ErrorReason.BODY_TOO_LARGE: "The body is too large",
+    ErrorReason.BODY_TOO_SLOW: "The body arrives too slowly",
+    ErrorReason.NOT_FOUND: "The path does not exist",
+    ErrorReason.METHOD_NOT_ALLOWED: "The method is not allowed",
+    ErrorReason.AGENT_NOT_FOUND: "The agent does not exist",
+    ErrorReason.AGENT_INVALID: "The agent is not valid",
+    ErrorReason.AGENT_AUTOMATIC: "The agent is not dispatched by name",
+    ErrorReason.SUSPENDED: "The agent is suspended",
+    ErrorReason.NAME_TAKEN: "Another agent has the name",
+    ErrorReason.ROOM_NAME_MISMATCH: "The room's name does not match",
+    ErrorReason.CREDENTIALS_MISSING: "The credentials are missing",
+    ErrorReason.UNAUTHORIZED: "Credentials are required",
+    ErrorReason.ORIGIN_NOT_ALLOWED: "The origin is not allowed",
+    ErrorReason.RATE_LIMITED: "Too many requests",
+    ErrorReason.TOO_MANY_PENDING: "Too many calls are waiting",
+    ErrorReason.IDEMPOTENCY_KEY_REUSED: "The idempotency key is in use",
+    ErrorReason.CALL_OVER: "The call is over",
+    ErrorReason.CALL_NOT_FOUND: "The call does not exist",
+    ErrorReason.LIVEKIT_UNREACHABLE: "LiveKit is unreachable",
+    ErrorReason.LIVEKIT_REFUSED: "LiveKit refused the request",
+    ErrorReason.NOT_READY: "The gateway is starting",
+    ErrorReason.INTERNAL: "Internal error",
+}
+"""The title of each reason: the same for every problem with that reason."""
+
+
 class RequestError(Exception):
-    """A failed request, answered with the status and ``{"error": {"reason", "message", "field"}}``."""
+    """A failed request, answered with a problem document."""
 
     def __init__(
         self, status: int, reason: ErrorReason, message: str, *, field: str = "", retry_after_seconds: int = 0
@@ -47,13 +82,22 @@ class RequestError(Exception):
         """Dotted path of the wrong field or parameter; empty: the error is not about one."""
         self.retry_after_seconds = retry_after_seconds
         """Seconds after which the client should retry; 0: a retry does not help."""
+        self.allow = ""
+        """The methods that the path supports, for status 405."""
 
     def document(self) -> dict[str, object]:
-        """Return the response body."""
-        error = {"reason": self.reason.value, "message": self.message}
-        return {"error": error | ({"field": self.field} if self.field else {})}
+        """Return the problem document."""
+        problem = {
+            "type": PROBLEM_TYPE_PREFIX + self.reason.value,
+            "title": TITLES[self.reason],
+            "status": self.status,
+            "detail": self.message,
+            "reason": self.reason.value,
+        }
+        return problem | ({"field": self.field} if self.field else {})
 
     def headers(self) -> dict[str, str]:
         """Return the response headers that belong to the error."""
         headers = {"Retry-After": str(self.retry_after_seconds)} if self.retry_after_seconds else {}
-        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        headers |= {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        return headers | ({"Allow": self.allow} if self.allow else {})

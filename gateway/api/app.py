@@ -1,76 +1,35 @@
-"""The web application: routes, errors as JSON, and CORS."""
+"""The web application: routes, errors, measured requests, and CORS."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import Response
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentspec import DispatchAccess
 from gateway.agents import Agent, AgentDirectory
+from gateway.api import openapi
 from gateway.api.context import Gateway
-from gateway.api.routes import router
-from gateway.errors import ErrorReason, RequestError
+from gateway.api.problems import answer_errors
+from gateway.api.routes import ROUTES
 
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"
 _PREFLIGHT_SECONDS = "600"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-_DESCRIPTION = """\
-Opens calls to AvatarAgents. Every error is `{"error": {"reason", "message", "field"}}`: the reason is constant, the \
-message says what happened and what to do, and `field` names the wrong field or parameter. Errors with status 429 or \
-503 have the header Retry-After.
-"""
-
-logger = logging.getLogger(__name__)
-
 
 def create_app(gateway: Gateway) -> FastAPI:
     """Create the web application of a gateway."""
-    app = FastAPI(
-        title="Avatar agent gateway",
-        version="v1",
-        description=_DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-    )
+    app = FastAPI(docs_url=None, redoc_url=None, routes=list(ROUTES))
     app.state.gateway = gateway
-    app.include_router(router)
+    described = openapi.document(ROUTES)
+    app.openapi = lambda: described  # type: ignore[method-assign]
     app.add_middleware(RequestTimer, observe=gateway.metrics.record_request)
     app.add_middleware(CrossOrigin, agents=gateway.agents)  # outside: preflight requests are not measured
-
-    async def answer_error(request: Request, exception: Exception) -> Response:
-        error = _as_request_error(exception)
-        gateway.metrics.record_rejection(error.reason)
-        if error.status >= 500:
-            logger.warning("request failed", extra={"path": request.url.path, "reason": error.reason.value})
-        return JSONResponse(error.document(), error.status, headers=error.headers())
-
-    for kind in (RequestError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, answer_error)
+    answer_errors(app, gateway.metrics)
     return app
-
-
-def _as_request_error(error: Exception) -> RequestError:
-    if isinstance(error, RequestError):
-        return error
-    if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:])
-        message = f"The parameter {field} is not valid: {first['msg']}."
-        return RequestError(400, ErrorReason.INVALID_REQUEST, message, field=field)
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        message = "This path does not support the method. See /openapi.json for the methods."
-        return RequestError(405, ErrorReason.METHOD_NOT_ALLOWED, message)
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        message = "This path does not exist. See /openapi.json for the paths."
-        return RequestError(error.status_code, ErrorReason.NOT_FOUND, message)
-    return RequestError(500, ErrorReason.INTERNAL, "Internal error. See the gateway log.")
 
 
 class RequestTimer:

@@ -18,18 +18,15 @@ class View(Model):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-class ErrorDetail(View):
-    """What went wrong."""
+class Problem(View):
+    """The response to a request that failed: a problem document (RFC 9457)."""
 
+    type: str = Field(description="Identifies the problem type: a tag that ends with the reason.")
+    title: str = Field(description="The problem type in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What happened and what to do.")
     reason: ErrorReason = Field(description="Constant reason; match on it.")
-    message: str = Field(description="What happened and what to do.")
     field: str = Field(default="", description="Dotted path of the wrong field or parameter, if there is one.")
-
-
-class ErrorView(View):
-    """The response to a request that failed."""
-
-    error: ErrorDetail
 
 
 class AgentIdentity(View):

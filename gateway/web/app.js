@@ -146,7 +146,7 @@ async function loadAgent() {
   const answer = await fetch(`/v1/agents/${agent.split("/").map(encodeURIComponent).join("/")}`).catch(() => null);
   if (!answer) return;
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) return show({ state: "failed", reason: body.error?.reason ?? "Other" });
+  if (!answer.ok) return show({ state: "failed", reason: body.reason ?? "Other" });
   if (!languageChosen && shown.state === "idle") setLanguage(supported(body.language) ?? language);
 }
 

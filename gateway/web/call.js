@@ -212,8 +212,8 @@ async function openCall({ agent, name, language }) {
       if (attempt === REQUEST_ATTEMPTS) throw new CallError("Other", String(error));
     }
     if (answer && (answer.status < 500 || attempt === REQUEST_ATTEMPTS)) {
-      const { error } = await answer.json().catch(() => ({ error: {} }));
-      throw new CallError(error.reason ?? "Other", error.message);
+      const problem = await answer.json().catch(() => ({}));
+      throw new CallError(problem.reason ?? "Other", problem.detail);
     }
     await pause(700 * attempt);
   }

@@ -80,5 +80,5 @@ def _request(platform: Platform, agent: str) -> list[tuple[str, str]]:
             return []
     except urllib.error.HTTPError as answer:
         with answer:
-            error = json.load(answer)["error"]
-            return [(error["reason"], error["message"])] if answer.code == 409 else []
+            problem = json.load(answer)
+            return [(problem["reason"], problem["detail"])] if answer.code == 409 else []

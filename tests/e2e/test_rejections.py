@@ -31,9 +31,10 @@ def test_invalid_request_is_rejected_with_a_reason(platform: Platform, body: byt
         pass
     with refused.value as answer:
         assert answer.code == status
-        error = json.load(answer)["error"]
-    assert error["reason"] == reason
-    assert error["message"]
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = json.load(answer)
+    assert problem["reason"] == reason
+    assert problem["detail"]
 
 
 def test_agent_is_ready_once_its_missing_secret_exists(platform: Platform) -> None:

@@ -192,7 +192,7 @@ def rejection(platform: Platform, name: str) -> str:
     with pytest.raises(urllib.error.HTTPError) as rejected, urllib.request.urlopen(request, timeout=30):
         pass
     with rejected.value as answer:
-        return str(json.load(answer)["error"]["reason"])
+        return str(json.load(answer)["reason"])
 
 
 async def failing_agents(platform: Platform, observed: Observation) -> None:

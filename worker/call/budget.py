@@ -28,7 +28,8 @@ REJOIN_SECONDS: Final = 10.0
 RECORD_SECONDS: Final = 2.0
 """How long recording the outcome in the room may take, while the caller waits for the end."""
 GATEWAY_CLOSE_SECONDS: Final = 4.0
-"""How long a gateway, which polls every 2 s (gateway/calls/dispatcher.py), has to inform the caller and close the room."""
+"""How long a gateway, which polls every 2 s (gateway/calls/dispatcher.py), has to inform the caller and close the
+room."""
 DELETE_SECONDS: Final = 5.0
 """How long deleting the room may take. LiveKit answers in milliseconds, or is unreachable."""
 

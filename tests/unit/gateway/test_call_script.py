@@ -44,7 +44,7 @@ export class Room {
   async connect() { throw new Error("the room was closed"); }
 }
 """
-REJECTED = (429, {"error": {"reason": "TooManyPending"}})
+REJECTED = (429, {"reason": "TooManyPending", "detail": "50 calls already wait."})
 OPENED = (201, {"callId": "c1", "callToken": "t", "url": "wss://livekit.example", "token": "t", "state": "dispatched"})
 NO_ANSWER: tuple[int, dict[str, Any]] = (0, {})
 

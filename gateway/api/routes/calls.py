@@ -1,0 +1,147 @@
+"""Calls: open, read and end."""
+
+from typing import Annotated
+
+from fastapi import Path, Query, Request
+from fastapi.responses import Response
+
+from gateway.api.access import bearer_token, idempotency_key
+from gateway.api.context import Gateway
+from gateway.api.openapi import API_KEY_OR_ORIGIN, CALL_TOKEN, json_body_of, problems, resource
+from gateway.api.requests import answer, check_access, find_agent, gateway_of, json_body
+from gateway.api.views import CallView, OpenedCallView, call_view, opened_call_view
+from gateway.calls.call import Call, CallState
+from gateway.calls.opening import RETRY_AFTER_SECONDS
+from gateway.calls.request import CallRequest, parse_request
+from gateway.errors import ErrorReason, RequestError
+from gateway.livekit.connections import SecretError
+from gateway.livekit.server import LiveKitError
+from gateway.livekit.tokens import has_fingerprint, is_call_token
+
+MAX_WAIT_SECONDS = 30.0
+"""Longest time that a request for a call's state is held open."""
+
+_CALL_PROBLEMS = {
+    404: "The call does not exist, or the call token belongs to another call.",
+    503: "LiveKit is unreachable, or the agent's credentials are missing.",
+}
+_OPEN_PROBLEMS = {
+    400: "A field of the body or the Idempotency-Key is not valid.",
+    401: "The API key is missing or not valid.",
+    403: "The Public agent does not allow the page's origin.",
+    404: "The agent does not exist.",
+    409: "The agent takes no calls, or the Idempotency-Key belongs to another request or to a call that is over.",
+    429: "The address has opened too many calls, or too many calls wait for the agent.",
+    502: "LiveKit rejected the agent's credentials or the request.",
+    503: "LiveKit is unreachable, the agent's credentials are missing, or the gateway is starting.",
+}
+_IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "description": "Requests with the same key get the same call. 16 to 128 visible ASCII characters, for example a "
+    "UUID.",
+    "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{16,128}$"},
+}
+
+CallId = Annotated[str, Path(description="Id of the call.")]
+
+router = resource("calls")
+
+
+@router.post(
+    "/v1/calls",
+    status_code=201,
+    responses={
+        201: {"model": OpenedCallView, "description": "This request opened the call."},
+        200: {
+            "model": OpenedCallView,
+            "description": "An equal request with the same Idempotency-Key opened the call.",
+        },
+        **problems(_OPEN_PROBLEMS, body=True),
+    },
+    openapi_extra={"parameters": [_IDEMPOTENCY_KEY], **json_body_of(CallRequest), **API_KEY_OR_ORIGIN},
+)
+async def open_call(request: Request) -> Response:
+    """Open a call to an agent.
+
+    The room exists when the response arrives. Connect to it with `url` and `token` at once. Repeat a request with the
+    same Idempotency-Key to get the same call.
+    """
+    gateway = gateway_of(request)
+    wanted = parse_request(await json_body(request))
+    agent = find_agent(gateway, wanted.agent)
+    client = check_access(request, agent)
+    opened = await gateway.opener.open(agent, wanted, client.scope, idempotency_key(request.headers))
+    position = gateway.ledger.position(opened.call)
+    view = opened_call_view(opened.call, position, opened.connection, wanted.name)
+    return answer(view, 201 if opened.created else 200)
+
+
+@router.get(
+    "/v1/calls/{call_id}",
+    response_model=CallView,
+    response_description="The call.",
+    responses=problems({400: "A parameter is not valid."} | _CALL_PROBLEMS),
+    openapi_extra=CALL_TOKEN,
+)
+async def read_call(
+    request: Request,
+    call_id: CallId,
+    state: Annotated[CallState | None, Query(description="The state that the client already knows.")] = None,
+    wait_seconds: Annotated[
+        float,
+        Query(
+            alias="waitSeconds",
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Wait up to this many seconds for a state other than `state`.",
+        ),
+    ] = 0,
+) -> Response:
+    """Read a call. With `state` and `waitSeconds`, the response waits for a change of state."""
+    gateway = gateway_of(request)
+    call = await _authorized_call(gateway, request, call_id)
+    if state is not None and wait_seconds:
+        await gateway.ledger.wait_for_change(call_id, state, wait_seconds)
+        call = gateway.ledger.get(call_id) or call
+    return answer(call_view(call, gateway.ledger.position(call)))
+
+
+@router.delete(
+    "/v1/calls/{call_id}",
+    response_model=CallView,
+    response_description="The ended call.",
+    responses=problems(_CALL_PROBLEMS),
+    openapi_extra=CALL_TOKEN,
+)
+async def hang_up(request: Request, call_id: CallId) -> Response:
+    """End a call. Ending it again has no effect."""
+    gateway = gateway_of(request)
+    call = await _authorized_call(gateway, request, call_id)
+    try:
+        await gateway.dispatcher.hang_up(call)
+    except (LiveKitError, SecretError) as error:
+        message = "The gateway could not close the room because LiveKit is unreachable. Try again."
+        raise RequestError(
+            503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from error
+    return answer(call_view(gateway.ledger.get(call_id) or call, None))
+
+
+async def _authorized_call(gateway: Gateway, request: Request, call_id: str) -> Call:
+    """Return the call if the request carries its call token; otherwise answer as if the call did not exist."""
+    call = gateway.ledger.get(call_id)
+    token = bearer_token(request.headers)
+    if call is not None and token:
+        if has_fingerprint(token, call.call_token_hash):
+            return call
+        # After a key rotation, a repeated request gets a token made with the new key.
+        connection = await gateway.opener.connect(call.agent)
+        if is_call_token(connection.credentials, call_id, token):
+            return call
+    message = (
+        "The call does not exist, or the call token belongs to another call. Send `Authorization: Bearer <callToken>` "
+        "with the token of this call. Calls are removed 10 minutes after they end."
+    )
+    raise RequestError(404, ErrorReason.CALL_NOT_FOUND, message)
