@@ -76,7 +76,8 @@ class AvatarAgentSpec(
     )
     persona: PersonaSpec = Field(default_factory=PersonaSpec, description="Who the agent is.")
     conversation: ConversationSpec = Field(
-        default_factory=ConversationSpec, description="How a silent or a long call ends."
+        default_factory=ConversationSpec,
+        description="How a silent or a long call ends, and how it continues after a rescue.",
     )
     voice: VoiceSpec = Field(description="Providers and models of the voice.")
     knowledge: list[KnowledgeSource] = Field(

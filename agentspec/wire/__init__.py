@@ -24,6 +24,14 @@ from agentspec.wire.dispatch import DispatchMetadata, read_dispatch_metadata, wi
 from agentspec.wire.documents import read, render
 from agentspec.wire.providers import ProviderStage, StageFailure, StageReport, StageReports
 from agentspec.wire.room import REPORTED_OUTCOMES, CallOutcome, RoomRecord, read_room_record, with_outcome
+from agentspec.wire.turns import (
+    TURNS_ATTRIBUTE,
+    Speaker,
+    Turn,
+    newest_turns,
+    read_turns,
+    render_turns,
+)
 from agentspec.wire.workerconfig import (
     CONFIG_PATH,
     WHOLE_KNOWLEDGE_BYTES,
@@ -38,6 +46,7 @@ __all__ = [
     "REPORTED_OUTCOMES",
     "STAGES_QUERY",
     "STATUS_HEARTBEAT_SECONDS",
+    "TURNS_ATTRIBUTE",
     "WHOLE_KNOWLEDGE_BYTES",
     "AgentSupply",
     "CallOutcome",
@@ -46,18 +55,23 @@ __all__ = [
     "KnowledgeDocument",
     "ProviderStage",
     "RoomRecord",
+    "Speaker",
     "StageFailure",
     "StageReport",
     "StageReports",
     "Supply",
+    "Turn",
     "WorkerConfig",
     "WorkerStatus",
     "agent_key",
     "knowledge_bytes",
+    "newest_turns",
     "read",
     "read_dispatch_metadata",
     "read_room_record",
+    "read_turns",
     "render",
+    "render_turns",
     "with_avatar",
     "with_outcome",
 ]

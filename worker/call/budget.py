@@ -21,6 +21,15 @@ AUDIBLE_SECONDS: Final = 10.0
 GREETING_SECONDS: Final = 3.0
 """How long the greeting waits for its prepared audio. After that, synthesising it again is as fast."""
 
+# What a rescue needs to know.
+
+STORE_SECONDS: Final = 2.0
+"""How long storing the last turns in LiveKit may take. No caller waits for it."""
+STORE_PAUSE_SECONDS: Final = 1.0
+"""The shortest time between two writes: each reaches every participant of the room."""
+STORE_RETRY_SECONDS: Final = 5.0
+"""When a write that failed is repeated. LiveKit is back within seconds of a restart."""
+
 # The end of a call.
 
 REJOIN_SECONDS: Final = 10.0

@@ -28,6 +28,7 @@ from agentspec.names import AGENT_UID_VARIABLE
 from agentspec.wire import (
     REPORTED_OUTCOMES,
     CallOutcome,
+    Speaker,
     WorkerConfig,
     read_dispatch_metadata,
     read_room_record,
@@ -40,8 +41,10 @@ from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 from worker.call.idle import IdleCaller
 from worker.call.length import CallLength
+from worker.call.opening import Opening
 from worker.call.prepared_speech import PreparedSpeech
 from worker.call.reply_output import ReplyOutput
+from worker.call.room_state import RoomState
 from worker.call.turn_watch import TurnWatch
 from worker.tavus_api import ConversationName
 
@@ -90,6 +93,8 @@ class Call:
             metadata.caller_identity,
             on_left=self._on_caller_left,
         )
+        self._room_state = RoomState(context, self._caller, stores_turns=config.conversation.resume_after_rescue)
+        self._opening = Opening(self._session, config)
         self._agent_audio = AgentAudio(context.room)
         self._output = ReplyOutput(self._agent_audio.output)
         self._turns = TurnWatch(self._session, self._output, on_unexplained=self._fail_turn)
@@ -119,9 +124,10 @@ class Call:
         if (offered_at := sdk.offered_at(self._context)) is not None:
             metrics.JOIN_DURATION.observe(time.time() - offered_at)
         self._caller.watch()
+        await self._opening.resume(self._agent, self._room_state.load())
         self._follow_session()
         self._spawn(self._agent_audio.publish(), "publish_audio")
-        if self._config.greeting:
+        if self._opening.text:
             turn_taking.ignore_caller(self._session)
         await self._session.start(
             self._agent,
@@ -139,6 +145,7 @@ class Call:
         self._spawn(self._avatar.run(), "avatar")
         self._spawn(self._converse(), "converse")
         self._spawn(self._length.enforce(), "enforce_length")
+        self._spawn(self._room_state.run(), "store_state")
 
     def _follow_session(self) -> None:
         """Listen to the session's events, and watch what callers hear."""
@@ -161,17 +168,16 @@ class Call:
         )
 
     async def _converse(self) -> None:
-        text = self._config.greeting
-        prepared = asyncio.create_task(phrases.audio(text, self._config.voice, self._client)) if text else None
+        self._opening.prepare(self._client)
         if not await self._wait_for_caller():
             return
         self._caller_arrived = time.monotonic()
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
         await self._agent.add_facts(prompt.telephone_facts(self._caller.telephone_facts))
-        if prepared is not None:
+        if self._opening.text:
             await self._wait_until_audible()
             await self._avatar.wait_until_decided()
-            await self._greet(prepared)
+            await self._opening.say()
         await self._idle_caller.run()
 
     async def _wait_for_caller(self) -> bool:
@@ -202,49 +208,39 @@ class Call:
         except TimeoutError:
             logger.warning("caller did not subscribe to the agent's audio", extra={"seconds": budget.AUDIBLE_SECONDS})
 
-    async def _greet(self, prepared: asyncio.Task[rtc.AudioFrame | None]) -> None:
-        await asyncio.wait({prepared}, timeout=budget.GREETING_SECONDS)
-        audio = prepared.result() if prepared.done() else None
-        if audio is None:
-            prepared.cancel()
-            logger.warning("greeting audio was not ready, synthesising it now")
-        speech = self._session.say(
-            self._config.greeting, audio=phrases.frames(audio) if audio else NOT_GIVEN, allow_interruptions=False
-        )
-        await turn_taking.finish_greeting(self._session, speech)
-
     def _repeat_speech(self) -> None:
         """Say by voice what the lost avatar did not play."""
         if self._is_closing:
             return
-        if any(item.type == "message" and item.role == "user" for item in self._session.history.items):
-            _ = self._session.generate_reply()
-        elif self._config.greeting:
-            _ = self._session.say(self._config.greeting)
+        self._opening.repeat()
 
     def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state != "speaking" or self._answered or self._caller_arrived is None:
             return
         self._answered = True
         seconds = time.monotonic() - self._caller_arrived
-        if self._config.greeting:
+        if self._opening.text:
             metrics.GREETING_DURATION.observe(seconds)
-            self._record_answer()
+            if not self._opening.is_rescue:
+                self._record_answer()
         logger.info("answered", extra={"seconds": round(seconds, 3)})
 
     def _record_answer(self) -> None:
         """Record how long the caller of a gateway waited for the first sound."""
-        record = read_room_record(self._context.room.metadata or "") if self._is_from_gateway else None
+        record = read_room_record(self._room_state.record) if self._is_from_gateway else None
         if record is not None and (seconds := time.time() - record.created_at) <= OLDEST_REQUEST_SECONDS:
             metrics.ANSWER_DURATION.observe(max(0.0, seconds))
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         if event.item.type != "message":
             return
+        text = event.item.text_content or ""
         if event.item.role == "user":
             metrics.record_caller_turn(event.item.metrics)
+            self._room_state.add(Speaker.CALLER, text)
         else:
             metrics.record_reply(event.item.metrics)
+            self._room_state.add(Speaker.AGENT, text)
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = event.error
@@ -320,9 +316,8 @@ class Call:
         self._context.shutdown(outcome)
 
     async def _record_outcome(self, outcome: CallOutcome) -> None:
-        room = self._context.room
-        metadata = with_outcome(room.metadata or "", outcome)
-        update = api.UpdateRoomMetadataRequest(room=room.name, metadata=metadata)
+        metadata = with_outcome(self._room_state.record, outcome)
+        update = api.UpdateRoomMetadataRequest(room=self._context.room.name, metadata=metadata)
         await self._context.api.room.update_room_metadata(update)
 
     async def _on_shutdown(self, reason: str) -> None:

@@ -57,6 +57,11 @@ class Caller:
         """Number and trunk of a telephone caller; empty for any other caller."""
         return telephone.facts(self._participant) if self._participant is not None else {}
 
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Attributes of the caller's participant; empty before the caller has joined."""
+        return self._participant.attributes if self._participant is not None else {}
+
     def watch(self) -> None:
         """Start to follow the room, which must be connected."""
         self._room.on("participant_connected", self._on_connected)

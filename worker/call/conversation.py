@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.agents import Agent, ChatContext, FlushSentinel, ModelSettings, llm
 
-from agentspec.wire import KnowledgeDocument, WorkerConfig
+from agentspec.wire import KnowledgeDocument, Speaker, Turn, WorkerConfig
 from worker.call import prompt
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ class ConversationAgent(Agent):
         """Add a message with facts that became known during the call; an empty one adds nothing."""
         if facts:
             await self.update_chat_ctx(_with_facts(self.chat_ctx.copy(), facts))
+
+    async def resume(self, turns: Sequence[Turn]) -> None:
+        """Add the turns of a lost agent's conversation as messages of the caller and the agent."""
+        context = self.chat_ctx.copy()
+        for turn in turns:
+            context.add_message(role="user" if turn.speaker is Speaker.CALLER else "assistant", content=turn.text)
+        await self.update_chat_ctx(context)
 
     def llm_node(
         self, chat_ctx: ChatContext, tools: list[llm.Tool], model_settings: ModelSettings

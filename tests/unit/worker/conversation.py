@@ -37,6 +37,8 @@ class FakeProviders:
         self.reply_seconds = 1.0
         self.requests: list[str] = []
         """Last part of each requested path."""
+        self.chats: list[list[tuple[str, str]]] = []
+        """Role and text of the messages of each request to the language model."""
         self.may_answer = asyncio.Event()
         """While it is not set, the language model does not answer."""
         self.may_answer.set()
@@ -54,6 +56,8 @@ class FakeProviders:
                 answer = {"text": self.transcript, "language": "en", "duration": 1.0, "segments": []}
                 return httpx.Response(200, json=answer)
             case "completions":
+                messages = json.loads(request.content)["messages"]
+                self.chats.append([(message["role"], message["content"]) for message in messages])
                 await self.may_answer.wait()
                 chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
                 deltas = [({"role": "assistant", "content": self.reply}, None), ({}, "stop")]
@@ -237,6 +241,7 @@ async def conversation(
     *,
     before_start: Callable[[AgentSession[None]], None] = lambda _: None,
     avatar: Callable[[AudioOutput], AudioOutput] | None = None,
+    agent: Agent | None = None,
 ) -> AsyncIterator[Conversation]:
     """Run a session in English until the test ends; `before_start` prepares it.
 
@@ -246,7 +251,7 @@ async def conversation(
     before_start(talk.session)
     talk.session.input.audio = talk.microphone
     talk.session.output.audio = talk.output
-    await talk.session.start(Agent(instructions="Answer briefly."), record=False)
+    await talk.session.start(agent or Agent(instructions="Answer briefly."), record=False)
     try:
         yield talk
     finally:

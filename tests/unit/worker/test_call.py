@@ -9,11 +9,22 @@ from typing import Any, cast
 
 import pytest
 from livekit import api
-from livekit.agents import JobContext, tts
-from livekit.agents.voice import AgentStateChangedEvent, ErrorEvent
+from livekit.agents import JobContext, llm, tts
+from livekit.agents.voice import AgentStateChangedEvent, ConversationItemAddedEvent, ErrorEvent
 from prometheus_client import Histogram
 
-from agentspec.wire import REPORTED_OUTCOMES, CallOutcome, DispatchMetadata, RoomRecord, WorkerConfig, render
+from agentspec.wire import (
+    REPORTED_OUTCOMES,
+    TURNS_ATTRIBUTE,
+    CallOutcome,
+    DispatchMetadata,
+    RoomRecord,
+    Speaker,
+    Turn,
+    WorkerConfig,
+    read_turns,
+    render,
+)
 from tests.unit.worker.builders import make_config
 from tests.unit.worker.fakes import SIP, FakeParticipant, FakeRoom
 from tests.waiting import soon
@@ -48,11 +59,15 @@ class Scene:
         self.failure: Exception | None = None
         self.left = asyncio.Event()
         self.recorded: dict[str, Any] = {}
+        self.stored: list[Turn] = []
+        """The last turns in LiveKit."""
         context = SimpleNamespace(
             room=self.room,
             job=SimpleNamespace(id="j1", metadata=dispatch_metadata, room=SimpleNamespace(name="ornina-c1")),
             log_context_fields={},
-            api=SimpleNamespace(room=SimpleNamespace(update_room_metadata=self._update)),
+            api=SimpleNamespace(
+                room=SimpleNamespace(update_room_metadata=self._update, update_participant=self._update_participant)
+            ),
             delete_room=self._delete,
             shutdown=self._shutdown,
         )
@@ -65,6 +80,10 @@ class Scene:
         assert request.room == "ornina-c1"
         self.recorded = json.loads(request.metadata)
         self.events.append("recorded")
+
+    async def _update_participant(self, request: api.UpdateParticipantRequest) -> None:
+        assert (request.room, request.identity) == ("ornina-c1", "salma")
+        self.stored = read_turns(request.attributes[TURNS_ATTRIBUTE])
 
     async def _deleted(self) -> None:
         self.events.append("deleted")
@@ -120,6 +139,14 @@ async def test_room_without_a_gateway_is_deleted_at_once(config: WorkerConfig, o
 
 async def test_outcome_is_not_recorded_after_the_caller_left(config: WorkerConfig) -> None:
     assert await Scene(config).end(CallOutcome.CALLER_LEFT) == ["left", "deleted"]
+
+
+async def test_outcome_is_recorded_in_a_room_whose_record_livekit_lost(config: WorkerConfig) -> None:
+    scene = Scene(config)
+    scene.call._room_state.load()
+    scene.room.metadata = ""
+    assert await scene.end(CallOutcome.MAX_LENGTH) == ["recorded", "left", "deleted"]
+    assert scene.recorded == RECORD | {"outcome": "max_length"}
 
 
 async def test_room_is_deleted_when_recording_fails(config: WorkerConfig) -> None:
@@ -227,6 +254,18 @@ async def test_caller_who_does_not_come_ends_the_call(monkeypatch: pytest.Monkey
     assert scene.call._outcome is CallOutcome.CALLER_ABSENT
 
 
+async def test_turns_of_both_sides_are_stored_in_livekit(config: WorkerConfig) -> None:
+    scene = Scene(config)
+    scene.call._spawn(scene.call._room_state.run(), "store_state")
+    for role, text in (("assistant", "مرحباً"), ("user", "أين مكتبكم؟")):
+        message = llm.ChatMessage(role=role, content=[text])  # type: ignore[arg-type]
+        scene.call._on_item(ConversationItemAddedEvent(item=message))
+    await soon(lambda: scene.stored)
+    assert scene.stored == [Turn(speaker=Speaker.AGENT, text="مرحباً"), Turn(speaker=Speaker.CALLER, text="أين مكتبكم؟")]
+    await scene.end(CallOutcome.CALLER_LEFT)
+    assert not scene.call._tasks
+
+
 async def test_nothing_is_said_once_the_session_closes(config: WorkerConfig) -> None:
     scene = Scene(config)
     scene.call._spawn(asyncio.Event().wait(), "converse")  # type: ignore[arg-type]
@@ -274,6 +313,16 @@ async def test_answer_is_measured_from_the_request_to_the_gateway(
     assert total(metrics.GREETING_DURATION) - before[1] == greetings
     if answers:
         assert metrics.ANSWER_DURATION._sum.get() - before[2] == pytest.approx(max(0.0, created_ago), abs=0.1)
+
+
+async def test_answer_of_a_rescue_is_not_measured_again(config: WorkerConfig) -> None:
+    scene = Scene(config)
+    scene.room.metadata = json.dumps(RECORD | {"createdAt": time.time() - 20})
+    before = total(metrics.ANSWER_DURATION)
+    await scene.call._opening.resume(scene.call._agent, [Turn(speaker=Speaker.AGENT, text="مرحباً")])
+    scene.call._caller_arrived = time.monotonic()
+    speak(scene.call)
+    assert total(metrics.ANSWER_DURATION) == before
 
 
 async def test_ended_call_has_one_outcome_and_one_duration(config: WorkerConfig) -> None:

@@ -49,8 +49,8 @@ def IGNORE(_: object) -> None:
     """Ignore an outcome."""
 
 
-PREPARED = 6
-"""The greeting and five sentences."""
+PREPARED = 7
+"""The greeting and six sentences."""
 
 
 async def test_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
