@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from agentspec.fields import LocalRef, Origin, WebSocketURL, rules
+from agentspec.fields import LocalRef, Origin, PublishableKey, WebSocketURL, rules
 from agentspec.model import Model
 
 
@@ -31,8 +31,8 @@ class DispatchSpec(
     Model,
     json_schema_extra=rules(
         (
-            "self.access == 'Public' || !has(self.allowedOrigins) || size(self.allowedOrigins) == 0",
-            "allowedOrigins has no effect unless access is Public: set access: Public or remove allowedOrigins",
+            "self.access == 'Public' || !has(self.publishableKeys) || size(self.publishableKeys) == 0",
+            "publishableKeys has no effect unless access is Public: set access: Public or remove publishableKeys",
         )
     ),
 ):
@@ -57,11 +57,19 @@ class DispatchSpec(
     )
     access: DispatchAccess = Field(
         default=DispatchAccess.AUTHENTICATED,
-        description="Authenticated: the gateway requires an API key. Public: anyone on an allowed origin may call.",
+        description="Authenticated: the gateway requires an API key or a token. Public: pages of allowed origins may "
+        "call, and apps with a publishable key.",
     )
     allowed_origins: list[Origin] = Field(
         default_factory=list,
         max_length=32,
         description="Exact origins (scheme, host, port) whose pages may call a Public agent. The gateway's own page "
-        "may always call.",
+        "may always call. Pages of these origins may also follow a call to an Authenticated agent, with its call "
+        "token.",
+    )
+    publishable_keys: list[PublishableKey] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Keys by which native apps, which have no origin, call a Public agent: header `X-Publishable-Key`. "
+        "They are no secrets, since anyone can read them in the app. Remove a key to stop the calls of its app.",
     )

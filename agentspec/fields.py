@@ -86,6 +86,15 @@ Origin = Annotated[
     ),
 ]
 
+PublishableKey = Annotated[
+    str,
+    text(
+        r"^[-_.A-Za-z0-9]{8,64}$",
+        "set 8 to 64 letters, digits, '-', '_' and '.', such as ios-2f7c9a1e",
+        max_length=64,
+    ),
+]
+
 _QUANTITY_RULE = rules(
     (
         matches(_QUANTITY, "string(self)"),

@@ -8,5 +8,5 @@ Layers, highest first; a module imports only from lower layers:
 - `calls` runs each call from its request to its end. `calls.step` is its heart: a pure state machine.
 - `cluster` reads AvatarAgents and Secrets, and exchanges demand and supply with the controller.
 - `livekit` is the client of LiveKit's server API, with connections and tokens.
-- `agents`, `errors` and `settings` define the terms that all others use.
+- `agents`, `client`, `errors` and `settings` define the terms that all others use.
 """

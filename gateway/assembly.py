@@ -5,8 +5,10 @@ import logging
 import aiohttp
 
 from gateway.agents import AgentDirectory
-from gateway.api.access import Access, ApiKeys, RateLimit
+from gateway.api.access import Access
 from gateway.api.context import Gateway
+from gateway.api.keys import ApiKeys
+from gateway.api.limits import create_limits
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
@@ -46,13 +48,15 @@ def create_gateway(
     """Create a gateway on any source of agents, LiveKit connections and free slots."""
     metrics.calls.follow(agents.all, lambda: ledger)
     dispatcher = Dispatcher(agents, connections, ledger, supply, metrics.calls)
+    limits = create_limits(
+        settings.public_calls_per_minute, settings.key_calls_per_minute, settings.agent_calls_per_minute
+    )
+    keys = ApiKeys(settings.api_keys_dir)
     return Gateway(
         settings=settings,
         agents=agents,
         connections=connections,
-        access=Access(
-            ApiKeys(settings.api_keys_dir), RateLimit(settings.public_calls_per_minute), settings.trusted_proxy_hops
-        ),
+        access=Access(agents, keys, limits, settings.gateway_hosts, settings.trusted_proxy_hops),
         ledger=ledger,
         dispatcher=dispatcher,
         opener=CallOpener(connections, ledger, dispatcher, settings.max_pending_per_agent),

@@ -1,13 +1,21 @@
 """The gateway's settings, from its environment."""
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from process.settings import Port, ProcessSettings
 
 WEB_DIR: Final = Path(__file__).resolve().parent / "web"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+PerMinute = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class GatewaySettings(ProcessSettings):
@@ -37,7 +45,14 @@ class GatewaySettings(ProcessSettings):
     api_keys_dir: Path | None = Field(
         default=None,
         validation_alias="API_KEYS_DIR",
-        description="a folder with one API key per file, named by the key's id; unset: no key is valid",
+        description="a folder with one API key per file, named <namespace>.<id> or <namespace>.<agent>.<id>; unset: no "
+        "key is valid",
+    )
+    gateway_hosts: Annotated[tuple[HostName, ...], BeforeValidator(_split)] = Field(
+        default=(),
+        validation_alias="GATEWAY_HOSTS",
+        description="the host names of the gateway's own page, in lower case and separated by commas; loopback hosts "
+        "need no entry",
     )
     controller_url: str = Field(
         default="",
@@ -65,12 +80,20 @@ class GatewaySettings(ProcessSettings):
         validation_alias="MAX_PENDING_PER_AGENT",
         description="calls that may wait for one agent; further calls are answered 429",
     )
-    public_calls_per_minute: int = Field(
+    public_calls_per_minute: PerMinute = Field(
         default=30,
-        ge=1,
-        le=100_000,
         validation_alias="PUBLIC_CALLS_PER_MINUTE",
-        description="calls per minute from one address to Public agents; one burst may add as many",
+        description="requests per minute without a valid key from one address; one burst may add as many",
+    )
+    key_calls_per_minute: PerMinute = Field(
+        default=600,
+        validation_alias="KEY_CALLS_PER_MINUTE",
+        description="calls per minute with one API key; one burst may add as many",
+    )
+    agent_calls_per_minute: PerMinute = Field(
+        default=600,
+        validation_alias="AGENT_CALLS_PER_MINUTE",
+        description="calls per minute to one agent; one burst may add as many",
     )
     livekit_client_dir: Path = Field(
         default=WEB_DIR / "assets",

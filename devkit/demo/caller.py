@@ -22,6 +22,8 @@ RATE = 24_000
 FRAME_SAMPLES = RATE // 50
 _MAX_FRAMES = 12
 _FRAME_INTERVAL = 0.3
+PAGE_HEADERS = {"Host": "localhost", "Origin": "http://localhost"}
+"""Headers of the call page behind a port-forward. The gateway trusts loopback hosts without being told their names."""
 _PAUSE_SECONDS = 0.5
 """The shortest pause between two sounds."""
 
@@ -255,7 +257,7 @@ async def request_call(
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(f"{gateway}/v1/calls", json=body, headers={"Origin": gateway, **(headers or {})}) as response,
+            session.post(f"{gateway}/v1/calls", json=body, headers={**PAGE_HEADERS, **(headers or {})}) as response,
         ):
             status, answer = response.status, await response.json()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:

@@ -1,177 +1,143 @@
-"""Access control: API keys for every agent, and allowed origins with a rate limit for Public agents."""
+"""Access control: who may call which agent, and how often."""
 
-import hashlib
-import hmac
-import logging
 import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Collection, Mapping
 
 from starlette.datastructures import Headers
 
 from agentspec import DispatchAccess
-from gateway.agents import Agent
+from agentspec.wire import agent_key
+from gateway.agents import Agent, AgentDirectory, InvalidAgent
+from gateway.api.addresses import client_address, rate_limit_key
+from gateway.api.keys import ApiKeys, Identity
+from gateway.api.limits import Limits
+from gateway.api.origins import is_own_origin
+from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
 
-MIN_API_KEY_LENGTH = 16
-KEY_RELOAD_SECONDS = 1.0
-"""Interval between two checks for changed key files."""
-MAX_ADDRESSES = 10_000
-"""Number of addresses that the rate limit tracks; it evicts the least recently used."""
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{16,128}")
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Client:
-    """The authorized sender of a request."""
-
-    scope: str
-    """Namespace of the client's idempotency keys: ``key/<id>`` or ``public``."""
-
-
-class ApiKeys:
-    """API keys from a folder with one file for each key; the file name is the key's id. Only hashes stay in memory."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._hashes: dict[str, bytes] = {}
-        self._loaded_files: object = None
-        self._checked_at = float("-inf")
-
-    def identify(self, key: str) -> str | None:
-        """Return the id of a valid key, or None. Compares with every known key, each in constant time."""
-        self._reload()
-        digest = hashlib.sha256(key.encode()).digest()
-        found = [key_id for key_id, known in self._hashes.items() if hmac.compare_digest(known, digest)]
-        return found[0] if found else None
-
-    def _reload(self) -> None:
-        if self._folder is None or time.monotonic() - self._checked_at < KEY_RELOAD_SECONDS:
-            return
-        self._checked_at = time.monotonic()
-        try:
-            # The keys of a mounted Secret are links into the folder `..data`, which the kubelet replaces as a whole.
-            files = sorted(path for path in self._folder.iterdir() if not path.name.startswith(".") and path.is_file())
-            current_files = [(path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in files]
-            if current_files == self._loaded_files:
-                return
-            self._hashes = dict(filter(None, (_read_key(path) for path in files)))
-        except OSError as error:
-            logger.error("could not read API keys, keeping the previous ones", extra={"error": type(error).__name__})
-            return
-        self._loaded_files = current_files
-        logger.info("API keys loaded", extra={"key_ids": sorted(self._hashes)})
-
-
-def _read_key(path: Path) -> tuple[str, bytes] | None:
-    """Return the id and the hash of the key in a file; None when the key is too short."""
-    key = path.read_text(errors="replace").strip()
-    if len(key) < MIN_API_KEY_LENGTH:
-        logger.warning(
-            "API key ignored, it is too short", extra={"key_id": path.name, "min_length": MIN_API_KEY_LENGTH}
-        )
-        return None
-    return path.name, hashlib.sha256(key.encode()).digest()
-
-
-class RateLimit:
-    """A token bucket for each address."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._rate = per_minute / 60
-        self._burst = float(per_minute)
-        self._buckets: dict[str, tuple[float, float]] = {}
-
-    def take_token(self, address: str, now: float) -> float:
-        """Take one token. Return 0, or without a token the seconds until one is available."""
-        tokens, at = self._buckets.pop(address, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - at) * self._rate)
-        allowed = tokens >= 1
-        self._buckets[address] = (tokens - 1 if allowed else tokens, now)
-        while len(self._buckets) > MAX_ADDRESSES:
-            self._buckets.pop(next(iter(self._buckets)))
-        return 0.0 if allowed else (1 - tokens) / self._rate
 
 
 class Access:
-    """Decides whether the sender of a request may call an agent."""
+    """Decides whether the sender of a request may call an agent.
 
-    def __init__(self, keys: ApiKeys, limit: RateLimit, proxy_hops: int) -> None:
+    Without a right, an agent that exists and one that does not get the same answer: 401 with one text. The facts of a
+    Public agent are public, so its answer may say more.
+    """
+
+    def __init__(
+        self, agents: AgentDirectory, keys: ApiKeys, limits: Limits, own_hosts: Collection[str], proxy_hops: int
+    ) -> None:
+        """``own_hosts`` are the host names of the gateway's own page, in lower case."""
+        self._agents = agents
         self._keys = keys
-        self._limit = limit
+        self._limits = limits
+        self._own_hosts = own_hosts
         self._proxy_hops = proxy_hops
 
-    def check(self, agent: Agent, headers: Headers, peer: str) -> Client:
-        """Return the client that sent a request.
+    def admit(self, namespace: str, name: str, headers: Headers, peer: str) -> tuple[Agent, Client]:
+        """Return the agent that a request may call now, and the client that sent the request.
 
         Raises:
-            RequestError: 401, 403 or 429; the client may not call the agent now.
+            RequestError: 401, 403, 404, 409 or 429; the message says why and what to do.
         """
-        if "authorization" in headers:
-            key_id = self._keys.identify(bearer_token(headers))
-            if key_id is None:
-                message = "The API key is not valid. Send `Authorization: Bearer <key>` with a key of this gateway."
-                raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
-            return Client(f"key/{key_id}")
-        if agent.spec.dispatch.access is DispatchAccess.AUTHENTICATED:
-            message = f"Calls to the agent {agent.name} require an API key. Send `Authorization: Bearer <key>`."
-            raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
-        self._check_origin(agent, headers)
-        wait = self._limit.take_token(client_address(headers, peer, self._proxy_hops), time.monotonic())
-        if wait:
-            message = "This address has opened too many calls. Try again after the seconds in Retry-After."
-            raise RequestError(429, ErrorReason.RATE_LIMITED, message, retry_after_seconds=int(wait) + 1)
-        return Client("public")
+        address = self.address(headers, peer)
+        identity = self.identify(headers, peer)
+        if identity is not None:
+            self._limits.key.count(identity.scope)
+            agent = self._granted(identity, namespace, name)
+            client = Client(identity.scope, identity.key_id, address)
+        else:
+            self._limits.address.count(rate_limit_key(address))
+            agent = self._public(namespace, name)
+            client = Client("public", self._check_sender(agent, headers), address)
+        self._limits.agent.count(agent.key)
+        return agent, client
 
-    def _check_origin(self, agent: Agent, headers: Mapping[str, str]) -> None:
-        origin = headers.get("origin", "")
-        if origin and (is_own_origin(origin, headers.get("host", "")) or origin in agent.spec.dispatch.allowed_origins):
-            return
+    def visible(self, namespace: str, name: str, headers: Headers, peer: str) -> Agent:
+        """Return an agent whose facts the sender of a request may read: a Public agent, or one that its key may call.
+
+        Raises:
+            RequestError: 401, 404, 409 or 429.
+        """
+        identity = self.identify(headers, peer)
+        return self._public(namespace, name) if identity is None else self._granted(identity, namespace, name)
+
+    def identify(self, headers: Headers, peer: str) -> Identity | None:
+        """Return the holder of the key that a request carries; None: it carries none.
+
+        Raises:
+            RequestError: 401, the key is not valid; 429, the address has sent too many such keys.
+        """
+        if "authorization" not in headers:
+            return None
+        identity = self._keys.identify(bearer_token(headers))
+        if identity is None:
+            self._limits.address.count(rate_limit_key(self.address(headers, peer)))
+            raise no_right()
+        return identity
+
+    def address(self, headers: Headers, peer: str) -> str:
+        """Return the address of the client that sent a request."""
+        return client_address(headers, peer, self._proxy_hops)
+
+    def _granted(self, identity: Identity, namespace: str, name: str) -> Agent:
+        if not identity.may_call(namespace, name):
+            raise no_right()
+        found = self._agents.get(namespace, name)
+        if isinstance(found, Agent):
+            return found
+        if isinstance(found, InvalidAgent):
+            message = f"The spec of the agent {name} is not valid for this release of the gateway. {found.error}."
+            raise RequestError(409, ErrorReason.AGENT_INVALID, message)
         message = (
-            f"Pages from {origin} may not call the agent {agent.name}. Add the origin to spec.dispatch.allowedOrigins."
+            f"The agent {agent_key(namespace, name)} does not exist. Run `kubectl get ava -n {namespace}` to list the "
+            'agents. For an agent in another namespace, send "agent": {"namespace": …, "name": …}.'
+        )
+        raise RequestError(404, ErrorReason.AGENT_NOT_FOUND, message)
+
+    def _public(self, namespace: str, name: str) -> Agent:
+        found = self._agents.get(namespace, name)
+        if isinstance(found, Agent) and found.spec.dispatch.access is DispatchAccess.PUBLIC:
+            return found
+        raise no_right()
+
+    def _check_sender(self, agent: Agent, headers: Mapping[str, str]) -> str:
+        """Check that a page or an app may call a Public agent; return the key id of an app, and nothing of a page.
+
+        A publishable key is for apps only, so that a page on another origin cannot use it in place of its own origin.
+        """
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        if not origin and (key := headers.get("x-publishable-key")):
+            if key not in agent.spec.dispatch.publishable_keys:
+                raise no_right()
+            return f"publishable/{key}"
+        if origin and (is_own_origin(origin, host, self._own_hosts) or origin in agent.spec.dispatch.allowed_origins):
+            return ""
+        message = (
+            f"Pages from {origin} may not call the agent {agent.name}. Add the origin to spec.dispatch.allowedOrigins. "
+            "If this is the gateway's own page, add its host to gateway.hosts of the chart."
             if origin
             else f"The request has no Origin header, so it did not come from a browser page. To call the agent "
-            f"{agent.name} from a back end, send `Authorization: Bearer <key>`."
+            f"{agent.name} from a back end, send `Authorization: Bearer <key>`. From a native app, send the header "
+            "X-Publishable-Key with a key of spec.dispatch.publishableKeys."
         )
         raise RequestError(403, ErrorReason.ORIGIN_NOT_ALLOWED, message)
+
+
+def no_right() -> RequestError:
+    """Return the one answer to every request that may not know whether an agent exists."""
+    message = (
+        "The agent does not exist, or this request has no right to call it. Check the agent's namespace and name. For "
+        "an agent that is not Public, send `Authorization: Bearer <key>` with a key of the agent or of its namespace."
+    )
+    return RequestError(401, ErrorReason.UNAUTHORIZED, message)
 
 
 def bearer_token(headers: Mapping[str, str]) -> str:
     """Return the bearer token of the Authorization header; empty without one."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def is_own_origin(origin: str, host: str) -> bool:
-    """Return whether an origin is the host that the request was sent to, so that the page is the gateway's own."""
-    try:
-        parts = urlsplit(origin)
-        default = {"http": 80, "https": 443}.get(parts.scheme)
-        target = urlsplit(f"//{host}")
-        return bool(default and parts.hostname) and (parts.hostname, parts.port or default) == (
-            target.hostname,
-            target.port or default,
-        )
-    except ValueError:
-        return False
-
-
-def client_address(headers: Headers, peer: str, proxy_hops: int) -> str:
-    """Return the client's address: the entry that the outermost trusted proxy appended, or the peer's address.
-
-    Some proxies append to the header line, others add another line. All lines together form one list, in their order
-    (RFC 9110, 5.3).
-    """
-    if proxy_hops == 0:
-        return peer
-    lines = ",".join(headers.getlist("x-forwarded-for"))
-    entries = [entry.strip() for entry in lines.split(",") if entry.strip()]
-    return entries[-proxy_hops] if len(entries) >= proxy_hops else peer
 
 
 def idempotency_key(headers: Mapping[str, str]) -> str | None:

@@ -1,17 +1,17 @@
 """The web application: routes, errors, measured requests, and CORS."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from fastapi import FastAPI
 from fastapi.responses import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentspec import DispatchAccess
-from gateway.agents import Agent, AgentDirectory
+from gateway.agents import AgentDirectory
 from gateway.api import openapi
 from gateway.api.context import Gateway
+from gateway.api.origins import allowed_origins
 from gateway.api.problems import answer_errors
 from gateway.api.routes import ROUTES
 
@@ -64,9 +64,10 @@ class RequestTimer:
 
 
 class CrossOrigin:
-    """CORS by exact origin. A response names the request's origin if a Public agent allows it, and no other origin.
+    """CORS by exact origin. A response names the request's origin if an agent allows it, and no other origin.
 
-    `gateway.api.access`, not this class, decides whether an origin may call one agent.
+    Pages of an Authenticated agent's origins follow calls that a back end opened, with the call token. Not this class
+    but `gateway.api.access` decides whether an origin may open a call to one agent.
     """
 
     def __init__(self, app: ASGIApp, agents: AgentDirectory) -> None:
@@ -102,13 +103,3 @@ def _preflight() -> Response:
             "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
         },
     )
-
-
-def allowed_origins(agents: AgentDirectory) -> Iterable[str]:
-    """Return the origins that at least one Public agent allows."""
-    return {
-        origin
-        for agent in agents.all()
-        if isinstance(agent, Agent) and agent.spec.dispatch.access is DispatchAccess.PUBLIC
-        for origin in agent.spec.dispatch.allowed_origins
-    }

@@ -32,10 +32,18 @@ Opens calls to AvatarAgents. Every error is a problem document (RFC 9457, `{MEDI
 """
 _SECURITY_SCHEMES: Final = {
     "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key. Not required for Public agents."},
+    "publishableKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Publishable-Key",
+        "description": "A publishable key of a Public agent, for apps. Requests with an Origin cannot use it.",
+    },
     "callToken": {"type": "http", "scheme": "bearer", "description": "The `callToken` of the call."},
 }
-API_KEY_OR_ORIGIN: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {}]}
-"""For an operation that requires a key, or for Public agents the Origin of a page that they allow."""
+API_KEY_OR_ORIGIN: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {"publishableKey": []}, {}]}
+"""For an operation that requires a key, or for Public agents a publishable key or the Origin of a page."""
+API_KEY_OR_PUBLIC: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {}]}
+"""For an operation that requires a key, except for Public agents."""
 CALL_TOKEN: Final[dict[str, Any]] = {"security": [{"callToken": []}]}
 
 _BODY_PROBLEMS: Final = {

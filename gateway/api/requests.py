@@ -7,10 +7,10 @@ from fastapi.responses import JSONResponse, Response
 
 from agentspec import DispatchMode
 from agentspec.model import Model
-from gateway.agents import Agent, InvalidAgent
-from gateway.api.access import Client
+from gateway.agents import Agent
 from gateway.api.context import Gateway
 from gateway.calls.request import MAX_BODY_BYTES, AgentRef
+from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
 
 BODY_SECONDS = 10.0
@@ -60,42 +60,43 @@ def require_synced(gateway: Gateway) -> None:
         raise RequestError(503, ErrorReason.NOT_READY, message, retry_after_seconds=1)
 
 
-def find_agent(gateway: Gateway, wanted: str | AgentRef) -> Agent:
-    """Return an agent by its name in the default namespace, or by both.
+def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client]:
+    """Return the agent that a request may call now, and the client that sent the request.
 
     Raises:
-        RequestError: 404, 409 or 503; there is no such agent, its spec is not valid, or the gateway is starting.
+        RequestError: 401, 403, 404, 409, 429 or 503; the client may not call the agent now, or no client can.
     """
+    gateway = gateway_of(request)
     require_synced(gateway)
-    namespace = wanted.namespace if isinstance(wanted, AgentRef) else gateway.settings.default_namespace
-    name = wanted.name if isinstance(wanted, AgentRef) else wanted
-    found = gateway.agents.get(namespace, name)
-    if found is None:
-        elsewhere = isinstance(wanted, str) and any(agent.name == name for agent in gateway.agents.all())
-        hint = (
-            'Another namespace has an agent of this name. Send "agent": {"namespace": …, "name": …}.'
-            if elsewhere
-            else f"Run `kubectl get ava -n {namespace}` to list the agents."
-        )
-        message = f"The agent {name} does not exist in the namespace {namespace}. {hint}"
-        raise RequestError(404, ErrorReason.AGENT_NOT_FOUND, message)
-    if isinstance(found, InvalidAgent):
-        message = f"The spec of the agent {name} is not valid for this release of the gateway. {found.error}."
-        raise RequestError(409, ErrorReason.AGENT_INVALID, message)
-    return found
-
-
-def check_access(request: Request, agent: Agent) -> Client:
-    """Return the client that sent a request for a call to an agent.
-
-    Raises:
-        RequestError: 401, 403, 409 or 429; the client may not call the agent now, or no client can.
-    """
-    client = gateway_of(request).access.check(agent, request.headers, request.client.host if request.client else "")
+    namespace, name = _reference(gateway, wanted)
+    agent, client = gateway.access.admit(namespace, name, request.headers, _peer(request))
     if agent.spec.dispatch.mode is DispatchMode.AUTOMATIC:
         message = (
             f"The gateway opens no calls for the agent {agent.name}, because it joins every room by itself "
             "(dispatch.mode: Automatic). Set dispatch.mode: Explicit."
         )
         raise RequestError(409, ErrorReason.AGENT_AUTOMATIC, message)
-    return client
+    return agent, client
+
+
+def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
+    """Return an agent whose facts the sender of a request may read.
+
+    Raises:
+        RequestError: 401, 404, 409, 429 or 503.
+    """
+    gateway = gateway_of(request)
+    require_synced(gateway)
+    namespace, name = _reference(gateway, wanted)
+    return gateway.access.visible(namespace, name, request.headers, _peer(request))
+
+
+def _reference(gateway: Gateway, wanted: str | AgentRef) -> tuple[str, str]:
+    """Return namespace and name of the agent that a request names; a plain name is in the default namespace."""
+    if isinstance(wanted, AgentRef):
+        return wanted.namespace, wanted.name
+    return gateway.settings.default_namespace, wanted
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""

@@ -197,10 +197,15 @@ def test_gateway_values_have_defaults_and_bounds_of_settings(render: Renderer) -
     found = load(GatewaySettings, gateway_env(render()) | {"POD_NAME": "gateway"})
     assert (found.public_calls_per_minute, found.max_pending_per_agent, found.trusted_proxy_hops) == (30, 50, 0)
     assert found.public_calls_per_minute == GatewaySettings().public_calls_per_minute
+    assert found.key_calls_per_minute == GatewaySettings().key_calls_per_minute
+    assert found.agent_calls_per_minute == GatewaySettings().agent_calls_per_minute
+    assert found.gateway_hosts == ()
     assert found.max_pending_per_agent == GatewaySettings().max_pending_per_agent
     bounds = json.loads((CHART / "values.schema.json").read_text())["properties"]["gateway"]["properties"]
     for value, variable in (
         ("publicCallsPerMinute", "PUBLIC_CALLS_PER_MINUTE"),
+        ("keyCallsPerMinute", "KEY_CALLS_PER_MINUTE"),
+        ("agentCallsPerMinute", "AGENT_CALLS_PER_MINUTE"),
         ("maxPendingPerAgent", "MAX_PENDING_PER_AGENT"),
         ("trustedProxyHops", "TRUSTED_PROXY_HOPS"),
     ):
@@ -212,6 +217,11 @@ def test_gateway_values_have_defaults_and_bounds_of_settings(render: Renderer) -
         for number in (lowest - 1, highest + 1):
             with pytest.raises(SettingsError):
                 load(GatewaySettings, {variable: str(number)})
+
+
+def test_gateway_gets_the_hosts_of_its_page(render: Renderer) -> None:
+    env = gateway_env(render("gateway.hosts={calls.example.com,calls.example.org}"))
+    assert load(GatewaySettings, env).gateway_hosts == ("calls.example.com", "calls.example.org")
 
 
 @pytest.mark.parametrize("component", ["controller", "gateway"])
@@ -239,6 +249,8 @@ def test_notes_say_what_to_do_next(render: Renderer) -> None:
     notes = render.notes("controller.replicas=1")
     for text in ("serves all namespaces", "get lease test-controller", "Set controller.replicas to 2", "apiKeysSecret"):
         assert text in notes
+    assert "Set gateway.hosts" in notes
+    assert "Set gateway.hosts" not in render.notes("gateway.hosts={calls.example.com}")
     assert "serves the namespace agents" in render.notes("watchNamespace=agents")
 
 
@@ -261,7 +273,7 @@ def test_notes_name_the_namespace_of_agents(render: Renderer, settings: list[str
 
 def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
     notes = render.notes("gateway.replicas=0")
-    assert not [word for word in ("port-forward", "localhost", "apiKeysSecret") if word in notes]
+    assert not [word for word in ("port-forward", "localhost", "apiKeysSecret", "gateway.hosts") if word in notes]
     assert "apply -n NAMESPACE" in notes
 
 
@@ -275,6 +287,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         ("watchNamespace=Shop", "/watchNamespace"),
         ("gateway.apiKeysSecret=Keys", "/gateway/apiKeysSecret"),
         ("gateway.publicCallsPerMinute=0", "/gateway/publicCallsPerMinute"),
+        ("gateway.hosts={https://calls.example.com}", "/gateway/hosts/0"),
         ("gateway.maxPendingPerAgent=10001", "/gateway/maxPendingPerAgent"),
         ("watchNamespace=agents,gateway.defaultNamespace=shop", "leave gateway.defaultNamespace out"),
         ("monitoring.enabled=true", "set it to the namespace that Prometheus runs in"),
@@ -288,6 +301,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         "invalid namespace",
         "invalid Secret name",
         "no calls allowed",
+        "host with a scheme",
         "too many waiting calls",
         "namespace that is not served",
         "monitoring without namespace",

@@ -123,8 +123,15 @@ def _model() -> st.SearchStrategy[Spec]:
 
 def _dispatch() -> st.SearchStrategy[Spec]:
     origins = st.lists(st.sampled_from(["https://a.example", "http://localhost:3000", "https://[::1]"]), max_size=2)
-    public = st.fixed_dictionaries({"access": st.just("Public"), "allowedOrigins": origins})
-    known = {"mode": st.sampled_from(["Explicit", "Automatic"]), "joinTimeoutSeconds": st.integers(2, 60)}
+    keys = st.lists(st.sampled_from(["ios-2f7c9a1e", "x" * 64]), max_size=2)
+    public = st.fixed_dictionaries(
+        {"access": st.just("Public"), "allowedOrigins": origins}, optional={"publishableKeys": keys}
+    )
+    known = {
+        "mode": st.sampled_from(["Explicit", "Automatic"]),
+        "joinTimeoutSeconds": st.integers(2, 60),
+        "allowedOrigins": origins,
+    }
     private = st.fixed_dictionaries({}, optional={**known, "roomNamePattern": PATTERNS.filter(lambda p: len(p) < 256)})
     return private | public
 
@@ -218,6 +225,7 @@ WRONG: Mapping[str, st.SearchStrategy[Any]] = {
     "dispatch.allowedOrigins": st.lists(
         st.sampled_from(ODD_HOSTS).map(lambda host: f"https://{host}") | WILD, max_size=40
     ),
+    "dispatch.publishableKeys": st.lists(WILD | st.just("x" * 65), max_size=10),
     "livekit.url": st.sampled_from(ODD_HOSTS).map(lambda host: f"wss://{host}") | WILD,
     "livekit.credentialsSecretRef": ANYTHING,
     "livekit.credentialsSecretRef.name": WILD,

@@ -105,7 +105,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"voice": {"llm": {"model": " "}}}, "set the provider's name of the model"),
     ({"voice": {"tts": {"voice": ""}}}, "set the provider's name of the voice"),
-    ({"dispatch": {"allowedOrigins": ["https://a.example"]}}, "set access: Public or remove allowedOrigins"),
+    ({"dispatch": {"publishableKeys": ["ios-2f7c9a1e"]}}, "set access: Public or remove publishableKeys"),
+    ({"dispatch": {"access": "Public", "publishableKeys": ["short"]}}, "set 8 to 64 letters, digits"),
     (
         {"dispatch": {"access": "Public", "allowedOrigins": ["https://*.example"]}},
         "set an exact origin such as https://www.example.com",

@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from contextlib import AsyncExitStack
 
-from devkit.demo.caller import Caller, call
+from devkit.demo.caller import PAGE_HEADERS, Caller, call
 from devkit.demo.conversation import SAME, ask
 from devkit.demo.product import Product
 from devkit.providers.speech import similarity
@@ -72,7 +72,7 @@ def refused(platform: Platform, agent: str) -> tuple[str, str]:
 
 def _request(platform: Platform, agent: str) -> list[tuple[str, str]]:
     """Request a call without joining it; return the rejection if it is a 409."""
-    headers = {"Content-Type": "application/json", "Origin": platform.gateway}
+    headers = {"Content-Type": "application/json", **PAGE_HEADERS}
     body = json.dumps({"agent": agent, "name": "Layla"}).encode()
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
     try:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from devkit.demo import manifests
+from devkit.demo.caller import PAGE_HEADERS
 from devkit.demo.product import AGENTS_NAMESPACE, RELEASE, SYSTEM_NAMESPACE
 from devkit.demo.run import EXAMPLES
 from devkit.paths import REPOSITORY
@@ -103,7 +104,7 @@ def test_documented_requests_open_follow_and_end_a_call(platform: Platform) -> N
     method, path, headers, body = http_request(fence(CALLS, "POST").text)
     documented_status, _, documented = fence(CALLS, "201 {").text.partition(" ")
     assert headers.pop("Authorization").endswith("(Authenticated agents)"), "the agent here is Public"
-    headers |= {"Origin": platform.gateway, "Idempotency-Key": str(uuid.uuid4())}
+    headers |= {**PAGE_HEADERS, "Idempotency-Key": str(uuid.uuid4())}
     with agents.declared(platform.product, agents.manifest(platform.targets, "docs")) as name:
         sent = json.dumps(json.loads(body) | {"agent": name}).encode()
         status, opened = request(platform, method, path, headers, sent)

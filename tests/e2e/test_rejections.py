@@ -6,6 +6,7 @@ import urllib.request
 
 import pytest
 
+from devkit.demo.caller import PAGE_HEADERS
 from devkit.demo.product import AGENTS_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.conftest import Platform
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
-        (json.dumps({"agent": "unknown", "name": "Layla"}).encode(), 404, "AgentNotFound"),
+        (json.dumps({"agent": "unknown", "name": "Layla"}).encode(), 401, "Unauthorized"),
         (b'{"agent": ', 400, "BadJSON"),
         (json.dumps({"agent": "a", "name": "Layla", "room": {"metadata": "x"}}).encode(), 400, "InvalidRequest"),
         (b'{"agent": "a", "name": "' + b"x" * 20_000 + b'"}', 413, "BodyTooLarge"),
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.timeout(400)
     ids=["an unknown agent", "bad JSON", "a room configuration of the caller's", "an oversized body"],
 )
 def test_invalid_request_is_rejected_with_a_reason(platform: Platform, body: bytes, status: int, reason: str) -> None:
-    headers = {"Content-Type": "application/json", "Origin": platform.gateway}
+    headers = {"Content-Type": "application/json", **PAGE_HEADERS}
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=10):
         pass

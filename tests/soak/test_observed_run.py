@@ -20,7 +20,7 @@ import pytest
 from devkit.dashboards import cli
 from devkit.dashboards.prometheus import Prometheus
 from devkit.demo import figures, prometheus
-from devkit.demo.caller import Caller, request_call
+from devkit.demo.caller import PAGE_HEADERS, Caller, request_call
 from devkit.demo.conversation import ask
 from devkit.demo.product import AGENTS_NAMESPACE, SYSTEM_NAMESPACE
 from devkit.instance import Layout
@@ -181,12 +181,12 @@ async def greeted_calls(platform: Platform) -> None:
     async with AsyncExitStack() as stack:
         callers = await asyncio.gather(*(greeted(stack, platform, "served", f"Caller {number}") for number in range(2)))
         await eventually_in_thread(lambda: any(caller.video_frames for caller in callers), "the avatar is shown", 60)
-    assert await asyncio.to_thread(rejection, platform, "unknown") == "AgentNotFound"
+    assert await asyncio.to_thread(rejection, platform, "unknown") == "Unauthorized"
 
 
 def rejection(platform: Platform, name: str) -> str:
     """Request a call, which the gateway rejects; return its reason."""
-    headers = {"Content-Type": "application/json", "Origin": platform.gateway}
+    headers = {"Content-Type": "application/json", **PAGE_HEADERS}
     body = json.dumps({"agent": name, "name": "Caller"}).encode()
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
     with pytest.raises(urllib.error.HTTPError) as rejected, urllib.request.urlopen(request, timeout=30):

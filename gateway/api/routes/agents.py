@@ -5,17 +5,16 @@ from typing import Annotated
 from fastapi import Path, Request
 from fastapi.responses import Response
 
-from agentspec import DispatchAccess
-from gateway.api.openapi import problems, resource
-from gateway.api.requests import answer, find_agent, gateway_of
+from gateway.api.openapi import API_KEY_OR_PUBLIC, problems, resource
+from gateway.api.requests import answer, visible_agent
 from gateway.api.views import AgentView, agent_view
 from gateway.calls.request import AgentRef
-from gateway.errors import ErrorReason, RequestError
 
 _AGENT_PROBLEMS = {
-    401: "The agent is not Public.",
-    404: "The agent does not exist.",
+    401: "The request has no right to read the agent, or the agent does not exist.",
+    404: "The key may call the agent, which does not exist.",
     409: "The spec of the agent is not valid for this release of the gateway.",
+    429: "The address has sent too many keys that are not valid.",
     503: "The gateway is starting.",
 }
 
@@ -30,10 +29,11 @@ router = resource("agents")
     response_model=AgentView,
     response_description="The agent.",
     responses=problems(_AGENT_PROBLEMS),
+    openapi_extra=API_KEY_OR_PUBLIC,
 )
 async def read_agent(request: Request, name: Name) -> Response:
-    """Read a Public agent in the gateway's default namespace."""
-    return _public_agent(request, name)
+    """Read an agent in the gateway's default namespace: a Public one, or with an API key one that the key may call."""
+    return answer(agent_view(visible_agent(request, name)))
 
 
 @router.get(
@@ -41,15 +41,9 @@ async def read_agent(request: Request, name: Name) -> Response:
     response_model=AgentView,
     response_description="The agent.",
     responses=problems(_AGENT_PROBLEMS),
+    openapi_extra=API_KEY_OR_PUBLIC,
 )
 async def read_agent_in_namespace(request: Request, namespace: Namespace, name: Name) -> Response:
-    """Read a Public agent in any namespace."""
-    return _public_agent(request, AgentRef.model_construct(namespace=namespace, name=name))
-
-
-def _public_agent(request: Request, wanted: str | AgentRef) -> Response:
-    agent = find_agent(gateway_of(request), wanted)
-    if agent.spec.dispatch.access is not DispatchAccess.PUBLIC:
-        message = f"The agent {agent.name} is not Public. Open calls to it with an API key."
-        raise RequestError(401, ErrorReason.UNAUTHORIZED, message)
-    return answer(agent_view(agent))
+    """Read an agent in any namespace: a Public one, or with an API key one that the key may call."""
+    wanted = AgentRef.model_construct(namespace=namespace, name=name)
+    return answer(agent_view(visible_agent(request, wanted)))

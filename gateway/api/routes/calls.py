@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.openapi import API_KEY_OR_ORIGIN, CALL_TOKEN, json_body_of, problems, resource
-from gateway.api.requests import answer, check_access, find_agent, gateway_of, json_body
+from gateway.api.requests import admit, answer, gateway_of, json_body
 from gateway.api.views import CallView, OpenedCallView, call_view, opened_call_view
 from gateway.calls.call import Call, CallState
 from gateway.calls.opening import RETRY_AFTER_SECONDS
@@ -27,11 +27,11 @@ _CALL_PROBLEMS = {
 }
 _OPEN_PROBLEMS = {
     400: "A field of the body or the Idempotency-Key is not valid.",
-    401: "The API key is missing or not valid.",
+    401: "The request has no right to call the agent, or the agent does not exist.",
     403: "The Public agent does not allow the page's origin.",
-    404: "The agent does not exist.",
+    404: "The key may call the agent, which does not exist.",
     409: "The agent takes no calls, or the Idempotency-Key belongs to another request or to a call that is over.",
-    429: "The address has opened too many calls, or too many calls wait for the agent.",
+    429: "Too many calls from the address, with the key or to the agent, or too many calls wait for the agent.",
     502: "LiveKit rejected the agent's credentials or the request.",
     503: "LiveKit is unreachable, the agent's credentials are missing, or the gateway is starting.",
 }
@@ -69,8 +69,7 @@ async def open_call(request: Request) -> Response:
     """
     gateway = gateway_of(request)
     wanted = parse_request(await json_body(request))
-    agent = find_agent(gateway, wanted.agent)
-    client = check_access(request, agent)
+    agent, client = admit(request, wanted.agent)
     opened = await gateway.opener.open(agent, wanted, client.scope, idempotency_key(request.headers))
     position = gateway.ledger.position(opened.call)
     view = opened_call_view(opened.call, position, opened.connection, wanted.name)

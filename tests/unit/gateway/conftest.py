@@ -24,7 +24,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     keys, assets = tmp_path / "keys", tmp_path / "assets"
     keys.mkdir()
     assets.mkdir()
-    (keys / "website").write_text(API_KEY + "\n")
+    (keys / "agents.website").write_text(API_KEY + "\n")
     (assets / "livekit-client.esm.mjs").write_text("export {};")
     created = create_world(GatewaySettings(api_keys_dir=keys, livekit_client_dir=assets, max_pending_per_agent=2))
     yield created

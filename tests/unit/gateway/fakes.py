@@ -204,6 +204,7 @@ def create_world(settings: GatewaySettings | None = None, livekit: FakeLiveKit |
     """Create a gateway among fakes, on a new LiveKit server or a given one."""
     livekit, agents, supply = livekit or FakeLiveKit(), FakeAgents(), FakeSupply()
     connections = FakeConnections(livekit)
-    settings = (settings or GatewaySettings()).model_copy(update={"default_namespace": "agents"})
+    names = {"default_namespace": "agents", "gateway_hosts": ("gateway.example",)}
+    settings = (settings or GatewaySettings()).model_copy(update=names)
     gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply)
     return World(livekit, agents, connections, supply, gateway)

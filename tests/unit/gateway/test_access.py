@@ -1,186 +1,234 @@
-"""API keys, origins, client addresses and the rate limit."""
+"""Access control: who may call which agent, and how often."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.agents import Agent
-from gateway.api.access import (
-    Access,
-    ApiKeys,
-    RateLimit,
-    client_address,
-    idempotency_key,
-    is_own_origin,
-)
+from gateway.agents import Agent, InvalidAgent
+from gateway.api.access import Access, idempotency_key
+from gateway.api.keys import ApiKeys
+from gateway.api.limits import create_limits
+from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
-from tests.unit.gateway.fakes import example_agent
+from tests.unit.gateway.fakes import FakeAgents, example_agent
 
-KEY = "a-long-enough-api-key"
+KEY, AGENT_KEY, FOREIGN_KEY = "a-long-enough-api-key", "the-key-of-one-agent", "the-key-of-another-namespace"
 PEER = "192.0.2.1"
-PUBLIC = example_agent(allowed_origins=["https://www.example.com"])
-PRIVATE = example_agent(access="Authenticated")
-
-
-def create_access(folder: Path | None = None, per_minute: int = 60) -> Access:
-    """Access control without proxies."""
-    return Access(ApiKeys(folder), RateLimit(per_minute), 0)
-
-
-def scope(access: Access, agent: Agent, headers: dict[str, str], peer: str = PEER) -> str:
-    """Scope of the client that sent a request."""
-    return access.check(agent, Headers(headers), peer).scope
-
-
-def rejection(access: Access, agent: Agent, headers: dict[str, str]) -> RequestError:
-    """The error for a request that is not allowed."""
-    with pytest.raises(RequestError) as error:
-        scope(access, agent, headers)
-    return error.value
+PAGE = {"origin": "https://www.example.com", "host": "gateway.example"}
+AGENTS = [
+    example_agent("public", allowed_origins=["https://www.example.com"], publishable_keys=["ios-2f7c9a1e"]),
+    example_agent("private", access="Authenticated", allowed_origins=["https://www.example.com"]),
+    example_agent("other", access="Authenticated"),
+    InvalidAgent("agents", "broken", "spec.language: no"),
+]
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    """A folder with one key, like a mounted Secret."""
-    (tmp_path / "website").write_text(f"{KEY}\n")
-    (tmp_path / "..data").write_text("not-a-key-but-a-file-of-the-mount")
-    return tmp_path
+def create(tmp_path: Path) -> Callable[..., Access]:
+    """Create access control with three keys; `limits` are those by address, key and agent."""
+    for name, key in (("agents.site", KEY), ("agents.private.app", AGENT_KEY), ("shop.site", FOREIGN_KEY)):
+        (tmp_path / name).write_text(key)
+
+    def create_access(*limits: int, proxy_hops: int = 0) -> Access:
+        keys = ApiKeys(tmp_path)
+        return Access(
+            FakeAgents(list(AGENTS)), keys, create_limits(*limits or (60,) * 3), ("gateway.example",), proxy_hops
+        )
+
+    return create_access
 
 
-def test_key_is_valid_for_every_agent_and_identifies_the_client(keys: Path) -> None:
-    headers = {"authorization": f"Bearer {KEY}"}
-    assert scope(create_access(keys), PRIVATE, headers) == "key/website"
-    assert scope(create_access(keys), PUBLIC, headers) == "key/website"
+def bearer(key: str) -> dict[str, str]:
+    """Headers of a back end."""
+    return {"authorization": f"Bearer {key}"}
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        "Bearer wrong",
-        "Bearer ",
-        "Basic abc",
-        KEY,
-        "Bearer not-a-key-but-a-file-of-the-mount",
-        f"Bearer {KEY}x",
-    ],
-)
-def test_wrong_key_is_rejected_even_for_public_agents(keys: Path, authorization: str) -> None:
-    headers = {"authorization": authorization, "origin": "https://www.example.com"}
-    for agent in (PRIVATE, PUBLIC):
-        error = rejection(create_access(keys), agent, headers)
-        assert (error.status, error.reason) == (401, ErrorReason.UNAUTHORIZED)
+def admit(access: Access, name: str, headers: dict[str, str], peer: str = PEER) -> Client:
+    """Client of a request for a call to an agent."""
+    agent, client = access.admit("agents", name, Headers(headers), peer)
+    assert agent.name == name
+    return client
 
 
-def test_no_key_is_valid_without_a_folder() -> None:
-    assert rejection(create_access(), PRIVATE, {"authorization": "Bearer "}).status == 401
-    assert rejection(create_access(), PRIVATE, {"origin": "https://www.example.com"}).status == 401
+def rejection(access: Access, name: str, headers: dict[str, str], peer: str = PEER) -> RequestError:
+    """The error for a request that is not allowed."""
+    with pytest.raises(RequestError) as error:
+        admit(access, name, headers, peer)
+    return error.value
 
 
-def test_changed_keys_are_reloaded_and_short_keys_ignored(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.api.access.KEY_RELOAD_SECONDS", -1.0)
-    api_keys = ApiKeys(keys)
-    assert api_keys.identify(KEY) == "website"
-    (keys / "website").unlink()
-    (keys / "short").write_text("too-short")
-    (keys / "mobile").write_text("another-long-enough-key")
-    assert api_keys.identify(KEY) is None
-    assert api_keys.identify("too-short") is None
-    assert api_keys.identify("another-long-enough-key") == "mobile"
+def test_key_of_a_namespace_calls_every_agent_in_it(create: Callable[..., Access]) -> None:
+    for name in ("public", "private", "other"):
+        assert admit(create(), name, bearer(KEY)) == Client("key/agents.site", "agents.site", PEER)
 
 
-def test_loaded_keys_stay_valid_when_the_folder_is_unreadable(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.api.access.KEY_RELOAD_SECONDS", -1.0)
-    api_keys = ApiKeys(keys)
-    assert api_keys.identify(KEY) == "website"
-    for path in keys.iterdir():
-        path.unlink()
-    keys.rmdir()
-    assert api_keys.identify(KEY) == "website"
+def test_key_of_an_agent_calls_that_agent_only(create: Callable[..., Access]) -> None:
+    assert admit(create(), "private", bearer(AGENT_KEY)).key_id == "agents.private.app"
+    for name in ("public", "other", "broken", "missing"):
+        assert rejection(create(), name, bearer(AGENT_KEY)).status == 401
 
 
 @pytest.mark.parametrize(
-    ("origin", "host", "own"),
+    "headers",
     [
-        ("http://localhost:8080", "localhost:8080", True),
-        ("https://calls.example", "calls.example", True),
-        ("https://calls.example", "calls.example:443", True),
-        ("http://calls.example:80", "calls.example", True),
-        ("https://CALLS.example", "calls.EXAMPLE", True),
-        ("https://calls.example", "other.example", False),
-        ("https://calls.example:8443", "calls.example", False),
-        ("https://calls.example.evil", "calls.example", False),
-        ("null", "calls.example", False),
-        ("https://", "", False),
-        ("https://[", "calls.example", False),
-        ("https://calls.example:x", "calls.example", False),
+        {},
+        PAGE,
+        PAGE | {"origin": "https://gateway.example"},
+        {"x-publishable-key": "ios-2f7c9a1e"},
+        bearer("wrong"),
+        bearer(""),
+        {"authorization": "Basic abc"},
+        {"authorization": KEY},
+        bearer(FOREIGN_KEY),
+        PAGE | bearer(FOREIGN_KEY),
+    ],
+    ids=[
+        "no key",
+        "a page that may follow calls",
+        "the gateway's own page",
+        "publishable key of another agent",
+        "wrong key",
+        "empty key",
+        "other scheme",
+        "no scheme",
+        "key of another namespace",
+        "page with a key of another namespace",
     ],
 )
-def test_own_origin_matches_the_host_header(origin: str, host: str, own: bool) -> None:
-    assert is_own_origin(origin, host) is own
+def test_without_a_right_existing_and_missing_agents_look_the_same(
+    create: Callable[..., Access], headers: dict[str, str]
+) -> None:
+    answers = {}
+    for name in ("private", "broken", "missing"):
+        error = rejection(create(), name, headers)
+        answers[name] = (error.status, error.document(), error.headers())
+        with pytest.raises(RequestError) as read:
+            create().visible("agents", name, Headers(headers), PEER)
+        assert (read.value.status, read.value.document(), read.value.headers()) == answers[name]
+    assert answers["private"] == answers["broken"] == answers["missing"]
+    assert answers["missing"][0] == 401
+    assert answers["missing"][2] == {"WWW-Authenticate": "Bearer"}
 
 
-def test_public_agent_requires_an_allowed_origin() -> None:
-    access = create_access()
+@pytest.mark.parametrize("headers", [bearer("wrong"), bearer(FOREIGN_KEY), PAGE | bearer("wrong")])
+def test_wrong_key_is_rejected_even_for_public_agents(create: Callable[..., Access], headers: dict[str, str]) -> None:
+    error = rejection(create(), "public", headers)
+    assert (error.status, error.reason) == (401, ErrorReason.UNAUTHORIZED)
+
+
+def test_holder_of_a_right_learns_what_is_wrong_with_an_agent(create: Callable[..., Access]) -> None:
+    missing, broken = (rejection(create(), name, bearer(KEY)) for name in ("missing", "broken"))
+    assert (missing.status, missing.reason) == (404, ErrorReason.AGENT_NOT_FOUND)
+    assert "kubectl get ava -n agents" in missing.message
+    assert (broken.status, broken.reason) == (409, ErrorReason.AGENT_INVALID)
+    assert "spec.language" in broken.message
+
+
+def test_facts_are_visible_of_public_agents_and_to_keys(create: Callable[..., Access]) -> None:
+    def visible(name: str, headers: dict[str, str]) -> Agent:
+        return create().visible("agents", name, Headers(headers), PEER)
+
+    assert visible("public", {}).name == "public"
+    assert visible("private", bearer(KEY)).name == "private"
+    assert visible("private", bearer(AGENT_KEY)).name == "private"
+
+
+def test_public_agent_requires_an_allowed_origin(create: Callable[..., Access]) -> None:
     host = {"host": "gateway.example"}
-    assert scope(access, PUBLIC, {**host, "origin": "https://www.example.com"}) == "public"
-    assert scope(access, PUBLIC, {**host, "origin": "https://gateway.example"}) == "public"
+    assert admit(create(), "public", PAGE) == Client("public", "", PEER)
+    assert admit(create(), "public", {**host, "origin": "https://gateway.example"}).scope == "public"
     for origin in ("https://www.example.com.evil", "http://www.example.com", "https://example.com", "null", ""):
-        error = rejection(access, PUBLIC, {**host, "origin": origin})
+        error = rejection(create(), "public", {**host, "origin": origin})
         assert (error.status, error.reason) == (403, ErrorReason.ORIGIN_NOT_ALLOWED)
-    assert "Origin" in rejection(access, PUBLIC, host).message
+    assert "Origin" in rejection(create(), "public", host).message
 
 
-def test_rate_limit_applies_to_each_address() -> None:
-    access = create_access(per_minute=2)
-    headers = {"origin": "https://www.example.com", "host": "gateway.example"}
+def test_page_under_an_unnamed_host_is_not_the_gateways_own(create: Callable[..., Access]) -> None:
+    rebound = {"host": "rebound.evil", "origin": "http://rebound.evil"}
+    error = rejection(create(), "public", rebound)
+    assert (error.status, error.reason) == (403, ErrorReason.ORIGIN_NOT_ALLOWED)
+    assert "gateway.hosts" in error.message
+    assert admit(create(), "public", {"host": "localhost:8080", "origin": "http://localhost:8080"}).scope == "public"
+
+
+def test_native_app_calls_with_a_publishable_key(create: Callable[..., Access]) -> None:
+    client = admit(create(), "public", {"x-publishable-key": "ios-2f7c9a1e"})
+    assert client == Client("public", "publishable/ios-2f7c9a1e", PEER)
+    assert rejection(create(), "public", {"x-publishable-key": "ios-00000000"}).status == 401
+    assert rejection(create(), "public", {"x-publishable-key": ""}).status == 403
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_page_cannot_use_a_publishable_key_instead_of_its_origin(create: Callable[..., Access], origin: str) -> None:
+    headers = {"x-publishable-key": "ios-2f7c9a1e", "origin": origin, "host": "gateway.example"}
+    assert rejection(create(), "public", headers).reason is ErrorReason.ORIGIN_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("headers", [PAGE, {"x-publishable-key": "ios-2f7c9a1e"}], ids=["page", "app"])
+def test_callers_without_a_secret_share_a_limit_by_address(
+    create: Callable[..., Access], headers: dict[str, str]
+) -> None:
+    access = create(2, 60, 60)
     for _ in range(2):
-        scope(access, PUBLIC, headers)
-    error = rejection(access, PUBLIC, headers)
+        admit(access, "public", headers)
+    error = rejection(access, "public", headers)
     assert (error.status, error.reason) == (429, ErrorReason.RATE_LIMITED)
-    assert 1 <= error.retry_after_seconds <= 31
-    assert int(error.headers()["Retry-After"]) == error.retry_after_seconds
-    assert scope(access, PUBLIC, headers, "192.0.2.2") == "public"
+    assert admit(access, "public", headers, "192.0.2.2").address == "192.0.2.2"
+    assert admit(access, "public", bearer(KEY)), "a key has a limit of its own"
 
 
-def test_bucket_refills_up_to_its_size() -> None:
-    limit = RateLimit(60)
-    assert [limit.take_token("a", 0.0) for _ in range(60)] == [0.0] * 60
-    assert limit.take_token("a", 0.0) == pytest.approx(1.0)
-    assert limit.take_token("a", 1.0) == 0.0
-    assert [limit.take_token("a", 1000.0) for _ in range(60)] == [0.0] * 60
-    assert limit.take_token("a", 1000.0) > 0
+def test_walk_through_one_ipv6_64_reaches_the_limit(create: Callable[..., Access]) -> None:
+    access, statuses = create(30, 60, 2000), []
+    for number in range(1000):
+        try:
+            admit(access, "public", PAGE, f"2001:db8:1:2::{number:x}")
+            statuses.append(201)
+        except RequestError as error:
+            statuses.append(error.status)
+    assert (statuses.count(201), statuses.count(429)) == (30, 970)
 
 
-def test_rate_limit_tracks_a_bounded_number_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.api.access.MAX_ADDRESSES", 3)
-    limit = RateLimit(1)
-    for address in "abcd":
-        limit.take_token(address, 0.0)
-    assert limit.take_token("d", 0.0) > 0
-    assert limit.take_token("a", 0.0) == 0.0, "the least recently used was evicted"
+def test_forged_forwarded_entries_do_not_evade_the_limit(create: Callable[..., Access]) -> None:
+    access = create(1, 60, 60, proxy_hops=1)
+    admit(access, "public", PAGE | {"x-forwarded-for": "203.0.113.7"})
+    forged = PAGE | {"x-forwarded-for": "198.51.100.9, [2001:db8::9]:1, 203.0.113.7:4711"}
+    assert rejection(access, "public", forged).status == 429
+    assert admit(access, "public", PAGE | {"x-forwarded-for": "203.0.113.8"}).address == "203.0.113.8"
 
 
-@pytest.mark.parametrize(
-    ("hops", "forwarded", "address"),
-    [
-        (0, "203.0.113.9", PEER),
-        (1, "203.0.113.9", "203.0.113.9"),
-        (1, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
-        (2, "6.6.6.6, 203.0.113.9, 198.51.100.1", "203.0.113.9"),
-        (2, "203.0.113.9", PEER),
-        (1, "", PEER),
-    ],
-)
-def test_client_address_comes_from_trusted_proxies_only(hops: int, forwarded: str, address: str) -> None:
-    assert client_address(Headers({"x-forwarded-for": forwarded}), PEER, hops) == address
+def test_guessed_keys_count_against_the_address(create: Callable[..., Access]) -> None:
+    access = create(2, 60, 60)
+    statuses = [rejection(access, "private", bearer(f"guess-{number}")).status for number in range(4)]
+    assert statuses == [401, 401, 429, 429]
+    assert admit(access, "private", bearer(KEY)), "the holder of a key shares no limit with those who guess"
 
 
-@pytest.mark.parametrize(("hops", "address"), [(1, "198.51.100.1"), (2, "203.0.113.9"), (3, "6.6.6.6"), (4, PEER)])
-def test_proxy_may_add_a_header_line_of_its_own(hops: int, address: str) -> None:
-    lines = [b"6.6.6.6", b"203.0.113.9, 198.51.100.1"]
-    headers = Headers(raw=[(b"x-forwarded-for", line) for line in lines])
-    assert client_address(headers, PEER, hops) == address
+def test_each_key_has_a_limit(create: Callable[..., Access]) -> None:
+    access = create(60, 2, 60)
+    for _ in range(2):
+        admit(access, "private", bearer(KEY))
+    assert "This key" in rejection(access, "private", bearer(KEY)).message
+    assert rejection(access, "private", bearer(KEY), "192.0.2.2").status == 429, "from any address"
+    assert admit(access, "private", bearer(AGENT_KEY))
+
+
+def test_each_agent_has_a_limit(create: Callable[..., Access]) -> None:
+    access = create(60, 60, 2)
+    admit(access, "private", bearer(KEY))
+    admit(access, "private", bearer(AGENT_KEY), "192.0.2.2")
+    assert "this agent" in rejection(access, "private", bearer(KEY)).message
+    assert admit(access, "other", bearer(KEY))
+
+
+def test_requests_without_a_right_do_not_use_up_an_agents_limit(create: Callable[..., Access]) -> None:
+    access = create(60, 60, 1)
+    for headers in ({}, bearer("wrong"), bearer(FOREIGN_KEY), PAGE):
+        assert rejection(access, "private", headers).status == 401
+    assert rejection(access, "public", {"origin": "https://evil.example"}).status == 403
+    assert admit(access, "private", bearer(KEY))
+    assert admit(access, "public", PAGE)
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 129, "with space in the key", "ключ-длинный-достаточно", ""])

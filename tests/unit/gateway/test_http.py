@@ -23,6 +23,8 @@ from tests.unit.gateway.scenes import BODY, KEYED, call_token_of, post_call
 
 OTHER_ORIGIN = "https://www.example.com"
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "reason"}
+WITH_KEY = {"Authorization": f"Bearer {API_KEY}"}
+FOREIGN_KEY = "the-key-of-another-namespace"
 
 
 async def read_after(http: httpx.AsyncClient, call: dict[str, Any], known: str) -> dict[str, Any]:
@@ -82,7 +84,7 @@ async def test_different_request_with_the_same_key_is_rejected(http: httpx.Async
 
 async def test_same_key_of_another_client_is_another_call(http: httpx.AsyncClient) -> None:
     first = await http.post("/v1/calls", json=BODY, headers=KEYED)
-    second = await http.post("/v1/calls", json=BODY, headers=KEYED | {"Authorization": f"Bearer {API_KEY}"})
+    second = await http.post("/v1/calls", json=BODY, headers=KEYED | WITH_KEY)
     assert first.json()["callId"] != second.json()["callId"]
 
 
@@ -130,7 +132,7 @@ async def test_hang_up_without_livekit_is_an_error_and_the_call_continues(
     assert response.json()["state"] in ("dispatched", "joined")
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guess"}, {"Authorization": f"Bearer {API_KEY}"}])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guess"}, WITH_KEY])
 async def test_call_requires_its_own_call_token(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
     call = await post_call(http)
     for method in ("GET", "DELETE"):
@@ -148,11 +150,11 @@ async def test_invalid_parameter_is_rejected_by_name(http: httpx.AsyncClient, qu
 
 
 async def test_unknown_agent_is_rejected_with_a_hint(http: httpx.AsyncClient, world: World) -> None:
-    response = await http.post("/v1/calls", json=BODY | {"agent": "unknown"})
+    response = await http.post("/v1/calls", json=BODY | {"agent": "unknown"}, headers=WITH_KEY)
     assert "kubectl get ava" in rejected(response, 404, "AgentNotFound")
     world.agents.listed.append(example_agent("unknown", namespace="other"))
-    response = await http.post("/v1/calls", json=BODY | {"agent": "unknown"})
-    assert "Another namespace" in rejected(response, 404, "AgentNotFound")
+    response = await http.post("/v1/calls", json=BODY | {"agent": "unknown"}, headers=WITH_KEY)
+    assert '"namespace": …' in rejected(response, 404, "AgentNotFound")
     world.livekit.slots = 2
     assert (await post_call(http, agent={"namespace": "other", "name": "unknown"}))["agent"]["namespace"] == "other"
 
@@ -172,7 +174,8 @@ async def test_agent_that_takes_no_calls_is_rejected_with_its_reason(http: httpx
         ("odd", "RoomNameMismatch", "begin the pattern"),
         ("broken", "AgentInvalid", "spec.language"),
     ]:
-        assert hint in rejected(await http.post("/v1/calls", json=BODY | {"agent": name}), 409, reason)
+        response = await http.post("/v1/calls", json=BODY | {"agent": name}, headers=WITH_KEY)
+        assert hint in rejected(response, 409, reason)
 
 
 async def test_repeated_request_finds_its_call_after_the_agent_is_suspended(
@@ -284,15 +287,66 @@ async def test_authenticated_agent_requires_an_api_key(http: httpx.AsyncClient, 
     rejected(response, 401, "Unauthorized")
     assert response.headers["WWW-Authenticate"] == "Bearer"
     rejected(await http.get("/v1/agents/ornina"), 401, "Unauthorized")
-    response = await http.post("/v1/calls", json=BODY, headers={"Authorization": f"Bearer {API_KEY}"})
+    response = await http.post("/v1/calls", json=BODY, headers=WITH_KEY)
     assert response.status_code == 201
+    assert (await http.get("/v1/agents/ornina", headers=WITH_KEY)).json()["access"] == "Authenticated"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "Bearer guess"}, {"Authorization": f"Bearer {FOREIGN_KEY}"}, {"Origin": OTHER_ORIGIN}],
+    ids=["no key", "wrong key", "key of another namespace", "page that may follow calls"],
+)
+async def test_without_a_right_no_route_shows_whether_an_agent_exists(
+    http: httpx.AsyncClient, world: World, headers: dict[str, str]
+) -> None:
+    (world.gateway.settings.api_keys_dir / "shop.site").write_text(FOREIGN_KEY)  # type: ignore[operator]
+    world.agents.listed = [
+        example_agent(access="Authenticated", allowed_origins=[OTHER_ORIGIN]),
+        InvalidAgent("agents", "broken", "spec.language: no"),
+    ]
+    for method, path in (("POST", "/v1/calls"), ("GET", "/v1/agents/{}"), ("GET", "/v1/agents/agents/{}")):
+        answers = []
+        for name in ("ornina", "broken", "missing"):
+            body = BODY | {"agent": name} if method == "POST" else None
+            response = await http.request(method, path.format(name), json=body, headers=headers)
+            assert response.status_code == 401
+            answers.append((response.content, response.headers))
+        assert answers[0] == answers[1] == answers[2]
+    assert world.livekit.launches == []
+
+
+async def test_page_follows_a_call_that_its_back_end_opened(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [example_agent(access="Authenticated", allowed_origins=[OTHER_ORIGIN])]
+    call = (await http.post("/v1/calls", json=BODY, headers=WITH_KEY)).json()
+    path, page = f"/v1/calls/{call['callId']}", {"Origin": OTHER_ORIGIN}
+    preflight = await http.options(path, headers=page | {"Access-Control-Request-Method": "DELETE"})
+    assert preflight.status_code == 204
+    assert "DELETE" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "authorization" in preflight.headers["Access-Control-Allow-Headers"].lower()
+    for method in ("GET", "DELETE"):
+        response = await http.request(method, path, headers=page | call_token_of(call))
+        assert (response.status_code, response.headers["Access-Control-Allow-Origin"]) == (200, OTHER_ORIGIN)
+        rejected(await http.request(method, path, headers=page), 404, "CallNotFound")
+    rejected(await http.post("/v1/calls", json=BODY, headers=page), 401, "Unauthorized")
+
+
+async def test_native_app_calls_with_a_publishable_key(http: httpx.AsyncClient, world: World) -> None:
+    world.agents.listed = [example_agent(publishable_keys=["ios-2f7c9a1e"], allowed_origins=[OTHER_ORIGIN])]
+    del http.headers["Origin"]
+    response = await http.post("/v1/calls", json=BODY, headers={"X-Publishable-Key": "ios-2f7c9a1e"})
+    assert response.status_code == 201
+    rejected(await http.post("/v1/calls", json=BODY, headers={"X-Publishable-Key": "unknown-key"}), 401, "Unauthorized")
+    preflight = await http.options("/v1/calls", headers={"Origin": OTHER_ORIGIN})
+    assert "publishable" not in preflight.headers["Access-Control-Allow-Headers"].lower(), "it is not for pages"
 
 
 async def test_public_agent_is_readable_without_a_key(http: httpx.AsyncClient) -> None:
     expected = {"namespace": "agents", "name": "ornina", "language": "ar", "access": "Public", "ready": True}
     assert (await http.get("/v1/agents/ornina")).json() == expected
     assert (await http.get("/v1/agents/agents/ornina")).json() == expected
-    rejected(await http.get("/v1/agents/unknown"), 404, "AgentNotFound")
+    rejected(await http.get("/v1/agents/unknown"), 401, "Unauthorized")
+    rejected(await http.get("/v1/agents/unknown", headers=WITH_KEY), 404, "AgentNotFound")
 
 
 async def test_page_may_connect_only_to_its_agents_livekit(http: httpx.AsyncClient, world: World) -> None:

@@ -52,8 +52,13 @@ Send = Callable[[str, str, dict[str, Any]], httpx.Response]
 @pytest.fixture
 def send(tmp_path: Path) -> Iterator[Send]:
     """Sends requests to a gateway with `AGENTS`."""
-    (tmp_path / "website").write_text(API_KEY)
-    gateway_settings = GatewaySettings(api_keys_dir=tmp_path, public_calls_per_minute=100_000)
+    (tmp_path / "agents.website").write_text(API_KEY)
+    gateway_settings = GatewaySettings(
+        api_keys_dir=tmp_path,
+        public_calls_per_minute=100_000,
+        key_calls_per_minute=100_000,
+        agent_calls_per_minute=100_000,
+    )
     with asyncio.Runner() as runner:
         world = runner.run(_world(gateway_settings))
         client = httpx.AsyncClient(
@@ -92,7 +97,7 @@ def test_operation_with_a_limit_or_a_key_documents_its_refusals() -> None:
     operation = DOCUMENT["paths"]["/v1/calls"]["post"]
     refusals = {"400", "401", "403", "404", "408", "409", "413", "415", "429", "502", "503"}
     assert refusals <= operation["responses"].keys()
-    assert operation["security"] == [{"apiKey": []}, {}]
+    assert operation["security"] == [{"apiKey": []}, {"publishableKey": []}, {}]
     assert "Retry-After" in operation["responses"]["429"]["headers"]
     used = {name for _, found in OPERATIONS for scheme in found.get("security", []) for name in scheme}
     assert used == DOCUMENT["components"]["securitySchemes"].keys()

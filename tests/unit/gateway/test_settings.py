@@ -16,11 +16,14 @@ def test_empty_environment_is_enough() -> None:
         default_namespace="default",
         watch_namespace="",
         api_keys_dir=None,
+        gateway_hosts=(),
         controller_url="",
         controller_token_file=None,
         trusted_proxy_hops=0,
         max_pending_per_agent=50,
         public_calls_per_minute=30,
+        key_calls_per_minute=600,
+        agent_calls_per_minute=600,
         livekit_client_dir=WEB_DIR / "assets",
     )
 
@@ -35,11 +38,14 @@ def test_every_variable_is_loaded() -> None:
             "DEFAULT_NAMESPACE": "agents",
             "WATCH_NAMESPACE": "shop",
             "API_KEYS_DIR": "/keys",
+            "GATEWAY_HOSTS": "calls.example.com, calls.example.org,",
             "CONTROLLER_URL": "http://controller/",
             "CONTROLLER_TOKEN_FILE": "/token",
             "TRUSTED_PROXY_HOPS": "2",
             "MAX_PENDING_PER_AGENT": "7",
             "PUBLIC_CALLS_PER_MINUTE": "9",
+            "KEY_CALLS_PER_MINUTE": "10",
+            "AGENT_CALLS_PER_MINUTE": "11",
             "LIVEKIT_CLIENT_DIR": "/assets",
         },
     )
@@ -50,11 +56,14 @@ def test_every_variable_is_loaded() -> None:
         default_namespace="agents",
         watch_namespace="shop",
         api_keys_dir=Path("/keys"),
+        gateway_hosts=("calls.example.com", "calls.example.org"),
         controller_url="http://controller",
         controller_token_file=Path("/token"),
         trusted_proxy_hops=2,
         max_pending_per_agent=7,
         public_calls_per_minute=9,
+        key_calls_per_minute=10,
+        agent_calls_per_minute=11,
         livekit_client_dir=Path("/assets"),
     )
 
@@ -67,3 +76,9 @@ def test_error_explains_an_invalid_number(value: str) -> None:
 
 def test_empty_number_is_the_default() -> None:
     assert load(GatewaySettings, {"TRUSTED_PROXY_HOPS": ""}).trusted_proxy_hops == 0
+
+
+@pytest.mark.parametrize("hosts", ["https://calls.example.com", "Calls.example.com", "calls.example.com:8443", "*"])
+def test_host_that_is_no_plain_name_is_refused(hosts: str) -> None:
+    with pytest.raises(SettingsError, match=r"GATEWAY_HOSTS is .*host names"):
+        load(GatewaySettings, {"GATEWAY_HOSTS": hosts})
