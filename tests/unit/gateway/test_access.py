@@ -17,7 +17,7 @@ from tests.unit.gateway.fakes import FakeAgents, example_agent
 KEY, AGENT_KEY, FOREIGN_KEY = "a-long-enough-api-key", "the-key-of-one-agent", "the-key-of-another-namespace"
 PEER = "192.0.2.1"
 PAGE = {"origin": "https://www.example.com", "host": "gateway.example"}
-AGENTS = [
+AGENTS: list[Agent | InvalidAgent] = [
     example_agent("public", allowed_origins=["https://www.example.com"], publishable_keys=["ios-2f7c9a1e"]),
     example_agent("private", access="Authenticated", allowed_origins=["https://www.example.com"]),
     example_agent("other", access="Authenticated"),
@@ -176,7 +176,7 @@ def test_callers_without_a_secret_share_a_limit_by_address(
     error = rejection(access, "public", headers)
     assert (error.status, error.reason) == (429, ErrorReason.RATE_LIMITED)
     assert admit(access, "public", headers, "192.0.2.2").address == "192.0.2.2"
-    assert admit(access, "public", bearer(KEY)), "a key has a limit of its own"
+    assert admit(access, "public", bearer(KEY)).key_id == "agents.site", "a key has a limit of its own"
 
 
 def test_walk_through_one_ipv6_64_reaches_the_limit(create: Callable[..., Access]) -> None:
@@ -202,7 +202,9 @@ def test_guessed_keys_count_against_the_address(create: Callable[..., Access]) -
     access = create(2, 60, 60)
     statuses = [rejection(access, "private", bearer(f"guess-{number}")).status for number in range(4)]
     assert statuses == [401, 401, 429, 429]
-    assert admit(access, "private", bearer(KEY)), "the holder of a key shares no limit with those who guess"
+    assert admit(access, "private", bearer(KEY)).key_id == "agents.site", (
+        "the holder of a key shares no limit with those who guess"
+    )
 
 
 def test_each_key_has_a_limit(create: Callable[..., Access]) -> None:
@@ -211,7 +213,7 @@ def test_each_key_has_a_limit(create: Callable[..., Access]) -> None:
         admit(access, "private", bearer(KEY))
     assert "This key" in rejection(access, "private", bearer(KEY)).message
     assert rejection(access, "private", bearer(KEY), "192.0.2.2").status == 429, "from any address"
-    assert admit(access, "private", bearer(AGENT_KEY))
+    assert admit(access, "private", bearer(AGENT_KEY)).key_id == "agents.private.app"
 
 
 def test_each_agent_has_a_limit(create: Callable[..., Access]) -> None:
@@ -219,7 +221,7 @@ def test_each_agent_has_a_limit(create: Callable[..., Access]) -> None:
     admit(access, "private", bearer(KEY))
     admit(access, "private", bearer(AGENT_KEY), "192.0.2.2")
     assert "this agent" in rejection(access, "private", bearer(KEY)).message
-    assert admit(access, "other", bearer(KEY))
+    assert admit(access, "other", bearer(KEY)).key_id == "agents.site"
 
 
 def test_requests_without_a_right_do_not_use_up_an_agents_limit(create: Callable[..., Access]) -> None:
@@ -227,8 +229,8 @@ def test_requests_without_a_right_do_not_use_up_an_agents_limit(create: Callable
     for headers in ({}, bearer("wrong"), bearer(FOREIGN_KEY), PAGE):
         assert rejection(access, "private", headers).status == 401
     assert rejection(access, "public", {"origin": "https://evil.example"}).status == 403
-    assert admit(access, "private", bearer(KEY))
-    assert admit(access, "public", PAGE)
+    assert admit(access, "private", bearer(KEY)).key_id == "agents.site"
+    assert admit(access, "public", PAGE).scope == "public"
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 129, "with space in the key", "ключ-длинный-достаточно", ""])
