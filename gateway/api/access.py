@@ -35,14 +35,32 @@ class Access:
         self._own_hosts = own_hosts
         self._proxy_hops = proxy_hops
 
-    def admit(self, namespace: str, name: str, headers: Headers, peer: str) -> tuple[Agent, Client]:
+    def address(self, headers: Headers, peer: str) -> str:
+        """Return the address of the client that sent a request."""
+        return client_address(headers, peer, self._proxy_hops)
+
+    async def identify(self, headers: Headers, address: str) -> Identity | None:
+        """Return the holder of the key that a request carries; None: it carries none.
+
+        Raises:
+            RequestError: 401, the key is not valid; 429, the address has sent too many such keys.
+        """
+        if "authorization" not in headers:
+            return None
+        identity = self._keys.identify(bearer_token(headers))
+        if identity is None:
+            self._limits.address.count(rate_limit_key(address))
+            raise no_right()
+        return identity
+
+    def admit(
+        self, identity: Identity | None, namespace: str, name: str, headers: Headers, address: str
+    ) -> tuple[Agent, Client]:
         """Return the agent that a request may call now, and the client that sent the request.
 
         Raises:
             RequestError: 401, 403, 404, 409 or 429; the message says why and what to do.
         """
-        address = self.address(headers, peer)
-        identity = self.identify(headers, peer)
         if identity is not None:
             self._limits.key.count(identity.scope)
             agent = self._granted(identity, namespace, name)
@@ -54,32 +72,13 @@ class Access:
         self._limits.agent.count(agent.key)
         return agent, client
 
-    def visible(self, namespace: str, name: str, headers: Headers, peer: str) -> Agent:
+    def visible(self, identity: Identity | None, namespace: str, name: str) -> Agent:
         """Return an agent whose facts the sender of a request may read: a Public agent, or one that its key may call.
 
         Raises:
-            RequestError: 401, 404, 409 or 429.
+            RequestError: 401, 404 or 409.
         """
-        identity = self.identify(headers, peer)
         return self._public(namespace, name) if identity is None else self._granted(identity, namespace, name)
-
-    def identify(self, headers: Headers, peer: str) -> Identity | None:
-        """Return the holder of the key that a request carries; None: it carries none.
-
-        Raises:
-            RequestError: 401, the key is not valid; 429, the address has sent too many such keys.
-        """
-        if "authorization" not in headers:
-            return None
-        identity = self._keys.identify(bearer_token(headers))
-        if identity is None:
-            self._limits.address.count(rate_limit_key(self.address(headers, peer)))
-            raise no_right()
-        return identity
-
-    def address(self, headers: Headers, peer: str) -> str:
-        """Return the address of the client that sent a request."""
-        return client_address(headers, peer, self._proxy_hops)
 
     def _granted(self, identity: Identity, namespace: str, name: str) -> Agent:
         if not identity.may_call(namespace, name):

@@ -1,14 +1,17 @@
 """What the routes do with every request: read its body, find its agent, and check who sent it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from agentspec import DispatchMode
 from agentspec.model import Model
+from agentspec.wire import agent_key
 from gateway.agents import Agent
 from gateway.api.context import Gateway
+from gateway.calls import audit
 from gateway.calls.request import MAX_BODY_BYTES, AgentRef
 from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
@@ -60,7 +63,21 @@ def require_synced(gateway: Gateway) -> None:
         raise RequestError(503, ErrorReason.NOT_READY, message, retry_after_seconds=1)
 
 
-def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client]:
+async def audit_refusals(request: Request) -> AsyncIterator[None]:
+    """Record a refused request in the audit log. A dependency of every route that opens calls."""
+    request.state.agent = ""
+    request.state.client = Client(address=_address(request))
+    try:
+        yield
+    except Exception as error:
+        status, reason = (
+            (error.status, error.reason) if isinstance(error, RequestError) else (500, ErrorReason.INTERNAL)
+        )
+        audit.record_refused(request.state.agent, request.state.client, status, reason)
+        raise
+
+
+async def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client]:
     """Return the agent that a request may call now, and the client that sent the request.
 
     Raises:
@@ -69,7 +86,11 @@ def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client]:
     gateway = gateway_of(request)
     require_synced(gateway)
     namespace, name = _reference(gateway, wanted)
-    agent, client = gateway.access.admit(namespace, name, request.headers, _peer(request))
+    request.state.agent = agent_key(namespace, name)
+    address = _address(request)
+    identity = await gateway.access.identify(request.headers, address)
+    request.state.client = Client(key_id=identity.key_id if identity else "", address=address)
+    agent, client = gateway.access.admit(identity, namespace, name, request.headers, address)
     if agent.spec.dispatch.mode is DispatchMode.AUTOMATIC:
         message = (
             f"The gateway opens no calls for the agent {agent.name}, because it joins every room by itself "
@@ -79,7 +100,7 @@ def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client]:
     return agent, client
 
 
-def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
+async def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
     """Return an agent whose facts the sender of a request may read.
 
     Raises:
@@ -87,8 +108,8 @@ def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
     """
     gateway = gateway_of(request)
     require_synced(gateway)
-    namespace, name = _reference(gateway, wanted)
-    return gateway.access.visible(namespace, name, request.headers, _peer(request))
+    identity = await gateway.access.identify(request.headers, _address(request))
+    return gateway.access.visible(identity, *_reference(gateway, wanted))
 
 
 def _reference(gateway: Gateway, wanted: str | AgentRef) -> tuple[str, str]:
@@ -98,5 +119,5 @@ def _reference(gateway: Gateway, wanted: str | AgentRef) -> tuple[str, str]:
     return gateway.settings.default_namespace, wanted
 
 
-def _peer(request: Request) -> str:
-    return request.client.host if request.client else ""
+def _address(request: Request) -> str:
+    return gateway_of(request).access.address(request.headers, request.client.host if request.client else "")

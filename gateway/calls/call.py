@@ -8,6 +8,7 @@ from typing import Final
 from agentspec.wire import CallOutcome
 from gateway.agents import Agent
 from gateway.calls.seats import Seat
+from gateway.client import Client
 
 
 class CallState(StrEnum):
@@ -121,6 +122,8 @@ class Call:
     """Start of the current search for an agent: the creation of the call, or the loss of its agent."""
     state_since: float
     """Start of the current state."""
+    client: Client = field(default_factory=Client)
+    """The sender of the request that opened the call; unknown for a call that another gateway opened."""
     free_slot_known: bool = False
     """The controller reported a free slot at the last dispatch."""
     times_declined: int = 0

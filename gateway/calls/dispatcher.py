@@ -6,6 +6,7 @@ import time
 
 from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
+from gateway.calls import audit
 from gateway.calls.call import Call, CallReason, CallState, Cause
 from gateway.calls.ledger import Ledger
 from gateway.calls.metrics import CallMetrics
@@ -88,6 +89,7 @@ class Dispatcher:
     def follow_new(self, call: Call) -> None:
         """Count and log a new call whose room was just created, and follow it."""
         self._metrics.record_opened(call)
+        audit.record_opened(call)
         logger.info(_STATE_MESSAGES[call.state], extra=_log_fields(call))
         self.follow(call)
 
@@ -216,6 +218,7 @@ class Dispatcher:
             self._metrics.record_join(after)
         elif not after.is_live:
             self._metrics.record_ended(after)
+            audit.record_ended(after)
         if CallState.WAITING in (before.state, after.state):
             self._supply.exchange_soon()
         logger.info(_STATE_MESSAGES[after.state], extra=_log_fields(after))
@@ -231,6 +234,7 @@ def _log_fields(call: Call) -> dict[str, object]:
         "reason": call.reason.value,
         "causes": [cause.value for cause in call.causes],
         "seconds": round(call.state_since - call.created_at, 3),
+        **call.client.log_fields(),
     }
 
 

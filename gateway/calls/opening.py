@@ -15,6 +15,7 @@ from gateway.calls.ids import call_id_for, new_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.request import CallRequest
 from gateway.calls.step import Admission, unavailable_reason
+from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import Connection, Connections, SecretError
 from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
@@ -64,25 +65,25 @@ class CallOpener:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from error
 
-    async def open(self, agent: Agent, request: CallRequest, scope: str, idempotency_key: str | None) -> OpenedCall:
+    async def open(self, agent: Agent, request: CallRequest, client: Client, idempotency_key: str | None) -> OpenedCall:
         """Open the call for a request, or return the call that an equal request opened.
 
-        ``scope`` is the client's `access.Client.scope`: equal idempotency keys of different clients are different.
+        Equal idempotency keys of clients with different scopes are different.
 
         Raises:
             RequestError: no call can be opened; the message says why and what to do.
         """
-        call_id = call_id_for(agent.key, scope, idempotency_key) if idempotency_key else new_call_id()
+        call_id = call_id_for(agent.key, client.scope, idempotency_key) if idempotency_key else new_call_id()
         lock = self._locks.setdefault(call_id, asyncio.Lock())
         try:
             async with lock:  # the second of two concurrent equal requests finds the call of the first
                 repeatable = idempotency_key is not None
                 try:
-                    return await self._open(agent, request, call_id, repeatable=repeatable)
+                    return await self._open(agent, request, client, call_id, repeatable=repeatable)
                 except LiveKitRefused:  # the key may have been rotated; the retry reads the Secret again
-                    return await self._open(agent, request, call_id, repeatable=repeatable)
+                    return await self._open(agent, request, client, call_id, repeatable=repeatable)
         except LiveKitRefused as error:
-            fields = {"agent": agent.key, "call_id": call_id, "error": str(error)}
+            fields = {"agent": agent.key, "call_id": call_id, "error": str(error), **client.log_fields()}
             logger.error("LiveKit rejected the request", extra=fields)
             message = (
                 f"LiveKit rejected the credentials of the agent {agent.name}, or the request. "
@@ -90,14 +91,16 @@ class CallOpener:
             )
             raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
         except LiveKitError as error:
-            fields = {"agent": agent.key, "call_id": call_id, "error": str(error)}
+            fields = {"agent": agent.key, "call_id": call_id, "error": str(error), **client.log_fields()}
             logger.error("LiveKit is unreachable", extra=fields)
             message = "The LiveKit server is unreachable. Try again, with the same Idempotency-Key if you sent one."
             raise RequestError(
                 503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
             ) from error
 
-    async def _open(self, agent: Agent, request: CallRequest, call_id: str, *, repeatable: bool) -> OpenedCall:
+    async def _open(
+        self, agent: Agent, request: CallRequest, client: Client, call_id: str, *, repeatable: bool
+    ) -> OpenedCall:
         room = self._room(agent, call_id)
         connection = await self.connect(agent)
         existing = self._ledger.get(call_id)
@@ -113,7 +116,7 @@ class CallOpener:
             return OpenedCall(existing, connection, created=False)
         if reason := unavailable_reason(agent):
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
-        call = self._new_call(agent, request, call_id, room, connection)
+        call = replace(self._new_call(agent, request, call_id, room, connection), client=client)
         self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot
         try:
             await self._create_room(connection, call)

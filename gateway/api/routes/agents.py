@@ -33,7 +33,7 @@ router = resource("agents")
 )
 async def read_agent(request: Request, name: Name) -> Response:
     """Read an agent in the gateway's default namespace: a Public one, or with an API key one that the key may call."""
-    return answer(agent_view(visible_agent(request, name)))
+    return answer(agent_view(await visible_agent(request, name)))
 
 
 @router.get(
@@ -46,4 +46,4 @@ async def read_agent(request: Request, name: Name) -> Response:
 async def read_agent_in_namespace(request: Request, namespace: Namespace, name: Name) -> Response:
     """Read an agent in any namespace: a Public one, or with an API key one that the key may call."""
     wanted = AgentRef.model_construct(namespace=namespace, name=name)
-    return answer(agent_view(visible_agent(request, wanted)))
+    return answer(agent_view(await visible_agent(request, wanted)))

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.openapi import API_KEY_OR_ORIGIN, CALL_TOKEN, json_body_of, problems, resource
-from gateway.api.requests import admit, answer, gateway_of, json_body
+from gateway.api.requests import admit, answer, audit_refusals, gateway_of, json_body
 from gateway.api.views import CallView, OpenedCallView, call_view, opened_call_view
 from gateway.calls.call import Call, CallState
 from gateway.calls.opening import RETRY_AFTER_SECONDS
@@ -59,6 +59,7 @@ router = resource("calls")
         },
         **problems(_OPEN_PROBLEMS, body=True),
     },
+    dependencies=[Depends(audit_refusals)],
     openapi_extra={"parameters": [_IDEMPOTENCY_KEY], **json_body_of(CallRequest), **API_KEY_OR_ORIGIN},
 )
 async def open_call(request: Request) -> Response:
@@ -69,8 +70,8 @@ async def open_call(request: Request) -> Response:
     """
     gateway = gateway_of(request)
     wanted = parse_request(await json_body(request))
-    agent, client = admit(request, wanted.agent)
-    opened = await gateway.opener.open(agent, wanted, client.scope, idempotency_key(request.headers))
+    agent, client = await admit(request, wanted.agent)
+    opened = await gateway.opener.open(agent, wanted, client, idempotency_key(request.headers))
     position = gateway.ledger.position(opened.call)
     view = opened_call_view(opened.call, position, opened.connection, wanted.name)
     return answer(view, 201 if opened.created else 200)

@@ -15,6 +15,7 @@ from gateway.agents import Agent
 from gateway.calls.adoption import adopt_calls
 from gateway.calls.call import Call, CallState, Cause
 from gateway.calls.request import parse_request
+from gateway.client import Client
 from tests.unit.gateway.fakes import World, example_agent
 
 NOW = 1000.0
@@ -36,6 +37,7 @@ WAITING = Call(
 DISPATCHED = replace(WAITING, state=CallState.DISPATCHED, causes=(Cause.FIRST,), free_slot_known=True)
 JOINED = replace(DISPATCHED, state=CallState.JOINED, caller_seen_at=NOW, agent_seen_at=NOW)
 
+CLIENT = Client("public", "publishable/ios-2f7c9a1e", "203.0.113.7")
 BODY = {"agent": "ornina", "name": "Layla"}
 IDEMPOTENCY_KEY = "one-and-the-same"
 KEYED = {"Idempotency-Key": IDEMPOTENCY_KEY}
@@ -48,7 +50,7 @@ POLL_SECONDS = 0.05
 
 async def open_call(world: World, *, key: str | None = None, caller: bool = True, agent: Agent | None = None) -> Call:
     """Open a call; its caller connects."""
-    call = (await world.gateway.opener.open(agent or example_agent(), REQUEST, "public", key)).call
+    call = (await world.gateway.opener.open(agent or example_agent(), REQUEST, CLIENT, key)).call
     if caller:
         world.livekit.connect_caller(call.room, call.identity)
     return call

@@ -1,5 +1,6 @@
 """Access control: who may call which agent, and how often."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from starlette.datastructures import Headers
 
 from gateway.agents import Agent, InvalidAgent
 from gateway.api.access import Access, idempotency_key
-from gateway.api.keys import ApiKeys
+from gateway.api.keys import ApiKeys, Identity
 from gateway.api.limits import create_limits
 from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
@@ -45,9 +46,16 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+def identify(access: Access, headers: dict[str, str], address: str) -> Identity | None:
+    """Holder of the key that a request carries."""
+    return asyncio.run(access.identify(Headers(headers), address))
+
+
 def admit(access: Access, name: str, headers: dict[str, str], peer: str = PEER) -> Client:
     """Client of a request for a call to an agent."""
-    agent, client = access.admit("agents", name, Headers(headers), peer)
+    address = access.address(Headers(headers), peer)
+    identity = identify(access, headers, address)
+    agent, client = access.admit(identity, "agents", name, Headers(headers), address)
     assert agent.name == name
     return client
 
@@ -105,7 +113,7 @@ def test_without_a_right_existing_and_missing_agents_look_the_same(
         error = rejection(create(), name, headers)
         answers[name] = (error.status, error.document(), error.headers())
         with pytest.raises(RequestError) as read:
-            create().visible("agents", name, Headers(headers), PEER)
+            create().visible(identify(create(), headers, PEER), "agents", name)
         assert (read.value.status, read.value.document(), read.value.headers()) == answers[name]
     assert answers["private"] == answers["broken"] == answers["missing"]
     assert answers["missing"][0] == 401
@@ -128,7 +136,7 @@ def test_holder_of_a_right_learns_what_is_wrong_with_an_agent(create: Callable[.
 
 def test_facts_are_visible_of_public_agents_and_to_keys(create: Callable[..., Access]) -> None:
     def visible(name: str, headers: dict[str, str]) -> Agent:
-        return create().visible("agents", name, Headers(headers), PEER)
+        return create().visible(identify(create(), headers, PEER), "agents", name)
 
     assert visible("public", {}).name == "public"
     assert visible("private", bearer(KEY)).name == "private"

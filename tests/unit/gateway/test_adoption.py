@@ -15,6 +15,7 @@ from gateway.livekit.connections import Connection, SecretError
 from gateway.livekit.server import LiveKitUnreachable, Room
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, create_world, example_agent
 from tests.unit.gateway.scenes import (
+    CLIENT,
     IDEMPOTENCY_KEY,
     REQUEST,
     adopt,
@@ -80,7 +81,7 @@ async def test_adopted_waiting_call_is_dispatched_once(world: World, successor: 
 async def test_repeated_request_finds_its_call_after_a_restart(world: World, successor: World) -> None:
     call = await open_call(world, key=IDEMPOTENCY_KEY)
     await world.gateway.dispatcher.stop()
-    again = await successor.gateway.opener.open(example_agent(), REQUEST, "public", IDEMPOTENCY_KEY)
+    again = await successor.gateway.opener.open(example_agent(), REQUEST, CLIENT, IDEMPOTENCY_KEY)
     assert not again.created
     assert (again.call.id, again.call.room, again.call.identity) == (call.id, call.room, call.identity)
     assert len(successor.livekit.launches) == 1

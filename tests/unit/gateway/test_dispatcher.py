@@ -310,6 +310,7 @@ async def test_each_state_of_a_call_is_logged_with_its_fields(world: World, capl
     messages = ["call is waiting for a free slot", "call dispatched", "agent joined call", "call ended"]
     assert [record.message for record in records] == messages
     fields = {"call_id": call.id, "room": call.room, "agent": "agents/ornina", "agent_name": "ornina-agent"}
+    fields |= {"key_id": "publishable/ios-2f7c9a1e", "address": "203.0.113.7"}
     assert all(fields.items() <= record.__dict__.items() for record in records)
     assert [record.__dict__["reason"] for record in records] == ["", "", "", "HungUp"]
 
