@@ -12,6 +12,7 @@ from gateway.api.limits import create_limits
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
+from gateway.calls.tokens import TokenIssuer
 from gateway.cluster.supply import SupplyExchange, SupplySource
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
@@ -60,6 +61,7 @@ def create_gateway(
         ledger=ledger,
         dispatcher=dispatcher,
         opener=CallOpener(connections, ledger, dispatcher, settings.max_pending_per_agent),
+        tokens=TokenIssuer(connections),
         metrics=metrics,
         pages=Pages(settings.livekit_client_dir),
     )

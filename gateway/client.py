@@ -1,6 +1,10 @@
 """The sender of a request, as logs name it."""
 
 from dataclasses import dataclass
+from typing import Final
+
+PUBLIC_SCOPE: Final = "public"
+"""Scope of all clients without an API key."""
 
 
 @dataclass(frozen=True)

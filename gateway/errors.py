@@ -24,6 +24,7 @@ class ErrorReason(StrEnum):
     SUSPENDED = "Suspended"
     NAME_TAKEN = "NameTaken"
     ROOM_NAME_MISMATCH = "RoomNameMismatch"
+    ROOM_TAKEN = "RoomTaken"
     CREDENTIALS_MISSING = "CredentialsMissing"
     UNAUTHORIZED = "Unauthorized"
     ORIGIN_NOT_ALLOWED = "OriginNotAllowed"
@@ -52,6 +53,7 @@ TITLES: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.SUSPENDED: "The agent is suspended",
     ErrorReason.NAME_TAKEN: "Another agent has the name",
     ErrorReason.ROOM_NAME_MISMATCH: "The room's name does not match",
+    ErrorReason.ROOM_TAKEN: "The room belongs to another agent",
     ErrorReason.CREDENTIALS_MISSING: "The credentials are missing",
     ErrorReason.UNAUTHORIZED: "Credentials are required",
     ErrorReason.ORIGIN_NOT_ALLOWED: "The origin is not allowed",

@@ -73,6 +73,12 @@ class RoomRecord(Model):
     call_token_hash: str = Field(
         default="", description="Fingerprint of the call token that was issued.", max_length=64
     )
+    from_token: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,  # release 0.1.0 rejects unknown fields
+        description="The room came into being when its caller joined with a token of the token endpoint. `createdAt` "
+        "is then the time of the token, and no gateway knows of the call yet.",
+    )
     outcome: Annotated[CallOutcome | Annotated[str, Field(max_length=64)], Field(union_mode="left_to_right")] = Field(
         default="",
         description="How the agent ended the call; the worker adds it. Empty: it has not. An outcome of a newer worker "

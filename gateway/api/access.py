@@ -12,7 +12,7 @@ from gateway.api.addresses import client_address, rate_limit_key
 from gateway.api.keys import ApiKeys, Identity
 from gateway.api.limits import Limits
 from gateway.api.origins import is_own_origin
-from gateway.client import Client
+from gateway.client import PUBLIC_SCOPE, Client
 from gateway.errors import ErrorReason, RequestError
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{16,128}")
@@ -68,7 +68,7 @@ class Access:
         else:
             self._limits.address.count(rate_limit_key(address))
             agent = self._public(namespace, name)
-            client = Client("public", self._check_sender(agent, headers), address)
+            client = Client(PUBLIC_SCOPE, self._check_sender(agent, headers), address)
         self._limits.agent.count(agent.key)
         return agent, client
 
@@ -79,6 +79,14 @@ class Access:
             RequestError: 401, 404 or 409.
         """
         return self._public(namespace, name) if identity is None else self._granted(identity, namespace, name)
+
+    def callable(self, identity: Identity | None, headers: Headers) -> list[Agent]:
+        """Return the agents that the sender of a request may call. No limit counts this."""
+        declared = [agent for agent in self._agents.all() if isinstance(agent, Agent)]
+        if identity is not None:
+            return [agent for agent in declared if identity.may_call(agent.namespace, agent.name)]
+        public = [agent for agent in declared if agent.spec.dispatch.access is DispatchAccess.PUBLIC]
+        return [agent for agent in public if self._is_sender_allowed(agent, headers)]
 
     def _granted(self, identity: Identity, namespace: str, name: str) -> Agent:
         if not identity.may_call(namespace, name):
@@ -100,6 +108,13 @@ class Access:
         if isinstance(found, Agent) and found.spec.dispatch.access is DispatchAccess.PUBLIC:
             return found
         raise no_right()
+
+    def _is_sender_allowed(self, agent: Agent, headers: Mapping[str, str]) -> bool:
+        try:
+            self._check_sender(agent, headers)
+        except RequestError:
+            return False
+        return True
 
     def _check_sender(self, agent: Agent, headers: Mapping[str, str]) -> str:
         """Check that a page or an app may call a Public agent; return the key id of an app, and nothing of a page.

@@ -7,6 +7,7 @@ from gateway.api.access import Access
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
+from gateway.calls.tokens import TokenIssuer
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
@@ -24,5 +25,6 @@ class Gateway:
     ledger: Ledger
     dispatcher: Dispatcher
     opener: CallOpener
+    tokens: TokenIssuer
     metrics: Metrics
     pages: Pages

@@ -12,18 +12,19 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from agentspec.model import Model
 from gateway.api.problems import MEDIA_TYPE
 from gateway.api.views import Problem
 from gateway.calls.request import MAX_BODY_BYTES, CallRequest
+from gateway.calls.tokens import TokenRequest
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT_PATH = _ROOT / "docs" / "reference" / "openapi.json"
 REFERENCE: Final = "#/components/schemas/"
-BODIES: Final[tuple[type[Model], ...]] = (CallRequest,)
+BODIES: Final[tuple[type[BaseModel], ...]] = (CallRequest, TokenRequest)
 """The documents of request bodies. The routes read them on their own, so FastAPI does not find them."""
 
 _DESCRIPTION = f"""\
@@ -85,7 +86,7 @@ def _problem(status: int, description: str) -> dict[str, Any]:
     return response
 
 
-def json_body_of(model: type[Model], *, required: bool = True) -> dict[str, Any]:
+def json_body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Return the description of an operation's body, one of `BODIES`."""
     schema = {"$ref": REFERENCE + model.__name__}
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
@@ -94,7 +95,7 @@ def json_body_of(model: type[Model], *, required: bool = True) -> dict[str, Any]
 def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """Return the OpenAPI document of these routes."""
     found = get_openapi(title="Avatar agent gateway", version="v1", description=_DESCRIPTION, routes=routes)
-    models: tuple[type[Model], ...] = (Problem, *BODIES)
+    models: tuple[type[BaseModel], ...] = (Problem, *BODIES)
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE + "{model}")
     schemas = found["components"]["schemas"] | definitions["$defs"]
     # FastAPI's own error. The gateway answers a problem document with status 400 instead.

@@ -10,6 +10,7 @@ from agentspec import DispatchMode
 from agentspec.model import Model
 from agentspec.wire import agent_key
 from gateway.agents import Agent
+from gateway.api.access import no_right
 from gateway.api.context import Gateway
 from gateway.calls import audit
 from gateway.calls.request import MAX_BODY_BYTES, AgentRef
@@ -98,6 +99,43 @@ async def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client
         )
         raise RequestError(409, ErrorReason.AGENT_AUTOMATIC, message)
     return agent, client
+
+
+async def admit_chosen(request: Request, wanted: str, agent_name: str) -> tuple[Agent, Client]:
+    """Return the agent that a request names, or the only one that its sender may call, and the client that sent it.
+
+    ``wanted`` is ``name`` or ``namespace/name``, and ``agent_name`` is a name that workers register under. Both may be
+    empty. An agent that the sender may not call is answered like one that does not exist.
+
+    Raises:
+        RequestError: 400, 401, 403, 404, 409, 429 or 503.
+    """
+    if not wanted:
+        found = [agent for agent in await callable_agents(request) if agent_name in ("", agent.agent_name)]
+        if len(found) > 1:
+            message = "The request may call several agents. Name one with the parameter agent=NAMESPACE/NAME."
+            raise RequestError(400, ErrorReason.INVALID_REQUEST, message, field="agent")
+        if not found:
+            raise no_right()
+        wanted = found[0].key
+    namespace, _, name = wanted.rpartition("/")
+    reference = AgentRef.model_construct(namespace=namespace, name=name) if namespace else name
+    agent, client = await admit(request, reference)
+    if agent_name not in ("", agent.agent_name):
+        raise no_right()
+    return agent, client
+
+
+async def callable_agents(request: Request) -> list[Agent]:
+    """Return the agents that the sender of a request may call. No limit counts this.
+
+    Raises:
+        RequestError: 401, 429 or 503; the API key is not valid, or the gateway is starting.
+    """
+    gateway = gateway_of(request)
+    require_synced(gateway)
+    identity = await gateway.access.identify(request.headers, _address(request))
+    return gateway.access.callable(identity, request.headers)
 
 
 async def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:

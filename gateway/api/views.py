@@ -64,6 +64,15 @@ class OpenedCallView(CallView):
     call_token: str = Field(description="Bearer token for GET and DELETE of this call.")
 
 
+class TokenView(Model):
+    """A token, in the form that LiveKit's clients read."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    server_url: str = Field(description="LiveKit WebSocket URL to connect to.")
+    participant_token: str = Field(description="The caller's LiveKit token. LiveKit's clients use it for 9 minutes.")
+
+
 class AgentView(View):
     """The public facts about a Public agent."""
 

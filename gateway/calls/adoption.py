@@ -52,7 +52,9 @@ async def _search(
 async def _adopt(room: Room, by_key: dict[str, Agent], connections: Connections, opener: CallOpener) -> None:
     record = read_room_record(room.metadata)
     agent = by_key.get(record.agent) if record else None
-    if record is None or agent is None or time.time() - record.created_at <= MIN_ROOM_AGE_SECONDS:
+    if record is None or agent is None:
+        return
+    if not record.from_token and time.time() - record.created_at <= MIN_ROOM_AGE_SECONDS:
         return
     try:
         await opener.adopt(agent, await connections.open(agent), room.name, record)

@@ -11,18 +11,16 @@ from agentspec.wire import RoomRecord, read_room_record, render
 from gateway.agents import Agent
 from gateway.calls.call import MESSAGES, Call, CallState, Cause
 from gateway.calls.dispatcher import Dispatcher, read_room
+from gateway.calls.failures import RETRY_AFTER_SECONDS, connect, livekit_failures
 from gateway.calls.ids import call_id_for, new_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.request import CallRequest
 from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
-from gateway.livekit.connections import Connection, Connections, SecretError
-from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitError, LiveKitRefused, RoomMissing
+from gateway.livekit.connections import Connection, Connections
+from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitRefused, RoomMissing
 from gateway.livekit.tokens import call_token, fingerprint
-
-RETRY_AFTER_SECONDS = 5
-"""Retry-After of errors that pass by themselves."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +51,7 @@ class CallOpener:
         Raises:
             RequestError: 503, the credentials are missing.
         """
-        try:
-            return await self._connections.open(agent)
-        except SecretError as error:
-            logger.warning("LiveKit credentials missing", extra={"agent": agent.key, "error": str(error)})
-            raise RequestError(
-                503,
-                ErrorReason.CREDENTIALS_MISSING,
-                f"The LiveKit credentials of the agent {agent.name} are missing. "
-                f"Run `kubectl describe ava {agent.name}` to see why.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            ) from error
+        return await connect(self._connections, agent)
 
     async def open(self, agent: Agent, request: CallRequest, client: Client, idempotency_key: str | None) -> OpenedCall:
         """Open the call for a request, or return the call that an equal request opened.
@@ -75,28 +63,14 @@ class CallOpener:
         """
         call_id = call_id_for(agent.key, client.scope, idempotency_key) if idempotency_key else new_call_id()
         lock = self._locks.setdefault(call_id, asyncio.Lock())
-        try:
-            async with lock:  # the second of two concurrent equal requests finds the call of the first
-                repeatable = idempotency_key is not None
+        repeatable = idempotency_key is not None
+        # The second of two concurrent equal requests finds the call of the first.
+        with livekit_failures(agent, call_id=call_id, **client.log_fields()):
+            async with lock:
                 try:
                     return await self._open(agent, request, client, call_id, repeatable=repeatable)
                 except LiveKitRefused:  # the key may have been rotated; the retry reads the Secret again
                     return await self._open(agent, request, client, call_id, repeatable=repeatable)
-        except LiveKitRefused as error:
-            fields = {"agent": agent.key, "call_id": call_id, "error": str(error), **client.log_fields()}
-            logger.error("LiveKit rejected the request", extra=fields)
-            message = (
-                f"LiveKit rejected the credentials of the agent {agent.name}, or the request. "
-                f"Run `kubectl describe ava {agent.name}` to see why."
-            )
-            raise RequestError(502, ErrorReason.LIVEKIT_REFUSED, message) from error
-        except LiveKitError as error:
-            fields = {"agent": agent.key, "call_id": call_id, "error": str(error), **client.log_fields()}
-            logger.error("LiveKit is unreachable", extra=fields)
-            message = "The LiveKit server is unreachable. Try again, with the same Idempotency-Key if you sent one."
-            raise RequestError(
-                503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
-            ) from error
 
     async def _open(
         self, agent: Agent, request: CallRequest, client: Client, call_id: str, *, repeatable: bool

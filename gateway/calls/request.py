@@ -1,11 +1,14 @@
-"""The body of ``POST /v1/calls``: bounded, strictly typed, and without any field that could configure a room."""
+"""The body of ``POST /v1/calls``: bounded, strictly typed, and without any field that could configure a room.
+
+It also holds what the bodies of other requests for an agent share.
+"""
 
 import hashlib
 import json
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
@@ -17,12 +20,25 @@ MAX_BODY_BYTES = 16 * 1024
 MAX_METADATA_BYTES = 1536
 """Keeps the facts below the 2048 bytes that workers read, and the whole below the 4 KiB that release 0.1.0 reads."""
 
+_M = TypeVar("_M", bound=BaseModel)
 _Text = Annotated[str, Field(min_length=1, max_length=64)]
 _Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 _Capability = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 _Value = Annotated[str, Field(max_length=256)] | bool | int | float
 _INTEGER_BOUND = 2**53
 """Many JSON readers round larger integers."""
+
+
+def printable(value: str) -> str:
+    """Return a name with single spaces.
+
+    Raises:
+        ValueError: the name has a control character, or none that is visible.
+    """
+    value = " ".join(value.split())
+    if not value or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("use at least one visible character, and no control characters")
+    return value
 
 
 class AgentRef(Model):
@@ -66,10 +82,7 @@ class CallRequest(Model):
     @field_validator("name")
     @classmethod
     def _printable(cls, value: str) -> str:
-        value = " ".join(value.split())
-        if not value or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-            raise ValueError("use at least one visible character, and no control characters")
-        return value
+        return printable(value)
 
     @field_validator("metadata")
     @classmethod
@@ -105,10 +118,19 @@ def parse_request(body: bytes) -> CallRequest:
     Raises:
         RequestError: 400; the message names the field and says what to send.
     """
+    return parse_body(CallRequest, body)
+
+
+def parse_body(model: type[_M], body: bytes) -> _M:
+    """Parse a request body.
+
+    Raises:
+        RequestError: 400; the message names the field and says what to send.
+    """
     try:
-        return CallRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise _request_error(_first(error.errors(include_url=False, include_input=False))) from None
+        raise _request_error(model, _first(error.errors(include_url=False, include_input=False))) from None
 
 
 def _first(errors: list[ErrorDetails]) -> ErrorDetails:
@@ -118,14 +140,14 @@ def _first(errors: list[ErrorDetails]) -> ErrorDetails:
     return errors[0]
 
 
-def _request_error(error: ErrorDetails) -> RequestError:
+def _request_error(model: type[BaseModel], error: ErrorDetails) -> RequestError:
     field = ".".join(str(part) for part in error["loc"] if part not in ("constrained-str", "AgentRef"))
     detail = error["msg"].removeprefix("Value error, ").removeprefix("Invalid JSON: ")
     match error["type"]:
         case "json_invalid":
             return RequestError(400, ErrorReason.BAD_JSON, f"The body is not valid JSON: {detail}.")
         case "extra_forbidden":
-            known = ", ".join(info.alias or name for name, info in CallRequest.model_fields.items())
+            known = ", ".join(info.alias or name for name, info in model.model_fields.items())
             message = f"The field {field} is unknown. Remove it. Known fields: {known}."
         case "missing":
             message = f"The field {field} is missing. Add it."

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,6 +13,12 @@ JOIN_TOKEN_LIFETIME = timedelta(seconds=70)
 
 A little longer than `calls.CONNECT_TIMEOUT_SECONDS`, and no more: LiveKit creates a new room for a valid token whose
 room is closed, and no gateway would follow that room.
+"""
+
+ROOM_TOKEN_LIFETIME = timedelta(minutes=10)
+"""Time in which a caller must connect with a token of the token endpoint.
+
+LiveKit's clients ask for a token when a page loads, and use it again until 60 s before it expires.
 """
 
 
@@ -25,6 +32,28 @@ class Credentials:
 
 def join_token(credentials: Credentials, *, room: str, identity: str, name: str) -> str:
     """Create a LiveKit access token for one identity in one room. It allows the microphone and listening only."""
+    return _caller_token(credentials, room, identity, name).with_ttl(JOIN_TOKEN_LIFETIME).to_jwt()
+
+
+def room_token(
+    credentials: Credentials,
+    *,
+    room: str,
+    identity: str,
+    name: str,
+    metadata: str,
+    attributes: Mapping[str, str],
+    configuration: api.RoomConfiguration,
+) -> str:
+    """Create a token like `join_token` that also makes the room when its caller joins and the room does not exist.
+
+    ``metadata`` and ``attributes`` are those of the participant.
+    """
+    token = _caller_token(credentials, room, identity, name).with_ttl(ROOM_TOKEN_LIFETIME)
+    return token.with_metadata(metadata).with_attributes(dict(attributes)).with_room_config(configuration).to_jwt()
+
+
+def _caller_token(credentials: Credentials, room: str, identity: str, name: str) -> api.AccessToken:
     grants = api.VideoGrants(
         room_join=True,
         room=room,
@@ -35,7 +64,7 @@ def join_token(credentials: Credentials, *, room: str, identity: str, name: str)
         can_update_own_metadata=False,
     )
     token = api.AccessToken(credentials.api_key, credentials.api_secret)
-    return token.with_identity(identity).with_name(name).with_grants(grants).with_ttl(JOIN_TOKEN_LIFETIME).to_jwt()
+    return token.with_identity(identity).with_name(name).with_grants(grants)
 
 
 def call_token(credentials: Credentials, call_id: str) -> str:

@@ -4,6 +4,8 @@ from typing import Final
 
 from starlette.routing import BaseRoute
 
-from gateway.api.routes import agents, calls, page
+from gateway.api.routes import agents, calls, page, tokens
 
-ROUTES: Final[tuple[BaseRoute, ...]] = (*calls.router.routes, *agents.router.routes, *page.router.routes)
+ROUTES: Final[tuple[BaseRoute, ...]] = tuple(
+    route for resource in (calls, tokens, agents, page) for route in resource.router.routes
+)

@@ -11,7 +11,7 @@ from gateway.api.openapi import API_KEY_OR_ORIGIN, CALL_TOKEN, json_body_of, pro
 from gateway.api.requests import admit, answer, audit_refusals, gateway_of, json_body
 from gateway.api.views import CallView, OpenedCallView, call_view, opened_call_view
 from gateway.calls.call import Call, CallState
-from gateway.calls.opening import RETRY_AFTER_SECONDS
+from gateway.calls.failures import RETRY_AFTER_SECONDS
 from gateway.calls.request import CallRequest, parse_request
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import SecretError

@@ -5,6 +5,7 @@ A block that no test can run or compare with the code does not belong into a pag
 
 import ast
 import itertools
+import json
 import re
 import tomllib
 from typing import Any
@@ -18,7 +19,8 @@ from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
 from gateway.api.views import OpenedCallView
 from gateway.calls.call import CallState
-from gateway.calls.request import CallRequest, parse_request
+from gateway.calls.request import CallRequest, parse_body, parse_request
+from gateway.calls.tokens import TokenRequest
 from tests.fences import PAGES, fence, fences, http_request, parse
 
 HERE = "tests/unit/docs/test_fences.py"
@@ -43,6 +45,7 @@ COVERAGE = {
         ("text", "POST /v1/calls", CALLS),
         ("text", "201 {", CALLS),
         ("text", "GET    /v1/calls/<callId>", CALLS),
+        ("json", '{\n  "room_name"', f"{HERE}::test_documented_token_request_has_every_field"),
     ],
     "docs/guides/dashboards.md": [
         ("yaml", "monitoring:", VALUES),
@@ -231,6 +234,12 @@ def test_documented_call_request_has_every_field(openapi: dict[str, Any]) -> Non
     assert method.lower() in openapi["paths"][path]
     assert set(headers) == {"Authorization", "Content-Type", "Origin", "Idempotency-Key"}
     assert parse_request(body.encode()).model_fields_set == set(CallRequest.model_fields)
+
+
+def test_documented_token_request_has_every_field() -> None:
+    request = parse_body(TokenRequest, fence("docs/guides/calls.md", '{\n  "room_name"').text.encode())
+    assert request.model_fields_set == set(TokenRequest.model_fields)
+    assert json.loads(request.dispatch.metadata or "") == {"language": "ar"}
 
 
 def test_documented_answer_has_fields_and_states_of_the_api() -> None:
