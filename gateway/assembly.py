@@ -10,6 +10,7 @@ from gateway.api.context import Gateway
 from gateway.api.keys import ApiKeys
 from gateway.api.limits import create_limits
 from gateway.calls.dispatcher import Dispatcher
+from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
 from gateway.calls.tokens import TokenIssuer
@@ -62,6 +63,7 @@ def create_gateway(
         dispatcher=dispatcher,
         opener=CallOpener(connections, ledger, dispatcher, settings.max_pending_per_agent),
         tokens=TokenIssuer(connections),
+        rooms=RoomDispatcher(connections, ledger, dispatcher),
         metrics=metrics,
         pages=Pages(settings.livekit_client_dir),
     )

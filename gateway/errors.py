@@ -25,6 +25,10 @@ class ErrorReason(StrEnum):
     NAME_TAKEN = "NameTaken"
     ROOM_NAME_MISMATCH = "RoomNameMismatch"
     ROOM_TAKEN = "RoomTaken"
+    ROOM_NOT_FOUND = "RoomNotFound"
+    NO_FREE_SLOT = "NoFreeSlot"
+    NOT_ANSWERED = "NotAnswered"
+    AGENT_DID_NOT_JOIN = "AgentDidNotJoin"
     CREDENTIALS_MISSING = "CredentialsMissing"
     UNAUTHORIZED = "Unauthorized"
     ORIGIN_NOT_ALLOWED = "OriginNotAllowed"
@@ -53,7 +57,11 @@ TITLES: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.SUSPENDED: "The agent is suspended",
     ErrorReason.NAME_TAKEN: "Another agent has the name",
     ErrorReason.ROOM_NAME_MISMATCH: "The room's name does not match",
-    ErrorReason.ROOM_TAKEN: "The room belongs to another agent",
+    ErrorReason.ROOM_TAKEN: "The room is in use",
+    ErrorReason.ROOM_NOT_FOUND: "The room does not exist",
+    ErrorReason.NO_FREE_SLOT: "All agents are busy",
+    ErrorReason.NOT_ANSWERED: "No worker accepted the dispatch",
+    ErrorReason.AGENT_DID_NOT_JOIN: "The agent did not join",
     ErrorReason.CREDENTIALS_MISSING: "The credentials are missing",
     ErrorReason.UNAUTHORIZED: "Credentials are required",
     ErrorReason.ORIGIN_NOT_ALLOWED: "The origin is not allowed",
@@ -86,6 +94,8 @@ class RequestError(Exception):
         """Seconds after which the client should retry; 0: a retry does not help."""
         self.allow = ""
         """The methods that the path supports, for status 405."""
+        self.extension: Mapping[str, object] = {}
+        """Members that the problem document has in addition, for clients of one operation."""
 
     def document(self) -> dict[str, object]:
         """Return the problem document."""
@@ -96,7 +106,7 @@ class RequestError(Exception):
             "detail": self.message,
             "reason": self.reason.value,
         }
-        return problem | ({"field": self.field} if self.field else {})
+        return problem | ({"field": self.field} if self.field else {}) | dict(self.extension)
 
     def headers(self) -> dict[str, str]:
         """Return the response headers that belong to the error."""

@@ -75,7 +75,7 @@ class CrossOrigin:
         self._agents = agents
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", "/api/")):
             return await self._app(scope, receive, send)
         origin = Headers(scope=scope).get("origin", "")
         allowed = origin in allowed_origins(self._agents)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.agents import AgentDirectory
 from gateway.api.access import Access
 from gateway.calls.dispatcher import Dispatcher
+from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
 from gateway.calls.tokens import TokenIssuer
@@ -26,5 +27,6 @@ class Gateway:
     dispatcher: Dispatcher
     opener: CallOpener
     tokens: TokenIssuer
+    rooms: RoomDispatcher
     metrics: Metrics
     pages: Pages

@@ -18,13 +18,14 @@ from starlette.routing import BaseRoute
 
 from gateway.api.problems import MEDIA_TYPE
 from gateway.api.views import Problem
+from gateway.calls.foreign import DispatchRequest
 from gateway.calls.request import MAX_BODY_BYTES, CallRequest
 from gateway.calls.tokens import TokenRequest
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT_PATH = _ROOT / "docs" / "reference" / "openapi.json"
 REFERENCE: Final = "#/components/schemas/"
-BODIES: Final[tuple[type[BaseModel], ...]] = (CallRequest, TokenRequest)
+BODIES: Final[tuple[type[BaseModel], ...]] = (CallRequest, TokenRequest, DispatchRequest)
 """The documents of request bodies. The routes read them on their own, so FastAPI does not find them."""
 
 _DESCRIPTION = f"""\

@@ -1,5 +1,7 @@
 """The response documents of the HTTP API."""
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -20,6 +22,8 @@ class View(Model):
 
 class Problem(View):
     """The response to a request that failed: a problem document (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str = Field(description="Identifies the problem type: a tag that ends with the reason.")
     title: str = Field(description="The problem type in words.")
@@ -71,6 +75,13 @@ class TokenView(Model):
 
     server_url: str = Field(description="LiveKit WebSocket URL to connect to.")
     participant_token: str = Field(description="The caller's LiveKit token. LiveKit's clients use it for 9 minutes.")
+
+
+class DispatchView(View):
+    """A dispatched agent that has joined."""
+
+    success: Literal[True] = Field(default=True, description="Always true; a problem document has false.")
+    dispatch_id: str = Field(description="LiveKit's id of the dispatch.")
 
 
 class AgentView(View):

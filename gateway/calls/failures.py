@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 def livekit_failures(agent: Agent, **fields: object) -> Iterator[None]:
     """Raise `RequestError` for an error of LiveKit: 502 when it rejects the request, 503 when it does not answer.
 
+    Missing credentials are 503 too.
+
     ``fields`` are log fields.
     """
     try:
@@ -36,6 +38,15 @@ def livekit_failures(agent: Agent, **fields: object) -> Iterator[None]:
         raise RequestError(
             503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
         ) from error
+    except SecretError as error:
+        logger.warning("LiveKit credentials missing", extra={"agent": agent.key, "error": str(error), **fields})
+        message = (
+            f"The LiveKit credentials of the agent {agent.name} are missing. "
+            f"Run `kubectl describe ava {agent.name}` to see why."
+        )
+        raise RequestError(
+            503, ErrorReason.CREDENTIALS_MISSING, message, retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from error
 
 
 async def connect(connections: Connections, agent: Agent) -> Connection:
@@ -44,14 +55,5 @@ async def connect(connections: Connections, agent: Agent) -> Connection:
     Raises:
         RequestError: 503, the credentials are missing.
     """
-    try:
+    with livekit_failures(agent):
         return await connections.open(agent)
-    except SecretError as error:
-        logger.warning("LiveKit credentials missing", extra={"agent": agent.key, "error": str(error)})
-        raise RequestError(
-            503,
-            ErrorReason.CREDENTIALS_MISSING,
-            f"The LiveKit credentials of the agent {agent.name} are missing. "
-            f"Run `kubectl describe ava {agent.name}` to see why.",
-            retry_after_seconds=RETRY_AFTER_SECONDS,
-        ) from error

@@ -14,11 +14,13 @@ import pytest
 import yaml
 
 from agentspec import API_GROUP, API_VERSION, KIND, AvatarAgentSpec
+from agentspec.wire import read_dispatch_metadata
 from devkit.paths import REPOSITORY
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
 from gateway.api.views import OpenedCallView
 from gateway.calls.call import CallState
+from gateway.calls.foreign import DispatchRequest
 from gateway.calls.request import CallRequest, parse_body, parse_request
 from gateway.calls.tokens import TokenRequest
 from tests.fences import PAGES, fence, fences, http_request, parse
@@ -46,6 +48,7 @@ COVERAGE = {
         ("text", "201 {", CALLS),
         ("text", "GET    /v1/calls/<callId>", CALLS),
         ("json", '{\n  "room_name"', f"{HERE}::test_documented_token_request_has_every_field"),
+        ("json", '{"room"', f"{HERE}::test_documented_dispatch_request_has_every_field"),
     ],
     "docs/guides/dashboards.md": [
         ("yaml", "monitoring:", VALUES),
@@ -240,6 +243,13 @@ def test_documented_token_request_has_every_field() -> None:
     request = parse_body(TokenRequest, fence("docs/guides/calls.md", '{\n  "room_name"').text.encode())
     assert request.model_fields_set == set(TokenRequest.model_fields)
     assert json.loads(request.dispatch.metadata or "") == {"language": "ar"}
+
+
+def test_documented_dispatch_request_has_every_field() -> None:
+    request = parse_body(DispatchRequest, fence("docs/guides/calls.md", '{"room"').text.encode())
+    assert request.model_fields_set == set(DispatchRequest.model_fields)
+    facts, dropped = read_dispatch_metadata(request.dispatch_metadata)
+    assert (facts.user_id, facts.language, facts.capabilities, dropped) == ("u-17", "ar", ["video"], 0)
 
 
 def test_documented_answer_has_fields_and_states_of_the_api() -> None:

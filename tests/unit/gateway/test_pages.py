@@ -40,6 +40,7 @@ def test_every_error_reason_that_callers_can_get_has_a_text() -> None:
         ErrorReason.NOT_FOUND,
         ErrorReason.METHOD_NOT_ALLOWED,
         ErrorReason.ROOM_TAKEN,
+        ErrorReason.ROOM_NOT_FOUND,
         ErrorReason.IDEMPOTENCY_KEY_REUSED,
         ErrorReason.CALL_OVER,
         ErrorReason.CALL_NOT_FOUND,
