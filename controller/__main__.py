@@ -10,6 +10,7 @@ import uuid
 import aiohttp
 
 from controller.desired.identity import FIELD_MANAGER
+from controller.fleet.contact import socket_with_keepalive
 from controller.metrics import Metrics
 from controller.runtime import logs
 from controller.runtime.app import Controller
@@ -41,7 +42,7 @@ async def run(settings: ControllerSettings) -> bool:
 
 def _session() -> aiohttp.ClientSession:
     """Return a session for workers and providers, with no limit: each worker holds one connection."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, socket_factory=socket_with_keepalive))
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ from controller.desired.deployment import deployment
 from controller.desired.identity import Owner
 from controller.desired.poddisruptionbudget import pod_disruption_budget
 from controller.fleet.fleet import Fleet
-from controller.fleet.streams import WorkerStreams
 from controller.inputs.reader import InputReader
 from controller.metrics import Metrics
 from controller.observation import Key
@@ -45,14 +44,12 @@ class Applier:
         shared: SharedObjects,
         inputs: InputReader,
         fleet: Fleet,
-        streams: WorkerStreams,
         metrics: Metrics,
     ) -> None:
         self._children = children
         self._shared = shared
         self._inputs = inputs
         self._fleet = fleet
-        self._streams = streams
         self._metrics = metrics
         self._memories: dict[Key, _Memory] = {}
 
@@ -147,7 +144,6 @@ class Applier:
         self._children.forget(key)
         if decision.plan.action is Action.FORGET:
             self._fleet.forget(key)
-            self._streams.follow(key, ())
         elif snapshot.agent is not None and snapshot.replicas:
             try:
                 await self._children.scale(key.namespace, snapshot.agent.owner.worker_name, 0)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from agentspec import AvatarAgentSpec, ScalingMode
 from controller.observation import Key, ObservedPod
+from controller.policy.lost_workers import LossReason
 from controller.policy.plan import Counts
 from controller.policy.scale import Decision, ScaleReason
 from controller.policy.snapshot import ObservedAgent
@@ -92,6 +93,14 @@ class Metrics:
             [*AGENT_LABELS, "reason"],
             registry=self.registry,
         )
+        self._workers_lost = Counter(
+            f"{_PREFIX}workers_lost",
+            f"Workers that were lost with their calls, by reason: {', '.join(LossReason)}.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in LossReason:
+            self._workers_lost.labels(reason.value)
         self._worker_start = Histogram(
             f"{_PREFIX}worker_start_duration_seconds",
             "Time from the creation of a worker's pod until the worker first reports that it is registered with "
@@ -180,6 +189,10 @@ class Metrics:
         """Record a change of the number of workers."""
         self._declare(key)
         self._decisions.labels(*key, decision.reason.value).inc()
+
+    def record_lost_worker(self, reason: LossReason) -> None:
+        """Record a worker that was lost with its calls."""
+        self._workers_lost.labels(reason.value).inc()
 
     def record_worker_start(self, key: Key, pod: ObservedPod) -> None:
         """Record the first registration of a pod's worker.

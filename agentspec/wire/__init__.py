@@ -10,6 +10,14 @@ The controller, the gateway and the worker can run different releases during an 
 ``tests/unit/agentspec/wire/`` holds sample documents of each release. A test reads all of them.
 """
 
+from agentspec.wire.calls import (
+    ENDED_JOB_SECONDS,
+    EVENTS_HEARTBEAT_SECONDS,
+    JOBS_QUERY,
+    JobReport,
+    JobState,
+    WorkerCalls,
+)
 from agentspec.wire.capacity import (
     MAX_AVATARS_QUERY,
     STAGES_QUERY,
@@ -42,6 +50,9 @@ from agentspec.wire.workerconfig import (
 
 __all__ = [
     "CONFIG_PATH",
+    "ENDED_JOB_SECONDS",
+    "EVENTS_HEARTBEAT_SECONDS",
+    "JOBS_QUERY",
     "MAX_AVATARS_QUERY",
     "REPORTED_OUTCOMES",
     "STAGES_QUERY",
@@ -52,6 +63,8 @@ __all__ = [
     "CallOutcome",
     "Demand",
     "DispatchMetadata",
+    "JobReport",
+    "JobState",
     "KnowledgeDocument",
     "ProviderStage",
     "RoomRecord",
@@ -61,6 +74,7 @@ __all__ = [
     "StageReports",
     "Supply",
     "Turn",
+    "WorkerCalls",
     "WorkerConfig",
     "WorkerStatus",
     "agent_key",

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from agentspec.model import Model
+from agentspec.wire.calls import JobReport
 from agentspec.wire.providers import StageReports
 
 MAX_AVATARS_QUERY = "maxAvatars"
@@ -19,7 +20,8 @@ class WorkerStatus(Model):
     """One worker's state: ``GET /status`` of a worker pod.
 
     ``GET /status?watch`` is newline-delimited JSON: the current state at once, another line within 0.1 s of any change,
-    and the current state again every `STATUS_HEARTBEAT_SECONDS`. With `STAGES_QUERY` both contain `stages`.
+    and the current state again every `STATUS_HEARTBEAT_SECONDS`. With `STAGES_QUERY` both contain `stages`, with
+    `JOBS_QUERY` both contain `jobs`.
     """
 
     agent_name: str = Field(description="The name it registered under; empty for automatic dispatch.")
@@ -36,6 +38,12 @@ class WorkerStatus(Model):
         default=None,
         exclude_if=lambda stages: stages is None,
         description="Outcomes of the requests to providers; null: the reader did not ask, or the worker does not know.",
+    )
+    jobs: list[JobReport] | None = Field(
+        default=None,
+        exclude_if=lambda jobs: jobs is None,
+        description="Its jobs by id, at most 200, including those that ended within the last 5 s; null: the reader did "
+        "not ask, or the worker does not know.",
     )
 
     @property

@@ -13,6 +13,7 @@ from controller.observation import Key, ObservedPod, ObservedWorker
 from controller.policy.availability import is_registered
 from controller.policy.avatar import AvatarFailure, free_seats, newest_failure
 from controller.policy.capacity import slots_of
+from controller.policy.lost_workers import has_restarted
 from controller.policy.names import Claim, server_of
 from controller.policy.providers_health import merged, outcomes_differ
 from controller.policy.rivals import Rival
@@ -165,7 +166,7 @@ class Fleet:
             agent.avatar_failure, pod, None if known is None else known.status, status
         )
         self._users.setdefault(status.agent_name, set()).add(key)
-        process = None if known is None or _has_restarted(known.status, status) else known
+        process = None if known is None or has_restarted(known.status, status) else known
         first = now if process is None else process.first
         had_registered = known is not None and known.has_registered
         agent.reports[pod] = StatusReport(
@@ -179,7 +180,7 @@ class Fleet:
         if status.registered and not had_registered:
             self._on_first_registration(key, agent.pods[pod])
         changed = agent.record_stages(agent.pods[pod], status)
-        return changed or before is None or _without_stages(before) != _without_stages(status)
+        return changed or before is None or _without_reports(before) != _without_reports(status)
 
     def record_silence(self, key: Key, pod: str, *, hangs: bool) -> bool:
         """Record that a worker does not answer; return whether a decision could differ from the last one.
@@ -280,8 +281,9 @@ def _took_calls(before: StatusReport | None, status: WorkerStatus, now: float) -
     return None if before is None else before.took_calls
 
 
-def _without_stages(status: WorkerStatus) -> WorkerStatus:
-    return status.model_copy(update={"stages": None})
+def _without_reports(status: WorkerStatus) -> WorkerStatus:
+    """The status without the reports about single stages and jobs, on which no decision depends."""
+    return status.model_copy(update={"stages": None, "jobs": None})
 
 
 def _busy_at(before: StatusReport | None, status: WorkerStatus, now: float) -> float | None:
@@ -289,8 +291,3 @@ def _busy_at(before: StatusReport | None, status: WorkerStatus, now: float) -> f
     if status.calls or (before is not None and before.status.calls):
         return now
     return None if before is None else before.busy_at
-
-
-def _has_restarted(before: WorkerStatus, now: WorkerStatus) -> bool:
-    """Whether the container restarted: only a process that never registered has no worker id."""
-    return bool(before.worker_id) and not now.worker_id

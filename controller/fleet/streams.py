@@ -1,7 +1,9 @@
 """Streams the status of every worker: a worker sends its status on every change over one long response.
 
-The request is ``GET /status?watch&stages``; heartbeats repeat the status in between. For an agent with an avatar it
-also says how many the agent may have at once, so a changed limit opens the streams anew.
+The request is ``GET /status?watch&stages&jobs``; heartbeats repeat the status in between. For an agent with an avatar
+it also says how many the agent may have at once, so a changed limit opens the streams anew.
+
+The stream of a worker with jobs that breaks is reopened at once. Connection attempts tell whether the worker is lost.
 """
 
 import asyncio
@@ -16,10 +18,20 @@ import aiohttp
 
 from agentspec import AvatarProvider
 from agentspec.names import WORKER_PORT
-from agentspec.wire import MAX_AVATARS_QUERY, STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, WorkerStatus, read
+from agentspec.wire import (
+    JOBS_QUERY,
+    MAX_AVATARS_QUERY,
+    STAGES_QUERY,
+    STATUS_HEARTBEAT_SECONDS,
+    WorkerStatus,
+    read,
+)
+from controller.fleet.contact import contact
 from controller.fleet.fleet import Fleet
+from controller.fleet.jobs import WorkerJobs
 from controller.observation import Key, ObservedPod
 from controller.policy.availability import START_SECONDS
+from controller.policy.lost_workers import MISSING_SECONDS, Contact, loss_by_contact, loss_by_pod
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +42,11 @@ STARTING_BACKOFF_SECONDS = 0.5
 """Longest backoff while a worker may still be starting: calls may wait for its slots."""
 FIRST_REPORT_SECONDS = 1.0
 """How long reconciles wait for a worker's first report: it arrives within milliseconds, or not at all."""
+
+CONTACT_SECONDS = 0.3
+"""Longest duration of one attempt to connect to a worker with jobs whose stream broke."""
+CONTACT_RETRY_SECONDS = 0.1
+"""Pause between two of these attempts."""
 
 QUIET_SECONDS = 2.0
 """While calls wait, a worker with free slots that has reported nothing for this long is asked for its status."""
@@ -46,6 +63,8 @@ class Stream:
     """The status stream of one worker."""
 
     url: str
+    address: str
+    """IP address of the pod."""
     task: asyncio.Task[None]
     answered: asyncio.Event
     """Set after the first report or the first failure."""
@@ -68,9 +87,12 @@ class Stream:
 class WorkerStreams:
     """Keeps the workers' statuses in the fleet up to date."""
 
-    def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, on_change: Callable[[Key], None]) -> None:
+    def __init__(
+        self, fleet: Fleet, jobs: WorkerJobs, session: aiohttp.ClientSession, on_change: Callable[[Key], None]
+    ) -> None:
         """`on_change`: called with the agent whose workers reported a change."""
         self._fleet = fleet
+        self._jobs = jobs
         self._session = session
         self._on_change = on_change
         self._streams: dict[Key, dict[str, Stream]] = {}
@@ -80,15 +102,14 @@ class WorkerStreams:
 
         A worker whose pod becomes ready is contacted at once, whatever the backoff after earlier failures.
         """
+        pods = list(pods)
+        self.drop(key, pods)
         running = {pod.name: pod for pod in pods if pod.running and pod.ip}
         streams = self._streams.setdefault(key, {})
-        # A node that restarts may give a pod another address, and the pod's old address to another pod. A changed limit
-        # of avatars changes the URL, too.
         query = self._query(key)
         urls = {name: f"{_url(pod.ip)}?{query}" for name, pod in running.items()}
-        moved = {name for name in running if name in streams and streams[name].url != urls[name]}
-        for name in (streams.keys() - running.keys()) | moved:
-            streams.pop(name).cancel()
+        for name in [name for name, stream in streams.items() if stream.url != urls[name]]:
+            streams.pop(name).cancel()  # the limit of avatars changed
         for name, pod in running.items():
             if name not in streams:
                 answered, retry_now = asyncio.Event(), asyncio.Event()
@@ -96,12 +117,25 @@ class WorkerStreams:
                     self._follow(key, pod, urls[name], answered, retry_now), name=f"worker {name}"
                 )
                 wait_until = asyncio.get_running_loop().time() + FIRST_REPORT_SECONDS
-                streams[name] = Stream(urls[name], task, answered, retry_now, pod.ready, wait_until)
+                streams[name] = Stream(urls[name], pod.ip, task, answered, retry_now, pod.ready, wait_until)
             elif pod.ready and not streams[name].ready:
                 streams[name].retry_now.set()
             streams[name].ready = pod.ready
         if not streams:
             del self._streams[key]
+
+    def drop(self, key: Key, pods: Iterable[ObservedPod]) -> None:
+        """End the streams of workers that the agent's pods no longer hold; those with jobs are lost.
+
+        A node that restarts may give a pod another address, and the pod's old address to another pod.
+        """
+        streams, present = self._streams.get(key, {}), {pod.name: pod for pod in pods}
+        for name, stream in list(streams.items()):
+            if (reason := loss_by_pod(stream.address, present.get(name))) is not None:
+                streams.pop(name).cancel()
+                self._jobs.lose(key, name, reason, time.monotonic())
+        if not streams:
+            self._streams.pop(key, None)
 
     async def wait_first_reports(self, key: Key) -> None:
         """Wait until each of the agent's workers has reported once or failed to.
@@ -137,9 +171,9 @@ class WorkerStreams:
     def _query(self, key: Key) -> str:
         agent = self._fleet.agents.get(key)
         if agent is None or agent.spec.avatar.provider is AvatarProvider.NONE:
-            return f"watch&{STAGES_QUERY}"
+            return f"watch&{STAGES_QUERY}&{JOBS_QUERY}"
         limit = agent.spec.avatar.max_sessions
-        return f"watch&{STAGES_QUERY}&{MAX_AVATARS_QUERY}={'' if limit is None else limit}"
+        return f"watch&{STAGES_QUERY}&{JOBS_QUERY}&{MAX_AVATARS_QUERY}={'' if limit is None else limit}"
 
     async def _follow(
         self, key: Key, pod: ObservedPod, url: str, answered: asyncio.Event, retry_now: asyncio.Event
@@ -154,7 +188,11 @@ class WorkerStreams:
             except ValueError as error:
                 logger.warning("invalid worker status ignored", extra={"pod": pod.name, "error": str(error)[:200]})
             answered.set()
-            if time.monotonic() - started > MAX_BACKOFF_SECONDS:
+            lasted = time.monotonic() - started
+            is_there = await self._is_there(key, pod)
+            if is_there and lasted > CONTACT_RETRY_SECONDS:
+                continue
+            if is_there or lasted > MAX_BACKOFF_SECONDS:
                 backoff = INITIAL_BACKOFF_SECONDS
             try:
                 async with asyncio.timeout(backoff):
@@ -164,6 +202,25 @@ class WorkerStreams:
                 may_be_starting = time.monotonic() - opened < START_SECONDS
                 backoff = min(2 * backoff, STARTING_BACKOFF_SECONDS if may_be_starting else MAX_BACKOFF_SECONDS)
             retry_now.clear()
+
+    async def _is_there(self, key: Key, pod: ObservedPod) -> bool:
+        """Find out whether a worker with jobs, whose stream broke now, is lost; returns whether it is not.
+
+        False for a worker without jobs, which is not searched for.
+        """
+        broken = time.monotonic()
+        while self._jobs.has_jobs(key, pod.name):
+            left = broken + MISSING_SECONDS - time.monotonic()
+            result = await contact(pod.ip, WORKER_PORT, max(0.0, min(CONTACT_SECONDS, left)))
+            if result is Contact.ACCEPTED:
+                return True
+            now = time.monotonic()
+            reason = loss_by_contact(result, now - broken)
+            if reason is not None:
+                self._jobs.lose(key, pod.name, reason, now)
+            else:
+                await asyncio.sleep(min(CONTACT_RETRY_SECONDS, broken + MISSING_SECONDS - now))
+        return False
 
     async def _verify(self, key: Key, pod: str, url: str) -> None:
         request = self._session.get(url, timeout=_VERIFY_TIMEOUT, headers={"Connection": "close"})
@@ -190,6 +247,7 @@ class WorkerStreams:
                 # Parse changes only: a thousand workers send fifty heartbeats a second.
                 if status is None or line != last_line:
                     last_line, status = line, read(WorkerStatus, line)
+                    self._jobs.record(key, pod.name, status, time.monotonic())
                 if self._fleet.record_status(key, pod.name, status, time.monotonic()):
                     self._on_change(key)
                 answered.set()

@@ -16,6 +16,7 @@ from controller.cluster.children import Children
 from controller.cluster.resync import Resync
 from controller.cluster.shared_objects import SharedObjects
 from controller.fleet.fleet import Fleet
+from controller.fleet.jobs import WorkerJobs
 from controller.fleet.streams import WorkerStreams
 from controller.gather import Gatherer, read_clock
 from controller.inputs.providers import Providers
@@ -75,7 +76,8 @@ class Controller:
         )
         self._references = References(client, self._queue.add)
         self._children = Children(client, settings.watch_namespace, self._child_changed)
-        self._streams = WorkerStreams(self._fleet, session, self._queue.add)
+        self._jobs = WorkerJobs(self._metrics.record_lost_worker)
+        self._streams = WorkerStreams(self._fleet, self._jobs, session, self._queue.add)
         self._shared = SharedObjects(self._children, self._agents, settings.worker_clients)
         inputs = InputReader(self._references, Providers(session, self._queue.add))
         self._reconciler = Reconciler(
@@ -90,13 +92,14 @@ class Controller:
                 clock=read_clock,
                 lost=self._agent_removed,
             ),
-            Applier(self._children, self._shared, inputs, self._fleet, self._streams, self._metrics),
+            Applier(self._children, self._shared, inputs, self._fleet, self._metrics),
             Reporter(client, self._metrics, self._status_written, self._agent_removed),
             settings.worker_image,
         )
         self._resync = Resync(client, settings.watch_namespace, self._agents, self._agent_updated, self._agent_removed)
         self._server = ControllerServer(
             fleet=self._fleet,
+            jobs=self._jobs,
             metrics=self._metrics,
             authentication=GatewayAuthentication(client, settings.gateway_service_account),
             enqueue=self._demand_changed,
@@ -140,6 +143,7 @@ class Controller:
             for task in tasks:
                 task.cancel()
             self._streams.cancel()
+            self._server.events.close()
             # kopf would wait 5 s for tasks that it did not create, such as those of open HTTP connections.
             loop.call_later(KOPF_STOP_SECONDS, abort)
 
@@ -202,7 +206,12 @@ class Controller:
         self._enqueue(self._agents.update_from_response(document))
 
     def _child_changed(self, key: Key) -> None:
-        """Enqueue the owner, or all agents of the namespace for an object that they share."""
+        """Enqueue the owner, or all agents of the namespace for an object that they share.
+
+        The reconcile may be delayed. A worker whose pod is gone is lost now.
+        """
+        if key.name:
+            self._streams.drop(key, self._children.pods(key))
         self._enqueue([key] if key.name else self._agents.in_namespace(key.namespace))
 
     def _demand_changed(self, key: Key) -> None:

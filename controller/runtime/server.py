@@ -1,4 +1,4 @@
-"""The controller's HTTP server: health and metrics for the cluster, POST /v1/demand for gateways."""
+"""The controller's HTTP server: health and metrics for the cluster, POST /v1/demand and GET /v1/events for gateways."""
 
 import logging
 import time
@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from agentspec.wire import Demand, Supply, read, render
 from controller.fleet.fleet import Fleet
+from controller.fleet.jobs import WorkerJobs
 from controller.metrics import Metrics
 from controller.observation import Key
 from controller.runtime.authentication import GatewayAuthentication
+from controller.runtime.events import EventStreams
 from kube.client import ApiError
 from process import health
 
@@ -34,6 +36,7 @@ class ControllerServer:
         self,
         *,
         fleet: Fleet,
+        jobs: WorkerJobs,
         metrics: Metrics,
         authentication: GatewayAuthentication,
         enqueue: Callable[[Key], None],
@@ -49,6 +52,7 @@ class ControllerServer:
         self._enqueue = enqueue
         self._is_leader = is_leader
         self._has_synced = has_synced
+        self.events = EventStreams(jobs, is_leader, time.monotonic)
         self._app = health.health_app(
             live=live,
             ready=ready,
@@ -56,12 +60,14 @@ class ControllerServer:
             max_body_bytes=_MAX_DEMAND_BYTES,
         )
         self._app.router.add_post("/v1/demand", self._demand)
+        self._app.router.add_get("/v1/events", self._stream_events)
 
     def serving(self, port: int) -> AbstractAsyncContextManager[int]:
         """Serve on all addresses within the context, which yields the port."""
         return health.serving(self._app, port)
 
-    async def _demand(self, request: web.Request) -> web.Response:
+    async def _refusal(self, request: web.Request) -> web.Response | None:
+        """Return the answer to a request that is not a gateway's or reaches a standby; None: serve it."""
         if not self._is_leader():
             return _rejection(
                 503, "NotLeader", "Another controller is the leader. The controller's Service selects it."
@@ -73,6 +79,19 @@ class ControllerServer:
             return _rejection(503, "TokenCheckFailed", "The API server could not check the token. Retry.")
         if not is_gateway:
             return _rejection(401, "Unauthenticated", "Send the gateway's ServiceAccount token as a bearer token.")
+        return None
+
+    async def _stream_events(self, request: web.Request) -> web.StreamResponse:
+        if (refusal := await self._refusal(request)) is not None:
+            return refusal
+        if not self._has_synced():
+            message = "This controller became the leader and has not heard from all workers yet. Retry."
+            return _rejection(503, "NotSynced", message)
+        return await self.events.answer(request)
+
+    async def _demand(self, request: web.Request) -> web.Response:
+        if (refusal := await self._refusal(request)) is not None:
+            return refusal
         try:
             demand = read(Demand, await request.read())
         except web.HTTPRequestEntityTooLarge:

@@ -34,7 +34,7 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_limit, avatar_reports, provider_reports, sdk, stages, tavus_api
+from worker import avatar_limit, avatar_reports, job_reports, provider_reports, sdk, stages, tavus_api
 from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, turn_taking, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
@@ -120,6 +120,7 @@ class Call:
         """Join the room and start the session. The conversation continues in tasks of its own."""
         self._context.add_shutdown_callback(self._on_shutdown)
         await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        job_reports.joined(self._context.job.id)
         metrics.STARTED.inc()
         if (offered_at := sdk.offered_at(self._context)) is not None:
             metrics.JOIN_DURATION.observe(time.time() - offered_at)
@@ -324,6 +325,7 @@ class Call:
         """Release what belongs to the call. The SDK runs this after the agent has left, whatever ended the job."""
         outcome = self._outcome or _SDK_OUTCOMES.get(reason, CallOutcome.STOPPED)
         self._outcome = outcome
+        job_reports.ended(self._context.job.id, outcome)
         self._caller.unwatch()
         self._turns.close()
         self._cancel_tasks()

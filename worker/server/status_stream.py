@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from agentspec import WorkerStatus
-from agentspec.wire import MAX_AVATARS_QUERY, STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, render
+from agentspec.wire import JOBS_QUERY, MAX_AVATARS_QUERY, STAGES_QUERY, STATUS_HEARTBEAT_SECONDS, render
 from worker import avatar_limit
 
 POLL_SECONDS: Final = 0.05
@@ -23,8 +23,10 @@ MAX_WATCHERS: Final = 8
 
 
 def status_for(request: web.Request, status: WorkerStatus) -> WorkerStatus:
-    """Return the status as its reader may have it: outcomes of the stages are only for readers that ask for them."""
-    return status if STAGES_QUERY in request.query else status.model_copy(update={"stages": None})
+    """Return the status as its reader may have it: the stages and the jobs are only for readers that ask for them."""
+    optional = {STAGES_QUERY: "stages", JOBS_QUERY: "jobs"}
+    unasked = {field: None for query, field in optional.items() if query not in request.query}
+    return status.model_copy(update=unasked) if unasked else status
 
 
 class StatusWatch:
@@ -53,7 +55,9 @@ class StatusWatch:
         now = asyncio.get_running_loop().time
         sent: WorkerStatus | None = None
         sent_at = 0.0
-        while watcher in self._watchers:
+        watching = True
+        while watching:
+            watching = watcher in self._watchers  # an ended stream sends the last status: which calls have ended
             status = status_for(request, self._read())
             if status != sent or now() - sent_at >= STATUS_HEARTBEAT_SECONDS:
                 sent, sent_at = status, now()
@@ -62,7 +66,8 @@ class StatusWatch:
                     await asyncio.wait_for(response.write(line.encode()), WRITE_SECONDS)
                 except (TimeoutError, ConnectionError):
                     return
-            await asyncio.sleep(POLL_SECONDS)
+            if watching:
+                await asyncio.sleep(POLL_SECONDS)
 
     def close(self) -> None:
         """End all streams cleanly."""

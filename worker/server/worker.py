@@ -21,11 +21,13 @@ from worker import reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import budget, job, phrases, voice
 from worker.config import WorkerSettings
+from worker.job_reports import JobProgress
 from worker.provider_reports import ProviderLog, StageOutcome
 from worker.sdk import RunningJob
 from worker.server import admission, ended_call, endpoints, metrics, supervision, trials
 from worker.server.conversations import ConversationCloser
 from worker.server.job_limits import JobLimits, JobLimitWatch, Limit, container_memory, memory_share
+from worker.server.jobs import Jobs
 from worker.server.slots import Slots, load
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Worker(sdk.Server):
         )
         self._config = config
         self._slots = Slots(config.calls_per_worker)
+        self._jobs = Jobs()
         self.avatars = Avatars()
         self.closer: ConversationCloser | None = None
         """Closes abandoned conversations of avatars; None: the agent has no avatar."""
@@ -75,6 +78,7 @@ class Worker(sdk.Server):
         """Set once LiveKit has registered the worker."""
         self.report_handlers: reports.Handlers = {
             AvatarReport: self._on_avatar_report,
+            JobProgress: lambda progress: self._jobs.record(progress, time.monotonic()),
             StageOutcome: self.providers.record,
         }
         """What to do with the reports of call processes."""
@@ -103,7 +107,7 @@ class Worker(sdk.Server):
 
     def status(self) -> WorkerStatus:
         """Return the worker status, which the controller and the gateway read."""
-        held = self.held_jobs()
+        held, now = self.held_jobs(), time.monotonic()
         return WorkerStatus(
             agent_name=self._config.registered_name,
             worker_id=self.worker_id,
@@ -113,7 +117,8 @@ class Worker(sdk.Server):
             calls=len(held),
             avatars=self.avatars.count(held),
             avatar_problem=self.avatars.last_error,
-            stages=self.providers.reports(time.monotonic()),
+            stages=self.providers.reports(now),
+            jobs=self._jobs.reports(held, now),
         )
 
     def _report_load(self) -> float:
@@ -145,6 +150,7 @@ class Worker(sdk.Server):
             return
         has_avatar = self._has_avatar(request)
         self._slots.reserve(request.id)
+        self._jobs.accept(request.id, request.room.name)
         self._follow_free_slots()
         if has_avatar:
             self.avatars.expect(request.id)
@@ -166,6 +172,7 @@ class Worker(sdk.Server):
             self._slots.release(request.id)
             if request.id not in self.held_jobs():  # no process started
                 self.avatars.forget(request.id)
+                self._jobs.forget(request.id)
 
     def _has_avatar(self, request: JobRequest) -> bool:
         if self._config.avatar.provider is AvatarProvider.NONE:
@@ -216,6 +223,7 @@ class Worker(sdk.Server):
         """End a call that exceeded a limit, tell its caller, and leave all other calls alone."""
         assert self.livekit_api is not None, "a job runs, so the server does"
         if limit is Limit.LENGTH:
+            self._jobs.set_outcome(running.id, CallOutcome.MAX_LENGTH)
             await ended_call.record_outcome(self.livekit_api, running.room, CallOutcome.MAX_LENGTH)
             await self.end_job(running.id, seconds=ENDING_SECONDS)
             await asyncio.sleep(budget.GATEWAY_CLOSE_SECONDS)

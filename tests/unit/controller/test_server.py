@@ -8,6 +8,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
+from controller.fleet.jobs import WorkerJobs
 from controller.metrics import Metrics
 from controller.observation import Key
 from controller.runtime.authentication import GatewayAuthentication
@@ -39,6 +40,7 @@ class Scene:
         self.live, self.ready, self.is_leader, self.has_synced = "", "", True, True
         self.server = ControllerServer(
             fleet=self.fleet,
+            jobs=WorkerJobs(),
             metrics=Metrics(),
             authentication=cast(GatewayAuthentication, self.authentication),
             enqueue=self.enqueued.append,

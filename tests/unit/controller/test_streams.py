@@ -15,6 +15,7 @@ from aiohttp import web
 from agentspec import WorkerStatus
 from controller.fleet import streams
 from controller.fleet.fleet import Fleet
+from controller.fleet.jobs import WorkerJobs
 from controller.fleet.streams import (
     FIRST_REPORT_SECONDS,
     INITIAL_BACKOFF_SECONDS,
@@ -47,7 +48,7 @@ class RealWorker:
         self._closed = asyncio.Event()
 
     async def status(self, request: web.Request) -> web.StreamResponse:
-        assert request.query_string == "watch&stages"
+        assert request.query_string == "watch&stages&jobs"
         self.connections += 1
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
@@ -83,7 +84,7 @@ async def followed(
     monkeypatch.setattr(streams, "INITIAL_BACKOFF_SECONDS", 0.01)
     made, changed = fleet(WORKER), list[Key]()
     async with aiohttp.ClientSession() as session:
-        following = WorkerStreams(made, session, changed.append)
+        following = WorkerStreams(made, WorkerJobs(), session, changed.append)
         try:
             following.follow(KEY, [WORKER])
             yield following, made, changed
@@ -296,7 +297,7 @@ class Scene:
         self.session, self.changed = Session(), list[Key]()
         self.fleet = fleet()
         session = cast(aiohttp.ClientSession, self.session)
-        self.streams = WorkerStreams(self.fleet, session, self.changed.append)
+        self.streams = WorkerStreams(self.fleet, WorkerJobs(), session, self.changed.append)
 
     def follow(self, *pods: ObservedPod) -> None:
         self.fleet.set_pods(KEY, pods)
@@ -338,7 +339,7 @@ async def test_workers_with_an_avatar_learn_the_limit_and_its_changes(scene: Sce
             scene.follow(pod("pod-1", ip="10.0.0.1"))
             await asyncio.sleep(0)
     assert [url.partition("?")[2] for url in scene.session.urls] == [
-        f"watch&stages&maxAvatars={limit}" for limit in ("", 5, 6, "")
+        f"watch&stages&jobs&maxAvatars={limit}" for limit in ("", 5, 6, "")
     ]
 
 

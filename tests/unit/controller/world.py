@@ -95,7 +95,7 @@ class World:
                 clock=self._read_clock,
                 lost=self._agent_lost,
             ),
-            Applier(self.children, self.shared, inputs, self.fleet, streams, self.metrics),
+            Applier(self.children, self.shared, inputs, self.fleet, self.metrics),
             Reporter(self.server, self.metrics, self._agent_updated, self._agent_lost),
             "worker:1",
         )

@@ -11,11 +11,13 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from agentspec import WorkerStatus
-from agentspec.wire import StageReports
+from agentspec.wire import JobReport, JobState, StageReports
 from tests.ports import free_port
 from worker import avatar_limit
 from worker.server import status_stream
 from worker.server.endpoints import make_app, serve, unready
+
+JOB = JobReport(job_id="AJ_1", room="ornina-1", state=JobState.JOINED)
 
 
 def _status(registered: bool, draining: bool) -> WorkerStatus:
@@ -61,16 +63,25 @@ async def test_status_is_the_wire_document() -> None:
         assert WorkerStatus.model_validate_json(await response.text()) == status
 
 
-@pytest.mark.parametrize(("query", "has_stages"), [("", False), ("?stages", True), ("?stages=1", True)])
-async def test_outcomes_of_stages_are_for_readers_that_ask(query: str, has_stages: bool) -> None:
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("", set()),
+        ("?stages", {"stages"}),
+        ("?stages=1", {"stages"}),
+        ("?jobs", {"jobs"}),
+        ("?stages&jobs", {"stages", "jobs"}),
+    ],
+)
+async def test_stages_and_jobs_are_for_readers_that_ask(query: str, fields: set[str]) -> None:
     """Release 0.1.0 rejects a status with a field that it does not know."""
-    status = _status(registered=True, draining=False).model_copy(update={"stages": StageReports()})
+    status = _status(registered=True, draining=False).model_copy(update={"stages": StageReports(), "jobs": [JOB]})
     async with TestClient(TestServer(make_app(_Worker(status)))) as client:
         text = await (await client.get(f"/status{query}")).text()
-        assert ("stages" in json.loads(text)) is has_stages
+        assert json.loads(text).keys() & {"stages", "jobs"} == fields
         watch = await client.get("/status?watch" + query.replace("?", "&"))
         line = await asyncio.wait_for(watch.content.readline(), 2)
-        assert ("stages" in json.loads(line)) is has_stages
+        assert json.loads(line).keys() & {"stages", "jobs"} == fields
         watch.close()
 
 

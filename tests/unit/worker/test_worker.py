@@ -9,11 +9,12 @@ from typing import Any, cast
 import pytest
 from livekit.agents import AssignmentTimeoutError
 
-from agentspec.wire import CallOutcome, ProviderStage, WorkerConfig
+from agentspec.wire import CallOutcome, JobReport, JobState, ProviderStage, WorkerConfig
 from tests.unit.worker.builders import TAVUS, make_config, make_settings
 from worker import avatar_limit
 from worker.avatar_reports import AvatarReport, AvatarState
 from worker.call import budget
+from worker.job_reports import JobProgress
 from worker.provider_reports import StageOutcome, succeeded
 from worker.sdk import RunningJob
 from worker.server import ended_call, endpoints, metrics
@@ -69,6 +70,30 @@ async def test_status_has_the_outcomes_that_calls_report(worker: Worker) -> None
     handle(succeeded(ProviderStage.STT))
     stages = worker.status().stages
     assert stages is not None and stages.stt.succeeded_at is not None
+
+
+async def test_status_has_a_job_from_its_acceptance_to_its_end(worker: Worker) -> None:
+    request = FakeRequest("ornina-1")
+    offer = _offer(worker, request)
+    await asyncio.sleep(0)
+    assert worker.status().jobs == [JobReport(job_id="AJ_1", room="ornina-1", state=JobState.STARTING)]
+    worker._proc_pool = cast(Any, FakePool(idle=0, busy=2))
+    request.assignment.set()
+    await offer
+    handle = worker.report_handlers[JobProgress]
+    handle(JobProgress(job_id="AJ_1", state=JobState.JOINED))
+    assert worker.status().jobs == [JobReport(job_id="AJ_1", room="ornina-1", state=JobState.JOINED)]
+    worker._proc_pool = cast(Any, FakePool(idle=0))
+    assert worker.status().jobs == [JobReport(job_id="AJ_1", room="ornina-1", state=JobState.ENDED)]
+
+
+async def test_job_without_assignment_is_not_reported(worker: Worker) -> None:
+    """Another worker may have it: it has not ended."""
+    request = FakeRequest("ornina-1")
+    request.error = AssignmentTimeoutError()
+    request.assignment.set()
+    await _offer(worker, request)
+    assert worker.status().jobs == []
 
 
 async def test_job_outside_the_room_pattern_is_declined(worker: Worker) -> None:
@@ -251,7 +276,9 @@ RUNNING = RunningJob("AJ_1", "ornina-1", 1)
 async def test_caller_of_a_call_that_is_too_long_is_told_first(
     worker: Worker, ending: list[tuple[object, ...]]
 ) -> None:
+    worker._jobs.accept("AJ_1", "ornina-1")
     await worker._end_call(RUNNING, Limit.LENGTH)
+    assert worker._jobs.reports((), 0)[0].outcome is CallOutcome.MAX_LENGTH
     assert ending == [
         ("record", "ornina-1", CallOutcome.MAX_LENGTH),
         ("end", "AJ_1", ENDING_SECONDS),
