@@ -1,5 +1,7 @@
 """The controller's HTTP, over a real connection: what the cluster, Prometheus and gateways receive."""
 
+import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,12 +37,12 @@ class Scene:
     """A server, one agent with one worker, and a client."""
 
     def __init__(self) -> None:
-        self.fleet, self.authentication = fleet(pod()), Authentication()
+        self.fleet, self.jobs, self.authentication = fleet(pod()), WorkerJobs(), Authentication()
         self.enqueued: list[Key] = []
         self.live, self.ready, self.is_leader, self.has_synced = "", "", True, True
         self.server = ControllerServer(
             fleet=self.fleet,
-            jobs=WorkerJobs(),
+            jobs=self.jobs,
             metrics=Metrics(),
             authentication=cast(GatewayAuthentication, self.authentication),
             enqueue=self.enqueued.append,
@@ -59,10 +61,23 @@ class Scene:
             self._url = f"http://127.0.0.1:{port}"
             yield self
 
-    async def get(self, path: str) -> tuple[int, str]:
+    async def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
         assert self._session is not None
-        async with self._session.get(f"{self._url}{path}") as response:
+        async with self._session.get(f"{self._url}{path}", headers=headers) as response:
             return response.status, await response.text()
+
+    async def events(self, headers: dict[str, str] = GATEWAY) -> tuple[int, str]:
+        """Request the events of a server that ends all streams at once."""
+        closing = asyncio.create_task(self._close_events())
+        try:
+            return await self.get("/v1/events", headers)
+        finally:
+            closing.cancel()
+
+    async def _close_events(self) -> None:
+        while True:
+            self.server.events.close()
+            await asyncio.sleep(0.01)
 
     async def demand(self, body: object, headers: dict[str, str] = GATEWAY) -> tuple[int, Any]:
         assert self._session is not None
@@ -150,3 +165,27 @@ async def test_new_leader_records_demand_before_it_synced(scene: Scene) -> None:
     scene.has_synced = True
     code, _ = await scene.demand({"gateway": "g", "pending": {"shop/ava": 3}})
     assert code == 200
+
+
+async def test_gateway_receives_the_jobs_of_workers(scene: Scene) -> None:
+    job = {"jobID": "AJ_1", "room": "ava-1", "state": "joined", "outcome": ""}
+    scene.jobs.record(KEY, "pod-1", status(jobs=[job]), time.monotonic())
+    code, text = await scene.events()
+    assert code == 200
+    assert json.loads(text.splitlines()[0]) == {"agent": "shop/ava", "worker": "pod-1", "jobs": [job], "lost": False}
+
+
+async def test_events_are_for_gateways_at_a_leader_that_synced(scene: Scene) -> None:
+    for headers in ({}, {"Authorization": "Bearer other"}):
+        code, text = await scene.get("/v1/events", headers)
+        assert (code, json.loads(text)["reason"]) == (401, "Unauthenticated")
+    scene.has_synced = False
+    code, text = await scene.get("/v1/events", GATEWAY)
+    assert (code, json.loads(text)["reason"]) == (503, "NotSynced")
+    scene.is_leader = False
+    code, text = await scene.get("/v1/events", GATEWAY)
+    assert (code, json.loads(text)["reason"]) == (503, "NotLeader")
+    scene.is_leader = True
+    scene.authentication.failure = ApiError(0, "Unreachable", "POST", "connection refused")
+    code, text = await scene.get("/v1/events", GATEWAY)
+    assert (code, json.loads(text)["reason"]) == (503, "TokenCheckFailed")
