@@ -135,9 +135,7 @@ async def test_new_process_at_once_means_a_lost_one(scene: Scene) -> None:
     assert scene.losses == [LossReason.PROCESS_RESTARTED]
 
 
-async def test_worker_that_hangs_is_not_lost_until_it_is_killed(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_worker_that_hangs_is_not_lost_until_it_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its call processes continue. The kernel accepts connections for it."""
     monkeypatch.setattr(streams, "_TIMEOUT", aiohttp.ClientTimeout(total=None, connect=2, sock_read=0.05))
     monkeypatch.setattr(streams, "MISSING_SECONDS", 0.1)
@@ -192,9 +190,11 @@ async def test_unreachable_worker_is_lost_after_the_limit(scene: Scene, unreacha
     assert len(unreachable.attempts) > 1
 
 
-async def test_worker_that_is_away_for_a_moment_is_not_lost(scene: Scene, unreachable: Unreachable) -> None:
+async def test_worker_that_is_away_for_a_moment_is_not_lost(
+    scene: Scene, unreachable: Unreachable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (streams, lost_workers):
-        setattr(module, "MISSING_SECONDS", 60.0)
+        monkeypatch.setattr(module, "MISSING_SECONDS", 60.0)
     scene.process.cut()
     await soon(lambda: len(unreachable.attempts) > 2)
     unreachable.result = Contact.ACCEPTED
