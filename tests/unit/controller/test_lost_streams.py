@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +11,6 @@ import aiohttp
 import pytest
 
 from agentspec.wire import JobReport, JobState, WorkerCalls, render
-from controller.fleet import contact as contact_module
 from controller.fleet import streams
 from controller.fleet.contact import KEEPALIVE, contact, socket_with_keepalive
 from controller.fleet.jobs import WorkerJobs
@@ -271,8 +271,7 @@ async def test_contact_without_an_answer_is_none(monkeypatch: pytest.MonkeyPatch
 
 async def test_connections_to_workers_have_keepalive_probes() -> None:
     """A node that is lost closes no connection."""
-    module = contact_module.socket
-    with socket_with_keepalive((module.AF_INET, module.SOCK_STREAM, 0, "", ("127.0.0.1", 80))) as made:
-        assert made.getsockopt(module.SOL_SOCKET, module.SO_KEEPALIVE) == 1
+    with socket_with_keepalive((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))) as made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         for option, value in KEEPALIVE:
-            assert made.getsockopt(module.IPPROTO_TCP, option) == value
+            assert made.getsockopt(socket.IPPROTO_TCP, option) == value
