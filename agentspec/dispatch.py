@@ -21,10 +21,23 @@ class DispatchAccess(StrEnum):
 class LiveKitSpec(Model):
     """The LiveKit server: LiveKit Cloud or self-hosted."""
 
-    url: WebSocketURL = Field(description="WebSocket URL (`wss://…`) that workers and callers connect to.")
+    url: WebSocketURL = Field(
+        description="WebSocket URL (`wss://…`) that workers, controller and gateway connect to. Callers and the "
+        "avatar's provider connect to it too, unless publicURL is set."
+    )
+    public_url: WebSocketURL | None = Field(
+        default=None,
+        description="WebSocket URL of the same server for callers and the avatar's provider, when pods reach it at "
+        "another address. Browsers on an https page accept `wss://` only.",
+    )
     credentials_secret_ref: LocalRef = Field(
         description="Secret that contains the keys `apiKey` and `apiSecret`, as `{name: NAME}`."
     )
+
+    @property
+    def caller_url(self) -> str:
+        """URL for those who are not in the cluster: callers, and the avatar's provider."""
+        return self.public_url or self.url
 
 
 class DispatchSpec(

@@ -58,6 +58,12 @@ class WorkerConfig(Model):
     knowledge: list[KnowledgeDocument] = Field(default_factory=list)
     avatar: AvatarSpec
     livekit_url: str
+    avatar_livekit_url: str = Field(
+        default="",
+        exclude_if=lambda value: not value,
+        description="Address of the same server for the avatar's provider. Empty: `livekitURL`, and left out, because "
+        "workers of release 0.1.0 reject unknown fields.",
+    )
     calls_per_worker: int
     placement: Placement = Field(default=Placement.PACKED, description="Which workers get new calls first.")
     max_call_minutes: int

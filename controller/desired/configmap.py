@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from agentspec import AvatarAgentSpec, KnowledgeDocument, WorkerConfig
+from agentspec import AvatarAgentSpec, AvatarProvider, KnowledgeDocument, WorkerConfig
 from agentspec.wire import CONFIG_PATH, render
 from controller.desired.identity import Owner, metadata
 
@@ -36,6 +36,8 @@ def worker_config(
             update={"max_sessions": None}
         ),  # the gateway enforces it, so a change needs no rollout
         livekit_url=spec.livekit.url,
+        # Only an avatar's provider needs it, so other agents are not rolled out when it changes.
+        avatar_livekit_url="" if spec.avatar.provider is AvatarProvider.NONE else spec.livekit.public_url or "",
         calls_per_worker=spec.worker.calls_per_worker,
         placement=spec.scaling.placement,
         max_call_minutes=spec.worker.max_call_minutes,

@@ -52,8 +52,8 @@ def avatar_available(
             Reason.AVATAR_FAILING,
             f"The last avatar failed to start (pod {failure.pod}): {quoted(failure.error)}. A call without an avatar "
             f"{otherwise} (spec.avatar.onFailure). Check the provider account (API key, seats, face and PAL ids) and "
-            "that the provider can reach spec.livekit.url from the internet. The next avatar that starts clears this "
-            "condition.",
+            f"that the provider can reach {_url_field(spec)} from the internet. The next avatar that starts clears "
+            "this condition.",
         )
     if free_seats(spec, workers) == 0:
         return false(
@@ -63,3 +63,8 @@ def avatar_available(
         )
     limit = "no limit set" if spec.avatar.max_sessions is None else f"limit {spec.avatar.max_sessions}"
     return true(Reason.AVATAR_SEATS_FREE, f"Avatar seats are free ({limit} in spec.avatar.maxSessions).")
+
+
+def _url_field(spec: AvatarAgentSpec) -> str:
+    """The field with the address at which the provider reaches LiveKit."""
+    return "spec.livekit.publicURL" if spec.livekit.public_url else "spec.livekit.url"

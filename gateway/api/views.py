@@ -114,7 +114,7 @@ def opened_call_view(call: Call, position: int | None, connection: Connection, c
     credentials = connection.credentials
     return OpenedCallView(
         **dict(call_view(call, position)),
-        url=call.agent.spec.livekit.url,
+        url=call.agent.spec.livekit.caller_url,
         token=join_token(credentials, room=call.room, identity=call.identity, name=caller_name),
         call_token=call_token(credentials, call.id),
     )

@@ -47,7 +47,7 @@ class Pages:
 
     def page(self, agent: Agent | None) -> Response:
         """Return the call page, with a policy that allows connections to the agent's LiveKit server."""
-        servers = livekit_sources(agent.spec.livekit.url) if agent else []
+        servers = livekit_sources(agent.spec.livekit.caller_url) if agent else []
         return FileResponse(
             WEB_DIR / "index.html", media_type="text/html", headers=_headers(content_security_policy(servers))
         )

@@ -227,6 +227,7 @@ WRONG: Mapping[str, st.SearchStrategy[Any]] = {
     ),
     "dispatch.publishableKeys": st.lists(WILD | st.just("x" * 65), max_size=10),
     "livekit.url": st.sampled_from(ODD_HOSTS).map(lambda host: f"wss://{host}") | WILD,
+    "livekit.publicURL": st.sampled_from(ODD_HOSTS).map(lambda host: f"wss://{host}") | WILD,
     "livekit.credentialsSecretRef": ANYTHING,
     "livekit.credentialsSecretRef.name": WILD,
     "voice.openai.baseURL": st.sampled_from(ODD_HOSTS).map(lambda host: f"http://{host}") | WILD,

@@ -84,7 +84,7 @@ class CallAvatar:
                 ),
                 api=api,
                 seat=self._seat,
-                livekit_url=config.livekit_url,
+                livekit_url=config.avatar_livekit_url or config.livekit_url,
                 on_lost=self._on_lost,
             )
 

@@ -50,4 +50,4 @@ async def issue_token(
     wanted = parse_body(TokenRequest, body or b"{}")
     found, client = await admit_chosen(request, agent, wanted.dispatch.agent_name or "")
     token = await gateway_of(request).tokens.issue(found, wanted, client)
-    return answer(TokenView(server_url=found.spec.livekit.url, participant_token=token), 201)
+    return answer(TokenView(server_url=found.spec.livekit.caller_url, participant_token=token), 201)

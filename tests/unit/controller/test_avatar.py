@@ -142,3 +142,15 @@ FAILED = AvatarFailure("a", "no seat")
 )
 def test_latest_avatar_decides(reports: list[tuple[str, int, str]], known: AvatarFailure | None) -> None:
     assert after_reports(None, *reports) == known
+
+
+@pytest.mark.parametrize("field", ["url", "publicURL"])
+def test_failing_avatar_names_the_address_that_its_provider_uses(field: str) -> None:
+    livekit = {
+        "url": "ws://livekit.svc:7880",
+        "credentialsSecretRef": {"name": "livekit"},
+        field: "wss://voice.example",
+    }
+    failure = AvatarFailure("a", "unreachable")
+    verdict = avatar_available(spec(avatar=TAVUS, livekit=livekit), [], failure)
+    assert f"can reach spec.livekit.{field} from the internet" in verdict.message

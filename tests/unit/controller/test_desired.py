@@ -247,6 +247,19 @@ def test_default_conversation_is_left_out_for_older_workers() -> None:
     assert read(WorkerConfig, json.dumps(changed)).conversation.idle_prompt_seconds == 0
 
 
+def test_public_url_reaches_workers_with_an_avatar_only() -> None:
+    def document(**changes: Any) -> dict[str, Any]:
+        livekit = {"url": "ws://livekit.svc:7880", "credentialsSecretRef": {"name": "livekit"}}
+        config = configured(livekit=livekit | {"publicURL": "wss://voice.example"}, **changes)
+        loaded: dict[str, Any] = json.loads(config_map(OWNER, config)["data"]["agent.json"])
+        return loaded
+
+    assert document()["livekitURL"] == "ws://livekit.svc:7880"
+    assert "avatarLivekitURL" not in document(), "workers of release 0.1.0 reject unknown fields"
+    assert document(avatar=TAVUS)["avatarLivekitURL"] == "wss://voice.example"
+    assert read(WorkerConfig, json.dumps(document(avatar=TAVUS))).livekit_url == "ws://livekit.svc:7880"
+
+
 def test_config_map_name_follows_its_content() -> None:
     def name(**changes: Any) -> str:
         return str(config_map(OWNER, configured(**changes))["metadata"]["name"])

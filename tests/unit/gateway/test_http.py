@@ -361,6 +361,18 @@ async def test_page_may_connect_only_to_its_agents_livekit(http: httpx.AsyncClie
     assert "connect-src 'self';" in (await http.get("/?agent=unknown")).headers["Content-Security-Policy"]
 
 
+async def test_callers_get_the_public_address_of_livekit(http: httpx.AsyncClient, world: World) -> None:
+    agent = example_agent()
+    urls = {"url": "ws://livekit.svc:7880", "public_url": "wss://voice.example"}
+    livekit = agent.spec.livekit.model_copy(update=urls)
+    world.agents.listed = [replace(agent, spec=agent.spec.model_copy(update={"livekit": livekit}))]
+    assert (await post_call(http))["url"] == "wss://voice.example"
+    token = await http.post("/v1/token", json={})
+    assert token.json()["server_url"] == "wss://voice.example"
+    policy = (await http.get("/?agent=ornina")).headers["Content-Security-Policy"]
+    assert "connect-src 'self' wss://voice.example https://voice.example;" in policy
+
+
 async def test_page_does_not_reveal_the_livekit_server_of_authenticated_agents(
     http: httpx.AsyncClient, world: World
 ) -> None:

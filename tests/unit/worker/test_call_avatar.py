@@ -1,7 +1,7 @@
 """The avatar of a call: the voice has priority, whatever happens to the avatar."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ class FakeAvatar:
 
     def __init__(self, **options: Any) -> None:
         self.on_lost = options["on_lost"]
+        self.livekit_url = options["livekit_url"]
         self.may_join = asyncio.Event()
         self.error: AvatarError | None = None
         self.attached = False
@@ -64,7 +65,13 @@ class Scene:
     """The avatar of a call, and what it requests and reports."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, policy: str, *, has_seat: bool = True, has_video: bool = True
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        policy: str,
+        *,
+        has_seat: bool = True,
+        has_video: bool = True,
+        config: Mapping[str, object] | None = None,
     ) -> None:
         monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
         monkeypatch.setattr(budget, "AVATAR_GREETING_SECONDS", 0.05)
@@ -77,7 +84,7 @@ class Scene:
         self.call_avatar = CallAvatar(
             cast(Any, self.session),
             self.room.as_room(),
-            make_config(avatar=TAVUS | {"onFailure": policy}),
+            make_config(avatar=TAVUS | {"onFailure": policy}, **(config or {})),
             conversation=NAME,
             has_seat=has_seat,
             max_avatars=None,
@@ -126,6 +133,17 @@ async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) ->
         report=print,
     )
     await asyncio.wait_for(asyncio.gather(avatar.run(), avatar.wait_until_decided(), avatar.close()), 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "url"),
+    [({}, "ws://livekit.test:7880"), ({"avatarLivekitURL": "wss://voice.example"}, "wss://voice.example")],
+    ids=["one address", "public address"],
+)
+async def test_provider_of_the_avatar_gets_the_public_address(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, str], url: str
+) -> None:
+    assert Scene(monkeypatch, "VoiceOnly", config=config).avatar.livekit_url == url
 
 
 async def test_avatar_that_joins_is_attached(scene: Scene) -> None:
