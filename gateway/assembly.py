@@ -7,8 +7,10 @@ import aiohttp
 from gateway.agents import AgentDirectory
 from gateway.api.access import Access
 from gateway.api.context import Gateway
+from gateway.api.jwks import FetchJson, fetcher
 from gateway.api.keys import ApiKeys
 from gateway.api.limits import create_limits
+from gateway.api.oidc import Tokens
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
@@ -33,7 +35,7 @@ def assemble(
     """Create a gateway and its exchange with the controller; neither is running yet."""
     ledger = Ledger()
     supply = SupplyExchange(settings, session, ledger.pending, metrics.set_controller_reachable)
-    gateway = create_gateway(settings, agents, connections, ledger, metrics, supply)
+    gateway = create_gateway(settings, agents, connections, ledger, metrics, supply, fetcher(session))
     for path in gateway.pages.missing():
         logger.error("a file of the call page is missing", extra={"path": path})
     return gateway, supply
@@ -46,19 +48,20 @@ def create_gateway(
     ledger: Ledger,
     metrics: Metrics,
     supply: SupplySource,
+    fetch_json: FetchJson,
 ) -> Gateway:
-    """Create a gateway on any source of agents, LiveKit connections and free slots."""
+    """Create a gateway on any source of agents, LiveKit connections, free slots and issuers' keys."""
     metrics.calls.follow(agents.all, lambda: ledger)
     dispatcher = Dispatcher(agents, connections, ledger, supply, metrics.calls)
     limits = create_limits(
         settings.public_calls_per_minute, settings.key_calls_per_minute, settings.agent_calls_per_minute
     )
-    keys = ApiKeys(settings.api_keys_dir)
+    keys, tokens = ApiKeys(settings.api_keys_dir), Tokens(settings.oidc_issuers, fetch_json)
     return Gateway(
         settings=settings,
         agents=agents,
         connections=connections,
-        access=Access(agents, keys, limits, settings.gateway_hosts, settings.trusted_proxy_hops),
+        access=Access(agents, keys, tokens, limits, settings.gateway_hosts, settings.trusted_proxy_hops),
         ledger=ledger,
         dispatcher=dispatcher,
         opener=CallOpener(connections, ledger, dispatcher, settings.max_pending_per_agent),

@@ -39,6 +39,7 @@ class ErrorReason(StrEnum):
     CALL_NOT_FOUND = "CallNotFound"
     LIVEKIT_UNREACHABLE = "LiveKitUnreachable"
     LIVEKIT_REFUSED = "LiveKitRefused"
+    ISSUER_UNREACHABLE = "IssuerUnreachable"
     NOT_READY = "NotReady"
     INTERNAL = "Internal"
 
@@ -72,6 +73,7 @@ TITLES: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.CALL_NOT_FOUND: "The call does not exist",
     ErrorReason.LIVEKIT_UNREACHABLE: "LiveKit is unreachable",
     ErrorReason.LIVEKIT_REFUSED: "LiveKit refused the request",
+    ErrorReason.ISSUER_UNREACHABLE: "The token's issuer is unreachable",
     ErrorReason.NOT_READY: "The gateway is starting",
     ErrorReason.INTERNAL: "Internal error",
 }

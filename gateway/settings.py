@@ -1,9 +1,11 @@
 """The gateway's settings, from its environment."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 
 from process.settings import Port, ProcessSettings
 
@@ -12,6 +14,35 @@ WEB_DIR: Final = Path(__file__).resolve().parent / "web"
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _parse_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class OidcIssuer(BaseModel):
+    """An OpenID Connect issuer, and what its tokens for one audience may call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
+
+    issuer: str = Field(max_length=512)
+    """The claim `iss`, to the letter. Its configuration is at `/.well-known/openid-configuration` below this URL."""
+    audience: str = Field(min_length=1, max_length=512)
+    """A value of the claim `aud`."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces whose agents the tokens may call."""
+    agents: tuple[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")], ...] = ()
+    """Agents that the tokens may call, as ``namespace/name``."""
+    jwks_url: str = Field(default="", alias="jwksURL", max_length=512, pattern=r"^(https?://.+)?$")
+    """URL of the public keys; empty: the one in the issuer's configuration."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.namespaces and not self.agents:
+            raise ValueError("set namespaces or agents: tokens never call all agents")
+        if not self.jwks_url and not self.issuer.startswith("https://"):
+            raise ValueError("set an issuer with https, or jwksURL")
+        return self
 
 
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -53,6 +84,12 @@ class GatewaySettings(ProcessSettings):
         validation_alias="GATEWAY_HOSTS",
         description="the host names of the gateway's own page, in lower case and separated by commas; loopback hosts "
         "need no entry",
+    )
+    oidc_issuers: Annotated[tuple[OidcIssuer, ...], BeforeValidator(_parse_json)] = Field(
+        default=(),
+        validation_alias="OIDC_ISSUERS",
+        description="a JSON list of issuers of tokens: each with issuer, audience, namespaces or agents, and perhaps "
+        "jwksURL, which is the same for equal issuers; unset: no token is valid",
     )
     controller_url: str = Field(
         default="",
@@ -101,6 +138,14 @@ class GatewaySettings(ProcessSettings):
         description="the folder with livekit-client.esm.mjs, which the call page loads",
     )
     """The image has the file in the default folder."""
+
+    @field_validator("oidc_issuers")
+    @classmethod
+    def _with_one_source_of_keys(cls, issuers: tuple[OidcIssuer, ...]) -> tuple[OidcIssuer, ...]:
+        sources = {(entry.issuer, entry.jwks_url) for entry in issuers}
+        if len(sources) > len({entry.issuer for entry in issuers}):
+            raise ValueError("set one jwksURL for each issuer")
+        return issuers
 
     @field_validator("controller_url")
     @classmethod

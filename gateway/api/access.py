@@ -11,6 +11,7 @@ from gateway.agents import Agent, AgentDirectory, InvalidAgent
 from gateway.api.addresses import client_address, rate_limit_key
 from gateway.api.keys import ApiKeys, Identity
 from gateway.api.limits import Limits
+from gateway.api.oidc import Tokens
 from gateway.api.origins import is_own_origin
 from gateway.client import PUBLIC_SCOPE, Client
 from gateway.errors import ErrorReason, RequestError
@@ -26,11 +27,18 @@ class Access:
     """
 
     def __init__(
-        self, agents: AgentDirectory, keys: ApiKeys, limits: Limits, own_hosts: Collection[str], proxy_hops: int
+        self,
+        agents: AgentDirectory,
+        keys: ApiKeys,
+        tokens: Tokens,
+        limits: Limits,
+        own_hosts: Collection[str],
+        proxy_hops: int,
     ) -> None:
         """``own_hosts`` are the host names of the gateway's own page, in lower case."""
         self._agents = agents
         self._keys = keys
+        self._tokens = tokens
         self._limits = limits
         self._own_hosts = own_hosts
         self._proxy_hops = proxy_hops
@@ -40,14 +48,15 @@ class Access:
         return client_address(headers, peer, self._proxy_hops)
 
     async def identify(self, headers: Headers, address: str) -> Identity | None:
-        """Return the holder of the key that a request carries; None: it carries none.
+        """Return the holder of the API key or the token that a request carries; None: it carries neither.
 
         Raises:
-            RequestError: 401, the key is not valid; 429, the address has sent too many such keys.
+            RequestError: 401, it is not valid; 429, the address has sent too many such; 503, it cannot be checked now.
         """
         if "authorization" not in headers:
             return None
-        identity = self._keys.identify(bearer_token(headers))
+        bearer = bearer_token(headers)
+        identity = self._keys.identify(bearer) or await self._tokens.identify(bearer)
         if identity is None:
             self._limits.address.count(rate_limit_key(address))
             raise no_right()
@@ -143,7 +152,7 @@ def no_right() -> RequestError:
     """Return the one answer to every request that may not know whether an agent exists."""
     message = (
         "The agent does not exist, or this request has no right to call it. Check the agent's namespace and name. For "
-        "an agent that is not Public, send `Authorization: Bearer <key>` with a key of the agent or of its namespace."
+        "an agent that is not Public, send `Authorization: Bearer <key>` with a key or token for it or its namespace."
     )
     return RequestError(401, ErrorReason.UNAUTHORIZED, message)
 

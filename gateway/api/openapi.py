@@ -33,7 +33,11 @@ Opens calls to AvatarAgents. Every error is a problem document (RFC 9457, `{MEDI
 `detail` says what happened and what to do, and `field` names the wrong field or parameter.
 """
 _SECURITY_SCHEMES: Final = {
-    "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key. Not required for Public agents."},
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key or a token. Not required for Public agents.",
+    },
     "publishableKey": {
         "type": "apiKey",
         "in": "header",

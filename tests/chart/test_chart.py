@@ -224,6 +224,17 @@ def test_gateway_gets_the_hosts_of_its_page(render: Renderer) -> None:
     assert load(GatewaySettings, env).gateway_hosts == ("calls.example.com", "calls.example.org")
 
 
+def test_gateway_gets_the_issuers_of_tokens(render: Renderer) -> None:
+    assert load(GatewaySettings, gateway_env(render())).oidc_issuers == ()
+    entry = {"issuer": "https://login.example.com", "audience": "avatar-agent", "agents": ["shop/ornina"]}
+    entry |= {"jwksURL": "http://keys.auth.svc/jwks"}
+    found = load(GatewaySettings, gateway_env(render("--set-json=gateway.oidc=" + json.dumps([entry]))))
+    (issuer,) = found.oidc_issuers
+    assert issuer.model_dump(mode="json", by_alias=True) == entry | {"namespaces": []}
+    notes = render.notes("--set-json=gateway.oidc=" + json.dumps([entry]))
+    assert "apiKeysSecret" not in notes
+
+
 @pytest.mark.parametrize("component", ["controller", "gateway"])
 def test_values_choose_nodes(render: Renderer, component: str) -> None:
     chosen = render(
@@ -288,6 +299,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         ("gateway.apiKeysSecret=Keys", "/gateway/apiKeysSecret"),
         ("gateway.publicCallsPerMinute=0", "/gateway/publicCallsPerMinute"),
         ("gateway.hosts={https://calls.example.com}", "/gateway/hosts/0"),
+        ("gateway.oidc[0].issuer=https://a.example,gateway.oidc[0].audience=a", "/gateway/oidc/0"),
         ("gateway.maxPendingPerAgent=10001", "/gateway/maxPendingPerAgent"),
         ("watchNamespace=agents,gateway.defaultNamespace=shop", "leave gateway.defaultNamespace out"),
         ("monitoring.enabled=true", "set it to the namespace that Prometheus runs in"),
@@ -302,6 +314,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         "invalid Secret name",
         "no calls allowed",
         "host with a scheme",
+        "tokens for all agents",
         "too many waiting calls",
         "namespace that is not served",
         "monitoring without namespace",

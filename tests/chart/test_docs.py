@@ -8,6 +8,8 @@ from devkit import binaries
 from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
 from devkit.tools import HELM
+from gateway.settings import GatewaySettings
+from process.settings import load
 from tests.chart.rendering import RELEASE, Renderer, pick
 from tests.fences import fence, fences
 
@@ -43,3 +45,13 @@ def test_documented_values_create_the_dashboards(render: Renderer, tmp_path: Pat
             documents = render(f"--values={values}")
             kinds.append({document["kind"] for document in documents} & {"ConfigMap", "GrafanaDashboard"})
     assert kinds == [{"ConfigMap"}, {"ConfigMap", "GrafanaDashboard"}]
+
+
+def test_documented_issuer_is_accepted_by_the_gateway(render: Renderer, tmp_path: Path) -> None:
+    (values := tmp_path / "values.yaml").write_text(fence("docs/guides/calls.md", "gateway:").text)
+    (container,) = pick(render(f"--values={values}"), "Deployment", f"{RELEASE}-gateway")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    env = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    (issuer,) = load(GatewaySettings, env).oidc_issuers
+    assert (issuer.issuer, issuer.namespaces) == ("https://login.example.com", ("shop",))

@@ -15,7 +15,7 @@ _AGENT_PROBLEMS = {
     404: "The key may call the agent, which does not exist.",
     409: "The spec of the agent is not valid for this release of the gateway.",
     429: "The address has sent too many keys that are not valid.",
-    503: "The gateway is starting.",
+    503: "The gateway is starting, or the token's issuer is unreachable.",
 }
 
 Namespace = Annotated[str, Path(description="Namespace of the AvatarAgent.")]

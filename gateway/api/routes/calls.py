@@ -33,7 +33,7 @@ _OPEN_PROBLEMS = {
     409: "The agent takes no calls, or the Idempotency-Key belongs to another request or to a call that is over.",
     429: "Too many calls from the address, with the key or to the agent, or too many calls wait for the agent.",
     502: "LiveKit rejected the agent's credentials or the request.",
-    503: "LiveKit is unreachable, the agent's credentials are missing, or the gateway is starting.",
+    503: "LiveKit or the token's issuer is unreachable, the credentials are missing, or the gateway is starting.",
 }
 _IDEMPOTENCY_KEY = {
     "in": "header",

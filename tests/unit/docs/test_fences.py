@@ -32,6 +32,7 @@ CALLS = "tests/e2e/test_docs.py::test_documented_requests_open_follow_and_end_a_
 RULES = "tests/chart/test_rules.py"
 DASHBOARDS = "tests/unit/docs/test_dashboards.py"
 VALUES = "tests/chart/test_docs.py::test_documented_values_create_the_dashboards"
+OIDC = "tests/chart/test_docs.py::test_documented_issuer_is_accepted_by_the_gateway"
 COVERAGE = {
     "README.md": [
         ("yaml", "apiVersion: avataragents.io/v1alpha1", f"{HERE}::test_readme_manifest_is_valid"),
@@ -49,6 +50,7 @@ COVERAGE = {
         ("text", "GET    /v1/calls/<callId>", CALLS),
         ("json", '{\n  "room_name"', f"{HERE}::test_documented_token_request_has_every_field"),
         ("json", '{"room"', f"{HERE}::test_documented_dispatch_request_has_every_field"),
+        ("yaml", "gateway:", OIDC),
     ],
     "docs/guides/dashboards.md": [
         ("yaml", "monitoring:", VALUES),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from agentspec import AvatarAgentSpec
 from gateway.agents import Agent, InvalidAgent
 from gateway.api.context import Gateway
+from gateway.api.jwks import FetchError
 from gateway.assembly import create_gateway
 from gateway.calls.ledger import Ledger
 from gateway.livekit.connections import Connection, SecretError
@@ -190,6 +191,22 @@ class FakeSupply:
 
 
 @dataclass
+class FakeIssuer:
+    """The HTTP server of an issuer of tokens: JSON documents by URL."""
+
+    documents: dict[str, object] = field(default_factory=dict)
+    is_reachable: bool = True
+    fetched: list[str] = field(default_factory=list)
+    """Every URL that was fetched."""
+
+    async def fetch(self, url: str) -> object:
+        self.fetched.append(url)
+        if not self.is_reachable or url not in self.documents:
+            raise FetchError(f"{url} is unreachable")
+        return self.documents[url]
+
+
+@dataclass
 class World:
     """A gateway among fakes."""
 
@@ -200,11 +217,13 @@ class World:
     gateway: Gateway
 
 
-def create_world(settings: GatewaySettings | None = None, livekit: FakeLiveKit | None = None) -> World:
+def create_world(
+    settings: GatewaySettings | None = None, livekit: FakeLiveKit | None = None, issuer: FakeIssuer | None = None
+) -> World:
     """Create a gateway among fakes, on a new LiveKit server or a given one."""
     livekit, agents, supply = livekit or FakeLiveKit(), FakeAgents(), FakeSupply()
     connections = FakeConnections(livekit)
     names = {"default_namespace": "agents", "gateway_hosts": ("gateway.example",)}
     settings = (settings or GatewaySettings()).model_copy(update=names)
-    gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply)
+    gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply, (issuer or FakeIssuer()).fetch)
     return World(livekit, agents, connections, supply, gateway)

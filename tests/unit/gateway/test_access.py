@@ -11,9 +11,10 @@ from gateway.agents import Agent, InvalidAgent
 from gateway.api.access import Access, idempotency_key
 from gateway.api.keys import ApiKeys, Identity
 from gateway.api.limits import create_limits
+from gateway.api.oidc import Tokens
 from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
-from tests.unit.gateway.fakes import FakeAgents, example_agent
+from tests.unit.gateway.fakes import FakeAgents, FakeIssuer, example_agent
 
 KEY, AGENT_KEY, FOREIGN_KEY = "a-long-enough-api-key", "the-key-of-one-agent", "the-key-of-another-namespace"
 PEER = "192.0.2.1"
@@ -33,10 +34,9 @@ def create(tmp_path: Path) -> Callable[..., Access]:
         (tmp_path / name).write_text(key)
 
     def create_access(*limits: int, proxy_hops: int = 0) -> Access:
-        keys = ApiKeys(tmp_path)
-        return Access(
-            FakeAgents(list(AGENTS)), keys, create_limits(*limits or (60,) * 3), ("gateway.example",), proxy_hops
-        )
+        keys, tokens = ApiKeys(tmp_path), Tokens((), FakeIssuer().fetch)
+        limited, hosts = create_limits(*limits or (60,) * 3), ("gateway.example",)
+        return Access(FakeAgents(list(AGENTS)), keys, tokens, limited, hosts, proxy_hops)
 
     return create_access
 

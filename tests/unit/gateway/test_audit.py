@@ -6,9 +6,12 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.unit.gateway.conftest import API_KEY
-from tests.unit.gateway.fakes import World, example_agent
+from gateway.api.app import create_app
+from gateway.settings import GatewaySettings
+from tests.unit.gateway.conftest import API_KEY, BASE
+from tests.unit.gateway.fakes import World, create_world, example_agent
 from tests.unit.gateway.scenes import BODY, KEYED, call_token_of
+from tests.unit.gateway.test_oidc import ENTRY, claims, issuer_server, signed
 
 WITH_KEY = {"Authorization": f"Bearer {API_KEY}"}
 ADDRESS = "127.0.0.1"
@@ -42,6 +45,31 @@ async def test_call_has_one_line_when_opened_and_one_when_ended(http: httpx.Asyn
         {"message": "call opened", **same},
         {"message": "call ended", "state": "ended", "reason": "HungUp", **same},
     ]
+
+
+async def test_call_with_a_token_names_its_subject(lines: Lines) -> None:
+    issuer = issuer_server()
+    world = create_world(GatewaySettings(oidc_issuers=(ENTRY,)), issuer=issuer)
+    world.agents.listed = [example_agent(access="Authenticated"), example_agent(namespace="shop")]
+    transport = httpx.ASGITransport(create_app(world.gateway))
+    async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=bearer(claims())) as http:
+        assert (await http.post("/v1/calls", json=BODY)).status_code == 201
+        assert (await http.get("/v1/agents/ornina")).json()["access"] == "Authenticated"
+        foreign = await http.post("/v1/calls", json=BODY | {"agent": {"namespace": "shop", "name": "ornina"}})
+        expired = await http.post("/v1/calls", json=BODY, headers=bearer(claims(exp=1)))
+    assert (foreign.status_code, foreign.content) == (expired.status_code, expired.content)
+    logged = [(line["message"], line["key_id"], line["agent"]) for line in lines()]
+    assert logged == [
+        ("call opened", "website", "agents/ornina"),
+        ("call refused", "website", "shop/ornina"),
+        ("call refused", "", "agents/ornina"),
+    ]
+    await world.gateway.dispatcher.stop()
+
+
+def bearer(payload: dict[str, object]) -> dict[str, str]:
+    """Headers with a token of the issuer."""
+    return {"Authorization": f"Bearer {signed(payload)}"}
 
 
 async def test_call_from_a_page_has_an_address_and_no_key(http: httpx.AsyncClient, lines: Lines) -> None:

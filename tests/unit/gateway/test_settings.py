@@ -1,10 +1,11 @@
 """The gateway's settings."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import WEB_DIR, GatewaySettings
+from gateway.settings import WEB_DIR, GatewaySettings, OidcIssuer
 from process.settings import SettingsError, load
 
 
@@ -17,6 +18,7 @@ def test_empty_environment_is_enough() -> None:
         watch_namespace="",
         api_keys_dir=None,
         gateway_hosts=(),
+        oidc_issuers=(),
         controller_url="",
         controller_token_file=None,
         trusted_proxy_hops=0,
@@ -44,6 +46,7 @@ def test_every_variable_is_loaded() -> None:
             "TRUSTED_PROXY_HOPS": "2",
             "MAX_PENDING_PER_AGENT": "7",
             "PUBLIC_CALLS_PER_MINUTE": "9",
+            "OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "b", "agents": ["d/e"]}]',
             "KEY_CALLS_PER_MINUTE": "10",
             "AGENT_CALLS_PER_MINUTE": "11",
             "LIVEKIT_CLIENT_DIR": "/assets",
@@ -62,6 +65,7 @@ def test_every_variable_is_loaded() -> None:
         trusted_proxy_hops=2,
         max_pending_per_agent=7,
         public_calls_per_minute=9,
+        oidc_issuers=(OidcIssuer(issuer="https://a.example", audience="b", agents=("d/e",)),),
         key_calls_per_minute=10,
         agent_calls_per_minute=11,
         livekit_client_dir=Path("/assets"),
@@ -82,3 +86,30 @@ def test_empty_number_is_the_default() -> None:
 def test_host_that_is_no_plain_name_is_refused(hosts: str) -> None:
     with pytest.raises(SettingsError, match=r"GATEWAY_HOSTS is .*host names"):
         load(GatewaySettings, {"GATEWAY_HOSTS": hosts})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"namespaces": []},
+        {"agents": ["ornina"]},
+        {"audience": ""},
+        {"issuer": "http://login.example.com"},
+        {"jwksURL": "ftp://login.example.com"},
+        {"jwksUrl": "https://login.example.com/keys"},
+    ],
+    ids=["all agents", "agent without namespace", "any audience", "issuer without https", "odd URL", "unknown field"],
+)
+def test_issuer_that_is_too_open_or_misspelt_is_refused(changed: dict[str, object]) -> None:
+    entry = {"issuer": "https://login.example.com", "audience": "a", "namespaces": ["b"]}
+    load(GatewaySettings, {"OIDC_ISSUERS": json.dumps([entry])})
+    with pytest.raises(SettingsError, match="OIDC_ISSUERS"):
+        load(GatewaySettings, {"OIDC_ISSUERS": json.dumps([entry | changed])})
+
+
+def test_issuer_with_two_sources_of_keys_is_refused() -> None:
+    entry = {"issuer": "https://login.example.com", "audience": "a", "namespaces": ["b"]}
+    with pytest.raises(SettingsError, match="the same for equal issuers"):
+        load(GatewaySettings, {"OIDC_ISSUERS": json.dumps([entry, entry | {"jwksURL": "https://a.example"}])})
+    with pytest.raises(SettingsError, match="a JSON list"):
+        load(GatewaySettings, {"OIDC_ISSUERS": "{"})
