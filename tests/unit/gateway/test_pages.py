@@ -44,6 +44,7 @@ def test_every_error_reason_that_callers_can_get_has_a_text() -> None:
         ErrorReason.IDEMPOTENCY_KEY_REUSED,
         ErrorReason.CALL_OVER,
         ErrorReason.CALL_NOT_FOUND,
+        ErrorReason.ISSUER_UNREACHABLE,  # the page sends no token
         ErrorReason.INTERNAL,
     }
     assert {reason.value for reason in set(ErrorReason) - never_caused_by_callers} <= set(keys("en"))
