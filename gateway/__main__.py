@@ -14,10 +14,11 @@ from aiohttp import web
 from gateway.agents import AgentDirectory
 from gateway.api.app import create_app
 from gateway.assembly import assemble
-from gateway.calls.adoption import run_housekeeping
+from gateway.calls import housekeeping
+from gateway.cluster.events import WorkerEvents
 from gateway.cluster.resources import FIELD_MANAGER, ClusterAgents, ClusterSecrets
 from gateway.livekit.connections import SecretConnections
-from gateway.livekit.server import REQUEST_TIMEOUT
+from gateway.livekit.server import REQUEST_TIMEOUT, livekit_connector
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from kube.client import connect
@@ -42,11 +43,17 @@ def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
 
 async def serve(settings: GatewaySettings) -> None:
     """Run the gateway until a signal stops the server, or a background task fails."""
-    async with connect(FIELD_MANAGER) as client, aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
+    async with (
+        connect(FIELD_MANAGER) as client,
+        aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=livekit_connector()) as livekit_session,
+        aiohttp.ClientSession() as controller_session,
+    ):
         agents = ClusterAgents(client, settings.watch_namespace)
         metrics = Metrics()
-        connections = SecretConnections(ClusterSecrets(client), session, metrics.record_livekit_request)
-        gateway, supply = assemble(settings, agents, connections, session, metrics)
+        connections = SecretConnections(ClusterSecrets(client), livekit_session, metrics.record_livekit_request)
+        gateway, supply = assemble(settings, agents, connections, controller_session, metrics)
+        events = WorkerEvents(settings, controller_session, gateway.reports)
+        gateway.watch.is_heard = events.is_heard
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(gateway),
@@ -62,7 +69,8 @@ async def serve(settings: GatewaySettings) -> None:
         background = (
             agents.run(),
             supply.run(gateway.dispatcher.wake_waiting_calls),
-            run_housekeeping(agents, connections, gateway.opener, gateway.ledger),
+            events.run(),
+            housekeeping.run(agents, connections, gateway.ledger, gateway.watch),
         )
         async with serving(cluster_app(agents, metrics), settings.probe_port), metrics.process.sampling():
             await _serve_with(server, background)

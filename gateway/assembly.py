@@ -11,11 +11,14 @@ from gateway.api.jwks import FetchJson, fetcher
 from gateway.api.keys import ApiKeys
 from gateway.api.limits import create_limits
 from gateway.api.oidc import Tokens
+from gateway.calls.adoption import Adopter
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
 from gateway.calls.tokens import TokenIssuer
+from gateway.calls.reports import WorkerReports
+from gateway.calls.watch import RoomWatch
 from gateway.cluster.supply import SupplyExchange, SupplySource
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
@@ -51,8 +54,12 @@ def create_gateway(
     fetch_json: FetchJson,
 ) -> Gateway:
     """Create a gateway on any source of agents, LiveKit connections, free slots and issuers' keys."""
-    metrics.calls.follow(agents.all, lambda: ledger)
-    dispatcher = Dispatcher(agents, connections, ledger, supply, metrics.calls)
+    metrics.calls.follow(agents.all, ledger.counts)
+    watch = RoomWatch(agents, connections, ledger)
+    dispatcher = Dispatcher(agents, connections, ledger, watch, supply, metrics.calls)
+    reports = WorkerReports(agents, ledger, watch, dispatcher.look)
+    adopter = Adopter(agents, connections, ledger, dispatcher, reports)
+    watch.on_unknown = adopter.offer
     limits = create_limits(
         settings.public_calls_per_minute, settings.key_calls_per_minute, settings.agent_calls_per_minute
     )
@@ -64,9 +71,11 @@ def create_gateway(
         access=Access(agents, keys, tokens, limits, settings.gateway_hosts, settings.trusted_proxy_hops),
         ledger=ledger,
         dispatcher=dispatcher,
-        opener=CallOpener(connections, ledger, dispatcher, settings.max_pending_per_agent),
         tokens=TokenIssuer(connections),
         rooms=RoomDispatcher(connections, ledger, dispatcher),
+        opener=CallOpener(connections, ledger, dispatcher, adopter, settings.max_pending_per_agent),
+        watch=watch,
+        reports=reports,
         metrics=metrics,
         pages=Pages(settings.livekit_client_dir),
     )

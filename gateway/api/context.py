@@ -9,6 +9,8 @@ from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
 from gateway.calls.tokens import TokenIssuer
+from gateway.calls.reports import WorkerReports
+from gateway.calls.watch import RoomWatch
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
@@ -28,5 +30,7 @@ class Gateway:
     opener: CallOpener
     tokens: TokenIssuer
     rooms: RoomDispatcher
+    watch: RoomWatch
+    reports: WorkerReports
     metrics: Metrics
     pages: Pages

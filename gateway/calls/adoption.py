@@ -1,84 +1,183 @@
-"""Adopts calls that another gateway opened, from the room records in LiveKit, and removes unused data."""
+"""Makes calls of rooms that this gateway did not open: those of a stopped gateway, and those of other programs.
 
-import asyncio
+A room with a room record is a gateway's call: it comes from a gateway that stopped, or from a caller who joined with a
+token of the token endpoint. A room without one becomes a call when its dispatch names a declared agent: a SIP dispatch
+rule, a token with a room configuration, or another back end made it. Such a foreign call waits for a slot like any
+other, and its agent is dispatched again when it is lost.
+"""
+
+import hashlib
 import logging
 import time
+from dataclasses import replace
 
-from agentspec.wire import read_room_record
+from agentspec import DispatchMode
+from agentspec.wire import RoomRecord, read_dispatch_metadata, read_room_record
 from gateway.agents import Agent, AgentDirectory
+from gateway.calls.call import Call, CallState, Cause
+from gateway.calls.dispatcher import Dispatcher
+from gateway.calls.effects import held_name
 from gateway.calls.ledger import Ledger
-from gateway.calls.opening import CallOpener
-from gateway.livekit.connections import Connections, SecretConnections, SecretError
-from gateway.livekit.server import LiveKitError, LiveKitRefused, Room
+from gateway.calls.reports import WorkerReports
+from gateway.calls.room import CallRoom
+from gateway.livekit.connections import Connection, Connections, SecretError
+from gateway.livekit.server import Dispatch, LiveKitError, Room, RoomMissing
 
-ADOPTION_INTERVAL_SECONDS = 15.0
-"""Interval between two searches. The first runs at start; later ones find calls of gateways that stopped since."""
 MIN_ROOM_AGE_SECONDS = 5.0
-"""The search ignores younger rooms, because another gateway may still be answering their request."""
+"""Younger rooms with a record are left alone, because another gateway may still be answering their request."""
+YOUNG_SECONDS = 60.0
+"""A room without a call may get a dispatch soon after its creation, so it is offered again often while it is young."""
+OFFER_SECONDS = 5.0
+OLD_OFFER_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
 
-async def adopt_calls(agents: AgentDirectory, connections: Connections, opener: CallOpener) -> None:
-    """Search every LiveKit server once, concurrently, so that a failing server does not delay the others."""
-    by_key = {agent.key: agent for agent in agents.all() if isinstance(agent, Agent)}
-    by_server: dict[str, list[Agent]] = {}
-    for agent in by_key.values():
-        by_server.setdefault(agent.spec.livekit.url, []).append(agent)
-    await asyncio.gather(*(_search(candidates, by_key, connections, opener) for candidates in by_server.values()))
+class Adopter:
+    """Makes calls of rooms that the ledger does not have."""
 
+    def __init__(
+        self,
+        agents: AgentDirectory,
+        connections: Connections,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        reports: WorkerReports,
+    ) -> None:
+        self._agents = agents
+        self._connections = connections
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._reports = reports
 
-async def _search(
-    candidates: list[Agent], by_key: dict[str, Agent], connections: Connections, opener: CallOpener
-) -> None:
-    """Search one server, with the credentials of its first agent whose credentials LiveKit accepts."""
-    for agent in candidates:
+    async def offer(self, connection: Connection, server: str, room: Room) -> float:
+        """Make a call of a room if it is one. Return after how many seconds to offer it again if it is none."""
+        record = read_room_record(room.metadata)
         try:
-            rooms = await (await connections.open(agent)).livekit.rooms()
-        except (LiveKitRefused, SecretError) as error:
-            logger.warning("search for calls failed", extra={"agent": agent.key, "error": str(error)})
-        except LiveKitError as error:
-            logger.warning("search for calls failed", extra={"agent": agent.key, "error": str(error)})
-            return  # the credentials of other agents do not help against an unreachable server
-        except Exception:  # an unexpected error on one server must not stop the search on the others
-            logger.exception("search for calls failed", extra={"agent": agent.key})
-            return
+            if record is not None:
+                return await self._adopt_recorded(room, record)
+            return await self._adopt_foreign(connection, server, room)
+        except (LiveKitError, SecretError) as error:
+            logger.warning("could not adopt call", extra={"room": room.name, "error": str(error)})
+            return OFFER_SECONDS
+
+    async def _adopt_recorded(self, room: Room, record: RoomRecord) -> float:
+        namespace, _, name = record.agent.partition("/")
+        agent = self._agents.get(namespace, name)
+        if not isinstance(agent, Agent) or self._ledger.get(record.call_id) is not None:
+            return OFFER_SECONDS
+        if time.time() - max(record.created_at, room.created_at) > MIN_ROOM_AGE_SECONDS:
+            await self.adopt(agent, await self._connections.open(agent), room, record)
+        return 0.0
+
+    async def adopt(self, agent: Agent, connection: Connection, room: Room, record: RoomRecord) -> Call | None:
+        """Adopt the call that a room record is about; None when the room is closed.
+
+        Raises:
+            LiveKitError: the room could not be read.
+        """
+        if (known := self._ledger.get(record.call_id)) is not None:
+            return known
+        try:
+            dispatches = await connection.livekit.dispatches(room.name)
+        except RoomMissing:
+            return None
+        call = _adopted(agent, room, record, dispatches, time.time())
+        return await self._follow(call, connection, dispatches)
+
+    async def _adopt_foreign(self, connection: Connection, server: str, room: Room) -> float:
+        now = time.time()
+        wait = OFFER_SECONDS if now - room.created_at < YOUNG_SECONDS else OLD_OFFER_SECONDS
+        by_name = {agent.agent_name: agent for agent in self._explicit_agents(server)}
+        try:
+            dispatches = await connection.livekit.dispatches(room.name) if by_name else []
+        except RoomMissing:
+            return wait
+        for dispatch in dispatches:
+            agent = by_name.get(held_name(dispatch.agent_name) or dispatch.agent_name)
+            call_id = foreign_call_id(server, room.sid)
+            if agent is not None and self._ledger.get(call_id) is None:
+                call = _foreign(agent, room, call_id, dispatch, now)
+                await self._follow(call, await self._connections.open(agent), dispatches)
+                return wait
+        return wait
+
+    def _explicit_agents(self, server: str) -> list[Agent]:
+        return [
+            agent
+            for agent in self._agents.all()
+            if isinstance(agent, Agent)
+            and agent.spec.livekit.url == server
+            and agent.spec.dispatch.mode is DispatchMode.EXPLICIT
+            and not agent.name_taken
+        ]
+
+    async def _follow(self, call: Call, connection: Connection, dispatches: list[Dispatch]) -> Call:
+        """Find out how far a call is, and follow it."""
+        now = time.time()
+        room = CallRoom(call.identity, call.agent_name)
+        room.participants(await connection.livekit.participants(call.room), now)
+        room.accepted = any(one.accepted for one in dispatches if one.agent_name == call.agent_name)
+        self._reports.apply_to(room, call.agent.key, call.room)
+        if room.agents:
+            call = replace(call, state=CallState.JOINED, state_since=call.created_at, agent_seen_at=now)
+        if (known := self._ledger.get(call.id)) is not None:
+            return known  # a request with the call's idempotency key adopted it meanwhile
+        self._ledger.put(call)
+        logger.info(
+            "call adopted",
+            extra={"call_id": call.id, "room": call.room, "agent": call.agent.key, "state": call.state.value},
+        )
+        if call.foreign:
+            self._dispatcher.follow_new(call, room)
         else:
-            for room in rooms:
-                await _adopt(room, by_key, connections, opener)
-            return
+            self._dispatcher.follow(call, room)
+        return call
 
 
-async def _adopt(room: Room, by_key: dict[str, Agent], connections: Connections, opener: CallOpener) -> None:
-    record = read_room_record(room.metadata)
-    agent = by_key.get(record.agent) if record else None
-    if record is None or agent is None:
-        return
-    if not record.from_token and time.time() - record.created_at <= MIN_ROOM_AGE_SECONDS:
-        return
-    try:
-        await opener.adopt(agent, await connections.open(agent), room.name, record)
-    except (LiveKitError, SecretError) as error:
-        fields = {"agent": agent.key, "call_id": record.call_id, "room": room.name, "error": str(error)}
-        logger.warning("could not adopt call", extra=fields)
-    except Exception:
-        fields = {"agent": agent.key, "call_id": record.call_id, "room": room.name}
-        logger.exception("could not adopt call", extra=fields)
+def foreign_call_id(server: str, sid: str) -> str:
+    """Return the id of the call in a foreign room. It is the same for every gateway."""
+    return hashlib.sha256(f"{server}\x00{sid}".encode()).hexdigest()[:24]
 
 
-async def run_housekeeping(
-    agents: AgentDirectory, connections: SecretConnections, opener: CallOpener, ledger: Ledger
-) -> None:
-    """Adopt calls and remove unused data at a fixed interval, until cancelled."""
-    await agents.wait_synced()
-    while True:
-        await adopt_calls(agents, connections, opener)
-        drop_unused(agents, connections, ledger)
-        await asyncio.sleep(ADOPTION_INTERVAL_SECONDS)
+def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Dispatch], now: float) -> Call:
+    dispatched = any(one.agent_name == record.agent_name for one in dispatches)
+    return Call(
+        id=record.call_id,
+        agent=agent,
+        agent_name=record.agent_name,
+        room=room.name,
+        identity=record.identity,
+        request_hash=record.request_hash,
+        call_token_hash=record.call_token_hash,
+        dispatch_metadata=next((one.metadata for one in dispatches if one.metadata), ""),
+        state=CallState.DISPATCHED if dispatched else CallState.WAITING,
+        # A token may have been issued long before its caller joined, and so created the room.
+        created_at=max(record.created_at, room.created_at),
+        search_started_at=now,
+        state_since=now,
+        caller_seen_at=now,
+        causes=(Cause.FIRST,) if dispatched else (),
+    )
 
 
-def drop_unused(agents: AgentDirectory, connections: SecretConnections, ledger: Ledger) -> None:
-    """Remove finished calls after their retention, and credentials of agents that are not declared and have no call."""
-    ledger.remove_finished(time.time())
-    declared = (agent for agent in agents.all() if isinstance(agent, Agent))
-    connections.drop_unused([*declared, *(call.agent for call in ledger)])
+def _foreign(agent: Agent, room: Room, call_id: str, dispatch: Dispatch, now: float) -> Call:
+    dispatched = dispatch.agent_name == agent.agent_name
+    return Call(
+        id=call_id,
+        agent=agent,
+        agent_name=agent.agent_name,
+        room=room.name,
+        identity="",
+        request_hash="",
+        call_token_hash="",
+        dispatch_metadata=dispatch.metadata,
+        state=CallState.DISPATCHED if dispatched else CallState.WAITING,
+        created_at=room.created_at or now,
+        search_started_at=now,
+        state_since=now,
+        caller_seen_at=now,
+        causes=(Cause.FIRST,) if dispatched else (),
+        avatar=read_dispatch_metadata(dispatch.metadata)[0].avatar,
+        foreign=True,
+    )

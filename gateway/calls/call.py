@@ -110,7 +110,7 @@ class Call:
     """Name that the call is dispatched to. It stays the same when `agent` gets a new name during the call."""
     room: str
     identity: str
-    """The caller's participant identity in the room."""
+    """The caller's participant identity in the room; empty in a foreign room: every participant that is no agent."""
     request_hash: str
     """Digest of the request that opened the call."""
     call_token_hash: str
@@ -141,7 +141,14 @@ class Call:
     """The dispatch allows the agent's avatar, if the agent has one."""
     seat: Seat | None = None
     """The avatar seat assigned to the call; None when the agent has no limit."""
+    foreign: bool = False
+    """Another program opened the room and dispatched the agent. The room has no room record, and stays at the end."""
     reason: CallReason = CallReason.NONE
+
+    @property
+    def server(self) -> str:
+        """URL of the LiveKit server that has the call's room."""
+        return self.agent.spec.livekit.url
 
     @property
     def is_live(self) -> bool:

@@ -1,15 +1,22 @@
-"""Runs each call from its request to its end: reads the room, and carries out what `calls.step` decides."""
+"""Follows each call from its request to its end: decides with `calls.step`, and carries out what that asks for.
+
+Nothing here polls. A call is looked at when something was heard of it, when a slot may have become free, and when one
+of its time limits may be over. A look is synchronous and costs no request. What it asks for is carried out by a task,
+one at a time for each call.
+"""
 
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
+from dataclasses import replace
 
-from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
-from gateway.calls import audit
+from gateway.calls import audit, effects
 from gateway.calls.call import Call, CallReason, CallState, Cause
 from gateway.calls.ledger import Ledger
 from gateway.calls.metrics import CallMetrics
+from gateway.calls.room import CallRoom
 from gateway.calls.step import (
     Admission,
     Effect,
@@ -17,18 +24,21 @@ from gateway.calls.step import (
     Step,
     accept_timeout_seconds,
     assign_seat,
+    dispatch_failed,
     finish,
+    look_again_seconds,
     step,
     unavailable_reason,
 )
+from gateway.calls.watch import RoomWatch
 from gateway.cluster.supply import SupplySource
-from gateway.livekit.connections import Connection, Connections, SecretError
-from gateway.livekit.server import WAITING_AGENT_NAME, LiveKit, LiveKitError, Participant, RoomMissing
+from gateway.livekit.connections import Connections, SecretError
+from gateway.livekit.server import LiveKitError, RoomMissing
 
-POLL_SECONDS = {CallState.WAITING: 1.0, CallState.DISPATCHED: 0.15, CallState.JOINED: 2.0}
-"""Interval between two reads of a call's room, by state."""
 CLOSE_ATTEMPTS = 5
 """The gateway tries this often to close a room; after that LiveKit's own timeouts close it."""
+RETRY_SECONDS = 1.0
+"""Until the next look at a call after an unexpected error, or after LiveKit did not answer a question about it."""
 
 _STATE_MESSAGES = {
     CallState.WAITING: "call is waiting for a free slot",
@@ -42,24 +52,29 @@ logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Runs one task for each live call."""
+    """Follows all live calls."""
 
     def __init__(
         self,
         agents: AgentDirectory,
         connections: Connections,
         ledger: Ledger,
+        watch: RoomWatch,
         supply: SupplySource,
         metrics: CallMetrics,
     ) -> None:
         self._agents = agents
         self._connections = connections
         self._ledger = ledger
+        self._watch = watch
         self._supply = supply
         self._metrics = metrics
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._wake_events: dict[str, asyncio.Event] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._work: dict[str, asyncio.Task[None]] = {}
+        """What is being carried out, by call id: one thing at a time for each call."""
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._inquired: dict[str, float] = {}
+        """Begin of the state in which LiveKit was asked whether a worker accepted, by call id."""
+        watch.on_change = self.look
 
     def admission(self, agent_key: str, call: Call | None = None) -> Admission:
         """Return whether a call may be dispatched now; without ``call``, whether a new call may be.
@@ -83,29 +98,45 @@ class Dispatcher:
         if not call.avatar:
             if had_avatar:  # else an earlier dispatch of the call counted it
                 self._metrics.record_without_seat(call)
-            logger.warning("dispatching without avatar, no seat is free", extra=_log_fields(call))
+            logger.warning("dispatching without avatar, no seat is free", extra=log_fields(call))
         return call
 
-    def follow_new(self, call: Call) -> None:
-        """Count and log a new call whose room was just created, and follow it."""
+    def follow_new(self, call: Call, room: CallRoom | None = None) -> None:
+        """Count and log a new call, and follow it."""
         self._metrics.record_opened(call)
         audit.record_opened(call)
-        logger.info(_STATE_MESSAGES[call.state], extra=_log_fields(call))
-        self.follow(call)
+        logger.info(_STATE_MESSAGES[call.state], extra=log_fields(call))
+        self.follow(call, room)
 
-    def follow(self, call: Call) -> None:
-        """Start the task that follows a call to its end. The ledger has the call, and its room exists."""
-        self._wake_events[call.id] = asyncio.Event()
-        self._locks[call.id] = asyncio.Lock()
-        self._tasks[call.id] = asyncio.create_task(self._follow(call.id), name=f"call {call.id}")
+    def follow(self, call: Call, room: CallRoom | None = None) -> None:
+        """Follow a call to its end. The ledger has the call, and its room exists.
+
+        ``room`` is what is known of the room; None: nothing yet.
+        """
+        room = room or CallRoom(call.identity, call.agent_name, caller_seen_at=call.caller_seen_at)
+        if call.state is CallState.DISPATCHED and not room.read_at:
+            room.dispatched(call.state_since)
+        self._watch.add(call.id, call.server, room)
         self._supply.exchange_soon()
+        self.look(call.id)
 
     def wake_waiting_calls(self) -> None:
-        """Process now the waiting calls that may be dispatched; call this when free slots have changed."""
-        for call in self._ledger:
-            wake = self._wake_events.get(call.id)
-            if wake and call.state is CallState.WAITING and self.admission(call.agent.key, call) is not Admission.WAIT:
-                wake.set()
+        """Look at the waiting calls that may be dispatched; call this when free slots have changed."""
+        for agent_key in self._ledger.with_waiting_calls():
+            free = self._supply.free_slots(agent_key)
+            for call in self._ledger.waiting(agent_key, free):
+                self.look(call.id)
+
+    def look(self, call_id: str) -> None:
+        """Decide about a call now, unless something is being carried out for it: that is followed by a look."""
+        call, room = self._ledger.get(call_id), self._watch.room(call_id)
+        if call is None or room is None or not call.is_live or call_id in self._work:
+            return
+        try:
+            self._decide(call, room)
+        except Exception:
+            logger.exception("call step failed", extra=log_fields(call))
+            self._look_again(call_id, RETRY_SECONDS)
 
     async def hang_up(self, call: Call) -> None:
         """End a call on request. Do nothing when it has ended.
@@ -113,106 +144,145 @@ class Dispatcher:
         Raises:
             LiveKitError, SecretError: the room could not be closed, and the call continues.
         """
-        lock, wake = self._locks.get(call.id), self._wake_events.get(call.id)
-        if lock is None or wake is None:
-            return
-        async with lock:
-            current = self._ledger.get(call.id)
-            if current is None or not current.is_live:
-                return
-            await _close((await self._connections.open(call.agent)).livekit, call.room)
-            self._record(current, finish(current, CallState.ENDED, CallReason.HUNG_UP, time.time()).call)
-        wake.set()
+        while (work := self._work.get(call.id)) is not None:
+            await asyncio.wait({work})
+        current = self._ledger.get(call.id)
+        if current is not None and current.is_live:
+            # The call ends also when the client that asked for it does not wait for the answer.
+            await asyncio.shield(self._begin(call.id, self._hang_up(current)))
 
     async def stop(self) -> None:
         """Stop following all calls. Their rooms stay, and the next gateway adopts the calls."""
-        for task in self._tasks.values():
+        for timer in self._timers.values():
+            timer.cancel()
+        work = list(self._work.values())
+        for task in work:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*work, return_exceptions=True)
+        await self._watch.stop()
 
-    async def _follow(self, call_id: str) -> None:
-        try:
-            while (call := self._ledger.get(call_id)) is not None and call.is_live:
-                try:
-                    async with self._locks[call_id]:
-                        await self._advance(call_id)
-                except Exception:
-                    logger.exception("call step failed", extra=_log_fields(call))
-                await self._wait_for_next_poll(call_id)
-        finally:
-            for registry in (self._wake_events, self._locks, self._tasks):
-                registry.pop(call_id, None)
-
-    async def _wait_for_next_poll(self, call_id: str) -> None:
-        call = self._ledger.get(call_id)
-        if call is None or not call.is_live:
-            return
-        wake = self._wake_events[call_id]
-        try:
-            async with asyncio.timeout(POLL_SECONDS[call.state]):
-                await wake.wait()
-        except TimeoutError:
-            return
-        wake.clear()
-
-    async def _advance(self, call_id: str) -> None:
-        """Read the room once, store the next state, and carry out its effect."""
-        call = self._ledger.get(call_id)
-        if call is None or not call.is_live:
-            return
-        connection, room = await self._read_room(call)
+    def _decide(self, call: Call, room: CallRoom) -> None:
         now = time.time()
-        if connection is not None and room is not None and room.surplus_agents:
-            await self._remove(connection.livekit, call, room.surplus_agents)
-        following = step(call, room, self.admission(call.agent.key, call), now, self._unavailable_reason(call.agent))
+        known = self._seen(call, room)
+        snapshot = room.snapshot(now) if self._watch.answers(call.server) else None
+        if snapshot is not None and self._must_inquire(known, snapshot, now):
+            return self._start(known, self._inquire(known, room))
+        if snapshot is not None and snapshot.surplus_agents:
+            return self._start(known, self._remove_surplus(known, room, snapshot.surplus_agents))
+        admission = self.admission(call.agent.key, known)
+        following = step(known, snapshot, admission, now, self._unavailable_reason(call.agent))
         if following.effect is Effect.DISPATCH:
             following = Step(self.assign_seat(following.call), following.effect)
+            room.dispatched(now)
         self._record(call, following.call)
-        if following.effect is Effect.NONE or connection is None:
-            return
+        if following.effect is not Effect.NONE:
+            self._start(following.call, self._carry_out(following, room))
+        elif following.call.is_live:
+            self._look_again(call.id, look_again_seconds(following.call, snapshot))
+
+    def _seen(self, call: Call, room: CallRoom) -> Call:
+        """Return the call with the times at which caller and agent were last in the room."""
+        return replace(
+            call,
+            caller_seen_at=room.caller_seen_at or call.caller_seen_at,
+            agent_seen_at=room.agent_seen_at or call.agent_seen_at,
+        )
+
+    def _must_inquire(self, call: Call, room: RoomSnapshot, now: float) -> bool:
+        """Whether LiveKit has to be asked if a worker accepted the dispatch: nothing was heard, and it is overdue."""
+        if call.state is not CallState.DISPATCHED or room.accepted or room.agent_present or room.agent_lost:
+            return False
+        overdue = now - call.state_since >= accept_timeout_seconds(call)
+        return overdue and self._inquired.get(call.id) != call.state_since
+
+    async def _inquire(self, call: Call, room: CallRoom) -> None:
+        livekit = (await self._connections.open(call.agent)).livekit
+        began = time.time()
+        try:
+            room.participants(await livekit.participants(call.room), began)
+            found = await livekit.dispatches(call.room)
+        except RoomMissing:
+            room.not_listed(began)
+        else:
+            room.accepted |= any(one.accepted for one in found if one.agent_name == call.agent_name)
+        self._inquired[call.id] = call.state_since
+
+    async def _remove_surplus(self, call: Call, room: CallRoom, identities: tuple[str, ...]) -> None:
+        livekit = (await self._connections.open(call.agent)).livekit
+        for identity in identities:
+            logger.warning("removing surplus agent", extra={**log_fields(call), "identity": identity})
+        await effects.remove_agents(livekit, call, identities)
+        room.participants(await livekit.participants(call.room), time.time())
+
+    def _start(self, call: Call, work: Coroutine[None, None, None]) -> None:
+        """Carry something out for a call. LiveKit's errors are logged: the next look decides what to do."""
+        _ = self._begin(call.id, self._logged(call, work))
+
+    def _begin(self, call_id: str, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+        task = self._work[call_id] = asyncio.create_task(work, name=f"call {call_id}")
+        task.add_done_callback(lambda done: self._done(call_id, done))
+        return task
+
+    def _done(self, call_id: str, task: "asyncio.Task[None]") -> None:
+        del self._work[call_id]
+        if not task.cancelled():
+            task.exception()  # whoever waits for the task gets it, and `_logged` raises none
+            self.look(call_id)
+
+    async def _logged(self, call: Call, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except (LiveKitError, SecretError) as error:
+            logger.warning("LiveKit request failed", extra={**log_fields(call), "error": str(error)})
+            await asyncio.sleep(RETRY_SECONDS)
+        except Exception:
+            logger.exception("call step failed", extra=log_fields(call))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _carry_out(self, following: Step, room: CallRoom) -> None:
+        call = following.call
+        if following.effect is Effect.HANG_UP:
+            return await self._close(call)
+        try:
+            livekit = (await self._connections.open(call.agent)).livekit
+            if following.effect is Effect.HOLD:
+                await effects.hold(livekit, call)
+            else:
+                await effects.dispatch(livekit, call, room.ghosts)
+                if not room.accepted:  # the limits count from the moment that LiveKit has the dispatch
+                    self._ledger.put(replace(call, state_since=time.time()))
+        except (LiveKitError, SecretError) as error:
+            if following.effect is Effect.DISPATCH and not room.accepted:
+                self._record(call, dispatch_failed(call, time.time()))
+            raise error
+
+    async def _close(self, call: Call) -> None:
+        """Close the room of a call that is over."""
         for attempt in range(1, CLOSE_ATTEMPTS + 1):
             try:
-                return await _perform(connection.livekit, following)
-            except LiveKitError as error:
-                self._livekit_failed(following.call, error)
-            if following.effect is not Effect.HANG_UP or attempt == CLOSE_ATTEMPTS:
-                return  # after a failed dispatch no agent joins, and `calls.step` dispatches again
-            await asyncio.sleep(attempt)
+                return await effects.close((await self._connections.open(call.agent)).livekit, call)
+            except (LiveKitError, SecretError) as error:
+                logger.warning("LiveKit request failed", extra={**log_fields(call), "error": str(error)})
+                await asyncio.sleep(attempt)
 
-    def _unavailable_reason(self, agent: Agent) -> CallReason:
-        """Return why the agent, as it is declared now, takes no new calls."""
-        current = self._agents.get(agent.namespace, agent.name)
-        return CallReason.NONE if isinstance(current, InvalidAgent) else unavailable_reason(current)
+    async def _hang_up(self, call: Call) -> None:
+        await effects.close((await self._connections.open(call.agent)).livekit, call)
+        self._record(call, finish(call, CallState.ENDED, CallReason.HUNG_UP, time.time()).call)
 
-    async def _read_room(self, call: Call) -> tuple[Connection | None, RoomSnapshot | None]:
-        try:
-            connection = await self._connections.open(call.agent)
-        except SecretError as error:
-            logger.warning("LiveKit credentials missing", extra={**_log_fields(call), "error": str(error)})
-            return None, None
-        try:
-            return connection, await read_room(connection.livekit, call, time.time())
-        except LiveKitError as error:
-            self._livekit_failed(call, error)
-            return connection, None
-
-    async def _remove(self, livekit: LiveKit, call: Call, identities: tuple[str, ...]) -> None:
-        for identity in identities:
-            logger.warning("removing surplus agent", extra={**_log_fields(call), "identity": identity})
-            try:
-                await livekit.remove_participant(call.room, identity)
-            except LiveKitError as error:
-                self._livekit_failed(call, error)
-
-    def _livekit_failed(self, call: Call, error: LiveKitError) -> None:
-        logger.warning("LiveKit request failed", extra={**_log_fields(call), "error": str(error)})
+    def _look_again(self, call_id: str, seconds: float) -> None:
+        """Look at a call after so many seconds, if nothing is heard of it before."""
+        if (timer := self._timers.pop(call_id, None)) is not None:
+            timer.cancel()
+        self._timers[call_id] = asyncio.get_running_loop().call_later(seconds, self.look, call_id)
 
     def _record(self, before: Call, after: Call) -> None:
         """Store the new state of a call; log and count it when the state changed."""
         self._ledger.put(after)
+        if not after.is_live:
+            self._forget(after)
         if after.state is before.state and after.causes == before.causes:
             return
-        if after.causes != before.causes:
+        if after.causes[len(before.causes) :]:
             self._metrics.record_dispatch(after)
         if after.state is CallState.JOINED and Cause.AGENT_LOST not in after.causes:
             self._metrics.record_join(after)
@@ -221,10 +291,21 @@ class Dispatcher:
             audit.record_ended(after)
         if CallState.WAITING in (before.state, after.state):
             self._supply.exchange_soon()
-        logger.info(_STATE_MESSAGES[after.state], extra=_log_fields(after))
+        logger.info(_STATE_MESSAGES[after.state], extra=log_fields(after))
+
+    def _forget(self, call: Call) -> None:
+        self._watch.forget(call.id, call.server)
+        self._inquired.pop(call.id, None)
+        if (timer := self._timers.pop(call.id, None)) is not None:
+            timer.cancel()
+
+    def _unavailable_reason(self, agent: Agent) -> CallReason:
+        """Return why the agent, as it is declared now, takes no new calls."""
+        current = self._agents.get(agent.namespace, agent.name)
+        return CallReason.NONE if isinstance(current, InvalidAgent) else unavailable_reason(current)
 
 
-def _log_fields(call: Call) -> dict[str, object]:
+def log_fields(call: Call) -> dict[str, object]:
     """Return the log fields of a call; ``seconds`` is the time from its creation to its present state."""
     return {
         "call_id": call.id,
@@ -236,78 +317,3 @@ def _log_fields(call: Call) -> dict[str, object]:
         "seconds": round(call.state_since - call.created_at, 3),
         **call.client.log_fields(),
     }
-
-
-async def read_room(livekit: LiveKit, call: Call, now: float) -> RoomSnapshot:
-    """Read a call's room from LiveKit, with as few requests as the call's state allows."""
-    participants = await livekit.participants(call.room)
-    agents = [found for found in participants if found.agent_name == call.agent_name]
-    caller = any(found.identity == call.identity for found in participants)
-    abandoned = call.state is CallState.JOINED and not agents
-    # An agent that ends the call at once, for example because no avatar seat is free, may never appear in the room.
-    overdue = (
-        call.state is CallState.DISPATCHED and not agents and now - call.state_since >= accept_timeout_seconds(call)
-    )
-    rooms = await livekit.rooms([call.room]) if abandoned or overdue or not participants else []
-    room = bool(participants) or bool(rooms)
-    record = read_room_record(rooms[0].metadata) if rooms else None
-    accepted = False
-    if room and overdue:
-        dispatches = await livekit.dispatches(call.room)
-        accepted = any(found.accepted for found in dispatches if found.agent_name == call.agent_name)
-    return RoomSnapshot(
-        exists=room,
-        caller_present=caller,
-        agent_present=bool(agents),
-        accepted=accepted,
-        outcome=record.outcome if record else "",
-        surplus_agents=surplus_agents(agents),
-    )
-
-
-def surplus_agents(agents: list[Participant]) -> tuple[str, ...]:
-    """Return the identities of all agents except the first that joined.
-
-    A worker that was frozen while its dispatch was withdrawn still joins when it resumes (observed with livekit-agents
-    1.8.9 and livekit-server 1.13.5).
-    """
-    return tuple(found.identity for found in sorted(agents, key=lambda found: found.joined_at)[1:])
-
-
-async def _perform(livekit: LiveKit, following: Step) -> None:
-    call = following.call
-    match following.effect:
-        case Effect.DISPATCH:
-            await redispatch(livekit, call, call.agent_name)
-        case Effect.HOLD:
-            await redispatch(livekit, call, WAITING_AGENT_NAME)
-        case Effect.HANG_UP:
-            await _close(livekit, call.room)
-
-
-async def redispatch(livekit: LiveKit, call: Call, agent_name: str) -> None:
-    """Leave exactly one dispatch in an existing room: a new one for the agent, or the one that holds a waiting call.
-
-    The agent's old dispatches are deleted first, so that no two agents join. Meanwhile the dispatch to
-    `WAITING_AGENT_NAME` holds the metadata, so that it survives when the gateway stops in between.
-    """
-    found = await livekit.dispatches(call.room)
-    holding = [dispatch for dispatch in found if dispatch.agent_name == WAITING_AGENT_NAME]
-    if not holding:
-        await livekit.create_dispatch(call.room, WAITING_AGENT_NAME, call.dispatch_metadata)
-    for dispatch in found:
-        if dispatch.agent_name != WAITING_AGENT_NAME:
-            await livekit.delete_dispatch(call.room, dispatch.id)
-    if agent_name == WAITING_AGENT_NAME:
-        return
-    await livekit.create_dispatch(call.room, agent_name, call.dispatch_metadata)
-    for dispatch in await livekit.dispatches(call.room):
-        if dispatch.agent_name == WAITING_AGENT_NAME:
-            await livekit.delete_dispatch(call.room, dispatch.id)
-
-
-async def _close(livekit: LiveKit, room: str) -> None:
-    try:
-        await livekit.delete_room(room)
-    except RoomMissing:
-        return

@@ -1,8 +1,14 @@
-"""The calls of this gateway, in memory. The room records in LiveKit are the durable copy."""
+"""The calls of this gateway, in memory. The room records in LiveKit are the durable copy.
+
+Calls are indexed by agent and by room, and finished calls are kept apart, so that no question costs more than the calls
+that it is about. The place of a waiting call in its line is found by bisection.
+"""
 
 import asyncio
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from gateway.calls.call import Call, CallState
 from gateway.calls.seats import free_seats
@@ -13,63 +19,152 @@ FINISHED_RETENTION_SECONDS = 600.0
 SUPPLY_LAG_SECONDS = 2.0
 """Longest time after a join until the controller's counts of free slots and seats include the call."""
 
+RoomKey = tuple[str, str]
+"""URL of the LiveKit server, and name of the room."""
+_Place = tuple[float, str]
+"""Creation and id of a waiting call: its place in the line."""
+
+
+@dataclass(slots=True)
+class _AgentCalls:
+    """The live calls of one agent."""
+
+    line: list[_Place] = field(default_factory=list)
+    """Places of the waiting calls, in the order of their dispatch."""
+    dispatched: dict[str, Call] = field(default_factory=dict)
+    joined: dict[str, Call] = field(default_factory=dict)
+    just_joined: dict[str, Call] = field(default_factory=dict)
+    """Calls that joined within `SUPPLY_LAG_SECONDS`, oldest first; older ones are removed when it is read."""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.line or self.dispatched or self.joined)
+
+    def add(self, call: Call) -> None:
+        match call.state:
+            case CallState.WAITING:
+                insort(self.line, _place(call))
+            case CallState.DISPATCHED:
+                self.dispatched[call.id] = call
+            case CallState.JOINED:
+                self.joined[call.id] = self.just_joined[call.id] = call
+            case _:
+                raise ValueError(f"{call.state} is not a live state")
+
+    def remove(self, call: Call) -> None:
+        if call.state is CallState.WAITING:
+            del self.line[bisect_left(self.line, _place(call))]
+        for calls in (self.dispatched, self.joined, self.just_joined):
+            calls.pop(call.id, None)
+
+    def in_flight(self, now: float) -> list[Call]:
+        """Return the calls with a dispatch that the controller's counts may not include yet."""
+        for call in list(self.just_joined.values()):
+            if now - call.state_since >= SUPPLY_LAG_SECONDS:
+                del self.just_joined[call.id]
+        return [*self.dispatched.values(), *self.just_joined.values()]
+
 
 class Ledger:
-    """Calls by id. Every method is atomic: only `wait_for_change` awaits."""
+    """Calls by id, agent and room. Every method is atomic: only `wait_for_change` awaits."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, Call] = {}
+        self._live: dict[str, Call] = {}
+        self._finished: dict[str, Call] = {}
+        """In the order of their end."""
+        self._agents: dict[str, _AgentCalls] = {}
+        self._rooms: dict[str, dict[str, str]] = {}
+        """Id of the live call in each room, by server."""
         self._changes: dict[str, asyncio.Event] = {}
 
     def __iter__(self) -> Iterator[Call]:
-        return iter(list(self._calls.values()))
+        """Iterate over the live calls."""
+        return iter(list(self._live.values()))
 
     def get(self, call_id: str) -> Call | None:
-        return self._calls.get(call_id)
+        return self._live.get(call_id) or self._finished.get(call_id)
+
+    def in_room(self, server: str, room: str) -> str | None:
+        """Return the id of the live call in a room; None: there is none."""
+        return self._rooms.get(server, {}).get(room)
+
+    def rooms(self, server: str) -> Mapping[str, str]:
+        """Return the rooms of the live calls on a server, each with the id of its call."""
+        return self._rooms.get(server, {})
+
+    def servers(self) -> list[str]:
+        """Return the LiveKit servers that have live calls."""
+        return [server for server, rooms in self._rooms.items() if rooms]
 
     def put(self, call: Call) -> None:
         """Store a new or changed call, and wake the tasks that wait for a change of it."""
-        self._calls[call.id] = call
-        self._changes.pop(call.id, asyncio.Event()).set()
+        before = self._live.get(call.id)
+        if before is not None and _same_index(before, call):
+            self._replace(call)
+        else:
+            self._unlist(before)
+            self._list(call)
+        self._wake(call.id)
 
     def remove(self, call_id: str) -> None:
-        self._calls.pop(call_id, None)
-        self._changes.pop(call_id, asyncio.Event()).set()
+        self._unlist(self._live.get(call_id))
+        self._finished.pop(call_id, None)
+        self._wake(call_id)
 
     async def wait_for_change(self, call_id: str, known: CallState, seconds: float) -> None:
         """Wait until the state of a call is not the known one, or the call is over, for at most ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
-                while (call := self.get(call_id)) is not None and call.is_live and call.state is known:
+                while (call := self._live.get(call_id)) is not None and call.state is known:
                     await self._changes.setdefault(call_id, asyncio.Event()).wait()
         except TimeoutError:
             return
 
-    def waiting(self, agent_key: str) -> list[Call]:
-        """Return an agent's waiting calls in the order of their dispatch."""
-        calls = [call for call in self if call.agent.key == agent_key and call.state is CallState.WAITING]
-        return sorted(calls, key=lambda call: (call.created_at, call.id))
+    def waiting(self, agent_key: str, most: int | None = None) -> list[Call]:
+        """Return an agent's waiting calls in the order of their dispatch; ``most``: only so many."""
+        line = self._agents[agent_key].line if agent_key in self._agents else []
+        return [self._live[call_id] for _, call_id in line[:most]]
+
+    def with_waiting_calls(self) -> list[str]:
+        """Return the keys of the agents for which calls wait."""
+        return [key for key, calls in self._agents.items() if calls.line]
+
+    def of_agent(self, agent_key: str) -> list[Call]:
+        """Return the live calls of an agent."""
+        calls = self._agents.get(agent_key)
+        return [] if calls is None else [*self.waiting(agent_key), *calls.dispatched.values(), *calls.joined.values()]
 
     def count_without_slot(self, agent_key: str) -> int:
         """Count an agent's calls without a known slot: waiting calls, and dispatches while free slots were unknown."""
-        calls = (call for call in self if call.agent.key == agent_key)
-        return sum(
-            call.state is CallState.WAITING or (call.state is CallState.DISPATCHED and not call.free_slot_known)
-            for call in calls
-        )
+        calls = self._agents.get(agent_key)
+        if calls is None:
+            return 0
+        return len(calls.line) + sum(not call.free_slot_known for call in calls.dispatched.values())
 
     def position(self, call: Call) -> int | None:
         """Return the position of a call in the queue, from 1; None when the call does not wait."""
-        ids = [waiting.id for waiting in self.waiting(call.agent.key)]
-        return ids.index(call.id) + 1 if call.id in ids else None
+        known = self._live.get(call.id)
+        if known is None or known.state is not CallState.WAITING:
+            return None
+        return bisect_left(self._agents[known.agent.key].line, _place(known)) + 1
 
     def pending(self) -> dict[str, int]:
         """Return the number of waiting calls by agent key, which the gateway reports to the controller."""
-        return dict(Counter(call.agent.key for call in self if call.state is CallState.WAITING))
+        return {key: len(calls.line) for key, calls in self._agents.items() if calls.line}
+
+    def counts(self) -> Counter[tuple[str, CallState]]:
+        """Return the number of live calls by agent key and state."""
+        counts: Counter[tuple[str, CallState]] = Counter()
+        for key, calls in list(self._agents.items()):
+            counts[key, CallState.WAITING] = len(calls.line)
+            counts[key, CallState.DISPATCHED] = len(calls.dispatched)
+            counts[key, CallState.JOINED] = len(calls.joined)
+        return counts
 
     def in_flight(self, agent_key: str, now: float) -> int:
         """Count the dispatches that the controller's count of free slots may not include yet."""
-        return sum(1 for call in self if call.agent.key == agent_key and _in_flight(call, now))
+        calls = self._agents.get(agent_key)
+        return 0 if calls is None else len(calls.in_flight(now))
 
     def admission(self, agent_key: str, free_slots: int | None, now: float, call: Call | None = None) -> Admission:
         """Return whether a call may be dispatched now; without ``call``, whether a new call may be.
@@ -78,7 +173,8 @@ class Ledger:
         """
         if free_slots is None:
             return Admission.SLOTS_UNKNOWN
-        ahead = len(self.waiting(agent_key))
+        calls = self._agents.get(agent_key)
+        ahead = 0 if calls is None else len(calls.line)
         if call is not None and (position := self.position(call)) is not None:
             ahead = position - 1
         return Admission.FREE_SLOT if ahead < free_slots - self.in_flight(agent_key, now) else Admission.WAIT
@@ -88,17 +184,62 @@ class Ledger:
 
         ``reported`` is the controller's count.
         """
-        others = (other for other in self if other.agent.key == call.agent.key and other.id != call.id)
-        return free_seats(reported, [other.seat for other in others if other.seat and _in_flight(other, now)])
+        calls = self._agents.get(call.agent.key)
+        others = [] if calls is None else [other for other in calls.in_flight(now) if other.id != call.id]
+        return free_seats(reported, [other.seat for other in others if other.seat])
 
     def remove_finished(self, now: float) -> None:
         """Remove finished calls after their retention."""
-        for call in self:
-            if not call.is_live and now - call.state_since > FINISHED_RETENTION_SECONDS:
-                self.remove(call.id)
+        for call in list(self._finished.values()):
+            if now - call.state_since <= FINISHED_RETENTION_SECONDS:
+                return
+            self.remove(call.id)
+
+    def _replace(self, call: Call) -> None:
+        """Store a call whose place in every index is the same."""
+        self._live[call.id] = call
+        calls = self._agents[call.agent.key]
+        for listed in (calls.dispatched, calls.joined, calls.just_joined):
+            if call.id in listed:
+                listed[call.id] = call
+
+    def _list(self, call: Call) -> None:
+        if not call.is_live:
+            self._finished[call.id] = call
+            return
+        self._live[call.id] = call
+        self._rooms.setdefault(call.server, {})[call.room] = call.id
+        self._agents.setdefault(call.agent.key, _AgentCalls()).add(call)
+
+    def _unlist(self, call: Call | None) -> None:
+        if call is None:
+            return
+        del self._live[call.id]
+        calls = self._agents[call.agent.key]
+        calls.remove(call)
+        if calls.empty:
+            del self._agents[call.agent.key]
+        rooms = self._rooms[call.server]
+        rooms.pop(call.room, None)
+        if not rooms:
+            del self._rooms[call.server]
+
+    def _wake(self, call_id: str) -> None:
+        if (event := self._changes.pop(call_id, None)) is not None:
+            event.set()
 
 
-def _in_flight(call: Call, now: float) -> bool:
-    if call.state is CallState.JOINED:
-        return now - call.state_since < SUPPLY_LAG_SECONDS
-    return call.state is CallState.DISPATCHED
+def _place(call: Call) -> _Place:
+    return call.created_at, call.id
+
+
+def _same_index(before: Call, after: Call) -> bool:
+    """Whether a change leaves a call where it is: same state, and same begin of the state, agent, room and place."""
+    return (before.state, before.state_since, before.created_at, before.agent.key, before.room, before.server) == (
+        after.state,
+        after.state_since,
+        after.created_at,
+        after.agent.key,
+        after.room,
+        after.server,
+    )

@@ -1,11 +1,11 @@
 """The metrics of calls, named ``avatar_agent_gateway_…``."""
 
-from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from agentspec.wire import agent_key
 from gateway.agents import Agent, InvalidAgent
 from gateway.calls.call import Call, CallReason, CallState, Cause
 from process.metrics import AGENT_LABELS, CALL_START_BUCKETS, SampledGauge, Samples, prefix_of
@@ -43,7 +43,7 @@ class CallMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._agents: Callable[[], Iterable[Agent | InvalidAgent]] = list
-        self._calls: Callable[[], Iterable[Call]] = list
+        self._counts: Callable[[], Mapping[tuple[str, CallState], int]] = dict
         self._declared: set[tuple[str, str]] = set()
         """Namespaces and names of the agents whose series exist."""
         # First, because it creates and removes the series of the metrics below.
@@ -88,9 +88,16 @@ class CallMetrics:
             registry=registry,
         )
 
-    def follow(self, agents: Callable[[], Iterable[Agent | InvalidAgent]], calls: Callable[[], Iterable[Call]]) -> None:
-        """Report these agents and calls. Both are called at each scrape, in another thread."""
-        self._agents, self._calls = agents, calls
+    def follow(
+        self,
+        agents: Callable[[], Iterable[Agent | InvalidAgent]],
+        counts: Callable[[], Mapping[tuple[str, CallState], int]],
+    ) -> None:
+        """Report these agents, and these numbers of calls by agent key and state.
+
+        Both are called at each scrape, in another thread.
+        """
+        self._agents, self._counts = agents, counts
 
     def record_opened(self, call: Call) -> None:
         """Count a new call, and its dispatch if it has one."""
@@ -131,8 +138,12 @@ class CallMetrics:
             self._forget(gone)
         for new in agents - self._declared:
             self._declare(new)
-        counted = Tally((call.agent.namespace, call.agent.name, call.state) for call in self._calls())
-        return [((*labels, state.value), counted[(*labels, state)]) for labels in agents for state in _LIVE_STATES]
+        counts = self._counts()
+        return [
+            ((*labels, state.value), counts.get((agent_key(*labels), state), 0))
+            for labels in agents
+            for state in _LIVE_STATES
+        ]
 
     def _declare(self, labels: tuple[str, str]) -> None:
         """Create an agent's counters at 0."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from agentspec.roompattern import RoomPatternInvalid, room_name
-from agentspec.wire import RoomRecord, read_room_record, render
+from agentspec.wire import read_room_record, render
 from gateway.agents import Agent
+from gateway.calls import effects
+from gateway.calls.adoption import Adopter
 from gateway.calls.call import MESSAGES, Call, CallState, Cause
-from gateway.calls.dispatcher import Dispatcher, read_room
+from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.failures import RETRY_AFTER_SECONDS, connect, livekit_failures
 from gateway.calls.ids import call_id_for, new_call_id
 from gateway.calls.ledger import Ledger
@@ -19,7 +21,7 @@ from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import Client
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import Connection, Connections
-from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitRefused, RoomMissing
+from gateway.livekit.server import LiveKitRefused
 from gateway.livekit.tokens import call_token, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -36,10 +38,13 @@ class OpenedCall:
 
 
 class CallOpener:
-    """Opens calls, and adopts calls that an earlier gateway opened."""
+    """Opens calls."""
 
-    def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, max_pending: int) -> None:
+    def __init__(
+        self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, adopter: Adopter, max_pending: int
+    ) -> None:
         self._connections = connections
+        self._adopter = adopter
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._max_pending = max_pending
@@ -134,65 +139,14 @@ class CallOpener:
         return call if admission is Admission.WAIT else self._dispatcher.assign_seat(call)
 
     async def _create_room(self, connection: Connection, call: Call) -> None:
-        record = RoomRecord(
-            call_id=call.id,
-            agent=call.agent.key,
-            identity=call.identity,
-            created_at=call.created_at,
-            request_hash=call.request_hash,
-            agent_name=call.agent_name,
-            call_token_hash=call.call_token_hash,
-        )
-        waits = call.state is CallState.WAITING
-        agent_name = WAITING_AGENT_NAME if waits else call.agent_name
-        await connection.livekit.create_room(call.room, render(record), agent_name, call.dispatch_metadata)
+        agent_name = effects.hold_name(call) if call.state is CallState.WAITING else call.agent_name
+        metadata = render(effects.record_of(call))
+        await connection.livekit.create_room(call.room, metadata, agent_name, call.dispatch_metadata)
 
     async def _find_in_livekit(self, agent: Agent, connection: Connection, room: str) -> Call | None:
         """Adopt the call of this room when LiveKit has it and the ledger does not."""
         for found in await connection.livekit.rooms([room]):
             record = read_room_record(found.metadata)
             if record is not None and record.agent == agent.key:
-                return await self.adopt(agent, connection, found.name, record)
+                return await self._adopter.adopt(agent, connection, found, record)
         return None
-
-    async def adopt(self, agent: Agent, connection: Connection, room: str, record: RoomRecord) -> Call | None:
-        """Adopt a call that another gateway opened, from its room record; None when the room is closed.
-
-        Raises:
-            LiveKitError: the room could not be read.
-        """
-        if (known := self._ledger.get(record.call_id)) is not None:
-            return known
-        now = time.time()
-        try:
-            dispatches = await connection.livekit.dispatches(room)
-        except RoomMissing:
-            return None
-        dispatched = any(found.agent_name == record.agent_name for found in dispatches)
-        call = Call(
-            id=record.call_id,
-            agent=agent,
-            agent_name=record.agent_name,
-            room=room,
-            identity=record.identity,
-            request_hash=record.request_hash,
-            call_token_hash=record.call_token_hash,
-            dispatch_metadata=next((found.metadata for found in dispatches if found.metadata), ""),
-            state=CallState.DISPATCHED if dispatched else CallState.WAITING,
-            created_at=record.created_at,
-            search_started_at=now,
-            state_since=now,
-            caller_seen_at=now,
-            causes=(Cause.FIRST,) if dispatched else (),
-        )
-        snapshot = await read_room(connection.livekit, call, now)
-        if snapshot.agent_present:
-            call = replace(call, state=CallState.JOINED, state_since=record.created_at, agent_seen_at=now)
-        if (known := self._ledger.get(record.call_id)) is not None:
-            return known  # a request with the call's idempotency key adopted it meanwhile
-        self._ledger.put(call)
-        self._dispatcher.follow(call)
-        logger.info(
-            "call adopted", extra={"call_id": call.id, "room": room, "agent": agent.key, "state": call.state.value}
-        )
-        return call

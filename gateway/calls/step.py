@@ -37,6 +37,12 @@ Meanwhile the controller notices a worker that hangs or whose node is lost, repo
 LiveKit then offers each dispatch to either of the two at random for as long as it keeps the connection of the first,
 which it may do for minutes when the network was cut: of 8 offers, one in 256 calls has none to the second.
 """
+ACTIVE_LOOK_SECONDS = 0.25
+"""Interval between two looks at a call with an agent on its way, or with somebody missing."""
+WAITING_LOOK_SECONDS = 1.0
+"""The same for a waiting call. A free slot is heard of at once."""
+JOINED_LOOK_SECONDS = 30.0
+"""The same for a call that goes well: only its maximum duration can end it unheard."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class RoomSnapshot:
     """How the worker ended the call, from the room record. The gateway reads this only when the agent is absent."""
     surplus_agents: tuple[str, ...] = ()
     """Identities of agents other than the first."""
+    agent_lost: bool = False
+    """The agent is lost for certain, so nobody needs to wait for its return."""
 
 
 class Admission(StrEnum):
@@ -190,13 +198,36 @@ def _dispatched(call: Call, room: RoomSnapshot, admission: Admission, now: float
     if room.agent_present:
         return Step(replace(call, state=CallState.JOINED, state_since=now))
     waited = now - call.state_since
-    if not room.accepted and waited >= accept_timeout_seconds(call):
+    if not room.accepted and not room.agent_lost and waited >= accept_timeout_seconds(call):
         return _not_accepted(call, now)
-    if waited < call.agent.spec.dispatch.join_timeout_seconds:
+    if waited < call.agent.spec.dispatch.join_timeout_seconds and not room.agent_lost:
         return Step(call)
     if Cause.JOB_DIED in call.causes:
         return finish(call, CallState.FAILED, CallReason.AGENT_DID_NOT_JOIN, now)
     return _dispatch(call, Cause.JOB_DIED, admission, now)
+
+
+def dispatch_failed(call: Call, now: float) -> Call:
+    """Return a call whose dispatch LiveKit did not take: no worker has declined anything, so nothing is counted."""
+    return replace(
+        call,
+        state=CallState.WAITING,
+        state_since=now,
+        causes=call.causes[:-1],
+        seat=None,
+        not_before=now + RETRY_PAUSE_SECONDS,
+    )
+
+
+def look_again_seconds(call: Call, room: RoomSnapshot | None) -> float:
+    """Return how long a call can be left alone when nothing is heard of it."""
+    match call.state:
+        case CallState.WAITING:
+            return WAITING_LOOK_SECONDS
+        case CallState.JOINED if room is None or (room.exists and room.agent_present and room.caller_present):
+            return JOINED_LOOK_SECONDS
+        case _:
+            return ACTIVE_LOOK_SECONDS
 
 
 def accept_timeout_seconds(call: Call) -> float:
@@ -221,7 +252,8 @@ def _joined(call: Call, room: RoomSnapshot, admission: Admission, now: float) ->
     if _is_too_long(call, now):
         return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
     agent_seen_at = call.state_since if call.agent_seen_at is None else call.agent_seen_at
-    if now - agent_seen_at <= AGENT_GRACE_SECONDS or not room.caller_present:
+    may_return = not room.agent_lost and now - agent_seen_at <= AGENT_GRACE_SECONDS
+    if room.agent_present or may_return or not room.caller_present:
         return Step(call)
     if Cause.AGENT_LOST in call.causes:
         return finish(call, CallState.FAILED, CallReason.AGENT_LOST, now)

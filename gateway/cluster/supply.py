@@ -54,6 +54,12 @@ def settled_free_slots(supplies: Sequence[ReceivedSupply], agent_key: str, now: 
     return min(count.free_slots + max(0, slots - count.slots) for count in counts)
 
 
+async def authorization(settings: GatewaySettings) -> dict[str, str]:
+    """Return the headers by which the controller knows the gateway. The kubelet renews the token in the file."""
+    path = settings.controller_token_file
+    return {} if path is None else {"Authorization": f"Bearer {(await asyncio.to_thread(path.read_text)).strip()}"}
+
+
 class SupplySource(Protocol):
     """The controller's counts of free slots and seats."""
 
@@ -119,7 +125,7 @@ class SupplyExchange:
     async def _exchange(self) -> bool:
         demand = Demand(gateway=self._settings.gateway_name, pending=self._pending())
         try:
-            headers = {"Content-Type": "application/json"} | await self._authorization()
+            headers = {"Content-Type": "application/json"} | await authorization(self._settings)
             async with self._session.post(
                 f"{self._settings.controller_url}/v1/demand",
                 data=render(demand),
@@ -137,12 +143,6 @@ class SupplyExchange:
         self._supplies = [*recent(self._supplies, now), ReceivedSupply(now, supply)]
         self._report(True, "")
         return True
-
-    async def _authorization(self) -> dict[str, str]:
-        path = self._settings.controller_token_file
-        if path is None:
-            return {}
-        return {"Authorization": f"Bearer {(await asyncio.to_thread(path.read_text)).strip()}"}
 
     def _report(self, reachable: bool, error: str) -> None:
         self._set_reachable(reachable)

@@ -31,6 +31,8 @@ EMPTY_ROOM_SECONDS = 90
 """LiveKit closes a room that no participant has entered after this long, even when no gateway runs."""
 DEPARTURE_SECONDS = 30
 """LiveKit closes a room this long after its caller left; a page reload is quicker."""
+MAX_CONNECTIONS: Final = 32
+"""Connections to one server. A server that hangs uses up its own, and delays no requests to another one."""
 MAX_PARTICIPANTS = 4
 """The caller, the agent, its avatar, and a replacement agent."""
 
@@ -49,6 +51,7 @@ REQUEST_METHODS: Final = (
     "CreateDispatch",
     "DeleteDispatch",
     "RemoveParticipant",
+    "UpdateRoomMetadata",
     "DeleteRoom",
 )
 """The methods of LiveKit's API that the gateway uses."""
@@ -59,6 +62,11 @@ RequestObserver = Callable[[str, str, float], None]
 """Receives method, code and seconds of a request. The code is `OK`, `UNREACHABLE` or an error code of LiveKit's API."""
 
 _ERROR_CODES: Final = frozenset(code for name, code in vars(api.TwirpErrorCode).items() if name.isupper())
+
+
+def livekit_connector() -> aiohttp.TCPConnector:
+    """Create the connector for requests to all servers. It needs a running event loop."""
+    return aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS)
 
 
 class LiveKitError(Exception):
@@ -77,12 +85,20 @@ class RoomMissing(LiveKitError):
     """The room, or the dispatch in it, does not exist."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Room:
-    """An open room."""
+    """An open room, as LiveKit lists it. The list follows a change of the counts within 5 s (pkg/rtc/room.go)."""
 
     name: str
     metadata: str
+    sid: str = ""
+    """LiveKit's id of the room. A room that comes back after a restart of LiveKit has another one."""
+    created_at: float = 0.0
+    """Unix seconds."""
+    participants: int = 0
+    """Number of participants other than agents and recorders."""
+    publishers: int = 0
+    """Number of participants that publish a track, agents included."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,8 @@ class LiveKit(Protocol):
 
     async def remove_participant(self, room: str, identity: str) -> None: ...
 
+    async def set_metadata(self, room: str, metadata: str) -> None: ...
+
     async def delete_room(self, room: str) -> None: ...
 
 
@@ -158,7 +176,17 @@ class LiveKitServer:
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
         with self._request("ListRooms"):
             answer = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
-        return [Room(name=room.name, metadata=room.metadata) for room in answer.rooms]
+        return [
+            Room(
+                name=room.name,
+                metadata=room.metadata,
+                sid=room.sid,
+                created_at=room.creation_time_ms / 1000 or float(room.creation_time),
+                participants=room.num_participants,
+                publishers=room.num_publishers,
+            )
+            for room in answer.rooms
+        ]
 
     async def participants(self, room: str) -> list[Participant]:
         with self._request("ListParticipants"):
@@ -182,6 +210,10 @@ class LiveKitServer:
     async def remove_participant(self, room: str, identity: str) -> None:
         with self._request("RemoveParticipant"):
             await self._api.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
+
+    async def set_metadata(self, room: str, metadata: str) -> None:
+        with self._request("UpdateRoomMetadata"):
+            await self._api.room.update_room_metadata(api.UpdateRoomMetadataRequest(room=room, metadata=metadata))
 
     async def delete_room(self, room: str) -> None:
         with self._request("DeleteRoom"):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.api.app import create_app
-from gateway.calls import adoption, dispatcher, opening
+from gateway.calls import adoption, dispatcher, opening, reports, watch
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import World, create_world
 from tests.unit.gateway.scenes import NOW
@@ -43,5 +43,5 @@ async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
 async def virtual_clock(virtual_time: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls use the virtual event loop's time, so that a test waits for any timeout at no cost."""
     clock = SimpleNamespace(time=lambda: NOW + asyncio.get_running_loop().time())
-    for module in (adoption, dispatcher, opening):
+    for module in (adoption, dispatcher, opening, reports, watch):
         monkeypatch.setattr(module, "time", clock)

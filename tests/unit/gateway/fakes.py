@@ -69,7 +69,17 @@ class FakeLiveKit:
 
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
         self._check()
-        return [Room(name, room.metadata) for name, room in self.rooms_by_name.items() if not names or name in names]
+        return [
+            Room(
+                name,
+                room.metadata,
+                sid=f"RM_{name}",
+                participants=sum(not one.is_agent for one in room.participants),
+                publishers=len(room.participants),
+            )
+            for name, room in self.rooms_by_name.items()
+            if not names or name in names
+        ]
 
     async def participants(self, room: str) -> list[Participant]:
         self._check()
@@ -88,6 +98,9 @@ class FakeLiveKit:
 
     async def remove_participant(self, room: str, identity: str) -> None:
         self.disconnect(room, identity)
+
+    async def set_metadata(self, room: str, metadata: str) -> None:
+        self._room(room).metadata = metadata
 
     async def delete_room(self, room: str) -> None:
         self._room(room)

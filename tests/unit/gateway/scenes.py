@@ -12,7 +12,6 @@ from aiohttp.test_utils import TestServer
 
 from agentspec.wire import CallOutcome, read_room_record, render
 from gateway.agents import Agent
-from gateway.calls.adoption import adopt_calls
 from gateway.calls.call import Call, CallState, Cause
 from gateway.calls.request import parse_request
 from gateway.client import Client
@@ -86,7 +85,7 @@ def report_outcome(world: World, call: Call, outcome: CallOutcome) -> None:
 
 async def adopt(world: World) -> None:
     """Search for calls to adopt, once."""
-    await adopt_calls(world.agents, world.connections, world.gateway.opener)
+    await world.gateway.watch.list_now()
 
 
 def agent_at(url: str, name: str = "ornina") -> Agent:

@@ -8,9 +8,7 @@ import pytest
 
 from gateway.agents import Agent
 from gateway.calls import adoption
-from gateway.calls.adoption import adopt_calls
 from gateway.calls.call import CallState
-from gateway.calls.dispatcher import read_room
 from gateway.livekit.connections import Connection, SecretError
 from gateway.livekit.server import LiveKitUnreachable, Room
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, create_world, example_agent
@@ -66,7 +64,9 @@ async def test_joined_call_survives_a_new_agent_name_and_a_restart(world: World,
     await adopt(successor)
     adopted = current(successor, call)
     assert (adopted.state, adopted.agent_name) == (CallState.JOINED, "ornina-agent")
-    assert (await read_room(successor.livekit, adopted, adopted.created_at)).agent_present
+    room = successor.gateway.watch.room(call.id)
+    assert room is not None
+    assert room.agents
 
 
 async def test_adopted_waiting_call_is_dispatched_once(world: World, successor: World) -> None:
@@ -87,9 +87,9 @@ async def test_repeated_request_finds_its_call_after_a_restart(world: World, suc
     assert len(successor.livekit.launches) == 1
 
 
-async def test_rooms_of_other_applications_are_not_adopted(world: World) -> None:
-    await world.livekit.create_room("ornina-theirs", "", "ornina-agent", "")
-    await world.livekit.create_room("ornina-also", '{"callID": 1}', "ornina-agent", "")
+async def test_rooms_without_a_dispatch_of_a_declared_agent_are_not_adopted(world: World) -> None:
+    await world.livekit.create_room("ornina-theirs", "", "another-agent", "")
+    await world.livekit.create_room("ornina-also", '{"callID": 1}', "", "")
     await adopt(world)
     assert list(world.gateway.ledger) == []
 
@@ -130,16 +130,21 @@ class ServerOfEachAgent:
     [ValueError("Invalid IPv6 URL"), LiveKitUnreachable("unreachable"), SecretError("deleted")],
     ids=["unexpected error", "unreachable", "no credentials"],
 )
-async def test_failing_server_does_not_affect_other_servers(world: World, successor: World, error: Exception) -> None:
+async def test_failing_server_does_not_affect_other_servers(
+    world: World, successor: World, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call = await open_call(world)
     await world.gateway.dispatcher.stop()
     successor.agents.listed = [agent_at("wss://failing.example", "failing"), example_agent()]
     servers = ServerOfEachAgent({"failing": error, "ornina": successor.connections})
-    await adopt_calls(successor.agents, servers, successor.gateway.opener)
+    monkeypatch.setattr(successor.gateway.watch, "_connections", servers)
+    await adopt(successor)
     assert successor.gateway.ledger.get(call.id) is not None
 
 
-async def test_servers_are_searched_concurrently_and_an_unreachable_one_once(world: World) -> None:
+async def test_servers_are_searched_concurrently_and_an_unreachable_one_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests: list[str] = []
     both_requested = asyncio.Event()
 
@@ -154,5 +159,6 @@ async def test_servers_are_searched_concurrently_and_an_unreachable_one_once(wor
     servers = {"a": "wss://one.example", "b": "wss://one.example", "c": "wss://two.example"}
     world.agents.listed = [agent_at(url, name) for name, url in servers.items()]
     connections = ServerOfEachAgent({name: FakeConnections(Unreachable(name)) for name in servers})
-    await adopt_calls(world.agents, connections, world.gateway.opener)
+    monkeypatch.setattr(world.gateway.watch, "_connections", connections)
+    await adopt(world)
     assert requests == ["a", "c"]

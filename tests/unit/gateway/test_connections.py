@@ -10,7 +10,7 @@ from livekit import api
 
 import gateway.livekit.connections
 from gateway.agents import Agent
-from gateway.calls.adoption import drop_unused
+from gateway.calls.housekeeping import drop_unused
 from gateway.calls.ledger import Ledger
 from gateway.livekit.connections import SecretConnections, SecretError, SecretsUnavailable
 from gateway.livekit.server import LiveKitRefused

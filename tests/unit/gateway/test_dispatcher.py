@@ -3,19 +3,25 @@
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from agentspec.wire import CallOutcome, DispatchMetadata, read_dispatch_metadata
 from gateway.agents import Agent, InvalidAgent
-from gateway.calls import dispatcher
+from gateway.calls import dispatcher, effects
 from gateway.calls.call import Call, CallReason, CallState, Cause
+from gateway.calls.room import ROUTINE_READ_SECONDS
 from gateway.calls.step import (
     ACCEPT_TIMEOUT_SECONDS,
     AGENT_GRACE_SECONDS,
     MAX_DECLINES,
     WAITING_CALLER_GRACE_SECONDS,
     Admission,
+    Step,
+)
+from gateway.calls.step import (
+    step as decide,
 )
 from gateway.livekit.connections import SecretError
 from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
@@ -281,15 +287,15 @@ async def test_unexpected_error_in_one_call_is_logged_and_all_calls_continue(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.supply.free = world.livekit.slots = 2
-    read_room, failures = dispatcher.read_room, [ValueError("unexpected")]
+    step, failures = decide, [ValueError("unexpected")]
     call, other = await open_call(world), await open_call(world)
 
-    async def failing_once(*arguments: object) -> object:
-        if arguments[1] == current(world, call) and failures:
+    def failing_once(known: Call, *arguments: Any) -> Step:
+        if known.id == call.id and failures:
             raise failures.pop()
-        return await read_room(*arguments)  # type: ignore[arg-type]
+        return step(known, *arguments)
 
-    monkeypatch.setattr(dispatcher, "read_room", failing_once)
+    monkeypatch.setattr(dispatcher, "step", failing_once)
     await reaches(world, other, CallState.JOINED)
     await reaches(world, call, CallState.JOINED)
     assert failures == [], "the error was raised"
@@ -339,8 +345,7 @@ async def test_caller_has_a_new_agent_soon_after_a_loss(world: World) -> None:
     lost_at = asyncio.get_running_loop().time()
     await becomes_true(lambda: world.livekit.agents_in(call.room))
     seconds = asyncio.get_running_loop().time() - lost_at
-    poll = dispatcher.POLL_SECONDS[CallState.JOINED]
-    assert AGENT_GRACE_SECONDS - poll <= seconds <= AGENT_GRACE_SECONDS + 2 * poll
+    assert AGENT_GRACE_SECONDS <= seconds <= AGENT_GRACE_SECONDS + ROUTINE_READ_SECONDS + 1
 
 
 async def test_dispatch_that_no_worker_accepts_is_withdrawn_in_time(world: World) -> None:
@@ -353,9 +358,9 @@ async def test_dispatch_that_no_worker_accepts_is_withdrawn_in_time(world: World
     await becomes_true(lambda: dispatched_names(world, call) == [WAITING_AGENT_NAME])
 
 
-@pytest.mark.parametrize("agent_name", ["ornina-agent", WAITING_AGENT_NAME], ids=["dispatch", "hold"])
+@pytest.mark.parametrize("held", [False, True], ids=["dispatch", "hold"])
 async def test_metadata_stays_in_the_room_during_a_redispatch(
-    world: World, monkeypatch: pytest.MonkeyPatch, agent_name: str
+    world: World, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
     call = await open_call(world)
     await world.gateway.dispatcher.stop()
@@ -375,6 +380,6 @@ async def test_metadata_stays_in_the_room_during_a_redispatch(
 
     monkeypatch.setattr(world.livekit, "delete_dispatch", delete_dispatch)
     monkeypatch.setattr(world.livekit, "create_dispatch", create_dispatch)
-    await dispatcher.redispatch(world.livekit, call, agent_name)
+    await (effects.hold(world.livekit, call) if held else effects.dispatch(world.livekit, call, ()))
     assert snapshots and all(found == {call.dispatch_metadata} for found in snapshots)
-    assert dispatched_names(world, call) == [agent_name]
+    assert dispatched_names(world, call) == [WAITING_AGENT_NAME if held else "ornina-agent"]

@@ -10,7 +10,6 @@ from aiohttp import web
 from agentspec.wire import CallOutcome
 from gateway.agents import InvalidAgent
 from gateway.calls.call import OUTCOMES, CallReason, CallState, Cause
-from gateway.calls.ledger import Ledger
 from gateway.calls.metrics import _endings
 from gateway.cluster.supply import SupplyExchange
 from gateway.errors import ErrorReason
@@ -121,7 +120,7 @@ async def test_deleted_agent_leaves_no_series(world: World) -> None:
 
 async def test_join_duration_has_the_call_as_exemplar() -> None:
     metrics = Metrics()
-    metrics.calls.follow(lambda: [example_agent()], Ledger)
+    metrics.calls.follow(lambda: [example_agent()], dict)
     metrics.calls.record_join(replace(JOINED, id="call-7", state_since=JOINED.created_at + 1.2))
     body, content_type = await exposition_of(metrics.registry)(OPEN_METRICS)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -200,6 +199,6 @@ def test_reachability_is_reported_only_with_a_controller() -> None:
 
 def test_adopted_call_is_not_opened_again() -> None:
     metrics = Metrics()
-    metrics.calls.follow(lambda: [WAITING.agent], lambda: [WAITING])
+    metrics.calls.follow(lambda: [WAITING.agent], lambda: {(WAITING.agent.key, CallState.WAITING): 1})
     assert sample(metrics, "calls_opened_total", **LABELS) == 0
     assert samples(metrics, "calls") == {("waiting",): 1}

@@ -1,0 +1,197 @@
+"""What the gateway knows of the room of one call, put together from what it hears and what it reads. Pure.
+
+Three sources tell of a room, and none of them is enough alone:
+
+- **The list of rooms**, once a second for each LiveKit server. It says which rooms exist, and by its counts which have
+  changed. It says nothing about who is in a room.
+- **The participants of one room**, read when its counts have changed, and else as seldom as the number of rooms asks.
+- **The workers' reports**, which the controller passes on at once. They say which job has the room, whether its agent
+  has joined, how it ended, and that its worker is lost.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from agentspec.wire import CallOutcome, JobReport, JobState, read_room_record
+from gateway.calls.call import Call, CallState
+from gateway.calls.step import RoomSnapshot
+from gateway.livekit.server import Participant, Room
+
+MISSING_ROOM_SECONDS: Final = 10.0
+"""A room is gone when LiveKit has not listed it for this long: after a restart of LiveKit, a room comes back when its
+first participant has reconnected (measured: 2.7 s)."""
+_LOST: Final = frozenset({"", CallOutcome.STOPPED, CallOutcome.CRASHED})
+"""Outcomes of jobs that ended without ending their call."""
+
+DISPATCHED_READ_SECONDS: Final = 0.2
+"""Interval between two reads of the participants of a dispatched call's room."""
+HEARD_READ_SECONDS: Final = 1.5
+"""The same while workers' reports arrive: they say sooner that the agent has joined."""
+WAITING_READ_SECONDS: Final = 1.0
+"""The same for a waiting call whose caller has not been seen, in the first `ARRIVAL_SECONDS`."""
+ARRIVAL_SECONDS: Final = 10.0
+ROUTINE_READ_SECONDS: Final = 2.0
+"""The same for every other call, as far as `watch.READS_PER_SECOND` allows."""
+
+
+def agent_identity(job_id: str) -> str:
+    """Return the identity of a job's agent in the room.
+
+    It is the identity of an agent that accepts a job without naming another one (livekit-agents 1.8.9, job.py).
+    """
+    return f"agent-{job_id}"
+
+
+@dataclass(slots=True)
+class CallRoom:
+    """What is known of one call's room. All times are Unix seconds."""
+
+    identity: str
+    """The caller's; empty: any participant that is no agent is the caller."""
+    agent_name: str
+    caller_present: bool = False
+    caller_seen_at: float | None = None
+    agent_seen_at: float | None = None
+    agents: dict[str, int] = field(default_factory=dict)
+    """Identities of the agents in the room, each with the Unix milliseconds of its join; 0: not known."""
+    ghosts: set[str] = field(default_factory=set)
+    """Identities of agents whose worker is lost. LiveKit keeps them in the room for 20 s more."""
+    accepted: bool = False
+    """A worker accepted the current dispatch."""
+    lost: bool = False
+    """The agent is lost for certain: its worker is gone, or its job ended and the call did not."""
+    finished: bool = False
+    """A job ended the call, so the room is about to be closed."""
+    outcome: CallOutcome | str = ""
+    metadata: str = ""
+    missing_since: float | None = None
+    read_at: float = 0.0
+    """When the participants were read last; 0: never."""
+    changed: bool = True
+    """Something has changed since then."""
+    _jobs: dict[str, JobState] = field(default_factory=dict)
+    """Jobs of the current dispatch, each with its state."""
+    _earlier_jobs: set[str] = field(default_factory=set)
+    _counts: tuple[int, int, str] | None = None
+
+    def dispatched(self, now: float) -> None:
+        """Start over with a dispatch that is about to be made: earlier jobs no longer matter."""
+        self._earlier_jobs |= self._jobs.keys()
+        self._jobs = {}
+        self.accepted = self.lost = self.finished = False
+        self.read_at, self.changed = now, False  # the agent needs some time
+
+    def listed(self, room: Room) -> None:
+        """Take in what the list of rooms says."""
+        counts = (room.participants, room.publishers, room.sid)
+        self.changed |= counts != self._counts or self.missing_since is not None
+        self._counts, self.missing_since = counts, None
+        if room.metadata != self.metadata:
+            self.metadata = room.metadata
+            record = read_room_record(room.metadata)
+            self.outcome = record.outcome if record else self.outcome
+
+    def not_listed(self, now: float) -> None:
+        """Take in that the list of rooms does not have the room."""
+        if self.missing_since is None:
+            self.missing_since = now
+
+    def participants(self, found: Iterable[Participant], now: float) -> None:
+        """Take in who is in the room."""
+        present = list(found)
+        self.read_at, self.changed = now, False
+        was_here = self.caller_present
+        self.caller_present = any(self._is_caller(one) for one in present)
+        if self.caller_present or was_here:
+            self.caller_seen_at = now
+        self.ghosts &= {one.identity for one in present}
+        agents = {one.identity: one.joined_at for one in present if one.agent_name == self.agent_name}
+        self._set_agents({identity: at for identity, at in agents.items() if identity not in self.ghosts}, now)
+
+    def reported(self, job: JobReport, now: float) -> bool:
+        """Take in what a worker says about its job in this room; return whether it is news.
+
+        A worker repeats all its jobs with every change of one.
+        """
+        if self._jobs.get(job.job_id) is job.state or job.job_id in self._earlier_jobs:
+            return False
+        self._jobs[job.job_id] = job.state
+        identity = agent_identity(job.job_id)
+        if job.state is JobState.ENDED:
+            self._ended(job, now)
+            return True
+        self.accepted = True
+        self.ghosts.discard(identity)
+        if job.state is JobState.JOINED:
+            self._set_agents({identity: 0} | self.agents, now)
+        return True
+
+    def worker_lost(self, job: JobReport, now: float) -> bool:
+        """Take in that the worker of a job in this room is gone; return whether it is news."""
+        known = self._jobs.pop(job.job_id, None)
+        if known is JobState.ENDED or job.job_id in self._earlier_jobs:
+            return False
+        self._earlier_jobs.add(job.job_id)
+        identity = agent_identity(job.job_id)
+        self.ghosts.add(identity)
+        self._without(identity, now)
+        self.lost = not self.agents
+        return True
+
+    def snapshot(self, now: float) -> RoomSnapshot:
+        """Return the room as `step` sees it."""
+        missing = 0.0 if self.missing_since is None else now - self.missing_since
+        gone = self.missing_since is not None and (self.finished or missing >= MISSING_ROOM_SECONDS)
+        # An agent that writes an outcome is still in the room for a moment.
+        outcome = "" if self.agents else self.outcome
+        return RoomSnapshot(
+            exists=not gone,
+            caller_present=self.caller_present,
+            agent_present=bool(self.agents),
+            accepted=self.accepted,
+            outcome=outcome,
+            surplus_agents=self._surplus_agents(),
+            agent_lost=self.lost,
+        )
+
+    def read_due(self, call: Call, *, heard: bool) -> float:
+        """Return when the participants should be read next. ``heard``: the workers' reports arrive."""
+        if self.changed or not self.read_at:
+            return self.read_at
+        match call.state:
+            case CallState.DISPATCHED:
+                return self.read_at + (HEARD_READ_SECONDS if heard else DISPATCHED_READ_SECONDS)
+            case CallState.WAITING if self.caller_seen_at is None and self.read_at - call.created_at < ARRIVAL_SECONDS:
+                return self.read_at + WAITING_READ_SECONDS
+        return self.read_at + ROUTINE_READ_SECONDS
+
+    def _is_caller(self, participant: Participant) -> bool:
+        return participant.identity == self.identity if self.identity else not participant.is_agent
+
+    def _set_agents(self, agents: dict[str, int], now: float) -> None:
+        if agents or self.agents:
+            self.agent_seen_at = now
+        self.agents = agents
+        if agents:
+            self.lost = self.finished = False
+
+    def _ended(self, job: JobReport, now: float) -> None:
+        self._without(agent_identity(job.job_id), now)
+        self.outcome = job.outcome or self.outcome
+        self.changed = True
+        if all(state is JobState.ENDED for state in self._jobs.values()) and not self.agents:
+            self.lost = job.outcome in _LOST
+            self.finished = not self.lost
+
+    def _without(self, identity: str, now: float) -> None:
+        self._set_agents({other: at for other, at in self.agents.items() if other != identity}, now)
+
+    def _surplus_agents(self) -> tuple[str, ...]:
+        """Return the identities of all agents except the first that joined.
+
+        A worker that was frozen while its dispatch was withdrawn still joins when it resumes (observed with
+        livekit-agents 1.8.9 and livekit-server 1.13.5). Two reports alone are no proof: only a read has times of joins.
+        """
+        known = sorted((at, identity) for identity, at in self.agents.items() if at)
+        return tuple(identity for _, identity in known[1:])

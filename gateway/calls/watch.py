@@ -1,0 +1,299 @@
+"""Watches the rooms on every LiveKit server: one list of all rooms a second, and a bounded number of reads of one room.
+
+So the load on LiveKit does not grow with the number of calls. While there are few calls, the reads suffice to look into
+every room each 2 s. With thousands, the workers' reports and the counts in the list say which rooms to look into.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.agents import Agent, AgentDirectory
+from gateway.calls.call import CallState
+from gateway.calls.ledger import Ledger
+from gateway.calls.room import CallRoom
+from gateway.livekit.connections import Connection, Connections, SecretError
+from gateway.livekit.server import LiveKitError, LiveKitRefused, Room, RoomMissing
+
+LIST_SECONDS: Final = 1.0
+"""Interval between two lists of the rooms of a server that has calls."""
+IDLE_LIST_SECONDS: Final = 3.0
+"""The same for a server without calls: other programs may open rooms there for a declared agent."""
+MIN_LIST_SECONDS: Final = 0.3
+"""Shortest interval between two lists, however much happens."""
+READS_PER_SECOND: Final = 3.0
+"""Reads of single rooms a second and server, on average."""
+READ_BURST: Final = 60.0
+"""Reads that may be made at once after a quiet time, for example when many calls begin together."""
+READ_TICK_SECONDS: Final = 0.1
+"""How often the watch looks for due reads while an agent is on its way or a room has changed."""
+ROUTINE_TICK_SECONDS: Final = 0.5
+"""The same while all calls go well."""
+MAX_READS: Final = 8
+"""Reads of one server that may run at once. A server that hangs delays no calls on another one."""
+
+OnUnknown = Callable[[Connection, str, Room], Awaitable[float]]
+"""Receives a connection, the URL of its server, and a room without a known call. Returns after how many seconds the
+room should be offered again if it is still no call."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Server:
+    """One LiveKit server."""
+
+    url: str
+    task: asyncio.Task[None] | None = None
+    list_soon: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: bool = True
+    """The last list of rooms arrived."""
+    listed_at: float = 0.0
+    tokens: float = READ_BURST
+    """Reads that may be made now."""
+    tokens_at: float = 0.0
+    rotation: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    """Ids of the calls, the one whose room was read longest ago first."""
+    active: set[str] = field(default_factory=set)
+    """Ids of the calls whose room may be due before its turn."""
+    reading: set[str] = field(default_factory=set)
+    no_calls: dict[str, float] = field(default_factory=dict)
+    """LiveKit's ids of rooms that are no calls, each with the time at which to offer it again."""
+    offering: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class RoomWatch:
+    """Keeps a `CallRoom` for every live call, and says when one has changed."""
+
+    def __init__(self, agents: AgentDirectory, connections: Connections, ledger: Ledger) -> None:
+        self._agents = agents
+        self._connections = connections
+        self._ledger = ledger
+        self._servers: dict[str, _Server] = {}
+        self._rooms: dict[str, CallRoom] = {}
+        self.on_change: Callable[[str], None] = lambda call_id: None
+        """Receives the id of a call whose room has changed."""
+        self.on_unknown: OnUnknown | None = None
+        self.is_heard: Callable[[], bool] = lambda: False
+        """Returns whether the workers' reports arrive."""
+
+    def add(self, call_id: str, server: str, room: CallRoom) -> None:
+        """Watch the room of a call that the ledger has."""
+        self._rooms[call_id] = room
+        watched = self._cover(server)
+        watched.rotation[call_id] = None
+        watched.active.add(call_id)
+
+    def forget(self, call_id: str, server: str) -> None:
+        """Stop watching the room of a call that is over."""
+        self._rooms.pop(call_id, None)
+        if (watched := self._servers.get(server)) is not None:
+            watched.rotation.pop(call_id, None)
+            watched.active.discard(call_id)
+
+    def room(self, call_id: str) -> CallRoom | None:
+        """Return what is known of a call's room; None: the call is over."""
+        return self._rooms.get(call_id)
+
+    def changed(self, call_id: str, server: str) -> None:
+        """Look into a call's room before its turn."""
+        if (watched := self._servers.get(server)) is not None and call_id in self._rooms:
+            watched.active.add(call_id)
+
+    def answers(self, server: str) -> bool:
+        """Return whether a LiveKit server answered the last request for its rooms."""
+        return server not in self._servers or self._servers[server].answers
+
+    def list_soon(self, server: str) -> None:
+        """List the rooms of a server at once."""
+        if (watched := self._servers.get(server)) is not None:
+            watched.list_soon.set()
+
+    def cover_declared(self) -> None:
+        """Watch the servers of all declared agents, and no longer those without agents and calls."""
+        needed = {agent.spec.livekit.url for agent in self._declared()} | set(self._ledger.servers())
+        for url in needed:
+            self._cover(url)
+        for url in self._servers.keys() - needed:
+            self._stop(self._servers.pop(url))
+
+    async def list_now(self) -> None:
+        """List the rooms of all servers once, side by side, so that the calls of a stopped gateway are known."""
+        self.cover_declared()
+        servers = list(self._servers.values())
+        for server in servers:
+            server.listed_at = time.time()
+        await asyncio.gather(*(self._guarded(server, self._list(server), "list") for server in servers))
+
+    async def stop(self) -> None:
+        """Stop watching all servers."""
+        tasks = [task for server in self._servers.values() for task in self._stop(server)]
+        self._servers.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _declared(self) -> Iterable[Agent]:
+        return (agent for agent in self._agents.all() if isinstance(agent, Agent))
+
+    def _cover(self, url: str) -> _Server:
+        server = self._servers.get(url)
+        if server is None:
+            server = self._servers[url] = _Server(url)
+            server.task = asyncio.create_task(self._watch(server), name=f"rooms of {url}")
+        return server
+
+    def _stop(self, server: _Server) -> list[asyncio.Task[None]]:
+        tasks = [*server.tasks, *([server.task] if server.task else [])]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def _watch(self, server: _Server) -> None:
+        while True:
+            now = time.time()
+            interval = LIST_SECONDS if server.rotation else IDLE_LIST_SECONDS
+            since = now - server.listed_at
+            if since >= interval or (server.list_soon.is_set() and since >= MIN_LIST_SECONDS):
+                server.list_soon.clear()
+                server.listed_at = now
+                self._start(server, self._list(server), "list")
+            self._read_due(server, now)
+            await self._pause(server, interval)
+
+    async def _pause(self, server: _Server, interval: float) -> None:
+        """Wait until a list or a read may be due."""
+        if server.active:
+            await asyncio.sleep(READ_TICK_SECONDS)
+            return
+        try:
+            async with asyncio.timeout(min(interval, ROUTINE_TICK_SECONDS if server.rotation else interval)):
+                await server.list_soon.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(READ_TICK_SECONDS)
+
+    def _start(self, server: _Server, work: Awaitable[None], name: str) -> None:
+        task = asyncio.ensure_future(self._guarded(server, work, name))
+        server.tasks.add(task)
+        task.add_done_callback(server.tasks.discard)
+
+    async def _guarded(self, server: _Server, work: Awaitable[None], name: str) -> None:
+        try:
+            await work
+        except Exception:  # one unexpected error must not stop the watch
+            logger.exception("watching rooms failed", extra={"url": server.url, "request": name})
+
+    async def _list(self, server: _Server) -> None:
+        """List the rooms of a server, with the credentials of its first agent whose credentials LiveKit accepts."""
+        agents = [agent for agent in self._declared() if agent.spec.livekit.url == server.url]
+        agents += [call.agent for call_id in list(server.rotation)[:1] if (call := self._ledger.get(call_id))]
+        began = time.time()
+        for agent in agents:
+            try:
+                connection = await self._connections.open(agent)
+                rooms = await connection.livekit.rooms()
+            except (LiveKitRefused, SecretError) as error:
+                logger.warning("listing rooms failed", extra={"agent": agent.key, "error": str(error)})
+            except LiveKitError as error:
+                logger.warning("listing rooms failed", extra={"agent": agent.key, "error": str(error)})
+                break  # the credentials of other agents do not help against an unreachable server
+            else:
+                server.answers = True
+                self._compare(server, rooms, began)
+                return await self._find_calls(server, connection, rooms)
+        server.answers = False
+
+    def _compare(self, server: _Server, rooms: list[Room], began: float) -> None:
+        """Compare a list with the rooms of the live calls. ``began``: when it was requested, in Unix seconds."""
+        live = self._ledger.rooms(server.url)
+        listed: set[str] = set()
+        for room in rooms:
+            call_id = live.get(room.name)
+            if call_id is None or (known := self._rooms.get(call_id)) is None:
+                continue
+            listed.add(call_id)
+            before = (known.outcome, known.missing_since, known.metadata)
+            known.listed(room)
+            if known.changed:
+                server.active.add(call_id)
+            if before != (known.outcome, known.missing_since, known.metadata):
+                self.on_change(call_id)
+        for call_id in set(live.values()) - listed:
+            call, missing = self._ledger.get(call_id), self._rooms.get(call_id)
+            if call is not None and missing is not None and call.created_at < began:
+                missing.not_listed(began)
+                self.on_change(call_id)
+
+    async def _find_calls(self, server: _Server, connection: Connection, rooms: list[Room]) -> None:
+        """Offer the rooms without a known call, as far as the bound of requests allows."""
+        now = time.time()
+        server.no_calls = {sid: at for sid, at in server.no_calls.items() if at > now}
+        unknown = [room for room in rooms if not self._ledger.in_room(server.url, room.name)]
+        if self.on_unknown is None or server.offering:
+            return
+        server.offering = True
+        try:
+            for room in unknown:
+                if room.sid in server.no_calls or server.tokens < 1:
+                    continue
+                server.tokens -= 1
+                server.no_calls[room.sid] = now + await self.on_unknown(connection, server.url, room)
+        finally:
+            server.offering = False
+
+    def _read_due(self, server: _Server, now: float) -> None:
+        """Start the reads that are due, the most urgent first, as far as the bounds allow."""
+        server.tokens = min(READ_BURST, server.tokens + READS_PER_SECOND * (now - server.tokens_at))
+        server.tokens_at = now
+        heard = self.is_heard()
+        for call_id in self._due(server, now, heard):
+            if server.tokens < 1 or len(server.reading) >= MAX_READS:
+                return
+            server.tokens -= 1
+            server.reading.add(call_id)
+            server.rotation.move_to_end(call_id)
+            self._start(server, self._read(server, call_id), "participants")
+
+    def _due(self, server: _Server, now: float, heard: bool) -> list[str]:
+        """Return the calls whose rooms are due: those with news or an agent on its way, then the longest unread."""
+        due: list[tuple[float, str]] = []
+        for call_id in list(server.active):
+            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
+            if call is None or room is None or (call.state is CallState.JOINED and not room.changed):
+                server.active.discard(call_id)
+            elif call_id not in server.reading and (at := room.read_due(call, heard=heard)) <= now:
+                due.append((at, call_id))
+        urgent = [call_id for _, call_id in sorted(due)]
+        for call_id in server.rotation:
+            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
+            if len(urgent) >= MAX_READS or call is None or room is None or room.read_due(call, heard=heard) > now:
+                break
+            if call_id not in server.reading and call_id not in urgent:
+                urgent.append(call_id)
+        return urgent
+
+    async def _read(self, server: _Server, call_id: str) -> None:
+        """Read who is in a call's room."""
+        try:
+            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
+            if call is None or room is None:
+                return
+            began = time.time()
+            livekit = (await self._connections.open(call.agent)).livekit
+            found = await livekit.participants(call.room)
+            if room.read_at > began:
+                return  # a dispatch began meanwhile, and the answer may be older
+            room.participants(found, began)
+            if not found and call.state is CallState.JOINED:
+                self.list_soon(server.url)
+            self.on_change(call_id)
+        except RoomMissing:
+            self.list_soon(server.url)
+        except (LiveKitError, SecretError) as error:
+            logger.warning("reading a room failed", extra={"call_id": call_id, "error": str(error)})
+        finally:
+            server.reading.discard(call_id)
