@@ -116,10 +116,10 @@ class RoomWatch:
 
     def cover_declared(self) -> None:
         """Watch the servers of all declared agents, and no longer those without agents and calls."""
-        needed = {agent.spec.livekit.url for agent in self._declared()} | set(self._ledger.servers())
+        needed = dict.fromkeys([*(agent.spec.livekit.url for agent in self._declared()), *self._ledger.servers()])
         for url in needed:
             self._cover(url)
-        for url in self._servers.keys() - needed:
+        for url in self._servers.keys() - needed.keys():
             self._stop(self._servers.pop(url))
 
     async def list_now(self) -> None:
@@ -128,7 +128,7 @@ class RoomWatch:
         servers = list(self._servers.values())
         for server in servers:
             server.listed_at = time.time()
-        await asyncio.gather(*(self._guarded(server, self._list(server), "list") for server in servers))
+        await asyncio.gather(*(self._guarded(server, self._list(server)) for server in servers))
 
     async def stop(self) -> None:
         """Stop watching all servers."""
@@ -160,7 +160,7 @@ class RoomWatch:
             if since >= interval or (server.list_soon.is_set() and since >= MIN_LIST_SECONDS):
                 server.list_soon.clear()
                 server.listed_at = now
-                self._start(server, self._list(server), "list")
+                self._start(server, self._list(server))
             self._read_due(server, now)
             await self._pause(server, interval)
 
@@ -176,16 +176,16 @@ class RoomWatch:
             return
         await asyncio.sleep(READ_TICK_SECONDS)
 
-    def _start(self, server: _Server, work: Awaitable[None], name: str) -> None:
-        task = asyncio.ensure_future(self._guarded(server, work, name))
+    def _start(self, server: _Server, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self._guarded(server, work))
         server.tasks.add(task)
         task.add_done_callback(server.tasks.discard)
 
-    async def _guarded(self, server: _Server, work: Awaitable[None], name: str) -> None:
+    async def _guarded(self, server: _Server, work: Awaitable[None]) -> None:
         try:
             await work
         except Exception:  # one unexpected error must not stop the watch
-            logger.exception("watching rooms failed", extra={"url": server.url, "request": name})
+            logger.exception("watching rooms failed", extra={"url": server.url})
 
     async def _list(self, server: _Server) -> None:
         """List the rooms of a server, with the credentials of its first agent whose credentials LiveKit accepts."""
@@ -256,7 +256,7 @@ class RoomWatch:
             server.tokens -= 1
             server.reading.add(call_id)
             server.rotation.move_to_end(call_id)
-            self._start(server, self._read(server, call_id), "participants")
+            self._start(server, self._read(server, call_id))
 
     def _due(self, server: _Server, now: float, heard: bool) -> list[str]:
         """Return the calls whose rooms are due: those with news or an agent on its way, then the longest unread."""
