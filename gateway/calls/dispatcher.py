@@ -169,6 +169,8 @@ class Dispatcher:
             return self._start(known, self._inquire(known, room))
         if snapshot is not None and snapshot.surplus_agents:
             return self._start(known, self._remove_surplus(known, room, snapshot.surplus_agents))
+        if snapshot is not None and not (room.has_record or call.foreign or room.missing_since):
+            return self._start(known, self._restore(known, room))
         admission = self.admission(call.agent.key, known)
         following = step(known, snapshot, admission, now, self._unavailable_reason(call.agent))
         if following.effect is Effect.DISPATCH:
@@ -213,6 +215,12 @@ class Dispatcher:
             logger.warning("removing surplus agent", extra={**log_fields(call), "identity": identity})
         await effects.remove_agents(livekit, call, identities)
         room.participants(await livekit.participants(call.room), time.time())
+
+    async def _restore(self, call: Call, room: CallRoom) -> None:
+        """Restore what a restart of LiveKit has lost. The calls of a room without its record die with the gateway."""
+        logger.warning("room record lost, restoring it", extra=log_fields(call))
+        await effects.restore((await self._connections.open(call.agent)).livekit, call)
+        room.has_record = True
 
     def _start(self, call: Call, work: Coroutine[None, None, None]) -> None:
         """Carry something out for a call. LiveKit's errors are logged: the next look decides what to do."""

@@ -64,7 +64,10 @@ class CallRoom:
     finished: bool = False
     """A job ended the call, so the room is about to be closed."""
     outcome: CallOutcome | str = ""
-    metadata: str = ""
+    metadata: str | None = None
+    """The room's metadata; None: it has not been listed yet."""
+    has_record: bool = True
+    """The metadata holds a room record. A restart of LiveKit loses it."""
     missing_since: float | None = None
     read_at: float = 0.0
     """When the participants were read last; 0: never."""
@@ -90,6 +93,7 @@ class CallRoom:
         if room.metadata != self.metadata:
             self.metadata = room.metadata
             record = read_room_record(room.metadata)
+            self.has_record = record is not None
             self.outcome = record.outcome if record else self.outcome
 
     def not_listed(self, now: float) -> None:
