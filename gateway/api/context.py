@@ -8,8 +8,8 @@ from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
 from gateway.calls.opening import CallOpener
-from gateway.calls.tokens import TokenIssuer
 from gateway.calls.reports import WorkerReports
+from gateway.calls.tokens import TokenIssuer
 from gateway.calls.watch import RoomWatch
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics

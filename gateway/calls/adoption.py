@@ -27,6 +27,8 @@ MIN_ROOM_AGE_SECONDS = 5.0
 """Younger rooms with a record are left alone, because another gateway may still be answering their request."""
 YOUNG_SECONDS = 60.0
 """A room without a call may get a dispatch soon after its creation, so it is offered again often while it is young."""
+NEW_SECONDS = 10.0
+"""A call in a younger room begins now. One in an older room was another gateway's, which counted it."""
 OFFER_SECONDS = 5.0
 OLD_OFFER_SECONDS = 60.0
 
@@ -66,7 +68,7 @@ class Adopter:
         agent = self._agents.get(namespace, name)
         if not isinstance(agent, Agent) or self._ledger.get(record.call_id) is not None:
             return OFFER_SECONDS
-        if time.time() - max(record.created_at, room.created_at) > MIN_ROOM_AGE_SECONDS:
+        if record.from_token or time.time() - record.created_at > MIN_ROOM_AGE_SECONDS:
             await self.adopt(agent, await self._connections.open(agent), room, record)
         return 0.0
 
@@ -83,7 +85,7 @@ class Adopter:
         except RoomMissing:
             return None
         call = _adopted(agent, room, record, dispatches, time.time())
-        return await self._follow(call, connection, dispatches)
+        return await self._follow(call, connection, dispatches, is_new=record.from_token and _is_new(call))
 
     async def _adopt_foreign(self, connection: Connection, server: str, room: Room) -> float:
         now = time.time()
@@ -98,7 +100,7 @@ class Adopter:
             call_id = foreign_call_id(server, room.sid)
             if agent is not None and self._ledger.get(call_id) is None:
                 call = _foreign(agent, room, call_id, dispatch, now)
-                await self._follow(call, await self._connections.open(agent), dispatches)
+                await self._follow(call, await self._connections.open(agent), dispatches, is_new=_is_new(call))
                 return wait
         return wait
 
@@ -112,8 +114,8 @@ class Adopter:
             and not agent.name_taken
         ]
 
-    async def _follow(self, call: Call, connection: Connection, dispatches: list[Dispatch]) -> Call:
-        """Find out how far a call is, and follow it."""
+    async def _follow(self, call: Call, connection: Connection, dispatches: list[Dispatch], *, is_new: bool) -> Call:
+        """Find out how far a call is, and follow it. ``is_new``: it counts as opened."""
         now = time.time()
         room = CallRoom(call.identity, call.agent_name)
         room.participants(await connection.livekit.participants(call.room), now)
@@ -124,15 +126,17 @@ class Adopter:
         if (known := self._ledger.get(call.id)) is not None:
             return known  # a request with the call's idempotency key adopted it meanwhile
         self._ledger.put(call)
-        logger.info(
-            "call adopted",
-            extra={"call_id": call.id, "room": call.room, "agent": call.agent.key, "state": call.state.value},
-        )
-        if call.foreign:
+        if is_new:
             self._dispatcher.follow_new(call, room)
         else:
+            fields = {"call_id": call.id, "room": call.room, "agent": call.agent.key, "state": call.state.value}
+            logger.info("call adopted", extra=fields)
             self._dispatcher.follow(call, room)
         return call
+
+
+def _is_new(call: Call) -> bool:
+    return time.time() - call.created_at < NEW_SECONDS
 
 
 def foreign_call_id(server: str, sid: str) -> str:
@@ -152,8 +156,8 @@ def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Disp
         call_token_hash=record.call_token_hash,
         dispatch_metadata=next((one.metadata for one in dispatches if one.metadata), ""),
         state=CallState.DISPATCHED if dispatched else CallState.WAITING,
-        # A token may have been issued long before its caller joined, and so created the room.
-        created_at=max(record.created_at, room.created_at),
+        # A token is issued some time before its caller joins, and so creates the room.
+        created_at=(room.created_at or now) if record.from_token else record.created_at,
         search_started_at=now,
         state_since=now,
         caller_seen_at=now,
