@@ -25,7 +25,16 @@ from aiohttp import web
 
 from agentspec import WorkerStatus
 from agentspec.names import AGENT_LABEL, WORKER_PORT
-from agentspec.wire import STAGES_QUERY, ProviderStage, StageFailure, StageReport, StageReports
+from agentspec.wire import (
+    JOBS_QUERY,
+    STAGES_QUERY,
+    JobReport,
+    JobState,
+    ProviderStage,
+    StageFailure,
+    StageReport,
+    StageReports,
+)
 from kube.client import ApiError, KubeClient
 from kube.kinds import POD
 from tests.waiting import eventually
@@ -86,12 +95,19 @@ class Worker:
             slots=self.slots,
             calls=self.calls,
             stages=self.stages,
+            jobs=self.jobs(),
         )
 
+    def jobs(self) -> list[JobReport]:
+        """Return one joined job for each of its calls."""
+        names = [f"{self.pod}-{number}" for number in range(self.calls)]
+        return [JobReport(job_id=f"AJ_{name}", room=f"room-{name}", state=JobState.JOINED) for name in names]
+
     def _document(self, request: web.Request) -> str:
-        """Return the status as the reader may have it: a worker sends outcomes only to readers that ask for them."""
+        """Return the status as the reader may have it: a worker sends some fields only to readers that ask for them."""
+        optional = {STAGES_QUERY: "stages", JOBS_QUERY: "jobs"}
         return self.status().model_dump_json(
-            by_alias=True, exclude=set() if STAGES_QUERY in request.query else {"stages"}
+            by_alias=True, exclude={field for query, field in optional.items() if query not in request.query}
         )
 
     async def serve(self) -> None:
@@ -126,6 +142,16 @@ class Worker:
                 await asyncio.sleep(_POLL_SECONDS)
                 if self.status() != sent:
                     break
+
+    async def kill(self) -> None:
+        """End as SIGKILL ends a process: the kernel closes all its sockets."""
+        assert self.runner is not None and self.runner.server is not None
+        for site in list(self.runner.sites):
+            await site.stop()
+        for connection in self.runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.end()
 
     async def end(self) -> None:
         if self.runner is not None:

@@ -28,6 +28,7 @@ from agentspec.wire import (
 from tests.unit.worker.builders import make_config
 from tests.unit.worker.fakes import SIP, FakeParticipant, FakeRoom
 from tests.waiting import soon
+from worker import job_reports, sdk
 from worker.call import budget, metrics, voice
 from worker.call import call as module
 from worker.call.call import Call
@@ -333,6 +334,21 @@ async def test_ended_call_has_one_outcome_and_one_duration(config: WorkerConfig)
     await scene.end(CallOutcome.CRASHED)
     assert metrics.ENDED.labels(CallOutcome.MAX_LENGTH)._value.get() == ended + 1
     assert total(metrics.CALL_DURATION) == durations + 1
+
+
+async def test_main_process_learns_that_the_agent_left_before_the_avatar_closes(
+    config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[tuple[str, CallOutcome]] = []
+    monkeypatch.setattr(job_reports, "ended", lambda job_id, outcome: ended.append((job_id, outcome)))
+    scene = Scene(config)
+    avatar = cast(FakeAvatar, scene.call._avatar)
+    avatar.may_close.clear()
+    ending = asyncio.create_task(scene.call._on_shutdown(sdk.ROOM_DISCONNECTED))
+    await asyncio.sleep(0)
+    assert ended == [("j1", CallOutcome.ROOM_CLOSED)]
+    avatar.may_close.set()
+    await ending
 
 
 @pytest.mark.parametrize(("recoverable", "retried"), [(True, "true"), (False, "false")], ids=["retried", "final"])

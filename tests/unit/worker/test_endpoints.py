@@ -201,6 +201,7 @@ async def test_watches_end_cleanly_when_the_worker_stops(watched: _Worker) -> No
         await _next(stream)
         clock = asyncio.get_running_loop().time
         stopped_at = clock()
+        watched.state = watched.state.model_copy(update={"calls": 0})
         await server.close()
-        assert await stream.content.read() == b""
+        assert WorkerStatus.model_validate_json(await stream.content.read()).calls == 0, "the last status is sent"
         assert clock() - stopped_at < 1
