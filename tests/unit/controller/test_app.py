@@ -5,7 +5,7 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import aiohttp
@@ -17,7 +17,7 @@ from controller.cluster import resync
 from controller.cluster.resync import PERIOD_SECONDS
 from controller.desired.identity import FIELD_MANAGER
 from controller.metrics import Metrics, ReconcileOutcome
-from controller.observation import Key
+from controller.observation import Key, ObservedPod
 from controller.reconcile import Result
 from controller.runtime import app
 from controller.runtime.app import RECONCILE_SECONDS, STALLED_SECONDS, Controller
@@ -244,10 +244,23 @@ async def test_watch_contacts_name_every_watched_kind(scene: Scene) -> None:
     assert kinds == {one.kind.kind for one in scene.informers} | {AVATAR_AGENT.kind}
 
 
-async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutine[Any, Any, None]]) -> None:
+async def test_vanished_pod_ends_its_stream_before_the_reconcile(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reconcile waits for earlier ones and for the API server. Callers of a lost worker do not."""
+    dropped: list[tuple[Key, list[ObservedPod]]] = []
+    monkeypatch.setattr(scene.controller._streams, "drop", lambda key, pods: dropped.append((key, pods)))
+    scene.controller._child_changed(KEY)
+    scene.controller._child_changed(Key("shop", ""))
+    assert dropped == [(KEY, [])]
+
+
+async def kopf_run(
+    monkeypatch: pytest.MonkeyPatch,
+    part: Callable[..., Coroutine[Any, Any, None]],
+    streams: Sequence[asyncio.Queue[bytes]] = (),
+) -> None:
     """Run the controller's kopf with one part replaced.
 
-    One task of the controller and one of a connection that stays open run beside it.
+    One task of the controller and one of a connection that stays open run beside it. `streams`: those of events.
     """
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(
@@ -256,7 +269,9 @@ async def kopf_run(monkeypatch: pytest.MonkeyPatch, part: Callable[..., Coroutin
     monkeypatch.setattr(observation, "resource_observer", part)
     monkeypatch.setattr(app, "KOPF_STOP_SECONDS", 0.01)
     ours = asyncio.create_task(asyncio.Event().wait())
-    watching = asyncio.create_task(Scene().controller._watch([cast("asyncio.Task[None]", ours)]))
+    controller = Scene().controller
+    controller._server.events._streams = list(streams)
+    watching = asyncio.create_task(controller._watch([cast("asyncio.Task[None]", ours)]))
     await asyncio.sleep(0)
     connection = asyncio.create_task(asyncio.Event().wait())  # newer than kopf, which would wait for its end
     try:
@@ -291,11 +306,12 @@ class Started(asyncio.Event):
 
 
 async def test_signal_ends_the_work_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Started()
-    running = asyncio.create_task(kopf_run(monkeypatch, part))
+    part, stream = Started(), asyncio.Queue[bytes]()
+    running = asyncio.create_task(kopf_run(monkeypatch, part, [stream]))
     await part.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     await running
+    assert stream.get_nowait() == b"", "the streams of events are woken, so that they end"
 
 
 async def test_cancelled_work_raises_cancelled_error(monkeypatch: pytest.MonkeyPatch) -> None:
