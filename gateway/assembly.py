@@ -39,7 +39,7 @@ def assemble(
     ledger = Ledger()
     supply = SupplyExchange(settings, session, ledger.pending, metrics.set_controller_reachable)
     gateway = create_gateway(settings, agents, connections, ledger, metrics, supply, fetcher(session))
-    for path in gateway.pages.missing():
+    for path in gateway.pages.assets.missing():
         logger.error("a file of the call page is missing", extra={"path": path})
     return gateway, supply
 

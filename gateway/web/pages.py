@@ -10,40 +10,15 @@ from urllib.parse import urlsplit
 from starlette.responses import FileResponse, Response
 
 from gateway.agents import Agent
-from gateway.errors import ErrorReason, RequestError
 from gateway.settings import WEB_DIR
-
-_ASSETS = {
-    "app.js": "text/javascript",
-    "call.js": "text/javascript",
-    "texts.js": "text/javascript",
-    "style.css": "text/css",
-    "icon.svg": "image/svg+xml",
-}
-LIVEKIT_CLIENT = "livekit-client.esm.mjs"
+from gateway.web.assets import Assets
 
 
 class Pages:
-    """Serves a fixed list of files, and no other file of the folder."""
+    """The call page, and the files that it loads."""
 
     def __init__(self, livekit_client_dir: Path) -> None:
-        self._files = {name: (WEB_DIR / name, kind) for name, kind in _ASSETS.items()}
-        self._files[LIVEKIT_CLIENT] = (livekit_client_dir / LIVEKIT_CLIENT, "text/javascript")
-
-    def missing(self) -> list[str]:
-        """Return the paths of missing files. The call page does not work without them."""
-        return [str(path) for path, _ in self._files.values() if not path.is_file()]
-
-    def asset(self, name: str) -> Response:
-        """Return a file of the call page.
-
-        Raises:
-            RequestError: 404, there is no such file.
-        """
-        path, kind = self._files.get(name, (None, ""))
-        if path is None or not path.is_file():
-            raise RequestError(404, ErrorReason.NOT_FOUND, "This file does not exist.")
-        return FileResponse(path, media_type=kind, headers=_headers("default-src 'none'"))
+        self.assets = Assets(livekit_client_dir, _headers("default-src 'none'"))
 
     def page(self, agent: Agent | None) -> Response:
         """Return the call page, with a policy that allows connections to the agent's LiveKit server."""

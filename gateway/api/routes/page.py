@@ -21,10 +21,10 @@ async def call_page(request: Request, agent: str = "") -> Response:
     return gateway.pages.page(found if isinstance(found, Agent) and public else None)
 
 
-@router.get("/assets/{name}")
+@router.api_route("/assets/{name}", methods=["GET", "HEAD"])
 async def asset(request: Request, name: str) -> Response:
     """Serve a file of the call page."""
-    return gateway_of(request).pages.asset(name)
+    return await gateway_of(request).pages.assets.get_response(name, request.scope)
 
 
 @router.get("/readyz")

@@ -83,6 +83,6 @@ def test_page_connects_to_the_sources_of_its_livekit_server(url: str, sources: l
 
 
 def test_missing_file_is_listed(tmp_path: Path) -> None:
-    assert Pages(tmp_path).missing() == [str(tmp_path / "livekit-client.esm.mjs")]
+    assert Pages(tmp_path).assets.missing() == [str(tmp_path / "livekit-client.esm.mjs")]
     (tmp_path / "livekit-client.esm.mjs").write_text("")
-    assert Pages(tmp_path).missing() == []
+    assert Pages(tmp_path).assets.missing() == []
