@@ -1,6 +1,6 @@
 """Replays turns through the session's local models, faster than real time, and computes the end of each turn.
 
-The models run as the session runs them (livekit-agents 1.8.9, voice/audio_recognition.py): the SDK's own stream detects
+The models run as the session runs them (livekit-agents 1.8.9, voice/audio_recognition.py): the session's stream detects
 speech, and the end-of-turn model judges the last 1.2 s once, after 0.2 s of silence. The session then ends the turn
 after the minimum or the maximum delay, counted from the last word. The delays are arithmetic, so one replay serves the
 whole curve.
@@ -13,11 +13,11 @@ from typing import Final
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import inference
 from livekit.agents.vad import VADEvent, VADEventType
 from livekit.local_inference import EOT, EOT_MAX_SAMPLES, VAD_WINDOW_SAMPLES
 
 from tests.bench.turns import SAMPLE_RATE, Samples
+from worker.call.speech_detection import SpeechDetector
 
 JUDGED_SILENCE: Final = 0.2
 """Seconds of silence after which the session asks the end-of-turn model."""
@@ -105,8 +105,8 @@ async def replay(samples: Samples, eot: EOT) -> list[Pause]:
 
 
 async def _events(audio: Samples) -> AsyncIterator[VADEvent]:
-    """Yield what the SDK's speech detector finds, without waiting for real time."""
-    stream = inference.VAD().stream()
+    """Yield what the session's speech detector finds, without waiting for real time."""
+    stream = SpeechDetector().stream()
     for start in range(0, audio.size - VAD_WINDOW_SAMPLES + 1, VAD_WINDOW_SAMPLES):
         window = audio[start : start + VAD_WINDOW_SAMPLES]
         stream.push_frame(rtc.AudioFrame(window.tobytes(), SAMPLE_RATE, 1, VAD_WINDOW_SAMPLES))

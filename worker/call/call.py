@@ -35,7 +35,7 @@ from agentspec.wire import (
     with_outcome,
 )
 from worker import avatar_limit, avatar_reports, job_reports, provider_reports, sdk, stages, tavus_api
-from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, turn_taking, voice
+from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, speech_detection, turn_taking, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
@@ -135,6 +135,7 @@ class Call:
             room=self._context.room,
             room_options=RoomOptions(
                 text_input=False,
+                audio_input=speech_detection.ROOM_AUDIO,
                 audio_output=False,
                 participant_kinds=list(Caller.KINDS),
                 close_on_disconnect=False,

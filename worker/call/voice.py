@@ -14,7 +14,6 @@ from livekit.agents import (
     APIConnectOptions,
     APIError,
     NotGivenOr,
-    inference,
     stt,
     utils,
 )
@@ -25,6 +24,7 @@ from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import retry_after, sdk, stages
 from worker.call import budget, no_speech, prompt, thinking, turn_taking
 from worker.call.conversation import ConversationAgent, index_of
+from worker.call.speech_detection import SpeechDetector
 
 
 def _connection(attempt_seconds: float) -> APIConnectOptions:
@@ -130,7 +130,7 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgen
 def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> sdk.CallSession:
     """Return a session with the declared stages."""
     return sdk.CallSession(
-        vad=inference.VAD(),
+        vad=SpeechDetector(),
         stt=make_stt(voice, language, client),
         llm=make_llm(voice, client),
         tts=make_tts(voice, client),
