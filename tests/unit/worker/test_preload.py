@@ -51,6 +51,58 @@ def test_main_process_imports_no_series_of_call_processes() -> None:
     assert done.stdout.strip() == "False"
 
 
+FIRST_USE_SCRIPT = """
+import asyncio, inspect, json, sys
+from livekit.agents import Agent, tokenize
+from livekit.agents.tokenize import _basic_hyphenator
+from agentspec import VoiceSpec
+from worker.call import preload, voice
+
+if sys.argv[1] == "prepared":
+    preload.CALL_MODULES = ("worker.call.job",)
+    preload.prepare_call_processes()
+
+copies = []
+parse = inspect._signature_fromstr
+def count(cls, obj, text, *rest):
+    copies.append(text)
+    return parse(cls, obj, text, *rest)
+inspect._signature_fromstr = count
+
+async def main():
+    declared = VoiceSpec.model_validate({"openai": {"credentialsSecretRef": {"name": "openai"}}})
+    client = voice.make_client(declared, "key")
+    session = voice.make_session(declared, "en", client)
+    before = set(sys.modules)
+    await session.start(Agent(instructions="x"), record=False)
+    built = _basic_hyphenator._get_hyphenator.cache_info().misses
+    tokenize.basic.hyphenate_word("word")
+    built = _basic_hyphenator._get_hyphenator.cache_info().misses - built
+    print(json.dumps([len(copies), built, sorted(set(sys.modules) - before)]))
+    await session.aclose()
+    await client.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("state", "copies", "trees"), [("fresh", 1, 1), ("prepared", 0, 0)])
+def test_fork_server_does_what_first_uses_do(tmp_path: Path, state: str, copies: int, trees: int) -> None:
+    """Copies of `sys.modules`, trees of syllables and imports while a session starts; a fresh process makes them."""
+    config = tmp_path / "agent.json"
+    config.write_text(render(make_config()))
+    keys = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "OPENAI_API_KEY")
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_USE_SCRIPT, state],
+        env={"AVATAR_AGENT_CONFIG": str(config), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} | dict.fromkeys(keys, "k"),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert json.loads(done.stdout) == [copies, trees, []]
+
+
 INDEX_SCRIPT = """
 import json, sys
 from worker.call import conversation, preload
