@@ -66,7 +66,7 @@ class Adopter:
     async def _adopt_recorded(self, room: Room, record: RoomRecord) -> float:
         namespace, _, name = record.agent.partition("/")
         agent = self._agents.get(namespace, name)
-        if not isinstance(agent, Agent) or self._ledger.get(record.call_id) is not None:
+        if not isinstance(agent, Agent) or self._known(record.call_id, room.created_at) is not None:
             return OFFER_SECONDS
         if record.from_token or time.time() - record.created_at > MIN_ROOM_AGE_SECONDS:
             await self.adopt(agent, await self._connections.open(agent), room, record)
@@ -78,7 +78,7 @@ class Adopter:
         Raises:
             LiveKitError: the room could not be read.
         """
-        if (known := self._ledger.get(record.call_id)) is not None:
+        if (known := self._known(record.call_id, room.created_at)) is not None:
             return known
         try:
             dispatches = await connection.livekit.dispatches(room.name)
@@ -86,6 +86,14 @@ class Adopter:
             return None
         call = _adopted(agent, room, record, dispatches, time.time())
         return await self._follow(call, connection, dispatches, is_new=record.from_token and _is_new(call))
+
+    def _known(self, call_id: str, created_at: float) -> Call | None:
+        """Return the call with this id of a room that was created at this time, if the ledger has it.
+
+        A caller who uses a token again after the call is over makes a new room with the same record. Its call is new.
+        """
+        known = self._ledger.get(call_id)
+        return known if known is not None and (known.is_live or created_at <= known.state_since) else None
 
     async def _adopt_foreign(self, connection: Connection, server: str, room: Room) -> float:
         now = time.time()
@@ -123,7 +131,7 @@ class Adopter:
         self._reports.apply_to(room, call.agent.key, call.room)
         if room.agents:
             call = replace(call, state=CallState.JOINED, state_since=call.created_at, agent_seen_at=now)
-        if (known := self._ledger.get(call.id)) is not None:
+        if (known := self._known(call.id, call.created_at)) is not None:
             return known  # a request with the call's idempotency key adopted it meanwhile
         self._ledger.put(call)
         if is_new:

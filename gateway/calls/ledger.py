@@ -207,6 +207,7 @@ class Ledger:
         if not call.is_live:
             self._finished[call.id] = call
             return
+        self._finished.pop(call.id, None)  # a token that was used again after its call was over
         self._live[call.id] = call
         self._rooms.setdefault(call.server, {})[call.room] = call.id
         self._agents.setdefault(call.agent.key, _AgentCalls()).add(call)

@@ -1,6 +1,7 @@
 """Fakes in memory of what the gateway uses: LiveKit, agents, credentials and the controller."""
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +44,7 @@ class FakeRoom:
     metadata: str
     dispatches: list[Dispatch] = field(default_factory=list)
     participants: list[Participant] = field(default_factory=list)
+    created_at: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -73,7 +75,8 @@ class FakeLiveKit:
             Room(
                 name,
                 room.metadata,
-                sid=f"RM_{name}",
+                sid=f"RM_{name}_{room.created_at}",
+                created_at=room.created_at,
                 participants=sum(not one.is_agent for one in room.participants),
                 publishers=len(room.participants),
             )

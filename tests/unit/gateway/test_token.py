@@ -169,6 +169,23 @@ async def test_one_identity_in_one_room_is_one_call(http: httpx.AsyncClient, wor
     assert len(world.livekit.agents_in("ornina-4711")) == 1
 
 
+async def test_token_that_is_used_again_after_its_call_opens_the_next_one(
+    http: httpx.AsyncClient, world: World
+) -> None:
+    """LiveKit's clients use a token again until it expires, for example when the caller hangs up and calls again."""
+    claims = await issue(http)
+    for _ in range(2):
+        room = await join(world, claims)
+        await adopt(world)
+        await becomes_true(lambda: [call.state for call in world.gateway.ledger] == [CallState.JOINED])
+        assert len(world.livekit.agents_in(room)) == 1
+        (call,) = world.gateway.ledger
+        await world.gateway.dispatcher.hang_up(call)
+        assert list(world.gateway.ledger) == []
+        await adopt(world)
+        assert list(world.gateway.ledger) == [], "a closed room is no new call"
+
+
 async def test_room_of_another_agent_is_refused(http: httpx.AsyncClient, world: World) -> None:
     await world.livekit.create_room("ornina-of-others", "no record", "another-agent", "")
     response = await http.post("/v1/token", json={"room_name": "ornina-of-others"}, headers=KEY)
