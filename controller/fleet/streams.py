@@ -88,13 +88,21 @@ class WorkerStreams:
     """Keeps the workers' statuses in the fleet up to date."""
 
     def __init__(
-        self, fleet: Fleet, jobs: WorkerJobs, session: aiohttp.ClientSession, on_change: Callable[[Key], None]
+        self,
+        fleet: Fleet,
+        jobs: WorkerJobs,
+        session: aiohttp.ClientSession,
+        on_change: Callable[[Key], None],
+        *,
+        is_connected: Callable[[], bool],
     ) -> None:
-        """`on_change`: called with the agent whose workers reported a change."""
+        """`on_change`: called with the agent whose workers reported a change. `is_connected`: whether the API server
+        answered lately."""
         self._fleet = fleet
         self._jobs = jobs
         self._session = session
         self._on_change = on_change
+        self._is_connected = is_connected
         self._streams: dict[Key, dict[str, Stream]] = {}
 
     def follow(self, key: Key, pods: Iterable[ObservedPod]) -> None:
@@ -210,16 +218,15 @@ class WorkerStreams:
         """
         broken = time.monotonic()
         while self._jobs.has_jobs(key, pod.name):
-            left = broken + MISSING_SECONDS - time.monotonic()
-            result = await contact(pod.ip, WORKER_PORT, max(0.0, min(CONTACT_SECONDS, left)))
+            result = await contact(pod.ip, WORKER_PORT, _until(broken + MISSING_SECONDS, CONTACT_SECONDS))
             if result is Contact.ACCEPTED:
                 return True
             now = time.monotonic()
-            reason = loss_by_contact(result, now - broken)
+            reason = loss_by_contact(result, now - broken, is_connected=self._is_connected())
             if reason is not None:
                 self._jobs.lose(key, pod.name, reason, now)
             else:
-                await asyncio.sleep(min(CONTACT_RETRY_SECONDS, broken + MISSING_SECONDS - now))
+                await asyncio.sleep(_until(broken + MISSING_SECONDS, CONTACT_RETRY_SECONDS))
         return False
 
     async def _verify(self, key: Key, pod: str, url: str) -> None:
@@ -251,6 +258,12 @@ class WorkerStreams:
                 if self._fleet.record_status(key, pod.name, status, time.monotonic()):
                     self._on_change(key)
                 answered.set()
+
+
+def _until(deadline: float, longest: float) -> float:
+    """Seconds until a deadline that is not over, and at most `longest`."""
+    left = deadline - time.monotonic()
+    return min(left, longest) if left > 0 else longest
 
 
 def _url(address: str) -> str:

@@ -35,14 +35,18 @@ class LossReason(StrEnum):
     POD_GONE = "pod_gone"
     """Its pod was deleted, or all containers of the pod have ended."""
     UNREACHABLE = "unreachable"
-    """Its stream broke, and no connection was possible for `MISSING_SECONDS`."""
+    """Its stream broke, no connection was possible for `MISSING_SECONDS`, and the controller's own network works."""
 
 
-def loss_by_contact(contact: Contact, seconds: float) -> LossReason | None:
-    """Why a worker with jobs is lost whose stream broke this long ago; None: it is not, or not yet."""
+def loss_by_contact(contact: Contact, seconds: float, *, is_connected: bool) -> LossReason | None:
+    """Why a worker with jobs is lost whose stream broke this long ago; None: it is not, or not yet.
+
+    `is_connected`: whether the API server answered lately. When the controller is cut off, all workers are unreachable,
+    and none of them is lost.
+    """
     if contact is Contact.REFUSED:
         return LossReason.PROCESS_ENDED
-    if contact is Contact.NONE and seconds >= MISSING_SECONDS:
+    if contact is Contact.NONE and seconds >= MISSING_SECONDS and is_connected:
         return LossReason.UNREACHABLE
     return None
 

@@ -77,7 +77,13 @@ class Controller:
         self._references = References(client, self._queue.add)
         self._children = Children(client, settings.watch_namespace, self._child_changed)
         self._jobs = WorkerJobs(self._metrics.record_lost_worker)
-        self._streams = WorkerStreams(self._fleet, self._jobs, session, self._queue.add)
+        self._streams = WorkerStreams(
+            self._fleet,
+            self._jobs,
+            session,
+            self._queue.add,
+            is_connected=lambda: self._leadership.is_connected,
+        )
         self._shared = SharedObjects(self._children, self._agents, settings.worker_clients)
         inputs = InputReader(self._references, Providers(session, self._queue.add))
         self._reconciler = Reconciler(

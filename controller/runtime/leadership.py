@@ -23,6 +23,8 @@ RENEW_RETRY_SECONDS = 0.5
 """Delay after a failed renewal: an API server that rejects half of the requests must not end the work."""
 STOP_SECONDS = 4.0
 """Time for the cancelled work to end: less than the Lease lasts after the renew deadline."""
+CONNECTED_SECONDS = 1.5
+"""How much later than usual a renewal may come before the network counts as cut."""
 RELEASE_SECONDS = 2.0
 """Time for releasing the Lease. If that fails, the Lease expires."""
 RELEASE_RETRY_SECONDS = 0.2
@@ -57,6 +59,12 @@ class Leadership:
     def held(self) -> bool:
         """Whether this process holds the Lease, so that it is the only one that may write now."""
         return self._renewed is not None and self._seconds_left() > 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the Lease was renewed lately, as it is while the network and the API server work."""
+        now = asyncio.get_running_loop().time()
+        return self._renewed is not None and now - self._renewed < RETRY_SECONDS + CONNECTED_SECONDS
 
     @property
     def error(self) -> str:

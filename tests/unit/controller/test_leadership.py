@@ -13,7 +13,7 @@ from kubernetes.aio.leaderelection import leaderelection as library
 
 from agentspec.names import LEADER, LEADER_LABEL
 from controller.runtime import lease
-from controller.runtime.leadership import STOP_SECONDS, Leadership, OwnPod
+from controller.runtime.leadership import ATTEMPT_SECONDS, CONNECTED_SECONDS, STOP_SECONDS, Leadership, OwnPod
 from controller.runtime.lease import LEASE, LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
 from kube.client import ApiError, Document, KubeClient
 from kube.kinds import POD, Kind
@@ -257,6 +257,24 @@ async def test_short_outage_is_logged_once_and_changes_nothing(store: Store, cap
         await ended(leading)
     messages = [record.message for record in caplog.records if record.name == "controller.runtime.leadership"]
     assert messages == ["became leader", "could not reach the lease, retrying", "lease reached again"]
+
+
+async def test_leader_is_connected_while_it_renews_in_time(store: Store) -> None:
+    api, first = candidate(store, "one")
+    work = Work()
+    assert not first.is_connected, "a standby"
+    leading = asyncio.create_task(first.lead(work))
+    await begun(work, 1)
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        assert first.is_connected
+    api.hanging = True
+    await asyncio.sleep(RETRY_SECONDS + CONNECTED_SECONDS)
+    assert (first.is_connected, first.held) == (False, True)
+    api.hanging = False
+    await asyncio.sleep(ATTEMPT_SECONDS + RETRY_SECONDS)
+    assert first.is_connected
+    await ended(leading)
 
 
 async def test_leader_survives_failures_of_half_the_requests(store: Store) -> None:

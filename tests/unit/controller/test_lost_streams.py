@@ -89,7 +89,10 @@ class Scene:
         self.events: list[WorkerCalls] = []
         jobs = WorkerJobs(self.losses.append)
         jobs.listeners.add(self.events.append)
-        self.streams = WorkerStreams(self.fleet, jobs, session, lambda key: None)
+        self.is_connected = True
+        self.streams = WorkerStreams(
+            self.fleet, jobs, session, lambda key: None, is_connected=lambda: self.is_connected
+        )
 
     async def told(self, *events: WorkerCalls) -> None:
         """Wait for exactly these events after the first one."""
@@ -188,6 +191,17 @@ async def test_unreachable_worker_is_lost_after_the_limit(scene: Scene, unreacha
     assert scene.losses == [LossReason.UNREACHABLE]
     assert time.monotonic() - cut >= 0.2
     assert len(unreachable.attempts) > 1
+
+
+async def test_no_worker_is_lost_while_the_controller_is_cut_off(scene: Scene, unreachable: Unreachable) -> None:
+    scene.is_connected = False
+    cut = time.monotonic()
+    scene.process.kill()
+    await soon(lambda: unreachable.attempts and unreachable.attempts[-1] - cut > 0.3)
+    assert scene.losses == []
+    scene.is_connected = True
+    await scene.told(LOST)
+    assert scene.losses == [LossReason.UNREACHABLE]
 
 
 async def test_worker_that_is_away_for_a_moment_is_not_lost(

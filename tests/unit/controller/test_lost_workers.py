@@ -15,18 +15,25 @@ from tests.unit.controller.builders import pod, status
 
 
 @pytest.mark.parametrize(
-    ("contact", "seconds", "reason"),
+    ("contact", "seconds", "is_connected", "reason"),
     [
-        (Contact.REFUSED, 0.0, LossReason.PROCESS_ENDED),
-        (Contact.NONE, MISSING_SECONDS - 0.01, None),
-        (Contact.NONE, MISSING_SECONDS, LossReason.UNREACHABLE),
-        (Contact.ACCEPTED, 0.0, None),
-        (Contact.ACCEPTED, 100.0, None),
+        (Contact.REFUSED, 0.0, True, LossReason.PROCESS_ENDED),
+        (Contact.REFUSED, 0.0, False, LossReason.PROCESS_ENDED),
+        (Contact.NONE, MISSING_SECONDS - 0.01, True, None),
+        (Contact.NONE, MISSING_SECONDS, True, LossReason.UNREACHABLE),
+        (Contact.NONE, 100.0, False, None),
+        (Contact.ACCEPTED, 0.0, True, None),
+        (Contact.ACCEPTED, 100.0, True, None),
     ],
-    ids=["refused at once", "unreachable for a moment", "unreachable for a second", "back", "hangs"],
+    ids=[
+        *("refused at once", "refused without the API server", "unreachable for a moment", "unreachable for a second"),
+        *("the controller is cut off", "back", "hangs"),
+    ],
 )
-def test_loss_by_contact_after_a_broken_stream(contact: Contact, seconds: float, reason: LossReason | None) -> None:
-    assert loss_by_contact(contact, seconds) is reason
+def test_loss_by_contact_after_a_broken_stream(
+    contact: Contact, seconds: float, is_connected: bool, reason: LossReason | None
+) -> None:
+    assert loss_by_contact(contact, seconds, is_connected=is_connected) is reason
 
 
 @pytest.mark.parametrize(

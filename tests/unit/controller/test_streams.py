@@ -84,7 +84,7 @@ async def followed(
     monkeypatch.setattr(streams, "INITIAL_BACKOFF_SECONDS", 0.01)
     made, changed = fleet(WORKER), list[Key]()
     async with aiohttp.ClientSession() as session:
-        following = WorkerStreams(made, WorkerJobs(), session, changed.append)
+        following = WorkerStreams(made, WorkerJobs(), session, changed.append, is_connected=lambda: True)
         try:
             following.follow(KEY, [WORKER])
             yield following, made, changed
@@ -297,7 +297,7 @@ class Scene:
         self.session, self.changed = Session(), list[Key]()
         self.fleet = fleet()
         session = cast(aiohttp.ClientSession, self.session)
-        self.streams = WorkerStreams(self.fleet, WorkerJobs(), session, self.changed.append)
+        self.streams = WorkerStreams(self.fleet, WorkerJobs(), session, self.changed.append, is_connected=lambda: True)
 
     def follow(self, *pods: ObservedPod) -> None:
         self.fleet.set_pods(KEY, pods)
