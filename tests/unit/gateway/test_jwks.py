@@ -198,7 +198,7 @@ BODIES = {
     "/good": b'{"keys": []}',
     "/text": b"<html>",
     "/deep": b"[" * 100_000,
-    "/large": b" " * (MAX_DOCUMENT_BYTES + 1),
+    "/large": b"{}" + b" " * MAX_DOCUMENT_BYTES,
 }
 
 
