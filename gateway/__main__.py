@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -41,6 +42,18 @@ def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
     )
 
 
+class _Server(uvicorn.Server):
+    """Ends the streams of events first when it stops, because they would last for minutes."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.set()
+        await super().shutdown(sockets)
+
+
 async def serve(settings: GatewaySettings) -> None:
     """Run the gateway until a signal stops the server, or a background task fails."""
     async with (
@@ -54,7 +67,7 @@ async def serve(settings: GatewaySettings) -> None:
         gateway, supply = assemble(settings, agents, connections, controller_session, metrics)
         events = WorkerEvents(settings, controller_session, gateway.reports)
         gateway.watch.is_heard = events.is_heard
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 create_app(gateway),
                 host="0.0.0.0",
@@ -64,7 +77,8 @@ async def serve(settings: GatewaySettings) -> None:
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            )
+            ),
+            gateway.closing,
         )
         background = (
             agents.run(),

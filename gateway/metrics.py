@@ -27,7 +27,7 @@ class Metrics:
         self._requests = Histogram(
             f"{_PREFIX}http_request_duration_seconds",
             "Duration of HTTP requests by route, method and status code. Route unmatched: no such path; "
-            "GET /v1/calls/{call_id} may wait for a change.",
+            "GET /v1/calls/{call_id} may wait for a change, and its events last up to 5 minutes.",
             ["route", "method", "code"],
             buckets=_HTTP_BUCKETS,
             registry=self.registry,

@@ -1,6 +1,7 @@
 """The parts of a gateway that every request handler uses."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from gateway.agents import AgentDirectory
 from gateway.api.access import Access
@@ -34,3 +35,5 @@ class Gateway:
     reports: WorkerReports
     metrics: Metrics
     pages: Pages
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process stops: streams of events end."""

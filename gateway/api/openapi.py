@@ -50,6 +50,7 @@ API_KEY_OR_ORIGIN: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {"publi
 """For an operation that requires a key, or for Public agents a publishable key or the Origin of a page."""
 API_KEY_OR_PUBLIC: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {}]}
 """For an operation that requires a key, except for Public agents."""
+API_KEY: Final[dict[str, Any]] = {"security": [{"apiKey": []}]}
 CALL_TOKEN: Final[dict[str, Any]] = {"security": [{"callToken": []}]}
 
 _BODY_PROBLEMS: Final = {

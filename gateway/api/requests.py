@@ -138,6 +138,17 @@ async def callable_agents(request: Request) -> list[Agent]:
     return gateway.access.callable(identity, request.headers)
 
 
+async def key_agents(request: Request) -> list[Agent]:
+    """Return the agents that the API key of a request may call.
+
+    Raises:
+        RequestError: 401, 429 or 503; there is no key or it is not valid, or the gateway is starting.
+    """
+    if "authorization" not in request.headers:
+        raise RequestError(401, ErrorReason.UNAUTHORIZED, "Send `Authorization: Bearer <key>` with an API key.")
+    return await callable_agents(request)
+
+
 async def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
     """Return an agent whose facts the sender of a request may read.
 

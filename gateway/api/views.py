@@ -53,11 +53,22 @@ class CallView(View):
         "failed: no agent joined, or the agent was lost; ended: the call is over."
     )
     position: int | None = Field(default=None, description="Position in the queue, from 1; null unless waiting.")
+    estimated_wait_seconds: int | None = Field(
+        default=None,
+        description="About how long the call still waits, from its position and the lengths of recent calls; null "
+        "unless waiting, or when too little is known.",
+    )
     reason: CallReason = Field(description="Why the call failed or ended; empty while it is live.")
     message: str = Field(description="The reason in words, and what to do; empty while the call is live.")
     join_timeout_seconds: int = Field(
         description="Seconds in which a dispatched agent must join; after that the gateway dispatches it once more."
     )
+
+
+class CallListView(View):
+    """Calls that are not over."""
+
+    calls: list[CallView] = Field(description="The calls, by agent.")
 
 
 class OpenedCallView(CallView):
@@ -94,8 +105,14 @@ class AgentView(View):
     ready: bool = Field(description="The condition Ready of the AvatarAgent is True.")
 
 
-def call_view(call: Call, position: int | None) -> CallView:
-    """Return the view of a call; ``position`` is its place in the queue."""
+class AgentListView(View):
+    """Agents."""
+
+    agents: list[AgentView] = Field(description="The agents, by namespace and name.")
+
+
+def call_view(call: Call, position: int | None, wait: int | None) -> CallView:
+    """Return the view of a call; ``position`` is its place in the queue, and ``wait`` the estimated seconds."""
     return CallView(
         call_id=call.id,
         room=call.room,
@@ -103,17 +120,18 @@ def call_view(call: Call, position: int | None) -> CallView:
         agent=AgentIdentity(namespace=call.agent.namespace, name=call.agent.name, agent_name=call.agent_name),
         state=call.state,
         position=position,
+        estimated_wait_seconds=wait,
         reason=call.reason,
         message=call.message,
         join_timeout_seconds=call.agent.spec.dispatch.join_timeout_seconds,
     )
 
 
-def opened_call_view(call: Call, position: int | None, connection: Connection, caller_name: str) -> OpenedCallView:
+def opened_call_view(view: CallView, call: Call, connection: Connection, caller_name: str) -> OpenedCallView:
     """Return the view of an opened call, with new tokens for the caller."""
     credentials = connection.credentials
     return OpenedCallView(
-        **dict(call_view(call, position)),
+        **dict(view),
         url=call.agent.spec.livekit.caller_url,
         token=join_token(credentials, room=call.room, identity=call.identity, name=caller_name),
         call_token=call_token(credentials, call.id),

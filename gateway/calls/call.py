@@ -133,6 +133,8 @@ class Call:
     """Last time that the caller was in the room; None: never."""
     agent_seen_at: float | None = None
     """Last time that the agent was in the room; None: never."""
+    joined_at: float | None = None
+    """Time at which the first agent joined; None: no agent has, or before this gateway followed the call."""
     not_before: float = 0.0
     """Earliest time of the next dispatch from waiting."""
     causes: tuple[Cause, ...] = ()

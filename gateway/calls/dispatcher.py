@@ -30,6 +30,7 @@ from gateway.calls.step import (
     step,
     unavailable_reason,
 )
+from gateway.calls.waits import CallLengths, estimate_seconds
 from gateway.calls.watch import RoomWatch
 from gateway.cluster.supply import SupplySource
 from gateway.livekit.connections import Connections, SecretError
@@ -69,6 +70,7 @@ class Dispatcher:
         self._watch = watch
         self._supply = supply
         self._metrics = metrics
+        self._lengths = CallLengths()
         self._work: dict[str, asyncio.Task[None]] = {}
         """What is being carried out, by call id: one thing at a time for each call."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -89,6 +91,14 @@ class Dispatcher:
         namespace, _, name = agent_key.partition("/")
         agent = self._agents.get(namespace, name)
         return agent.name_checked if isinstance(agent, Agent) else True
+
+    def estimated_wait_seconds(self, call: Call) -> int | None:
+        """Return about how many seconds a call still waits; None: it does not wait, or this is unknown."""
+        position = self._ledger.position(call)
+        if position is None:
+            return None
+        key = call.agent.key
+        return estimate_seconds(position, self._ledger.count_with_slot(key), self._lengths.of(key))
 
     def assign_seat(self, call: Call) -> Call:
         """Return a call about to be dispatched with an avatar seat, or without an avatar when no seat is free."""
@@ -285,6 +295,8 @@ class Dispatcher:
 
     def _record(self, before: Call, after: Call) -> None:
         """Store the new state of a call; log and count it when the state changed."""
+        if after.state is CallState.JOINED and after.joined_at is None:
+            after = replace(after, joined_at=after.state_since)
         self._ledger.put(after)
         if not after.is_live:
             self._forget(after)
@@ -296,6 +308,7 @@ class Dispatcher:
             self._metrics.record_join(after)
         elif not after.is_live:
             self._metrics.record_ended(after)
+            self._lengths.record(after)
             audit.record_ended(after)
         if CallState.WAITING in (before.state, after.state):
             self._supply.exchange_soon()

@@ -17,6 +17,7 @@ from agentspec.wire import read_dispatch_metadata, read_room_record
 from gateway.agents import Agent
 from gateway.calls.call import MESSAGES, CallReason
 from gateway.calls.dispatcher import Dispatcher
+from gateway.calls.effects import held_name
 from gateway.calls.failures import RETRY_AFTER_SECONDS, connect, livekit_failures
 from gateway.calls.ledger import Ledger
 from gateway.calls.step import Admission, unavailable_reason
@@ -116,7 +117,7 @@ class RoomDispatcher:
                     dispatch_id = await _find(livekit, agent, request.room)
                 reason = ErrorReason.NOT_ANSWERED
                 await _wait_for_agent(livekit, agent, request.room)
-                return dispatch_id
+                return await _find(livekit, agent, request.room) or dispatch_id
         except TimeoutError:
             if await self._withdraw(livekit, agent, request.room):
                 reason = ErrorReason.AGENT_DID_NOT_JOIN
@@ -171,4 +172,5 @@ async def _wait_for_agent(livekit: LiveKit, agent: Agent, room: str) -> None:
 
 
 def _is_for(dispatch: Dispatch, agent: Agent) -> bool:
-    return dispatch.agent_name == agent.agent_name
+    """Whether a dispatch is for the agent, or holds the agent's waiting call in the room."""
+    return agent.agent_name in (dispatch.agent_name, held_name(dispatch.agent_name))

@@ -141,6 +141,11 @@ class Ledger:
             return 0
         return len(calls.line) + sum(not call.free_slot_known for call in calls.dispatched.values())
 
+    def count_with_slot(self, agent_key: str) -> int:
+        """Count an agent's calls that have a slot or are about to."""
+        calls = self._agents.get(agent_key)
+        return 0 if calls is None else len(calls.dispatched) + len(calls.joined)
+
     def position(self, call: Call) -> int | None:
         """Return the position of a call in the queue, from 1; None when the call does not wait."""
         known = self._live.get(call.id)

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import Path, Request
 from fastapi.responses import Response
 
-from gateway.api.openapi import API_KEY_OR_PUBLIC, problems, resource
-from gateway.api.requests import answer, visible_agent
-from gateway.api.views import AgentView, agent_view
+from gateway.api.openapi import API_KEY_OR_ORIGIN, API_KEY_OR_PUBLIC, problems, resource
+from gateway.api.requests import answer, callable_agents, visible_agent
+from gateway.api.views import AgentListView, AgentView, agent_view
 from gateway.calls.request import AgentRef
 
 _AGENT_PROBLEMS = {
@@ -18,10 +18,29 @@ _AGENT_PROBLEMS = {
     503: "The gateway is starting, or the token's issuer is unreachable.",
 }
 
+_LIST_PROBLEMS = {
+    401: "The API key is not valid.",
+    429: "The address has sent too many keys that are not valid.",
+    503: "The gateway is starting.",
+}
+
 Namespace = Annotated[str, Path(description="Namespace of the AvatarAgent.")]
 Name = Annotated[str, Path(description="Name of the AvatarAgent.")]
 
 router = resource("agents")
+
+
+@router.get(
+    "/v1/agents",
+    response_model=AgentListView,
+    response_description="The agents.",
+    responses=problems(_LIST_PROBLEMS),
+    openapi_extra=API_KEY_OR_ORIGIN,
+)
+async def list_agents(request: Request) -> Response:
+    """List the agents that the sender of the request may call."""
+    agents = sorted(await callable_agents(request), key=lambda agent: agent.key)
+    return answer(AgentListView(agents=[agent_view(agent) for agent in agents]))
 
 
 @router.get(

@@ -7,9 +7,10 @@ from fastapi.responses import Response
 
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
-from gateway.api.openapi import API_KEY_OR_ORIGIN, CALL_TOKEN, json_body_of, problems, resource
-from gateway.api.requests import admit, answer, audit_refusals, gateway_of, json_body
-from gateway.api.views import CallView, OpenedCallView, call_view, opened_call_view
+from gateway.api.events import EventStream, stream
+from gateway.api.openapi import API_KEY, API_KEY_OR_ORIGIN, CALL_TOKEN, REFERENCE, json_body_of, problems, resource
+from gateway.api.requests import admit, answer, audit_refusals, gateway_of, json_body, key_agents
+from gateway.api.views import CallListView, CallView, OpenedCallView, call_view, opened_call_view
 from gateway.calls.call import Call, CallState
 from gateway.calls.failures import RETRY_AFTER_SECONDS
 from gateway.calls.request import CallRequest, parse_request
@@ -34,6 +35,23 @@ _OPEN_PROBLEMS = {
     429: "Too many calls from the address, with the key or to the agent, or too many calls wait for the agent.",
     502: "LiveKit rejected the agent's credentials or the request.",
     503: "LiveKit or the token's issuer is unreachable, the credentials are missing, or the gateway is starting.",
+}
+_LIST_PROBLEMS = {
+    401: "The API key is missing or not valid.",
+    429: "The address has sent too many keys that are not valid.",
+    503: "The gateway is starting.",
+}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"const": "call"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": f"{REFERENCE}CallView"},
+        },
+    },
 }
 _IDEMPOTENCY_KEY = {
     "in": "header",
@@ -72,9 +90,22 @@ async def open_call(request: Request) -> Response:
     wanted = parse_request(await json_body(request))
     agent, client = await admit(request, wanted.agent)
     opened = await gateway.opener.open(agent, wanted, client, idempotency_key(request.headers))
-    position = gateway.ledger.position(opened.call)
-    view = opened_call_view(opened.call, position, opened.connection, wanted.name)
+    view = opened_call_view(_view(gateway, opened.call), opened.call, opened.connection, wanted.name)
     return answer(view, 201 if opened.created else 200)
+
+
+@router.get(
+    "/v1/calls",
+    response_model=CallListView,
+    response_description="The calls.",
+    responses=problems(_LIST_PROBLEMS),
+    openapi_extra=API_KEY,
+)
+async def list_calls(request: Request) -> Response:
+    """List the calls that are not over, of all agents that the API key may call, as this gateway knows them."""
+    gateway = gateway_of(request)
+    agents = sorted({agent.key for agent in await key_agents(request)})
+    return answer(CallListView(calls=[_view(gateway, call) for key in agents for call in gateway.ledger.of_agent(key)]))
 
 
 @router.get(
@@ -105,7 +136,22 @@ async def read_call(
     if state is not None and wait_seconds:
         await gateway.ledger.wait_for_change(call_id, state, wait_seconds)
         call = gateway.ledger.get(call_id) or call
-    return answer(call_view(call, gateway.ledger.position(call)))
+    return answer(_view(gateway, call))
+
+
+@router.get(
+    "/v1/calls/{call_id}/events",
+    response_class=EventStream,
+    response_description="Events `call`, each with the call as JSON, until the call is over. A stream lasts 5 minutes "
+    "at most; then open the next one.",
+    responses={200: {"content": {EventStream.media_type: {"schema": _EVENT}}}, **problems(_CALL_PROBLEMS)},
+    openapi_extra=CALL_TOKEN,
+)
+async def follow_call(request: Request, call_id: CallId) -> Response:
+    """Follow a call by server-sent events: its present state, and each change at once."""
+    gateway = gateway_of(request)
+    call = await _authorized_call(gateway, request, call_id)
+    return stream(gateway.ledger, lambda: _view(gateway, gateway.ledger.get(call_id) or call), gateway.closing)
 
 
 @router.delete(
@@ -126,7 +172,11 @@ async def hang_up(request: Request, call_id: CallId) -> Response:
         raise RequestError(
             503, ErrorReason.LIVEKIT_UNREACHABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS
         ) from error
-    return answer(call_view(gateway.ledger.get(call_id) or call, None))
+    return answer(_view(gateway, gateway.ledger.get(call_id) or call))
+
+
+def _view(gateway: Gateway, call: Call) -> CallView:
+    return call_view(call, gateway.ledger.position(call), gateway.dispatcher.estimated_wait_seconds(call))
 
 
 async def _authorized_call(gateway: Gateway, request: Request, call_id: str) -> Call:

@@ -14,7 +14,7 @@ from gateway.calls.foreign import DispatchRequest
 from gateway.client import Client
 from gateway.errors import RequestError
 from gateway.livekit.connections import SecretError
-from gateway.livekit.server import LiveKitUnreachable
+from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import World, example_agent
 from tests.unit.gateway.scenes import open_call
@@ -81,6 +81,16 @@ async def test_dispatch_of_another_program_is_awaited_and_not_repeated(
     await world.livekit.create_dispatch(room, "ornina-agent", "the back end's")
     await dispatch(http)
     assert world.livekit.launches.count((room, "ornina-agent")) == 1
+
+
+async def test_call_that_waits_in_the_room_is_awaited_and_not_dispatched_again(
+    virtual_time: object, world: World, room: str
+) -> None:
+    held = f"{WAITING_AGENT_NAME}:ornina-agent"
+    await world.livekit.create_dispatch(room, held, "the gateway's, which adopted the room")
+    asyncio.get_running_loop().call_later(1, world.livekit.join, room)
+    await world.gateway.rooms.dispatch(example_agent(), DispatchRequest(room=ROOM), Client())
+    assert (room, "ornina-agent") not in world.livekit.launches
 
 
 async def test_missing_room_is_not_made(http: httpx.AsyncClient, world: World) -> None:

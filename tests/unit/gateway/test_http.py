@@ -243,7 +243,7 @@ async def test_unknown_paths_and_methods_are_rejected_in_json(http: httpx.AsyncC
     rejected(await http.get("/nothing"), 404, "NotFound")
     response = await http.put("/v1/calls")
     rejected(response, 405, "MethodNotAllowed")
-    assert response.headers["Allow"] == "POST"
+    assert response.headers["Allow"] == "GET, POST"
     rejected(await http.get("/assets/../pages.py"), 404, "NotFound")
     rejected(await http.get("/assets/package.json"), 404, "NotFound")
     rejected(await http.get("/docs"), 404, "NotFound")

@@ -1,19 +1,24 @@
 """The gateway's process: health and metrics on their own port, and invalid settings."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import uvicorn
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway import __main__ as process
-from gateway.__main__ import cluster_app, main
+from gateway.__main__ import _Server, cluster_app, main
+from gateway.api.app import create_app
 from gateway.calls.call import CallState
+from gateway.livekit.tokens import call_token
 from gateway.settings import GatewaySettings
-from tests.unit.gateway.fakes import World
+from tests.ports import free_port
+from tests.unit.gateway.fakes import CREDENTIALS, World
 from tests.unit.gateway.scenes import open_call, reaches
 from tests.waiting import soon
 
@@ -90,3 +95,23 @@ async def test_failed_background_task_stops_the_gateway_with_status_1(
         await process._serve_with(server, (run_until_cancelled(), fail()))
     assert (exited.value.code, cancelled.is_set()) == (1, True)
     assert [record.message for record in caplog.records] == ["background task failed, stopping"]
+
+
+async def test_stopping_server_ends_streams_of_events_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = await reaches(world, await open_call(world), CallState.JOINED)
+    port = free_port()
+    config = uvicorn.Config(create_app(world.gateway), port=port, log_config=None, timeout_graceful_shutdown=60)
+    server = _Server(config, world.gateway.closing)
+    monkeypatch.setattr(server, "capture_signals", contextlib.nullcontext)
+    serving = asyncio.create_task(server.serve())
+    await soon(lambda: server.started)
+    token = {"Authorization": f"Bearer {call_token(CREDENTIALS, call.id)}"}
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+        session.get(f"/v1/calls/{call.id}/events", headers=token) as events,
+    ):
+        assert await events.content.readline() == b"event: call\n"
+        server.should_exit = True
+        rest = await asyncio.wait_for(events.content.read(), 30)
+    assert json.loads(rest.decode().strip().removeprefix("data: "))["state"] == "joined"
+    await asyncio.wait_for(serving, 30)

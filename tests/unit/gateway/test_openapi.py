@@ -72,6 +72,7 @@ def send(tmp_path: Path) -> Iterator[Send]:
 async def _world(gateway_settings: GatewaySettings) -> World:
     world = create_world(gateway_settings)
     world.agents.listed = list(AGENTS)
+    world.gateway.closing.set()  # so that a stream of events ends after its first one
     return world
 
 
