@@ -44,7 +44,7 @@ TURN_SECONDS = 9.0
 """From the beginning of one question to the beginning of the next."""
 RATIO_LIMITS = {"silence": 0.85, "talk": 0.95}
 """Of the product's cores to the peer's. A run with one call on each side measured 0.77 and 0.86."""
-MEMORY_LIMITS = {"idle_mib": 476.0, "call_mib": 40.0}
+MEMORY_LIMITS = {"idle_mib": 476.0, "call_mib": 36.0}
 
 ProcessorSeconds = Callable[[], float]
 """Returns the processor time that a worker has used so far."""
