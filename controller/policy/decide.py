@@ -21,7 +21,7 @@ from controller.policy.scale import Decision as Scale
 from controller.policy.scale import decide as decide_scale
 from controller.policy.scale import scaling_limited
 from controller.policy.snapshot import Inputs, ObservedAgent, Snapshot
-from controller.policy.specification import room_pattern_warning
+from controller.policy.specification import caller_url_warning, room_pattern_warning
 from controller.policy.startup import next_problem_in
 from controller.policy.verdict import Verdict, false
 from controller.policy.workers import workers_registered
@@ -251,7 +251,11 @@ def _verdicts(
     verdicts = {kind: _with_cause(verdict, cause) for kind, verdict in verdicts.items()}
     if conflict is not None:
         verdicts[ConditionType.PROGRESSING] = false(Reason.ROLLOUT_BLOCKED, conflict.message)
-    warnings = (room_pattern_warning(spec), providers_warning(verdicts[ConditionType.PROVIDERS_HEALTHY]))
+    warnings = (
+        room_pattern_warning(spec),
+        caller_url_warning(spec),
+        providers_warning(verdicts[ConditionType.PROVIDERS_HEALTHY]),
+    )
     ready = conditions.ready(
         verdicts,
         suspended=spec.suspend,

@@ -1,7 +1,9 @@
 """Parses a manifest's spec and checks what the CRD schema cannot check."""
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -53,3 +55,27 @@ def room_pattern_warning(spec: AvatarAgentSpec) -> str:
         "Warning: the gateway cannot take calls for this agent. spec.dispatch.roomNamePattern is "
         f"{spec.dispatch.room_name_pattern!r}, and {problem}. The agent still serves rooms from other back ends."
     )
+
+
+def caller_url_warning(spec: AvatarAgentSpec) -> str:
+    """Why browsers may not connect to LiveKit's address for callers; empty: they can.
+
+    This is a warning, not a fault: the gateway's page may be on http, and other clients accept `ws://`.
+    """
+    url = urlsplit(spec.livekit.caller_url)
+    if url.scheme != "ws" or _is_loopback(url.hostname or ""):
+        return ""
+    field = "publicURL" if spec.livekit.public_url else "url"
+    return (
+        f"Warning: browsers on https pages refuse spec.livekit.{field}, because it is ws://. "
+        "Set spec.livekit.publicURL to a wss:// address of the same server."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -230,6 +230,13 @@ def test_serving_agent_is_ready() -> None:
     }
 
 
+def test_ready_agent_warns_of_an_address_that_https_pages_refuse() -> None:
+    livekit = {"url": "ws://10.0.0.5:7880", "credentialsSecretRef": {"name": "livekit"}}
+    ready = reported(decide(serving(spec(livekit=livekit)), IMAGE)).verdicts[ConditionType.READY]
+    assert ready.status is ConditionStatus.TRUE
+    assert "https pages refuse spec.livekit.url" in ready.message
+
+
 def test_unusable_inputs_are_reported_and_read_again_soon() -> None:
     decision = decide(serving(inputs=inputs(credentials=NO_SECRET)), IMAGE)
     assert decision.plan.refresh_inputs

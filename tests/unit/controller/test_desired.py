@@ -243,7 +243,12 @@ def test_default_conversation_is_left_out_for_older_workers() -> None:
     assert "conversation" not in document()
     assert "conversation" not in document(conversation={"idlePromptSeconds": 60})
     changed = document(conversation={"idlePromptSeconds": 0})
-    assert changed["conversation"] == {"idlePromptSeconds": 0, "idleHangUpSeconds": 30, "announceEnd": True}
+    assert changed["conversation"] == {
+        "idlePromptSeconds": 0,
+        "idleHangUpSeconds": 30,
+        "announceEnd": True,
+        "resumeAfterRescue": True,
+    }
     assert read(WorkerConfig, json.dumps(changed)).conversation.idle_prompt_seconds == 0
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
-from controller.policy.specification import read_spec, room_pattern_fault, room_pattern_warning
+from controller.policy.specification import caller_url_warning, read_spec, room_pattern_fault, room_pattern_warning
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import SPEC, spec
 
@@ -66,3 +66,30 @@ def test_pattern_usable_by_the_gateway_has_no_warning(pattern: str) -> None:
 
 def test_automatic_agent_has_no_pattern_warning() -> None:
     assert room_pattern_warning(spec(dispatch={"mode": "Automatic", "roomNamePattern": "^desk$"})) == ""
+
+
+@pytest.mark.parametrize(
+    ("urls", "field"),
+    [
+        ({"url": "ws://10.0.0.5:7880"}, "url"),
+        ({"url": "wss://livekit.svc:7880", "publicURL": "ws://voice.example"}, "publicURL"),
+        ({"url": "ws://livekit.svc:7880", "publicURL": "wss://voice.example"}, ""),
+        ({"url": "wss://livekit.example"}, ""),
+        ({"url": "ws://localhost:7880"}, ""),
+        ({"url": "ws://127.0.0.1:7880"}, ""),
+        ({"url": "ws://[::1]:7880"}, ""),
+    ],
+    ids=[
+        "one address",
+        "public address",
+        "public address with TLS",
+        "TLS",
+        "localhost",
+        "IPv4 loopback",
+        "IPv6 loopback",
+    ],
+)
+def test_address_that_https_pages_refuse_is_a_warning(urls: dict[str, str], field: str) -> None:
+    warning = caller_url_warning(spec(livekit={"credentialsSecretRef": {"name": "livekit"}, **urls}))
+    assert bool(warning) == bool(field)
+    assert not field or f"refuse spec.livekit.{field}, because it is ws://" in warning
