@@ -190,7 +190,7 @@ class Dispatcher:
         if following.effect is not Effect.NONE:
             self._start(following.call, self._carry_out(following, room))
         elif following.call.is_live:
-            self._look_again(call.id, look_again_seconds(following.call, snapshot))
+            self._look_again(call.id, look_again_seconds(following.call, snapshot, now))
 
     def _seen(self, call: Call, room: CallRoom) -> Call:
         """Return the call with the times at which caller and agent were last in the room."""

@@ -38,9 +38,9 @@ LiveKit then offers each dispatch to either of the two at random for as long as 
 which it may do for minutes when the network was cut: of 8 offers, one in 256 calls has none to the second.
 """
 ACTIVE_LOOK_SECONDS = 0.25
-"""Interval between two looks at a call with an agent on its way, or with somebody missing."""
+"""Interval between two looks at a joined call without its agent or its caller."""
 WAITING_LOOK_SECONDS = 1.0
-"""The same for a waiting call. A free slot is heard of at once."""
+"""The same for a waiting call, and for one whose LiveKit server does not answer. A free slot is heard of at once."""
 JOINED_LOOK_SECONDS = 30.0
 """The same for a call that goes well: only its maximum duration can end it unheard."""
 
@@ -219,15 +219,18 @@ def dispatch_failed(call: Call, now: float) -> Call:
     )
 
 
-def look_again_seconds(call: Call, room: RoomSnapshot | None) -> float:
+def look_again_seconds(call: Call, room: RoomSnapshot | None, now: float) -> float:
     """Return how long a call can be left alone when nothing is heard of it."""
     match call.state:
-        case CallState.WAITING:
-            return WAITING_LOOK_SECONDS
-        case CallState.JOINED if room is None or (room.exists and room.agent_present and room.caller_present):
+        case CallState.DISPATCHED if room is not None:
+            limit = call.agent.spec.dispatch.join_timeout_seconds if room.accepted else accept_timeout_seconds(call)
+            return max(ACTIVE_LOOK_SECONDS, call.state_since + limit - now)
+        case CallState.JOINED if room is not None:
+            return JOINED_LOOK_SECONDS if room.agent_present and room.caller_present else ACTIVE_LOOK_SECONDS
+        case CallState.JOINED:
             return JOINED_LOOK_SECONDS
         case _:
-            return ACTIVE_LOOK_SECONDS
+            return WAITING_LOOK_SECONDS
 
 
 def accept_timeout_seconds(call: Call) -> float:
