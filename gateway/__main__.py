@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import uvicorn
+import uvloop
 from aiohttp import web
 
 from gateway.agents import AgentDirectory
@@ -119,7 +120,7 @@ def main() -> int:
         logger.critical("invalid settings", extra={"error": str(error)})
         return EXIT_INVALID_SETTINGS
     try:
-        asyncio.run(serve(settings))
+        uvloop.run(serve(settings))
     except Exception:
         logger.exception("gateway failed")
         return 1
