@@ -21,8 +21,8 @@ from gateway.livekit.server import Participant, Room
 MISSING_ROOM_SECONDS: Final = 10.0
 """A room is gone when LiveKit has not listed it for this long: after a restart of LiveKit, a room comes back when its
 first participant has reconnected (measured: 2.7 s)."""
-_LOST: Final = frozenset({"", CallOutcome.STOPPED, CallOutcome.CRASHED})
-"""Outcomes of jobs that ended without ending their call."""
+_LOST: Final = frozenset({"", CallOutcome.CRASHED})
+"""Outcomes of jobs that ended without ending their call. Jobs whose room was closed often end as `stopped`."""
 
 DISPATCHED_READ_SECONDS: Final = 0.2
 """Interval between two reads of the participants of a dispatched call's room."""
@@ -62,7 +62,7 @@ class CallRoom:
     lost: bool = False
     """The agent is lost for certain: its worker is gone, or its job ended and the call did not."""
     finished: bool = False
-    """A job ended the call, so the room is about to be closed."""
+    """The job ended, so a room that is no longer listed is closed."""
     outcome: CallOutcome | str = ""
     metadata: str | None = None
     """The room's metadata; None: it has not been listed yet."""
@@ -186,7 +186,7 @@ class CallRoom:
         self.changed = True
         if all(state is JobState.ENDED for state in self._jobs.values()) and not self.agents:
             self.lost = job.outcome in _LOST
-            self.finished = not self.lost
+            self.finished = True
 
     def _without(self, identity: str, now: float) -> None:
         self._set_agents({other: at for other, at in self.agents.items() if other != identity}, now)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory
 from gateway.calls.call import CallState
 from gateway.calls.ledger import Ledger
@@ -229,21 +230,36 @@ class RoomWatch:
                 self.on_change(call_id)
 
     async def _find_calls(self, server: _Server, connection: Connection, rooms: list[Room]) -> None:
-        """Offer the rooms without a known call, as far as the bound of requests allows."""
+        """Offer the rooms without a known call.
+
+        Those with a room record are calls: all of them are offered, for example 2,000 after a restart of the gateway.
+        Of the others, which may be another program's, as many as the bound of requests allows.
+        """
         now = time.time()
         server.no_calls = {sid: at for sid, at in server.no_calls.items() if at > now}
-        unknown = [room for room in rooms if not self._ledger.in_room(server.url, room.name)]
         if self.on_unknown is None or server.offering:
             return
         server.offering = True
         try:
+            unknown = [
+                room
+                for room in rooms
+                if room.sid not in server.no_calls and not self._ledger.in_room(server.url, room.name)
+            ]
+            recorded = [room for room in unknown if read_room_record(room.metadata) is not None]
+            known = {room.sid for room in recorded}
+            for batch in (recorded[at : at + MAX_READS] for at in range(0, len(recorded), MAX_READS)):
+                await asyncio.gather(*(self._offer(server, connection, room) for room in batch))
             for room in unknown:
-                if room.sid in server.no_calls or server.tokens < 1:
-                    continue
-                server.tokens -= 1
-                server.no_calls[room.sid] = now + await self.on_unknown(connection, server.url, room)
+                if server.tokens >= 1 and room.sid not in known:
+                    server.tokens -= 1
+                    await self._offer(server, connection, room)
         finally:
             server.offering = False
+
+    async def _offer(self, server: _Server, connection: Connection, room: Room) -> None:
+        assert self.on_unknown is not None
+        server.no_calls[room.sid] = time.time() + await self.on_unknown(connection, server.url, room)
 
     def _read_due(self, server: _Server, now: float) -> None:
         """Start the reads that are due, the most urgent first, as far as the bounds allow."""

@@ -20,8 +20,9 @@ from typing import Final, Protocol
 import aiohttp
 from google.protobuf.message import DecodeError
 from livekit import api
+from livekit.api.room_service import RoomService
 
-from gateway.livekit.tokens import Credentials
+from gateway.livekit.tokens import ROOMS_TOKEN_LIFETIME, Credentials, rooms_token
 
 WAITING_AGENT_NAME = "avatar-agent:waiting"
 """Agent name of the dispatch that holds a waiting call's metadata. The CRD allows no colon in an agent name."""
@@ -33,6 +34,8 @@ DEPARTURE_SECONDS = 30
 """LiveKit closes a room this long after its caller left; a page reload is quicker."""
 MAX_CONNECTIONS: Final = 32
 """Connections to one server. A server that hangs uses up its own, and delays no requests to another one."""
+ROOMS_TOKEN_SECONDS: Final = ROOMS_TOKEN_LIFETIME.total_seconds() / 2
+"""Age at which the token for requests about all rooms is replaced."""
 MAX_PARTICIPANTS = 4
 """The caller, the agent, its avatar, and a replacement agent."""
 
@@ -158,6 +161,11 @@ class LiveKitServer:
         observe: RequestObserver = lambda method, code, seconds: None,
     ) -> None:
         self._api = api.LiveKitAPI(url, credentials.api_key, credentials.api_secret, session=session)
+        self._url = url
+        self._credentials = credentials
+        self._session = session
+        self._rooms_api: api.LiveKitAPI | None = None
+        self._rooms_api_at = 0.0
         self._on_refused = on_refused
         self._observe = observe
 
@@ -171,11 +179,11 @@ class LiveKitServer:
             agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=dispatch_metadata)],
         )
         with self._request("CreateRoom"):
-            await self._api.room.create_room(request)
+            await self._all_rooms().create_room(request)
 
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
         with self._request("ListRooms"):
-            answer = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
+            answer = await self._all_rooms().list_rooms(api.ListRoomsRequest(names=names))
         return [
             Room(
                 name=room.name,
@@ -218,6 +226,18 @@ class LiveKitServer:
     async def delete_room(self, room: str) -> None:
         with self._request("DeleteRoom"):
             await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
+
+    def _all_rooms(self) -> RoomService:
+        """Return the requests that are about no single room, with one token for many of them.
+
+        The client library signs a token for every request, which takes as long as the rest of the request. Requests
+        about one room need a token for that room.
+        """
+        now = time.monotonic()
+        if self._rooms_api is None or now - self._rooms_api_at > ROOMS_TOKEN_SECONDS:
+            token = rooms_token(self._credentials)
+            self._rooms_api, self._rooms_api_at = api.LiveKitAPI(self._url, token=token, session=self._session), now
+        return self._rooms_api.room
 
     @contextmanager
     def _request(self, method: str) -> Iterator[None]:

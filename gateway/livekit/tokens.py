@@ -21,6 +21,9 @@ ROOM_TOKEN_LIFETIME = timedelta(minutes=10)
 LiveKit's clients ask for a token when a page loads, and use it again until 60 s before it expires.
 """
 
+ROOMS_TOKEN_LIFETIME = timedelta(minutes=5)
+"""Validity of the gateway's own token for creating and listing rooms."""
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -65,6 +68,13 @@ def _caller_token(credentials: Credentials, room: str, identity: str, name: str)
     )
     token = api.AccessToken(credentials.api_key, credentials.api_secret)
     return token.with_identity(identity).with_name(name).with_grants(grants)
+
+
+def rooms_token(credentials: Credentials) -> str:
+    """Create the gateway's own token for creating and listing rooms."""
+    token = api.AccessToken(credentials.api_key, credentials.api_secret)
+    grants = api.VideoGrants(room_create=True, room_list=True)
+    return token.with_grants(grants).with_ttl(ROOMS_TOKEN_LIFETIME).to_jwt()
 
 
 def call_token(credentials: Credentials, call_id: str) -> str:

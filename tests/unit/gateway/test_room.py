@@ -91,7 +91,7 @@ def test_agent_of_another_worker_is_not_lost_with_the_first() -> None:
     [
         ("", True),
         (CallOutcome.CRASHED, True),
-        (CallOutcome.STOPPED, True),
+        (CallOutcome.STOPPED, False),
         (CallOutcome.CALLER_LEFT, False),
         (CallOutcome.ROOM_CLOSED, False),
         ("an outcome of a newer worker", False),
@@ -101,7 +101,7 @@ def test_job_that_ends_without_ending_its_call_is_lost(outcome: str, lost: bool)
     room = with_agent()
     room.reported(job("1", JobState.ENDED, outcome), NOW + 1)
     assert room.snapshot(NOW + 1).agent_lost is lost
-    assert room.finished is not lost
+    assert room.finished
 
 
 def test_call_ends_with_the_list_after_its_job_ended_and_later_without() -> None:
