@@ -10,6 +10,7 @@ import pytest
 
 from agentspec.wire import read_dispatch_metadata
 from gateway.api.context import Gateway
+from gateway.calls.call import CallReason
 from gateway.calls.foreign import DispatchRequest
 from gateway.client import Client
 from gateway.errors import RequestError
@@ -17,7 +18,7 @@ from gateway.livekit.connections import SecretError
 from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import World, example_agent
-from tests.unit.gateway.scenes import open_call
+from tests.unit.gateway.scenes import adopt, current, open_call
 from tests.unit.gateway.test_http import rejected
 
 ROOM = "ornina-of-the-back-end"
@@ -190,3 +191,20 @@ async def test_agent_that_does_not_join_is_reported_and_withdrawn(
     assert (error.status, error.reason) == (503, reason)
     assert asyncio.get_running_loop().time() - started == pytest.approx(10, abs=1)
     assert [one.agent_name for one in world.livekit.rooms_by_name[room].dispatches] == [""]
+
+
+async def test_call_that_the_gateway_made_of_the_room_ends_with_the_request(
+    virtual_time: object, virtual_clock: None, world: World, room: str
+) -> None:
+    world.livekit.slots = 0
+    await world.livekit.create_dispatch(room, "ornina-agent", "")
+    await adopt(world)
+    (call,) = world.gateway.ledger
+    assert (call.room, call.foreign) == (room, True)
+    await fails(world.gateway, seconds=10)
+    assert list(world.gateway.ledger) == []
+    assert current(world, call).reason is CallReason.HUNG_UP
+    assert [one.agent_name for one in world.livekit.rooms_by_name[room].dispatches] == [""]
+    world.livekit.slots = 1
+    await asyncio.sleep(30)
+    assert world.livekit.agents_in(room) == []
