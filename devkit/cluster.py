@@ -64,6 +64,10 @@ class Cluster:
         with outage.livekit_cut(self._record(), address, reset=reset):
             yield
 
+    def restart_livekit(self, seconds: float) -> None:
+        """Kill LiveKit's server, and start it again after so many seconds."""
+        outage.restart_livekit(Layout(self.name), self._record(), seconds)
+
     def compact(self) -> None:
         """Remove all but the latest revisions from etcd, so that watches from an earlier one have to list again."""
         etcd.compact(self._record())

@@ -1,8 +1,9 @@
 """Stops parts of an instance for a while: the API server, as an upgrade does, and a node, as a lost machine.
 
-It also cuts one pod off from LiveKit.
+It also cuts one pod off from LiveKit, and restarts LiveKit.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,19 @@ def livekit_cut(record: Record, address: str, *, reset: bool) -> Iterator[None]:
         yield
     finally:
         network.connect_tcp(record.name, address, livekit.PORT, reset=reset)
+
+
+def restart_livekit(layout: Layout, record: Record, seconds: float) -> None:
+    """Kill LiveKit's server, and start it again after so many seconds. It loses all rooms, as on a real restart."""
+    table = layout.processes
+    server = table.get("livekit-server")
+    if server is None:
+        raise DevkitError(f"instance {record.name} has no LiveKit server: run `python -m devkit up`")
+    command = _command(server)
+    table.stop(server, grace=0)
+    time.sleep(seconds)
+    again = table.start(server.name, command, netns=netns_name(record.name))
+    table.wait("a LiveKit server", lambda: livekit.answers(record), _START_TIMEOUT, again)
 
 
 def _command(process: Process) -> list[str]:

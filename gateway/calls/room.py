@@ -1,6 +1,6 @@
 """What the gateway knows of the room of one call, put together from what it hears and what it reads. Pure.
 
-Three sources tell of a room, and none of them is enough alone:
+Three sources inform about a room, and none of them is enough alone:
 
 - **The list of rooms**, once a second for each LiveKit server. It says which rooms exist, and by its counts which have
   changed. It says nothing about who is in a room.
