@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from devkit.providers.speech import Recogniser
 from tests.e2e import agents
 from tests.e2e.callers import answered, says
 from tests.e2e.conftest import Platform
+from tests.e2e.simulators import last_chat
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -51,14 +51,6 @@ def caller(platform: Platform) -> Caller:
     return Caller("Backend caller", targets.livekit_url, token.with_grants(grants).to_jwt(), Moments())
 
 
-def last_chat(platform: Platform) -> list[dict[str, str]]:
-    """Return the messages of the last request to the language model, as the provider received them."""
-    url = platform.targets.openai_url.removesuffix("/v1") + "/_simulator"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        messages: list[dict[str, str]] = json.load(answer)["last_chat"]
-    return messages
-
-
 def test_agent_dispatched_by_the_npm_sdk_answers_and_knows_the_metadata(
     platform: Platform, recogniser: Recogniser
 ) -> None:
@@ -80,7 +72,7 @@ def test_agent_dispatched_by_the_npm_sdk_answers_and_knows_the_metadata(
         asyncio.run(one_call())
         (worker,) = agents.worker_names(platform.product, name)
         log = agents.log(platform.product, worker)
-    facts = [message for message in last_chat(platform) if "<call>" in message["content"]]
+    facts = [message for message in last_chat(platform.targets.openai_url) if "<call>" in message["content"]]
     assert [message["role"] for message in facts] == ["user"], "data of the lowest rank, not instructions"
     assert json.loads(facts[0]["content"].splitlines()[2]) == {
         "userID": "user-4711",

@@ -1,7 +1,5 @@
 """A large knowledge base: a caller hears the right fact of it, and the language model gets only a small part."""
 
-import json
-import urllib.request
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from agentspec.wire import WHOLE_KNOWLEDGE_BYTES
 from tests.e2e import agents
 from tests.e2e.callers import answered, greeted
 from tests.e2e.conftest import Platform
+from tests.e2e.simulators import last_chat
 from worker.call.retrieval import PASSAGES_BYTES
 
 HANDBOOK = Path(__file__).parents[1] / "unit/worker/knowledge"
@@ -27,9 +26,7 @@ pytestmark = pytest.mark.timeout(400)
 
 def requested(platform: Platform) -> str:
     """Return all text of the last request to the language model."""
-    url = platform.targets.openai_url.removesuffix("/v1") + "/_simulator"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return "\n".join(message["content"] for message in json.load(answer)["last_chat"])
+    return "\n".join(message["content"] for message in last_chat(platform.targets.openai_url))
 
 
 async def test_caller_hears_a_fact_of_a_large_knowledge_base(platform: Platform) -> None:

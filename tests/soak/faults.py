@@ -1,15 +1,11 @@
 """Faults of a real installation: stopped components, a killed worker, failing providers, a webhook without answers."""
 
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from agentspec.resource import API_GROUP, API_VERSION, PLURAL
-from devkit import cgroups
 from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE, Product
 from tests.e2e.conftest import Platform
 from tests.e2e.simulators import simulated
@@ -34,30 +30,6 @@ def stopped(product: Product, component: str, replicas: int) -> Iterator[None]:
     finally:
         product.kubectl_run("-n", SYSTEM_NAMESPACE, "scale", name, f"--replicas={replicas}")
         product.kubectl_run("-n", SYSTEM_NAMESPACE, "rollout", "status", name, "--timeout=120s", seconds=130)
-
-
-def kill_worker(instance: str, pod: dict[str, Any]) -> None:
-    """Kill a worker's main process, and with it all processes of its container."""
-    os.kill(_first_process(instance, pod["metadata"]["uid"]), signal.SIGKILL)
-
-
-def _first_process(instance: str, uid: str) -> int:
-    """Return the pid, on this machine, of process 1 of the pod's container, which is not its pause container."""
-    found = {
-        int(line)
-        for folder in cgroups.folders(instance)
-        if f"pod{uid}" in str(folder)
-        for line in (folder / "cgroup.procs").read_text().split()
-    }
-    (pid,) = [pid for pid in found if _is_first(pid) and b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return pid
-
-
-def _is_first(pid: int) -> bool:
-    """Whether a process has the pid 1 in its own namespace."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (pids,) = [line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")]
-    return pids[-1] == "1"
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from devkit.progress import LogProgress
 from tests.e2e import agents
 from tests.e2e.callers import QUESTION, answered, becomes, greeted
 from tests.e2e.conftest import Platform, installed
+from tests.e2e.killing import kill_worker
 from tests.e2e.pod_logs import PodLogs
 from tests.soak import faults
 from tests.soak.compression import compress
@@ -268,7 +269,7 @@ async def killed_worker(platform: Platform, observed: Observation) -> None:
     async with AsyncExitStack() as stack:
         callers = await asyncio.gather(*(greeted(stack, platform, "broken", f"Caller {number}") for number in range(3)))
         (pod,) = agents.workers(platform.product, "broken")
-        faults.kill_worker(NAME, pod)
+        kill_worker(NAME, pod)
         await eventually_in_thread(lambda: all(len(one.agents) == 2 for one in callers), "new agents join", 120)
         await observed.fires("AvatarAgentCallsBreak")
 

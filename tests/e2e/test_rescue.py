@@ -1,0 +1,108 @@
+"""A worker is killed in mid-call: a new agent says that the line was interrupted, and continues the conversation."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from agentspec.wire import TURNS_ATTRIBUTE, Speaker, read_turns
+from devkit.demo.caller import Caller
+from devkit.demo.conversation import VOICE
+from devkit.providers.speech import similarity, speak
+from tests.e2e import agents
+from tests.e2e.callers import FACT, QUESTION, answered, greeted, says
+from tests.e2e.conftest import NAME, Platform
+from tests.e2e.killing import kill_worker
+from tests.e2e.simulators import last_chat
+from tests.waiting import eventually_in_thread
+from worker.call import sentences
+
+pytestmark = pytest.mark.timeout(400)
+
+INTERRUPTED = sentences.for_language("ar").line_interrupted
+RESCUE_SECONDS = 90
+"""LiveKit notices a killed worker after 22 s, and its container starts again meanwhile."""
+
+
+def stored(caller: Caller) -> list[tuple[Speaker, str]]:
+    """Return the turns in the caller's attribute."""
+    turns = read_turns(caller.room.local_participant.attributes.get(TURNS_ATTRIBUTE, ""))
+    return [(turn.speaker, turn.text) for turn in turns]
+
+
+def spoken(platform: Platform) -> list[tuple[str, str]]:
+    """Return role and text of the last request to the language model, without instructions and facts."""
+    messages = last_chat(platform.targets.openai_url)
+    return [
+        (one["role"], one["content"])
+        for one in messages
+        if one["role"] in ("user", "assistant") and "<call>" not in one["content"]
+    ]
+
+
+async def asks_and_hears_the_beginning(caller: Caller) -> None:
+    """Let the caller ask, and return while the agent says the answer."""
+    said_before = len(caller.captions)
+    await caller.say(await asyncio.to_thread(speak, QUESTION, VOICE))
+    await eventually_in_thread(lambda: "".join(caller.captions[said_before:]), "the answer begins", 30)
+
+
+def check_log(platform: Platform, agent: str) -> None:
+    """Check that the new agents logged how much they know."""
+    lines = [line for pod in agents.worker_names(platform.product, agent) for line in agents.log(platform.product, pod)]
+    resumed = [line for line in lines if line["message"] == "conversation resumed"]
+    assert sorted(line["turns"] for line in resumed) == [2, 3], "greeting and question, and one with its answer"
+    assert len({line["call_id"] for line in resumed}) == 2
+
+
+def test_new_agent_continues_the_conversation(platform: Platform) -> None:
+    scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
+    worker = {"callsPerWorker": 2, "maxCallMinutes": 5}
+    manifest = agents.manifest(
+        platform.targets, "rescued", scaling=scaling, worker=worker, conversation={"idlePromptSeconds": 0}
+    )
+    greeting = manifest["spec"]["persona"]["greeting"]
+
+    async def calls(name: str) -> None:
+        async with AsyncExitStack() as stack:
+            answered_one = await greeted(stack, platform, name, "Layla")
+            await answered(answered_one)
+            await eventually_in_thread(lambda: len(stored(answered_one)) == 3, "three turns are stored", 10)
+            assert stored(answered_one)[0] == (Speaker.AGENT, greeting)
+            interrupted_one = await greeted(stack, platform, name, "Omar")
+            await asks_and_hears_the_beginning(interrupted_one)
+            await eventually_in_thread(lambda: len(stored(interrupted_one)) == 2, "the question is stored", 10)
+            heard = len(answered_one.captions), len(interrupted_one.captions)
+            (pod,) = agents.workers(platform.product, name)
+            killed = time.monotonic()
+            kill_worker(NAME, pod)
+            await asyncio.gather(
+                rescued(answered_one, INTERRUPTED, heard[0], killed),
+                rescued(interrupted_one, f"{INTERRUPTED} {FACT}", heard[1], killed),
+            )
+            await answered(answered_one)
+            check_request(spoken(platform), greeting)
+
+    with agents.declared(platform.product, manifest) as name:
+        asyncio.run(calls(name))
+        check_log(platform, name)
+
+
+async def rescued(caller: Caller, text: str, heard: int, killed: float) -> None:
+    """Wait until a new agent has said the text, and print how long the caller waited for its first caption."""
+    await eventually_in_thread(lambda: len(caller.captions) > heard, "the new agent speaks", RESCUE_SECONDS)
+    print(f"{caller.name} heard the new agent {caller.captioned[heard] - killed:.1f} s after the kill")
+    await says(caller, text, since=heard)
+    assert len(caller.agents) == 2
+
+
+def check_request(messages: list[tuple[str, str]], greeting: str) -> None:
+    """Check that the language model got the turns of the lost agent, what the new one said, and the new question."""
+    roles: list[str] = [role for role, _ in messages]
+    assert roles == ["assistant", "user", "assistant", "assistant", "user"], messages
+    texts: list[Any] = [text for _, text in messages]
+    assert (texts[0], texts[3]) == (greeting, INTERRUPTED)
+    assert similarity(texts[2], FACT) > 0.9
+    assert texts[1] and texts[4]
