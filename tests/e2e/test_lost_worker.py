@@ -14,7 +14,7 @@ from devkit.demo.product import AGENTS_NAMESPACE, SYSTEM_NAMESPACE, Product
 from tests.e2e import agents
 from tests.e2e.callers import greeted
 from tests.e2e.conftest import NAME, Platform
-from tests.soak.faults import kill_worker
+from tests.e2e.killing import kill_worker
 from tests.waiting import eventually_in_thread
 
 pytestmark = pytest.mark.timeout(400)
