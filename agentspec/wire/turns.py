@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import from_json, to_json
 
 from agentspec.model import Model
@@ -39,7 +39,13 @@ class Turn(Model):
     """One utterance of the caller or the agent. Its text is data, never instructions."""
 
     speaker: Speaker
-    text: str = Field(min_length=1)
+    text: str
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _valid_unicode(cls, text: object) -> object:
+        """Drop lone surrogates, which JSON from a language model can contain and no document can."""
+        return text.encode(errors="ignore").decode() if isinstance(text, str) else text
 
 
 class Turns(Model):
@@ -48,10 +54,10 @@ class Turns(Model):
     turns: list[Turn] = Field(default_factory=list)
 
 
-def newest_turns(turns: Sequence[Turn]) -> list[Turn]:
+def newest_turns(turns: Sequence[Turn], max_bytes: int = MAX_DOCUMENT_BYTES) -> list[Turn]:
     """Return the newest turns that fit into one document, each cut to its longest text. Empty ones are left out."""
     chosen: list[Turn] = []
-    left = MAX_DOCUMENT_BYTES - _size_in_token(Turns())
+    left = max_bytes - _size_in_token(Turns())
     for turn in reversed(turns):
         cut = turn.model_copy(update={"text": _cut(turn.text)})
         if not cut.text:
@@ -63,9 +69,12 @@ def newest_turns(turns: Sequence[Turn]) -> list[Turn]:
     return chosen[::-1]
 
 
-def render_turns(turns: Sequence[Turn]) -> str:
-    """Return the newest turns as the value of the attribute."""
-    return render(Turns(turns=newest_turns(turns)))
+def render_turns(turns: Sequence[Turn], *, taken_bytes: int = 0) -> str:
+    """Return the newest turns as the value of the attribute. Other text of the token takes `taken_bytes` of the space.
+
+    Without space for a turn, the document has none.
+    """
+    return render(Turns(turns=newest_turns(turns, MAX_DOCUMENT_BYTES - taken_bytes)))
 
 
 def read_turns(text: str) -> list[Turn]:
@@ -81,9 +90,8 @@ def read_turns(text: str) -> list[Turn]:
 
 
 def _cut(text: str) -> str:
-    """Return the beginning of a text, in Unicode that a document can have."""
-    valid = text.encode(errors="ignore").decode().strip()
-    return valid.encode()[:MAX_TURN_BYTES].decode(errors="ignore").strip()
+    """Return the beginning of a text, whole characters only."""
+    return text.strip().encode()[:MAX_TURN_BYTES].decode(errors="ignore").strip()
 
 
 def _turn(document: object) -> Turn | None:

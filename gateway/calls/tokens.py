@@ -30,8 +30,8 @@ from gateway.livekit.tokens import call_token, fingerprint, room_token
 MAX_TOKEN_LENGTH = 7680
 """LiveKit's clients send the token in the URL of a WebSocket. Proxies accept 8 KiB for it, and often no more."""
 MAX_ATTRIBUTES = 16
-RESERVED_ATTRIBUTES = ("lk.", "sip.")
-"""Beginnings of the attributes that LiveKit's own services set, and that agents trust."""
+RESERVED_ATTRIBUTES = ("lk.", "sip.", "avatar-agent.")
+"""Beginnings of the attributes that LiveKit's own services and workers set, and that agents trust."""
 
 logger = logging.getLogger(__name__)
 

@@ -62,6 +62,11 @@ class Caller:
         """Attributes of the caller's participant; empty before the caller has joined."""
         return self._participant.attributes if self._participant is not None else {}
 
+    @property
+    def metadata(self) -> str:
+        """Metadata of the caller's participant; empty before the caller has joined."""
+        return self._participant.metadata if self._participant is not None else ""
+
     def watch(self) -> None:
         """Start to follow the room, which must be connected."""
         self._room.on("participant_connected", self._on_connected)

@@ -106,12 +106,18 @@ class RoomState:
             asyncio.get_running_loop().call_later(budget.STORE_RETRY_SECONDS, self._changed.set)
 
     async def _store_turns(self) -> None:
-        attributes = {TURNS_ATTRIBUTE: render_turns(self._turns)}
+        attributes = {TURNS_ATTRIBUTE: render_turns(self._turns, taken_bytes=self._taken_bytes())}
         await self._context.api.room.update_participant(
             api.UpdateParticipantRequest(
                 room=self._context.room.name, identity=self._caller.identity, attributes=attributes
             )
         )
+
+    def _taken_bytes(self) -> int:
+        """Return the size of what else the caller's token may contain: metadata of caller and dispatch, attributes."""
+        others = {key: value for key, value in self._caller.attributes.items() if key != TURNS_ATTRIBUTE}
+        texts = (self._context.job.metadata, self._caller.metadata, *others.keys(), *others.values())
+        return sum(len(text.encode()) for text in texts)
 
     async def _restore_record(self) -> None:
         """Write the room record if the room has none."""

@@ -9,7 +9,7 @@ import httpx
 import jwt
 import pytest
 
-from agentspec.wire import read_dispatch_metadata, read_room_record
+from agentspec.wire import TURNS_ATTRIBUTE, read_dispatch_metadata, read_room_record
 from gateway.calls.call import CallState
 from gateway.livekit.server import (
     DEPARTURE_SECONDS,
@@ -266,12 +266,13 @@ async def test_token_for_an_agent_that_takes_no_calls_is_refused(http: httpx.Asy
     [
         ({"participant_attributes": {"sip.callStatus": "active"}}, "participant_attributes"),
         ({"participant_attributes": {"lk.publish_on_behalf": "x"}}, "participant_attributes"),
+        ({"participant_attributes": {TURNS_ATTRIBUTE: "{}"}}, "participant_attributes"),
         ({"participant_name": "\x00"}, "participant_name"),
         ({"participant_identity": 7}, "participant_identity"),
         ({"room_config": {"agents": [{}, {}]}}, "room_config.agents"),
         ({"room_config": {"agents": "ornina"}}, "room_config.agents"),
     ],
-    ids=["SIP attribute", "LiveKit attribute", "control character", "number", "two agents", "no list"],
+    ids=["SIP attribute", "LiveKit attribute", "turns", "control character", "number", "two agents", "no list"],
 )
 async def test_invalid_field_is_refused_by_name(http: httpx.AsyncClient, body: dict[str, Any], field: str) -> None:
     response = await http.post("/v1/token", json=body)

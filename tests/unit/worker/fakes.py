@@ -50,6 +50,7 @@ class FakeParticipant:
     kind: int = STANDARD
     state: int = ACTIVE
     attributes: dict[str, str] = field(default_factory=dict)
+    metadata: str = ""
     track_publications: dict[str, FakePublication] = field(default_factory=dict)
 
 

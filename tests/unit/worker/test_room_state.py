@@ -44,6 +44,7 @@ class Scene:
         self.join(attribute)
         context = SimpleNamespace(
             room=self.room,
+            job=SimpleNamespace(metadata="{}"),
             api=SimpleNamespace(
                 room=SimpleNamespace(
                     update_participant=self._update_participant,
@@ -152,6 +153,21 @@ async def test_text_without_words_is_no_turn() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
     assert scene.requests == []
+
+
+async def test_token_with_other_long_texts_has_fewer_turns() -> None:
+    scene = Scene()
+    scene.room.leave("salma")
+    scene.room.join(FakeParticipant("salma", metadata="م" * 1000, attributes={"order": "x" * 995}))
+    async with scene.running():
+        for number in range(9):
+            scene.state.add(Speaker.AGENT, f"{number}" * 1000)
+        await soon(lambda: scene.stored)
+        assert [turn.text[0] for turn in scene.stored[0]] == ["8"], "1 KiB of 4 is left"
+        scene.room.leave("salma")
+        scene.join()
+        await soon(lambda: len(scene.stored) == 2)
+    assert [turn.text[0] for turn in scene.stored[1]] == ["6", "7", "8"]
 
 
 async def test_failures_are_logged_once_and_retried(caplog: pytest.LogCaptureFixture) -> None:
