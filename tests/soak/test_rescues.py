@@ -14,8 +14,8 @@ from devkit.demo.product import Product
 from tests.e2e import agents
 from tests.e2e.callers import answered, greeted, says
 from tests.e2e.conftest import NAME, Platform
+from tests.e2e.killing import kill_worker
 from tests.e2e.test_knowledge import FACT, PERSONA, QUESTION
-from tests.soak.faults import kill_worker
 from tests.waiting import eventually_in_thread
 from worker.call import sentences
 
