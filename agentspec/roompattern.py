@@ -14,8 +14,8 @@ import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import takewhile
-from re import _constants as opcodes  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _constants as opcodes  # type: ignore[attr-defined, unused-ignore]
+from re import _parser as parser  # type: ignore[attr-defined, unused-ignore]
 from typing import Any
 
 MANY = 32
