@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -15,10 +15,13 @@ from aiohttp import web
 
 from gateway.agents import AgentDirectory
 from gateway.api.app import create_app
+from gateway.api.context import Gateway
+from gateway.api.forwarding import internal_session
 from gateway.assembly import assemble
 from gateway.calls import housekeeping
 from gateway.cluster.events import WorkerEvents
 from gateway.cluster.resources import FIELD_MANAGER, ClusterAgents, ClusterSecrets
+from gateway.cluster.supply import SupplyExchange
 from gateway.livekit.connections import SecretConnections
 from gateway.livekit.server import REQUEST_TIMEOUT, livekit_connector
 from gateway.metrics import Metrics
@@ -31,7 +34,18 @@ from process.settings import EXIT_INVALID_SETTINGS, SettingsError, load
 SHUTDOWN_SECONDS = 5
 """Time for requests in progress at SIGTERM; the server then closes requests that still wait."""
 
+HANDOVER_SECONDS = 5.0
+"""Time at SIGTERM in which this gateway forwards new requests, until no load balancer sends it any."""
+BACKLOG = 2048
+
 logger = logging.getLogger("gateway")  # __name__ is "__main__" in every process
+
+
+async def hand_over(gateway: Gateway, supply: SupplyExchange) -> None:
+    """Give all calls to the other gateways, and forward new requests to them. Without others, return at once."""
+    if gateway.members.leave():
+        await supply.exchange_now()
+        await asyncio.sleep(HANDOVER_SECONDS)
 
 
 def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
@@ -44,13 +58,15 @@ def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of events first when it stops, because they would last for minutes."""
+    """Hands over to other gateways when it stops, and then ends requests that would last long."""
 
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event, hand_over: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._closing = closing
+        self._hand_over = hand_over
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._hand_over()
         self._closing.set()
         await super().shutdown(sockets)
 
@@ -61,18 +77,17 @@ async def serve(settings: GatewaySettings) -> None:
         connect(FIELD_MANAGER) as client,
         aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=livekit_connector()) as livekit_session,
         aiohttp.ClientSession() as controller_session,
+        internal_session() as gateway_session,
     ):
         agents = ClusterAgents(client, settings.watch_namespace)
         metrics = Metrics()
         connections = SecretConnections(ClusterSecrets(client), livekit_session, metrics.record_livekit_request)
-        gateway, supply = assemble(settings, agents, connections, controller_session, metrics)
+        gateway, supply = assemble(settings, agents, connections, controller_session, gateway_session, metrics)
         events = WorkerEvents(settings, controller_session, gateway.reports)
         gateway.watch.is_heard = events.is_heard
         server = _Server(
             uvicorn.Config(
                 create_app(gateway),
-                host="0.0.0.0",
-                port=settings.port,
                 proxy_headers=False,
                 server_header=False,
                 access_log=False,
@@ -80,6 +95,7 @@ async def serve(settings: GatewaySettings) -> None:
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             ),
             gateway.closing,
+            lambda: hand_over(gateway, supply),
         )
         background = (
             agents.run(),
@@ -88,11 +104,19 @@ async def serve(settings: GatewaySettings) -> None:
             housekeeping.run(agents, connections, gateway.ledger, gateway.watch),
         )
         async with serving(cluster_app(agents, metrics), settings.probe_port), metrics.process.sampling():
-            await _serve_with(server, background)
+            await _serve_with(server, listen(settings), background)
         await gateway.dispatcher.stop()
 
 
-async def _serve_with(server: uvicorn.Server, background: tuple[Coroutine[Any, Any, None], ...]) -> None:
+def listen(settings: GatewaySettings) -> list[socket.socket]:
+    """Listen on the port for callers, and on the one for other gateways."""
+    ports = [settings.port, *([settings.internal_port] if settings.internal_address else [])]
+    return [socket.create_server(("0.0.0.0", port), backlog=BACKLOG) for port in ports]
+
+
+async def _serve_with(
+    server: uvicorn.Server, sockets: list[socket.socket], background: tuple[Coroutine[Any, Any, None], ...]
+) -> None:
     """Run the server and background tasks. Exit with status 1 when a task fails."""
     tasks = [asyncio.create_task(part) for part in background]
 
@@ -103,7 +127,7 @@ async def _serve_with(server: uvicorn.Server, background: tuple[Coroutine[Any, A
 
     for task in tasks:
         task.add_done_callback(failed)
-    await server.serve()
+    await server.serve(sockets)
     for task in tasks:
         task.cancel()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,6 +7,7 @@ import aiohttp
 from gateway.agents import AgentDirectory
 from gateway.api.access import Access
 from gateway.api.context import Gateway
+from gateway.api.forwarding import Forwarder
 from gateway.api.jwks import FetchJson, fetcher
 from gateway.api.keys import ApiKeys
 from gateway.api.limits import create_limits
@@ -19,6 +20,7 @@ from gateway.calls.opening import CallOpener
 from gateway.calls.reports import WorkerReports
 from gateway.calls.tokens import TokenIssuer
 from gateway.calls.watch import RoomWatch
+from gateway.cluster.members import Members
 from gateway.cluster.supply import SupplyExchange, SupplySource
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
@@ -33,12 +35,17 @@ def assemble(
     agents: AgentDirectory,
     connections: Connections,
     session: aiohttp.ClientSession,
+    internal_session: aiohttp.ClientSession,
     metrics: Metrics,
 ) -> tuple[Gateway, SupplyExchange]:
     """Create a gateway and its exchange with the controller; neither is running yet."""
     ledger = Ledger()
-    supply = SupplyExchange(settings, session, ledger.pending, metrics.set_controller_reachable)
-    gateway = create_gateway(settings, agents, connections, ledger, metrics, supply, fetcher(session))
+    members = Members(settings.gateway_name, settings.internal_address)
+    supply = SupplyExchange(settings, session, ledger.pending, metrics.set_controller_reachable, members)
+    forwarder = Forwarder(members, internal_session, metrics, settings.internal_port)
+    gateway = create_gateway(
+        settings, agents, connections, ledger, metrics, supply, fetcher(session), members, forwarder
+    )
     for path in gateway.pages.assets.missing():
         logger.error("a file of the call page is missing", extra={"path": path})
     return gateway, supply
@@ -52,14 +59,23 @@ def create_gateway(
     metrics: Metrics,
     supply: SupplySource,
     fetch_json: FetchJson,
+    members: Members,
+    forwarder: Forwarder,
 ) -> Gateway:
     """Create a gateway on any source of agents, LiveKit connections, free slots and issuers' keys."""
     metrics.calls.follow(agents.all, ledger.counts)
     watch = RoomWatch(agents, connections, ledger)
-    dispatcher = Dispatcher(agents, connections, ledger, watch, supply, metrics.calls)
+    dispatcher = Dispatcher(agents, connections, ledger, watch, supply, members, metrics.calls)
     reports = WorkerReports(agents, ledger, watch, dispatcher.look)
-    adopter = Adopter(agents, connections, ledger, dispatcher, reports)
-    watch.on_unknown = adopter.offer
+    adopter = Adopter(agents, connections, ledger, dispatcher, reports, members)
+    watch.on_unknown, watch.is_elsewhere = adopter.offer, adopter.is_elsewhere
+    metrics.follow_gateways(members, agents.all)
+
+    def follow_members() -> None:
+        dispatcher.release_moved()
+        watch.offer_again()
+
+    members.on_change = follow_members
     limits = create_limits(
         settings.public_calls_per_minute, settings.key_calls_per_minute, settings.agent_calls_per_minute
     )
@@ -72,8 +88,10 @@ def create_gateway(
         ledger=ledger,
         dispatcher=dispatcher,
         tokens=TokenIssuer(connections),
-        rooms=RoomDispatcher(connections, ledger, dispatcher),
-        opener=CallOpener(connections, ledger, dispatcher, adopter, settings.max_pending_per_agent),
+        rooms=RoomDispatcher(connections, ledger, dispatcher, members),
+        opener=CallOpener(connections, ledger, dispatcher, adopter, members, settings.max_pending_per_agent),
+        members=members,
+        forwarder=forwarder,
         watch=watch,
         reports=reports,
         metrics=metrics,

@@ -41,6 +41,7 @@ class ErrorReason(StrEnum):
     LIVEKIT_REFUSED = "LiveKitRefused"
     ISSUER_UNREACHABLE = "IssuerUnreachable"
     NOT_READY = "NotReady"
+    OWNER_UNREACHABLE = "OwnerUnreachable"
     INTERNAL = "Internal"
 
 
@@ -75,6 +76,7 @@ TITLES: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.LIVEKIT_REFUSED: "LiveKit refused the request",
     ErrorReason.ISSUER_UNREACHABLE: "The token's issuer is unreachable",
     ErrorReason.NOT_READY: "The gateway is starting",
+    ErrorReason.OWNER_UNREACHABLE: "The gateway of the agent is unreachable",
     ErrorReason.INTERNAL: "Internal error",
 }
 """The title of each reason: the same for every problem with that reason."""
@@ -115,3 +117,9 @@ class RequestError(Exception):
         headers = {"Retry-After": str(self.retry_after_seconds)} if self.retry_after_seconds else {}
         headers |= {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
         return headers | ({"Allow": self.allow} if self.allow else {})
+
+
+def moved() -> RequestError:
+    """Return the answer to a forwarded request whose agent this gateway does not own. The sender forwards it again."""
+    message = "This gateway does not own the agent now. Try again in a second."
+    return RequestError(421, ErrorReason.OWNER_UNREACHABLE, message, retry_after_seconds=1)

@@ -1,10 +1,14 @@
 """The gateway's metrics, all named ``avatar_agent_gateway_…``."""
 
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from gateway.agents import Agent, InvalidAgent
 from gateway.calls.metrics import CallMetrics
+from gateway.cluster.members import Members
 from gateway.errors import ErrorReason
 from gateway.livekit.server import OK, REQUEST_METHODS, UNREACHABLE
 from process.metrics import ProcessMetrics, SampledGauge, prefix_of
@@ -14,6 +18,20 @@ _HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 """A request for a call's state may wait for 30 s."""
 _LIVEKIT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 6.0)
 """A request to LiveKit ends after 6 s."""
+
+
+class ForwardResult(StrEnum):
+    """How an attempt to forward a request to the owner of its agent ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """The owner's process is gone."""
+    UNREACHABLE = "unreachable"
+    """The owner was not reached, or ended the connection."""
+    MOVED = "moved"
+    """The agent has another owner, or will have one."""
+    FAILED = "failed"
+    """All attempts failed, and the sender got 503."""
 
 
 class Metrics:
@@ -51,6 +69,31 @@ class Metrics:
         for method in REQUEST_METHODS:
             for code in (OK, UNREACHABLE):
                 self._livekit_requests.labels(method, code)
+        self._forwarded = Counter(
+            f"{_PREFIX}forwarded_requests",
+            "Attempts to forward a request to the gateway that owns its agent, by result: answered, refused, "
+            "unreachable, moved, or failed (the sender got 503).",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ForwardResult:
+            self._forwarded.labels(result.value)
+        self._gateways: Callable[[], int] = lambda: 1
+        self._owned: Callable[[], int] = lambda: 0
+        SampledGauge(
+            f"{_PREFIX}members",
+            "Live gateways, as this one knows them, itself included.",
+            (),
+            lambda: [((), self._gateways())],
+            registry=self.registry,
+        )
+        SampledGauge(
+            f"{_PREFIX}owned_agents",
+            "Agents whose calls this gateway follows. The sum over all gateways is the number of agents.",
+            (),
+            lambda: [((), self._owned())],
+            registry=self.registry,
+        )
         SampledGauge(
             f"{_PREFIX}controller_reachable",
             "1 while the controller answers, else 0. At 0 the gateway dispatches calls without counting free slots. "
@@ -71,6 +114,15 @@ class Metrics:
     def record_livekit_request(self, method: str, code: str, seconds: float) -> None:
         """Record a request to LiveKit."""
         self._livekit_requests.labels(method, code).observe(seconds)
+
+    def follow_gateways(self, members: Members, agents: Callable[[], Iterable[Agent | InvalidAgent]]) -> None:
+        """Report the live gateways, and how many of the agents this one owns. Both are read at each scrape."""
+        self._gateways = lambda: len(members.known)
+        self._owned = lambda: sum(members.acts_for(agent.key) for agent in agents())
+
+    def record_forwarded(self, result: ForwardResult) -> None:
+        """Count an attempt to forward a request."""
+        self._forwarded.labels(result.value).inc()
 
     def set_controller_reachable(self, reachable: bool) -> None:
         """Report whether the controller answers."""

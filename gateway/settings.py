@@ -58,6 +58,16 @@ class GatewaySettings(ProcessSettings):
         validation_alias="PROBE_PORT",
         description="TCP port of /livez, /readyz and /metrics, reachable in the cluster only",
     )
+    internal_port: Port = Field(
+        default=8082,
+        validation_alias="INTERNAL_PORT",
+        description="TCP port for other gateways, which forward requests to it",
+    )
+    pod_ip: str = Field(
+        default="",
+        validation_alias="POD_IP",
+        description="this pod's IP address, at which other gateways reach it; unset: there are no others",
+    )
     gateway_name: str = Field(
         default="gateway",
         validation_alias="POD_NAME",
@@ -138,6 +148,12 @@ class GatewaySettings(ProcessSettings):
         description="the folder with livekit-client.esm.mjs, which the call page loads",
     )
     """The image has the file in the default folder."""
+
+    @property
+    def internal_address(self) -> str:
+        """Where other gateways reach this one, as ``IP:PORT``; empty: they do not."""
+        host = f"[{self.pod_ip}]" if ":" in self.pod_ip else self.pod_ip
+        return f"{host}:{self.internal_port}" if host and self.controller_url else ""
 
     @field_validator("oidc_issuers")
     @classmethod

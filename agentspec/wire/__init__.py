@@ -19,11 +19,15 @@ from agentspec.wire.calls import (
     WorkerCalls,
 )
 from agentspec.wire.capacity import (
+    ADDRESS_QUERY,
+    LEAVING_QUERY,
     MAX_AVATARS_QUERY,
+    MEMBER_SECONDS,
     STAGES_QUERY,
     STATUS_HEARTBEAT_SECONDS,
     AgentSupply,
     Demand,
+    GatewayMember,
     Supply,
     WorkerStatus,
     agent_key,
@@ -49,11 +53,14 @@ from agentspec.wire.workerconfig import (
 )
 
 __all__ = [
+    "ADDRESS_QUERY",
     "CONFIG_PATH",
     "ENDED_JOB_SECONDS",
     "EVENTS_HEARTBEAT_SECONDS",
     "JOBS_QUERY",
+    "LEAVING_QUERY",
     "MAX_AVATARS_QUERY",
+    "MEMBER_SECONDS",
     "REPORTED_OUTCOMES",
     "STAGES_QUERY",
     "STATUS_HEARTBEAT_SECONDS",
@@ -63,6 +70,7 @@ __all__ = [
     "CallOutcome",
     "Demand",
     "DispatchMetadata",
+    "GatewayMember",
     "JobReport",
     "JobState",
     "KnowledgeDocument",

@@ -14,6 +14,13 @@ STAGES_QUERY = "stages"
 """Query parameter of ``/status`` by which a reader asks for `WorkerStatus.stages`. Release 0.1.0 rejects the field."""
 STATUS_HEARTBEAT_SECONDS = 20
 """A worker's ``/status?watch`` repeats the current state after this time without a change."""
+ADDRESS_QUERY = "address"
+"""Query parameter of ``POST /v1/demand``: the gateway's ``IP:PORT`` for other gateways. With it the supply has
+`Supply.gateways`. It is no field of the demand, because release 0.1.0 rejects unknown fields."""
+LEAVING_QUERY = "leaving"
+"""Query parameter of ``POST /v1/demand``: the gateway stops, and is no longer one of the gateways."""
+MEMBER_SECONDS = 2.0
+"""A gateway that the controller has not heard for this long is gone."""
 
 
 class WorkerStatus(Model):
@@ -71,11 +78,23 @@ class AgentSupply(Model):
     )
 
 
+class GatewayMember(Model):
+    """One live gateway."""
+
+    name: str = Field(description="The gateway pod's name.")
+    address: str = Field(description="Where other gateways reach it, as ``IP:PORT``.")
+
+
 class Supply(Model):
     """The controller's answer to a demand."""
 
     agents: dict[str, AgentSupply] = Field(
         default_factory=dict, description="Free capacity by agent key ``namespace/name``."
+    )
+    gateways: list[GatewayMember] | None = Field(
+        default=None,
+        exclude_if=lambda gateways: gateways is None,
+        description="All live gateways; null: the gateway did not ask, or the controller does not know yet.",
     )
 
 

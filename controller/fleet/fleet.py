@@ -22,8 +22,8 @@ from controller.policy.scale import History
 
 WORKER_MEMORY_SECONDS = 30.0
 """How long the last status of an unreachable worker counts."""
-GATEWAY_MEMORY_SECONDS = 10.0
-"""How long the last demand of a gateway counts."""
+GATEWAY_MEMORY_SECONDS = 3.0
+"""How long the last demand of a gateway counts. Another gateway then reports the calls of one that is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from agentspec.wire import Demand, Supply, read, render
+from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, Demand, Supply, read, render
 from controller.fleet.fleet import Fleet
+from controller.fleet.gateways import Gateways
 from controller.fleet.jobs import WorkerJobs
 from controller.metrics import Metrics
 from controller.observation import Key
@@ -48,6 +49,7 @@ class ControllerServer:
         """`enqueue` gets every agent whose demand changed. `has_synced` returns whether the controller has heard from
         the workers of all agents; before that, idle workers would seem to have no slots."""
         self._fleet = fleet
+        self._gateways = Gateways()
         self._authentication = authentication
         self._enqueue = enqueue
         self._is_leader = is_leader
@@ -102,10 +104,16 @@ class ControllerServer:
         now = time.monotonic()
         for key in self._fleet.record_demand(demand, now):
             self._enqueue(key)
+        address = request.query.get(ADDRESS_QUERY, "")
+        if LEAVING_QUERY in request.query:
+            self._gateways.left(demand.gateway)
+        else:
+            self._gateways.heard(demand.gateway, address, now)
         if not self._has_synced():
             message = (
                 "This controller became the leader and has not heard from all workers yet. The demand is recorded."
             )
             return _rejection(503, "NotSynced", message)
-        supply = Supply(agents=self._fleet.supply(now))
+        gateways = self._gateways.members(now) if address else None
+        supply = Supply(agents=self._fleet.supply(now), gateways=gateways)
         return web.Response(text=render(supply), content_type="application/json")

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.agents import AgentDirectory
 from gateway.api import openapi
 from gateway.api.context import Gateway
+from gateway.api.forwarding import is_internal
 from gateway.api.origins import allowed_origins
 from gateway.api.problems import answer_errors
 from gateway.api.routes import ROUTES
@@ -26,22 +27,28 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     described = openapi.document(ROUTES)
     app.openapi = lambda: described  # type: ignore[method-assign]
-    app.add_middleware(RequestTimer, observe=gateway.metrics.record_request)
+    app.add_middleware(
+        RequestTimer, observe=gateway.metrics.record_request, internal_port=gateway.settings.internal_port
+    )
     app.add_middleware(CrossOrigin, agents=gateway.agents)  # outside: preflight requests are not measured
     answer_errors(app, gateway.metrics)
     return app
 
 
 class RequestTimer:
-    """Measures HTTP requests. Paths that no route has, and methods that no route has, each share one label value."""
+    """Measures HTTP requests. Paths that no route has, and methods that no route has, each share one label value.
 
-    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
+    A forwarded request counts once, at the gateway that its client has sent it to.
+    """
+
+    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None], internal_port: int) -> None:
         """``observe`` receives route, method, status and seconds of each answered request."""
         self._app = app
+        self._internal_port = internal_port
         self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or is_internal(scope, self._internal_port):
             return await self._app(scope, receive, send)
         started, status = time.monotonic(), 0
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gateway.agents import AgentDirectory
 from gateway.api.access import Access
+from gateway.api.forwarding import Forwarder
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.foreign import RoomDispatcher
 from gateway.calls.ledger import Ledger
@@ -12,6 +13,7 @@ from gateway.calls.opening import CallOpener
 from gateway.calls.reports import WorkerReports
 from gateway.calls.tokens import TokenIssuer
 from gateway.calls.watch import RoomWatch
+from gateway.cluster.members import Members
 from gateway.livekit.connections import Connections
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
@@ -31,6 +33,8 @@ class Gateway:
     opener: CallOpener
     tokens: TokenIssuer
     rooms: RoomDispatcher
+    members: Members
+    forwarder: Forwarder
     watch: RoomWatch
     reports: WorkerReports
     metrics: Metrics

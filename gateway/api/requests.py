@@ -12,9 +12,11 @@ from agentspec.wire import agent_key
 from gateway.agents import Agent
 from gateway.api.access import no_right
 from gateway.api.context import Gateway
+from gateway.api.forwarding import CLIENT_ADDRESS, is_internal
 from gateway.calls import audit
 from gateway.calls.request import MAX_BODY_BYTES, AgentRef
 from gateway.client import Client
+from gateway.cluster.members import shard_of
 from gateway.errors import ErrorReason, RequestError
 
 BODY_SECONDS = 10.0
@@ -67,7 +69,7 @@ def require_synced(gateway: Gateway) -> None:
 async def audit_refusals(request: Request) -> AsyncIterator[None]:
     """Record a refused request in the audit log. A dependency of every route that opens calls."""
     request.state.agent = ""
-    request.state.client = Client(address=_address(request))
+    request.state.client = Client(address=address_of(request))
     try:
         yield
     except Exception as error:
@@ -88,7 +90,7 @@ async def admit(request: Request, wanted: str | AgentRef) -> tuple[Agent, Client
     require_synced(gateway)
     namespace, name = _reference(gateway, wanted)
     request.state.agent = agent_key(namespace, name)
-    address = _address(request)
+    address = address_of(request)
     identity = await gateway.access.identify(request.headers, address)
     request.state.client = Client(key_id=identity.key_id if identity else "", address=address)
     agent, client = gateway.access.admit(identity, namespace, name, request.headers, address)
@@ -118,12 +120,20 @@ async def admit_chosen(request: Request, wanted: str, agent_name: str) -> tuple[
         if not found:
             raise no_right()
         wanted = found[0].key
-    namespace, _, name = wanted.rpartition("/")
-    reference = AgentRef.model_construct(namespace=namespace, name=name) if namespace else name
-    agent, client = await admit(request, reference)
+    agent, client = await admit(request, agent_reference(wanted))
     if agent_name not in ("", agent.agent_name):
         raise no_right()
     return agent, client
+
+
+async def only_callable(request: Request) -> str:
+    """Return the key of the only agent that the sender of a request may call; empty: there is none, or several.
+
+    Raises:
+        RequestError: 401, 429 or 503.
+    """
+    found = await callable_agents(request)
+    return found[0].key if len(found) == 1 else ""
 
 
 async def callable_agents(request: Request) -> list[Agent]:
@@ -134,7 +144,7 @@ async def callable_agents(request: Request) -> list[Agent]:
     """
     gateway = gateway_of(request)
     require_synced(gateway)
-    identity = await gateway.access.identify(request.headers, _address(request))
+    identity = await gateway.access.identify(request.headers, address_of(request))
     return gateway.access.callable(identity, request.headers)
 
 
@@ -149,6 +159,23 @@ async def key_agents(request: Request) -> list[Agent]:
     return await callable_agents(request)
 
 
+async def forwarded(request: Request, wanted: str | AgentRef, body: bytes) -> Response | None:
+    """Return the answer of the gateway that owns the agent of a request; None: this gateway answers itself.
+
+    Raises:
+        RequestError: 421 or 503, no gateway answers for the agent now.
+    """
+    gateway = gateway_of(request)
+    shard = shard_of(agent_key(*_reference(gateway, wanted)))
+    return await gateway.forwarder.forward(request, shard, address_of(request), body)
+
+
+def agent_reference(wanted: str) -> str | AgentRef:
+    """Return the agent that ``NAME`` or ``NAMESPACE/NAME`` names."""
+    namespace, _, name = wanted.rpartition("/")
+    return AgentRef.model_construct(namespace=namespace, name=name) if namespace else name
+
+
 async def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
     """Return an agent whose facts the sender of a request may read.
 
@@ -157,7 +184,7 @@ async def visible_agent(request: Request, wanted: str | AgentRef) -> Agent:
     """
     gateway = gateway_of(request)
     require_synced(gateway)
-    identity = await gateway.access.identify(request.headers, _address(request))
+    identity = await gateway.access.identify(request.headers, address_of(request))
     return gateway.access.visible(identity, *_reference(gateway, wanted))
 
 
@@ -168,5 +195,8 @@ def _reference(gateway: Gateway, wanted: str | AgentRef) -> tuple[str, str]:
     return gateway.settings.default_namespace, wanted
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Return the address of the client that sent a request, perhaps to another gateway."""
+    if is_internal(request.scope, gateway_of(request).settings.internal_port):
+        return request.headers.get(CLIENT_ADDRESS, "")
     return gateway_of(request).access.address(request.headers, request.client.host if request.client else "")

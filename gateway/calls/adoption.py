@@ -6,7 +6,6 @@ rule, a token with a room configuration, or another back end made it. Such a for
 other, and its agent is dispatched again when it is lost.
 """
 
-import hashlib
 import logging
 import time
 from dataclasses import replace
@@ -17,14 +16,14 @@ from gateway.agents import Agent, AgentDirectory
 from gateway.calls.call import Call, CallState, Cause
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.effects import held_name
+from gateway.calls.ids import foreign_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.reports import WorkerReports
 from gateway.calls.room import CallRoom
+from gateway.cluster.members import Members
 from gateway.livekit.connections import Connection, Connections, SecretError
 from gateway.livekit.server import Dispatch, LiveKitError, Room, RoomMissing
 
-MIN_ROOM_AGE_SECONDS = 5.0
-"""Younger rooms with a record are left alone, because another gateway may still be answering their request."""
 YOUNG_SECONDS = 60.0
 """A room without a call may get a dispatch soon after its creation, so it is offered again often while it is young."""
 NEW_SECONDS = 10.0
@@ -45,12 +44,19 @@ class Adopter:
         ledger: Ledger,
         dispatcher: Dispatcher,
         reports: WorkerReports,
+        members: Members,
     ) -> None:
         self._agents = agents
         self._connections = connections
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._reports = reports
+        self._members = members
+
+    def is_elsewhere(self, room: Room) -> bool:
+        """Return whether a room is a call of an agent that another gateway owns."""
+        record = read_room_record(room.metadata)
+        return record is not None and not self._members.owns(record.agent)
 
     async def offer(self, connection: Connection, server: str, room: Room) -> float:
         """Make a call of a room if it is one. Return after how many seconds to offer it again if it is none."""
@@ -68,8 +74,9 @@ class Adopter:
         agent = self._agents.get(namespace, name)
         if not isinstance(agent, Agent) or self._known(record.call_id, room.created_at) is not None:
             return OFFER_SECONDS
-        if record.from_token or time.time() - record.created_at > MIN_ROOM_AGE_SECONDS:
-            await self.adopt(agent, await self._connections.open(agent), room, record)
+        if not self._members.acts_for(agent.key):
+            return 0.0
+        await self.adopt(agent, await self._connections.open(agent), room, record)
         return 0.0
 
     async def adopt(self, agent: Agent, connection: Connection, room: Room, record: RoomRecord) -> Call | None:
@@ -105,8 +112,10 @@ class Adopter:
             return wait
         for dispatch in dispatches:
             agent = by_name.get(held_name(dispatch.agent_name) or dispatch.agent_name)
-            call_id = foreign_call_id(server, room.sid)
-            if agent is not None and self._ledger.get(call_id) is None:
+            if agent is None or not self._members.acts_for(agent.key):
+                continue
+            call_id = foreign_call_id(agent.key, server, room.sid)
+            if self._ledger.get(call_id) is None:
                 call = _foreign(agent, room, call_id, dispatch, now)
                 await self._follow(call, await self._connections.open(agent), dispatches, is_new=_is_new(call))
                 return wait
@@ -133,6 +142,8 @@ class Adopter:
             call = replace(call, state=CallState.JOINED, state_since=call.created_at, agent_seen_at=now)
         if (known := self._known(call.id, call.created_at)) is not None:
             return known  # a request with the call's idempotency key adopted it meanwhile
+        if not self._members.acts_for(call.agent.key):
+            return call  # its agent has moved meanwhile, and the new owner adopts it
         self._ledger.put(call)
         if is_new:
             self._dispatcher.follow_new(call, room)
@@ -145,11 +156,6 @@ class Adopter:
 
 def _is_new(call: Call) -> bool:
     return time.time() - call.created_at < NEW_SECONDS
-
-
-def foreign_call_id(server: str, sid: str) -> str:
-    """Return the id of the call in a foreign room. It is the same for every gateway."""
-    return hashlib.sha256(f"{server}\x00{sid}".encode()).hexdigest()[:24]
 
 
 def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Dispatch], now: float) -> Call:

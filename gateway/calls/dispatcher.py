@@ -32,12 +32,18 @@ from gateway.calls.step import (
 )
 from gateway.calls.waits import CallLengths, estimate_seconds
 from gateway.calls.watch import RoomWatch
+from gateway.cluster.members import Members
 from gateway.cluster.supply import SupplySource
 from gateway.livekit.connections import Connections, SecretError
-from gateway.livekit.server import LiveKitError, RoomMissing
+from gateway.livekit.fenced import Fenced, FencedLiveKit
+from gateway.livekit.server import LiveKit, LiveKitError, RoomMissing
 
 CLOSE_ATTEMPTS = 5
 """The gateway tries this often to close a room; after that LiveKit's own timeouts close it."""
+SEARCH_SECONDS = 4.0
+"""Longest wait of a new owner for the calls of its agents, before it dispatches any."""
+FENCED_LOOK_SECONDS = 0.25
+"""Until the next look at a call while this gateway may not act."""
 RETRY_SECONDS = 1.0
 """Until the next look at a call after an unexpected error, or after LiveKit did not answer a question about it."""
 
@@ -62,6 +68,7 @@ class Dispatcher:
         ledger: Ledger,
         watch: RoomWatch,
         supply: SupplySource,
+        members: Members,
         metrics: CallMetrics,
     ) -> None:
         self._agents = agents
@@ -69,6 +76,7 @@ class Dispatcher:
         self._ledger = ledger
         self._watch = watch
         self._supply = supply
+        self._members = members
         self._metrics = metrics
         self._lengths = CallLengths()
         self._work: dict[str, asyncio.Task[None]] = {}
@@ -82,8 +90,9 @@ class Dispatcher:
         """Return whether a call may be dispatched now; without ``call``, whether a new call may be.
 
         A call waits until the controller has checked the agent's name: workers of another agent may use the same name.
+        It also waits until a new owner of the agent knows all its calls, so that it overtakes none of them.
         """
-        if not self._is_name_checked(agent_key):
+        if not self._is_name_checked(agent_key) or not self._is_line_known(agent_key):
             return Admission.WAIT
         return self._ledger.admission(agent_key, self._supply.free_slots(agent_key), time.time(), call)
 
@@ -99,6 +108,13 @@ class Dispatcher:
             return None
         key = call.agent.key
         return estimate_seconds(position, self._ledger.count_with_slot(key), self._lengths.of(key))
+
+    def _is_line_known(self, agent_key: str) -> bool:
+        namespace, _, name = agent_key.partition("/")
+        agent = self._agents.get(namespace, name)
+        if not isinstance(agent, Agent) or self._members.seconds_since_change() > SEARCH_SECONDS:
+            return True
+        return self._watch.has_searched(agent.spec.livekit.url)
 
     def assign_seat(self, call: Call) -> Call:
         """Return a call about to be dispatched with an avatar seat, or without an avatar when no seat is free."""
@@ -142,6 +158,8 @@ class Dispatcher:
         call, room = self._ledger.get(call_id), self._watch.room(call_id)
         if call is None or room is None or not call.is_live or call_id in self._work:
             return
+        if not self._members.acts_for(call.agent.key):
+            return self._look_again(call_id, FENCED_LOOK_SECONDS)
         try:
             self._decide(call, room)
         except Exception:
@@ -158,8 +176,26 @@ class Dispatcher:
             await asyncio.wait({work})
         current = self._ledger.get(call.id)
         if current is not None and current.is_live:
+            work = self._begin(call.id, self._hang_up(current))
             # The call ends also when the client that asked for it does not wait for the answer.
-            await asyncio.shield(self._begin(call.id, self._hang_up(current)))
+            await asyncio.wait({work})
+            if work.cancelled():
+                raise Fenced("another gateway owns the call now")
+            work.result()
+
+    def release_moved(self) -> None:
+        """Stop following the calls of agents that another gateway owns now. They go on, and their owner adopts them."""
+        for call in self._ledger:
+            if not self._members.owns(call.agent.key):
+                self.release(call)
+
+    def release(self, call: Call) -> None:
+        """Stop following a call without ending it."""
+        if (work := self._work.get(call.id)) is not None:
+            work.cancel()
+        self._forget(call)
+        self._ledger.remove(call.id)
+        logger.info("call released", extra=log_fields(call))
 
     async def stop(self) -> None:
         """Stop following all calls. Their rooms stay, and the next gateway adopts the calls."""
@@ -208,7 +244,7 @@ class Dispatcher:
         return overdue and self._inquired.get(call.id) != call.state_since
 
     async def _inquire(self, call: Call, room: CallRoom) -> None:
-        livekit = (await self._connections.open(call.agent)).livekit
+        livekit = await self._livekit(call)
         began = time.time()
         try:
             room.participants(await livekit.participants(call.room), began)
@@ -220,7 +256,7 @@ class Dispatcher:
         self._inquired[call.id] = call.state_since
 
     async def _remove_surplus(self, call: Call, room: CallRoom, identities: tuple[str, ...]) -> None:
-        livekit = (await self._connections.open(call.agent)).livekit
+        livekit = await self._livekit(call)
         for identity in identities:
             logger.warning("removing surplus agent", extra={**log_fields(call), "identity": identity})
         await effects.remove_agents(livekit, call, identities)
@@ -229,7 +265,7 @@ class Dispatcher:
     async def _restore(self, call: Call, room: CallRoom) -> None:
         """Restore what a restart of LiveKit has lost. The calls of a room without its record die with the gateway."""
         logger.warning("room record lost, restoring it", extra=log_fields(call))
-        await effects.restore((await self._connections.open(call.agent)).livekit, call)
+        await effects.restore(await self._livekit(call), call)
         room.has_record = True
 
     def _start(self, call: Call, work: Coroutine[None, None, None]) -> None:
@@ -262,7 +298,7 @@ class Dispatcher:
         if following.effect is Effect.HANG_UP:
             return await self._close(call)
         try:
-            livekit = (await self._connections.open(call.agent)).livekit
+            livekit = await self._livekit(call)
             if following.effect is Effect.HOLD:
                 await effects.hold(livekit, call)
             else:
@@ -274,17 +310,22 @@ class Dispatcher:
                 self._record(call, dispatch_failed(call, time.time()))
             raise error
 
+    async def _livekit(self, call: Call) -> LiveKit:
+        """Return the client of the call's LiveKit server. It changes nothing once another gateway may own the call."""
+        livekit = (await self._connections.open(call.agent)).livekit
+        return FencedLiveKit(livekit, lambda: self._members.acts_for(call.agent.key))
+
     async def _close(self, call: Call) -> None:
         """Close the room of a call that is over."""
         for attempt in range(1, CLOSE_ATTEMPTS + 1):
             try:
-                return await effects.close((await self._connections.open(call.agent)).livekit, call)
+                return await effects.close(await self._livekit(call), call)
             except (LiveKitError, SecretError) as error:
                 logger.warning("LiveKit request failed", extra={**log_fields(call), "error": str(error)})
                 await asyncio.sleep(attempt)
 
     async def _hang_up(self, call: Call) -> None:
-        await effects.close((await self._connections.open(call.agent)).livekit, call)
+        await effects.close(await self._livekit(call), call)
         self._record(call, finish(call, CallState.ENDED, CallReason.HUNG_UP, time.time()).call)
 
     def _look_again(self, call_id: str, seconds: float) -> None:

@@ -22,8 +22,10 @@ from gateway.calls.failures import RETRY_AFTER_SECONDS, connect, livekit_failure
 from gateway.calls.ledger import Ledger
 from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import Client
+from gateway.cluster.members import Members
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import Connections
+from gateway.livekit.fenced import FencedLiveKit
 from gateway.livekit.server import Dispatch, LiveKit, RoomMissing
 
 POLL_SECONDS = 0.2
@@ -75,7 +77,8 @@ def _text(metadata: dict[str, Any] | str) -> str:
 class RoomDispatcher:
     """Dispatches agents to rooms of other programs, one request for a room at a time."""
 
-    def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher) -> None:
+    def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, members: Members) -> None:
+        self._members = members
         self._connections = connections
         self._ledger = ledger
         self._dispatcher = dispatcher
@@ -92,7 +95,8 @@ class RoomDispatcher:
         if reason := unavailable_reason(agent):
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
         _check_name(agent, request.room)
-        livekit = (await connect(self._connections, agent)).livekit
+        reached = (await connect(self._connections, agent)).livekit
+        livekit = FencedLiveKit(reached, lambda: self._members.acts_for(agent.key))
         fields = {"agent": agent.key, "room": request.room, **client.log_fields()}
         lock = self._locks.setdefault(f"{agent.key} {request.room}", asyncio.Lock())
         with livekit_failures(agent, room=request.room, **client.log_fields()):

@@ -19,10 +19,15 @@ from gateway.calls.ledger import Ledger
 from gateway.calls.request import CallRequest
 from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import Client
-from gateway.errors import ErrorReason, RequestError
+from gateway.cluster.members import Members
+from gateway.errors import ErrorReason, RequestError, moved
 from gateway.livekit.connections import Connection, Connections
 from gateway.livekit.server import LiveKitRefused
 from gateway.livekit.tokens import call_token, fingerprint
+
+ADOPTION_SECONDS = 4.0
+"""A gateway finds the calls of an agent within this time after it has become its owner."""
+ADOPTION_POLL_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +46,15 @@ class CallOpener:
     """Opens calls."""
 
     def __init__(
-        self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, adopter: Adopter, max_pending: int
+        self,
+        connections: Connections,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        adopter: Adopter,
+        members: Members,
+        max_pending: int,
     ) -> None:
+        self._members = members
         self._connections = connections
         self._adopter = adopter
         self._ledger = ledger
@@ -66,7 +78,7 @@ class CallOpener:
         Raises:
             RequestError: no call can be opened; the message says why and what to do.
         """
-        call_id = call_id_for(agent.key, client.scope, idempotency_key) if idempotency_key else new_call_id()
+        call_id = call_id_for(agent.key, client.scope, idempotency_key) if idempotency_key else new_call_id(agent.key)
         lock = self._locks.setdefault(call_id, asyncio.Lock())
         repeatable = idempotency_key is not None
         # The second of two concurrent equal requests finds the call of the first.
@@ -76,6 +88,12 @@ class CallOpener:
                     return await self._open(agent, request, client, call_id, repeatable=repeatable)
                 except LiveKitRefused:  # the key may have been rotated; the retry reads the Secret again
                     return await self._open(agent, request, client, call_id, repeatable=repeatable)
+
+    async def wait_for_adoption(self, call_id: str) -> None:
+        """Wait until this gateway follows a call, if it may find it yet: it has owned the agent for a short time."""
+        # The ledger signals changes of calls that it has.
+        while self._ledger.get(call_id) is None and self._members.seconds_since_change() < ADOPTION_SECONDS:  # noqa: ASYNC110
+            await asyncio.sleep(ADOPTION_POLL_SECONDS)
 
     async def _open(
         self, agent: Agent, request: CallRequest, client: Client, call_id: str, *, repeatable: bool
@@ -95,6 +113,8 @@ class CallOpener:
             return OpenedCall(existing, connection, created=False)
         if reason := unavailable_reason(agent):
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
+        if not self._members.acts_for(agent.key):
+            raise moved()
         call = replace(self._new_call(agent, request, call_id, room, connection), client=client)
         self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot
         try:
@@ -102,7 +122,8 @@ class CallOpener:
         except BaseException:
             self._ledger.remove(call.id)
             raise
-        self._dispatcher.follow_new(call)
+        if self._ledger.get(call.id) is not None:  # else the agent has moved, and its new owner adopts the call
+            self._dispatcher.follow_new(call)
         return OpenedCall(call, connection, created=True)
 
     def _room(self, agent: Agent, call_id: str) -> str:

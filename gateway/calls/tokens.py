@@ -125,7 +125,7 @@ class TokenIssuer:
         """
         if reason := unavailable_reason(agent):
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
-        call_id, trusted = new_call_id(), client.scope != PUBLIC_SCOPE
+        call_id, trusted = new_call_id(agent.key), client.scope != PUBLIC_SCOPE
         room = _room(agent, request, call_id, trusted=trusted)
         connection = await connect(self._connections, agent)
         if request.room_name and trusted:

@@ -37,6 +37,10 @@ ROUTINE_TICK_SECONDS: Final = 0.5
 MAX_READS: Final = 8
 """Reads of one server that may run at once. A server that hangs delays no calls on another one."""
 
+
+ELSEWHERE_SECONDS: Final = 60.0
+"""A call of another gateway is not offered for so long, unless the owners change."""
+
 OnUnknown = Callable[[Connection, str, Room], Awaitable[float]]
 """Receives a connection, the URL of its server, and a room without a known call. Returns after how many seconds the
 room should be offered again if it is still no call."""
@@ -65,6 +69,10 @@ class _Server:
     no_calls: dict[str, float] = field(default_factory=dict)
     """LiveKit's ids of rooms that are no calls, each with the time at which to offer it again."""
     offering: bool = False
+    searches: int = 0
+    """How often a search for calls was asked for, because the owners of agents have changed."""
+    searched: int = 0
+    """The last of these searches that is complete."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -80,6 +88,8 @@ class RoomWatch:
         self.on_change: Callable[[str], None] = lambda call_id: None
         """Receives the id of a call whose room has changed."""
         self.on_unknown: OnUnknown | None = None
+        self.is_elsewhere: Callable[[Room], bool] = lambda room: False
+        """Returns whether another gateway follows the call in a room."""
         self.is_heard: Callable[[], bool] = lambda: False
         """Returns whether the workers' reports arrive."""
 
@@ -114,6 +124,17 @@ class RoomWatch:
         """List the rooms of a server at once."""
         if (watched := self._servers.get(server)) is not None:
             watched.list_soon.set()
+
+    def offer_again(self) -> None:
+        """List the rooms of all servers at once, and offer those that were no calls of this gateway again."""
+        for server in self._servers.values():
+            server.no_calls.clear()
+            server.searches += 1
+            server.list_soon.set()
+
+    def has_searched(self, server: str) -> bool:
+        """Return whether all calls of this gateway on a server are known, since the owners changed last."""
+        return server not in self._servers or self._servers[server].searched == self._servers[server].searches
 
     def cover_declared(self) -> None:
         """Watch the servers of all declared agents, and no longer those without agents and calls."""
@@ -192,7 +213,7 @@ class RoomWatch:
         """List the rooms of a server, with the credentials of its first agent whose credentials LiveKit accepts."""
         agents = [agent for agent in self._declared() if agent.spec.livekit.url == server.url]
         agents += [call.agent for call_id in list(server.rotation)[:1] if (call := self._ledger.get(call_id))]
-        began = time.time()
+        began, search = time.time(), server.searches
         for agent in agents:
             try:
                 connection = await self._connections.open(agent)
@@ -205,7 +226,7 @@ class RoomWatch:
             else:
                 server.answers = True
                 self._compare(server, rooms, began)
-                return await self._find_calls(server, connection, rooms)
+                return await self._find_calls(server, connection, rooms, search)
         server.answers = False
 
     def _compare(self, server: _Server, rooms: list[Room], began: float) -> None:
@@ -229,11 +250,13 @@ class RoomWatch:
                 missing.not_listed(began)
                 self.on_change(call_id)
 
-    async def _find_calls(self, server: _Server, connection: Connection, rooms: list[Room]) -> None:
+    async def _find_calls(self, server: _Server, connection: Connection, rooms: list[Room], search: int) -> None:
         """Offer the rooms without a known call.
 
         Those with a room record are calls: all of them are offered, for example 2,000 after a restart of the gateway.
         Of the others, which may be another program's, as many as the bound of requests allows.
+
+        ``search``: the search that the list belongs to.
         """
         now = time.time()
         server.no_calls = {sid: at for sid, at in server.no_calls.items() if at > now}
@@ -254,12 +277,14 @@ class RoomWatch:
                 if server.tokens >= 1 and room.sid not in known:
                     server.tokens -= 1
                     await self._offer(server, connection, room)
+            server.searched = max(server.searched, search)
         finally:
             server.offering = False
 
     async def _offer(self, server: _Server, connection: Connection, room: Room) -> None:
         assert self.on_unknown is not None
-        server.no_calls[room.sid] = time.time() + await self.on_unknown(connection, server.url, room)
+        wait = ELSEWHERE_SECONDS if self.is_elsewhere(room) else await self.on_unknown(connection, server.url, room)
+        server.no_calls[room.sid] = time.time() + wait
 
     def _read_due(self, server: _Server, now: float) -> None:
         """Start the reads that are due, the most urgent first, as far as the bounds allow."""

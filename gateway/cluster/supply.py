@@ -10,7 +10,8 @@ from typing import Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from agentspec.wire import AgentSupply, Demand, Supply, read, render
+from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, AgentSupply, Demand, Supply, read, render
+from gateway.cluster.members import Members
 from gateway.settings import GatewaySettings
 
 EXCHANGE_SECONDS = 0.5
@@ -82,12 +83,17 @@ class SupplyExchange:
         session: aiohttp.ClientSession,
         pending: Callable[[], dict[str, int]],
         set_reachable: Callable[[bool], None],
+        members: Members,
     ) -> None:
-        """``pending`` returns the waiting calls by agent key; ``set_reachable`` gets whether the controller answers."""
+        """``pending`` returns the waiting calls by agent key; ``set_reachable`` gets whether the controller answers.
+
+        ``members`` learns which gateways are alive.
+        """
         self._settings = settings
         self._session = session
         self._pending = pending
         self._set_reachable = set_reachable
+        self._members = members
         self._supplies: list[ReceivedSupply] = []
         self._reachable: bool | None = None
         self._exchange_requested = asyncio.Event()
@@ -114,6 +120,7 @@ class SupplyExchange:
         while True:
             if await self._exchange():
                 on_supply()
+            self._members.check()
             interval = WAITING_EXCHANGE_SECONDS if self._pending() else EXCHANGE_SECONDS
             try:
                 async with asyncio.timeout(interval):
@@ -122,27 +129,42 @@ class SupplyExchange:
                 pass
             self._exchange_requested.clear()
 
+    async def exchange_now(self) -> None:
+        """Exchange demand and supply once, whatever the answer."""
+        await self._exchange()
+
     async def _exchange(self) -> bool:
+        began = time.monotonic()
         demand = Demand(gateway=self._settings.gateway_name, pending=self._pending())
         try:
             headers = {"Content-Type": "application/json"} | await authorization(self._settings)
             async with self._session.post(
                 f"{self._settings.controller_url}/v1/demand",
+                params=self._query(),
                 data=render(demand),
                 headers=headers,
                 timeout=REQUEST_TIMEOUT,
             ) as response:
                 text = await response.text()
+                self._members.completed(began)
                 if response.status != 200:
                     raise ValueError(f"the controller answered {response.status}")
                 supply = read(Supply, text)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
+            if _is_refusal(error):
+                self._members.completed(began)
             self._report(False, str(error) or type(error).__name__)
             return False
+        self._members.received(supply.gateways, began)
         now = time.monotonic()
         self._supplies = [*recent(self._supplies, now), ReceivedSupply(now, supply)]
         self._report(True, "")
         return True
+
+    def _query(self) -> dict[str, str]:
+        address = self._members.me.address
+        leaving = {LEAVING_QUERY: "true"} if self._members.is_leaving else {}
+        return ({ADDRESS_QUERY: address} if address else {}) | leaving
 
     def _report(self, reachable: bool, error: str) -> None:
         self._set_reachable(reachable)
@@ -156,3 +178,8 @@ class SupplyExchange:
                 "controller is unreachable, dispatching calls without counting free slots",
                 extra={"url": self._settings.controller_url, "error": error},
             )
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the network works and no controller listens: a gateway that is cut off gets no refusal."""
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError)

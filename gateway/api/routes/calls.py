@@ -9,10 +9,20 @@ from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.events import EventStream, stream
 from gateway.api.openapi import API_KEY, API_KEY_OR_ORIGIN, CALL_TOKEN, REFERENCE, json_body_of, problems, resource
-from gateway.api.requests import admit, answer, audit_refusals, gateway_of, json_body, key_agents
+from gateway.api.requests import (
+    address_of,
+    admit,
+    answer,
+    audit_refusals,
+    forwarded,
+    gateway_of,
+    json_body,
+    key_agents,
+)
 from gateway.api.views import CallListView, CallView, OpenedCallView, call_view, opened_call_view
 from gateway.calls.call import Call, CallState
 from gateway.calls.failures import RETRY_AFTER_SECONDS
+from gateway.calls.ids import shard_of_call
 from gateway.calls.request import CallRequest, parse_request
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import SecretError
@@ -87,7 +97,10 @@ async def open_call(request: Request) -> Response:
     same Idempotency-Key to get the same call.
     """
     gateway = gateway_of(request)
-    wanted = parse_request(await json_body(request))
+    body = await json_body(request)
+    wanted = parse_request(body)
+    if (forwarded_answer := await forwarded(request, wanted.agent, body)) is not None:
+        return forwarded_answer
     agent, client = await admit(request, wanted.agent)
     opened = await gateway.opener.open(agent, wanted, client, idempotency_key(request.headers))
     view = opened_call_view(_view(gateway, opened.call), opened.call, opened.connection, wanted.name)
@@ -132,6 +145,8 @@ async def read_call(
 ) -> Response:
     """Read a call. With `state` and `waitSeconds`, the response waits for a change of state."""
     gateway = gateway_of(request)
+    if (forwarded_answer := await _forwarded(gateway, request, call_id)) is not None:
+        return forwarded_answer
     call = await _authorized_call(gateway, request, call_id)
     if state is not None and wait_seconds:
         await gateway.ledger.wait_for_change(call_id, state, wait_seconds)
@@ -164,6 +179,8 @@ async def follow_call(request: Request, call_id: CallId) -> Response:
 async def hang_up(request: Request, call_id: CallId) -> Response:
     """End a call. Ending it again has no effect."""
     gateway = gateway_of(request)
+    if (forwarded_answer := await _forwarded(gateway, request, call_id)) is not None:
+        return forwarded_answer
     call = await _authorized_call(gateway, request, call_id)
     try:
         await gateway.dispatcher.hang_up(call)
@@ -177,6 +194,17 @@ async def hang_up(request: Request, call_id: CallId) -> Response:
 
 def _view(gateway: Gateway, call: Call) -> CallView:
     return call_view(call, gateway.ledger.position(call), gateway.dispatcher.estimated_wait_seconds(call))
+
+
+async def _forwarded(gateway: Gateway, request: Request, call_id: str) -> Response | None:
+    """Return the answer of the gateway that follows a call; None: this gateway does, or did until the call ended."""
+    known = gateway.ledger.get(call_id)
+    if known is not None and not known.is_live:
+        return None
+    answered = await gateway.forwarder.forward(request, shard_of_call(call_id), address_of(request))
+    if answered is None and known is None:
+        await gateway.opener.wait_for_adoption(call_id)
+    return answered
 
 
 async def _authorized_call(gateway: Gateway, request: Request, call_id: str) -> Call:

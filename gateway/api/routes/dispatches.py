@@ -6,7 +6,16 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
 from gateway.api.openapi import API_KEY_OR_ORIGIN, json_body_of, problems, resource
-from gateway.api.requests import admit_chosen, answer, audit_refusals, gateway_of, json_body
+from gateway.api.requests import (
+    admit_chosen,
+    agent_reference,
+    answer,
+    audit_refusals,
+    forwarded,
+    gateway_of,
+    json_body,
+    only_callable,
+)
 from gateway.api.views import DispatchView
 from gateway.calls.foreign import DispatchRequest
 from gateway.calls.request import parse_body
@@ -47,8 +56,12 @@ async def dispatch_agent(
     in addition.
     """
     try:
-        wanted = parse_body(DispatchRequest, await json_body(request))
-        found, client = await admit_chosen(request, wanted.agent or agent, "")
+        body = await json_body(request)
+        wanted = parse_body(DispatchRequest, body)
+        named = wanted.agent or agent or await only_callable(request)
+        if named and (answered := await forwarded(request, agent_reference(named), body)) is not None:
+            return answered
+        found, client = await admit_chosen(request, named, "")
         dispatch_id = await gateway_of(request).rooms.dispatch(found, wanted, client)
     except RequestError as error:
         error.extension = {"success": False, "message": error.message}

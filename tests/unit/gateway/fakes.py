@@ -4,13 +4,18 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
+
+import aiohttp
 
 from agentspec import AvatarAgentSpec
 from gateway.agents import Agent, InvalidAgent
 from gateway.api.context import Gateway
+from gateway.api.forwarding import Forwarder
 from gateway.api.jwks import FetchError
 from gateway.assembly import create_gateway
 from gateway.calls.ledger import Ledger
+from gateway.cluster.members import Members
 from gateway.livekit.connections import Connection, SecretError
 from gateway.livekit.server import Dispatch, LiveKitError, Participant, Room, RoomMissing
 from gateway.livekit.tokens import Credentials
@@ -234,12 +239,31 @@ class World:
 
 
 def create_world(
-    settings: GatewaySettings | None = None, livekit: FakeLiveKit | None = None, issuer: FakeIssuer | None = None
+    settings: GatewaySettings | None = None,
+    livekit: FakeLiveKit | None = None,
+    issuer: FakeIssuer | None = None,
+    *,
+    members: Members | None = None,
+    session: aiohttp.ClientSession | None = None,
 ) -> World:
-    """Create a gateway among fakes, on a new LiveKit server or a given one."""
+    """Create a gateway among fakes, on a new LiveKit server or a given one.
+
+    It is the only gateway, unless ``members`` are given. ``session`` is for forwarded requests.
+    """
     livekit, agents, supply = livekit or FakeLiveKit(), FakeAgents(), FakeSupply()
-    connections = FakeConnections(livekit)
+    connections, metrics, members = FakeConnections(livekit), Metrics(), members or Members("g1", "")
     names = {"default_namespace": "agents", "gateway_hosts": ("gateway.example",)}
     settings = (settings or GatewaySettings()).model_copy(update=names)
-    gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply, (issuer or FakeIssuer()).fetch)
+    forwarder = Forwarder(members, cast(aiohttp.ClientSession, session), metrics, settings.internal_port)
+    gateway = create_gateway(
+        settings,
+        agents,
+        connections,
+        Ledger(),
+        metrics,
+        supply,
+        (issuer or FakeIssuer()).fetch,
+        members,
+        forwarder,
+    )
     return World(livekit, agents, connections, supply, gateway)

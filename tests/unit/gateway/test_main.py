@@ -78,7 +78,7 @@ async def test_failed_background_task_stops_the_gateway_with_status_1(
 ) -> None:
     server, cancelled = uvicorn.Server(uvicorn.Config(app="unused", log_config=None)), asyncio.Event()
 
-    async def serve_until_exit(_: uvicorn.Server) -> None:
+    async def serve_until_exit(_: uvicorn.Server, sockets: object) -> None:
         await soon(lambda: server.should_exit)
 
     async def run_until_cancelled() -> None:
@@ -92,7 +92,7 @@ async def test_failed_background_task_stops_the_gateway_with_status_1(
 
     monkeypatch.setattr(uvicorn.Server, "serve", serve_until_exit)
     with pytest.raises(SystemExit) as exited:
-        await process._serve_with(server, (run_until_cancelled(), fail()))
+        await process._serve_with(server, [], (run_until_cancelled(), fail()))
     assert (exited.value.code, cancelled.is_set()) == (1, True)
     assert [record.message for record in caplog.records] == ["background task failed, stopping"]
 

@@ -11,6 +11,7 @@ from agentspec.wire import CallOutcome
 from gateway.agents import InvalidAgent
 from gateway.calls.call import OUTCOMES, CallReason, CallState, Cause
 from gateway.calls.metrics import _endings
+from gateway.cluster.members import Members
 from gateway.cluster.supply import SupplyExchange
 from gateway.errors import ErrorReason
 from gateway.livekit.server import LiveKitError, LiveKitServer
@@ -190,10 +191,10 @@ async def test_livekit_requests_are_measured_by_method(answer: web.Response, cod
 def test_reachability_is_reported_only_with_a_controller() -> None:
     session = object()
     without, configured = Metrics(), Metrics()
-    SupplyExchange(GatewaySettings(), session, dict, without.set_controller_reachable)  # type: ignore[arg-type]
+    SupplyExchange(GatewaySettings(), session, dict, without.set_controller_reachable, Members("g", ""))  # type: ignore[arg-type]
     assert sample(without, "controller_reachable") is None
     settings = GatewaySettings(controller_url="http://controller")
-    SupplyExchange(settings, session, dict, configured.set_controller_reachable)  # type: ignore[arg-type]
+    SupplyExchange(settings, session, dict, configured.set_controller_reachable, Members("g", ""))  # type: ignore[arg-type]
     assert sample(configured, "controller_reachable") == 0, "it has not answered yet"
 
 

@@ -15,6 +15,7 @@ import pytest
 from agentspec import AgentSupply, Demand, Supply
 from gateway.calls.ledger import Ledger
 from gateway.cluster import supply
+from gateway.cluster.members import Members
 from gateway.cluster.supply import (
     SETTLE_SECONDS,
     STALE_SECONDS,
@@ -115,7 +116,13 @@ class Exchange:
             controller_url="http://controller", controller_token_file=token_file, gateway_name="g1"
         )
         session: Any = self.session
-        self.supply = SupplyExchange(settings, session, self.ledger.pending, self.metrics.set_controller_reachable)
+        self.supply = SupplyExchange(
+            settings,
+            session,
+            self.ledger.pending,
+            self.metrics.set_controller_reachable,
+            Members("g1", "10.0.0.1:8082"),
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -230,7 +237,9 @@ async def test_exchange_soon_exchanges_at_once(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_no_exchange_without_a_controller() -> None:
     session: Any = FakeSession()
-    without_controller = SupplyExchange(GatewaySettings(), session, dict, Metrics().set_controller_reachable)
+    without_controller = SupplyExchange(
+        GatewaySettings(), session, dict, Metrics().set_controller_reachable, Members("g1", "")
+    )
     await asyncio.wait_for(without_controller.run(lambda: None), 1)
     assert without_controller.free_slots(KEY) is None
     assert session.requests == []

@@ -1,0 +1,172 @@
+"""Forwards requests to the gateway that owns their agent.
+
+Each request may be sent again: opening a call has an idempotency key, which the forwarding gateway adds if the client
+sent none, and all other forwarded requests have the same effect once and twice.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import aiohttp
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Scope
+from yarl import URL
+
+from agentspec.wire import GatewayMember
+from gateway.cluster.members import Members
+from gateway.errors import ErrorReason, RequestError, moved
+from gateway.metrics import ForwardResult, Metrics
+
+FORWARD_SECONDS: Final = 3.0
+"""Longest search for an owner that answers. After that the sender gets 503."""
+CONNECT_SECONDS: Final = 0.5
+ANSWER_SECONDS: Final = 45.0
+"""Longest time without a byte of the answer. A request for a call's state may wait for 30 s."""
+RETRY_SECONDS: Final = 0.1
+CLIENT_ADDRESS: Final = "x-gateway-client-address"
+"""Header with the address of the client, as the forwarding gateway sees it. Believed on the internal port only."""
+PASSED_OVER: Final = "x-gateway-passed-over"
+"""Header with the name of a gateway that refused the forwarded request. Believed on the internal port only."""
+_MISDIRECTED: Final = 421
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
+
+logger = logging.getLogger(__name__)
+
+
+def is_internal(scope: Scope, internal_port: int) -> bool:
+    """Return whether a request arrived at the internal port, which only gateways reach."""
+    server = scope.get("server")
+    return server is not None and server[1] == internal_port
+
+
+def internal_session() -> aiohttp.ClientSession:
+    """Create the session for forwarded requests. It passes bodies on as they are, and keeps no cookies."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(
+        connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+    )
+
+
+class Forwarder:
+    """Finds the owner of each request."""
+
+    def __init__(self, members: Members, session: aiohttp.ClientSession, metrics: Metrics, internal_port: int) -> None:
+        self._members = members
+        self._session = session
+        self._metrics = metrics
+        self._internal_port = internal_port
+
+    async def forward(self, request: Request, shard: str, address: str, body: bytes = b"") -> Response | None:
+        """Return the answer of the gateway that owns a shard; None: this gateway does, and answers itself.
+
+        ``address`` is the client's.
+
+        Raises:
+            RequestError: 421, the request was forwarded to the wrong gateway; 503, the owner does not answer.
+        """
+        members = self._members
+        if is_internal(request.scope, self._internal_port):
+            members.refused(request.headers.get(PASSED_OVER, ""))
+            if not (members.may_act() and members.is_mine(shard)):
+                raise moved()
+            return None
+        deadline = time.monotonic() + FORWARD_SECONDS
+        headers = _forwarded_headers(request, address)
+        while True:
+            owner = members.owner(shard)
+            if members.is_mine(shard):
+                if members.may_act():
+                    return None
+            elif owner is not None:
+                response = await self._ask(owner, request, shard, headers, body)
+                if response is not None:
+                    return response
+                if members.owner(shard) != owner:
+                    continue
+            if time.monotonic() >= deadline:
+                self._metrics.record_forwarded(ForwardResult.FAILED)
+                raise _unreachable()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _ask(
+        self, owner: GatewayMember, request: Request, shard: str, headers: Mapping[str, str], body: bytes
+    ) -> Response | None:
+        """Return the owner's answer; None without one, or when the shard gets another owner meanwhile."""
+        url = f"http://{owner.address}{request.scope['raw_path'].decode()}"
+        query = request.scope["query_string"].decode()
+        asking = asyncio.ensure_future(
+            self._session.request(
+                request.method,
+                URL(f"{url}?{query}" if query else url, encoded=True),
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
+            )
+        )
+        try:
+            answer = await self._unless_moved(asking, owner, shard)
+        except aiohttp.ClientConnectorError as error:
+            refused = isinstance(error.os_error, ConnectionRefusedError)
+            self._metrics.record_forwarded(ForwardResult.REFUSED if refused else ForwardResult.UNREACHABLE)
+            if refused:
+                self._members.refused(owner.name)
+            return None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            logger.warning("forwarding failed", extra={"gateway": owner.name, "error": str(error) or repr(error)})
+            self._metrics.record_forwarded(ForwardResult.UNREACHABLE)
+            return None
+        if answer is None or answer.status == _MISDIRECTED:
+            if answer is not None:
+                answer.release()
+            self._metrics.record_forwarded(ForwardResult.MOVED)
+            return None
+        self._metrics.record_forwarded(ForwardResult.ANSWERED)
+        return StreamingResponse(_chunks(answer), answer.status, _returned_headers(answer))
+
+    async def _unless_moved(
+        self, asking: "asyncio.Future[aiohttp.ClientResponse]", owner: GatewayMember, shard: str
+    ) -> aiohttp.ClientResponse | None:
+        """Wait for the first byte of an answer; None when the shard gets another owner before."""
+        moving = asyncio.ensure_future(self._members.wait_until_moved(shard, owner))
+        either: set[asyncio.Future[Any]] = {asking, moving}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
+        finally:
+            moving.cancel()
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async with answer:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+
+
+def _forwarded_headers(request: Request, address: str) -> dict[str, str]:
+    """Return the headers of a forwarded request: the client's, with its host, and its address."""
+    skipped = _HOP_BY_HOP | {"content-length", CLIENT_ADDRESS, PASSED_OVER}
+    headers = {name: value for name, value in request.headers.items() if name not in skipped}
+    if request.method == "POST":
+        headers.setdefault("idempotency-key", secrets.token_hex(16))
+    return headers | {CLIENT_ADDRESS: address}
+
+
+def _returned_headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
+
+
+def _unreachable() -> RequestError:
+    message = "The gateway that owns the agent does not answer. Another one takes over within seconds. Try again."
+    return RequestError(503, ErrorReason.OWNER_UNREACHABLE, message, retry_after_seconds=1)
