@@ -10,6 +10,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
+from controller.fleet import gateways
 from controller.fleet.jobs import WorkerJobs
 from controller.metrics import Metrics
 from controller.observation import Key
@@ -79,9 +80,9 @@ class Scene:
             self.server.events.close()
             await asyncio.sleep(0.01)
 
-    async def demand(self, body: object, headers: dict[str, str] = GATEWAY) -> tuple[int, Any]:
+    async def demand(self, body: object, headers: dict[str, str] = GATEWAY, query: str = "") -> tuple[int, Any]:
         assert self._session is not None
-        async with self._session.post(f"{self._url}/v1/demand", json=body, headers=headers) as response:
+        async with self._session.post(f"{self._url}/v1/demand{query}", json=body, headers=headers) as response:
             return response.status, await response.json()
 
 
@@ -189,3 +190,23 @@ async def test_events_are_for_gateways_at_a_leader_that_synced(scene: Scene) -> 
     scene.authentication.failure = ApiError(0, "Unreachable", "POST", "connection refused")
     code, text = await scene.get("/v1/events", GATEWAY)
     assert (code, json.loads(text)["reason"]) == (503, "TokenCheckFailed")
+
+
+async def test_gateways_with_an_address_learn_of_each_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await scene.demand({"gateway": "g1"}, query="?address=10.0.0.1:8082")
+    monkeypatch.setattr(scene.server._gateways, "_since", 0.0)
+    monkeypatch.setattr(gateways, "MEMBER_SECONDS", 60.0)  # a busy machine must drop none
+    await scene.demand({"gateway": "g1"}, query="?address=10.0.0.1:8082")
+    _, supply = await scene.demand({"gateway": "g2"}, query="?address=10.0.0.2:8082")
+    assert supply["gateways"] == [
+        {"name": "g1", "address": "10.0.0.1:8082"},
+        {"name": "g2", "address": "10.0.0.2:8082"},
+    ]
+    await scene.demand({"gateway": "g1"}, query="?address=10.0.0.1:8082&leaving=true")
+    _, supply = await scene.demand({"gateway": "g2"}, query="?address=10.0.0.2:8082")
+    assert [found["name"] for found in supply["gateways"]] == ["g2"]
+
+
+async def test_gateway_without_an_address_gets_no_gateways(scene: Scene) -> None:
+    _, supply = await scene.demand({"gateway": "g1"})
+    assert "gateways" not in supply

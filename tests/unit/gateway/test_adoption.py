@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from agentspec.wire import GatewayMember
 from gateway.agents import Agent
-from gateway.calls import adoption
 from gateway.calls.call import CallState
+from gateway.calls.step import Admission
+from gateway.cluster.members import FENCE_SECONDS, Members
 from gateway.livekit.connections import Connection, SecretError
 from gateway.livekit.server import LiveKitUnreachable, Room
 from tests.unit.gateway.fakes import FakeConnections, FakeLiveKit, World, create_world, example_agent
@@ -18,16 +20,11 @@ from tests.unit.gateway.scenes import (
     REQUEST,
     adopt,
     agent_at,
+    becomes_true,
     current,
     open_call,
     reaches,
 )
-
-
-@pytest.fixture(autouse=True)
-def any_room_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adopt rooms of any age, so that tests need not wait."""
-    monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", -1.0)
 
 
 @pytest.fixture
@@ -94,11 +91,59 @@ async def test_rooms_without_a_dispatch_of_a_declared_agent_are_not_adopted(worl
     assert list(world.gateway.ledger) == []
 
 
-async def test_young_room_is_not_adopted(world: World, successor: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", 60.0)
+OTHER = GatewayMember(name="other", address="10.0.0.2:8082")
+
+
+class Clock:
+    """The time of a gateway's members."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def become_the_owner(members: Members, clock: Clock) -> None:
+    """Let time pass until a gateway may act, and the other one go."""
+    for _ in range(2):
+        clock.seconds += FENCE_SECONDS * 0.6
+        members.received([members.me], clock())
+
+
+async def test_only_the_owner_of_an_agent_adopts_its_calls(world: World) -> None:
+    call = await open_call(world)
+    await world.livekit.create_room("ornina-foreign", "", "ornina-agent", "")
+    clock = Clock()
+    members = Members("me", "10.0.0.1:8082", clock=clock)
+    members.received([OTHER], clock())
+    created = create_world(livekit=world.livekit, members=members)
+    await adopt(created)
+    assert list(created.gateway.ledger) == []
+    become_the_owner(members, clock)
+    await becomes_true(lambda: len(list(created.gateway.ledger)) == 2)
+    assert current(created, call).state is CallState.JOINED
+    members.received([OTHER], clock())
+    assert list(created.gateway.ledger) == [], "it releases them"
+    assert len(world.livekit.agents_in(call.room)) == 1
+    await created.gateway.dispatcher.stop()
+
+
+async def test_new_owner_dispatches_nothing_until_it_knows_the_line(world: World) -> None:
+    world.supply.free = 0
     await open_call(world)
-    await adopt(successor)
-    assert list(successor.gateway.ledger) == []
+    clock, key = Clock(), example_agent().key
+    members = Members("me", "10.0.0.1:8082", clock=clock)
+    members.received([OTHER], clock())
+    created = create_world(livekit=world.livekit, members=members)
+    created.gateway.watch.cover_declared()
+    become_the_owner(members, clock)
+    created.supply.free = 1
+    assert created.gateway.dispatcher.admission(key) is Admission.WAIT
+    await becomes_true(lambda: created.gateway.ledger.waiting(key))
+    (waiting,) = created.gateway.ledger.waiting(key)
+    assert created.gateway.dispatcher.admission(key) is Admission.WAIT, "the adopted call has the slot"
+    assert created.gateway.dispatcher.admission(key, waiting) is Admission.FREE_SLOT
+    await created.gateway.dispatcher.stop()
 
 
 async def test_unreachable_server_is_searched_again(world: World, successor: World) -> None:

@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from gateway.api.app import create_app
-from gateway.calls import adoption
 from gateway.livekit.connections import SecretError
 from gateway.livekit.server import LiveKitRefused
 from gateway.livekit.tokens import Credentials
@@ -25,9 +24,8 @@ async def read_status(http: httpx.AsyncClient, call: dict[str, Any]) -> int:
 
 
 @pytest.fixture
-async def successor(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+async def successor(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the next gateway, which has the rotated key and adopts the calls before its first request."""
-    monkeypatch.setattr(adoption, "MIN_ROOM_AGE_SECONDS", -1.0)
     created = create_world(livekit=world.livekit)
     created.connections.credentials = ROTATED
 

@@ -1,0 +1,262 @@
+"""Requests that reach another gateway than the owner of their agent, over real connections."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+import uvicorn
+
+from agentspec.wire import GatewayMember
+from gateway.api import forwarding
+from gateway.api.app import create_app
+from gateway.api.forwarding import CLIENT_ADDRESS, internal_session
+from gateway.calls.call import CallState
+from gateway.cluster.members import Members, owner_of, shard_of
+from gateway.settings import GatewaySettings
+from tests.unit.gateway.fakes import FakeLiveKit, World, create_world, example_agent
+from tests.unit.gateway.scenes import BODY, KEYED, becomes_true, call_token_of
+from tests.waiting import soon
+
+ORIGIN = "http://gateway.example"
+SHARD = shard_of(example_agent().key)
+
+
+class Instance:
+    """A gateway with a port for callers and one for other gateways."""
+
+    def __init__(self, name: str, livekit: FakeLiveKit, session: aiohttp.ClientSession) -> None:
+        self.sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        self.port, self.internal_port = (one.getsockname()[1] for one in self.sockets)
+        self.members = Members(name, f"127.0.0.1:{self.internal_port}")
+        settings = GatewaySettings(internal_port=self.internal_port)
+        self.world: World = create_world(settings, livekit, members=self.members, session=session)
+        self.app = create_app(self.world.gateway)
+
+    def count(self, result: str) -> float:
+        """Number of attempts to forward with this result."""
+        labels = {"result": result}
+        found = self.world.gateway.metrics.registry.get_sample_value(
+            "avatar_agent_gateway_forwarded_requests_total", labels
+        )
+        return found or 0.0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        config = uvicorn.Config(self.app, log_config=None, proxy_headers=False, lifespan="off")
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(self.sockets))
+        await soon(lambda: server.started)
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+            await self.world.gateway.dispatcher.stop()
+
+
+class Pair:
+    """The owner of the agent, and a gateway that callers reach."""
+
+    def __init__(self, owner: Instance, other: Instance) -> None:
+        self.owner, self.other = owner, other
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{other.port}", timeout=20)
+
+    def headers(self, **more: str) -> dict[str, str]:
+        return {"Origin": ORIGIN, "Host": "gateway.example", **more}
+
+    async def open_call(self, **headers: str) -> dict[str, Any]:
+        response = await self.http.post("/v1/calls", json=BODY, headers=self.headers() | headers)
+        assert response.status_code == 201, response.text
+        body: dict[str, Any] = response.json()
+        return body
+
+
+def introduce(*members: Members) -> None:
+    """Let gateways know each other, and act."""
+    for one in members:
+        one.received([other.me for other in members], time.monotonic())
+        one._active_from = 0.0
+
+
+@pytest.fixture
+async def keep_in_touch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no gateway be fenced, however busy the machine is."""
+    monkeypatch.setattr("gateway.cluster.members.FENCE_SECONDS", 1000.0)
+
+
+@pytest.fixture
+async def pair(keep_in_touch: None) -> AsyncIterator[Pair]:
+    livekit = FakeLiveKit()
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(internal_session())
+        instances = [Instance(name, livekit, session) for name in ("a", "b")]
+        introduce(*(one.members for one in instances))
+        for one in instances:
+            await stack.enter_async_context(one.serving())
+        instances.sort(key=lambda one: not one.members.is_mine(SHARD))
+        created = Pair(*instances)
+        await stack.enter_async_context(created.http)
+        yield created
+
+
+async def test_call_is_opened_read_and_ended_at_its_owner(pair: Pair) -> None:
+    call = await pair.open_call()
+    found = pair.owner.world.gateway.ledger.get(call["callId"])
+    assert found is not None
+    assert pair.other.world.gateway.ledger.get(call["callId"]) is None
+    path, headers = f"/v1/calls/{call['callId']}", pair.headers() | call_token_of(call)
+    response = await pair.http.get(path, params={"state": "dispatched", "waitSeconds": "10"}, headers=headers)
+    assert (response.status_code, response.json()["state"]) == (200, "joined")
+    response = await pair.http.delete(path, headers=headers)
+    assert (response.status_code, response.json()["state"]) == (200, "ended")
+    assert pair.other.count("answered") == 3
+    response = await pair.http.get(path, headers=pair.headers())
+    assert (response.status_code, response.json()["reason"]) == (404, "CallNotFound")
+
+
+async def test_answer_and_request_pass_unchanged(pair: Pair) -> None:
+    refused = await pair.http.post("/v1/calls", json=BODY | {"agent": "missing"}, headers=pair.headers())
+    assert refused.status_code == 401
+    elsewhere = await pair.http.post("/v1/calls", json=BODY, headers=pair.headers(Origin="https://evil.example"))
+    assert elsewhere.status_code == 403
+    assert elsewhere.headers["content-type"] == "application/problem+json"
+    assert elsewhere.headers["cache-control"] == "no-store"
+    equal = [await pair.http.post("/v1/calls", json=BODY, headers=pair.headers() | KEYED) for _ in range(2)]
+    assert [response.status_code for response in equal] == [201, 200]
+    assert len({response.json()["callId"] for response in equal}) == 1
+
+
+async def test_room_of_another_program_gets_its_agent_from_the_owner(pair: Pair) -> None:
+    await pair.owner.world.livekit.create_room("ornina-theirs", "", "none", "")
+    body = {"room": "ornina-theirs", "agent": "ornina"}
+    response = await pair.http.post("/api/dispatch-agent", json=body, headers=pair.headers())
+    assert (response.status_code, response.json()["success"]) == (200, True)
+    assert pair.other.count("answered") == 1
+
+
+async def test_address_of_the_caller_is_forwarded_and_believed_between_gateways_only(pair: Pair) -> None:
+    forged = {CLIENT_ADDRESS: "198.51.100.1"}
+    call = await pair.open_call(**forged)
+    found = pair.owner.world.gateway.ledger.get(call["callId"])
+    assert found is not None
+    assert found.client.address == "127.0.0.1"
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{pair.owner.internal_port}") as internal:
+        response = await internal.post("/v1/calls", json=BODY, headers=pair.headers() | forged)
+    found = pair.owner.world.gateway.ledger.get(response.json()["callId"])
+    assert found is not None
+    assert found.client.address == "198.51.100.1"
+
+
+async def test_request_is_never_forwarded_twice(pair: Pair) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{pair.other.internal_port}") as internal:
+        response = await internal.post("/v1/calls", json=BODY, headers=pair.headers())
+    assert (response.status_code, response.json()["reason"]) == (421, "OwnerUnreachable")
+    assert pair.owner.world.livekit.launches == []
+
+
+async def test_forwarded_request_is_measured_once(pair: Pair) -> None:
+    await pair.open_call()
+    labels = {"route": "/v1/calls", "method": "POST", "code": "201"}
+    name = "avatar_agent_gateway_http_request_duration_seconds_count"
+    counts = [one.world.gateway.metrics.registry.get_sample_value(name, labels) for one in (pair.other, pair.owner)]
+    assert counts == [1, None]
+
+
+@asynccontextmanager
+async def single(address: str, **attributes: Any) -> AsyncIterator[tuple[Instance, httpx.AsyncClient]]:
+    """A gateway that knows an owner of the agent at an address."""
+    async with internal_session() as session:
+        livekit = FakeLiveKit()
+        instance = Instance("me", livekit, session)
+        name = next(name for name in map(str, range(100)) if owner_of(SHARD, ("me", name)) == name)
+        owner = GatewayMember(name=name, address=address)
+        instance.members.received([instance.members.me, owner], time.monotonic())
+        instance.members._active_from = 0.0
+        assert instance.members.owner(SHARD) == owner
+        async with instance.serving(), httpx.AsyncClient(base_url=f"http://127.0.0.1:{instance.port}") as http:
+            yield instance, http
+
+
+async def test_owner_that_refuses_is_passed_over_and_the_call_opened(keep_in_touch: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    async with single(address) as (instance, http):
+        response = await http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"})
+        assert response.status_code == 201
+        assert instance.count("refused") == 1
+        call = instance.world.gateway.ledger.get(response.json()["callId"])
+        assert call is not None
+        await becomes_true(lambda: instance.world.gateway.ledger.get(call.id).state is CallState.JOINED)  # type: ignore[union-attr]
+
+
+async def test_owner_that_hangs_is_left_when_it_is_dropped(keep_in_touch: None) -> None:
+    """The process is frozen: the kernel accepts the connection, and nothing answers."""
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        async with single(f"127.0.0.1:{frozen.getsockname()[1]}") as (instance, http):
+            asking = asyncio.create_task(
+                http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"}, timeout=20)
+            )
+            frozen.setblocking(False)
+            accepted, _ = await asyncio.get_running_loop().sock_accept(frozen)
+            assert not asking.done()
+            instance.members.received([instance.members.me], time.monotonic())
+            response = await asking
+            accepted.close()
+            assert response.status_code == 201
+            assert instance.count("moved") == 1
+            assert len(instance.world.livekit.launches) == 1
+
+
+async def test_owner_that_ends_connections_gets_503_in_bounded_time(
+    keep_in_touch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "FORWARD_SECONDS", 0.3)
+
+    async def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(end, "127.0.0.1", 0)
+    async with server, single(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as (instance, http):
+        response = await http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"})
+        assert (response.status_code, response.json()["reason"]) == (503, "OwnerUnreachable")
+        assert response.headers["retry-after"] == "1"
+        assert instance.count("failed") == 1
+        assert instance.world.livekit.launches == []
+
+
+async def test_fenced_owner_opens_no_call(monkeypatch: pytest.MonkeyPatch, keep_in_touch: None) -> None:
+    monkeypatch.setattr(forwarding, "FORWARD_SECONDS", 0.3)
+    async with single("127.0.0.1:1") as (instance, http):
+        instance.members.received([instance.members.me], time.monotonic())
+        monkeypatch.setattr("gateway.cluster.members.FENCE_SECONDS", 0.0)
+        response = await http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"})
+        assert (response.status_code, response.json()["reason"]) == (503, "OwnerUnreachable")
+        assert instance.world.livekit.launches == []
+
+
+async def test_gateway_that_leaves_forwards_new_calls(pair: Pair) -> None:
+    call = await pair.open_call()
+    gateway = pair.owner.world.gateway
+    waiting = asyncio.create_task(
+        pair.http.get(
+            f"/v1/calls/{call['callId']}",
+            params={"state": "joined", "waitSeconds": "20"},
+            headers=pair.headers() | call_token_of(call),
+        )
+    )
+    await becomes_true(lambda: (found := gateway.ledger.get(call["callId"])) and found.state is CallState.JOINED)
+    await asyncio.sleep(0.1)
+    assert pair.owner.members.leave()
+    assert (await waiting).status_code == 200, "a request that waits is answered at once"
+    assert list(gateway.ledger) == []
+    pair.other.members.received([pair.other.members.me], time.monotonic())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{pair.owner.port}", timeout=20) as http:
+        response = await http.post("/v1/calls", json=BODY, headers=pair.headers())
+    assert response.status_code == 201
+    assert pair.other.world.gateway.ledger.get(response.json()["callId"]) is not None

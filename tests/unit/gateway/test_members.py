@@ -1,0 +1,180 @@
+"""Which gateway owns which agents, and when it may act."""
+
+from collections import Counter
+
+import pytest
+
+from agentspec.wire import MEMBER_SECONDS, GatewayMember
+from gateway.calls.ids import call_id_for, foreign_call_id, new_call_id, shard_of_call
+from gateway.cluster.members import (
+    ALONE_SECONDS,
+    FENCE_SECONDS,
+    PASS_OVER_SECONDS,
+    SHARD_DIGITS,
+    Members,
+    owner_of,
+    shard_of,
+)
+
+SHARDS = [f"{number:0{SHARD_DIGITS}x}" for number in range(16**SHARD_DIGITS)]
+NAMES = tuple(f"avatar-agent-gateway-7d9f8c6b5-{end}" for end in ("2xk4p", "8mzqw", "c7rtn", "lw9vd"))
+A, B, C = (GatewayMember(name=name, address=f"{name}:8082") for name in "abc")
+KEY = "agents/ornina"
+
+
+class Clock:
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def members(clock: Clock) -> Members:
+    """Gateway a, which has just heard that b is alive too."""
+    created = Members("a", A.address, clock=clock)
+    created.received([A, B], clock())
+    return created
+
+
+def keep_in_touch(members: Members, clock: Clock, seconds: float) -> None:
+    """Let time pass, with a completed exchange each half second."""
+    for _ in range(round(seconds / 0.5)):
+        clock.seconds += 0.5
+        members.completed(clock())
+
+
+def test_shards_are_balanced_over_the_gateways() -> None:
+    owned = Counter(owner_of(shard, NAMES) for shard in SHARDS)
+    assert set(owned) == set(NAMES)
+    assert all(0.8 < count / (len(SHARDS) / len(NAMES)) < 1.2 for count in owned.values()), owned
+
+
+def test_only_the_shards_of_a_gateway_that_goes_move() -> None:
+    gone, left = NAMES[1], tuple(name for name in NAMES if name != NAMES[1])
+    for shard in SHARDS:
+        before = owner_of(shard, NAMES)
+        assert before == gone or owner_of(shard, left) == before
+
+
+def test_owner_does_not_depend_on_the_order_of_the_gateways() -> None:
+    assert all(owner_of(shard, NAMES) == owner_of(shard, NAMES[::-1]) for shard in SHARDS)
+
+
+def test_each_call_id_begins_with_the_shard_of_its_agent() -> None:
+    ids = [new_call_id(KEY), call_id_for(KEY, "public", "k" * 16), foreign_call_id(KEY, "wss://livekit", "RM_1")]
+    assert {shard_of_call(call_id) for call_id in ids} == {shard_of(KEY)}
+    assert {len(call_id) for call_id in ids} == {24}
+    assert len(set(ids)) == 3
+
+
+def test_gateway_without_others_always_acts(clock: Clock) -> None:
+    alone = Members("a", "", clock=clock)
+    assert alone.acts_for(KEY)
+    clock.seconds += 1000
+    assert alone.acts_for(KEY)
+
+
+def test_only_gateway_acts_while_the_controller_does_not_answer(clock: Clock) -> None:
+    only = Members("a", A.address, clock=clock)
+    only.received([A], clock())
+    clock.seconds += 1000
+    assert only.acts_for(KEY)
+
+
+def test_gateway_that_learns_of_no_gateways_acts_alone_after_some_time(clock: Clock) -> None:
+    started = Members("a", A.address, clock=clock)
+    started.received(None, clock())
+    assert not started.may_act()
+    clock.seconds += ALONE_SECONDS
+    assert started.acts_for(KEY)
+
+
+def test_new_gateway_acts_once_the_others_know_of_it(members: Members, clock: Clock) -> None:
+    assert not members.may_act()
+    keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
+    assert members.may_act()
+
+
+def test_gateway_stops_acting_before_the_controller_drops_it(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    clock.seconds += FENCE_SECONDS + 0.01
+    assert FENCE_SECONDS < MEMBER_SECONDS
+    assert not members.may_act()
+
+
+def test_gateway_that_was_cut_off_waits_before_it_acts_again(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    clock.seconds += 3
+    members.received([A, B], clock())
+    assert not members.may_act(), "the others may own its agents still"
+    keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
+    assert members.may_act()
+
+
+def test_exactly_one_gateway_owns_each_shard(clock: Clock) -> None:
+    several = [Members(one.name, one.address, clock=clock) for one in (A, B, C)]
+    for one in several:
+        one.received([C, A, B], clock())
+    for shard in SHARDS:
+        assert sum(one.is_mine(shard) for one in several) == 1
+
+
+def test_gateway_that_refuses_a_connection_is_passed_over_at_once(members: Members, clock: Clock) -> None:
+    shard = next(shard for shard in SHARDS if members.owner(shard) == B)
+    members.refused("b")
+    assert members.owner(shard) == A
+    members.received([A, B], clock())
+    assert members.owner(shard) == A
+    clock.seconds += PASS_OVER_SECONDS
+    assert members.owner(shard) == A, "without news of it, it stays passed over"
+    members.received([A, B], clock())
+    assert members.owner(shard) == B, "the controller hears it, so it lives"
+    members.refused("b")
+    assert members.owner(shard) == B
+    members.received([A], clock())
+    members.received([A, B], clock())
+    members.refused("b")
+    assert members.owner(shard) == A, "a gateway that came again may be gone again"
+
+
+def test_gateway_that_leaves_owns_nothing(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    assert members.leave()
+    assert not members.may_act()
+    assert {members.owner(shard) for shard in SHARDS} == {B}
+
+
+def test_only_gateway_does_not_leave(clock: Clock) -> None:
+    only = Members("a", A.address, clock=clock)
+    only.received([A], clock())
+    assert not only.leave()
+    assert only.acts_for(KEY)
+
+
+def test_changes_are_told_once_and_logged(members: Members, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    changes: list[float] = []
+    members.on_change = lambda: changes.append(clock())
+    members.received([B, A], clock())
+    assert changes == []
+    members.received([A, B, C], clock())
+    assert len(changes) == 1
+    keep_in_touch(members, clock, 5)
+    members.check()
+    members.check()
+    clock.seconds += 5
+    members.check()
+    assert len(changes) == 3
+    messages = [record.message for record in caplog.records]
+    assert messages == [
+        "gateways changed",
+        "gateway acts for its agents",
+        "gateway does not act for its agents, waiting for the controller",
+    ]
+    assert caplog.records[0].__dict__["gateways"] == ["a", "b", "c"]
