@@ -20,6 +20,7 @@ from gateway.api.forwarding import internal_session
 from gateway.assembly import assemble
 from gateway.calls import housekeeping
 from gateway.cluster.events import WorkerEvents
+from gateway.cluster.peers import Peers, asking
 from gateway.cluster.resources import FIELD_MANAGER, ClusterAgents, ClusterSecrets
 from gateway.cluster.supply import SupplyExchange
 from gateway.livekit.connections import SecretConnections
@@ -101,6 +102,7 @@ async def serve(settings: GatewaySettings) -> None:
             agents.run(),
             supply.run(gateway.dispatcher.wake_waiting_calls),
             events.run(),
+            Peers(gateway.members, asking(gateway_session)).run(),
             housekeeping.run(agents, connections, gateway.ledger, gateway.watch),
         )
         async with serving(cluster_app(agents, metrics), settings.probe_port), metrics.process.sampling():

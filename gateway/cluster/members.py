@@ -9,6 +9,8 @@ Two gateways must never act for one agent. Three times make sure of it, all coun
 - The controller drops a gateway that it has not heard for `agentspec.wire.MEMBER_SECONDS`, which is longer.
 - A gateway that comes, or comes back, waits for `FENCE_SECONDS` before it acts: the others then know of it, or are
   fenced.
+
+While the controller answers none of the gateways, they confirm each other (`gateway.cluster.peers`).
 """
 
 import asyncio
@@ -26,9 +28,8 @@ FENCE_SECONDS: Final = 1.6
 """Longest time that a gateway acts without an answer from the controller."""
 PASS_OVER_SECONDS: Final = 2.0
 """A gateway that refused a connection owns nothing. One that the controller still lists after this time lives."""
-ALONE_SECONDS: Final = 10.0
-"""A gateway that has not learned of any gateways within this time after its start owns all agents: no controller runs,
-or an old one."""
+TOUCH_SECONDS: Final = 1.0
+"""A gateway without an answer for this long is out of touch with the controller."""
 SHARD_DIGITS: Final = 3
 """A shard is so many hexadecimal digits, the first of the hash of an agent's key."""
 
@@ -56,11 +57,12 @@ class Members:
         self.on_change: Callable[[], None] = lambda: None
         """Called when this gateway may own other agents than before."""
         self._clock = clock
-        self._started = clock()
         self._members: tuple[GatewayMember, ...] | None = None
         """In the order of their names; None: not known yet."""
-        self._completed: float | None = None
+        self._contact: float | None = None
         """Begin of the last exchange that the controller completed."""
+        self._confirmed: float | None = None
+        """The same, or begin of the last exchange with all other gateways."""
         self._active_from = 0.0
         """When this gateway may begin to act as a member."""
         self._has_others = False
@@ -87,12 +89,14 @@ class Members:
 
     def completed(self, began: float) -> None:
         """Take in that the controller completed an exchange that began then: an answer of any kind, or a refusal."""
-        if self._completed is None or began - self._completed >= FENCE_SECONDS:
+        if self._confirmed is None or began - self._confirmed >= FENCE_SECONDS:
             self._active_from = self._clock() + FENCE_SECONDS
-        self._completed = began
+        self._contact = began
+        self.confirmed(began)
 
     def received(self, members: Sequence[GatewayMember] | None, began: float) -> None:
         """Take in the controller's answer to an exchange that began then. None: the controller says nothing."""
+        was_in_touch = self._contact is not None and began - self._contact < TOUCH_SECONDS
         self.completed(began)
         if members is None:
             return
@@ -102,10 +106,20 @@ class Members:
         living = {name for name, at in self._refused.items() if began - at >= PASS_OVER_SECONDS}
         if (found, living) == (self._members, self._lives):
             return
+        if not was_in_touch:  # the others may have confirmed each other meanwhile
+            self._active_from = self._clock() + FENCE_SECONDS
         self._members, self._lives = found, living
         self._has_others |= bool(self.others)
         logger.info("gateways changed", extra={"gateways": sorted(names)})
         self._has_changed()
+
+    def confirmed(self, began: float) -> None:
+        """Take in that nothing has changed since then: no gateway is in touch with the controller, or this one is."""
+        self._confirmed = max(began, self._confirmed or began)
+
+    def is_in_touch(self) -> bool:
+        """Return whether the controller has completed an exchange lately, so that the gateways may have changed."""
+        return self._contact is not None and self._clock() - self._contact < TOUCH_SECONDS
 
     def refused(self, name: str) -> None:
         """Take in that a gateway refused a connection, so its process is gone: the others own its agents at once.
@@ -146,11 +160,11 @@ class Members:
         if self.is_leaving:
             return False
         if self._members is None:
-            return not self.me.address or now - self._started >= ALONE_SECONDS
+            return not self.me.address
         if not self._has_others:
             return True
-        completed = self._completed is not None and now - self._completed < FENCE_SECONDS
-        return completed and now >= self._active_from
+        confirmed = self._confirmed is not None and now - self._confirmed < FENCE_SECONDS
+        return confirmed and now >= self._active_from
 
     def owner(self, shard: str) -> GatewayMember | None:
         """Return the gateway that owns a shard; None: none does."""

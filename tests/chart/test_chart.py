@@ -291,7 +291,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
 @pytest.mark.parametrize(
     ("setting", "text"),
     [
-        ("gateway.replicas=2", "/gateway/replicas"),
+        ("gateway.replicas=-1", "/gateway/replicas"),
         ("controller.replicas=0", "/controller/replicas"),
         ("images.pullPolicy=No", "/images/pullPolicy"),
         ("gatway.replicas=1", "gatway"),
@@ -306,7 +306,7 @@ def test_notes_omit_gateway_without_replicas(render: Renderer) -> None:
         ("monitoring.interval=often", "/monitoring/interval"),
     ],
     ids=[
-        "two gateways",
+        "negative number of gateways",
         "no controller",
         "unknown pull policy",
         "misspelt section",

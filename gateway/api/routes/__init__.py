@@ -4,8 +4,8 @@ from typing import Final
 
 from starlette.routing import BaseRoute
 
-from gateway.api.routes import agents, calls, dispatches, page, tokens
+from gateway.api.routes import agents, calls, dispatches, internal, page, tokens
 
 ROUTES: Final[tuple[BaseRoute, ...]] = tuple(
-    route for resource in (calls, tokens, dispatches, agents, page) for route in resource.router.routes
+    route for resource in (calls, tokens, dispatches, agents, page, internal) for route in resource.router.routes
 )

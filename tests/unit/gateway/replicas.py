@@ -1,11 +1,12 @@
 """Several gateways on one LiveKit server, in virtual time, with the controller's own list of gateways."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import aiohttp
 
+from agentspec.wire import GatewayMember
 from controller.fleet.gateways import Gateways
 from gateway.agents import Agent
 from gateway.api.context import Gateway
@@ -13,6 +14,7 @@ from gateway.api.forwarding import Forwarder
 from gateway.assembly import create_gateway
 from gateway.calls.ledger import Ledger
 from gateway.cluster.members import Members
+from gateway.cluster.peers import ANSWER_SECONDS, Peers, PeerView, view_of
 from gateway.cluster.supply import EXCHANGE_SECONDS
 from gateway.livekit.connections import Connection
 from gateway.livekit.server import LiveKit
@@ -87,7 +89,24 @@ class Replica:
         self.ledger = Ledger()
         self.gateway = self._create(livekit)
         self.gateway.watch.cover_declared()
-        self._exchanging = asyncio.create_task(self._exchange())
+        self._peers: dict[str, Replica] = {}
+        self._tasks = [
+            asyncio.create_task(self._exchange()),
+            asyncio.create_task(Peers(self.members, self._ask, clock=now).run()),
+        ]
+
+    def meet(self, replicas: "Iterable[Replica]") -> None:
+        """Reach these replicas over the network."""
+        self._peers = {one.name: one for one in replicas}
+
+    async def _ask(self, member: GatewayMember) -> PeerView:
+        await self._process.running.wait()
+        peer = self._peers[member.name]
+        await asyncio.sleep(LATENCY_SECONDS)
+        if not peer.is_running:
+            await asyncio.sleep(ANSWER_SECONDS)
+            raise TimeoutError
+        return view_of(peer.members)
 
     def _create(self, livekit: FakeLiveKit) -> Gateway:
         metrics, supply, agents = Metrics(), SharedSupply(livekit), FakeAgents()
@@ -107,8 +126,9 @@ class Replica:
     async def kill(self) -> None:
         """End the process without a word."""
         self.is_alive = False
-        self._exchanging.cancel()
-        await asyncio.gather(self._exchanging, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.gateway.dispatcher.stop()
 
     async def leave(self) -> None:

@@ -18,6 +18,7 @@ from gateway.api.app import create_app
 from gateway.api.forwarding import CLIENT_ADDRESS, internal_session
 from gateway.calls.call import CallState
 from gateway.cluster.members import Members, owner_of, shard_of
+from gateway.cluster.peers import PATH, asking
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import FakeLiveKit, World, create_world, example_agent
 from tests.unit.gateway.scenes import BODY, KEYED, becomes_true, call_token_of
@@ -158,6 +159,13 @@ async def test_request_is_never_forwarded_twice(pair: Pair) -> None:
         response = await internal.post("/v1/calls", json=BODY, headers=pair.headers())
     assert (response.status_code, response.json()["reason"]) == (421, "OwnerUnreachable")
     assert pair.owner.world.livekit.launches == []
+
+
+async def test_gateways_tell_each_other_what_they_know_on_the_internal_port_only(pair: Pair) -> None:
+    async with aiohttp.ClientSession() as session:
+        view = await asking(session)(pair.owner.members.me)
+    assert view.gateways == {"a", "b"}
+    assert (await pair.http.get(PATH)).status_code == 404
 
 
 async def test_forwarded_request_is_measured_once(pair: Pair) -> None:

@@ -7,7 +7,6 @@ import pytest
 from agentspec.wire import MEMBER_SECONDS, GatewayMember
 from gateway.calls.ids import call_id_for, foreign_call_id, new_call_id, shard_of_call
 from gateway.cluster.members import (
-    ALONE_SECONDS,
     FENCE_SECONDS,
     PASS_OVER_SECONDS,
     SHARD_DIGITS,
@@ -87,12 +86,26 @@ def test_only_gateway_acts_while_the_controller_does_not_answer(clock: Clock) ->
     assert only.acts_for(KEY)
 
 
-def test_gateway_that_learns_of_no_gateways_acts_alone_after_some_time(clock: Clock) -> None:
+def test_gateway_that_does_not_know_the_others_does_not_act(clock: Clock) -> None:
     started = Members("a", A.address, clock=clock)
-    started.received(None, clock())
-    assert not started.may_act()
-    clock.seconds += ALONE_SECONDS
-    assert started.acts_for(KEY)
+    for _ in range(100):
+        clock.seconds += 0.5
+        started.received(None, clock())
+        assert not started.may_act()
+
+
+def test_gateways_that_all_lose_the_controller_go_on(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    for _ in range(20):
+        clock.seconds += 0.5
+        members.confirmed(clock())
+        assert members.may_act()
+    assert not members.is_in_touch()
+    members.received([A, B], clock())
+    assert members.may_act(), "nothing has changed"
+    clock.seconds += 1.5
+    members.received([A], clock())
+    assert not members.may_act(), "others may have confirmed each other before they are dropped"
 
 
 def test_new_gateway_acts_once_the_others_know_of_it(members: Members, clock: Clock) -> None:

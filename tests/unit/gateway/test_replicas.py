@@ -26,9 +26,15 @@ class Cluster:
     def __init__(self) -> None:
         self.livekit, self.controller = FakeLiveKit(slots=1), Gateways()
         self.replicas = [Replica(f"g{number}", self.controller, self.livekit) for number in range(3)]
+        self.meet()
         self.joined: list[str] = []
         """Rooms in the order in which their agents joined."""
         self._watching = asyncio.create_task(self._watch())
+
+    def meet(self) -> None:
+        """Let all replicas reach each other."""
+        for one in self.replicas:
+            one.meet(self.replicas)
 
     def owner(self) -> Replica | None:
         """The running replica that acts for the agent. There are never two."""
@@ -171,6 +177,7 @@ async def test_rolling_update_hands_each_call_over(cluster: Cluster) -> None:
     calls = [await cluster.open_call(f"one-and-the-same-{number}") for number in range(3)]
     for number, old in enumerate(list(cluster.replicas)):
         cluster.replicas.append(Replica(f"new{number}", cluster.controller, cluster.livekit))
+        cluster.meet()
         await asyncio.sleep(SETTLED_SECONDS)
         await old.leave()
         await asyncio.sleep(2)
@@ -182,12 +189,33 @@ async def test_rolling_update_hands_each_call_over(cluster: Cluster) -> None:
     assert accepted == cluster.joined
 
 
-async def test_replicas_keep_their_agents_while_no_controller_runs(cluster: Cluster) -> None:
+async def test_replicas_keep_their_agents_while_no_controller_answers(cluster: Cluster) -> None:
     owner = await cluster.wait_for_owner()
     for one in cluster.replicas:
-        one._exchanging.cancel()
-    for _ in range(20):
-        await asyncio.sleep(0.5)
-        for one in cluster.replicas:
-            one.members.completed(now())
-    assert await cluster.wait_for_owner() is owner
+        await one.cut_off()
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        assert cluster.owner() is owner
+    call = await cluster.open_call("one-and-the-same")
+    await becomes_true(lambda: cluster.joined == [call.room])
+    for one in cluster.replicas:
+        one.resume()
+    for _ in range(50):
+        await asyncio.sleep(0.1)
+        assert cluster.owner() is owner
+    await cluster.hang_up(call)
+
+
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+async def test_owner_that_stops_without_a_controller_is_missed_until_one_answers(cluster: Cluster, how: str) -> None:
+    owner = await cluster.wait_for_owner()
+    for one in cluster.replicas:
+        await one.cut_off()
+    await asyncio.sleep(3)
+    await getattr(owner, how)()
+    await asyncio.sleep(5)
+    assert cluster.owner() is None, "no gateway can know that it is the only one"
+    for one in cluster.replicas:
+        if one is not owner:
+            one.resume()
+    await becomes_true(lambda: cluster.owner() not in (None, owner))

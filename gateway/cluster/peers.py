@@ -1,0 +1,81 @@
+"""Gateways confirm each other while the controller answers none of them.
+
+A gateway that hears nothing from the controller may be cut off, and another one may own its agents by now. Or the
+controller is gone, for example with its node. The other gateways know: when all of them are out of touch with the
+controller too, and know the same gateways, nothing has changed, and each goes on with its own agents.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agentspec.wire import GatewayMember
+from gateway.cluster.members import Members
+
+PATH: Final = "/internal/gateways"
+INTERVAL_SECONDS: Final = 0.4
+ANSWER_SECONDS: Final = 0.4
+
+
+class PeerView(BaseModel):
+    """What one gateway tells another."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    in_touch: bool
+    """The controller answers it."""
+    gateways: frozenset[str]
+    """Names of the live gateways that it knows."""
+
+
+Ask = Callable[[GatewayMember], Awaitable[PeerView]]
+"""Asks another gateway. Raises an error when it does not answer in time."""
+
+
+def view_of(members: Members) -> PeerView:
+    """Return what a gateway tells the others."""
+    return PeerView(in_touch=members.is_in_touch(), gateways=frozenset(member.name for member in members.known))
+
+
+def asking(session: aiohttp.ClientSession) -> Ask:
+    """Return the function that asks over HTTP."""
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+
+    async def ask(member: GatewayMember) -> PeerView:
+        async with session.get(f"http://{member.address}{PATH}", timeout=timeout) as response:
+            return PeerView.model_validate_json(await response.read())
+
+    return ask
+
+
+class Peers:
+    """Confirms this gateway's membership while the controller does not answer."""
+
+    def __init__(self, members: Members, ask: Ask, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._members = members
+        self._ask = ask
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Do so until cancelled."""
+        while True:
+            if self._members.others and not self._members.is_in_touch():
+                await self.confirm()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def confirm(self) -> None:
+        """Ask all other gateways once. A single one that does not answer, or knows better, prevents it."""
+        began, mine = self._clock(), view_of(self._members)
+        views = await asyncio.gather(*(self._view(member) for member in self._members.others))
+        if all(view is not None and not view.in_touch and view.gateways == mine.gateways for view in views):
+            self._members.confirmed(began)
+
+    async def _view(self, member: GatewayMember) -> PeerView | None:
+        try:
+            return await self._ask(member)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValidationError):
+            return None
