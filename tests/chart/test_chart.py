@@ -9,6 +9,7 @@ import pytest
 
 from agentspec import crd, names
 from controller.desired.identity import Owner, labels
+from gateway.__main__ import HANDOVER_SECONDS, SHUTDOWN_SECONDS
 from gateway.settings import GatewaySettings
 from process.metrics import AGENT_LABELS
 from process.settings import SettingsError, load
@@ -53,7 +54,7 @@ def test_gateway_and_controller_agree_on_address_and_identity(render: Renderer) 
 def test_gateway_service_excludes_metrics(render: Renderer) -> None:
     documents = render()
     (container,) = pick(documents, "Deployment", "test-gateway")["spec"]["template"]["spec"]["containers"]
-    assert {port["name"] for port in container["ports"]} == {"http", "probes"}
+    assert {port["name"] for port in container["ports"]} == {"http", "probes", "internal"}
     assert {container[f"{kind}Probe"]["httpGet"]["port"] for kind in ("liveness", "readiness")} == {"probes"}
     assert [port["targetPort"] for port in pick(documents, "Service", "test-gateway")["spec"]["ports"]] == ["http"]
 
@@ -69,6 +70,36 @@ def test_second_controller_stands_by_on_another_node(render: Renderer) -> None:
     assert spread["podAffinityTerm"]["labelSelector"] == spec["selector"]
     budget = pick(documents, "PodDisruptionBudget", "test-controller")["spec"]
     assert (budget["maxUnavailable"], budget["selector"]) == (1, spec["selector"])
+
+
+def test_gateways_run_on_different_nodes_and_are_replaced_one_by_one(render: Renderer) -> None:
+    documents = render()
+    spec = pick(documents, "Deployment", "test-gateway")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    pod = spec["template"]["spec"]
+    (spread,) = pod["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["labelSelector"]) == ("kubernetes.io/hostname", spec["selector"])
+    assert pod["terminationGracePeriodSeconds"] > HANDOVER_SECONDS + SHUTDOWN_SECONDS
+    budget = pick(documents, "PodDisruptionBudget", "test-gateway")["spec"]
+    assert (budget["maxUnavailable"], budget["selector"]) == (1, spec["selector"])
+
+
+def test_only_gateways_reach_the_internal_port_of_a_gateway(render: Renderer) -> None:
+    documents = render()
+    deployment = pick(documents, "Deployment", "test-gateway")["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports["internal"] == GatewaySettings().internal_port
+    address = [entry["valueFrom"] for entry in container["env"] if entry["name"] == "POD_IP"]
+    assert address == [{"fieldRef": {"fieldPath": "status.podIP"}}]
+    policy = pick(documents, "NetworkPolicy", "test-gateway")["spec"]
+    assert policy["podSelector"] == deployment["selector"]
+    everyone, gateways = policy["ingress"]
+    assert "from" not in everyone
+    assert {port["port"] for port in everyone["ports"]} == {"http", "probes"}
+    assert gateways["from"] == [{"podSelector": deployment["selector"]}]
+    assert [port["port"] for port in gateways["ports"]] == ["internal"]
 
 
 def test_controller_service_selects_the_leader(render: Renderer) -> None:
