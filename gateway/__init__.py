@@ -6,7 +6,7 @@ Layers, highest first; a module imports only from lower layers:
 - `api` answers the HTTP requests: routes, documents, and who may call.
 - `metrics` counts, and `web` serves the call page.
 - `calls` runs each call from its request to its end. `calls.step` is its heart: a pure state machine.
-- `cluster` reads AvatarAgents and Secrets, exchanges demand and supply with the controller, and knows who owns an agent.
+- `cluster` reads AvatarAgents and Secrets, talks to the controller, and knows which gateway owns an agent.
 - `livekit` is the client of LiveKit's server API, with connections and tokens.
 - `agents`, `client`, `errors` and `settings` define the terms that all others use.
 """

@@ -61,7 +61,9 @@ def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
 class _Server(uvicorn.Server):
     """Hands over to other gateways when it stops, and then ends requests that would last long."""
 
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event, hand_over: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, closing: asyncio.Event, hand_over: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(config)
         self._closing = closing
         self._hand_over = hand_over

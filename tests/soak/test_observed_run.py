@@ -258,7 +258,7 @@ async def stopped_components(platform: Platform, observed: Observation) -> None:
             async with in_thread(faults.stopped(product, "controller", 2)):
                 await observed.fires(*causes)
         with observed.stage("the gateway is stopped", "AvatarAgentGatewayDown"):
-            async with in_thread(faults.stopped(product, "gateway", 1)):
+            async with in_thread(faults.stopped(product, "gateway", 2)):
                 await observed.fires("AvatarAgentGatewayDown")
         assert caller.room.isconnected()
         await greeted(stack, platform, "served", "Later caller")

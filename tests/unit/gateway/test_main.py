@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import aiohttp
 import pytest
@@ -11,14 +12,18 @@ import uvicorn
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from agentspec.wire import GatewayMember
 from gateway import __main__ as process
 from gateway.__main__ import _Server, cluster_app, main
 from gateway.api.app import create_app
 from gateway.calls.call import CallState
+from gateway.cluster.members import Members
+from gateway.cluster.supply import SupplyExchange
 from gateway.livekit.tokens import call_token
 from gateway.settings import GatewaySettings
 from tests.ports import free_port
-from tests.unit.gateway.fakes import CREDENTIALS, World
+from tests.unit.gateway.fakes import CREDENTIALS, World, create_world
+from tests.unit.gateway.replicas import now
 from tests.unit.gateway.scenes import open_call, reaches
 from tests.waiting import soon
 
@@ -101,7 +106,13 @@ async def test_stopping_server_ends_streams_of_events_at_once(world: World, monk
     call = await reaches(world, await open_call(world), CallState.JOINED)
     port = free_port()
     config = uvicorn.Config(create_app(world.gateway), port=port, log_config=None, timeout_graceful_shutdown=60)
-    server = _Server(config, world.gateway.closing)
+    handed_over = asyncio.Event()
+
+    async def hand_over() -> None:
+        assert not world.gateway.closing.is_set()
+        handed_over.set()
+
+    server = _Server(config, world.gateway.closing, hand_over)
     monkeypatch.setattr(server, "capture_signals", contextlib.nullcontext)
     serving = asyncio.create_task(server.serve())
     await soon(lambda: server.started)
@@ -115,3 +126,50 @@ async def test_stopping_server_ends_streams_of_events_at_once(world: World, monk
         rest = await asyncio.wait_for(events.content.read(), 30)
     assert json.loads(rest.decode().strip().removeprefix("data: "))["state"] == "joined"
     await asyncio.wait_for(serving, 30)
+    assert handed_over.is_set()
+
+
+class Exchange:
+    """Counts exchanges with the controller."""
+
+    def __init__(self) -> None:
+        self.exchanges = 0
+
+    async def exchange_now(self) -> None:
+        self.exchanges += 1
+
+
+@pytest.mark.usefixtures("virtual_clock")
+async def test_gateway_that_stops_hands_its_calls_over_and_answers_for_a_while() -> None:
+    members, exchange = Members("a", "10.0.0.1:8082", clock=now), Exchange()
+    members.received([members.me], now())
+    world = create_world(members=members)
+    await open_call(world)
+    members.received([members.me, GatewayMember(name="b", address="10.0.0.2:8082")], now())
+    began = now()
+    await process.hand_over(world.gateway, cast(SupplyExchange, exchange))
+    assert (members.is_leaving, exchange.exchanges) == (True, 1)
+    assert list(world.gateway.ledger) == []
+    assert len(world.livekit.rooms_by_name) == 1, "the call goes on"
+    assert now() - began == pytest.approx(process.HANDOVER_SECONDS)
+    await world.gateway.dispatcher.stop()
+
+
+@pytest.mark.usefixtures("virtual_clock")
+async def test_only_gateway_stops_at_once(world: World) -> None:
+    exchange, began = Exchange(), now()
+    await process.hand_over(world.gateway, cast(SupplyExchange, exchange))
+    assert (exchange.exchanges, now() - began) == (0, 0)
+
+
+async def test_server_listens_for_gateways_only_where_it_has_an_address() -> None:
+    port, internal = free_port(), free_port()
+    settings = GatewaySettings(port=port, internal_port=internal)
+    for configured, ports in (
+        (settings, [port]),
+        (settings.model_copy(update={"pod_ip": "10.0.0.1", "controller_url": "http://controller"}), [port, internal]),
+    ):
+        sockets = process.listen(configured)
+        assert [one.getsockname()[1] for one in sockets] == ports
+        for one in sockets:
+            one.close()

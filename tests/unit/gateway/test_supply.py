@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 import pytest
 
 from agentspec import AgentSupply, Demand, Supply
+from agentspec.wire import GatewayMember
 from gateway.calls.ledger import Ledger
 from gateway.cluster import supply
 from gateway.cluster.members import Members
@@ -116,12 +117,13 @@ class Exchange:
             controller_url="http://controller", controller_token_file=token_file, gateway_name="g1"
         )
         session: Any = self.session
+        self.members = Members("g1", "10.0.0.1:8082")
         self.supply = SupplyExchange(
             settings,
             session,
             self.ledger.pending,
             self.metrics.set_controller_reachable,
-            Members("g1", "10.0.0.1:8082"),
+            self.members,
         )
 
     @asynccontextmanager
@@ -243,3 +245,38 @@ async def test_no_exchange_without_a_controller() -> None:
     await asyncio.wait_for(without_controller.run(lambda: None), 1)
     assert without_controller.free_slots(KEY) is None
     assert session.requests == []
+
+
+async def test_exchange_sends_the_address_and_learns_of_the_gateways() -> None:
+    exchange = Exchange()
+    members = [exchange.members.me, GatewayMember(name="g2", address="10.0.0.2:8082")]
+    exchange.session.next = 200, Supply(gateways=members).model_dump_json(by_alias=True)
+    await exchange.once()
+    assert exchange.session.requests[-1]["params"] == {"address": "10.0.0.1:8082"}
+    assert exchange.members.known == tuple(members)
+    exchange.members.leave()
+    await exchange.supply.exchange_now()
+    assert exchange.session.requests[-1]["params"] == {"address": "10.0.0.1:8082", "leaving": "true"}
+
+
+REFUSED = aiohttp.ClientConnectorError(cast(Any, None), ConnectionRefusedError(111, "refused"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "in_touch"),
+    [
+        ((200, "{}"), True),
+        ((503, "NotSynced"), True),
+        (REFUSED, True),
+        (TimeoutError(), False),
+        (aiohttp.ClientConnectorError(cast(Any, None), OSError(113, "no route to host")), False),
+    ],
+    ids=["supply", "no supply yet", "no controller listens", "no answer", "cut off"],
+)
+async def test_only_a_completed_exchange_lets_a_gateway_act(
+    answer: tuple[int, str] | Exception, in_touch: bool
+) -> None:
+    exchange = Exchange()
+    exchange.session.next = answer
+    await exchange.once()
+    assert exchange.members.is_in_touch() is in_touch
