@@ -92,6 +92,7 @@ def create_gateway(
         opener=CallOpener(connections, ledger, dispatcher, adopter, members, settings.max_pending_per_agent),
         members=members,
         forwarder=forwarder,
+        closing=forwarder.closing,
         watch=watch,
         reports=reports,
         metrics=metrics,

@@ -1,7 +1,7 @@
 """The parts of a gateway that every request handler uses."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.agents import AgentDirectory
 from gateway.api.access import Access
@@ -39,5 +39,5 @@ class Gateway:
     reports: WorkerReports
     metrics: Metrics
     pages: Pages
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: asyncio.Event
     """Set when the process stops: streams of events end."""

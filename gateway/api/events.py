@@ -29,17 +29,19 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-def stream(ledger: Ledger, view: Callable[[], CallView], closing: asyncio.Event) -> EventStream:
-    """Return a response with one event for each change of a call, until the call is over or ``closing`` is set."""
+def stream(ledger: Ledger, view: Callable[[], CallView | None], closing: asyncio.Event) -> EventStream:
+    """Return a response with one event for each change of a call, until the call is over or ``closing`` is set.
+
+    ``view`` returns None once another gateway follows the call. The stream ends then too.
+    """
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return EventStream(_events(ledger, view, closing), headers=headers)
 
 
-async def _events(ledger: Ledger, view: Callable[[], CallView], closing: asyncio.Event) -> AsyncIterator[bytes]:
+async def _events(ledger: Ledger, view: Callable[[], CallView | None], closing: asyncio.Event) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     ends_at, sent, sent_at = clock() + STREAM_SECONDS, "", 0.0
-    while True:
-        found = view()
+    while (found := view()) is not None:
         text = found.model_dump_json(by_alias=True)
         if text != sent:
             yield format_sse_event(event="call", data_str=text)

@@ -60,6 +60,8 @@ class Forwarder:
     """Finds the owner of each request."""
 
     def __init__(self, members: Members, session: aiohttp.ClientSession, metrics: Metrics, internal_port: int) -> None:
+        self.closing = asyncio.Event()
+        """Set when the process stops: requests that wait for a change are answered at once."""
         self._members = members
         self._session = session
         self._metrics = metrics
@@ -97,16 +99,45 @@ class Forwarder:
                 raise _unreachable()
             await asyncio.sleep(RETRY_SECONDS)
 
+    async def ask_others(self, request: Request, address: str) -> list[bytes]:
+        """Return the answers of all other gateways to a request; nothing when another gateway has forwarded it.
+
+        One that refuses the connection is gone, and left out.
+
+        Raises:
+            RequestError: 503, one of them does not answer.
+        """
+        if is_internal(request.scope, self._internal_port):
+            return []
+        headers = _forwarded_headers(request, address)
+        headers.pop("accept-encoding", None)
+        asked = (self._ask_one(member, request, headers) for member in self._members.others)
+        return [text for text in await asyncio.gather(*asked) if text is not None]
+
+    async def _ask_one(self, member: GatewayMember, request: Request, headers: Mapping[str, str]) -> bytes | None:
+        try:
+            async with (
+                asyncio.timeout(FORWARD_SECONDS),
+                self._session.request(request.method, _url(member, request), headers=headers) as answer,
+            ):
+                answer.raise_for_status()
+                return await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+                self._members.refused(member.name)
+                return None
+            logger.warning("forwarding failed", extra={"gateway": member.name, "error": str(error) or repr(error)})
+            self._metrics.record_forwarded(ForwardResult.FAILED)
+            raise _unreachable() from error
+
     async def _ask(
         self, owner: GatewayMember, request: Request, shard: str, headers: Mapping[str, str], body: bytes
     ) -> Response | None:
         """Return the owner's answer; None without one, or when the shard gets another owner meanwhile."""
-        url = f"http://{owner.address}{request.scope['raw_path'].decode()}"
-        query = request.scope["query_string"].decode()
         asking = asyncio.ensure_future(
             self._session.request(
                 request.method,
-                URL(f"{url}?{query}" if query else url, encoded=True),
+                _url(owner, request, waits=not self.closing.is_set()),
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,
@@ -130,28 +161,60 @@ class Forwarder:
             self._metrics.record_forwarded(ForwardResult.MOVED)
             return None
         self._metrics.record_forwarded(ForwardResult.ANSWERED)
-        return StreamingResponse(_chunks(answer), answer.status, _returned_headers(answer))
+        return StreamingResponse(_chunks(answer, self.closing), answer.status, _returned_headers(answer))
 
     async def _unless_moved(
         self, asking: "asyncio.Future[aiohttp.ClientResponse]", owner: GatewayMember, shard: str
     ) -> aiohttp.ClientResponse | None:
-        """Wait for the first byte of an answer; None when the shard gets another owner before."""
-        moving = asyncio.ensure_future(self._members.wait_until_moved(shard, owner))
-        either: set[asyncio.Future[Any]] = {asking, moving}
+        """Wait for the first byte of an answer; None when the shard gets another owner, or this gateway closes."""
+        others = {asyncio.ensure_future(self._members.wait_until_moved(shard, owner))}
+        if not self.closing.is_set():
+            others.add(asyncio.ensure_future(_until(self.closing)))
+        either: set[asyncio.Future[Any]] = {asking, *others}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             return asking.result() if asking.done() else None
         finally:
-            moving.cancel()
+            for other in others:
+                other.cancel()
             if not asking.done():
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
 
 
-async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _url(member: GatewayMember, request: Request, *, waits: bool = True) -> URL:
+    """Return where another gateway answers a request. ``waits``: it may wait for a change of the call."""
+    query = request.scope["query_string"].decode()
+    url = f"http://{member.address}{request.scope['raw_path'].decode()}"
+    return URL(f"{url}?{query}" if query and (waits or request.method != "GET") else url, encoded=True)
+
+
+async def _chunks(answer: aiohttp.ClientResponse, closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Pass an answer on. A stream of events ends when ``closing`` is set."""
     async with answer:
-        async for chunk in answer.content.iter_any():
-            yield chunk
+        if answer.content_type != "text/event-stream":
+            async for chunk in answer.content.iter_any():
+                yield chunk
+            return
+        closed = asyncio.ensure_future(_until(closing))
+        try:
+            while not closed.done():
+                reading = asyncio.ensure_future(answer.content.readany())
+                both: set[asyncio.Future[Any]] = {reading, closed}
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    reading.cancel()
+                    await asyncio.gather(reading, return_exceptions=True)
+                elif chunk := reading.result():
+                    yield chunk
+                else:
+                    return
+        finally:
+            closed.cancel()
 
 
 def _forwarded_headers(request: Request, address: str) -> dict[str, str]:

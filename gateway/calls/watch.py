@@ -260,7 +260,11 @@ class RoomWatch:
         """
         now = time.time()
         server.no_calls = {sid: at for sid, at in server.no_calls.items() if at > now}
-        if self.on_unknown is None or server.offering:
+        if self.on_unknown is None:
+            return
+        if server.offering:
+            if server.searched < search:  # the owners have changed during the search before
+                server.list_soon.set()
             return
         server.offering = True
         try:

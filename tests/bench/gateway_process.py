@@ -13,9 +13,11 @@ import uvicorn
 import uvloop
 
 from gateway.api.app import create_app
+from gateway.api.forwarding import Forwarder
 from gateway.api.jwks import fetcher
 from gateway.assembly import create_gateway
 from gateway.calls.ledger import Ledger
+from gateway.cluster.members import Members
 from gateway.livekit.connections import SecretConnections
 from gateway.livekit.server import REQUEST_TIMEOUT, livekit_connector
 from gateway.metrics import Metrics
@@ -53,7 +55,11 @@ async def serve(url: str, key: str, secret: str, port: int) -> None:
     async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=connector) as session:
         connections = SecretConnections(ConstantSecrets(key, secret), session)
         supply = FakeSupply(free=0)
-        gateway = create_gateway(settings, agents, connections, Ledger(), Metrics(), supply, fetcher(session))
+        metrics, members = Metrics(), Members("gateway", "")
+        forwarder = Forwarder(members, session, metrics, settings.internal_port)
+        gateway = create_gateway(
+            settings, agents, connections, Ledger(), metrics, supply, fetcher(session), members, forwarder
+        )
         gateway.watch.is_heard = lambda: True
         await gateway.watch.list_now()
         config = uvicorn.Config(create_app(gateway), port=port, log_config=None, access_log=False, server_header=False)

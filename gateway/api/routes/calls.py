@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import Response
 
+from agentspec.wire import agent_key, read
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.events import EventStream, stream
@@ -115,10 +116,13 @@ async def open_call(request: Request) -> Response:
     openapi_extra=API_KEY,
 )
 async def list_calls(request: Request) -> Response:
-    """List the calls that are not over, of all agents that the API key may call, as this gateway knows them."""
+    """List the calls that are not over, of all agents that the API key may call."""
     gateway = gateway_of(request)
     agents = sorted({agent.key for agent in await key_agents(request)})
-    return answer(CallListView(calls=[_view(gateway, call) for key in agents for call in gateway.ledger.of_agent(key)]))
+    own = CallListView(calls=[_view(gateway, call) for key in agents for call in gateway.ledger.of_agent(key)])
+    others = [read(CallListView, text) for text in await gateway.forwarder.ask_others(request, address_of(request))]
+    calls = [call for listed in (own, *others) for call in listed.calls]
+    return answer(CallListView(calls=sorted(calls, key=lambda call: agent_key(call.agent.namespace, call.agent.name))))
 
 
 @router.get(
@@ -165,8 +169,15 @@ async def read_call(
 async def follow_call(request: Request, call_id: CallId) -> Response:
     """Follow a call by server-sent events: its present state, and each change at once."""
     gateway = gateway_of(request)
-    call = await _authorized_call(gateway, request, call_id)
-    return stream(gateway.ledger, lambda: _view(gateway, gateway.ledger.get(call_id) or call), gateway.closing)
+    if (forwarded_answer := await _forwarded(gateway, request, call_id)) is not None:
+        return forwarded_answer
+    await _authorized_call(gateway, request, call_id)
+
+    def view() -> CallView | None:
+        found = gateway.ledger.get(call_id)
+        return None if found is None else _view(gateway, found)
+
+    return stream(gateway.ledger, view, gateway.closing)
 
 
 @router.delete(

@@ -1,10 +1,13 @@
 """Requests that reach another gateway than the owner of their agent, over real connections."""
 
 import asyncio
+import contextlib
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,10 +19,12 @@ from agentspec.wire import GatewayMember
 from gateway.api import forwarding
 from gateway.api.app import create_app
 from gateway.api.forwarding import CLIENT_ADDRESS, internal_session
+from gateway.api.keys import ApiKeys
 from gateway.calls.call import CallState
 from gateway.cluster.members import Members, owner_of, shard_of
 from gateway.cluster.peers import PATH, asking
 from gateway.settings import GatewaySettings
+from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import FakeLiveKit, World, create_world, example_agent
 from tests.unit.gateway.scenes import BODY, KEYED, becomes_true, call_token_of
 from tests.waiting import soon
@@ -51,6 +56,7 @@ class Instance:
     async def serving(self) -> AsyncIterator[None]:
         config = uvicorn.Config(self.app, log_config=None, proxy_headers=False, lifespan="off")
         server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         task = asyncio.create_task(server.serve(self.sockets))
         await soon(lambda: server.started)
         try:
@@ -246,6 +252,68 @@ async def test_fenced_owner_opens_no_call(monkeypatch: pytest.MonkeyPatch, keep_
         response = await http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"})
         assert (response.status_code, response.json()["reason"]) == (503, "OwnerUnreachable")
         assert instance.world.livekit.launches == []
+
+
+async def test_events_of_a_call_come_from_its_owner_until_the_gateway_stops(pair: Pair) -> None:
+    call = await pair.open_call()
+    path, headers = f"/v1/calls/{call['callId']}/events", pair.headers() | call_token_of(call)
+    async with pair.http.stream("GET", path, headers=headers) as events:
+        lines = events.aiter_lines()
+        states = []
+        while "joined" not in states:
+            line = await anext(lines)
+            if line.startswith("data: "):
+                states.append(json.loads(line.removeprefix("data: "))["state"])
+        pair.other.world.gateway.closing.set()
+        assert [line async for line in lines if line] == [], "the stream ends"
+    assert states[-1] == "joined"
+
+
+async def test_forwarded_request_that_waits_is_answered_when_the_gateway_stops(pair: Pair) -> None:
+    call = await pair.open_call()
+    gateway = pair.owner.world.gateway
+    await becomes_true(lambda: (found := gateway.ledger.get(call["callId"])) and found.state is CallState.JOINED)
+    query = {"state": "joined", "waitSeconds": "30"}
+    headers = pair.headers() | call_token_of(call)
+    waiting = asyncio.create_task(pair.http.get(f"/v1/calls/{call['callId']}", params=query, headers=headers))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    pair.other.world.gateway.closing.set()
+    assert (await asyncio.wait_for(waiting, 20)).json()["state"] == "joined"
+
+
+async def test_list_has_the_calls_of_all_gateways(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "agents.site").write_text(API_KEY)
+    for one in (pair.owner, pair.other):
+        one.world.gateway.access._keys = ApiKeys(tmp_path)
+    call = await pair.open_call()
+    key = {"Authorization": f"Bearer {API_KEY}"}
+    response = await pair.http.get("/v1/calls", headers=key)
+    assert [found["callId"] for found in response.json()["calls"]] == [call["callId"]]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{pair.owner.port}") as http:
+        response = await http.get("/v1/calls", headers=key)
+    assert [found["callId"] for found in response.json()["calls"]] == [call["callId"]]
+
+
+async def test_list_leaves_out_a_gateway_that_is_gone(keep_in_touch: None, tmp_path: Path) -> None:
+    (tmp_path / "agents.site").write_text(API_KEY)
+    async with single("127.0.0.1:1") as (instance, http):
+        instance.world.gateway.access._keys = ApiKeys(tmp_path)
+        response = await http.get("/v1/calls", headers={"Authorization": f"Bearer {API_KEY}"})
+    assert response.json() == {"calls": []}
+
+
+async def test_stream_ends_when_another_gateway_owns_the_call(pair: Pair) -> None:
+    call = await pair.open_call()
+    path, headers = f"/v1/calls/{call['callId']}/events", pair.headers() | call_token_of(call)
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{pair.owner.port}", timeout=20) as http,
+        http.stream("GET", path, headers=headers) as events,
+    ):
+        lines = events.aiter_lines()
+        await anext(lines)
+        pair.owner.members.leave()
+        assert [line async for line in lines][-1] == ""
 
 
 async def test_gateway_that_leaves_forwards_new_calls(pair: Pair) -> None:
