@@ -280,6 +280,8 @@ async def test_forwarded_request_that_waits_is_answered_when_the_gateway_stops(p
     assert not waiting.done()
     pair.other.world.gateway.closing.set()
     assert (await asyncio.wait_for(waiting, 20)).json()["state"] == "joined"
+    for found in gateway.ledger:
+        await gateway.dispatcher.hang_up(found)  # it ends the first request at the owner
 
 
 async def test_list_has_the_calls_of_all_gateways(pair: Pair, tmp_path: Path) -> None:
