@@ -206,7 +206,7 @@ def render() -> str:
             [
                 Series(
                     per_minute(
-                        f'{GATEWAY}requests_rejected_total{{reason=~"Internal|LiveKit.*|NotReady|CredentialsMissing"}}',
+                        f'{GATEWAY}requests_rejected_total{{reason=~"Internal|LiveKit.*|NotReady|OwnerUnreachable|CredentialsMissing"}}',
                         "reason",
                     ),
                     "{{reason}}",
@@ -234,6 +234,30 @@ def render() -> str:
             [Series(quantile(0.95, f"{_LIVEKIT}_bucket", "method"), "{{method}}")],
             Text("Normally below 0.2 s. Every call needs several requests, one after the other.", "GatewayDown"),
             unit=SECONDS,
+            width=12,
+        ),
+        graph(
+            "Gateways and the agents they own",
+            [
+                Series(f"min({GATEWAY}members)", "gateways"),
+                Series(f"sum({GATEWAY}owned_agents)", "agents with an owner"),
+            ],
+            Text(
+                "Gateways that all gateways know, and agents whose calls one of them follows. For some seconds after a "
+                "gateway is lost, its agents have no owner.",
+                "GatewayDown",
+            ),
+            width=12,
+        ),
+        graph(
+            "Attempts to forward a request",
+            [Series(per_minute(f"{GATEWAY}forwarded_requests_total", "result"), "{{result}}")],
+            Text(
+                "Requests that reached another gateway than the owner of their agent. Almost all are `answered`. "
+                "`failed` means that the client got 503.",
+                "GatewayDown",
+            ),
+            unit=PER_MINUTE,
             width=12,
         ),
     ]

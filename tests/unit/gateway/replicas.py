@@ -110,7 +110,7 @@ class Replica:
 
     def _create(self, livekit: FakeLiveKit) -> Gateway:
         metrics, supply, agents = Metrics(), SharedSupply(livekit), FakeAgents()
-        settings = GatewaySettings(default_namespace="agents")
+        settings = GatewaySettings(default_namespace="agents", max_pending_per_agent=200)
         session = cast(aiohttp.ClientSession, None)
         forwarder = Forwarder(self.members, session, metrics, settings.internal_port)
         fetch = FakeIssuer().fetch

@@ -150,6 +150,49 @@ async def test_owner_stops_and_no_call_is_lost_doubled_or_overtaken(cluster: Clu
     assert not cluster.livekit.rooms_by_name, "each call ended"
 
 
+@pytest.mark.parametrize("how", ["kill", "freeze", "cut_off", "leave"])
+async def test_two_hundred_calls_have_a_new_owner_within_seconds(cluster: Cluster, how: str) -> None:
+    cluster.livekit.slots = 100
+    victim = await cluster.wait_for_owner()
+    calls = [await cluster.open_call(f"one-and-the-same-{number:03}") for number in range(200)]
+    await becomes_true(lambda: len(cluster.joined) == 100)
+    line = [call.id for call in calls if call.room not in cluster.joined]
+    await getattr(victim, how)()
+    stopped_at = now()
+    await becomes_true(lambda: cluster.owner() not in (None, victim))
+    owner = await cluster.wait_for_owner()
+    await becomes_true(lambda: all(owner.ledger.get(call.id) for call in calls))
+    assert now() - stopped_at < 5
+    assert [call.id for call in owner.ledger.waiting(AGENT.key)] == line
+    cluster.livekit.slots = 200
+    await becomes_true(lambda: len(cluster.joined) == 200)
+    accepted = [room for room, name in cluster.livekit.launches if name == "ornina-agent"]
+    assert sorted(accepted) == sorted(call.room for call in calls), "each call was dispatched once"
+
+
+@pytest.mark.parametrize("seconds", MOMENTS[::3])
+@pytest.mark.parametrize("how", ["kill", "freeze", "cut_off", "leave"])
+async def test_calls_side_by_side_are_neither_lost_nor_doubled(cluster: Cluster, how: str, seconds: float) -> None:
+    cluster.livekit.slots = 6
+    victim = await cluster.wait_for_owner()
+
+    async def caller(number: int) -> Call:
+        await asyncio.sleep(0.4 * number)
+        return await cluster.open_call(f"one-and-the-same-{number}")
+
+    async with asyncio.TaskGroup() as group:
+        opening = [group.create_task(caller(number)) for number in range(6)]
+        await asyncio.sleep(seconds)
+        await getattr(victim, how)()
+    calls = [task.result() for task in opening]
+    await becomes_true(lambda: len(cluster.joined) == 6)
+    victim.resume()
+    await asyncio.sleep(10)
+    accepted = [room for room, name in cluster.livekit.launches if name == "ornina-agent"]
+    assert sorted(accepted) == sorted(call.room for call in calls)
+    assert all(len(cluster.livekit.agents_in(call.room)) == 1 for call in calls)
+
+
 async def test_frozen_replica_resumes_and_changes_nothing(cluster: Cluster) -> None:
     victim = await cluster.wait_for_owner()
     joined, waiting = [await cluster.open_call(f"one-and-the-same-{number}") for number in range(2)]
