@@ -186,6 +186,8 @@ class CallRoom:
         self.changed = True
         if all(state is JobState.ENDED for state in self._jobs.values()) and not self.agents:
             self.lost = job.outcome in _LOST
+            if self.lost:  # LiveKit may not know yet that it has left
+                self.ghosts.add(agent_identity(job.job_id))
             self.finished = True
 
     def _without(self, identity: str, now: float) -> None:

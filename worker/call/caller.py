@@ -11,6 +11,10 @@ from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 from worker.call import budget, telephone
 from worker.call.telephone import CallerStatus
 
+SUBSCRIBE_SECONDS: Final = 1.0
+SUBSCRIBE_ATTEMPTS: Final = 10
+"""How often, and at which interval, a subscription that a reconnection lost is asked for again."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +40,7 @@ class Caller:
         self._connected = asyncio.Event()
         self._leaving: asyncio.TimerHandle | None = None
         self._reconnecting = False
+        self._subscribing: asyncio.TimerHandle | None = None
 
     @property
     def identity(self) -> str:
@@ -90,6 +95,8 @@ class Caller:
         self._room.off("track_published", self._on_published)
         self._room.off("reconnecting", self._on_reconnecting)
         self._room.off("reconnected", self._on_reconnected)
+        if self._subscribing is not None:
+            self._subscribing.cancel()
         self._cancel_departure()
 
     async def joined(self) -> None:
@@ -166,8 +173,29 @@ class Caller:
 
     def _on_reconnected(self) -> None:
         self._reconnecting = False
+        self._subscribe_again(SUBSCRIBE_ATTEMPTS)
         if self._joined.is_set() and self._identity not in self._room.remote_participants:
             self._await_return()
+
+    def _subscribe_again(self, attempts: int) -> None:
+        """Subscribe to the caller's audio again, until it arrives.
+
+        A caller's track may be published while the agent's own connection is being restored. The library then drops
+        the subscription ("dropping pass-through signal", livekit 1.1), and the agent would be deaf for good.
+        """
+        missing = [
+            publication
+            for participant in self._room.remote_participants.values()
+            for publication in participant.track_publications.values()
+            if self._is_caller(participant)
+            and publication.kind == rtc.TrackKind.KIND_AUDIO
+            and not publication.subscribed
+        ]
+        for publication in missing:
+            publication.set_subscribed(True)
+        if attempts > 1:
+            again = asyncio.get_running_loop().call_later(SUBSCRIBE_SECONDS, self._subscribe_again, attempts - 1)
+            self._subscribing = again
 
     def _hang_up(self) -> None:
         logger.info("telephone hung up")

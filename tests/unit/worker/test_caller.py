@@ -7,7 +7,7 @@ from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
 from tests.unit.worker.fakes import AGENT, JOINED, SIP, FakeParticipant, FakePublication, FakeRoom
 from worker.call import budget
-from worker.call.caller import Caller
+from worker.call.caller import SUBSCRIBE_ATTEMPTS, SUBSCRIBE_SECONDS, Caller
 
 
 class Scene:
@@ -208,3 +208,24 @@ async def test_unwatched_departure_is_ignored() -> None:
     scene.caller.unwatch()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(scene.left.wait(), 0.15)
+
+
+async def test_subscription_that_a_reconnection_lost_is_asked_for_again(virtual_time: object) -> None:
+    scene = Scene()
+    scene.caller.watch()
+    lost = FakePublication()
+    salma = FakeParticipant("salma")
+    scene.room.join(salma)
+    salma.track_publications["TR_2"] = lost
+    asked: list[bool] = []
+
+    def set_subscribed(subscribed: bool) -> None:
+        asked.append(subscribed)  # the library drops the first two
+        lost.subscribed = len(asked) == 3
+
+    lost.set_subscribed = set_subscribed  # type: ignore[method-assign]
+    scene.room.emit("reconnecting")
+    scene.room.emit("reconnected")
+    await asyncio.sleep(SUBSCRIBE_SECONDS * SUBSCRIBE_ATTEMPTS)
+    assert asked == [True, True, True]
+    scene.caller.unwatch()
