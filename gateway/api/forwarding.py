@@ -32,6 +32,7 @@ CLIENT_ADDRESS: Final = "x-gateway-client-address"
 """Header with the address of the client, as the forwarding gateway sees it. Believed on the internal port only."""
 PASSED_OVER: Final = "x-gateway-passed-over"
 """Header with the name of a gateway that refused the forwarded request. Believed on the internal port only."""
+EVENT_STREAM: Final = "text/event-stream"
 _MISDIRECTED: Final = 421
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"}
@@ -145,6 +146,8 @@ class Forwarder:
         )
         try:
             answer = await self._unless_moved(asking, owner, shard)
+            if answer is not None and answer.content_type != EVENT_STREAM:
+                await answer.read()  # an owner that stops in the middle of its answer is asked again, or left
         except aiohttp.ClientConnectorError as error:
             refused = isinstance(error.os_error, ConnectionRefusedError)
             self._metrics.record_forwarded(ForwardResult.REFUSED if refused else ForwardResult.UNREACHABLE)
@@ -156,12 +159,13 @@ class Forwarder:
             self._metrics.record_forwarded(ForwardResult.UNREACHABLE)
             return None
         if answer is None or answer.status == _MISDIRECTED:
-            if answer is not None:
-                answer.release()
             self._metrics.record_forwarded(ForwardResult.MOVED)
             return None
         self._metrics.record_forwarded(ForwardResult.ANSWERED)
-        return StreamingResponse(_chunks(answer, self.closing), answer.status, _returned_headers(answer))
+        headers = _returned_headers(answer)
+        if answer.content_type == EVENT_STREAM:
+            return StreamingResponse(_events(answer, self.closing), answer.status, headers)
+        return Response(await answer.read(), answer.status, headers)
 
     async def _unless_moved(
         self, asking: "asyncio.Future[aiohttp.ClientResponse]", owner: GatewayMember, shard: str
@@ -193,15 +197,11 @@ def _url(member: GatewayMember, request: Request, *, waits: bool = True) -> URL:
     return URL(f"{url}?{query}" if query and (waits or request.method != "GET") else url, encoded=True)
 
 
-async def _chunks(answer: aiohttp.ClientResponse, closing: asyncio.Event) -> AsyncIterator[bytes]:
-    """Pass an answer on. A stream of events ends when ``closing`` is set."""
-    async with answer:
-        if answer.content_type != "text/event-stream":
-            async for chunk in answer.content.iter_any():
-                yield chunk
-            return
-        closed = asyncio.ensure_future(_until(closing))
-        try:
+async def _events(answer: aiohttp.ClientResponse, closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Pass a stream of events on, until ``closing`` is set or the owner is lost. The client then opens the next one."""
+    closed = asyncio.ensure_future(_until(closing))
+    try:
+        async with answer:
             while not closed.done():
                 reading = asyncio.ensure_future(answer.content.readany())
                 both: set[asyncio.Future[Any]] = {reading, closed}
@@ -213,8 +213,10 @@ async def _chunks(answer: aiohttp.ClientResponse, closing: asyncio.Event) -> Asy
                     yield chunk
                 else:
                     return
-        finally:
-            closed.cancel()
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        logger.warning("forwarding failed", extra={"error": str(error) or repr(error)})
+    finally:
+        closed.cancel()
 
 
 def _forwarded_headers(request: Request, address: str) -> dict[str, str]:

@@ -244,6 +244,50 @@ async def test_owner_that_ends_connections_gets_503_in_bounded_time(
         assert instance.world.livekit.launches == []
 
 
+@asynccontextmanager
+async def owner_that_answers(*parts: bytes, lost: asyncio.Event | None = None) -> AsyncIterator[str]:
+    """Answer each request with these bytes, and then end the connection; with ``lost``, once it is set."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        for part in parts:
+            writer.write(part)
+        await writer.drain()
+        if lost is not None:
+            await lost.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_answer_that_breaks_off_does_not_reach_the_client(
+    keep_in_touch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "FORWARD_SECONDS", 0.3)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    async with owner_that_answers(head, b'{"callId"') as address, single(address) as (instance, http):
+        response = await http.get(f"/v1/calls/{SHARD}0123")
+        assert (response.status_code, response.json()["reason"]) == (503, "OwnerUnreachable")
+        assert instance.count("unreachable") >= 2, "the owner was asked again"
+
+
+async def test_stream_of_a_lost_owner_ends(keep_in_touch: None, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    lost = asyncio.Event()
+    async with (
+        owner_that_answers(head, b"7\r\n: one\n\n\r\n", lost=lost) as address,
+        single(address) as (_, http),
+        http.stream("GET", f"/v1/calls/{SHARD}0123/events") as events,
+    ):
+        lines = events.aiter_lines()
+        assert await anext(lines) == ": one"
+        lost.set()
+        assert not any([line async for line in lines])
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_fenced_owner_opens_no_call(monkeypatch: pytest.MonkeyPatch, keep_in_touch: None) -> None:
     monkeypatch.setattr(forwarding, "FORWARD_SECONDS", 0.3)
     async with single("127.0.0.1:1") as (instance, http):
