@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+MISDIRECTED: Final = 421
+"""Status of a request that this gateway cannot answer, because another one owns its agent (RFC 9110, 15.5.20)."""
 PROBLEM_TYPE_PREFIX: Final = "tag:avataragents.io,2026:"
 """The reason follows. A tag (RFC 4151) identifies the problem type and leads to no page."""
 
@@ -122,4 +124,4 @@ class RequestError(Exception):
 def moved() -> RequestError:
     """Return the answer to a forwarded request whose agent this gateway does not own. The sender forwards it again."""
     message = "This gateway does not own the agent now. Try again in a second."
-    return RequestError(421, ErrorReason.OWNER_UNREACHABLE, message, retry_after_seconds=1)
+    return RequestError(MISDIRECTED, ErrorReason.OWNER_UNREACHABLE, message, retry_after_seconds=1)

@@ -19,7 +19,7 @@ from yarl import URL
 
 from agentspec.wire import GatewayMember
 from gateway.cluster.members import Members
-from gateway.errors import ErrorReason, RequestError, moved
+from gateway.errors import MISDIRECTED, ErrorReason, RequestError, moved
 from gateway.metrics import ForwardResult, Metrics
 
 FORWARD_SECONDS: Final = 3.0
@@ -33,7 +33,6 @@ CLIENT_ADDRESS: Final = "x-gateway-client-address"
 PASSED_OVER: Final = "x-gateway-passed-over"
 """Header with the name of a gateway that refused the forwarded request. Believed on the internal port only."""
 EVENT_STREAM: Final = "text/event-stream"
-_MISDIRECTED: Final = 421
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"}
     | {"transfer-encoding", "upgrade"}
@@ -97,7 +96,7 @@ class Forwarder:
                     continue
             if time.monotonic() >= deadline:
                 self._metrics.record_forwarded(ForwardResult.FAILED)
-                raise _unreachable()
+                raise unreachable()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def ask_others(self, request: Request, address: str) -> list[bytes]:
@@ -129,7 +128,7 @@ class Forwarder:
                 return None
             logger.warning("forwarding failed", extra={"gateway": member.name, "error": str(error) or repr(error)})
             self._metrics.record_forwarded(ForwardResult.FAILED)
-            raise _unreachable() from error
+            raise unreachable() from error
 
     async def _ask(
         self, owner: GatewayMember, request: Request, shard: str, headers: Mapping[str, str], body: bytes
@@ -158,7 +157,7 @@ class Forwarder:
             logger.warning("forwarding failed", extra={"gateway": owner.name, "error": str(error) or repr(error)})
             self._metrics.record_forwarded(ForwardResult.UNREACHABLE)
             return None
-        if answer is None or answer.status == _MISDIRECTED:
+        if answer is None or answer.status == MISDIRECTED:
             self._metrics.record_forwarded(ForwardResult.MOVED)
             return None
         self._metrics.record_forwarded(ForwardResult.ANSWERED)
@@ -232,6 +231,7 @@ def _returned_headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
 
 
-def _unreachable() -> RequestError:
+def unreachable() -> RequestError:
+    """Return the answer to a request whose agent no gateway answers for."""
     message = "The gateway that owns the agent does not answer. Another one takes over within seconds. Try again."
     return RequestError(503, ErrorReason.OWNER_UNREACHABLE, message, retry_after_seconds=1)

@@ -9,6 +9,7 @@ from agentspec.wire import agent_key, read
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.events import EventStream, stream
+from gateway.api.forwarding import unreachable
 from gateway.api.openapi import API_KEY, API_KEY_OR_ORIGIN, CALL_TOKEN, REFERENCE, json_body_of, problems, resource
 from gateway.api.requests import (
     address_of,
@@ -25,7 +26,7 @@ from gateway.calls.call import Call, CallState
 from gateway.calls.failures import RETRY_AFTER_SECONDS
 from gateway.calls.ids import shard_of_call
 from gateway.calls.request import CallRequest, parse_request
-from gateway.errors import ErrorReason, RequestError
+from gateway.errors import MISDIRECTED, ErrorReason, RequestError
 from gateway.livekit.connections import SecretError
 from gateway.livekit.server import LiveKitError
 from gateway.livekit.tokens import has_fingerprint, is_call_token
@@ -103,7 +104,14 @@ async def open_call(request: Request) -> Response:
     if (forwarded_answer := await forwarded(request, wanted.agent, body)) is not None:
         return forwarded_answer
     agent, client = await admit(request, wanted.agent)
-    opened = await gateway.opener.open(agent, wanted, client, idempotency_key(request.headers))
+    try:
+        opened = await gateway.opener.open(agent, wanted, client, idempotency_key(request.headers))
+    except RequestError as error:
+        if error.status != MISDIRECTED:
+            raise
+        if (forwarded_answer := await forwarded(request, wanted.agent, body)) is None:
+            raise unreachable() from error
+        return forwarded_answer  # the agent has got another owner meanwhile
     view = opened_call_view(_view(gateway, opened.call), opened.call, opened.connection, wanted.name)
     return answer(view, 201 if opened.created else 200)
 

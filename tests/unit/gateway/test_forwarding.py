@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 
 from agentspec.wire import GatewayMember
+from gateway.agents import Agent
 from gateway.api import forwarding
 from gateway.api.app import create_app
 from gateway.api.forwarding import CLIENT_ADDRESS, internal_session
@@ -23,6 +24,7 @@ from gateway.api.keys import ApiKeys
 from gateway.calls.call import CallState
 from gateway.cluster.members import Members, owner_of, shard_of
 from gateway.cluster.peers import PATH, asking
+from gateway.livekit.connections import Connection
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import FakeLiveKit, World, create_world, example_agent
@@ -360,6 +362,25 @@ async def test_stream_ends_when_another_gateway_owns_the_call(pair: Pair) -> Non
         await anext(lines)
         pair.owner.members.leave()
         assert [line async for line in lines][-1] == ""
+
+
+async def test_request_whose_agent_moves_meanwhile_is_answered_by_the_new_owner(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = pair.owner.world.gateway.opener
+    connect = opener.connect
+
+    async def connect_late(agent: Agent) -> Connection:
+        pair.owner.members.leave()
+        pair.other.members.received([pair.other.members.me], time.monotonic())
+        return await connect(agent)
+
+    monkeypatch.setattr(opener, "connect", connect_late)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{pair.owner.port}", timeout=20) as http:
+        response = await http.post("/v1/calls", json=BODY, headers=pair.headers())
+    assert response.status_code == 201, response.text
+    assert pair.other.world.gateway.ledger.get(response.json()["callId"]) is not None
+    assert len(pair.owner.world.livekit.launches) == 1
 
 
 async def test_gateway_that_leaves_forwards_new_calls(pair: Pair) -> None:
