@@ -36,6 +36,8 @@ async def close(livekit: LiveKit, call: Call) -> None:
     try:
         if not call.foreign:
             return await livekit.delete_room(call.room)
+        if not await livekit.rooms([call.room]):  # LiveKit would take 3 s to say so, and call it a server error
+            return
         for one in await livekit.dispatches(call.room):
             if one.agent_name in (call.agent_name, hold_name(call)):
                 await livekit.delete_dispatch(call.room, one.id)

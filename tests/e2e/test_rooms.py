@@ -51,6 +51,7 @@ def test_agent_joins_the_room_of_a_back_end_and_answers(platform: Platform) -> N
                 assert (status, answer["success"]) == (200, True), answer
                 assert (await dispatch(platform, ROOM))[1] == answer, "a repeated request finds the agent"
                 await talking.first_word(30)
+                await talking.hear(30)
                 await says(talking, agent["spec"]["persona"]["greeting"])
                 await answered(talking)
                 assert len(talking.agents) == 1

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls
+from gateway.calls import effects
 from gateway.calls.call import CallReason, CallState, Cause
 from gateway.calls.effects import held_name
 from gateway.calls.room import agent_identity
-from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable, Participant
+from gateway.livekit.server import WAITING_AGENT_NAME, Dispatch, LiveKitUnreachable, Participant
 from tests.unit.gateway.fakes import World
-from tests.unit.gateway.scenes import adopt, becomes_true, current, open_call, reaches
+from tests.unit.gateway.scenes import JOINED, adopt, becomes_true, current, open_call, reaches
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 
@@ -155,3 +157,11 @@ async def test_foreign_room_stays_when_its_call_fails(world: World) -> None:
     await adopt(world)
     assert "sip-call" in world.livekit.rooms_by_name
     assert list(world.gateway.ledger) == [], "and it is not adopted again"
+
+
+async def test_foreign_room_that_is_closed_needs_no_withdrawal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dispatches(room: str) -> list[Dispatch]:
+        raise LiveKitUnreachable("LiveKit's answer for a room that does not exist")
+
+    monkeypatch.setattr(world.livekit, "dispatches", dispatches)
+    await effects.close(world.livekit, replace(JOINED, foreign=True))
