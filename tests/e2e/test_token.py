@@ -4,6 +4,7 @@ import asyncio
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -83,7 +84,9 @@ def rooms_of(platform: Platform, agent: str) -> list[str]:
         async with api.LiveKitAPI(targets.livekit_url, targets.livekit_key, targets.livekit_secret) as livekit:
             return [room.name for room in (await livekit.room.list_rooms(api.ListRoomsRequest())).rooms]
 
-    return [name for name in asyncio.run(names()) if name.startswith(f"{agent}-")]
+    with ThreadPoolExecutor(1) as pool:  # the browser's event loop runs in this thread
+        found = pool.submit(asyncio.run, names()).result()
+    return [name for name in found if name.startswith(f"{agent}-")]
 
 
 def counts(platform: Platform, agent: str) -> tuple[int, int, int]:
