@@ -302,7 +302,7 @@ class Dispatcher:
             if following.effect is Effect.HOLD:
                 await effects.hold(livekit, call)
             else:
-                await effects.dispatch(livekit, call, room.ghosts)
+                await effects.dispatch(livekit, call, tuple(room.ghosts))  # reads of the room change the set
                 if not room.accepted:  # the limits count from the moment that LiveKit has the dispatch
                     self._ledger.put(replace(call, state_since=time.time()))
         except (LiveKitError, SecretError) as error:
