@@ -17,6 +17,7 @@ from agentspec.wire.calls import (
     JobReport,
     JobState,
     WorkerCalls,
+    agent_identity,
 )
 from agentspec.wire.capacity import (
     ADDRESS_QUERY,
@@ -85,6 +86,7 @@ __all__ = [
     "WorkerCalls",
     "WorkerConfig",
     "WorkerStatus",
+    "agent_identity",
     "agent_key",
     "knowledge_bytes",
     "newest_turns",

@@ -42,6 +42,14 @@ class JobReport(Model):
     )
 
 
+def agent_identity(job_id: str) -> str:
+    """Return the identity of a job's agent in the room.
+
+    It is the identity of an agent that accepts a job without naming another one (livekit-agents 1.8.9, job.py).
+    """
+    return f"agent-{job_id}"
+
+
 class WorkerCalls(Model):
     """The jobs of one worker: a line of ``GET /v1/events`` at the controller.
 

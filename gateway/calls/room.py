@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from agentspec.wire import CallOutcome, JobReport, JobState, read_room_record
+from agentspec.wire import CallOutcome, JobReport, JobState, agent_identity, read_room_record
 from gateway.calls.call import Call, CallState
 from gateway.calls.step import RoomSnapshot
 from gateway.livekit.server import Participant, Room
@@ -33,14 +33,6 @@ WAITING_READ_SECONDS: Final = 1.0
 ARRIVAL_SECONDS: Final = 10.0
 ROUTINE_READ_SECONDS: Final = 2.0
 """The same for every other call, as far as `watch.READS_PER_SECOND` allows."""
-
-
-def agent_identity(job_id: str) -> str:
-    """Return the identity of a job's agent in the room.
-
-    It is the identity of an agent that accepts a job without naming another one (livekit-agents 1.8.9, job.py).
-    """
-    return f"agent-{job_id}"
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import aiohttp
 from livekit import api
 from livekit.agents.voice.room_io import ATTRIBUTE_PUBLISH_ON_BEHALF
 
-from agentspec.wire import CallOutcome, read_room_record, with_outcome
+from agentspec.wire import CallOutcome, agent_identity, read_room_record, with_outcome
 from worker.call import budget
 from worker.call.caller import Caller
 
@@ -45,8 +45,7 @@ async def remove_agent(livekit: api.LiveKitAPI, room: str, job_id: str) -> None:
 
     LiveKit would keep it for 20 s, and so long no gateway would send another agent to the caller.
     """
-    # The identity of an agent that accepts a job without naming another one (livekit-agents 1.8.9, job.py).
-    agent = api.RoomParticipantIdentity(room=room, identity=f"agent-{job_id}")
+    agent = api.RoomParticipantIdentity(room=room, identity=agent_identity(job_id))
     try:
         await asyncio.wait_for(livekit.room.remove_participant(agent), budget.DELETE_SECONDS)
     except _FAILURES as error:

@@ -12,6 +12,7 @@ from livekit import api
 
 from agentspec import AvatarProvider
 from agentspec.names import AGENT_UID_VARIABLE
+from agentspec.wire import agent_identity
 from worker import tavus_api
 from worker.avatar_reports import Avatars
 from worker.config import WorkerSettings
@@ -62,8 +63,7 @@ async def _livekit(settings: WorkerSettings) -> AsyncIterator[api.LiveKitAPI]:
 async def may_be_in_room(livekit: api.LiveKitAPI, room: str, job_id: str) -> bool:
     """Return whether the agent of a job is in a room; True when LiveKit does not answer."""
     try:
-        # LiveKit's identity of an agent that accepts a job without another one (livekit-agents 1.8.9, job.py).
-        await livekit.room.get_participant(api.RoomParticipantIdentity(room=room, identity=f"agent-{job_id}"))
+        await livekit.room.get_participant(api.RoomParticipantIdentity(room=room, identity=agent_identity(job_id)))
     except api.TwirpError as error:
         return error.code != api.TwirpErrorCode.NOT_FOUND
     except (aiohttp.ClientError, TimeoutError):

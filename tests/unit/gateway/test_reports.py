@@ -2,15 +2,15 @@
 
 import asyncio
 import json
+import logging
 from dataclasses import replace
 
 import pytest
 
-from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls
+from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls, agent_identity
 from gateway.calls import effects
 from gateway.calls.call import CallReason, CallState, Cause
 from gateway.calls.effects import held_name
-from gateway.calls.room import agent_identity
 from gateway.livekit.server import WAITING_AGENT_NAME, Dispatch, LiveKitUnreachable, Participant
 from tests.unit.gateway.fakes import World
 from tests.unit.gateway.scenes import JOINED, adopt, becomes_true, current, open_call, reaches
@@ -165,3 +165,25 @@ async def test_foreign_room_that_is_closed_needs_no_withdrawal(world: World, mon
 
     monkeypatch.setattr(world.livekit, "dispatches", dispatches)
     await effects.close(world.livekit, replace(JOINED, foreign=True))
+
+
+async def test_read_during_a_rescue_does_not_stop_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.livekit.joins = False
+    call = await open_call(world)
+    connect_agent(world, call.room)
+    report(world, call.room, JobState.JOINED)
+    await becomes_true(lambda: current(world, call).caller_seen_at)
+    remove = world.livekit.remove_participant
+
+    async def remove_participant(room: str, identity: str) -> None:
+        await remove(room, identity)
+        known = world.gateway.watch.room(call.id)
+        assert known is not None
+        known.participants(world.livekit.rooms_by_name[room].participants, current(world, call).state_since)
+
+    monkeypatch.setattr(world.livekit, "remove_participant", remove_participant)
+    report(world, call.room, JobState.JOINED, lost=True)
+    await becomes_true(lambda: [name for _, name in world.livekit.launches].count("ornina-agent") == 2)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

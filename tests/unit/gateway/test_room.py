@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentspec.wire import CallOutcome, JobReport, JobState, render
+from agentspec.wire import CallOutcome, JobReport, JobState, agent_identity, render
 from gateway.calls.call import Call
 from gateway.calls.effects import record_of
 from gateway.calls.room import (
@@ -14,7 +14,6 @@ from gateway.calls.room import (
     ROUTINE_READ_SECONDS,
     WAITING_READ_SECONDS,
     CallRoom,
-    agent_identity,
 )
 from gateway.livekit.server import Participant, Room
 from tests.unit.gateway.scenes import DISPATCHED, JOINED, NOW, WAITING
