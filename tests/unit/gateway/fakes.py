@@ -43,6 +43,16 @@ def example_agent(
 
 
 @dataclass
+class Clock:
+    """A clock that the test advances."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@dataclass
 class FakeRoom:
     """An open room."""
 

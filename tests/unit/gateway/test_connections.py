@@ -14,7 +14,7 @@ from gateway.calls.housekeeping import drop_unused
 from gateway.calls.ledger import Ledger
 from gateway.livekit.connections import SecretConnections, SecretError, SecretsUnavailable
 from gateway.livekit.server import LiveKitRefused
-from tests.unit.gateway.fakes import FakeAgents, example_agent
+from tests.unit.gateway.fakes import Clock, FakeAgents, example_agent
 from tests.unit.gateway.scenes import WAITING, agent_at, livekit_server
 
 OLD, NEW = "an-old-secret-of-more-than-thirty-two-letters", "a-new-secret-of-more-than-thirty-two-letters"
@@ -32,16 +32,6 @@ class Secrets:
         if isinstance(self.values, SecretError):
             raise self.values
         return self.values
-
-
-@dataclass
-class Clock:
-    """A clock that the test advances."""
-
-    now: float = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

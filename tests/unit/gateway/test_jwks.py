@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import aiohttp
 import pytest
@@ -21,20 +20,10 @@ from gateway.api.jwks import (
     SigningKeys,
     fetcher,
 )
-from tests.unit.gateway.fakes import FakeIssuer
+from tests.unit.gateway.fakes import Clock, FakeIssuer
 from tests.unit.gateway.test_oidc import ENTRY, ISSUER, JWKS, KEYS, STRANGER, issuer_server, public_keys
 
 CONFIGURATION = f"{ISSUER}/.well-known/openid-configuration"
-
-
-@dataclass
-class Clock:
-    """A clock that the test advances."""
-
-    now: float = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
