@@ -116,6 +116,14 @@ Quantity = Annotated[
 """A Kubernetes quantity, such as ``cpu: 2``. The pattern is a part of the grammar that Kubernetes accepts."""
 
 
+FreeObject = Annotated[
+    dict[str, Any],
+    Field(max_length=64),
+    WithJsonSchema({"type": "object", "maxProperties": 64, "x-kubernetes-preserve-unknown-fields": True}),
+]
+"""An object whose fields another program defines: options of a plugin, arguments of a tool, settings of own code."""
+
+
 class LocalRef(Model):
     """A Secret or ConfigMap in the AvatarAgent's own namespace."""
 
