@@ -11,6 +11,8 @@ from gateway.calls.watch import RoomWatch
 
 _Worker = tuple[str, str]
 """Agent key, and name of the worker's pod."""
+_Room = tuple[str, str]
+"""Agent key, and name of the room."""
 
 
 class WorkerReports:
@@ -24,28 +26,40 @@ class WorkerReports:
         self._ledger = ledger
         self._watch = watch
         self._on_change = on_change
-        self._jobs: dict[_Worker, list[JobReport]] = {}
+        self._rooms: dict[_Worker, frozenset[_Room]] = {}
+        """The rooms of each worker's running jobs."""
+        self._jobs: dict[_Room, dict[_Worker, list[JobReport]]] = {}
+        """The running jobs in each room. An adopted call then costs the same with any number of jobs in other rooms."""
 
     def begin(self) -> None:
         """Forget all workers: a new stream begins with those that have jobs."""
+        self._rooms.clear()
         self._jobs.clear()
 
     def receive(self, calls: WorkerCalls) -> None:
         """Take in all jobs of one worker, as it reported them last."""
-        worker = calls.agent, calls.worker
-        if calls.lost or not calls.jobs:
-            self._jobs.pop(worker, None)
-        else:
-            self._jobs[worker] = calls.jobs
+        running = [] if calls.lost else [job for job in calls.jobs if job.state is not JobState.ENDED]
+        self._keep((calls.agent, calls.worker), running)
         for job in calls.jobs:
             self._apply(calls.agent, job, lost=calls.lost)
 
     def apply_to(self, room: CallRoom, agent_key: str, name: str) -> None:
         """Apply what is known of the jobs in a room to a call that is new to this gateway."""
-        for (key, _), jobs in self._jobs.items():
-            for job in jobs if key == agent_key else ():
-                if job.room == name and job.state is not JobState.ENDED:
-                    room.reported(job, time.time())
+        for jobs in self._jobs.get((agent_key, name), {}).values():
+            for job in jobs:
+                room.reported(job, time.time())
+
+    def _keep(self, worker: _Worker, jobs: list[JobReport]) -> None:
+        """Keep the jobs that a worker has now, instead of those that it reported before."""
+        for room in self._rooms.pop(worker, ()):
+            del self._jobs[room][worker]
+            if not self._jobs[room]:
+                del self._jobs[room]
+        agent_key, _ = worker
+        for job in jobs:
+            self._jobs.setdefault((agent_key, job.room), {}).setdefault(worker, []).append(job)
+        if jobs:
+            self._rooms[worker] = frozenset((agent_key, job.room) for job in jobs)
 
     def _apply(self, agent_key: str, job: JobReport, *, lost: bool) -> None:
         server = self._server_of(agent_key)

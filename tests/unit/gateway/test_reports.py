@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls, agent_
 from gateway.calls import effects
 from gateway.calls.call import CallReason, CallState, Cause
 from gateway.calls.effects import held_name
+from gateway.calls.room import CallRoom
 from gateway.livekit.server import WAITING_AGENT_NAME, Dispatch, LiveKitUnreachable, Participant
 from tests.unit.gateway.fakes import World
 from tests.unit.gateway.scenes import JOINED, adopt, becomes_true, current, open_call, reaches
@@ -32,6 +34,54 @@ def connect_agent(world: World, room: str, job_id: str = "1") -> None:
     """Let the agent of a job join a room."""
     identity = agent_identity(job_id)
     world.livekit.rooms_by_name[room].participants.append(Participant(identity, True, "ornina-agent", 5))
+
+
+class ReadReport(JobReport):
+    """A job's report that counts how often anything of it is read."""
+
+    reads: ClassVar[int] = 0
+
+    def __getattribute__(self, name: str) -> object:
+        if name in JobReport.model_fields:
+            ReadReport.reads += 1
+        return super().__getattribute__(name)
+
+
+async def test_adopted_call_costs_no_look_at_the_jobs_of_other_rooms(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads_of_adoption(workers: int) -> int:
+        world.gateway.reports.begin()
+        for number in range(workers):
+            jobs: list[JobReport] = [
+                ReadReport(job_id=f"{number}-{slot}", room=f"room-{number}-{slot}") for slot in range(3)
+            ]
+            world.gateway.reports.receive(WorkerCalls(agent=AGENT, worker=f"pod-{number}", jobs=jobs))
+        monkeypatch.setattr(ReadReport, "reads", 0)
+        room = CallRoom("caller", "ornina-agent")
+        world.gateway.reports.apply_to(room, AGENT, "room-0-1")
+        assert list(room.agents) == [agent_identity("0-1")]
+        return ReadReport.reads
+
+    assert reads_of_adoption(1) == reads_of_adoption(500) > 0
+
+
+async def test_adopted_call_has_the_jobs_that_run_now(world: World) -> None:
+    def agents_in(room_name: str, agent_key: str = AGENT) -> list[str]:
+        room = CallRoom("caller", "ornina-agent")
+        world.gateway.reports.apply_to(room, agent_key, room_name)
+        return list(room.agents)
+
+    report(world, "first", JobState.JOINED)
+    assert agents_in("first") == [agent_identity("1")]
+    assert agents_in("first", "agents/other") == []
+    report(world, "second", JobState.JOINED, job_id="2")
+    assert (agents_in("first"), agents_in("second")) == ([], [agent_identity("2")])
+    report(world, "second", JobState.ENDED, job_id="2")
+    assert agents_in("second") == []
+    report(world, "third", JobState.JOINED, job_id="3")
+    report(world, "third", JobState.JOINED, job_id="3", lost=True)
+    assert agents_in("third") == []
 
 
 async def test_caller_gets_another_agent_at_once_when_the_worker_is_lost(world: World) -> None:
