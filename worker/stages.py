@@ -12,16 +12,18 @@ from typing import Any
 
 from livekit.agents import (
     DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
     APIConnectOptions,
     APIStatusError,
     APITimeoutError,
     ChatContext,
+    NotGivenOr,
     stt,
     tts,
     utils,
 )
 from livekit.agents.inference.llm import min_reasoning_effort
-from livekit.agents.llm import ChatChunk, LLMError
+from livekit.agents.llm import ChatChunk, LLMError, Tool
 from livekit.agents.llm.utils import ThinkingTokenFilter
 from livekit.agents.stt import STTError
 from livekit.agents.tts import TTSError
@@ -132,7 +134,7 @@ class _TimeLimitedSpeech(ChunkedStream):
 
 
 class EmptyReply(APIStatusError):
-    """The model answered without a word. The provider counts it as a success."""
+    """The model answered without a word or a tool call. The provider counts it as a success."""
 
     def __init__(self, finish_reason: str, max_tokens: int) -> None:
         """Take the provider's finish reason, and the limit on completion tokens."""
@@ -143,7 +145,10 @@ class EmptyReply(APIStatusError):
 
 
 class ReplyLLM(openai.LLM):
-    """OpenAI's chat completions, where an empty reply is an error. The plugin passes it on as a reply of no words."""
+    """OpenAI's chat completions, where an empty reply is an error. The plugin passes it on as a reply of no words.
+
+    A reply that only calls tools is not empty.
+    """
 
     def __init__(self, *, max_tokens: int, effort: str, attempts: Attempts, **options: Any) -> None:
         """Take the keyword arguments of openai.LLM and the limits of a reply; `effort` may be empty."""
@@ -153,31 +158,42 @@ class ReplyLLM(openai.LLM):
         self.effort = effort
 
     def chat(
-        self, *, chat_ctx: ChatContext, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS, **options: Any
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Tool] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+        **options: Any,
     ) -> LLMStream:
-        """Override: return a stream that fails without a word. The agent has no tools, so it passes none."""
-        return _ReplyStream(self, chat_ctx, conn_options)
+        """Override: return a stream that fails without a word or a tool call. The request's own options have priority.
+
+        The plugin creates the stream. Its task starts when this method has returned, and then runs the override.
+        """
+        limits: dict[str, Any] = {"max_completion_tokens": self.max_tokens}
+        if self.effort:
+            limits["reasoning_effort"] = self.effort
+        stream = super().chat(
+            chat_ctx=chat_ctx,
+            tools=tools,
+            conn_options=conn_options,
+            extra_kwargs=limits | (extra_kwargs or {}),
+            **options,
+        )
+        return _ReplyStream.of(stream, self)
 
 
 class _ReplyStream(LLMStream):
-    def __init__(self, stage: ReplyLLM, chat_ctx: ChatContext, options: APIConnectOptions) -> None:
-        limits: dict[str, Any] = {"max_completion_tokens": stage.max_tokens}
-        if stage.effort:
-            limits["reasoning_effort"] = stage.effort
-        super().__init__(
-            stage,
-            model=stage.model,
-            provider_fmt="openai",
-            strict_tool_schema=True,
-            client=stage._client,
-            chat_ctx=chat_ctx,
-            tools=[],
-            conn_options=options,
-            extra_kwargs=limits,
-            prompt_cache_breakpoints=stage._resolve_prompt_cache_breakpoints(),
-        )
-        self._stage = stage
-        self._finish_reason = ""
+    _stage: ReplyLLM
+    _finish_reason: str
+
+    @classmethod
+    def of(cls, stream: LLMStream, stage: ReplyLLM) -> "_ReplyStream":
+        """Return the same stream as one of this class."""
+        stream.__class__ = cls
+        assert isinstance(stream, cls)
+        stream._stage, stream._finish_reason = stage, ""
+        return stream
 
     async def _run(self) -> None:
         """Override: the stream calls this for each attempt and retries after an APIError."""

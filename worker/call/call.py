@@ -22,7 +22,6 @@ from livekit.agents.voice import (
     ErrorEvent,
 )
 from livekit.agents.voice.room_io import RoomOptions
-from openai import AsyncOpenAI
 
 from agentspec.names import AGENT_UID_VARIABLE
 from agentspec.wire import (
@@ -34,7 +33,7 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_limit, avatar_reports, job_reports, provider_reports, sdk, stages, tavus_api
+from worker import avatar_limit, avatar_reports, job_reports, provider_reports, sdk, tavus_api
 from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, speech_detection, turn_taking, voice
 from worker.call.agent_audio import AgentAudio
 from worker.call.call_avatar import CallAvatar, has_video
@@ -46,6 +45,8 @@ from worker.call.prepared_speech import PreparedSpeech
 from worker.call.reply_output import ReplyOutput
 from worker.call.room_state import RoomState
 from worker.call.turn_watch import TurnWatch
+from worker.call.voice import Stages
+from worker.stages import EmptyReply
 from worker.tavus_api import ConversationName
 
 logger = logging.getLogger(__name__)
@@ -60,11 +61,11 @@ _SDK_OUTCOMES: Final = {sdk.ROOM_DISCONNECTED: CallOutcome.ROOM_CLOSED, sdk.JOB_
 class Call:
     """The call of a job, from the assignment to the end."""
 
-    def __init__(self, context: JobContext, config: WorkerConfig, client: AsyncOpenAI) -> None:
+    def __init__(self, context: JobContext, config: WorkerConfig, stages: Stages) -> None:
         self._context = context
         self._config = config
-        self._client = client
-        self._session = voice.make_session(config.voice, config.language, client)
+        self._stages = stages
+        self._session = voice.make_session(stages, config.language)
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
         self._closes_room = False
@@ -85,7 +86,7 @@ class Call:
         self._is_from_gateway = metadata.is_from_gateway
         self._agent = voice.make_agent(config, metadata)
         spoken = sentences.for_language(config.language)
-        speech = PreparedSpeech(self._session, config.voice, client)
+        speech = PreparedSpeech(self._session, stages)
         self._idle_caller = IdleCaller(self._session, config.conversation, spoken, speech, self.end)
         self._length = CallLength(self._session, config, spoken, speech, self.end)
         self._caller = Caller(
@@ -166,11 +167,11 @@ class Call:
         """Read the prepared sentences of a failing turn before one fails."""
         texts = sentences.for_language(self._config.language)
         self._turns.one_moment, self._apology = await asyncio.gather(
-            *(phrases.audio(text, self._config.voice, self._client) for text in (texts.one_moment, texts.apology))
+            *(phrases.audio(text, self._stages) for text in (texts.one_moment, texts.apology))
         )
 
     async def _converse(self) -> None:
-        self._opening.prepare(self._client)
+        self._opening.prepare(self._stages)
         if not await self._wait_for_caller():
             return
         self._caller_arrived = time.monotonic()
@@ -254,9 +255,9 @@ class Call:
         cause = error.error
         details = {"error": type(cause).__name__, "status": getattr(cause, "status_code", None)}
         details |= {"code": provider_reports.code_of(cause)}
-        if isinstance(cause, stages.EmptyReply):
+        if isinstance(cause, EmptyReply):
             details |= {"finish_reason": cause.finish_reason, "max_tokens": cause.max_tokens}
-        logger.error("provider failed", extra={"stage": stage, "url": self._config.voice.openai.base_url, **details})
+        logger.error("provider failed", extra=self._stages.fields(stage) | details)
         self._fail_turn()
 
     def _fail_turn(self) -> None:
@@ -274,7 +275,7 @@ class Call:
         text = sentences.for_language(self._config.language).apology
         try:
             async with asyncio.timeout(budget.SAY_SECONDS):
-                audio = self._apology or await phrases.audio(text, self._config.voice, self._client)
+                audio = self._apology or await phrases.audio(text, self._stages)
                 if audio is not None:
                     speech = self._session.say(
                         text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False

@@ -12,7 +12,7 @@ from worker.config import load_settings
 
 
 def prewarm(process: JobProcess) -> None:
-    """Prepare the process before it gets a job: signals, configuration, knowledge, OpenAI client, the metrics' files.
+    """Prepare the process before it gets a job: signals, configuration, knowledge, stages, the metrics' files.
 
     The fork server has loaded the models and indexed the knowledge. Only the main process acts on SIGTERM and SIGINT,
     which start a drain; a signal to the whole process group must not cut calls. The SDK intends to ignore these signals
@@ -27,10 +27,10 @@ def prewarm(process: JobProcess) -> None:
     settings = load_settings()
     process.userdata["config"] = settings.config
     index_of(settings.config)
-    process.userdata["client"] = voice.make_client(settings.config.voice, settings.openai_key)
+    process.userdata["stages"] = voice.make_stages(settings)
 
 
 async def answer(context: JobContext) -> None:
     """Start the call of a job; returns once the session runs."""
     prepared = context.proc.userdata
-    await Call(context, prepared["config"], prepared["client"]).start()
+    await Call(context, prepared["config"], prepared["stages"]).start()

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from livekit import rtc
 from livekit.agents import NOT_GIVEN
 from livekit.agents.voice import AgentSession
-from openai import AsyncOpenAI
 
 from agentspec.wire import Speaker, Turn, WorkerConfig
 from worker.call import budget, phrases, sentences, turn_taking
 from worker.call.conversation import ConversationAgent
+from worker.call.voice import Stages
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ class Opening:
         self._has_open_question = turns[-1].speaker is Speaker.CALLER
         logger.info("conversation resumed", extra={"turns": len(turns)})
 
-    def prepare(self, client: AsyncOpenAI) -> None:
+    def prepare(self, stages: Stages) -> None:
         """Start to read the audio, before the caller arrives."""
         if self.text:
-            self._audio = asyncio.create_task(phrases.audio(self.text, self._config.voice, client))
+            self._audio = asyncio.create_task(phrases.audio(self.text, stages))
 
     async def say(self) -> None:
         """Say the prepared opening, and return when it has played or was interrupted."""

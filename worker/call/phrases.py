@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from livekit import rtc
-from openai import AsyncOpenAI
 
-from agentspec import VoiceSpec
 from agentspec.wire import ProviderStage, WorkerConfig
 from worker.call import budget, sentences, voice
+from worker.call.voice import Stages
 from worker.provider_reports import StageOutcome, failed, succeeded
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ _FRAME_SECONDS: Final = 0.05
 _SAMPLE_BYTES: Final = 2
 
 
-async def prepare(config: WorkerConfig, client: AsyncOpenAI, report: Callable[[StageOutcome], None]) -> None:
+async def prepare(config: WorkerConfig, stages: Stages, report: Callable[[StageOutcome], None]) -> None:
     """Store the audio of the greeting and the prepared sentences in files, the most important first.
 
     Retries the phrases that failed a few times, then gives up with a log line for each. `report` receives the outcome
@@ -37,7 +36,7 @@ async def prepare(config: WorkerConfig, client: AsyncOpenAI, report: Callable[[S
     """
     missing = _texts(config)
     for pause in (*budget.PREPARE_RETRY_SECONDS, None):
-        missing = [text for text in missing if not await _prepare(text, config.voice, client, report)]
+        missing = [text for text in missing if not await _prepare(text, stages, report)]
         if not missing or pause is None:
             return
         await asyncio.sleep(pause)
@@ -48,17 +47,17 @@ def _texts(config: WorkerConfig) -> list[str]:
     return [text for text in (config.greeting, *sentences.for_language(config.language).by_importance()) if text]
 
 
-async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI, report: Callable[[StageOutcome], None]) -> bool:
+async def _prepare(text: str, stages: Stages, report: Callable[[StageOutcome], None]) -> bool:
     """Store the audio of one phrase; returns whether that succeeded."""
     try:
-        audio = await _synthesise(text, declared, client)
+        audio = await _synthesise(text, stages)
     except Exception as error:
         report(failed(ProviderStage.TTS, error))
         logger.warning("preparing a phrase failed", extra=_error_fields(error))
         return False
     report(succeeded(ProviderStage.TTS))
     try:
-        await asyncio.to_thread(_write, _path(text, declared), audio)
+        await asyncio.to_thread(_write, _path(text, stages), audio)
     except OSError as error:
         logger.warning("preparing a phrase failed", extra=_error_fields(error))
         return False
@@ -66,29 +65,29 @@ async def _prepare(text: str, declared: VoiceSpec, client: AsyncOpenAI, report: 
     return True
 
 
-async def audio(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame | None:
+async def audio(text: str, stages: Stages) -> rtc.AudioFrame | None:
     """Return the text's samples from its file or the provider; None, with a log line, when both fail."""
-    stored = await asyncio.to_thread(_read, _path(text, declared))
+    stored = await asyncio.to_thread(_read, _path(text, stages))
     if stored is not None:
         return stored
     try:
-        return await _synthesise(text, declared, client)
+        return await _synthesise(text, stages)
     except Exception as error:
         logger.warning("synthesising a phrase failed", extra=_error_fields(error))
         return None
 
 
-async def prepared(config: WorkerConfig) -> rtc.AudioFrame | None:
+async def prepared(config: WorkerConfig, stages: Stages) -> rtc.AudioFrame | None:
     """Return the samples of the first phrase that has a file; None when none has."""
     for text in _texts(config):
-        if (stored := await asyncio.to_thread(_read, _path(text, config.voice))) is not None:
+        if (stored := await asyncio.to_thread(_read, _path(text, stages))) is not None:
             return stored
     return None
 
 
-async def _synthesise(text: str, declared: VoiceSpec, client: AsyncOpenAI) -> rtc.AudioFrame:
+async def _synthesise(text: str, stages: Stages) -> rtc.AudioFrame:
     async with asyncio.timeout(budget.SYNTHESIS_SECONDS):
-        return await voice.make_tts(declared, client).synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
+        return await stages.make_tts().synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
 
 
 def _error_fields(error: Exception) -> dict[str, object]:
@@ -111,9 +110,8 @@ async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
         await asyncio.sleep(0)
 
 
-def _path(text: str, declared: VoiceSpec) -> Path:
-    key = "\0".join((declared.openai.base_url, declared.tts.model, declared.tts.voice, text))
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+def _path(text: str, stages: Stages) -> Path:
+    digest = hashlib.sha256(f"{stages.speech_identity}\0{text}".encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"avatar-agent-phrase-{os.getuid()}-{digest}.wav"
 
 

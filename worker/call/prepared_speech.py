@@ -4,10 +4,9 @@ import asyncio
 import logging
 
 from livekit.agents.voice import AgentSession
-from openai import AsyncOpenAI
 
-from agentspec import VoiceSpec
 from worker.call import budget, phrases
+from worker.call.voice import Stages
 
 logger = logging.getLogger(__name__)
 
@@ -15,16 +14,15 @@ logger = logging.getLogger(__name__)
 class PreparedSpeech:
     """The prepared sentences of one call. They are part of the conversation, so the model knows of them."""
 
-    def __init__(self, session: AgentSession[None], declared: VoiceSpec, client: AsyncOpenAI) -> None:
+    def __init__(self, session: AgentSession[None], stages: Stages) -> None:
         self._session = session
-        self._declared = declared
-        self._client = client
+        self._stages = stages
 
     async def say(self, text: str, *, allow_interruptions: bool) -> None:
         """Say a sentence, and return when it has played or was interrupted. Without its audio, nothing is said."""
         try:
             async with asyncio.timeout(budget.SAY_SECONDS):
-                audio = await phrases.audio(text, self._declared, self._client)
+                audio = await phrases.audio(text, self._stages)
                 if audio is None:
                     return
                 speech = self._session.say(text, audio=phrases.frames(audio), allow_interruptions=allow_interruptions)

@@ -7,14 +7,16 @@ For any other language, silence ends the turn.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from livekit.agents import (
     NOT_GIVEN,
     APIConnectOptions,
     APIError,
     NotGivenOr,
+    llm,
     stt,
+    tts,
     utils,
 )
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
@@ -25,6 +27,7 @@ from worker import retry_after, sdk, stages
 from worker.call import budget, no_speech, prompt, thinking, turn_taking
 from worker.call.conversation import ConversationAgent, index_of
 from worker.call.speech_detection import SpeechDetector
+from worker.config import WorkerSettings
 
 
 def _connection(attempt_seconds: float) -> APIConnectOptions:
@@ -82,44 +85,73 @@ def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
     )
 
 
+def make_stages(settings: WorkerSettings) -> "Stages":
+    """Return the stages that a worker's configuration declares, with its credentials."""
+    declared = settings.config.voice
+    return Stages(declared, make_client(declared, settings.openai_key))
+
+
+class Stages:
+    """Makes the stages stt, llm and tts of one agent. Only this class knows their providers."""
+
+    def __init__(self, declared: VoiceSpec, client: AsyncOpenAI) -> None:
+        self._declared = declared
+        self._client = client
+
+    @property
+    def voice_name(self) -> str:
+        """The agent's voice, by the provider's name."""
+        return self._declared.tts.voice
+
+    @property
+    def speech_identity(self) -> str:
+        """What decides how a text sounds: two agents with the same identity can share its audio."""
+        return "\0".join((self._declared.openai.base_url, self._declared.tts.model, self._declared.tts.voice))
+
+    def fields(self, stage: str) -> dict[str, object]:
+        """Return the log fields that tell where the requests of a stage go."""
+        return {"stage": stage, "url": self._declared.openai.base_url}
+
+    async def aclose(self) -> None:
+        """Close the connections to the providers."""
+        await self._client.close()
+
+    def make_stt(self, language: str) -> stt.STT[Any]:
+        """Return the stt stage for a language."""
+        return ResilientSTT(
+            attempt_seconds=budget.STT_ATTEMPT_SECONDS,
+            attempts=_attempts(),
+            model=self._declared.stt.model,
+            language=prompt.primary(language),
+            client=no_speech.speech_only(self._client),
+            use_realtime=False,
+        )
+
+    def make_llm(self) -> llm.LLM[Any]:
+        """Return the llm stage."""
+        limits = thinking.limits(self._declared.llm.model)
+        return stages.ReplyLLM(
+            max_tokens=limits.max_tokens,
+            effort=limits.effort,
+            attempts=_attempts(),
+            model=self._declared.llm.model,
+            client=self._client,
+        )
+
+    def make_tts(self) -> tts.TTS[Any]:
+        """Return the tts stage. It requests raw samples, so there is no codec between the provider and the room."""
+        return stages.TimeLimitedTTS(
+            gap_seconds=budget.TTS_ATTEMPT_SECONDS,
+            attempts=_attempts(),
+            model=self._declared.tts.model,
+            voice=self._declared.tts.voice,
+            client=self._client,
+            response_format="pcm",
+        )
+
+
 def _attempts() -> stages.Attempts:
     return stages.Attempts(budget.MAX_RETRY_AFTER_SECONDS)
-
-
-def make_tts(voice: VoiceSpec, client: AsyncOpenAI) -> stages.TimeLimitedTTS:
-    """Return the tts stage. It requests raw samples, so there is no codec between the provider and the room."""
-    return stages.TimeLimitedTTS(
-        gap_seconds=budget.TTS_ATTEMPT_SECONDS,
-        attempts=_attempts(),
-        model=voice.tts.model,
-        voice=voice.tts.voice,
-        client=client,
-        response_format="pcm",
-    )
-
-
-def make_stt(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> ResilientSTT:
-    """Return the stt stage."""
-    return ResilientSTT(
-        attempt_seconds=budget.STT_ATTEMPT_SECONDS,
-        attempts=_attempts(),
-        model=voice.stt.model,
-        language=prompt.primary(language),
-        client=no_speech.speech_only(client),
-        use_realtime=False,
-    )
-
-
-def make_llm(voice: VoiceSpec, client: AsyncOpenAI) -> stages.ReplyLLM:
-    """Return the llm stage."""
-    limits = thinking.limits(voice.llm.model)
-    return stages.ReplyLLM(
-        max_tokens=limits.max_tokens,
-        effort=limits.effort,
-        attempts=_attempts(),
-        model=voice.llm.model,
-        client=client,
-    )
 
 
 def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgent:
@@ -127,13 +159,13 @@ def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgen
     return ConversationAgent(prompt.instructions(config), prompt.facts(call, config.language), index_of(config))
 
 
-def make_session(voice: VoiceSpec, language: str, client: AsyncOpenAI) -> sdk.CallSession:
+def make_session(declared: Stages, language: str) -> sdk.CallSession:
     """Return a session with the declared stages."""
     return sdk.CallSession(
         vad=SpeechDetector(),
-        stt=make_stt(voice, language, client),
-        llm=make_llm(voice, client),
-        tts=make_tts(voice, client),
+        stt=declared.make_stt(language),
+        llm=declared.make_llm(),
+        tts=declared.make_tts(),
         turn_handling=turn_taking.handling(prompt.primary(language)),
         aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks
         session_close_transcript_timeout=0.2,

@@ -15,10 +15,10 @@ from typing import Final
 
 from livekit import rtc
 from livekit.agents import APIError, ChatContext
-from openai import AsyncOpenAI
 
 from agentspec.wire import ProviderStage, WorkerConfig
 from worker.call import budget, outcomes, phrases, voice
+from worker.call.voice import Stages
 from worker.provider_reports import ProviderLog, StageOutcome, failed
 
 logger = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ SPREAD_SECONDS: Final = 5.0
 ATTEMPT_SECONDS: Final = 30.0
 """Longest duration of one attempt, whatever the time limits of its stage are."""
 
-_Attempt = Callable[[WorkerConfig, AsyncOpenAI, Callable[[StageOutcome], None]], Awaitable[None]]
+_Attempt = Callable[[WorkerConfig, Stages, Callable[[StageOutcome], None]], Awaitable[None]]
 
 
-async def run(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog, registered: asyncio.Event) -> None:
+async def run(config: WorkerConfig, stages: Stages, log: ProviderLog, registered: asyncio.Event) -> None:
     """Try each stage until one of its requests has succeeded; `log` receives the outcomes.
 
     Gives up after as many attempts as the phrases get. From then on only calls show whether the stage works.
@@ -41,10 +41,10 @@ async def run(config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog, regis
         untried = [stage for stage in _ATTEMPTS if not log.has_succeeded(stage)]
         if not untried:
             return
-        await asyncio.gather(*(_try(stage, config, client, log) for stage in untried))
+        await asyncio.gather(*(_try(stage, config, stages, log) for stage in untried))
 
 
-async def _try(stage: ProviderStage, config: WorkerConfig, client: AsyncOpenAI, log: ProviderLog) -> None:
+async def _try(stage: ProviderStage, config: WorkerConfig, stages: Stages, log: ProviderLog) -> None:
     def record(outcome: StageOutcome) -> None:
         log.record(outcome)
         if (failure := outcome.failure) is not None:
@@ -53,7 +53,7 @@ async def _try(stage: ProviderStage, config: WorkerConfig, client: AsyncOpenAI, 
 
     try:
         async with asyncio.timeout(ATTEMPT_SECONDS):
-            await _ATTEMPTS[stage](config, client, record)
+            await _ATTEMPTS[stage](config, stages, record)
     except TimeoutError as error:
         record(failed(stage, error))
     except APIError:
@@ -62,18 +62,18 @@ async def _try(stage: ProviderStage, config: WorkerConfig, client: AsyncOpenAI, 
         logger.exception("trial crashed", extra={"stage": stage})
 
 
-async def _complete(config: WorkerConfig, client: AsyncOpenAI, record: Callable[[StageOutcome], None]) -> None:
-    stage = voice.make_llm(config.voice, client)
+async def _complete(config: WorkerConfig, stages: Stages, record: Callable[[StageOutcome], None]) -> None:
+    stage = stages.make_llm()
     outcomes.follow(ProviderStage.LLM, stage, record)
     context = ChatContext.empty()
     context.add_message(role="user", content="Answer with the word: yes")
     await stage.chat(chat_ctx=context, conn_options=voice.LLM_CONNECTION).collect()
 
 
-async def _transcribe(config: WorkerConfig, client: AsyncOpenAI, record: Callable[[StageOutcome], None]) -> None:
-    stage = voice.make_stt(config.voice, config.language, client)
+async def _transcribe(config: WorkerConfig, stages: Stages, record: Callable[[StageOutcome], None]) -> None:
+    stage = stages.make_stt(config.language)
     outcomes.follow(ProviderStage.STT, stage, record)
-    await stage.recognize(first_second(await phrases.prepared(config)), conn_options=voice.STT_CONNECTION)
+    await stage.recognize(first_second(await phrases.prepared(config, stages)), conn_options=voice.STT_CONNECTION)
 
 
 _ATTEMPTS: Final[dict[ProviderStage, _Attempt]] = {ProviderStage.STT: _transcribe, ProviderStage.LLM: _complete}

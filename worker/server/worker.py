@@ -13,13 +13,13 @@ import time
 from typing import Final
 
 from livekit.agents import AssignmentTimeoutError, JobRequest
-from openai import AsyncOpenAI
 
 from agentspec import AvatarProvider, WorkerStatus
 from agentspec.wire import CallOutcome, WorkerConfig, read_dispatch_metadata
 from worker import reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import budget, job, phrases, voice
+from worker.call.voice import Stages
 from worker.config import WorkerSettings
 from worker.job_reports import JobProgress
 from worker.provider_reports import ProviderLog, StageOutcome
@@ -283,8 +283,8 @@ async def _main(settings: WorkerSettings) -> int:
     )
     if config.avatar.provider is AvatarProvider.NONE:
         logger.info("no avatar declared, calls are voice only")
-    client = voice.make_client(config.voice, settings.openai_key)
-    preparing = asyncio.create_task(_prepare(worker, config, client), name="prepare")
+    stages = voice.make_stages(settings)
+    preparing = asyncio.create_task(_prepare(worker, config, stages), name="prepare")
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
         supervising = supervision.conversations(settings, worker.avatars, worker.held_jobs)
@@ -298,13 +298,14 @@ async def _main(settings: WorkerSettings) -> int:
         preparing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await preparing
+        await stages.aclose()
 
 
-async def _prepare(worker: Worker, config: WorkerConfig, client: AsyncOpenAI) -> None:
+async def _prepare(worker: Worker, config: WorkerConfig, stages: Stages) -> None:
     """Prepare the phrases, and try the stages that the phrases do not need."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(phrases.prepare(config, client, worker.providers.record))
-        group.create_task(trials.run(config, client, worker.providers, worker.first_registration))
+        group.create_task(phrases.prepare(config, stages, worker.providers.record))
+        group.create_task(trials.run(config, stages, worker.providers, worker.first_registration))
 
 
 def run(settings: WorkerSettings) -> int:

@@ -18,6 +18,7 @@ from openai import AsyncOpenAI
 from agentspec.wire import WorkerConfig
 from tests.waiting import soon
 from worker.call import voice
+from worker.call.voice import Stages
 
 SAMPLE_RATE = 16_000
 """Of the microphone, in Hz: that of the local models, so nothing is resampled."""
@@ -214,7 +215,8 @@ class Conversation:
         self.microphone = Microphone()
         self.speaker = Speaker(can_pause=avatar is None)
         self.output = self.speaker if avatar is None else avatar(self.speaker)
-        self.session: AgentSession[None] = voice.make_session(config.voice, "en", self.providers.client)
+        self.stages = Stages(config.voice, self.providers.client)
+        self.session: AgentSession[None] = voice.make_session(self.stages, "en")
         self.transcripts: list[str] = []
         """What the session shows as captions of the caller."""
         self.session.on("user_input_transcribed", lambda event: self.transcripts.append(event.transcript))

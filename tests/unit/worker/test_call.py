@@ -72,7 +72,7 @@ class Scene:
             delete_room=self._delete,
             shutdown=self._shutdown,
         )
-        self.call = Call(cast(JobContext, context), config, cast(Any, None))
+        self.call = Call(cast(JobContext, context), config, voice.Stages(config.voice, cast(Any, None)))
         self.call._caller.watch()
 
     async def _update(self, request: api.UpdateRoomMetadataRequest) -> None:

@@ -34,6 +34,7 @@ async def test_call_process_ignores_signals_and_has_the_workers_settings(
     assert dumps == [signal.SIGUSR1]
     assert crash_handlers == [True]
     assert process.userdata["config"] == load_settings().config
-    client = process.userdata["client"]
+    stages = process.userdata["stages"]
+    client = stages._client
     assert (client.api_key, str(client.base_url)) == ("openai", load_settings().config.voice.openai.base_url + "/")
-    await client.close()
+    await stages.aclose()

@@ -131,7 +131,7 @@ def test_turn_without_a_transcript_has_no_stt_stage() -> None:
 
 
 async def test_usage_of_each_stage_is_recorded() -> None:
-    session = voice.make_session(VOICE, "en", voice.make_client(VOICE, "key"))
+    session = voice.make_session(voice.Stages(VOICE, voice.make_client(VOICE, "key")), "en")
     metrics.follow_usage(session)
     before = {kind: read(metrics.USAGE, kind=kind) for kind in metrics.Usage}
     known: dict[str, Any] = {"label": "", "request_id": "", "timestamp": 0.0, "duration": 1.0}

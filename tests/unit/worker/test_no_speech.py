@@ -63,7 +63,7 @@ async def whisper() -> AsyncIterator[FakeWhisper]:
 async def transcript(whisper: FakeWhisper, config: WorkerConfig, model: str = "whisper-1") -> str:
     """Return what the session's own stt stage hears in a recording; empty when it hears nothing."""
     declared = config.voice.model_copy(update={"stt": config.voice.stt.model_copy(update={"model": model})})
-    stt = voice.make_session(declared, "ar", whisper.client).stt
+    stt = voice.make_session(voice.Stages(declared, whisper.client), "ar").stt
     assert isinstance(stt, voice.ResilientSTT)
     event = await stt.recognize(silence(0.5), conn_options=NO_RETRY)
     return event.alternatives[0].text

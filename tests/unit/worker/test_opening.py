@@ -36,7 +36,7 @@ async def rescued(config: WorkerConfig, *turns: Turn) -> AsyncIterator[tuple[Con
     await opening.resume(agent, turns)
     async with conversation(config, agent=agent) as talk:
         opening._session = talk.session
-        opening.prepare(talk.providers.client)
+        opening.prepare(talk.stages)
         yield talk, opening
 
 

@@ -70,8 +70,8 @@ def test_only_the_failure_after_all_retries_counts() -> None:
 
 
 async def test_all_stages_of_a_session_are_followed(config: WorkerConfig) -> None:
-    client = voice.make_client(config.voice, "key")
-    session = voice.make_session(config.voice, config.language, client)
+    stages = voice.Stages(config.voice, voice.make_client(config.voice, "key"))
+    session = voice.make_session(stages, config.language)
     found: list[StageOutcome] = []
     outcomes.follow_session(session, found.append)
     for stage in (session.stt, session.llm, session.tts):

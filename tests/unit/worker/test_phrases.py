@@ -12,6 +12,7 @@ from livekit import rtc
 from agentspec.wire import ProviderStage, WorkerConfig
 from tests.unit.worker.fakes import silence
 from worker.call import budget, phrases, sentences
+from worker.call.voice import Stages
 from worker.provider_reports import StageOutcome
 
 
@@ -42,7 +43,9 @@ def _damage(folder: Path) -> None:
         file.write_bytes(b"RIFF")
 
 
-CLIENT = cast(Any, None)
+def stages(config: WorkerConfig) -> Stages:
+    """Return the stages of an agent without a provider."""
+    return Stages(config.voice, cast(Any, None))
 
 
 def IGNORE(_: object) -> None:
@@ -55,36 +58,36 @@ PREPARED = 7
 
 async def test_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
-    await phrases.prepare(config, CLIENT, IGNORE)
+    await phrases.prepare(config, stages(config), IGNORE)
     assert provider.requests == [config.greeting, *sentences.for_language("ar").by_importance()]
-    audio = await phrases.audio(config.greeting, config.voice, CLIENT)
+    audio = await phrases.audio(config.greeting, stages(config))
     assert audio is not None and audio.duration == pytest.approx(0.12)
     assert len(provider.requests) == PREPARED
 
 
 async def test_missing_phrase_is_requested(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
-    assert await phrases.audio("hello", config.voice, CLIENT) is not None
+    assert await phrases.audio("hello", stages(config)) is not None
     assert provider.requests == ["hello"]
 
 
 async def test_missing_phrase_without_provider_is_none(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeProvider(monkeypatch, failures=1)
-    assert await phrases.audio("hello", config.voice, CLIENT) is None
+    assert await phrases.audio("hello", stages(config)) is None
 
 
 async def test_another_voice_needs_another_request(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
-    await phrases.prepare(config, CLIENT, IGNORE)
+    await phrases.prepare(config, stages(config), IGNORE)
     voice = config.voice.model_copy(update={"tts": config.voice.tts.model_copy(update={"voice": "nova"})})
-    await phrases.audio(config.greeting, voice, CLIENT)
+    await phrases.audio(config.greeting, stages(config.model_copy(update={"voice": voice})))
     assert len(provider.requests) == PREPARED + 1
 
 
 async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, failures=PREPARED + 1)
-    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT, IGNORE)
+    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), stages(config), IGNORE)
     assert provider.requests.count("hi") == 3
     assert all(provider.requests.count(text) == 2 for text in sentences.for_language("ar").by_importance())
 
@@ -93,7 +96,7 @@ async def test_each_request_reports_its_outcome(config: WorkerConfig, monkeypatc
     monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0,))
     FakeProvider(monkeypatch, failures=1)
     found: list[StageOutcome] = []
-    await phrases.prepare(config, CLIENT, found.append)
+    await phrases.prepare(config, stages(config), found.append)
     errors = [outcome.failure.error if outcome.failure else None for outcome in found]
     assert errors == ["ConnectionError"] + [None] * PREPARED
     assert {outcome.stage for outcome in found} == {ProviderStage.TTS}
@@ -102,9 +105,9 @@ async def test_each_request_reports_its_outcome(config: WorkerConfig, monkeypatc
 async def test_first_prepared_phrase_is_found(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeProvider(monkeypatch, refused=config.greeting)
     monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", ())
-    assert await phrases.prepared(config) is None
-    await phrases.prepare(config, CLIENT, IGNORE)
-    assert await phrases.prepared(config) is not None
+    assert await phrases.prepared(config, stages(config)) is None
+    await phrases.prepare(config, stages(config), IGNORE)
+    assert await phrases.prepared(config, stages(config)) is not None
 
 
 async def test_refused_greeting_does_not_delay_the_sentences(
@@ -112,7 +115,7 @@ async def test_refused_greeting_does_not_delay_the_sentences(
 ) -> None:
     monkeypatch.setattr(budget, "PREPARE_RETRY_SECONDS", (0.0, 0.0))
     provider = FakeProvider(monkeypatch, refused="hi")
-    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), CLIENT, IGNORE)
+    await phrases.prepare(config.model_copy(update={"greeting": "hi"}), stages(config), IGNORE)
     assert provider.requests[1:PREPARED] == list(sentences.for_language("ar").by_importance())
     assert provider.requests[PREPARED:] == ["hi", "hi"]
 
@@ -121,9 +124,9 @@ async def test_damaged_file_is_not_played(
     config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path
 ) -> None:
     provider = FakeProvider(monkeypatch)
-    await phrases.prepare(config, CLIENT, IGNORE)
+    await phrases.prepare(config, stages(config), IGNORE)
     _damage(own_folder)
-    await phrases.audio(config.greeting, config.voice, CLIENT)
+    await phrases.audio(config.greeting, stages(config))
     assert len(provider.requests) == PREPARED + 1
 
 
@@ -137,5 +140,5 @@ async def test_frames_add_up_to_the_phrase(seconds: float) -> None:
 
 async def test_no_partial_files_remain(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     FakeProvider(monkeypatch)
-    await asyncio.gather(*(phrases.prepare(config, CLIENT, IGNORE) for _ in range(3)))
+    await asyncio.gather(*(phrases.prepare(config, stages(config), IGNORE) for _ in range(3)))
     assert len(os.listdir(own_folder)) == PREPARED

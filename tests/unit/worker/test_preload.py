@@ -71,8 +71,8 @@ inspect._signature_fromstr = count
 
 async def main():
     declared = VoiceSpec.model_validate({"openai": {"credentialsSecretRef": {"name": "openai"}}})
-    client = voice.make_client(declared, "key")
-    session = voice.make_session(declared, "en", client)
+    stages = voice.Stages(declared, voice.make_client(declared, "key"))
+    session = voice.make_session(stages, "en")
     before = set(sys.modules)
     await session.start(Agent(instructions="x"), record=False)
     built = _basic_hyphenator._get_hyphenator.cache_info().misses
@@ -80,7 +80,7 @@ async def main():
     built = _basic_hyphenator._get_hyphenator.cache_info().misses - built
     print(json.dumps([len(copies), built, sorted(set(sys.modules) - before)]))
     await session.aclose()
-    await client.close()
+    await stages.aclose()
 
 asyncio.run(main())
 """

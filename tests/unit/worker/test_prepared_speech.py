@@ -36,7 +36,7 @@ class Scene:
 
         monkeypatch.setattr(phrases, "audio", stored)
         self.session = FakeSession()
-        self.speech = PreparedSpeech(cast(Any, self.session), config.voice, cast(Any, None))
+        self.speech = PreparedSpeech(cast(Any, self.session), cast(Any, None))
 
 
 @pytest.mark.parametrize("allow_interruptions", [True, False])

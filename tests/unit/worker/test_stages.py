@@ -5,6 +5,8 @@ tests/unit/worker/test_turns.py runs the stages in a session.
 
 import asyncio
 import inspect
+import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from livekit.agents import (
     APIStatusError,
     APITimeoutError,
     ChatContext,
+    function_tool,
     stt,
 )
 from livekit.plugins import openai
@@ -108,6 +111,23 @@ async def test_pause_before_a_retry_is_the_one_that_was_asked_for() -> None:
     assert options._interval_for_retry(0) == APIConnectOptions()._interval_for_retry(0)
 
 
+def reply_llm(answer: Callable[[httpx2.Request], httpx2.Response], effort: str = "") -> stages.ReplyLLM:
+    """Return the stage with a provider that answers within this process."""
+    transport = httpx2.MockTransport(answer)
+    client = AsyncOpenAI(
+        api_key="key", base_url="http://openai.test/v1", http_client=DefaultAsyncHttpxClient(transport=transport)
+    )
+    return stages.ReplyLLM(
+        max_tokens=4400, effort=effort, attempts=stages.Attempts(0.0), model="openai/gpt-5-mini", client=client
+    )
+
+
+def question() -> ChatContext:
+    context = ChatContext.empty()
+    context.add_message(role="user", content="Hello?")
+    return context
+
+
 @pytest.mark.parametrize("effort", ["minimal", ""])
 async def test_request_carries_the_limits_of_a_reply(effort: str) -> None:
     bodies: list[bytes] = []
@@ -116,24 +136,48 @@ async def test_request_carries_the_limits_of_a_reply(effort: str) -> None:
         bodies.append(request.content)
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=b"data: [DONE]\n\n")
 
-    transport = httpx2.MockTransport(answer)
-    client = AsyncOpenAI(
-        api_key="key", base_url="http://openai.test/v1", http_client=DefaultAsyncHttpxClient(transport=transport)
-    )
-    llm = stages.ReplyLLM(
-        max_tokens=4400, effort=effort, attempts=stages.Attempts(0.0), model="openai/gpt-5-mini", client=client
-    )
-    context = ChatContext.empty()
-    context.add_message(role="user", content="Hello?")
+    llm = reply_llm(answer, effort)
     with pytest.raises(stages.EmptyReply) as caught:
-        async with llm.chat(chat_ctx=context, conn_options=DEFAULT_API_CONNECT_OPTIONS) as stream:
+        async with llm.chat(chat_ctx=question(), conn_options=DEFAULT_API_CONNECT_OPTIONS) as stream:
             async for _ in stream:
                 pass
     assert (caught.value.finish_reason, caught.value.max_tokens) == ("", 4400)
     (body,) = bodies
     assert b'"max_completion_tokens":4400' in body
     assert (b'"reasoning_effort":"minimal"' in body) is bool(effort)
-    await client.close()
+    await llm._client.close()
+
+
+@function_tool
+async def opening_hours(day: str) -> str:
+    """Return the opening hours.
+
+    Args:
+        day: The day of the week.
+    """
+    return day
+
+
+async def test_reply_that_only_calls_a_tool_is_no_error() -> None:
+    bodies: list[bytes] = []
+    function = {"name": "opening_hours", "arguments": '{"day": "Monday"}'}
+    call = {"index": 0, "id": "c1", "type": "function", "function": function}
+    deltas = [({"role": "assistant", "tool_calls": [call]}, None), ({}, "tool_calls")]
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    lines = [chunk | {"choices": [{"index": 0, "delta": part, "finish_reason": end}]} for part, end in deltas]
+    content = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        bodies.append(request.content)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, text=content)
+
+    llm = reply_llm(answer)
+    response = await llm.chat(chat_ctx=question(), tools=[opening_hours], tool_choice="required").collect()
+    assert [(one.name, one.arguments) for one in response.tool_calls] == [("opening_hours", function["arguments"])]
+    sent = json.loads(bodies[0])
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["opening_hours"]
+    assert (sent["tool_choice"], sent["max_completion_tokens"]) == ("required", 4400)
+    await llm._client.close()
 
 
 def test_effort_is_that_of_the_sdk() -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from openai import AsyncOpenAI
 
 from agentspec.wire import ProviderStage, StageReport, WorkerConfig
 from tests.unit.worker.fakes import silence
 from worker.call import budget, phrases, voice
+from worker.call.voice import Stages
 from worker.provider_reports import ProviderLog, succeeded
 from worker.server import trials
 
@@ -63,13 +63,15 @@ def provider() -> Provider:
 
 
 @pytest.fixture
-async def client(provider: Provider, config: WorkerConfig) -> AsyncIterator[AsyncOpenAI]:
+async def stages(provider: Provider, config: WorkerConfig) -> AsyncIterator[Stages]:
     app = web.Application()
     app.router.add_post("/v1/{path:.*}", provider.answer)
     async with TestServer(app) as server:
         base = config.voice.openai.model_copy(update={"base_url": str(server.make_url("/v1"))})
-        async with voice.make_client(config.voice.model_copy(update={"openai": base}), "key") as client:
-            yield client
+        declared = config.voice.model_copy(update={"openai": base})
+        stages = Stages(declared, voice.make_client(declared, "key"))
+        yield stages
+        await stages.aclose()
 
 
 @pytest.fixture(autouse=True)
@@ -91,36 +93,36 @@ def _report(log: ProviderLog, stage: ProviderStage) -> StageReport:
 
 
 async def test_working_stages_are_tried_once(
-    config: WorkerConfig, client: AsyncOpenAI, provider: Provider, registered: asyncio.Event
+    config: WorkerConfig, stages: Stages, provider: Provider, registered: asyncio.Event
 ) -> None:
     log = ProviderLog()
-    await trials.run(config, client, log, registered)
+    await trials.run(config, stages, log, registered)
     assert sorted(provider.requests) == sorted(PATHS.values())
     assert all(log.has_succeeded(stage) and _report(log, stage).failures == 0 for stage in PATHS)
 
 
 async def test_trial_is_small(
     config: WorkerConfig,
-    client: AsyncOpenAI,
+    stages: Stages,
     provider: Provider,
     registered: asyncio.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def prepared(_: WorkerConfig) -> object:
+    async def prepared(*_: object) -> object:
         return silence(3.0)
 
     monkeypatch.setattr(phrases, "prepared", prepared)
-    await trials.run(config, client, ProviderLog(), registered)
+    await trials.run(config, stages, ProviderLog(), registered)
     with wave.open(io.BytesIO(provider.recordings[0])) as recording:
         assert recording.getnframes() / recording.getframerate() == pytest.approx(1.0)
     assert len(json.dumps(provider.prompts[0]["messages"])) < 200, "neither instructions nor knowledge"
 
 
 async def test_nothing_is_tried_before_the_registration(
-    config: WorkerConfig, client: AsyncOpenAI, provider: Provider
+    config: WorkerConfig, stages: Stages, provider: Provider
 ) -> None:
     event = asyncio.Event()
-    running = asyncio.create_task(trials.run(config, client, ProviderLog(), event))
+    running = asyncio.create_task(trials.run(config, stages, ProviderLog(), event))
     await asyncio.sleep(0)
     assert provider.requests == [] and not running.done()
     event.set()
@@ -129,11 +131,11 @@ async def test_nothing_is_tried_before_the_registration(
 
 
 async def test_stage_that_a_call_has_shown_to_work_is_not_tried(
-    config: WorkerConfig, client: AsyncOpenAI, provider: Provider, registered: asyncio.Event
+    config: WorkerConfig, stages: Stages, provider: Provider, registered: asyncio.Event
 ) -> None:
     log = ProviderLog()
     log.record(succeeded(ProviderStage.LLM))
-    await trials.run(config, client, log, registered)
+    await trials.run(config, stages, log, registered)
     assert provider.requests == [PATHS[ProviderStage.STT]]
 
 
@@ -149,7 +151,7 @@ async def test_stage_that_a_call_has_shown_to_work_is_not_tried(
 )
 async def test_failed_stage_is_reported_and_retried(
     config: WorkerConfig,
-    client: AsyncOpenAI,
+    stages: Stages,
     provider: Provider,
     registered: asyncio.Event,
     monkeypatch: pytest.MonkeyPatch,
@@ -161,7 +163,7 @@ async def test_failed_stage_is_reported_and_retried(
     monkeypatch.setattr(voice, "LLM_CONNECTION", voice.LLM_CONNECTION.__class__(max_retry=0, timeout=5.0))
     provider.refusals[PATHS[stage]] = (status, error)
     log = ProviderLog()
-    await trials.run(config, client, log, registered)
+    await trials.run(config, stages, log, registered)
     report = _report(log, stage)
     assert report.failure is not None
     assert (report.failure.status, report.failure.code) == (status, error["code"])
@@ -173,17 +175,17 @@ async def test_failed_stage_is_reported_and_retried(
 
 
 async def test_empty_reply_is_a_failure(
-    config: WorkerConfig, client: AsyncOpenAI, provider: Provider, registered: asyncio.Event
+    config: WorkerConfig, stages: Stages, provider: Provider, registered: asyncio.Event
 ) -> None:
     provider.reply = ""
     log = ProviderLog()
-    await trials.run(config, client, log, registered)
+    await trials.run(config, stages, log, registered)
     failure = _report(log, ProviderStage.LLM).failure
     assert failure is not None and (failure.status, failure.error) == (200, "EmptyReply")
 
 
 async def test_endless_attempt_ends_as_a_failure(
-    config: WorkerConfig, client: AsyncOpenAI, registered: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    config: WorkerConfig, stages: Stages, registered: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hang(*_: object) -> None:
         await asyncio.Event().wait()
@@ -191,14 +193,14 @@ async def test_endless_attempt_ends_as_a_failure(
     monkeypatch.setattr(trials, "ATTEMPT_SECONDS", 0.0)
     monkeypatch.setattr(trials, "_ATTEMPTS", {ProviderStage.LLM: hang})
     log = ProviderLog()
-    await trials.run(config, client, log, registered)
+    await trials.run(config, stages, log, registered)
     failure = _report(log, ProviderStage.LLM).failure
     assert failure is not None and failure.error == "TimeoutError"
 
 
 async def test_internal_error_does_not_end_the_worker(
     config: WorkerConfig,
-    client: AsyncOpenAI,
+    stages: Stages,
     registered: asyncio.Event,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -207,7 +209,7 @@ async def test_internal_error_does_not_end_the_worker(
         raise RuntimeError("bug")
 
     monkeypatch.setattr(trials, "_ATTEMPTS", {ProviderStage.LLM: crash})
-    await trials.run(config, client, ProviderLog(), registered)
+    await trials.run(config, stages, ProviderLog(), registered)
     assert "trial crashed" in caplog.text
 
 

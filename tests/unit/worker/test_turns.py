@@ -95,12 +95,12 @@ class Scene:
     def __init__(self, base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         openai = {"baseURL": base_url, "credentialsSecretRef": {"name": "openai"}}
         config = make_config(language="en", voice={"openai": openai})
-        self.client = voice.make_client(config.voice, KEY)
+        self.stages = voice.Stages(config.voice, voice.make_client(config.voice, KEY))
         room = cast(Any, FakeRoom())
         room.name, room.metadata = "ornina-c1", ""
         job = SimpleNamespace(id="j1", metadata="", room=SimpleNamespace(name="ornina-c1"))
         context = SimpleNamespace(room=room, job=job, log_context_fields={}, shutdown=lambda _: None)
-        self.call = Call(cast(JobContext, context), config, self.client)
+        self.call = Call(cast(JobContext, context), config, self.stages)
         self.session = self.call._session
         self.loudspeaker = Loudspeaker()
         output = ReplyOutput(self.loudspeaker)
@@ -131,7 +131,7 @@ class Scene:
         self.call._turns.close()
         self.call._cancel_tasks()
         await self.session.aclose()
-        await self.client.close()
+        await self.stages.aclose()
         await self.call._agent_audio.close()
 
     @property

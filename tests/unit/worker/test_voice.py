@@ -63,7 +63,7 @@ async def test_transcription_is_passed_on(speech_to_text: voice.ResilientSTT, mo
 
 async def test_session_limits_each_transcription_attempt(config: WorkerConfig) -> None:
     client = voice.make_client(config.voice, "openai-key")
-    speech_to_text = voice.make_session(config.voice, "ar", client).stt
+    speech_to_text = voice.make_session(voice.Stages(config.voice, client), "ar").stt
     assert isinstance(speech_to_text, voice.ResilientSTT)
     assert speech_to_text.attempt_seconds == budget.STT_ATTEMPT_SECONDS
     await client.close()
@@ -74,7 +74,7 @@ async def test_local_model_detects_turns_in_the_languages_it_knows(
     config: WorkerConfig, language: str, by_model: bool
 ) -> None:
     client = voice.make_client(config.voice, "openai-key")
-    session = voice.make_session(config.voice, language, client)
+    session = voice.make_session(voice.Stages(config.voice, client), language)
     assert isinstance(session.turn_detection, TurnDetector) is by_model
     assert (session.turn_detection == "vad") is not by_model
     await client.close()
