@@ -2,7 +2,7 @@
 
 A call process holds the avatar of its call; the main process counts the avatars of all calls. It counts one for every
 job that it accepts with an avatar. The call process then reports the avatar's state (`worker.reports`). The main
-process closes the conversation of an abandoned avatar, and of a call process that ended without a last report.
+process closes an abandoned avatar, and that of a call process that ended without a last report.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,7 @@ class AvatarState(StrEnum):
     RELEASED = "released"
     """Its seat is free again."""
     ABANDONED = "abandoned"
-    """The call process could not make sure that its conversation is closed. It may hold its seat."""
+    """The call process could not make sure that it is closed. It may hold its seat."""
 
 
 class AvatarReport(Model):
@@ -65,7 +65,7 @@ class Avatars:
         return True
 
     def is_abandoned(self, job_id: str) -> bool:
-        """Return whether the job's conversation may still be open, and no call process closes it."""
+        """Return whether the job's avatar may still be open, and no call process closes it."""
         return job_id in self._abandoned
 
     def count(self, jobs: Collection[str]) -> int:

@@ -1,70 +1,23 @@
 """Tavus' API for conversations: create, list, end (Tavus API reference, ``/v2/conversations``).
 
-A conversation is billed and holds a seat from the request on, also when its answer is lost. So each one has a name that
-says whose it is. Whoever finds it open later can tell whether it is still in use.
+A conversation is one avatar: it is billed and holds a seat until it ends.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 from livekit.agents import APIConnectionError, APIStatusError
 
+from worker.avatar_sessions import AvatarName, OpenAvatar
+
 LIST_SECONDS: Final = 10.0
-_PREFIX: Final = "avatar-agent"
-_MAX_NAME_LENGTH: Final = 200
 _PAGE_SIZE: Final = 100
 _MAX_PAGES: Final = 20
 _RETRY_SECONDS: Final = 0.5
 _MAX_DURATION_SECONDS: Final = 3600
 """Tavus' own limit of `max_call_duration`."""
-
-
-def owner(uid: str, livekit_url: str) -> str:
-    """Return the owner of conversations: the agent on one LiveKit server. Empty without a UID.
-
-    Workers of an agent that moves to another server must not judge the calls on the old one.
-    """
-    return f"{uid}.{hashlib.sha256(livekit_url.encode()).hexdigest()[:8]}" if uid else ""
-
-
-def uid_of(owner: str) -> str:
-    """Return the UID of the agent in an owner."""
-    return owner.partition(".")[0]
-
-
-@dataclass(frozen=True)
-class ConversationName:
-    """Whose a conversation is."""
-
-    owner: str
-    job_id: str
-    room: str
-    """Empty when the room's name is too long."""
-
-    def __str__(self) -> str:
-        parts = f"{_PREFIX}/{self.owner}/{self.job_id}"
-        full = f"{parts}/{self.room}"
-        return full if len(full) <= _MAX_NAME_LENGTH else f"{parts}/"
-
-    @classmethod
-    def parse(cls, name: str) -> Self | None:
-        """Return the name in its parts; None when it is not such a name."""
-        prefix, *parts = name.split("/", 3)
-        return cls(*parts) if prefix == _PREFIX and len(parts) == 3 and parts[1] else None
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """An active conversation of one of this product's agents."""
-
-    id: str
-    name: ConversationName
-    created_at: str
-    """As Tavus writes it: texts of one format, which sort by time."""
 
 
 class TavusAPI:
@@ -95,16 +48,16 @@ class TavusAPI:
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
             raise APIConnectionError("the answer of Tavus was lost", retryable=False) from error
 
-    async def active(self) -> list[Conversation]:
+    async def active(self) -> list[OpenAvatar]:
         """Return the active conversations of this product's agents. Raises APIConnectionError or APIStatusError."""
-        found: list[Conversation] = []
+        found: list[OpenAvatar] = []
         for page in range(1, _MAX_PAGES + 1):
             documents = await self._page(page)
             for document in documents:
-                name = ConversationName.parse(str(document.get("conversation_name", "")))
+                name = AvatarName.parse(str(document.get("conversation_name", "")))
                 if name is not None and document.get("status") == "active":
                     created = str(document.get("created_at", ""))
-                    found.append(Conversation(str(document["conversation_id"]), name, created))
+                    found.append(OpenAvatar(str(document["conversation_id"]), name, created))
             if len(documents) < _PAGE_SIZE:
                 break
         return found
@@ -121,14 +74,14 @@ class TavusAPI:
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
             raise APIConnectionError("the list of conversations was lost") from error
 
-    async def end(self, conversation_id: str, *, attempts: int, seconds: float) -> str:
+    async def end(self, avatar_id: str, *, attempts: int, seconds: float) -> str:
         """End a conversation; returns an empty text, or why that failed. `seconds` bounds all attempts together."""
         error = ""
         for _ in range(attempts):
             timeout = aiohttp.ClientTimeout(total=seconds / attempts)
             try:
                 async with self._session().post(
-                    f"{self._url}/{conversation_id}/end", headers=self._headers, timeout=timeout
+                    f"{self._url}/{avatar_id}/end", headers=self._headers, timeout=timeout
                 ) as response:
                     if response.ok:
                         return ""
@@ -145,7 +98,7 @@ class ConversationRequest:
     it.
     """
 
-    def __init__(self, api: TavusAPI, name: ConversationName, *, max_seconds: float, answer_seconds: float) -> None:
+    def __init__(self, api: TavusAPI, name: AvatarName, *, max_seconds: float, answer_seconds: float) -> None:
         """`max_seconds` is the longest duration of the call: Tavus ends the conversation if everything else fails."""
         self._api = api
         self._name = name

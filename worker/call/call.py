@@ -6,7 +6,6 @@ greeting's audio was synthesised before, so the first word follows the caller's 
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Coroutine
 from functools import partial
@@ -23,7 +22,6 @@ from livekit.agents.voice import (
 )
 from livekit.agents.voice.room_io import RoomOptions
 
-from agentspec.names import AGENT_UID_VARIABLE
 from agentspec.wire import (
     REPORTED_OUTCOMES,
     CallOutcome,
@@ -33,9 +31,10 @@ from agentspec.wire import (
     read_room_record,
     with_outcome,
 )
-from worker import avatar_limit, avatar_reports, job_reports, provider_reports, sdk, tavus_api
+from worker import avatar_reports, job_reports, provider_reports, sdk
 from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, speech_detection, turn_taking, voice
 from worker.call.agent_audio import AgentAudio
+from worker.call.avatars.declared import avatar_of
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 from worker.call.idle import IdleCaller
@@ -47,7 +46,6 @@ from worker.call.room_state import RoomState
 from worker.call.turn_watch import TurnWatch
 from worker.call.voice import Stages
 from worker.stages import EmptyReply
-from worker.tavus_api import ConversationName
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +101,9 @@ class Call:
         self._avatar = CallAvatar(
             self._session,
             context.room,
-            config,
-            conversation=ConversationName(
-                tavus_api.owner(os.environ.get(AGENT_UID_VARIABLE, ""), config.livekit_url),
-                context.job.id,
-                context.job.room.name,
-            ),
+            avatar_of(config, context.job),
+            config.avatar.on_failure,
             has_seat=metadata.avatar,
-            max_avatars=avatar_limit.read(),
             has_video=partial(has_video, metadata, self._caller),
             end_call=self.end,
             repeat_speech=self._repeat_speech,

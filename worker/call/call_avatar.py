@@ -2,22 +2,21 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 
 from livekit import rtc
-from livekit.agents import AgentSession, utils
+from livekit.agents import AgentSession
 
-from agentspec import AvatarProvider, OnAvatarFailure
-from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
+from agentspec import OnAvatarFailure
+from agentspec.wire import CallOutcome, DispatchMetadata
 from worker.avatar_reports import AvatarState
 from worker.call import budget, metrics
-from worker.call.avatar_seat import NO_SEAT, AvatarSeat
+from worker.call.avatar_seat import NO_SEAT
+from worker.call.avatars.provider import ProviderAvatar
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
-from worker.call.tavus_avatar import AvatarError, TavusAvatar
-from worker.tavus_api import ConversationName, ConversationRequest, TavusAPI
+from worker.call.room_avatar import AvatarError, RoomAvatar
 
 logger = logging.getLogger(__name__)
 
@@ -37,56 +36,36 @@ class CallAvatar:
         self,
         session: AgentSession[None],
         room: rtc.Room,
-        config: WorkerConfig,
+        provider: ProviderAvatar | None,
+        policy: OnAvatarFailure,
         *,
-        conversation: ConversationName,
         has_seat: bool,
-        max_avatars: int | None,
         has_video: Callable[[], Awaitable[bool]],
         end_call: Callable[[CallOutcome, str], None],
         repeat_speech: Callable[[], None],
         report: Callable[[AvatarState, str], None],
     ) -> None:
-        """Prepare the avatar that `config` declares.
+        """Prepare the avatar that the agent declares; `provider` is None when it declares none.
 
-        `conversation` is the name of the provider's conversation. `has_seat` is False when the gateway found no free
-        seat for this call; `max_avatars` is the agent's limit for calls of any source. `has_video` returns whether the
-        caller can see an avatar, once that is known. `repeat_speech` says by voice what a lost avatar did not play.
-        `report` receives each state of the avatar, and the error of a failed one.
+        `policy` is what happens without the avatar. `has_seat` is False when the gateway found no free seat for this
+        call. `has_video` returns whether the caller can see an avatar, once that is known. `repeat_speech` says by
+        voice what a lost avatar did not play. `report` receives each state of the avatar, and the error of a failed
+        one.
         """
         self._session = session
         self._room = room
-        self._policy = config.avatar.on_failure
+        self._policy = policy
         self._end_call = end_call
         self._repeat_speech = repeat_speech
         self._report = report
         self._decided = asyncio.Event()
         self._lost: asyncio.Task[None] | None = None
-        self._avatar: TavusAvatar | None = None
+        self._avatar = RoomAvatar(session, room, provider, on_lost=self._on_lost) if provider and has_seat else None
         self._has_joined = False
         self._counts_end = False
         """The avatar was requested, and its end is not counted yet."""
-        self._is_declared = config.avatar.provider is AvatarProvider.TAVUS
+        self._is_declared = provider is not None
         self._has_video = has_video
-        self._seat: AvatarSeat | None = None
-        if self._is_declared and has_seat and config.avatar.tavus is not None:
-            api = TavusAPI(utils.http_context.http_session, config.avatar.tavus.base_url, os.environ["TAVUS_API_KEY"])
-            self._seat = AvatarSeat(api, conversation.owner, max_avatars)
-            self._avatar = TavusAvatar(
-                session,
-                room,
-                config.avatar.tavus,
-                request=ConversationRequest(
-                    api,
-                    conversation,
-                    max_seconds=config.max_call_minutes * 60 + budget.AVATAR_OVERTIME_SECONDS,
-                    answer_seconds=budget.AVATAR_START_SECONDS + budget.AVATAR_CLOSE_SECONDS,
-                ),
-                api=api,
-                seat=self._seat,
-                livekit_url=config.avatar_livekit_url or config.livekit_url,
-                on_lost=self._on_lost,
-            )
 
     async def run(self) -> None:
         """Start the avatar and route the agent's audio through it; does nothing when the call has no avatar.
@@ -99,10 +78,9 @@ class CallAvatar:
             logger.info("no avatar: the caller has no video")
             self._give_up()
             return
-        if self._seat is None or not await self._seat.is_free():
+        if self._avatar is None or not await self._avatar.has_seat():
             self._give_up()
             self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, NO_SEAT)
-        if self._avatar is None:
             return
         started = time.monotonic()
         self._counts_end = True
@@ -150,7 +128,7 @@ class CallAvatar:
 
     async def _on_start_failed(
         self,
-        avatar: TavusAvatar,
+        avatar: RoomAvatar,
         outcome: AvatarOutcome,
         reason: str,
         call_outcome: CallOutcome = CallOutcome.AVATAR_FAILED,
@@ -173,7 +151,7 @@ class CallAvatar:
 
     async def _continue_without(
         self,
-        avatar: TavusAvatar,
+        avatar: RoomAvatar,
         outcome: AvatarOutcome,
         reason: str,
         call_outcome: CallOutcome = CallOutcome.AVATAR_FAILED,
@@ -194,5 +172,5 @@ class CallAvatar:
         if self._policy is OnAvatarFailure.END_CALL:
             self._end_call(call_outcome, f"{reason}, and avatar.onFailure is EndCall")
 
-    async def _release(self, avatar: TavusAvatar) -> None:
+    async def _release(self, avatar: RoomAvatar) -> None:
         self._report(AvatarState.RELEASED if await avatar.close() else AvatarState.ABANDONED, "")

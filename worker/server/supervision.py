@@ -1,4 +1,4 @@
-"""Starts what the main process does about avatar conversations, and stops it with the worker."""
+"""Starts what the main process does about open avatars, and stops it with the worker."""
 
 import asyncio
 import contextlib
@@ -13,36 +13,36 @@ from livekit import api
 from agentspec import AvatarProvider
 from agentspec.names import AGENT_UID_VARIABLE
 from agentspec.wire import agent_identity
-from worker import tavus_api
+from worker import avatar_sessions
 from worker.avatar_reports import Avatars
 from worker.config import WorkerSettings
-from worker.server.conversations import ConversationCloser, OrphanReaper
+from worker.server.open_avatars import AvatarCloser, OrphanReaper
 from worker.tavus_api import TavusAPI
 
 FINISH_SECONDS: Final = 10.0
-"""How long a worker that stops may take to close abandoned conversations."""
+"""How long a worker that stops may take to close abandoned avatars."""
 _REQUEST_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
-async def conversations(
+async def open_avatars(
     settings: WorkerSettings, avatars: Avatars, held_jobs: Callable[[], Collection[str]]
-) -> AsyncIterator[ConversationCloser | None]:
-    """Search for open conversations within the context. Yields None when the agent has no avatar."""
+) -> AsyncIterator[AvatarCloser | None]:
+    """Search for open avatars within the context. Yields None when the agent has no avatar."""
     config = settings.config
     if config.avatar.provider is not AvatarProvider.TAVUS or config.avatar.tavus is None:
         yield None
         return
     async with aiohttp.ClientSession() as session, _livekit(settings) as livekit:
         tavus = TavusAPI(lambda: session, config.avatar.tavus.base_url, settings.tavus_key)
-        owner = tavus_api.owner(os.environ.get(AGENT_UID_VARIABLE, ""), config.livekit_url)
+        owner = avatar_sessions.owner(os.environ.get(AGENT_UID_VARIABLE, ""), config.livekit_url)
 
         async def is_in_room(room: str, job_id: str) -> bool:
             return await may_be_in_room(livekit, room, job_id)
 
-        closer = ConversationCloser(tavus, avatars)
+        closer = AvatarCloser(tavus, avatars)
         reaper = OrphanReaper(tavus, owner, held_jobs=held_jobs, is_in_room=is_in_room)
-        reaping = asyncio.create_task(reaper.run(), name="reap_conversations")
+        reaping = asyncio.create_task(reaper.run(), name="reap_avatars")
         try:
             yield closer
         finally:

@@ -25,9 +25,9 @@ from worker.job_reports import JobProgress
 from worker.provider_reports import ProviderLog, StageOutcome
 from worker.sdk import RunningJob
 from worker.server import admission, ended_call, endpoints, metrics, supervision, trials
-from worker.server.conversations import ConversationCloser
 from worker.server.job_limits import JobLimits, JobLimitWatch, Limit, container_memory, memory_share
 from worker.server.jobs import Jobs
+from worker.server.open_avatars import AvatarCloser
 from worker.server.slots import Slots, load
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ class Worker(sdk.Server):
         self._slots = Slots(config.calls_per_worker)
         self._jobs = Jobs()
         self.avatars = Avatars()
-        self.closer: ConversationCloser | None = None
-        """Closes abandoned conversations of avatars; None: the agent has no avatar."""
+        self.closer: AvatarCloser | None = None
+        """Closes abandoned avatars; None: the agent has no avatar."""
         self.providers = ProviderLog()
         self.first_registration = asyncio.Event()
         """Set once LiveKit has registered the worker."""
@@ -212,7 +212,7 @@ class Worker(sdk.Server):
             self.avatars.record(report)
 
     def _close_avatar(self, job_id: str) -> None:
-        """Close the conversation of an avatar that its call process no longer closes."""
+        """Close an avatar that its call process no longer closes."""
         if self.avatars.abandon(job_id):
             if self.closer is None:
                 self.avatars.forget(job_id)
@@ -287,7 +287,7 @@ async def _main(settings: WorkerSettings) -> int:
     preparing = asyncio.create_task(_prepare(worker, config, stages), name="prepare")
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
-        supervising = supervision.conversations(settings, worker.avatars, worker.held_jobs)
+        supervising = supervision.open_avatars(settings, worker.avatars, worker.held_jobs)
         # The controller's first request for the status has the limit of avatars, which is stored beside the reports.
         async with receiving, serving, supervising as worker.closer, metrics.PROCESS.sampling():
             return await worker.serve()

@@ -1,39 +1,41 @@
 """The avatar of a call: the voice has priority, whatever happens to the avatar."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from agentspec.wire import CallOutcome, DispatchMetadata, WorkerConfig
-from tests.unit.worker.builders import TAVUS, make_config
+from agentspec import OnAvatarFailure
+from agentspec.wire import CallOutcome, DispatchMetadata
 from tests.unit.worker.fakes import SIP, STANDARD, FakeParticipant, FakeRoom
 from worker.avatar_reports import AvatarState
 from worker.call import budget, metrics
 from worker.call import call_avatar as module
-from worker.call.avatar_seat import AvatarSeat
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
 from worker.call.metrics import AvatarOutcome
-from worker.call.tavus_avatar import AvatarError
-from worker.tavus_api import ConversationName
+from worker.call.room_avatar import AvatarError
 
-NAME = ConversationName("uid-1", "AJ_1", "ornina-c1")
+PROVIDER: Any = SimpleNamespace()
+"""The avatar at its provider. Only `RoomAvatar` uses it."""
 
 
 class FakeAvatar:
     """Joins or fails when the test says."""
 
-    def __init__(self, **options: Any) -> None:
-        self.on_lost = options["on_lost"]
-        self.livekit_url = options["livekit_url"]
+    def __init__(self, on_lost: Callable[[AvatarOutcome, str], None]) -> None:
+        self.on_lost = on_lost
+        self.has_free_seat = True
         self.may_join = asyncio.Event()
         self.error: AvatarError | None = None
         self.attached = False
         self.closed = 0
         self.is_closed = True
+
+    async def has_seat(self) -> bool:
+        return self.has_free_seat
 
     async def start(self) -> None:
         await self.may_join.wait()
@@ -71,11 +73,9 @@ class Scene:
         *,
         has_seat: bool = True,
         has_video: bool = True,
-        config: Mapping[str, object] | None = None,
     ) -> None:
-        monkeypatch.setenv("TAVUS_API_KEY", "tavus-key")
         monkeypatch.setattr(budget, "AVATAR_GREETING_SECONDS", 0.05)
-        monkeypatch.setattr(module, "TavusAvatar", lambda *_, **options: self._make(options))
+        monkeypatch.setattr(module, "RoomAvatar", self._make)
         self.ends: list[tuple[CallOutcome, str]] = []
         self.reports: list[tuple[AvatarState, str]] = []
         self.repeats = 0
@@ -84,18 +84,18 @@ class Scene:
         self.call_avatar = CallAvatar(
             cast(Any, self.session),
             self.room.as_room(),
-            make_config(avatar=TAVUS | {"onFailure": policy}, **(config or {})),
-            conversation=NAME,
+            PROVIDER,
+            OnAvatarFailure(policy),
             has_seat=has_seat,
-            max_avatars=None,
             has_video=answer(has_video),
             end_call=lambda outcome, reason: self.ends.append((outcome, reason)),
             repeat_speech=self._repeat,
             report=lambda state, error: self.reports.append((state, error)),
         )
 
-    def _make(self, options: dict[str, Any]) -> FakeAvatar:
-        self.avatar = FakeAvatar(**options)
+    def _make(self, session: object, room: object, provider: object, *, on_lost: Callable[..., None]) -> FakeAvatar:
+        assert provider is PROVIDER
+        self.avatar = FakeAvatar(on_lost)
         return self.avatar
 
     def _repeat(self) -> None:
@@ -119,31 +119,19 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch, "VoiceOnly")
 
 
-async def test_call_without_an_avatar_waits_for_nothing(config: WorkerConfig) -> None:
+async def test_call_without_an_avatar_waits_for_nothing() -> None:
     avatar = CallAvatar(
         cast(Any, None),
         FakeRoom().as_room(),
-        config,
-        conversation=NAME,
+        None,
+        OnAvatarFailure.END_CALL,
         has_seat=True,
-        max_avatars=None,
         has_video=answer(True),
         end_call=print,
         repeat_speech=print,
         report=print,
     )
     await asyncio.wait_for(asyncio.gather(avatar.run(), avatar.wait_until_decided(), avatar.close()), 1)
-
-
-@pytest.mark.parametrize(
-    ("config", "url"),
-    [({}, "ws://livekit.test:7880"), ({"avatarLivekitURL": "wss://voice.example"}, "wss://voice.example")],
-    ids=["one address", "public address"],
-)
-async def test_provider_of_the_avatar_gets_the_public_address(
-    monkeypatch: pytest.MonkeyPatch, config: dict[str, str], url: str
-) -> None:
-    assert Scene(monkeypatch, "VoiceOnly", config=config).avatar.livekit_url == url
 
 
 async def test_avatar_that_joins_is_attached(scene: Scene) -> None:
@@ -214,8 +202,8 @@ async def test_video_is_known_from_the_dispatch_or_the_caller(
 async def test_limit_holds_for_calls_that_no_gateway_counts(
     monkeypatch: pytest.MonkeyPatch, policy: str, ends: list[CallOutcome]
 ) -> None:
-    monkeypatch.setattr(AvatarSeat, "is_free", answer(False))
     scene = Scene(monkeypatch, policy)
+    scene.avatar.has_free_seat = False
     before = counted()
     await asyncio.wait_for(asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided()), 1)
     assert scene.reports == [(AvatarState.RELEASED, "")]
@@ -235,15 +223,14 @@ async def test_avatar_that_lost_its_seat_is_no_failed_avatar(
     assert [outcome for outcome, _ in scene.ends] == ends
 
 
-async def test_agent_without_an_avatar_needs_no_seat(config: WorkerConfig) -> None:
+async def test_agent_without_an_avatar_needs_no_seat() -> None:
     ends: list[CallOutcome] = []
     avatar = CallAvatar(
         cast(Any, None),
         FakeRoom().as_room(),
-        config,
-        conversation=NAME,
+        None,
+        OnAvatarFailure.END_CALL,
         has_seat=False,
-        max_avatars=None,
         has_video=answer(True),
         end_call=lambda outcome, _: ends.append(outcome),
         repeat_speech=print,
@@ -273,7 +260,7 @@ async def test_each_requested_avatar_is_counted_once(
     scene.avatar.may_join.set()
     await scene.call_avatar.run()
     for _ in range(2 if loss else 0):
-        scene.avatar.on_lost(loss, "it is gone")
+        scene.avatar.on_lost(cast(AvatarOutcome, loss), "it is gone")
     await asyncio.sleep(0)
     await scene.call_avatar.close()
     assert {name: number for name, number in since(before).items() if name != "joined"} == {"started": 1, outcome: 1}

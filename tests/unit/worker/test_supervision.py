@@ -37,7 +37,7 @@ async def test_only_a_clear_answer_says_that_the_agent_is_absent(answer: Excepti
 
 
 @pytest.mark.parametrize(("avatar", "closes"), [(TAVUS, True), ({"provider": "None"}, False)], ids=["avatar", "none"])
-async def test_conversations_are_supervised_only_with_an_avatar(avatar: dict[str, object], closes: bool) -> None:
+async def test_open_avatars_are_supervised_only_with_an_avatar(avatar: dict[str, object], closes: bool) -> None:
     settings = make_settings(make_config(avatar=avatar))
-    async with supervision.conversations(settings, Avatars(), lambda: ()) as closer:
+    async with supervision.open_avatars(settings, Avatars(), lambda: ()) as closer:
         assert (closer is not None) is closes

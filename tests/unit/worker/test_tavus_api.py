@@ -12,10 +12,11 @@ from livekit.agents import APIConnectionError, APIStatusError
 
 from devkit.providers.tavus.app import TavusSettings, make_app
 from worker import tavus_api
-from worker.tavus_api import ConversationName, ConversationRequest, TavusAPI
+from worker.avatar_sessions import AvatarName
+from worker.tavus_api import ConversationRequest, TavusAPI
 
 KEY = "tavus-simulated-key"
-NAME = ConversationName("uid-1.0a1b2c3d", "AJ_1", "ornina-c1")
+NAME = AvatarName("uid-1.0a1b2c3d", "AJ_1", "ornina-c1")
 NEVER_JOINS = {"kind": "never_joins"}
 PROPERTIES = {"livekit_ws_url": "ws://127.0.0.1:9", "livekit_room_token": "secret-token"}
 
@@ -36,33 +37,10 @@ def request(api: TavusAPI, *, answer_seconds: float = 5.0, max_seconds: float = 
     return ConversationRequest(api, NAME, max_seconds=max_seconds, answer_seconds=answer_seconds)
 
 
-@pytest.mark.parametrize("room", ["ornina-c1", "a/room/with slashes", ""])
-def test_name_says_whose_the_conversation_is(room: str) -> None:
-    name = ConversationName("uid-1.0a1b2c3d", "AJ_1", room)
-    assert ConversationName.parse(str(name)) == name
-
-
-def test_too_long_room_is_left_out_of_the_name() -> None:
-    name = ConversationName("uid-1", "AJ_1", "x" * 300)
-    assert len(str(name)) <= 200
-    assert ConversationName.parse(str(name)) == ConversationName("uid-1", "AJ_1", "")
-
-
-@pytest.mark.parametrize("name", ["", "lk_conversation_1", "avatar-agent", "avatar-agent/u/AJ_1", "avatar-agent/u//r"])
-def test_name_of_another_product_is_none_of_ours(name: str) -> None:
-    assert ConversationName.parse(name) is None
-
-
-def test_owner_is_one_agent_on_one_server() -> None:
-    owners = {tavus_api.owner(uid, url) for uid in ("u1", "u2") for url in ("ws://a", "ws://b")}
-    assert len(owners) == 4
-    assert tavus_api.owner("", "ws://a") == "", "without a uid nobody knows whose a conversation is"
-
-
 async def test_active_conversations_of_this_product_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tavus_api, "_PAGE_SIZE", 2)
     async with tavus() as api:
-        names = [ConversationName("uid-1", f"AJ_{number}", "r") for number in range(5)]
+        names = [AvatarName("uid-1", f"AJ_{number}", "r") for number in range(5)]
         ids = [await create(api, name) for name in names]
         await create(api, "lk_conversation_1")
         assert await api.end(ids[0], attempts=1, seconds=5) == ""

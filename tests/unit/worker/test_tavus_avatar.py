@@ -15,9 +15,12 @@ from tests.unit.worker.builders import TAVUS
 from tests.unit.worker.fakes import AGENT, FakeParticipant, FakeRoom, FakeSink, FakeWrapper
 from tests.waiting import soon
 from worker import sdk
+from worker.avatar_sessions import AvatarName
 from worker.call import budget
+from worker.call.avatars import tavus as module
+from worker.call.avatars.tavus import TavusAvatar, refusal
 from worker.call.metrics import AvatarOutcome
-from worker.call.tavus_avatar import AvatarError, TavusAvatar, _refusal
+from worker.call.room_avatar import AvatarError, RoomAvatar
 
 IDENTITY = "tavus-avatar-agent"
 SPEC = TavusSpec.model_validate(TAVUS["tavus"])
@@ -68,14 +71,20 @@ class Scene:
         monkeypatch.setattr(budget, "AVATAR_START_SECONDS", 0.05)
         monkeypatch.setattr(budget, "AVATAR_JOIN_SECONDS", 0.05)
         monkeypatch.setattr(budget, "AVATAR_CLOSE_SECONDS", 0.2)
-        self.avatar = TavusAvatar(
+        monkeypatch.setattr(module, "ConversationRequest", lambda *_, **__: self.request)
+        monkeypatch.setattr(module, "ListedSeat", lambda *_: SimpleNamespace(is_kept=self._is_kept))
+        provider = TavusAvatar(
+            SPEC,
+            cast(Any, SimpleNamespace(end=self._end)),
+            AvatarName("uid-1.0a1b2c3d", "AJ_1", "ornina-c1"),
+            limit=None,
+            max_call_seconds=60,
+            livekit_url="ws://livekit.test",
+        )
+        self.avatar = RoomAvatar(
             cast(Any, self.session),
             self.room.as_room(),
-            SPEC,
-            request=cast(Any, self.request),
-            api=cast(Any, SimpleNamespace(end=self._end)),
-            seat=cast(Any, SimpleNamespace(is_kept=self._is_kept)),
-            livekit_url="ws://livekit.test",
+            provider,
             on_lost=lambda outcome, _: self.lost.append(outcome),
         )
 
@@ -263,5 +272,5 @@ async def test_conversation_that_did_not_end_is_not_called_closed(scene: Scene) 
     ],
 )
 def test_refusal_says_what_to_check_and_quotes_no_answer(error: Exception, words: str) -> None:
-    assert words in _refusal(error)
-    assert "secret" not in _refusal(error)
+    assert words in refusal(error)
+    assert "secret" not in refusal(error)

@@ -1,11 +1,11 @@
-"""Ends avatar conversations that no call process ends, so that none is billed or holds a seat for nothing.
+"""Ends avatars that no call process ends, so that none is billed or holds a seat for nothing.
 
-Call processes end their own conversations. Two cases are left:
+Call processes end their own avatars. Two cases are left:
 
-- **An abandoned conversation.** Its call process was killed, or got no answer from Tavus. `ConversationCloser` searches
-  it by the job in its name, also for some time after: Tavus may accept a request late.
+- **An abandoned avatar.** Its call process was killed, or got no answer from the provider. `AvatarCloser` searches it
+  by the job in its name, also for some time after: the provider may accept a request late.
 - **An orphan.** Its whole worker was killed. Another worker of the agent, or the next one, finds it: `OrphanReaper`
-  ends conversations of this agent whose agent has left its room. LiveKit knows that for calls of all workers.
+  ends avatars of this agent whose agent has left its room. LiveKit knows that for calls of all workers.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from typing import Final
 from livekit.agents import APIConnectionError, APIStatusError
 
 from worker.avatar_reports import Avatars
-from worker.tavus_api import Conversation, TavusAPI
+from worker.avatar_sessions import OpenAvatar, OpenAvatars
 
 logger = logging.getLogger(__name__)
 
 SEARCH_PAUSES: Final = (0.0, 5.0, 15.0, 30.0, 60.0)
-"""Seconds before each search for an abandoned conversation. Tavus accepts a request within seconds, if at all."""
+"""Seconds before each search for an abandoned avatar. A provider accepts a request within seconds, if at all."""
 FIRST_REAP_SECONDS: Final = 30.0
 """How long after the start of a worker the first orphans are searched: calls come first."""
 REAP_SECONDS: Final = 300.0
@@ -31,17 +31,17 @@ _END_ATTEMPTS: Final = 2
 _END_SECONDS: Final = 8.0
 
 
-class ConversationCloser:
-    """Closes abandoned conversations, and counts their seats until then."""
+class AvatarCloser:
+    """Closes abandoned avatars, and counts their seats until then."""
 
-    def __init__(self, api: TavusAPI, avatars: Avatars) -> None:
-        self._api = api
+    def __init__(self, provider: OpenAvatars, avatars: Avatars) -> None:
+        self._provider = provider
         self._avatars = avatars
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self, job_id: str) -> None:
-        """Start to close the abandoned conversation of a job."""
-        task = asyncio.create_task(self._close(job_id), name="close_conversation")
+        """Start to close the abandoned avatar of a job."""
+        task = asyncio.create_task(self._close(job_id), name="close_avatar")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -59,13 +59,11 @@ class ConversationCloser:
             if not self._avatars.is_abandoned(job_id):
                 return
             try:
-                found = [
-                    conversation for conversation in await self._api.active() if conversation.name.job_id == job_id
-                ]
+                found = [avatar for avatar in await self._provider.active() if avatar.name.job_id == job_id]
             except (APIConnectionError, APIStatusError) as failure:
                 error = type(failure).__name__
                 continue
-            error = ", ".join([failed for conversation in found if (failed := await _end(self._api, conversation))])
+            error = ", ".join([failed for avatar in found if (failed := await _end(self._provider, avatar))])
             if found and not error:
                 break
         if error:
@@ -74,11 +72,11 @@ class ConversationCloser:
 
 
 class OrphanReaper:
-    """Ends conversations of this agent whose agent is no longer in its room."""
+    """Ends avatars of this agent whose agent is no longer in its room."""
 
     def __init__(
         self,
-        api: TavusAPI,
+        provider: OpenAvatars,
         owner: str,
         *,
         held_jobs: Callable[[], Collection[str]],
@@ -87,7 +85,7 @@ class OrphanReaper:
         """`held_jobs` returns this worker's jobs. `is_in_room` returns whether an agent may be in a room, by the ids of
         room and job; it returns True when that is unknown.
         """
-        self._api = api
+        self._provider = provider
         self._owner = owner
         self._held_jobs = held_jobs
         self._is_in_room = is_in_room
@@ -105,28 +103,28 @@ class OrphanReaper:
             await asyncio.sleep(REAP_SECONDS)
 
     async def reap(self) -> None:
-        """End the conversations that are orphans now, and still are after CONFIRM_SECONDS."""
+        """End the avatars that are orphans now, and still are after CONFIRM_SECONDS."""
         suspects = await self._orphans()
         if not suspects:
             return
         await asyncio.sleep(CONFIRM_SECONDS)
-        for conversation in suspects & await self._orphans():
-            await _end(self._api, conversation)
+        for avatar in suspects & await self._orphans():
+            await _end(self._provider, avatar)
 
-    async def _orphans(self) -> set[Conversation]:
-        return {found for found in await self._api.active() if await self._is_orphan(found)}
+    async def _orphans(self) -> set[OpenAvatar]:
+        return {found for found in await self._provider.active() if await self._is_orphan(found)}
 
-    async def _is_orphan(self, conversation: Conversation) -> bool:
-        name = conversation.name
+    async def _is_orphan(self, avatar: OpenAvatar) -> bool:
+        name = avatar.name
         if name.owner != self._owner or not name.room or name.job_id in self._held_jobs():
             return False
         return not await self._is_in_room(name.room, name.job_id)
 
 
-async def _end(api: TavusAPI, conversation: Conversation) -> str:
-    """End a conversation; returns an empty text, or why that failed."""
-    error = await api.end(conversation.id, attempts=_END_ATTEMPTS, seconds=_END_SECONDS)
-    fields = {"conversation_id": conversation.id, "job_id": conversation.name.job_id, "room": conversation.name.room}
+async def _end(provider: OpenAvatars, avatar: OpenAvatar) -> str:
+    """End an avatar; returns an empty text, or why that failed."""
+    error = await provider.end(avatar.id, attempts=_END_ATTEMPTS, seconds=_END_SECONDS)
+    fields = {"conversation_id": avatar.id, "job_id": avatar.name.job_id, "room": avatar.name.room}
     if error:
         logger.warning("could not end avatar conversation, retrying", extra=fields | {"error": error})
     else:

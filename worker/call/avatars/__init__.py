@@ -1,0 +1,1 @@
+"""The providers of avatars: one module each, behind the interface in `provider`."""
