@@ -63,7 +63,7 @@ def create_gateway(
     forwarder: Forwarder,
 ) -> Gateway:
     """Create a gateway on any source of agents, LiveKit connections, free slots and issuers' keys."""
-    metrics.calls.follow(agents.all, ledger.counts)
+    metrics.calls.follow(agents.all, ledger.counts, members.acts_for)
     watch = RoomWatch(agents, connections, ledger)
     dispatcher = Dispatcher(agents, connections, ledger, watch, supply, members, metrics.calls)
     reports = WorkerReports(agents, ledger, watch, dispatcher.look)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
 from gateway.calls import audit, effects
-from gateway.calls.call import Call, CallReason, CallState, Cause
+from gateway.calls.call import Call, CallReason, CallState
 from gateway.calls.ledger import Ledger
 from gateway.calls.metrics import CallMetrics
 from gateway.calls.room import CallRoom
@@ -345,10 +345,10 @@ class Dispatcher:
             return
         if after.causes[len(before.causes) :]:
             self._metrics.record_dispatch(after)
-        if after.state is CallState.JOINED and Cause.AGENT_LOST not in after.causes:
-            self._metrics.record_join(after)
+        if after.state is CallState.JOINED:
+            self._metrics.record_join(before, after)
         elif not after.is_live:
-            self._metrics.record_ended(after)
+            self._metrics.record_ended(before, after)
             self._lengths.record(after)
             audit.record_ended(after)
         if CallState.WAITING in (before.state, after.state):

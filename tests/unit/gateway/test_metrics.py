@@ -1,5 +1,6 @@
 """The gateway's metrics: each call counted once, series of declared agents only, requests by route and by method."""
 
+import asyncio
 from dataclasses import replace
 
 import aiohttp
@@ -7,10 +8,11 @@ import httpx
 import pytest
 from aiohttp import web
 
-from agentspec.wire import CallOutcome
+from agentspec.wire import CallOutcome, JobReport, WorkerCalls
 from gateway.agents import InvalidAgent
 from gateway.calls.call import OUTCOMES, CallReason, CallState, Cause
 from gateway.calls.metrics import _endings
+from gateway.calls.step import AGENT_GRACE_SECONDS
 from gateway.cluster.members import Members
 from gateway.cluster.supply import SupplyExchange
 from gateway.errors import ErrorReason
@@ -19,7 +21,17 @@ from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from process.health import exposition_of
 from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
-from tests.unit.gateway.scenes import BODY, JOINED, WAITING, livekit_server, open_call, reaches, report_outcome
+from tests.unit.gateway.scenes import (
+    BODY,
+    JOINED,
+    WAITING,
+    becomes_true,
+    current,
+    livekit_server,
+    open_call,
+    reaches,
+    report_outcome,
+)
 
 PREFIX = "avatar_agent_gateway_"
 LABELS = {"agent_namespace": "agents", "agent": "ornina"}
@@ -91,8 +103,11 @@ async def test_series_of_each_agent_start_at_zero(world: World) -> None:
     world.agents.listed = [example_agent(), InvalidAgent("agents", "broken", "spec.colour: unknown field")]
     for agent in ("ornina", "broken"):
         own = LABELS | {"agent": agent}
-        for name in ("calls_opened_total", "calls_without_seat_total", "join_duration_seconds_count"):
+        durations = ("join_duration_seconds_count", "rescue_duration_seconds_count")
+        for name in ("calls_opened_total", "calls_without_seat_total", *durations):
             assert sample(metrics, name, **own) == 0
+        waits = [sample(metrics, "wait_duration_seconds_count", **own, joined=joined) for joined in ("true", "false")]
+        assert waits == [0, 0]
         assert all(sample(metrics, "dispatches_total", **own, cause=cause) == 0 for cause in Cause)
         assert {sample(metrics, "calls", **own, state=state) for state in ("waiting", "dispatched", "joined")} == {0}
         for outcome, reason, joined in _endings():
@@ -121,12 +136,14 @@ async def test_deleted_agent_leaves_no_series(world: World) -> None:
 
 async def test_join_duration_has_the_call_as_exemplar() -> None:
     metrics = Metrics()
-    metrics.calls.follow(lambda: [example_agent()], dict)
-    metrics.calls.record_join(replace(JOINED, id="call-7", state_since=JOINED.created_at + 1.2))
+    metrics.calls.follow(lambda: [example_agent()], dict, lambda agent_key: True)
+    joined = replace(JOINED, id="call-7", state_since=JOINED.created_at + 1.2)
+    metrics.calls.record_join(replace(joined, state=CallState.DISPATCHED, state_since=JOINED.created_at), joined)
     body, content_type = await exposition_of(metrics.registry)(OPEN_METRICS)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
-    (line,) = [line for line in body.decode().splitlines() if "#" in line[1:]]
-    assert line.startswith('avatar_agent_gateway_join_duration_seconds_bucket{agent="ornina"')
+    name = "avatar_agent_gateway_join_duration_seconds_bucket"
+    (line,) = [line for line in body.decode().splitlines() if "#" in line[1:] and line.startswith(name)]
+    assert 'agent="ornina"' in line
     assert 'le="1.5"} 1.0 # {call_id="call-7"} 1.2' in line
     assert body.endswith(b"# EOF\n")
     text, content_type = await exposition_of(metrics.registry)("")
@@ -198,8 +215,73 @@ def test_reachability_is_reported_only_with_a_controller() -> None:
     assert sample(configured, "controller_reachable") == 0, "it has not answered yet"
 
 
+@pytest.mark.usefixtures("virtual_clock")
+async def test_wait_ends_with_the_dispatch_that_an_agent_joins_by(world: World) -> None:
+    metrics = world.gateway.metrics
+    at_once = await open_call(world)
+    await reaches(world, at_once, CallState.JOINED)
+    assert sample(metrics, "wait_duration_seconds_sum", **LABELS, joined="true") == 0
+    world.supply.free, world.livekit.slots = 0, 2
+    queued = await open_call(world)
+    await asyncio.sleep(7)
+    world.supply.free = 1
+    joined = await reaches(world, queued, CallState.JOINED)
+    assert sample(metrics, "wait_duration_seconds_count", **LABELS, joined="true") == 2
+    waited = sample(metrics, "wait_duration_seconds_sum", **LABELS, joined="true")
+    assert waited is not None
+    assert 7 <= waited <= joined.state_since - joined.created_at
+    assert sample(metrics, "wait_duration_seconds_count", **LABELS, joined="false") == 0
+
+
+@pytest.mark.usefixtures("virtual_clock")
+@pytest.mark.parametrize(("caller", "count"), [(True, 1), (False, 0)], ids=["caller waited", "caller never came"])
+async def test_wait_without_an_agent_counts_for_callers_only(world: World, caller: bool, count: int) -> None:
+    world.supply.free = 0
+    call = await open_call(world, caller=caller)
+    await becomes_true(lambda: not current(world, call).is_live)
+    over = current(world, call)
+    assert sample(world.gateway.metrics, "wait_duration_seconds_count", **LABELS, joined="false") == count
+    waited = sample(world.gateway.metrics, "wait_duration_seconds_sum", **LABELS, joined="false")
+    assert waited == pytest.approx(count * (over.state_since - over.created_at))
+
+
+@pytest.mark.usefixtures("virtual_clock")
+@pytest.mark.parametrize(
+    ("is_reported", "seconds"), [(True, 0), (False, AGENT_GRACE_SECONDS)], ids=["worker reported lost", "agent absent"]
+)
+async def test_rescue_time_includes_the_time_in_which_the_agent_may_return(
+    world: World, is_reported: bool, seconds: float
+) -> None:
+    metrics = world.gateway.metrics
+    world.livekit.slots = 2
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    (identity,) = world.livekit.agents_in(call.room)
+    world.livekit.disconnect(call.room, identity)
+    if is_reported:
+        job = JobReport(job_id=identity.removeprefix("agent-"), room=call.room)
+        world.gateway.reports.receive(WorkerCalls(agent=call.agent.key, worker="pod-1", jobs=[job], lost=True))
+    await becomes_true(lambda: Cause.AGENT_LOST in current(world, call).causes)
+    await reaches(world, call, CallState.JOINED)
+    rescued = sample(metrics, "rescue_duration_seconds_sum", **LABELS)
+    assert rescued is not None
+    assert seconds <= rescued < seconds + AGENT_GRACE_SECONDS
+    assert sample(metrics, "rescue_duration_seconds_count", **LABELS) == 1
+    assert sample(metrics, "join_duration_seconds_count", **LABELS) == 1, "a rescue is no join of the first agent"
+
+
+def test_gateway_that_does_not_act_reports_no_calls() -> None:
+    metrics, acts = Metrics(), True
+    counts = {(WAITING.agent.key, CallState.WAITING): 3}
+    metrics.calls.follow(lambda: [WAITING.agent], lambda: counts, lambda agent_key: acts)
+    assert samples(metrics, "calls") == {("waiting",): 3}
+    acts = False
+    assert samples(metrics, "calls") == {}, "another gateway reports them"
+
+
 def test_adopted_call_is_not_opened_again() -> None:
     metrics = Metrics()
-    metrics.calls.follow(lambda: [WAITING.agent], lambda: {(WAITING.agent.key, CallState.WAITING): 1})
+    counts = {(WAITING.agent.key, CallState.WAITING): 1}
+    metrics.calls.follow(lambda: [WAITING.agent], lambda: counts, lambda agent_key: True)
     assert sample(metrics, "calls_opened_total", **LABELS) == 0
     assert samples(metrics, "calls") == {("waiting",): 1}

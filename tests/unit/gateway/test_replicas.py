@@ -42,6 +42,12 @@ class Cluster:
         assert len(acting) <= 1, f"{[one.name for one in acting]} act at once"
         return acting[0] if acting else None
 
+    def reported_line(self) -> float:
+        """The waiting calls that the metrics of all running replicas report together."""
+        labels = {"agent_namespace": AGENT.namespace, "agent": AGENT.name, "state": "waiting"}
+        registries = [one.gateway.metrics.registry for one in self.replicas if one.is_running]
+        return sum(registry.get_sample_value("avatar_agent_gateway_calls", labels) or 0 for registry in registries)
+
     async def wait_for_owner(self) -> Replica:
         await becomes_true(self.owner)
         owner = self.owner()
@@ -164,6 +170,7 @@ async def test_two_hundred_calls_have_a_new_owner_within_seconds(cluster: Cluste
     await becomes_true(lambda: all(owner.ledger.get(call.id) for call in calls))
     assert now() - stopped_at < 5
     assert [call.id for call in owner.ledger.waiting(AGENT.key)] == line
+    assert cluster.reported_line() == 100, "all gateways together report each waiting call once"
     cluster.livekit.slots = 200
     await becomes_true(lambda: len(cluster.joined) == 200)
     accepted = [room for room, name in cluster.livekit.launches if name == "ornina-agent"]

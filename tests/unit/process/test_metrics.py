@@ -33,7 +33,7 @@ def controller_registry() -> CollectorRegistry:
 
 def gateway_registry() -> CollectorRegistry:
     metrics = GatewayMetrics()
-    metrics.calls.follow(lambda: [example_agent()], dict)
+    metrics.calls.follow(lambda: [example_agent()], dict, lambda agent_key: True)
     metrics.record_request("/v1/calls", "POST", 201, 0.1)
     metrics.set_controller_reachable(True)
     return metrics.registry
