@@ -28,6 +28,7 @@ _ENDED = f"{GATEWAY}calls_ended_total"
 _FAILED = selected(_ENDED, 'outcome="failed"')
 _ANSWER = f"{WORKER}answer_duration_seconds"
 _JOIN = selected(f"{GATEWAY}join_duration_seconds_bucket")
+_WAIT = f"{GATEWAY}wait_duration_seconds_bucket"
 _TURN = selected(f"{WORKER}turn_duration_seconds_bucket")
 
 
@@ -187,6 +188,40 @@ def render() -> str:
                 "normal. A second band above means that some callers wait for a slot.",
                 "NoFreeSlot",
             ),
+        ),
+        graph(
+            "Waiting callers, by agent",
+            [Series(f"sum by (agent_namespace, agent) ({_in_state('waiting')}) > 0", "{{agent_namespace}}/{{agent}}")],
+            Text(
+                "The line of each agent. Normally empty. A line that grows means that new workers do not keep up.",
+                "NoFreeSlot",
+            ),
+            bars=True,
+        ),
+        graph(
+            "Wait for a slot, p95",
+            [
+                Series(quantile(0.95, selected(_WAIT, 'joined="true"')), "callers who got an agent"),
+                Series(quantile(0.95, selected(_WAIT, 'joined="false"')), "callers who got none"),
+            ],
+            Text(
+                "From the request to the dispatch by which the agent joined. Normally below 0.25 s, the smallest step. "
+                "Callers who got none left the line, or waited for too long.",
+                "NoFreeSlot",
+            ),
+            unit=SECONDS,
+            steps=[(ANSWER_SECONDS, RED)],
+        ),
+        graph(
+            "Rescue time",
+            _quantiles(selected(f"{GATEWAY}rescue_duration_seconds_bucket"), 0.5, 0.95),
+            Text(
+                "From the loss of an agent during a call until another one joined. Normally empty, else below 3 s. "
+                "5 s more mean that the controller did not report the lost worker.",
+                "CallsBreak",
+            ),
+            unit=SECONDS,
+            steps=[(3, RED)],
         ),
         graph(
             "Greeting, p95",

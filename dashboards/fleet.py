@@ -16,7 +16,7 @@ from dashboards.panels import (
     graph,
     rows,
 )
-from dashboards.queries import AGENT, CONTROLLER, WORKER, of_agents, per_minute, quantile, selected, total
+from dashboards.queries import AGENT, CONTROLLER, WORKER, grown, of_agents, per_minute, quantile, selected, total
 
 UID = "avatar-agent-fleet"
 
@@ -197,6 +197,15 @@ def render() -> str:
         ),
     ]
     workers: Panels = [
+        graph(
+            "Workers lost, by reason",
+            [Series(grown(f"{CONTROLLER}workers_lost_total", "reason"), "{{reason}}")],
+            Text(
+                "Workers of all agents that were lost with their calls. Normally 0. Their callers get another agent.",
+                "WorkersLost",
+            ),
+            bars=True,
+        ),
         graph(
             "Load per worker",
             [Series(f"{selected(f'{WORKER}calls')} / ({selected(f'{WORKER}slots')} > 0)", "{{pod}}")],

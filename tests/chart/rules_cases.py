@@ -78,6 +78,8 @@ REACHABLE = gateway("controller_reachable")
 STARTING = controller("agent_condition", **AVA, condition="Ready", status="False", reason="WorkersStarting")
 UNREGISTERED = controller("agent_condition", **AVA, condition="Ready", status="False", reason="NotRegistered")
 SUSPENDED = controller("agent_condition", **AVA, condition="Ready", status="False", reason="Suspended")
+UNREACHABLE_WORKERS = controller("workers_lost_total", reason="unreachable")
+ENDED_WORKERS = controller("workers_lost_total", reason="process_ended")
 PENDING = controller("calls_pending", **AVA)
 FREE = controller("slots_free", **AVA)
 LIMITED = controller("scaling_limited", **AVA)
@@ -103,6 +105,7 @@ STUCK = "AvatarAgentControllerStuck"
 RECONCILES_FAIL = "AvatarAgentReconcilesFail"
 GATEWAY_DOWN = "AvatarAgentGatewayDown"
 UNREACHABLE = "AvatarAgentControllerUnreachable"
+WORKERS_LOST = "AvatarAgentWorkersLost"
 NOT_READY = "AvatarAgentNotReady"
 NO_FREE_SLOT = "AvatarAgentNoFreeSlot"
 AT_MAX = "AvatarAgentAtMaxWorkers"
@@ -181,6 +184,17 @@ CASES = [
     Case("no answer", UNREACHABLE, {REACHABLE: "1x10 0x10 1x10"}, fires=13, clears=23, labels=SYSTEM),
     Case("answer within 2 minutes", UNREACHABLE, {REACHABLE: "1x10 0x1 1x50"}, fires=None),
     Case("no gateway", UNREACHABLE, {LEADING: "1x60"}, fires=None),
+    Case(
+        "three workers of two reasons",
+        WORKERS_LOST,
+        {UNREACHABLE_WORKERS: "0x5 2x60", ENDED_WORKERS: "0x5 1x60"},
+        fires=6,
+        clears=22,
+        labels=SYSTEM,
+        value="3",
+    ),
+    Case("two workers", WORKERS_LOST, {UNREACHABLE_WORKERS: "0x5 2x60", ENDED_WORKERS: "0x65"}, fires=None),
+    Case("three workers in turn", WORKERS_LOST, {ENDED_WORKERS: "0x5 1x19 2x19 3x20"}, fires=None),
     Case(
         "two reasons in turn",
         NOT_READY,

@@ -203,6 +203,7 @@ def test_values_change_objective_and_its_limits(render: Renderer, promtool: str,
     [
         ("stuckSeconds=77", "ControllerStuck", "<= 77"),
         ("failedReconcilesPercent=77", "ReconcilesFail", "> 0.77"),
+        ("lostWorkers=77", "WorkersLost", ">= 77"),
         ("notReadyMinutes=77", "NotReady", "77m"),
         ("noFreeSlotMinutes=77", "NoFreeSlot", "77m"),
         ("atMaxWorkersMinutes=77", "AtMaxWorkers", "77m"),

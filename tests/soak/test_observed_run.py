@@ -163,8 +163,8 @@ async def run(platform: Platform, observed: Observation) -> None:
     with observed.stage("the language model fails, then stalls", "AvatarAgentProviderErrors", "AvatarAgentSlowReplies"):
         await failing_provider(platform, observed)
     await stopped_components(platform, observed)
-    with observed.stage("a worker is killed", "AvatarAgentCallsBreak"):
-        await killed_worker(platform, observed)
+    with observed.stage("workers are killed", "AvatarAgentCallsBreak", "AvatarAgentWorkersLost"):
+        await killed_workers(platform, observed)
     with observed.stage("a rollout"):
         await rollout(platform)
     with observed.stage("a webhook is silent", "AvatarAgentReconcilesFail", "AvatarAgentControllerStuck"):
@@ -212,11 +212,13 @@ async def failing_agents(platform: Platform, observed: Observation) -> None:
 
 
 async def waiting_line(platform: Platform, observed: Observation) -> None:
-    """Four callers wait for the only slot. After its caller has hung up, each is answered in turn, but too late."""
+    """Five callers wait for the only slot. One gives up; the others are answered in turn, but too late."""
     async with AsyncExitStack() as stack:
-        line = [await entered(stack, platform, "busy", f"Caller {number}") for number in range(5)]
+        line = [await entered(stack, platform, "busy", f"Caller {number}") for number in range(6)]
         await line[0][0].first_word(90)
         await observed.fires("AvatarAgentNoFreeSlot", "AvatarAgentAtMaxWorkers")
+        _, given_up = line.pop()
+        await hang_up(platform, given_up)
         await asyncio.gather(*(hung_up_when_answered(platform, caller, opened) for caller, opened in line))
     await observed.fires("AvatarAgentAnswerBudgetBurnFast", "AvatarAgentAnswerBudgetBurnSlow")
 
@@ -232,6 +234,11 @@ async def entered(
 async def hung_up_when_answered(platform: Platform, caller: Caller, opened: Mapping[str, Any]) -> None:
     """Hang up when the agent speaks, so that the next caller gets the slot at once."""
     await caller.first_word(90)
+    await hang_up(platform, opened)
+
+
+async def hang_up(platform: Platform, opened: Mapping[str, Any]) -> None:
+    """End a call by request."""
     url = f"{platform.gateway}/v1/calls/{opened['callId']}"
     headers = {"Authorization": f"Bearer {opened['callToken']}"}
     async with aiohttp.ClientSession() as session, session.delete(url, headers=headers) as answer:
@@ -264,14 +271,16 @@ async def stopped_components(platform: Platform, observed: Observation) -> None:
         await greeted(stack, platform, "served", "Later caller")
 
 
-async def killed_worker(platform: Platform, observed: Observation) -> None:
-    """The worker of three callers is killed; each gets a new agent."""
+async def killed_workers(platform: Platform, observed: Observation) -> None:
+    """A worker of each of three agents is killed, one of them with three callers. Each caller gets a new agent."""
+    called = ("broken", "broken", "broken", "served", "busy")
     async with AsyncExitStack() as stack:
-        callers = await asyncio.gather(*(greeted(stack, platform, "broken", f"Caller {number}") for number in range(3)))
-        (pod,) = agents.workers(platform.product, "broken")
-        kill_worker(NAME, pod)
+        callers = [await greeted(stack, platform, name, f"Caller {number}") for number, name in enumerate(called)]
+        for name in ("broken", "served", "busy"):
+            for pod in agents.workers(platform.product, name):
+                kill_worker(NAME, pod)
         await eventually_in_thread(lambda: all(len(one.agents) == 2 for one in callers), "new agents join", 120)
-        await observed.fires("AvatarAgentCallsBreak")
+        await observed.fires("AvatarAgentCallsBreak", "AvatarAgentWorkersLost")
 
 
 async def rollout(platform: Platform) -> None:
