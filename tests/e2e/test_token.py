@@ -1,8 +1,8 @@
-"""A page that is made for LiveKit calls an agent with tokens of the gateway's token endpoint, in a real browser."""
+"""A React app made for LiveKit calls an agent with tokens of the gateway's token endpoint, in a real browser."""
 
 import asyncio
+import json
 import threading
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from livekit import api
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from devkit import nodejs
 from tests.e2e import agents
 from tests.e2e.browser import browser_page
 from tests.e2e.conftest import Platform
@@ -22,39 +23,28 @@ from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
-PAGE = """<!doctype html>
+PACKAGE = Path(__file__).with_name("npm")
+PAGE = b"""<!doctype html>
 <title>An app that is made for LiveKit</title>
-<button id="call">Call</button><p id="state">loading</p><p id="captions"></p>
-<script type="module">
-import { Room, RoomEvent, TokenSource } from "/livekit-client.esm.mjs";
-
-const state = document.getElementById("state");
-const source = TokenSource.endpoint("TOKEN_URL");
-const options = { agentName: "AGENT_NAME", participantName: "Layla", agentMetadata: '{"language": "ar"}' };
-const first = await source.fetch(options); // as useSession does when a page loads
-state.textContent = "ready";
-
-document.getElementById("call").onclick = async () => {
-  const { serverUrl, participantToken } = await source.fetch(options);
-  if (participantToken !== first.participantToken) throw new Error("the token was not used again");
-  const room = new Room();
-  room.on(RoomEvent.TrackSubscribed, (track) => document.body.append(track.attach()));
-  room.registerTextStreamHandler("lk.transcription", async (reader) => {
-    document.getElementById("captions").textContent += await reader.readAll();
-  });
-  await room.connect(serverUrl, participantToken);
-  await room.localParticipant.setMicrophoneEnabled(true);
-  state.textContent = "connected";
-};
-</script>
+<div id="root"></div>
+<script type="module" src="/page.js"></script>
 """
-"""The page of a website. It uses LiveKit's client only, and nothing of the gateway's."""
+"""The page of a website. Its script uses LiveKit's React components only, and nothing of the gateway's."""
+
+
+def script(token_url: str, agent_name: str) -> bytes:
+    """Return the page's script with React and LiveKit's components, as a website's build makes it."""
+    folder = nodejs.install(PACKAGE)
+    defined = {"TOKEN_URL": token_url, "AGENT_NAME": agent_name, "process.env.NODE_ENV": "production"}
+    options = ["--bundle", "--format=esm", "--jsx=automatic"]
+    options += [f"--define:{name}={json.dumps(value)}" for name, value in defined.items()]
+    return nodejs.run(folder, "node_modules/esbuild/bin/esbuild", "page.jsx", *options).encode()
 
 
 @contextmanager
-def website(port: int, page: str, client: bytes) -> Iterator[str]:
-    """Serve the page and livekit-client on an origin of their own. Yields its URL."""
-    files = {"/": ("text/html", page.encode()), "/livekit-client.esm.mjs": ("text/javascript", client)}
+def website(port: int, javascript: bytes) -> Iterator[str]:
+    """Serve the page on an origin of its own. Yields its URL."""
+    files = {"/": ("text/html", PAGE), "/page.js": ("text/javascript", javascript)}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -96,31 +86,31 @@ def counts(platform: Platform, agent: str) -> tuple[int, int, int]:
     return calls["active"], calls["pending"], slots["total"] - slots["free"]
 
 
-def load(page: Page, url: str) -> None:
-    """Load the page until it has its token."""
-    page.goto(url)
-    expect(page.locator("#state")).to_have_text("ready")
-
-
-def test_app_made_for_livekit_calls_the_agent_and_its_page_loads_open_nothing(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_react_app_calls_the_agent_and_its_page_loads_open_nothing(platform: Platform, tmp_path: Path) -> None:
     port = free_port()
     agent = agents.manifest(platform.targets, "tokens")
     agent["spec"]["dispatch"] |= {"access": "Public", "allowedOrigins": [f"http://localhost:{port}"]}
-    with urllib.request.urlopen(f"{platform.gateway}/assets/livekit-client.esm.mjs", timeout=10) as answer:
-        client = answer.read()
-    with agents.declared(platform.product, agent) as name:
-        document = PAGE.replace("TOKEN_URL", f"{platform.gateway}/v1/token").replace("AGENT_NAME", "tokens-agent")
-        with website(port, document, client) as url, browser_page(tmp_path / "profile") as page:
-            for _ in range(10):
-                load(page, url)
-            assert rooms_of(platform, name) == []
-            assert counts(platform, name) == (0, 0, 0)
+    token_url = f"{platform.gateway}/v1/token"
+    javascript = script(token_url, agent["spec"]["agentName"])
+    with (
+        agents.declared(platform.product, agent) as name,
+        website(port, javascript) as url,
+        browser_page(tmp_path / "profile") as page,
+    ):
+        tokens: list[int] = []
+        page.on("response", lambda answer: tokens.append(answer.status) if answer.url == token_url else None)
+        for _ in range(10):
+            with page.expect_response(token_url):
+                page.goto(url)
+        assert tokens == [201] * 10, "useSession asks for a token when the page loads"
+        expect(page.locator("#state")).to_have_text("disconnected")
+        assert rooms_of(platform, name) == []
+        assert counts(platform, name) == (0, 0, 0)
 
-            page.get_by_role("button", name="Call").click()
-            expect(page.locator("#state")).to_have_text("connected", timeout=30_000)
-            eventually_blocking(lambda: page.evaluate(LOUDEST) > 0.02, "the browser plays the agent's voice", 30)
-            expect(page.locator("#captions")).not_to_be_empty(timeout=30_000)
-            assert len(rooms_of(platform, name)) == 1
-            eventually_blocking(lambda: counts(platform, name) == (1, 0, 1), "the call is counted", 30)
+        page.get_by_role("button", name="Start call").click()
+        expect(page.locator("#state")).to_have_text("speaking", timeout=30_000)
+        eventually_blocking(lambda: page.evaluate(LOUDEST) > 0.02, "the browser plays the agent's voice", 30)
+        expect(page.locator("#captions")).not_to_be_empty(timeout=30_000)
+        assert tokens == [201] * 10, "the call uses the token of the page load"
+        assert len(rooms_of(platform, name)) == 1
+        eventually_blocking(lambda: counts(platform, name) == (1, 0, 1), "the call is counted", 30)
