@@ -100,6 +100,53 @@ class HeldCall(_Model):
     """Limits of the two in MiB, by the name of the figure."""
 
 
+class GatewayOpening(_Model):
+    """First section of `tests/bench/test_gateway.py`: opening calls beside raw CreateRoom."""
+
+    run: Run
+    calls: int
+    """Calls opened, and rooms created."""
+    parallel: int
+    """Requests at a time."""
+    per_second: Pair
+    """Calls opened a second, and rooms created a second."""
+    min_ratio: float
+    """Limit of the ratio of the two."""
+    processor_ms: float
+    """Processor time of the gateway for each call, in milliseconds."""
+
+
+class GatewayLatency(_Model):
+    """Second section: how much longer than a raw CreateRoom an open call takes, as medians in milliseconds."""
+
+    run: Run
+    requests: int
+    """Requests of each kind, made in turn."""
+    idle_ms: float
+    """Without other calls."""
+    busy_ms: float
+    """With `busy_calls` joined calls, and as many waiting ones."""
+    busy_calls: int
+
+
+class GatewayHolding(_Model):
+    """Third section: the gateway while it follows thousands of calls of an earlier gateway."""
+
+    run: Run
+    joined: int
+    waiting: int
+    adopted_seconds: float
+    """From the start of the process until it has adopted all calls."""
+    core_percent: float
+    """Share of one core while nothing changes."""
+    requests_per_second: float
+    """Requests to LiveKit."""
+    memory_mib: float
+    """Resident memory."""
+    limits: dict[str, float]
+    """Limits of the last two, by the name of the figure."""
+
+
 class Cost(_Model):
     """Cost of one program, for each of the declared objects unless the name says otherwise."""
 
@@ -192,7 +239,9 @@ class TurnTaking(_Model):
     curve: list[CurvePoint]
 
 
-Section = FirstCall | WorkerStart | HeldCall | ThousandAgents | TurnTaking
+Section = (
+    FirstCall | WorkerStart | HeldCall | GatewayOpening | GatewayLatency | GatewayHolding | ThousandAgents | TurnTaking
+)
 
 
 class Benchmarks(_Model):
@@ -202,6 +251,9 @@ class Benchmarks(_Model):
     worker_start: WorkerStart
     held_call: HeldCall | None = None
     """None: no run has recorded it yet."""
+    gateway_opening: GatewayOpening
+    gateway_latency: GatewayLatency
+    gateway_holding: GatewayHolding
     thousand_agents: ThousandAgents
     turn_taking: TurnTaking
 
@@ -210,6 +262,9 @@ _NAMES: Mapping[type[Section], str] = {
     FirstCall: "first_call",
     WorkerStart: "worker_start",
     HeldCall: "held_call",
+    GatewayOpening: "gateway_opening",
+    GatewayLatency: "gateway_latency",
+    GatewayHolding: "gateway_holding",
     ThousandAgents: "thousand_agents",
     TurnTaking: "turn_taking",
 }

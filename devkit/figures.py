@@ -69,6 +69,36 @@ def _held_call_table(measured: Benchmarks) -> str:
     return _table(["", "product", "bare worker", "ratio"], rows)
 
 
+def _gateway_table(measured: Benchmarks) -> str:
+    opening, latency, holding = measured.gateway_opening, measured.gateway_latency, measured.gateway_holding
+    rate = opening.per_second
+    busy = f"{latency.busy_calls:,} joined and {latency.busy_calls:,} waiting calls"
+    held = f"{holding.joined:,} joined and {holding.waiting:,} waiting calls"
+    rates = [f"{rate.product:,.0f}", f"{rate.peer:,.0f}", f"{rate.ratio:.2f}"]
+    alone = (
+        ("processor for each call, ms", f"{opening.processor_ms:.2f}"),
+        ("longer than CreateRoom when idle, ms", f"{latency.idle_ms:.1f}"),
+        (f"longer than CreateRoom with {busy}, ms", f"{latency.busy_ms:.1f}"),
+        (f"adoption of {holding.joined + holding.waiting:,} calls, s", f"{holding.adopted_seconds:.1f}"),
+        (f"with {held}: share of a core, %", f"{holding.core_percent:.1f}"),
+        (
+            f"with {held}: LiveKit requests a second (limit: {holding.limits['requests_per_second']:g})",
+            f"{holding.requests_per_second:.1f}",
+        ),
+        (f"with {held}: memory, MiB (limit: {holding.limits['memory_mib']:g})", f"{holding.memory_mib:.0f}"),
+    )
+    rows = [
+        [f"opened a second, {opening.parallel} at a time (limit: ratio {opening.min_ratio:g})", *rates],
+        *([what, value, "", ""] for what, value in alone),
+    ]
+    return _table(["", "POST /v1/calls", "CreateRoom", "ratio"], rows)
+
+
+def _gateway_machine(measured: Benchmarks) -> str:
+    sections = (measured.gateway_opening, measured.gateway_latency, measured.gateway_holding)
+    return "; ".join(dict.fromkeys(_machine(section.run) for section in sections))
+
+
 def _thousand_agents_table(measured: Benchmarks) -> str:
     section = measured.thousand_agents
     limits = section.limits
@@ -150,6 +180,8 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
     "first-call": _first_call,
     "first-call-machine": lambda measured: _machine(measured.first_call.run),
     "first-call-table": _first_call_table,
+    "gateway-machine": _gateway_machine,
+    "gateway-table": _gateway_table,
     "held-call-machine": lambda measured: _machine(measured.held_call.run) if measured.held_call else _NOT_MEASURED,
     "held-call-table": _held_call_table,
     "worker-start-machine": lambda measured: _machine(measured.worker_start.run),

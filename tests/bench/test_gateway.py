@@ -23,6 +23,8 @@ from aiohttp.test_utils import TestServer, unused_port
 from livekit import api
 
 from agentspec.wire import RoomRecord, render
+from devkit import benchmarks
+from devkit.benchmarks import GatewayHolding, GatewayLatency, GatewayOpening, Pair
 from gateway.livekit.server import WAITING_AGENT_NAME
 from tests.bench.livekit_api import PlayedLiveKit
 from tests.e2e.conftest import Platform
@@ -30,6 +32,8 @@ from tests.unit.gateway.fakes import CREDENTIALS, example_agent
 from tests.waiting import eventually
 
 JOINED, WAITING = 2000, 500
+BUSY = 1000
+"""Joined calls, and as many waiting ones."""
 MAX_REQUESTS_PER_SECOND = 5.0
 MAX_MIB = 200.0
 MIN_RATIO = 0.25
@@ -172,7 +176,8 @@ async def test_holding_thousands_of_calls_costs_little(tmp_path: Path) -> None:
         with gateway(server, tmp_path / "gateway.log") as running:
             began = monotonic()
             await eventually(lambda: is_up(session, running.url), "the gateway has adopted the calls", 120)
-            print(f"\n{JOINED + WAITING} calls were adopted in {monotonic() - began:.1f} s")
+            adopted = monotonic() - began
+            print(f"\n{JOINED + WAITING} calls were adopted in {adopted:.1f} s")
             await asyncio.sleep(SETTLE_SECONDS)
             livekit.requests.clear()
             before, began = running.cpu_seconds(), monotonic()
@@ -181,20 +186,41 @@ async def test_holding_thousands_of_calls_costs_little(tmp_path: Path) -> None:
             share = (running.cpu_seconds() - before) / seconds
             requests = livekit.requests.total() / seconds
             print(f"{100 * share:.1f} % of a core, {requests:.1f} requests a second: {dict(livekit.requests)}")
-            print(f"{running.memory_mib():.0f} MiB")
-            assert requests <= MAX_REQUESTS_PER_SECOND
-            assert running.memory_mib() < MAX_MIB
+            memory = running.memory_mib()
+            print(f"{memory:.0f} MiB")
+    assert requests <= MAX_REQUESTS_PER_SECOND
+    assert memory < MAX_MIB
+    benchmarks.record(
+        GatewayHolding(
+            run=benchmarks.this_run(),
+            joined=JOINED,
+            waiting=WAITING,
+            adopted_seconds=round(adopted, 1),
+            core_percent=round(100 * share, 1),
+            requests_per_second=round(requests, 1),
+            memory_mib=round(memory),
+            limits={"requests_per_second": MAX_REQUESTS_PER_SECOND, "memory_mib": MAX_MIB},
+        )
+    )
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("calls", [0, 1000], ids=["idle", "1000 joined and 1000 waiting"])
-async def test_open_call_is_as_quick_with_many_calls(tmp_path: Path, calls: int) -> None:
+async def added_ms(calls: int, log: Path) -> float:
+    """Return how many milliseconds longer than a room a call takes, beside so many joined and as many waiting calls."""
     async with played(calls, calls) as (_, server), aiohttp.ClientSession() as session:
-        with gateway(server, tmp_path / "gateway.log") as running:
+        with gateway(server, log) as running:
             await eventually(lambda: is_up(session, running.url), "the gateway has adopted the calls", 120)
             livekit = api.LiveKitAPI(server.url, server.key, server.secret, session=session)
-            added = await added_seconds(session, livekit, running.url)
-            print(f"\nwith {calls} joined and {calls} waiting, a call takes {1000 * added:.1f} ms more than a room")
+            added = 1000 * await added_seconds(session, livekit, running.url)
+    print(f"\nwith {calls} joined and {calls} waiting, a call takes {added:.1f} ms more than a room")
+    return round(added, 1)
+
+
+@pytest.mark.timeout(600)
+async def test_open_call_is_as_quick_with_many_calls(tmp_path: Path) -> None:
+    idle = await added_ms(0, tmp_path / "idle.log")
+    busy = await added_ms(BUSY, tmp_path / "busy.log")
+    run = benchmarks.this_run()
+    benchmarks.record(GatewayLatency(run=run, requests=LATENCIES, idle_ms=idle, busy_ms=busy, busy_calls=BUSY))
 
 
 @pytest.mark.timeout(300)
@@ -211,4 +237,14 @@ async def test_calls_are_opened_at_a_quarter_of_the_rate_of_rooms(platform: Plat
             cost = 1000 * (running.cpu_seconds() - before) / CALLS
             print(f"\nCreateRoom {raw:.0f}/s, POST /v1/calls {opened:.0f}/s, ratio {opened / raw:.2f}")
             print(f"{cost:.2f} ms of the gateway's processor time a call")
-            assert opened / raw >= MIN_RATIO
+    assert opened / raw >= MIN_RATIO
+    benchmarks.record(
+        GatewayOpening(
+            run=benchmarks.this_run(),
+            calls=CALLS,
+            parallel=PARALLEL,
+            per_second=Pair(product=opened, peer=raw).rounded(0),
+            min_ratio=MIN_RATIO,
+            processor_ms=round(cost, 2),
+        )
+    )

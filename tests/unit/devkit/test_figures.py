@@ -148,6 +148,28 @@ def test_held_call_table_compares_cores_and_limits_memory(measured: Benchmarks) 
     assert "8 cores, 2026-01-02, commit abc1234" in figures.render(shown("held-call-machine"), changed)
 
 
+def test_gateway_table_shows_rates_limits_and_each_machine(measured: Benchmarks) -> None:
+    opening = measured.gateway_opening.model_copy(
+        update={"per_second": Pair(product=500.0, peer=2000.0), "processor_ms": 1.5, "min_ratio": 0.25, "parallel": 8}
+    )
+    latency = measured.gateway_latency.model_copy(update={"idle_ms": 2.6, "busy_ms": 3.4, "busy_calls": 1000})
+    holding = measured.gateway_holding.model_copy(
+        update={"joined": 2000, "waiting": 500, "core_percent": 4.25, "memory_mib": 88.0}
+        | {"requests_per_second": 4.0, "limits": {"requests_per_second": 5.0, "memory_mib": 200.0}}
+        | {"run": Run(date="2026-01-02", commit="abc1234", cores=8)}
+    )
+    sections = {"gateway_opening": opening, "gateway_latency": latency, "gateway_holding": holding}
+    changed = measured.model_copy(update=sections)
+    text = figures.render(shown("gateway-table"), changed)
+    assert "| opened a second, 8 at a time (limit: ratio 0.25) | 500 | 2,000 | 0.25 |" in text
+    assert "| processor for each call, ms | 1.50 | | |" in text
+    assert "| longer than CreateRoom with 1,000 joined and 1,000 waiting calls, ms | 3.4 | | |" in text
+    assert "| with 2,000 joined and 500 waiting calls: memory, MiB (limit: 200) | 88 | | |" in text
+    machines = figures.render(shown("gateway-machine"), changed)
+    assert machines.count("; ") == 1, "equal machines are named once"
+    assert "8 cores, 2026-01-02, commit abc1234" in machines
+
+
 def test_section_that_no_run_has_recorded_says_so(measured: Benchmarks) -> None:
     changed = measured.model_copy(update={"held_call": None})
     for name in ("held-call-table", "held-call-machine"):
