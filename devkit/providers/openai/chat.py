@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devkit.providers.knowledge import best_answer, entries_of, unknown_answer
+from devkit.providers.openai import tools
 from devkit.providers.openai.errors import reject
 from devkit.providers.openai.models import require_model
 
@@ -27,13 +28,14 @@ _CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """The fields of a request that have an effect; tools and sampling settings have none."""
+    """The fields of a request that have an effect; sampling settings have none."""
 
     model: str
     messages: tuple[tuple[str, str], ...]
     """Role and text of each message."""
     stream: bool
     include_usage: bool
+    tools: tuple[tools.Tool, ...] = ()
 
 
 def parse(document: object) -> ChatRequest:
@@ -53,6 +55,7 @@ def parse(document: object) -> ChatRequest:
         messages=tuple(_message(index, message) for index, message in enumerate(messages)),
         stream=stream,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        tools=tools.parse(document.get("tools")),
     )
 
 
@@ -64,8 +67,12 @@ def has_instructions(messages: Sequence[tuple[str, str]]) -> bool:
 def answer(messages: Sequence[tuple[str, str]]) -> str:
     """Return the model's answer: the knowledge's answer to the last user message, or the requested greeting.
 
-    Without a question and a greeting it returns a sentence that it does not know.
+    The answer to a tool's result is the result. Without a question and a greeting it returns a sentence that it does
+    not know.
     """
+    last_role, last_text = messages[-1]
+    if last_role == "tool":
+        return last_text
     prompt = "\n".join(text for role, text in messages if role in _PROMPT_ROLES)
     question = next((text for role, text in reversed(messages) if role == "user" and text.strip()), "")
     if question:
@@ -77,10 +84,13 @@ def answer(messages: Sequence[tuple[str, str]]) -> str:
 
 def completion(request: ChatRequest, text: str, identifier: str, created: int) -> dict[str, Any]:
     """Return the whole answer as one object."""
-    message = {"role": "assistant", "content": text, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    finish_reason = _finish_reason(text)
+    if call := tools.chosen(request.tools, request.messages):
+        message, finish_reason = tools.message(call, _call_id(identifier)), "tool_calls"
     return {
         **_envelope(request, "chat.completion", identifier, created),
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(text)}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}],
         "usage": usage(request, text),
     }
 
@@ -95,10 +105,15 @@ def events(request: ChatRequest, text: str, identifier: str, created: int) -> It
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return event({**envelope, "choices": [choice]})
 
-    yield chunk({"role": "assistant", "content": "", "refusal": None})
-    for word in _WORD.findall(text):
-        yield chunk({"content": word})
-    yield chunk({}, _finish_reason(text))
+    if text and (call := tools.chosen(request.tools, request.messages)):
+        for delta in tools.deltas(call, _call_id(identifier)):
+            yield chunk(delta)
+        yield chunk({}, "tool_calls")
+    else:
+        yield chunk({"role": "assistant", "content": "", "refusal": None})
+        for word in _WORD.findall(text):
+            yield chunk({"content": word})
+        yield chunk({}, _finish_reason(text))
     if request.include_usage:
         yield event({**envelope, "choices": [], "usage": usage(request, text)})
     yield b"data: [DONE]\n\n"
@@ -107,6 +122,10 @@ def events(request: ChatRequest, text: str, identifier: str, created: int) -> It
 def event(document: Mapping[str, Any]) -> bytes:
     """Return one server-sent event that carries `document`."""
     return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _call_id(identifier: str) -> str:
+    return f"call_{identifier.removeprefix('chatcmpl-')[:24]}"
 
 
 def _finish_reason(text: str) -> str:
