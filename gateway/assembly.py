@@ -1,6 +1,7 @@
 """Creates a gateway from its parts."""
 
 import logging
+import secrets
 
 import aiohttp
 
@@ -40,8 +41,10 @@ def assemble(
 ) -> tuple[Gateway, SupplyExchange]:
     """Create a gateway and its exchange with the controller; neither is running yet."""
     ledger = Ledger()
-    members = Members(settings.gateway_name, settings.internal_address)
+    # A container that starts again in its pod is another gateway.
+    members = Members(f"{settings.gateway_name}.{secrets.token_hex(3)}", settings.internal_address)
     supply = SupplyExchange(settings, session, ledger.pending, metrics.set_controller_reachable, members)
+    members.on_doubt = supply.exchange_soon
     forwarder = Forwarder(members, internal_session, metrics, settings.internal_port)
     gateway = create_gateway(
         settings, agents, connections, ledger, metrics, supply, fetcher(session), members, forwarder

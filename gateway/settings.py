@@ -71,7 +71,7 @@ class GatewaySettings(ProcessSettings):
     gateway_name: str = Field(
         default="gateway",
         validation_alias="POD_NAME",
-        description="this pod's name, by which the controller tells gateways apart",
+        description="this pod's name; gateways and the controller know each process by it and a suffix",
     )
     default_namespace: str = Field(
         default="default",

@@ -19,7 +19,7 @@ ADDRESS_QUERY = "address"
 `Supply.gateways`. It is no field of the demand, because release 0.1.0 rejects unknown fields."""
 LEAVING_QUERY = "leaving"
 """Query parameter of ``POST /v1/demand``: the gateway stops, and is no longer one of the gateways."""
-MEMBER_SECONDS = 2.0
+MEMBER_SECONDS = 1.6
 """A gateway that the controller has not heard for this long is gone."""
 
 
@@ -62,7 +62,7 @@ class WorkerStatus(Model):
 class Demand(Model):
     """The calls that wait at one gateway: the body of ``POST /v1/demand`` at the controller."""
 
-    gateway: str = Field(min_length=1, max_length=253, description="The gateway pod's name.")
+    gateway: str = Field(min_length=1, max_length=253, description="The gateway's name: its pod's, and its process'.")
     pending: dict[str, int] = Field(
         default_factory=dict, description="Calls waiting for a slot, by agent key ``namespace/name``."
     )
@@ -81,7 +81,7 @@ class AgentSupply(Model):
 class GatewayMember(Model):
     """One live gateway."""
 
-    name: str = Field(description="The gateway pod's name.")
+    name: str = Field(description="The gateway's name: its pod's, and its process'.")
     address: str = Field(description="Where other gateways reach it, as ``IP:PORT``.")
 
 

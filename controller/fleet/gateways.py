@@ -13,9 +13,11 @@ class Gateways:
         """Since when gateways have been heard without a gap."""
 
     def heard(self, name: str, address: str, now: float) -> None:
-        """Record that a gateway was heard."""
+        """Record that a gateway was heard. Another one with its address is gone: a container started again."""
         if not self._alive(now):
             self._since = now
+        if address:
+            self._heard = {other: heard for other, heard in self._heard.items() if heard[1] != address}
         self._heard[name] = now, address
 
     def left(self, name: str) -> None:

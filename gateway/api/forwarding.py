@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -31,7 +31,7 @@ RETRY_SECONDS: Final = 0.1
 CLIENT_ADDRESS: Final = "x-gateway-client-address"
 """Header with the address of the client, as the forwarding gateway sees it. Believed on the internal port only."""
 PASSED_OVER: Final = "x-gateway-passed-over"
-"""Header with the name of a gateway that refused the forwarded request. Believed on the internal port only."""
+"""Header with the names of gateways that refused the forwarded request. Believed on the internal port only."""
 EVENT_STREAM: Final = "text/event-stream"
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"}
@@ -77,7 +77,8 @@ class Forwarder:
         """
         members = self._members
         if is_internal(request.scope, self._internal_port):
-            members.refused(request.headers.get(PASSED_OVER, ""))
+            for name in request.headers.get(PASSED_OVER, "").split(","):
+                members.refused(name)
             if not (members.may_act() and members.is_mine(shard)):
                 raise moved()
             return None
@@ -97,6 +98,7 @@ class Forwarder:
             if time.monotonic() >= deadline:
                 self._metrics.record_forwarded(ForwardResult.FAILED)
                 raise unreachable()
+            members.refresh()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def ask_others(self, request: Request, address: str) -> list[bytes]:
@@ -138,13 +140,13 @@ class Forwarder:
             self._session.request(
                 request.method,
                 _url(owner, request, waits=not self.closing.is_set()),
-                headers=headers,
+                headers={**headers, PASSED_OVER: ",".join(self._members.passed_over)},
                 data=body or None,
                 allow_redirects=False,
             )
         )
         try:
-            answer = await self._unless_moved(asking, owner, shard)
+            answer = await self._unless_moved(asking, self._moved(request.method, shard, owner))
             if answer is not None and answer.content_type != EVENT_STREAM:
                 await answer.read()  # an owner that stops in the middle of its answer is asked again, or left
         except aiohttp.ClientConnectorError as error:
@@ -167,10 +169,10 @@ class Forwarder:
         return Response(await answer.read(), answer.status, headers)
 
     async def _unless_moved(
-        self, asking: "asyncio.Future[aiohttp.ClientResponse]", owner: GatewayMember, shard: str
+        self, asking: "asyncio.Future[aiohttp.ClientResponse]", moved: Awaitable[None]
     ) -> aiohttp.ClientResponse | None:
         """Wait for the first byte of an answer; None when the shard gets another owner, or this gateway closes."""
-        others = {asyncio.ensure_future(self._members.wait_until_moved(shard, owner))}
+        others = {asyncio.ensure_future(moved)}
         if not self.closing.is_set():
             others.add(asyncio.ensure_future(_until(self.closing)))
         either: set[asyncio.Future[Any]] = {asking, *others}
@@ -183,6 +185,11 @@ class Forwarder:
             if not asking.done():
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
+
+    def _moved(self, method: str, shard: str, owner: GatewayMember) -> Awaitable[None]:
+        """Wait until a shard has another owner. A GET may wait for a change of a call, so its owner may be well."""
+        wait = self._members.wait_until_moved if method == "GET" else self._members.refresh_until_moved
+        return wait(shard, owner)
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -10,6 +10,9 @@ Two gateways must never act for one agent. Three times make sure of it, all coun
 - A gateway that comes, or comes back, waits for `FENCE_SECONDS` before it acts: the others then know of it, or are
   fenced.
 
+A container that starts again is another gateway with another name. The others may pass over the process before it, and
+would pass over the new one too if both had one name.
+
 While the controller answers none of the gateways, they confirm each other (`gateway.cluster.peers`).
 """
 
@@ -24,12 +27,14 @@ from typing import Final
 
 from agentspec.wire import GatewayMember
 
-FENCE_SECONDS: Final = 1.6
+FENCE_SECONDS: Final = 1.3
 """Longest time that a gateway acts without an answer from the controller."""
 PASS_OVER_SECONDS: Final = 2.0
 """A gateway that refused a connection owns nothing. One that the controller still lists after this time lives."""
-TOUCH_SECONDS: Final = 1.0
+TOUCH_SECONDS: Final = 0.7
 """A gateway without an answer for this long is out of touch with the controller."""
+NEWS_SECONDS: Final = 0.1
+"""While an owner does not answer, this gateway asks the controller so often which gateways are alive."""
 SHARD_DIGITS: Final = 3
 """A shard is so many hexadecimal digits, the first of the hash of an agent's key."""
 
@@ -56,6 +61,9 @@ class Members:
         self.me = GatewayMember(name=name, address=address)
         self.on_change: Callable[[], None] = lambda: None
         """Called when this gateway may own other agents than before."""
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Called when an owner does not answer: the controller may know another one already."""
+        self._doubt_at = -math.inf
         self._clock = clock
         self._members: tuple[GatewayMember, ...] | None = None
         """In the order of their names; None: not known yet."""
@@ -71,6 +79,8 @@ class Members:
         """When each gateway refused a connection first."""
         self._lives: set[str] = set()
         """Those of them that live nevertheless."""
+        self._doubted: float | None = None
+        """When this gateway told another one last that it is out of touch with the controller."""
         self._could_act: bool | None = None
         self.is_leaving = False
         """This gateway stops, and others own its agents."""
@@ -86,6 +96,11 @@ class Members:
     def others(self) -> tuple[GatewayMember, ...]:
         """The live gateways other than this one."""
         return tuple(member for member in self.known if member.name != self.me.name)
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Names of the gateways that refused a connection, and so own nothing."""
+        return tuple(sorted(self._refused.keys() - self._lives))
 
     def completed(self, began: float) -> None:
         """Take in that the controller completed an exchange that began then: an answer of any kind, or a refusal."""
@@ -108,6 +123,8 @@ class Members:
             return
         if not was_in_touch:  # the others may have confirmed each other meanwhile
             self._active_from = self._clock() + FENCE_SECONDS
+        elif self._doubted is not None:  # they may have done so in the time of a slow exchange
+            self._active_from = max(self._active_from, self._doubted + FENCE_SECONDS)
         self._members, self._lives = found, living
         self._has_others |= bool(self.others)
         logger.info("gateways changed", extra={"gateways": sorted(names)})
@@ -120,6 +137,12 @@ class Members:
     def is_in_touch(self) -> bool:
         """Return whether the controller has completed an exchange lately, so that the gateways may have changed."""
         return self._contact is not None and self._clock() - self._contact < TOUCH_SECONDS
+
+    def tell_touch(self) -> bool:
+        """Return `is_in_touch` for another gateway, which may continue for `FENCE_SECONDS` if it is false."""
+        if not (in_touch := self.is_in_touch()):
+            self._doubted = self._clock()
+        return in_touch
 
     def refused(self, name: str) -> None:
         """Take in that a gateway refused a connection, so its process is gone: the others own its agents at once.
@@ -169,9 +192,7 @@ class Members:
     def owner(self, shard: str) -> GatewayMember | None:
         """Return the gateway that owns a shard; None: none does."""
         members = {member.name: member for member in self.known}
-        gone = self._refused.keys() - self._lives
-        if self.is_leaving:
-            gone |= {self.me.name}
+        gone = {*self.passed_over, *({self.me.name} if self.is_leaving else ())}
         name = owner_of(shard, tuple(name for name in members if name not in gone))
         return None if name is None else members[name]
 
@@ -179,6 +200,21 @@ class Members:
         """Wait until a shard has another owner."""
         while self.owner(shard) == owner:
             await self._change.wait()
+
+    async def refresh_until_moved(self, shard: str, owner: GatewayMember) -> None:
+        """Do the same, and learn of another owner as soon as the controller knows it."""
+        while self.owner(shard) == owner:
+            try:
+                async with asyncio.timeout(NEWS_SECONDS):
+                    await self._change.wait()
+            except TimeoutError:
+                self.refresh()
+
+    def refresh(self) -> None:
+        """Ask the controller which gateways are alive, as an owner does not answer. At most every `NEWS_SECONDS`."""
+        if (now := self._clock()) - self._doubt_at >= NEWS_SECONDS:
+            self._doubt_at = now
+            self.on_doubt()
 
     def is_mine(self, shard: str) -> bool:
         """Return whether this gateway owns a shard. It may be fenced still."""

@@ -17,7 +17,7 @@ from agentspec.wire import GatewayMember
 from gateway.cluster.members import Members
 
 PATH: Final = "/internal/gateways"
-INTERVAL_SECONDS: Final = 0.4
+INTERVAL_SECONDS: Final = 0.2
 ANSWER_SECONDS: Final = 0.4
 
 
@@ -38,7 +38,11 @@ Ask = Callable[[GatewayMember], Awaitable[PeerView]]
 
 def view_of(members: Members) -> PeerView:
     """Return what a gateway tells the others."""
-    return PeerView(in_touch=members.is_in_touch(), gateways=frozenset(member.name for member in members.known))
+    return PeerView(in_touch=members.tell_touch(), gateways=_names(members))
+
+
+def _names(members: Members) -> frozenset[str]:
+    return frozenset(member.name for member in members.known)
 
 
 def asking(session: aiohttp.ClientSession) -> Ask:
@@ -69,9 +73,9 @@ class Peers:
 
     async def confirm(self) -> None:
         """Ask all other gateways once. A single one that does not answer, or knows better, prevents it."""
-        began, mine = self._clock(), view_of(self._members)
+        began, mine = self._clock(), _names(self._members)
         views = await asyncio.gather(*(self._view(member) for member in self._members.others))
-        if all(view is not None and not view.in_touch and view.gateways == mine.gateways for view in views):
+        if all(view is not None and not view.in_touch and view.gateways == mine for view in views):
             self._members.confirmed(began)
 
     async def _view(self, member: GatewayMember) -> PeerView | None:

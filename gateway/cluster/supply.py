@@ -14,7 +14,7 @@ from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, AgentSupply, Demand, Su
 from gateway.cluster.members import Members
 from gateway.settings import GatewaySettings
 
-EXCHANGE_SECONDS = 0.5
+EXCHANGE_SECONDS = 0.4
 """Longest interval between two exchanges."""
 WAITING_EXCHANGE_SECONDS = 0.2
 """The same while calls wait: a worker that has just started may take them."""
@@ -135,7 +135,7 @@ class SupplyExchange:
 
     async def _exchange(self) -> bool:
         began = time.monotonic()
-        demand = Demand(gateway=self._settings.gateway_name, pending=self._pending())
+        demand = Demand(gateway=self._members.me.name, pending=self._pending())
         try:
             headers = {"Content-Type": "application/json"} | await authorization(self._settings)
             async with self._session.post(

@@ -78,14 +78,15 @@ class Process:
 class Replica:
     """One gateway, and its exchange with the controller."""
 
-    def __init__(self, name: str, controller: Gateways, livekit: FakeLiveKit) -> None:
+    def __init__(self, name: str, controller: Gateways, livekit: FakeLiveKit, address: str = "") -> None:
+        """``address``: another process had it before; empty: a new one."""
         self.name = name
         self.is_cut_off = False
         """The controller's answers do not arrive."""
         self.is_alive = True
         self._controller = controller
         self._process = Process(livekit)
-        self.members = Members(name, f"{name}:8082", clock=now)
+        self.members = Members(name, address or f"{name}:8082", clock=now)
         self.ledger = Ledger()
         self.gateway = self._create(livekit)
         self.gateway.watch.cover_declared()

@@ -211,6 +211,23 @@ async def test_owner_that_refuses_is_passed_over_and_the_call_opened(keep_in_tou
         await becomes_true(lambda: instance.world.gateway.ledger.get(call.id).state is CallState.JOINED)  # type: ignore[union-attr]
 
 
+async def test_next_owner_learns_which_gateway_refused_the_connection(pair: Pair) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    name = next(name for name in map(str, range(100)) if owner_of(SHARD, ("a", "b", name)) == name)
+    for one in (pair.owner, pair.other):
+        one.members.received(
+            [pair.owner.members.me, pair.other.members.me, GatewayMember(name=name, address=address)], 0
+        )
+        one.members.received(one.members.known, time.monotonic())
+        one.members._active_from = 0.0
+    call = await pair.open_call()
+    assert pair.owner.world.gateway.ledger.get(call["callId"]) is not None
+    assert pair.owner.members.passed_over == (name,)
+    assert pair.other.count("refused") == 1
+    assert pair.other.count("moved") == 0
+
+
 async def test_owner_that_hangs_is_left_when_it_is_dropped(keep_in_touch: None) -> None:
     """The process is frozen: the kernel accepts the connection, and nothing answers."""
     with socket.create_server(("127.0.0.1", 0)) as frozen:
@@ -220,6 +237,9 @@ async def test_owner_that_hangs_is_left_when_it_is_dropped(keep_in_touch: None) 
             )
             frozen.setblocking(False)
             accepted, _ = await asyncio.get_running_loop().sock_accept(frozen)
+            refreshed = asyncio.Event()
+            instance.members.on_doubt = refreshed.set
+            await asyncio.wait_for(refreshed.wait(), 20)
             assert not asking.done()
             instance.members.received([instance.members.me], time.monotonic())
             response = await asking

@@ -108,6 +108,29 @@ def test_gateways_that_all_lose_the_controller_go_on(members: Members, clock: Cl
     assert not members.may_act(), "others may have confirmed each other before they are dropped"
 
 
+def test_gateway_that_others_may_have_confirmed_without_waits_before_it_takes_over(
+    members: Members, clock: Clock
+) -> None:
+    """An exchange that takes long began while the controller was in touch, and ends after another gateway has asked."""
+    keep_in_touch(members, clock, 5)
+    clock.seconds += 0.4
+    began = clock()
+    clock.seconds += 0.7
+    assert not members.tell_touch()
+    members.received([A], began)
+    assert not members.may_act()
+    keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
+    assert members.may_act()
+
+
+def test_gateway_in_touch_takes_over_at_once(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    assert members.tell_touch()
+    clock.seconds += 0.5
+    members.received([A], clock())
+    assert members.may_act()
+
+
 def test_new_gateway_acts_once_the_others_know_of_it(members: Members, clock: Clock) -> None:
     assert not members.may_act()
     keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
