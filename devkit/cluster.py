@@ -64,6 +64,12 @@ class Cluster:
         with outage.livekit_cut(self._record(), address, reset=reset):
             yield
 
+    @contextmanager
+    def pod_cut(self, address: str) -> Iterator[None]:
+        """Drop all packets from and to a pod of the first node until the block ends."""
+        with outage.pod_cut(self._record(), address):
+            yield
+
     def restart_livekit(self, seconds: float) -> None:
         """Kill LiveKit's server, and start it again after so many seconds."""
         outage.restart_livekit(Layout(self.name), self._record(), seconds)

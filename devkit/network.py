@@ -216,8 +216,30 @@ def _cut(address: str, port: int, *, reset: bool) -> list[list[str]]:
     ]
 
 
-def _iptables(name: str, change: str, rule: list[str]) -> list[str]:
-    return ["nsenter", f"--net=/run/netns/{netns_name(name)}", "--", "iptables", "--wait", change, *rule]
+def cut_pod(name: str, address: str) -> None:
+    """Drop every packet from and to a pod of the first node: the pod is cut off, and nothing learns of it."""
+    for rule in _isolation(address):
+        run(_iptables(name, "--insert", rule, "mangle"))
+
+
+def connect_pod(name: str, address: str) -> None:
+    """Forward again what `cut_pod` drops, as far as it has begun to drop it."""
+    for rule in _isolation(address):
+        if succeeds(_iptables(name, "--check", rule, "mangle")):
+            run(_iptables(name, "--delete", rule, "mangle"))
+
+
+def _isolation(address: str) -> list[list[str]]:
+    """Return the rule of each direction, with its chain: every packet passes both, whoever sends or receives it."""
+    return [
+        ["PREROUTING", "--source", address, "--jump", "DROP"],
+        ["POSTROUTING", "--destination", address, "--jump", "DROP"],
+    ]
+
+
+def _iptables(name: str, change: str, rule: list[str], table: str = "filter") -> list[str]:
+    namespace = f"--net=/run/netns/{netns_name(name)}"
+    return ["nsenter", namespace, "--", "iptables", "--wait", "--table", table, change, *rule]
 
 
 def node_link(number: int) -> str:

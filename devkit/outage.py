@@ -1,6 +1,6 @@
 """Stops parts of an instance for a while: the API server, as an upgrade does, and a node, as a lost machine.
 
-It also cuts one pod off from LiveKit, and restarts LiveKit.
+It also cuts one pod off from LiveKit or from everything, and restarts LiveKit.
 """
 
 import time
@@ -71,6 +71,16 @@ def livekit_cut(record: Record, address: str, *, reset: bool) -> Iterator[None]:
         yield
     finally:
         network.connect_tcp(record.name, address, livekit.PORT, reset=reset)
+
+
+@contextmanager
+def pod_cut(record: Record, address: str) -> Iterator[None]:
+    """Cut a pod of the first node off from everything during the block. Its connections stay open, without a packet."""
+    try:
+        network.cut_pod(record.name, address)
+        yield
+    finally:
+        network.connect_pod(record.name, address)
 
 
 def restart_livekit(layout: Layout, record: Record, seconds: float) -> None:
