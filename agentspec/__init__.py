@@ -8,6 +8,7 @@ from agentspec.avatar import AvatarProvider, AvatarSpec, OnAvatarFailure, TavusS
 from agentspec.conditions import Condition, ConditionStatus, ConditionType, Reason
 from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchAccess, DispatchMode, DispatchSpec
+from agentspec.environment import EnvironmentSource, EnvironmentVariable
 from agentspec.fields import ConfigMapKeyRef, LocalRef
 from agentspec.persona import DEFAULT_INSTRUCTIONS, KnowledgeSource, PersonaSpec
 from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgentSpec
@@ -39,6 +40,8 @@ __all__ = [
     "DispatchMetadata",
     "DispatchMode",
     "DispatchSpec",
+    "EnvironmentSource",
+    "EnvironmentVariable",
     "KnowledgeDocument",
     "KnowledgeSource",
     "LocalRef",

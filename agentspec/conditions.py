@@ -25,7 +25,8 @@ class ConditionType(StrEnum):
     those of the first condition that says why. The gateway takes calls only with `dispatch.mode: Explicit`; the message
     says when it cannot make room names from `roomNamePattern`."""
     CREDENTIALS_VALID = "CredentialsValid"
-    """Every Secret exists with its keys, and LiveKit, OpenAI and Tavus accept the credentials."""
+    """Every Secret, and every ConfigMap that `worker.env` and `worker.envFrom` refer to, exists with its keys. LiveKit,
+    OpenAI and Tavus accept the credentials."""
     NAME_UNIQUE = "NameUnique"
     """No older AvatarAgent has the agent name on the same LiveKit server."""
     KNOWLEDGE_LOADED = "KnowledgeLoaded"
@@ -147,6 +148,9 @@ class Reason(StrEnum):
     """The image of the workers cannot be pulled. The message contains the answer of the container runtime."""
     WORKERS_LOST = "WorkersLost"
     """Worker pods run, but none reports its status: the process hangs, or its node or network has failed."""
+    AGENT_CODE_FAILED = "AgentCodeFailed"
+    """Workers cannot use the code of `worker.agent`: they run and do not register. The message has the last line of
+    the traceback."""
     NAME_MISMATCH = "NameMismatch"
     """Workers are registered under a name other than the agent name."""
     DRAINING = "Draining"
@@ -192,6 +196,7 @@ _WORKERS: Final = (
     Reason.NOT_REGISTERED,
     Reason.IMAGE_PULL_FAILED,
     Reason.WORKERS_LOST,
+    Reason.AGENT_CODE_FAILED,
     Reason.NAME_MISMATCH,
 )
 
@@ -208,7 +213,14 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         *_TEXTS,
         *_WORKERS,
     ),
-    ConditionType.CREDENTIALS_VALID: (Reason.CREDENTIALS_ACCEPTED, *_INPUTS, Reason.PROVIDER_UNREACHABLE),
+    ConditionType.CREDENTIALS_VALID: (
+        Reason.CREDENTIALS_ACCEPTED,
+        *_INPUTS,
+        Reason.CONFIG_MAP_NOT_FOUND,
+        Reason.CONFIG_MAP_KEY_MISSING,
+        Reason.CONFIG_MAP_UNREADABLE,
+        Reason.PROVIDER_UNREACHABLE,
+    ),
     ConditionType.NAME_UNIQUE: (Reason.NAME_UNIQUE, Reason.NAME_TAKEN),
     ConditionType.KNOWLEDGE_LOADED: (
         Reason.KNOWLEDGE_LOADED,

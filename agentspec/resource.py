@@ -12,7 +12,7 @@ from pydantic import Field
 from agentspec.avatar import AvatarSpec
 from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchSpec, LiveKitSpec
-from agentspec.fields import rules, text
+from agentspec.fields import FreeObject, rules, text
 from agentspec.model import Model
 from agentspec.persona import KnowledgeSource, PersonaSpec
 from agentspec.scaling import ScalingSpec
@@ -87,6 +87,11 @@ class AvatarAgentSpec(
         "`- {name: WORD, text: TEXT}`. Above 16 KiB, workers send only the passages that a question needs.",
     )
     avatar: AvatarSpec = Field(default_factory=AvatarSpec, description="The agent's avatar.")
+    settings: FreeObject = Field(
+        default_factory=dict,
+        description="Settings of own code (`worker.agent`), which receives them unchanged. No secrets: set those in "
+        "`worker.env`.",
+    )
     worker: WorkerSpec = Field(default_factory=WorkerSpec, description="The worker pods.")
     scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="How many workers run.")
     suspend: bool = Field(

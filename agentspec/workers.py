@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agentspec.environment import MAX_VARIABLES, EnvironmentSource, EnvironmentVariable
 from agentspec.fields import DNS_SUBDOMAIN, LocalRef, Quantity, matches, rules, text
 from agentspec.model import Model
 
@@ -17,6 +18,9 @@ _IMAGE = (
     r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,128})?)?$"
 )
 """An image reference as in github.com/distribution/reference, or an empty text."""
+_DOTTED_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+_CODE = f"^({_DOTTED_NAME}:{_DOTTED_NAME})?$"
+"""A module and a name in it, or an empty text."""
 
 _LabelValue = Annotated[
     str,
@@ -166,6 +170,27 @@ class WorkerSpec(Model):
 
     image: Annotated[str, text(_IMAGE, "set an image such as registry.example.com/team/worker:1.0", max_length=512)] = (
         Field(default="", description="Worker image. Empty: the image of this operator release.")
+    )
+    agent: Annotated[
+        str,
+        text(_CODE, "set a module and a name in it such as my_company.agents:Receptionist", max_length=256),
+    ] = Field(
+        default="",
+        description="Own code in the worker image, as `module:Name`: a subclass of `livekit.agents.Agent`, or a "
+        "function that returns one. Empty: the stock agent.",
+    )
+    env: list[EnvironmentVariable] = Field(
+        default_factory=list,
+        max_length=MAX_VARIABLES,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="Environment variables for own code: `- {name: NAME, value: TEXT}`, or with `valueFrom`. A changed "
+        "value rolls out.",
+    )
+    env_from: list[EnvironmentSource] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Secrets and ConfigMaps of which every key is a variable: `- secretRef: {name: NAME}`. A changed "
+        "value rolls out.",
     )
     calls_per_worker: int = Field(
         default=4, ge=1, le=100, description="Calls that one worker takes at once: its slots."

@@ -53,6 +53,14 @@ class WorkerStatus(Model):
         "not ask, or the worker does not know.",
     )
 
+    code_failure: str = Field(
+        default="",
+        max_length=1024,
+        exclude_if=lambda failure: not failure,
+        description="Why the agent's own code cannot be used: the worker does not register. Empty, and left out: it "
+        "can, or there is none.",
+    )
+
     @property
     def free_slots(self) -> int:
         """Slots that a dispatch could take now."""

@@ -8,6 +8,7 @@ only calls to its name), placement Packed, avatar provider None (calls continue 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import Field
 
@@ -72,6 +73,23 @@ class WorkerConfig(Model):
         exclude_if=lambda value: value == ConversationSpec(),
         description="How a silent or a long call ends. The defaults are left out, because workers of release "
         "0.1.0 reject unknown fields.",
+    )
+
+    agent_code: str = Field(
+        default="",
+        exclude_if=lambda value: not value,
+        description="Own code as `module:Name`. Empty: the stock agent, and left out.",
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        exclude_if=lambda value: not value,
+        description="Settings of own code. Left out without any.",
+    )
+    secret_variables: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda value: not value,
+        description="Environment variables for own code whose values are secret: they never appear in a log line. Left "
+        "out without any.",
     )
 
     @property

@@ -18,7 +18,12 @@ _HASH_LENGTH = 10
 
 
 def worker_config(
-    owner: Owner, spec: AvatarAgentSpec, instructions: str, greeting: str, documents: Sequence[KnowledgeDocument]
+    owner: Owner,
+    spec: AvatarAgentSpec,
+    instructions: str,
+    greeting: str,
+    documents: Sequence[KnowledgeDocument],
+    secret_variables: Sequence[str] = (),
 ) -> WorkerConfig:
     """The configuration of this agent's workers, with the texts that the manifest contains or refers to."""
     return WorkerConfig(
@@ -42,6 +47,9 @@ def worker_config(
         placement=spec.scaling.placement,
         max_call_minutes=spec.worker.max_call_minutes,
         conversation=spec.conversation,
+        agent_code=spec.worker.agent,
+        settings=spec.settings,
+        secret_variables=sorted(secret_variables),
     )
 
 

@@ -2,10 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from agentspec import AvatarAgentSpec, AvatarProvider, PodSettings, WorkerSpec
+from agentspec import (
+    AvatarAgentSpec,
+    AvatarProvider,
+    EnvironmentSource,
+    EnvironmentVariable,
+    PodSettings,
+    WorkerSpec,
+)
 from agentspec.names import (
     AGENT_UID_VARIABLE,
     LIVEKIT_KEY,
@@ -122,7 +130,8 @@ def _container(owner: Owner, spec: AvatarAgentSpec, image: str) -> dict[str, Any
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": _environment(owner, spec),
+        "env": [*_environment(owner, spec), *_declared(spec.worker.env)],
+        **({"envFrom": _declared(spec.worker.env_from)} if spec.worker.env_from else {}),
         "ports": [{"name": "http", "containerPort": WORKER_PORT, "protocol": "TCP"}],
         "resources": {"requests": dict(spec.worker.resources.requests), "limits": dict(spec.worker.resources.limits)},
         "securityContext": {
@@ -152,6 +161,12 @@ def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
         variables.append(_from_secret("TAVUS_API_KEY", spec.avatar.tavus.credentials_secret_ref.name, TAVUS_KEY))
         variables.append({"name": AGENT_UID_VARIABLE, "value": owner.uid})
     return [*variables, {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR}]
+
+
+def _declared(entries: Sequence[EnvironmentVariable | EnvironmentSource]) -> list[dict[str, Any]]:
+    """The variables of own code, which the manifest declares in Kubernetes' own form."""
+    documents = [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in entries]
+    return [{name: value for name, value in document.items() if value or name == "value"} for document in documents]
 
 
 def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def _seconds_left(worker: ObservedWorker, now: float, start_seconds: float) -> f
         return math.inf  # another pod would wait for a node just the same
     if status is not None and status.registered and not status.draining:
         return math.inf  # under an earlier agent name: the rollout replaces it
+    if status is not None and status.code_failure:
+        return math.inf  # another worker has the same code, and would not register either
     if unregistered is not None:
         return 0.0 if status is None else REGISTRATION_SECONDS - unregistered
     age = now - worker.pod.created

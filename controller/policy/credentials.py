@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason
@@ -118,10 +118,19 @@ def _patch(namespace: str, name: str, keys: list[str]) -> str:
     return f"kubectl -n {namespace} patch secret {name} -p '{{\"stringData\":{{{data}}}}}'"
 
 
-def fingerprint(uid: str, wanted: list[WantedSecret], values: Mapping[str, Mapping[str, str]]) -> str:
-    """A hash that changes with every value that workers use and reveals none: salted with the uid, and truncated."""
+def fingerprint(
+    uid: str,
+    wanted: list[WantedSecret],
+    values: Mapping[str, Mapping[str, str]],
+    variables: Sequence[tuple[str, str]] = (),
+) -> str:
+    """A hash that changes with every value that workers use and reveals none: salted with the uid, and truncated.
+
+    `variables`: those of `worker.env` and `worker.envFrom`, by name. Without any, the hash is that of release 0.1.0.
+    """
     used = [[values[secret.name][key] for key in secret.keys] for secret in wanted]
-    return hashlib.sha256(json.dumps([uid, used]).encode()).hexdigest()[:_FINGERPRINT_LENGTH]
+    text = json.dumps([uid, used, list(variables)] if variables else [uid, used])
+    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
 def credentials_valid(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer]) -> Verdict:

@@ -149,7 +149,9 @@ def _plan(
 
 
 def _children(agent: ObservedAgent, spec: AvatarAgentSpec, inputs: Inputs, default_image: str) -> Children:
-    document = worker_config(agent.owner, spec, inputs.instructions, inputs.greeting, inputs.documents)
+    document = worker_config(
+        agent.owner, spec, inputs.instructions, inputs.greeting, inputs.documents, inputs.secret_variables
+    )
     configuration = config_map(agent.owner, document)
     template = pod_template(
         agent.owner,

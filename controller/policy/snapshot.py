@@ -61,11 +61,14 @@ class Inputs:
     """Why workers could not use the spec itself; None when they can."""
     credentials: Verdict
     credentials_fingerprint: str
-    """Changes with every value that workers receive from Secrets; empty while one is missing."""
+    """Changes with every value that workers receive from Secrets, and from ConfigMaps as variables; empty while one is
+    missing."""
     knowledge: Verdict
     instructions: str
     greeting: str
     documents: list[KnowledgeDocument]
+    secret_variables: tuple[str, ...] = ()
+    """Variables of own code whose values come from Secrets."""
 
     @property
     def usable(self) -> bool:

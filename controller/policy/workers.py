@@ -9,7 +9,7 @@ from controller.policy.scale import why_no_worker_starts
 from controller.policy.snapshot import Snapshot
 from controller.policy.startup import start_problems, why_not_starting
 from controller.policy.verdict import Verdict, false, true
-from controller.policy.wording import QUOTE_LENGTH
+from controller.policy.wording import QUOTE_LENGTH, quoted
 
 _NAMED_PODS = 3
 """Maximum number of pods that a message names."""
@@ -26,17 +26,25 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
     available = availability_of(snapshot.workers, registered_name, snapshot.now.unix)
     problems = start_problems(snapshot.workers, snapshot.now.unix)
     failure = why_not_starting(namespace, problems, snapshot.deployment)
+    broken = _code_failure(namespace, spec, staying)
     silent = [worker.pod for worker in available.lost if worker.status is None and _has_started(worker.pod)]
     if spec.suspend:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")
     if available.serving and wanted:
-        parts = (_registered(len(available.serving), wanted, registered_name), failure, _lost(namespace, silent))
-        reason = Reason.PARTLY_REGISTERED if failure or silent else Reason.REGISTERED
+        parts = (
+            _registered(len(available.serving), wanted, registered_name),
+            failure,
+            broken,
+            _lost(namespace, silent),
+        )
+        reason = Reason.PARTLY_REGISTERED if failure or broken or silent else Reason.REGISTERED
         return true(reason, " ".join(part for part in parts if part))
     if blocked_until and not staying:
         return false(Reason.ROLLOUT_BLOCKED, f"No worker starts until {blocked_until}.")
     if wanted == 0:
         return _none_wanted(len(snapshot.workers), "" if blocked_until else why_no_worker_starts(spec))
+    if broken:
+        return false(Reason.AGENT_CODE_FAILED, broken)
     misnamed = [
         worker
         for worker in staying
@@ -63,6 +71,20 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
             f"{', '.join(unregistered[:_NAMED_PODS])}. Check the log: kubectl logs {unregistered[0]} -n {namespace}",
         )
     return false(Reason.WORKERS_STARTING, "Workers are starting; none is registered yet.")
+
+
+def _code_failure(namespace: str, spec: AvatarAgentSpec, workers: Sequence[ObservedWorker]) -> str:
+    """Why workers cannot use the own code of the agent, and what to do; empty: they can."""
+    broken = [worker for worker in workers if worker.status is not None and worker.status.code_failure]
+    if not broken or broken[0].status is None:
+        return ""
+    image = f" in image {spec.worker.image}" if spec.worker.image else " in the stock image"
+    return (
+        f"The code of spec.worker.agent {spec.worker.agent!r}{image} cannot be used: "
+        f"{quoted(broken[0].status.code_failure)}. Correct the code and set its image in spec.worker.image, or correct "
+        "spec.worker.agent. Workers with such code take no calls. The log has the whole traceback: "
+        f"kubectl logs {broken[0].pod.name} -n {namespace}"
+    )
 
 
 def _registered(number: int, wanted: int, name: str) -> str:

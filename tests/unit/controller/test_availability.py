@@ -1,6 +1,7 @@
 """Which workers take calls, will take some soon, or are lost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,12 @@ def names(workers: Sequence[ObservedWorker]) -> list[str]:
         ),
         pytest.param(worker(report=status(agent_name="eva"), unregistered_seconds=0), 900, "coming", id="earlier name"),
         pytest.param(worker(report=status(), terminating=True), 900, "", id="terminating"),
+        pytest.param(
+            replace(worker(report=status(registered=False, code_failure="ValueError: x")), reporting_seconds=900),
+            900,
+            "coming",
+            id="own code that no other worker could use either",
+        ),
     ],
 )
 def test_worker_serves_comes_or_is_lost(seen: ObservedWorker, age: float, kind: str) -> None:

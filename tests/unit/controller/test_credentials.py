@@ -149,6 +149,9 @@ def test_fingerprint_covers_exactly_the_values_in_use() -> None:
     assert own == fingerprint("uid", WANTED, {**VALUES, "openai": {"apiKey": "sk", "other": "changed"}})
     assert own != fingerprint("uid", WANTED, {**VALUES, "openai": {"apiKey": "rotated"}})
     assert own != fingerprint("another uid", WANTED, VALUES), "agents cannot be compared"
+    assert own == "48019527b4b0", "an upgrade rolls nothing out"
+    assert own != fingerprint("uid", WANTED, VALUES, [("MENU", "a")])
+    assert fingerprint("uid", WANTED, VALUES, [("MENU", "a")]) != fingerprint("uid", WANTED, VALUES, [("MENU", "b")])
 
 
 GOOD = ProviderAnswer(ProviderVerdict.ACCEPTED)

@@ -185,6 +185,8 @@ def test_pods_have_the_manifests_and_the_controllers_annotations() -> None:
         pytest.param({"credentials": "other"}, True, id="a Secret value"),
         pytest.param({"worker": {"image": "mine:2"}}, True, id="the image"),
         pytest.param({"worker": {"pod": {"annotations": {"team": "sales"}}}}, True, id="an annotation"),
+        pytest.param({"worker": {"env": [{"name": "MENU", "value": "a"}]}}, True, id="a variable"),
+        pytest.param({"worker": {"envFrom": [{"secretRef": {"name": "own"}}]}}, True, id="a source of variables"),
         pytest.param({"scaling": {"maxWorkers": 7}}, False, id="the number of workers"),
         pytest.param({"suspend": True}, False, id="suspend"),
     ],
@@ -250,6 +252,37 @@ def test_default_conversation_is_left_out_for_older_workers() -> None:
         "resumeAfterRescue": True,
     }
     assert read(WorkerConfig, json.dumps(changed)).conversation.idle_prompt_seconds == 0
+
+
+def test_own_code_is_left_out_where_none_is_declared() -> None:
+    """An upgrade must change no worker configuration: it would roll every agent out."""
+    document = json.loads(config_map(OWNER, configured())["data"]["agent.json"])
+    assert not {"agentCode", "settings", "secretVariables"} & set(document)
+    assert "envFrom" not in container(build())
+
+
+def test_own_code_reaches_the_worker() -> None:
+    changes = {"worker": {"agent": "shop.agents:Receptionist"}, "settings": {"menu": {"soup": 4.5}}}
+    config = worker_config(OWNER, spec(**changes), "Be brief.", "", (), ("DB_URL", "API_KEY"))
+    document = json.loads(config_map(OWNER, config)["data"]["agent.json"])
+    assert document["agentCode"] == "shop.agents:Receptionist"
+    assert document["settings"] == {"menu": {"soup": 4.5}}
+    assert document["secretVariables"] == ["API_KEY", "DB_URL"]
+    assert read(WorkerConfig, json.dumps(document)) == config
+
+
+def test_variables_are_as_the_manifest_declares_them() -> None:
+    variables = [
+        {"name": "MENU", "value": "soup"},
+        {"name": "EMPTY", "value": ""},
+        {"name": "DB_URL", "valueFrom": {"secretKeyRef": {"name": "own", "key": "url"}}},
+        {"name": "TONE", "valueFrom": {"configMapKeyRef": {"name": "tones", "key": "calm"}}},
+    ]
+    sources = [{"secretRef": {"name": "own"}}, {"prefix": "SHOP_", "configMapRef": {"name": "shop"}}]
+    document = build(worker={"env": variables, "envFrom": sources})
+    assert container(document)["env"][-4:] == variables
+    assert container(document)["env"][:-4] == container(build())["env"]
+    assert container(document)["envFrom"] == sources
 
 
 def test_public_url_reaches_workers_with_an_avatar_only() -> None:

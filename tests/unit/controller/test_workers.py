@@ -184,6 +184,26 @@ def judged(
             id="terminating worker does not count",
         ),
         pytest.param(
+            [worker(report=status(registered=False, code_failure="ImportError: no\nmenu. (shop.py, line 3)"))],
+            1,
+            "",
+            "",
+            (FALSE, Reason.AGENT_CODE_FAILED),
+            "The code of spec.worker.agent '' in the stock image cannot be used: ImportError: no menu. (shop.py, "
+            "line 3). Correct the code and set its image in spec.worker.image, or correct spec.worker.agent. Workers "
+            "with such code take no calls. The log has the whole traceback: kubectl logs pod-1 -n shop",
+            id="broken code",
+        ),
+        pytest.param(
+            [worker(report=status()), worker("pod-2", report=status(registered=False, code_failure="ValueError: x"))],
+            1,
+            "",
+            "",
+            (TRUE, Reason.PARTLY_REGISTERED),
+            "as 'ava'. The code of spec.worker.agent",
+            id="broken code beside an earlier worker",
+        ),
+        pytest.param(
             [worker(report=status(draining=True))],
             1,
             "",
