@@ -53,7 +53,7 @@ lint: setup ## Check style and import contracts
 	.venv/bin/lint-imports
 
 types: setup ## Check static types
-	@$(PYTHON) -m mypy agentspec kube process controller gateway worker dashboards devkit tests
+	@$(PYTHON) -m mypy agentspec kube process controller gateway worker avatar_agent dashboards devkit tests
 
 generated: setup ## Check that generated files are up to date
 	@$(PYTHON) -m agentspec.crd --check

@@ -1,5 +1,6 @@
 """``python -m worker``: serves calls until SIGTERM."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -31,16 +32,20 @@ def main() -> int:
     except SettingsError as error:
         logger.critical("invalid settings", extra={"error": str(error)})
         return EXIT_INVALID_SETTINGS
+    logs.configure(os.environ.get(name, "") for name in (*SECRET_VARIABLES, *settings.config.secret_variables))
     metrics_directory = Path(os.environ.pop(_METRICS_VARIABLE, "") or tempfile.mkdtemp(prefix="avatar-agent-metrics-"))
 
     # Imported only now: when prometheus_client is imported without the variable just removed, it keeps this process'
     # series in memory. Call processes have the variable and write their series to files.
     with forkserver.sharing_memory():
         from worker.call import preload
-        from worker.server import metrics
+        from worker.server import broken_code, metrics
     metrics.prepare_directory(metrics_directory)
     metrics.expose_call_processes(metrics_directory)
     os.environ[_METRICS_VARIABLE] = str(metrics_directory)
+    if settings.config.agent_code and (failure := preload.check_code(settings.config)):
+        status = asyncio.run(broken_code.serve(settings.config, settings.port, failure))
+        return status or broken_code.restart()
     forkserver.start(preload.prepare_call_processes)
 
     from worker.server import worker

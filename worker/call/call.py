@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from livekit import api, rtc
-from livekit.agents import NOT_GIVEN, AutoSubscribe, JobContext
+from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
 from livekit.agents.voice import (
     AgentStateChangedEvent,
     CloseEvent,
@@ -32,11 +32,24 @@ from agentspec.wire import (
     with_outcome,
 )
 from worker import avatar_reports, job_reports, provider_reports, sdk
-from worker.call import budget, metrics, outcomes, phrases, prompt, sentences, speech_detection, turn_taking, voice
+from worker.call import (
+    budget,
+    call_agent,
+    conversation,
+    metrics,
+    outcomes,
+    phrases,
+    prompt,
+    sentences,
+    speech_detection,
+    turn_taking,
+    voice,
+)
 from worker.call.agent_audio import AgentAudio
 from worker.call.avatars.declared import avatar_of
 from worker.call.call_avatar import CallAvatar, has_video
 from worker.call.caller import Caller
+from worker.call.conversation import index_of
 from worker.call.idle import IdleCaller
 from worker.call.length import CallLength
 from worker.call.opening import Opening
@@ -63,7 +76,7 @@ class Call:
         self._context = context
         self._config = config
         self._stages = stages
-        self._session = voice.make_session(stages, config.language)
+        self._session = voice.make_session(stages, config.language, index_of(config))
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
         self._closes_room = False
@@ -82,7 +95,7 @@ class Call:
         if dropped:
             logger.warning("dispatch metadata shortened", extra={"dropped": dropped})
         self._is_from_gateway = metadata.is_from_gateway
-        self._agent = voice.make_agent(config, metadata)
+        self._metadata = metadata
         spoken = sentences.for_language(config.language)
         speech = PreparedSpeech(self._session, stages)
         self._idle_caller = IdleCaller(self._session, config.conversation, spoken, speech, self.end)
@@ -119,13 +132,13 @@ class Call:
         if (offered_at := sdk.offered_at(self._context)) is not None:
             metrics.JOIN_DURATION.observe(time.time() - offered_at)
         self._caller.watch()
-        await self._opening.resume(self._agent, self._room_state.load())
+        agent = await self._make_agent()
         self._follow_session()
         self._spawn(self._agent_audio.publish(), "publish_audio")
         if self._opening.text:
             turn_taking.ignore_caller(self._session)
         await self._session.start(
-            self._agent,
+            agent,
             room=self._context.room,
             room_options=RoomOptions(
                 text_input=False,
@@ -142,6 +155,13 @@ class Call:
         self._spawn(self._converse(), "converse")
         self._spawn(self._length.enforce(), "enforce_length")
         self._spawn(self._room_state.run(), "store_state")
+
+    async def _make_agent(self) -> Agent:
+        """Return the agent that takes the call, with its facts and the conversation of a lost agent."""
+        job = self._context.job
+        agent = await call_agent.make_agent(self._config, self._metadata, room=job.room.name, job_id=job.id)
+        await self._opening.resume(agent, self._room_state.load())
+        return agent
 
     def _follow_session(self) -> None:
         """Listen to the session's events, and watch what callers hear."""
@@ -169,7 +189,8 @@ class Call:
             return
         self._caller_arrived = time.monotonic()
         logger.info("caller arrived", extra={"waited_seconds": round(self._caller_arrived - self._started, 3)})
-        await self._agent.add_facts(prompt.telephone_facts(self._caller.telephone_facts))
+        if facts := prompt.telephone_facts(self._caller.telephone_facts):
+            await conversation.add_facts(self._session.current_agent, facts)
         if self._opening.text:
             await self._wait_until_audible()
             await self._avatar.wait_until_decided()

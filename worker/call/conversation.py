@@ -1,20 +1,20 @@
 """What a request to the language model contains: instructions, knowledge, and the last part of the conversation.
 
-The SDK sends the whole conversation with every request, so a long call would outgrow any model. This agent bounds each
-request and leaves the conversation itself as it is:
+The SDK sends the whole conversation with every request, so a long call would outgrow any model. `BoundedLLM` bounds
+each request, whichever agent of the call sends it, and leaves the conversation itself as it is:
 
 - a small knowledge base is part of the instructions; of a large one, the passages for the last questions are added;
 - of the conversation, the last `HISTORY_BYTES` are sent, from a caller's turn on, and all facts about the call.
 
-The passages are added in `llm_node` and not in `on_user_turn_completed`. The SDK starts a reply before the turn has
-surely ended, and discards it when the latter hook changes the conversation (livekit-agents 1.8.9, agent_activity.py).
+The passages are added here and not in `on_user_turn_completed`. The SDK starts a reply before the turn has surely
+ended, and discards it when that hook changes the conversation (livekit-agents 1.8.9, agent_activity.py).
 """
 
-from collections.abc import AsyncIterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from livekit.agents import Agent, ChatContext, FlushSentinel, ModelSettings, llm
+from livekit.agents import Agent, ChatContext, llm
 
 from agentspec.wire import KnowledgeDocument, Speaker, Turn, WorkerConfig
 from worker.call import prompt
@@ -34,30 +34,56 @@ _FACTS: Final = "avatar_agent_facts"
 """Key in a message's `extra` that marks facts about the call. It is not sent to the provider."""
 
 
-class ConversationAgent(Agent):
-    """An agent whose requests to the language model are bounded."""
+class BoundedLLM(llm.LLM[Any]):
+    """A language model whose requests are bounded. Its events are those of the model behind it."""
 
-    def __init__(self, instructions: str, facts: str, index: "PassageIndex | None") -> None:
-        super().__init__(instructions=instructions, chat_ctx=_with_facts(ChatContext.empty(), facts))
+    def __init__(self, inner: llm.LLM[Any], index: "PassageIndex | None") -> None:
+        super().__init__()
+        self.inner = inner
         self._index = index
+        for name in ("metrics_collected", "error"):
+            inner.on(name, partial(self.emit, name))
 
-    async def add_facts(self, facts: str) -> None:
-        """Add a message with facts that became known during the call; an empty one adds nothing."""
-        if facts:
-            await self.update_chat_ctx(_with_facts(self.chat_ctx.copy(), facts))
+    @property
+    def model(self) -> str:
+        """Name of the model behind it."""
+        return self.inner.model
 
-    async def resume(self, turns: Sequence[Turn]) -> None:
-        """Add the turns of a lost agent's conversation as messages of the caller and the agent."""
-        context = self.chat_ctx.copy()
-        for turn in turns:
-            context.add_message(role="user" if turn.speaker is Speaker.CALLER else "assistant", content=turn.text)
-        await self.update_chat_ctx(context)
+    @property
+    def provider(self) -> str:
+        """Provider of the model behind it."""
+        return self.inner.provider
 
-    def llm_node(
-        self, chat_ctx: ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
-    ) -> AsyncIterable[llm.ChatChunk | str | FlushSentinel]:
-        """Override: send a bounded request instead of the whole conversation."""
-        return Agent.default.llm_node(self, bounded(chat_ctx, self._index), tools, model_settings)
+    def chat(self, *, chat_ctx: ChatContext, **options: Any) -> llm.LLMStream:
+        """Send a bounded request instead of the whole conversation. Tools and all other options pass through."""
+        return self.inner.chat(chat_ctx=bounded(chat_ctx, self._index), **options)
+
+    def prewarm(self, **options: Any) -> None:
+        """Prewarm the model behind it."""
+        self.inner.prewarm(**options)
+
+    async def aclose(self) -> None:
+        """Close the model behind it."""
+        await self.inner.aclose()
+
+
+async def add_facts(agent: Agent, facts: str) -> None:
+    """Add a message with facts about the call to an agent's conversation, of the lowest rank, the user's.
+
+    An empty text adds nothing.
+    """
+    if facts:
+        context = agent.chat_ctx.copy()
+        context.add_message(role="user", content=facts, extra={_FACTS: True})
+        await agent.update_chat_ctx(context)
+
+
+async def resume(agent: Agent, turns: Sequence[Turn]) -> None:
+    """Add the turns of a lost agent's conversation as messages of the caller and the agent."""
+    context = agent.chat_ctx.copy()
+    for turn in turns:
+        context.add_message(role="user" if turn.speaker is Speaker.CALLER else "assistant", content=turn.text)
+    await agent.update_chat_ctx(context)
 
 
 def bounded(context: ChatContext, index: "PassageIndex | None") -> ChatContext:
@@ -86,17 +112,11 @@ def _build_index(documents: tuple[tuple[str, str], ...], language: str) -> "Pass
     return PassageIndex([KnowledgeDocument(name=name, text=text) for name, text in documents], prompt.primary(language))
 
 
-def _with_facts(context: ChatContext, facts: str) -> ChatContext:
-    """Add facts as a message of the lowest rank, the user's."""
-    if facts:
-        context.add_message(role="user", content=facts, extra={_FACTS: True})
-    return context
-
-
 def _last_items(items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
     """Return the last HISTORY_BYTES from a caller's turn on, and everything before that the model always needs.
 
-    The caller's last turn and what follows stay whatever their size.
+    The caller's last turn and what follows stay whatever their size. A tool call stays together with its output: a
+    provider rejects one without the other.
     """
     start, size = len(items), 0
     for position in range(len(items) - 1, -1, -1):
@@ -110,7 +130,9 @@ def _last_items(items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:
             start = position
     else:
         return list(items)
-    return [item for item in items[:start] if _is_always_sent(item)] + list(items[start:])
+    left_out = {getattr(item, "call_id", "") for item in items[:start]} - {""}
+    kept = [item for item in items[start:] if getattr(item, "call_id", "") not in left_out]
+    return [item for item in items[:start] if _is_always_sent(item)] + kept
 
 
 def _last_questions(items: Sequence[llm.ChatItem]) -> list[str]:
@@ -137,5 +159,13 @@ def _is_always_sent(item: llm.ChatItem) -> bool:
 
 
 def _size(item: llm.ChatItem) -> int:
-    content: Any = item.text_content if item.type == "message" else getattr(item, "output", "")
-    return len((content or "").encode())
+    match item:
+        case llm.ChatMessage():
+            content = item.text_content or ""
+        case llm.FunctionCall():
+            content = item.arguments
+        case llm.FunctionCallOutput():
+            content = item.output
+        case _:  # a hand-off or a change of the agent's configuration, which is not sent
+            content = ""
+    return len(content.encode())

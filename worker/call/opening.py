@@ -8,12 +8,11 @@ import logging
 from collections.abc import Sequence
 
 from livekit import rtc
-from livekit.agents import NOT_GIVEN
+from livekit.agents import NOT_GIVEN, Agent
 from livekit.agents.voice import AgentSession
 
 from agentspec.wire import Speaker, Turn, WorkerConfig
-from worker.call import budget, phrases, sentences, turn_taking
-from worker.call.conversation import ConversationAgent
+from worker.call import budget, conversation, phrases, sentences, turn_taking
 from worker.call.voice import Stages
 
 logger = logging.getLogger(__name__)
@@ -35,11 +34,11 @@ class Opening:
         self.is_rescue = False
         """This agent continues the conversation of a lost one."""
 
-    async def resume(self, agent: ConversationAgent, turns: Sequence[Turn]) -> None:
+    async def resume(self, agent: Agent, turns: Sequence[Turn]) -> None:
         """Continue the conversation of a lost agent; without turns there was none."""
         if not turns:
             return
-        await agent.resume(turns)
+        await conversation.resume(agent, turns)
         self.is_rescue = True
         self.text = sentences.for_language(self._config.language).line_interrupted
         self._has_open_question = turns[-1].speaker is Speaker.CALLER

@@ -11,7 +11,9 @@ from livekit.agents import tokenize
 from livekit.agents.llm import AgentConfigUpdate
 from prometheus_client import values
 
-from worker import sdk
+from agentspec.wire import DispatchMetadata, WorkerConfig
+from worker import own_code, sdk
+from worker.call import call_agent
 from worker.call.conversation import index_of
 from worker.config import load_settings
 
@@ -37,13 +39,16 @@ for _name in _LAZY:
 
 
 def prepare_call_processes() -> None:
-    """Import the code of the call processes, and index a large knowledge base, in the fork server.
+    """Import the code of the call processes and own code, and index a large knowledge base, in the fork server.
 
     The main process imported prometheus_client so that it keeps series in memory. The series of call processes are
     created here, in files: prometheus_client chooses again, now by PROMETHEUS_MULTIPROC_DIR.
     """
     values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
-    index_of(load_settings().config)
+    config = load_settings().config
+    index_of(config)
+    if config.agent_code:
+        own_code.load(config.agent_code)
     _fill_caches()
     for name in CALL_MODULES:
         importlib.import_module(name)
@@ -59,3 +64,9 @@ def _fill_caches() -> None:
     """
     AgentConfigUpdate(instructions="")
     tokenize.basic.hyphenate_word("syllables")
+
+
+def check_code(config: WorkerConfig) -> str:
+    """Check own code in a process of its own; returns why it cannot be used, or an empty string."""
+    sample = call_agent.call_context(config, DispatchMetadata(), room="check", job_id="check")
+    return own_code.check(config.agent_code, sample)

@@ -10,6 +10,7 @@ from livekit.agents.voice import AgentSession, UserStateChangedEvent
 
 from worker import stages
 from worker.call import budget
+from worker.call.conversation import BoundedLLM
 from worker.call.reply_output import ReplyOutput
 from worker.call.turn_budget import Action, TurnBudget
 from worker.call.voice import ResilientSTT
@@ -133,6 +134,6 @@ class TurnWatch:
             case stages.TimeLimitedTTS() as speech if speech.attempts.active:
                 return speech
         match self._session.llm:
-            case stages.ReplyLLM() as model if model.attempts.active:
+            case BoundedLLM(inner=stages.ReplyLLM() as model) if model.attempts.active:
                 return model
         return None

@@ -7,7 +7,7 @@ For any other language, silence ends the turn.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from livekit.agents import (
     NOT_GIVEN,
@@ -22,12 +22,14 @@ from livekit.agents import (
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
 from agentspec import VoiceSpec
-from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import retry_after, sdk, stages
 from worker.call import budget, no_speech, prompt, thinking, turn_taking
-from worker.call.conversation import ConversationAgent, index_of
+from worker.call.conversation import BoundedLLM
 from worker.call.speech_detection import SpeechDetector
 from worker.config import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.call.retrieval import PassageIndex
 
 
 def _connection(attempt_seconds: float) -> APIConnectOptions:
@@ -154,17 +156,15 @@ def _attempts() -> stages.Attempts:
     return stages.Attempts(budget.MAX_RETRY_AFTER_SECONDS)
 
 
-def make_agent(config: WorkerConfig, call: DispatchMetadata) -> ConversationAgent:
-    """Return the agent as declared. Facts about the call are a message of the lowest rank, the user's."""
-    return ConversationAgent(prompt.instructions(config), prompt.facts(call, config.language), index_of(config))
+def make_session(declared: Stages, language: str, index: "PassageIndex | None" = None) -> sdk.CallSession:
+    """Return a session with the declared stages.
 
-
-def make_session(declared: Stages, language: str) -> sdk.CallSession:
-    """Return a session with the declared stages."""
+    `index`: that of a knowledge base which is too large for the instructions; None: there is none.
+    """
     return sdk.CallSession(
         vad=SpeechDetector(),
         stt=declared.make_stt(language),
-        llm=declared.make_llm(),
+        llm=BoundedLLM(declared.make_llm(), index),
         tts=declared.make_tts(),
         turn_handling=turn_taking.handling(prompt.primary(language)),
         aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks

@@ -65,5 +65,5 @@ def redact_quoted_text(record: logging.LogRecord) -> bool:
 
 
 def configure(secrets: Iterable[str]) -> None:
-    """Set up logging; call once, in the main process, before the SDK starts. No line contains any of `secrets`."""
+    """Set up logging; call this in the main process, before the SDK starts. No line contains any of `secrets`."""
     logs.configure(filters=[is_not_harmless, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)

@@ -1,15 +1,13 @@
 """What a request to the language model contains, however long the call and however large the knowledge."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
-import pytest
-from livekit.agents import Agent, ChatContext, ModelSettings, llm
+from livekit.agents import ChatContext, llm
 
 from agentspec.wire import WHOLE_KNOWLEDGE_BYTES, DispatchMetadata, KnowledgeDocument, WorkerConfig
 from tests.unit.worker.builders import make_config
-from worker.call import voice
-from worker.call.conversation import HISTORY_BYTES, ConversationAgent, bounded, index_of
+from worker.call.call_agent import make_agent
+from worker.call.conversation import HISTORY_BYTES, BoundedLLM, add_facts, bounded, index_of
 from worker.call.prompt import instructions
 from worker.call.retrieval import PASSAGES_BYTES
 
@@ -28,7 +26,7 @@ def conversation(turns: int, facts: str = "") -> ChatContext:
     context = ChatContext.empty()
     context.add_message(role="system", content="You are a guide.")
     if facts:
-        context.items.append(ConversationAgent("", facts, None).chat_ctx.items[-1])
+        context.add_message(role="user", content=facts, extra={"avatar_agent_facts": True})
     context.add_message(role="assistant", content="Welcome.")
     for number in range(turns):
         context.add_message(role="user", content=f"question {number} ".ljust(TURN_BYTES, "q"))
@@ -123,29 +121,78 @@ def test_passages_need_no_system_message() -> None:
     assert "The pharmacy opens at eight." in first and question == "When does the pharmacy open?"
 
 
-async def test_language_model_gets_the_bounded_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    requests: list[ChatContext] = []
+class FakeLLM(llm.LLM[Any]):
+    """A language model that keeps its requests."""
 
-    async def default(_: Agent, context: ChatContext, *__: Any) -> AsyncIterator[str]:
-        requests.append(context)
-        yield "At eight."
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[ChatContext, dict[str, Any]]] = []
 
-    monkeypatch.setattr(Agent.default, "llm_node", default)
-    agent = voice.make_agent(large_config(), DispatchMetadata(call_id="c", metadata={"plan": "gold"}))
+    @property
+    def model(self) -> str:
+        return "fake-model"
+
+    @property
+    def provider(self) -> str:
+        return "fake"
+
+    def chat(self, *, chat_ctx: ChatContext, **options: Any) -> llm.LLMStream:
+        self.requests.append((chat_ctx, options))
+        return cast(llm.LLMStream, "stream")
+
+
+async def test_language_model_gets_the_bounded_request() -> None:
+    config, model = large_config(), FakeLLM()
+    agent = await make_agent(config, DispatchMetadata(call_id="c", metadata={"plan": "gold"}))
     context = agent.chat_ctx.copy()
     context.items.extend(conversation(500).items)
-    replies = [part async for part in agent.llm_node(context, [], ModelSettings())]
-    assert replies == ["At eight."]
-    assert "gold" in "".join(texts(requests[0]))
-    assert "The pharmacy opens at eight." in "".join(texts(requests[0]))
-    assert sum(len(text.encode()) for text in texts(requests[0])) < HISTORY_BYTES + PASSAGES_BYTES + 1000
+    options = {"tools": ["tool"], "tool_choice": "auto", "conn_options": "patient"}
+    assert str(BoundedLLM(model, index_of(config)).chat(chat_ctx=context, **options)) == "stream"
+    ((sent, passed),) = model.requests
+    assert passed == options
+    assert "gold" in "".join(texts(sent))
+    assert "The pharmacy opens at eight." in "".join(texts(sent))
+    assert sum(len(text.encode()) for text in texts(sent)) < HISTORY_BYTES + PASSAGES_BYTES + 1000
+
+
+def test_events_of_the_language_model_reach_the_session() -> None:
+    model = FakeLLM()
+    bound, seen = BoundedLLM(model, None), []
+    for name in ("metrics_collected", "error"):
+        bound.on(name, lambda event: seen.append(event))
+        model.emit(name, name)
+    assert seen == ["metrics_collected", "error"]
+    assert (bound.model, bound.provider) == ("fake-model", "fake")
+
+
+def test_tool_output_without_its_call_is_not_sent() -> None:
+    """A tool that runs while the caller speaks on: the history may be cut between call and output."""
+    context = ChatContext.empty()
+    context.add_message(role="user", content="Find it.")
+    context.items.append(llm.FunctionCall(call_id="1", name="find", arguments="{}"))
+    context.add_message(role="user", content="x" * (HISTORY_BYTES - 20))
+    context.items.append(llm.FunctionCallOutput(call_id="1", name="find", output="found", is_error=False))
+    context.items.append(llm.FunctionCall(call_id="2", name="find", arguments="{}"))
+    context.items.append(llm.FunctionCallOutput(call_id="2", name="find", output="found", is_error=False))
+    sent = bounded(context, None).items
+    assert [getattr(item, "call_id", item.type) for item in sent] == ["message", "2", "2"]
+
+
+def test_arguments_of_tool_calls_count() -> None:
+    context = conversation(1)
+    for number in range(2):
+        context.add_message(role="user", content=f"question {number}")
+        arguments = "a" * (HISTORY_BYTES // 2)
+        context.items.append(llm.FunctionCall(call_id=str(number), name="find", arguments=arguments))
+        context.items.append(llm.FunctionCallOutput(call_id=str(number), name="find", output="", is_error=False))
+    assert texts(bounded(context, None)) == ["You are a guide.", "question 1"]
 
 
 async def test_facts_added_later_are_sent_too(config: WorkerConfig) -> None:
-    agent = voice.make_agent(config, DispatchMetadata(call_id="c"))
-    await agent.add_facts("")
+    agent = await make_agent(config, DispatchMetadata(call_id="c"))
+    await add_facts(agent, "")
     assert agent.chat_ctx.items == []
-    await agent.add_facts("telephone: 110")
+    await add_facts(agent, "telephone: 110")
     assert texts(bounded(agent.chat_ctx, None)) == ["telephone: 110"]
 
 

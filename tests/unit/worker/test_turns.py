@@ -115,7 +115,7 @@ class Scene:
 
     async def start(self) -> None:
         self.call._follow_session()
-        await self.session.start(self.call._agent)
+        await self.session.start(await self.call._make_agent())
         await soon(lambda: self.call._apology is not None)
 
     async def say(self) -> None:

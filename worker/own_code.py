@@ -1,0 +1,154 @@
+"""Finds and checks the code that `worker.agent` names: an agent class or a factory in the worker's image.
+
+The code is the user's: its import may raise, hang, exit or crash. `check` therefore runs it in a process of its own,
+before any other process imports it.
+"""
+
+import faulthandler
+import importlib
+import inspect
+import logging
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from livekit.agents import Agent
+
+from worker.contract import CallContext
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS: Final = 60.0
+"""How long the import and the creation of one agent may take together."""
+_KILL_SECONDS: Final = 2.0
+"""How much longer the checking process may take to write the stacks of a hanging import to the log, and to end."""
+_HANGS: Final = "\0"
+"""Stands for a result that did not come in time."""
+_MAX_FAILURE_LENGTH: Final = 500
+
+AgentFactory = Callable[[CallContext], Agent]
+"""Returns the agent for a call."""
+
+
+class CodeError(Exception):
+    """The code is no agent class and no factory."""
+
+
+def load(code: str) -> AgentFactory:
+    """Import what ``module:Name`` names. Raises CodeError, and whatever the import raises."""
+    module_name, _, path = code.partition(":")
+    found: Any = importlib.import_module(module_name)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise CodeError(f"{module_name} has no {path}")
+        found = getattr(found, name)
+    is_class = inspect.isclass(found)
+    if is_class and not issubclass(found, Agent):
+        raise CodeError(f"{path} is a class, but no subclass of livekit.agents.Agent")
+    if not callable(found):
+        raise CodeError(f"{path} is neither a class nor a function, but of type {type(found).__name__}")
+    takes_call = _takes_call(path, found)
+
+    def make(call: CallContext) -> Agent:
+        made = found(call) if takes_call else found()
+        if not isinstance(made, Agent):
+            if inspect.iscoroutine(made):
+                made.close()
+            raise CodeError(f"{path} returned {type(made).__name__}, not a livekit.agents.Agent")
+        return made
+
+    return make
+
+
+def _takes_call(path: str, found: Callable[..., object]) -> bool:
+    """Return whether a class or function takes one argument; raises CodeError when it needs others."""
+    parameters = inspect.signature(found).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty and each.kind not in _OPTIONAL]
+    if any(each.kind is each.KEYWORD_ONLY for each in needed) or len(needed) > 1:
+        names = ", ".join(each.name for each in needed)
+        raise CodeError(f"{path} needs the arguments {names}; it may need one at most, the call")
+    return len(needed) == 1
+
+
+_OPTIONAL: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def check(code: str, call: CallContext, *, seconds: float = CHECK_SECONDS) -> str:
+    """Import the code and create one agent in another process; returns why that failed, or an empty string.
+
+    Call this while the process has no thread and no event loop, because it forks. The log has the whole traceback.
+    """
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    process = os.fork()
+    if process == 0:
+        reading.close()
+        _check_here(code, call, seconds, writing)
+    writing.close()
+    with reading:
+        try:
+            failure = reading.recv_bytes().decode() if reading.poll(seconds + _KILL_SECONDS) else _HANGS
+        except (EOFError, OSError):
+            failure = None
+    status = _end(process, 0.0 if failure == _HANGS else _KILL_SECONDS)
+    if failure is None:
+        failure = _ended(status)
+    elif failure == _HANGS:
+        failure = f"the import did not finish within {seconds:g} s"
+    if failure:
+        logger.error("own code failed, not registering", extra={"agent_code": code, "error": failure})
+    return failure
+
+
+def _check_here(code: str, call: CallContext, seconds: float, result: Connection) -> NoReturn:
+    """Check the code in this process, and end it."""
+    try:
+        faulthandler.dump_traceback_later(seconds)
+        failure = ""
+        try:
+            load(code)(call)
+        except BaseException as error:
+            failure = describe(error, code)
+            logger.exception("own code raised", extra={"agent_code": code})
+        result.send_bytes(failure.encode())
+    finally:
+        os._exit(0)
+
+
+def _end(process: int, seconds: float) -> int:
+    """Wait for the end of a process, and kill it when it has not ended after `seconds`; returns its wait status."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    return os.waitpid(process, 0)[1]
+
+
+def _ended(status: int) -> str:
+    """Return how a checking process ended that sent no result."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"the import crashed with {signal.Signals(-code).name}"
+    return f"the import ended the process with exit status {code}"
+
+
+def describe(error: BaseException, code: str) -> str:
+    """Return the last line of an error's traceback, and the line in the code's package that raised it."""
+    if isinstance(error, CodeError):
+        return str(error)
+    lines = [f"SyntaxError: {error}"] if isinstance(error, SyntaxError) else traceback.format_exception_only(error)
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in "".join(lines)).split())
+    package = code.partition(":")[0].split(".")[0]
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).split(".")[0] == package:
+            place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return f"{text[: _MAX_FAILURE_LENGTH - len(place)]}{place}"
