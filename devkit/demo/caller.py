@@ -60,6 +60,8 @@ class Caller:
     token: str
     moments: Moments
     language: str = "ar"
+    microphone: bool = True
+    """Whether the caller publishes a microphone; without one, it only listens."""
     room: rtc.Room = field(default_factory=rtc.Room)
     video_frames: list[VideoFrame] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
@@ -91,12 +93,8 @@ class Caller:
         self.moments.connected = time.monotonic()
         for participant in self.room.remote_participants.values():
             self._on_participant(participant)
-        source = rtc.AudioSource(RATE, 1)
-        track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
-        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-        published = self.room.local_participant.publish_track(track, options)
-        await self._within(published, 15, "the microphone could not be published")
-        self._start(self._microphone(source))
+        if self.microphone:
+            await self._publish_microphone()
         return self
 
     async def __aexit__(
@@ -228,6 +226,14 @@ class Caller:
                     self.video_frames = [*self.video_frames[-_MAX_FRAMES + 1 :], video_frame.copy()]
         finally:
             await stream.aclose()
+
+    async def _publish_microphone(self) -> None:
+        source = rtc.AudioSource(RATE, 1)
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        published = self.room.local_participant.publish_track(track, options)
+        await self._within(published, 15, "the microphone could not be published")
+        self._start(self._microphone(source))
 
     async def _microphone(self, source: rtc.AudioSource) -> None:
         """Send an open microphone's sound: silence while the caller does not speak, as a browser does."""
