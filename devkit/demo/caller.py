@@ -6,7 +6,7 @@ The demo, the end-to-end tests and the benchmarks use it. Times are seconds of `
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -280,3 +280,14 @@ async def call(gateway: str, agent: str, name: str, *, language: str = "ar") -> 
     """Request a call; enter the returned caller as a context to join its room."""
     answer, moments = await request_call(gateway, agent, name, language=language)
     return Caller(name=name, url=answer["url"], token=answer["token"], moments=moments, language=language)
+
+
+async def hang_up(gateway: str, answer: Mapping[str, Any]) -> None:
+    """Send `DELETE /v1/calls/ID` as the call page does; `answer` is the gateway's to the request for the call."""
+    headers = {"Authorization": f"Bearer {answer['callToken']}", **PAGE_HEADERS}
+    async with (
+        aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30)) as session,
+        session.delete(f"{gateway}/v1/calls/{answer['callId']}") as response,
+    ):
+        if response.status != 200:
+            raise CallError(f"the gateway did not end the call: {response.status} {await response.text()}")

@@ -222,6 +222,7 @@ class Dispatcher:
         if following.effect is Effect.DISPATCH:
             following = Step(self.assign_seat(following.call), following.effect)
             room.dispatched(now)
+            self._watch.changed(call.id, call.server)
         self._record(call, following.call)
         if following.effect is not Effect.NONE:
             self._start(following.call, self._carry_out(following, room))

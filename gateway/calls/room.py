@@ -155,12 +155,19 @@ class CallRoom:
         """Return when the participants should be read next. ``heard``: the workers' reports arrive."""
         if self.changed or not self.read_at:
             return self.read_at
-        match call.state:
-            case CallState.DISPATCHED:
-                return self.read_at + (HEARD_READ_SECONDS if heard else DISPATCHED_READ_SECONDS)
-            case CallState.WAITING if self.caller_seen_at is None and self.read_at - call.created_at < ARRIVAL_SECONDS:
-                return self.read_at + WAITING_READ_SECONDS
-        return self.read_at + ROUTINE_READ_SECONDS
+        if call.state is CallState.DISPATCHED:
+            return self.read_at + (HEARD_READ_SECONDS if heard else DISPATCHED_READ_SECONDS)
+        return self.read_at + (WAITING_READ_SECONDS if self._expects_caller(call) else ROUTINE_READ_SECONDS)
+
+    def is_routine(self, call: Call) -> bool:
+        """Return whether nothing has changed, and nobody is on the way: a read may wait for its turn."""
+        if self.changed or not self.read_at:
+            return False
+        return call.state is not CallState.DISPATCHED and not self._expects_caller(call)
+
+    def _expects_caller(self, call: Call) -> bool:
+        is_new = self.caller_seen_at is None and self.read_at - call.created_at < ARRIVAL_SECONDS
+        return is_new and call.state is CallState.WAITING
 
     def _is_caller(self, participant: Participant) -> bool:
         return participant.identity == self.identity if self.identity else not participant.is_agent

@@ -34,6 +34,8 @@ READ_TICK_SECONDS: Final = 0.1
 """How often the watch looks for due reads while an agent is on its way or a room has changed."""
 ROUTINE_TICK_SECONDS: Final = 0.5
 """The same while all calls go well."""
+TURN_SECONDS: Final = 1.0
+"""Longest time without a read of the room that was read longest ago, however many are urgent."""
 MAX_READS: Final = 8
 """Reads of one server that may run at once. A server that hangs delays no calls on another one."""
 
@@ -63,6 +65,8 @@ class _Server:
     tokens_at: float = 0.0
     rotation: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
     """Ids of the calls, the one whose room was read longest ago first."""
+    turn_at: float = 0.0
+    """When the first of these was read last."""
     active: set[str] = field(default_factory=set)
     """Ids of the calls whose room may be due before its turn."""
     reading: set[str] = field(default_factory=set)
@@ -291,35 +295,44 @@ class RoomWatch:
         server.no_calls[room.sid] = time.time() + wait
 
     def _read_due(self, server: _Server, now: float) -> None:
-        """Start the reads that are due, the most urgent first, as far as the bounds allow."""
+        """Start the reads that are due, as far as the bounds allow."""
         server.tokens = min(READ_BURST, server.tokens + READS_PER_SECOND * (now - server.tokens_at))
         server.tokens_at = now
         heard = self.is_heard()
-        for call_id in self._due(server, now, heard):
+        urgent, in_turn = self._urgent(server, now, heard), self._in_turn(server, now, heard)
+        first = in_turn[:1]
+        before = first if now - server.turn_at >= TURN_SECONDS else []
+        for call_id in dict.fromkeys([*before, *urgent, *in_turn]):
             if server.tokens < 1 or len(server.reading) >= MAX_READS:
                 return
+            if call_id in first:
+                server.turn_at = now
             server.tokens -= 1
             server.reading.add(call_id)
             server.rotation.move_to_end(call_id)
             self._start(server, self._read(server, call_id))
 
-    def _due(self, server: _Server, now: float, heard: bool) -> list[str]:
-        """Return the calls whose rooms are due: those with news or an agent on its way, then the longest unread."""
+    def _urgent(self, server: _Server, now: float, heard: bool) -> list[str]:
+        """Return the calls whose rooms are due before their turn: those with news, or with somebody on the way."""
         due: list[tuple[float, str]] = []
         for call_id in list(server.active):
             call, room = self._ledger.get(call_id), self._rooms.get(call_id)
-            if call is None or room is None or (call.state is CallState.JOINED and not room.changed):
+            if call is None or room is None or room.is_routine(call):
                 server.active.discard(call_id)
             elif call_id not in server.reading and (at := room.read_due(call, heard=heard)) <= now:
                 due.append((at, call_id))
-        urgent = [call_id for _, call_id in sorted(due)]
+        return [call_id for _, call_id in sorted(due)]
+
+    def _in_turn(self, server: _Server, now: float, heard: bool) -> list[str]:
+        """Return the calls whose rooms are due and were read longest ago."""
+        due: list[str] = []
         for call_id in server.rotation:
             call, room = self._ledger.get(call_id), self._rooms.get(call_id)
-            if len(urgent) >= MAX_READS or call is None or room is None or room.read_due(call, heard=heard) > now:
+            if len(due) >= MAX_READS or call is None or room is None or room.read_due(call, heard=heard) > now:
                 break
-            if call_id not in server.reading and call_id not in urgent:
-                urgent.append(call_id)
-        return urgent
+            if call_id not in server.reading:
+                due.append(call_id)
+        return due
 
     async def _read(self, server: _Server, call_id: str) -> None:
         """Read who is in a call's room."""

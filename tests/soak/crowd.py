@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 
-import aiohttp
-
 from agentspec.wire import read_room_record
-from devkit.demo.caller import PAGE_HEADERS, Caller, request_call
+from devkit.demo.caller import Caller, hang_up, request_call
 
 READY_SECONDS = 60.0
 """Until the processes of all callers run."""
@@ -72,7 +70,7 @@ async def _one_call(gateway: str, agent: str, name: str, seconds: float) -> Answ
         record = read_room_record(caller.room.metadata)
         assert record is not None, caller.room.metadata
         await caller.first_word(seconds)
-        await _hang_up(f"{gateway}/v1/calls/{answer['callId']}", answer["callToken"])
+        await hang_up(gateway, answer)
         return Answered(
             room=caller.room.name,
             created_at=record.created_at,
@@ -83,10 +81,3 @@ async def _one_call(gateway: str, agent: str, name: str, seconds: float) -> Answ
             first_word=moments.first_word - moments.requested,
             agents=frozenset(caller.agents),
         )
-
-
-async def _hang_up(call: str, token: str) -> None:
-    """Hang up as the call page does."""
-    headers = {"Authorization": f"Bearer {token}", **PAGE_HEADERS}
-    async with aiohttp.ClientSession(headers=headers) as session, session.delete(call) as response:
-        assert response.status == 200, await response.text()

@@ -2,10 +2,9 @@
 
 import asyncio
 
-import aiohttp
 import pytest
 
-from devkit.demo.caller import PAGE_HEADERS, Caller, request_call
+from devkit.demo.caller import Caller, hang_up, request_call
 from tests.e2e import agents
 from tests.e2e.conftest import NAME, Platform
 from tests.e2e.test_seats import conversations
@@ -29,10 +28,7 @@ async def short_call(platform: Platform, agent: str, number: int) -> None:
     answer, moments = await request_call(platform.gateway, agent, name)
     async with Caller(name=name, url=answer["url"], token=answer["token"], moments=moments) as caller:
         await caller.first_word(FIRST_WORD_SECONDS)
-        headers = {"Authorization": f"Bearer {answer['callToken']}", **PAGE_HEADERS}
-        address = f"{platform.gateway}/v1/calls/{answer['callId']}"
-        async with aiohttp.ClientSession(headers=headers) as session, session.delete(address) as response:
-            assert response.status == 200, await response.text()
+        await hang_up(platform.gateway, answer)
 
 
 async def calls(platform: Platform, agent: str, numbers: range) -> None:
