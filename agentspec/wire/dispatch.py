@@ -12,13 +12,15 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 from agentspec.model import Model
-from agentspec.wire.facts import MAX_FACTS, MAX_VALUE_BYTES, Facts, clean, decode
+from agentspec.wire.facts import MAX_FACTS, MAX_TEXT_LENGTH, MAX_VALUE_BYTES, Facts, clean, decode
 
 TEXT_FACT: Final = "text"
 """Key of the one fact that metadata without an object becomes."""
 MAX_CALL_ID_LENGTH: Final = 128
 MAX_CAPABILITIES: Final = 16
 MAX_CAPABILITY_LENGTH: Final = 64
+SEAT: Final = "avatarSeat"
+"""Key by which a gateway says, in metadata that is not its own, that no avatar seat is free: its value is false."""
 VIDEO: Final = "video"
 """The capability of a caller's client that shows an avatar."""
 MAX_USER_ID_LENGTH: Final = 256
@@ -75,8 +77,9 @@ def read_dispatch_metadata(text: str) -> tuple[DispatchMetadata, int]:
     value, so that a newer gateway can add to both.
 
     Any other object is another back end's. A user id, a language and a list of capabilities are recognised
-    (``user_id``, ``userId`` and ``userID`` are the same); all other keys become facts, nested ones with dotted keys, in
-    the order of the document. An invalid value of a recognised field is a fact as well.
+    (``user_id``, ``userId`` and ``userID`` are the same), and so is the gateway's word that no avatar seat is free. All
+    other keys become facts, nested ones with dotted keys, in the order of the document. An invalid value of a
+    recognised field is a fact as well.
 
     Anything else, including text that is not JSON or longer than `MAX_TEXT_LENGTH`, is one fact of text.
     """
@@ -91,20 +94,25 @@ def read_dispatch_metadata(text: str) -> tuple[DispatchMetadata, int]:
 
 
 def with_avatar(metadata: str, avatar: bool) -> str:
-    """Return dispatch metadata that says whether the call may have an avatar. Metadata that is not a gateway's, or that
-    JSON cannot express, stays unchanged.
+    """Return dispatch metadata that says whether the call may have an avatar. All else that it says stays the same.
 
-    Fields of a newer gateway stay. True is left out, because workers before release 0.1.0 reject unknown fields.
+    Metadata that JSON cannot express, or that would become too long to be read, stays unchanged. True is left out,
+    because workers before release 0.1.0 reject unknown fields of a gateway.
     """
     document = decode(metadata)
-    if not isinstance(document, dict) or not _is_gateways(document):
+    if not isinstance(document, dict):
+        text = document if isinstance(document, str) else metadata
+        document = {TEXT_FACT: text} if text.strip() else {}
+    key = "avatar" if _is_gateways(document) else SEAT
+    if avatar and key == SEAT and document.get(SEAT) is not False:
         return metadata
-    rest = {key: value for key, value in document.items() if key != "avatar"}
-    fields = rest if avatar else rest | {"avatar": False}
+    rest = {name: value for name, value in document.items() if name != key}
+    fields = rest if avatar else rest | {key: False}
     try:
-        return clean(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+        changed = clean(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
     except TypeError:  # NaN, or an integer with too many digits
         return metadata
+    return changed if len(changed) <= MAX_TEXT_LENGTH else metadata
 
 
 def _is_gateways(document: Mapping[str, Any]) -> bool:
@@ -134,6 +142,9 @@ def _foreign_fields(document: Mapping[str, Any], facts: Facts) -> dict[str, obje
     """Return the recognised fields of another back end's document, and add the others as facts."""
     fields: dict[str, object] = {}
     for key, value in document.items():
+        if key == SEAT and value is False:
+            fields["avatar"] = False
+            continue
         name = _FIELDS.get(key.replace("_", "").replace("-", "").lower(), "")
         valid = _valid(name, value, facts) if name and name not in fields else None
         if valid is None:

@@ -116,7 +116,8 @@ class Adopter:
                 continue
             call_id = foreign_call_id(agent.key, server, room.sid)
             if self._ledger.get(call_id) is None:
-                call = _foreign(agent, room, call_id, dispatch, now)
+                dispatched = dispatch.agent_name == agent.agent_name
+                call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatched)
                 await self._follow(call, await self._connections.open(agent), dispatches, is_new=_is_new(call))
                 return wait
         return wait
@@ -179,23 +180,23 @@ def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Disp
     )
 
 
-def _foreign(agent: Agent, room: Room, call_id: str, dispatch: Dispatch, now: float) -> Call:
-    dispatched = dispatch.agent_name == agent.agent_name
+def foreign_call(agent: Agent, room: Room, dispatch_metadata: str, now: float, *, dispatched: bool) -> Call:
+    """Return the call of an agent in a room that another program made. It waits unless the agent is dispatched."""
     return Call(
-        id=call_id,
+        id=foreign_call_id(agent.key, agent.spec.livekit.url, room.sid),
         agent=agent,
         agent_name=agent.agent_name,
         room=room.name,
         identity="",
         request_hash="",
         call_token_hash="",
-        dispatch_metadata=dispatch.metadata,
+        dispatch_metadata=dispatch_metadata,
         state=CallState.DISPATCHED if dispatched else CallState.WAITING,
         created_at=room.created_at or now,
         search_started_at=now,
         state_since=now,
         caller_seen_at=now,
         causes=(Cause.FIRST,) if dispatched else (),
-        avatar=read_dispatch_metadata(dispatch.metadata)[0].avatar,
+        avatar=read_dispatch_metadata(dispatch_metadata)[0].avatar,
         foreign=True,
     )

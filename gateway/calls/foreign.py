@@ -1,11 +1,14 @@
 """Dispatches an agent to a room that another program made, and confirms that the agent has joined.
 
-The room stays the other program's: the gateway neither closes it nor changes its metadata.
+The dispatch is a call from its begin: it has a slot and an avatar seat like any other, and is followed to its end. The
+room stays the other program's: the gateway neither closes it nor changes its metadata.
 """
 
 import asyncio
 import json
 import logging
+import time
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +18,7 @@ from agentspec.model import Model
 from agentspec.roompattern import MAX_ROOM_NAME_BYTES, RoomPatternInvalid, compile_pattern
 from agentspec.wire import read_dispatch_metadata, read_room_record
 from gateway.agents import Agent
+from gateway.calls.adoption import foreign_call
 from gateway.calls.call import MESSAGES, CallReason
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.effects import held_name
@@ -26,7 +30,7 @@ from gateway.cluster.members import Members
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import Connections
 from gateway.livekit.fenced import FencedLiveKit
-from gateway.livekit.server import Dispatch, LiveKit, RoomMissing
+from gateway.livekit.server import Dispatch, LiveKit, Room, RoomMissing
 
 POLL_SECONDS = 0.2
 """Interval between two looks for a free slot, or for the agent in the room."""
@@ -102,22 +106,21 @@ class RoomDispatcher:
         with livekit_failures(agent, room=request.room, **client.log_fields()):
             try:
                 async with lock:
-                    dispatch_id = await self._join(livekit, agent, request)
+                    dispatch_id = await self._join(livekit, agent, request, client)
             except RoomMissing as error:
                 message = f"The room {request.room!r} does not exist. Create the room first."
                 raise RequestError(404, ErrorReason.ROOM_NOT_FOUND, message, field="room") from error
         logger.info("agent joined room of another program", extra=fields)
         return dispatch_id
 
-    async def _join(self, livekit: LiveKit, agent: Agent, request: DispatchRequest) -> str:
-        await _check_room(livekit, request.room)
+    async def _join(self, livekit: LiveKit, agent: Agent, request: DispatchRequest, client: Client) -> str:
+        room = await _check_room(livekit, request.room)
         reason = ErrorReason.NO_FREE_SLOT
         try:
             async with asyncio.timeout(agent.spec.dispatch.join_timeout_seconds):
                 dispatch_id = await _find(livekit, agent, request.room)
                 if not dispatch_id:
-                    await self._wait_for_slot(agent)
-                    await livekit.create_dispatch(request.room, agent.agent_name, request.dispatch_metadata)
+                    await self._dispatch(livekit, agent, room, request, client)
                     dispatch_id = await _find(livekit, agent, request.room)
                 reason = ErrorReason.NOT_ANSWERED
                 await _wait_for_agent(livekit, agent, request.room)
@@ -127,18 +130,40 @@ class RoomDispatcher:
                 reason = ErrorReason.AGENT_DID_NOT_JOIN
         raise RequestError(503, reason, _MESSAGES[reason], retry_after_seconds=RETRY_AFTER_SECONDS)
 
-    async def _wait_for_slot(self, agent: Agent) -> None:
-        while self._dispatcher.admission(agent.key) is Admission.WAIT:  # noqa: ASYNC110 - several counts decide
+    async def _dispatch(
+        self, livekit: LiveKit, agent: Agent, room: Room, request: DispatchRequest, client: Client
+    ) -> None:
+        """Wait for a slot, and dispatch the agent as a call of this gateway."""
+        while (admission := self._dispatcher.admission(agent.key)) is Admission.WAIT:  # noqa: ASYNC110 - several counts
             await asyncio.sleep(POLL_SECONDS)
+        if self._ledger.in_room(agent.spec.livekit.url, room.name):  # a room has one call, and this one is another's
+            return await livekit.create_dispatch(room.name, agent.agent_name, request.dispatch_metadata)
+        now = time.time()
+        call = replace(
+            foreign_call(agent, room, request.dispatch_metadata, now, dispatched=True),
+            created_at=now,
+            client=client,
+            free_slot_known=admission is Admission.FREE_SLOT,
+        )
+        call = self._dispatcher.assign_seat(call)
+        self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot or seat
+        try:
+            await livekit.create_dispatch(room.name, agent.agent_name, call.dispatch_metadata)
+        except BaseException:
+            self._ledger.remove(call.id)
+            raise
+        if self._ledger.get(call.id) is not None:  # else the agent has moved, and its new owner adopts the call
+            self._dispatcher.follow_new(call)
 
     async def _withdraw(self, livekit: LiveKit, agent: Agent, room: str) -> bool:
         """Withdraw the dispatch, so that no agent joins after the answer. Return whether a worker had accepted it."""
         found = [one for one in await livekit.dispatches(room) if _is_for(one, agent)]
-        for call in self._ledger:
-            if call.room == room and call.agent.key == agent.key:
-                await self._dispatcher.hang_up(call)
-        for one in found:
-            await livekit.delete_dispatch(room, one.id)
+        call = self._ledger.get(self._ledger.in_room(agent.spec.livekit.url, room) or "")
+        if call is not None and call.agent.key == agent.key:
+            await self._dispatcher.hang_up(call)
+        else:
+            for one in found:
+                await livekit.delete_dispatch(room, one.id)
         return any(one.accepted for one in found)
 
 
@@ -154,14 +179,15 @@ def _check_name(agent: Agent, room: str) -> None:
     raise RequestError(400, ErrorReason.ROOM_NAME_MISMATCH, message, field="room")
 
 
-async def _check_room(livekit: LiveKit, room: str) -> None:
-    """Raise `RoomMissing` without such a room, and `RequestError` when it is a call of a gateway."""
+async def _check_room(livekit: LiveKit, room: str) -> Room:
+    """Return the room. Raise `RoomMissing` without one, and `RequestError` when it is a call of a gateway."""
     rooms = await livekit.rooms([room])
     if not rooms:
         raise RoomMissing(f"no room {room}")
     if read_room_record(rooms[0].metadata) is not None:
         message = f"The room {room!r} is a call of the gateway, and has its agent."
         raise RequestError(409, ErrorReason.ROOM_TAKEN, message, field="room")
+    return rooms[0]
 
 
 async def _find(livekit: LiveKit, agent: Agent, room: str) -> str:

@@ -112,7 +112,10 @@ class FakeLiveKit:
 
     async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
         found = self._room(room)
-        found.dispatches = [dispatch for dispatch in found.dispatches if dispatch.id != dispatch_id]
+        kept = [dispatch for dispatch in found.dispatches if dispatch.id != dispatch_id]
+        if kept == found.dispatches:
+            raise RoomMissing(f"no dispatch {dispatch_id}")  # LiveKit has one code for both: not found
+        found.dispatches = kept
 
     async def remove_participant(self, room: str, identity: str) -> None:
         self.disconnect(room, identity)

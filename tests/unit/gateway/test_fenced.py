@@ -17,7 +17,7 @@ ROOM = "ornina-1"
 CHANGES: dict[str, Callable[[FencedLiveKit], Awaitable[None]]] = {
     "create_room": lambda livekit: livekit.create_room("ornina-2", "", "agent", ""),
     "create_dispatch": lambda livekit: livekit.create_dispatch(ROOM, "agent", ""),
-    "delete_dispatch": lambda livekit: livekit.delete_dispatch(ROOM, "AD_1"),
+    "delete_dispatch": lambda livekit: livekit.delete_dispatch(ROOM, "AD_0"),
     "remove_participant": lambda livekit: livekit.remove_participant(ROOM, "agent-1"),
     "set_metadata": lambda livekit: livekit.set_metadata(ROOM, "{}"),
     "delete_room": lambda livekit: livekit.delete_room(ROOM),

@@ -10,7 +10,7 @@ import pytest
 
 from agentspec.wire import read_dispatch_metadata
 from gateway.api.context import Gateway
-from gateway.calls.call import CallReason
+from gateway.calls.call import CallReason, CallState
 from gateway.calls.foreign import DispatchRequest
 from gateway.client import Client
 from gateway.errors import RequestError
@@ -18,7 +18,7 @@ from gateway.livekit.connections import SecretError
 from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import World, example_agent
-from tests.unit.gateway.scenes import adopt, current, open_call
+from tests.unit.gateway.scenes import adopt, current, open_call, reaches
 from tests.unit.gateway.test_http import rejected
 
 ROOM = "ornina-of-the-back-end"
@@ -152,6 +152,76 @@ async def test_agent_that_takes_no_calls_is_refused(http: httpx.AsyncClient, wor
 async def test_invalid_body_is_refused(http: httpx.AsyncClient, room: str, changes: dict[str, Any], field: str) -> None:
     answer = await dispatch(http, 400, "InvalidRequest", **changes)
     assert answer["field"].startswith(field)
+
+
+async def test_call_of_a_request_is_followed_and_counted(http: httpx.AsyncClient, world: World, room: str) -> None:
+    await dispatch(http)
+    (call,) = world.gateway.ledger
+    assert (call.room, call.foreign, call.client.address) == (room, True, "127.0.0.1")
+    await reaches(world, call, CallState.JOINED)
+    labels = {"agent_namespace": "agents", "agent": "ornina"}
+    opened = "avatar_agent_gateway_calls_opened_total"
+    assert world.gateway.metrics.registry.get_sample_value(opened, labels) == 1
+    await adopt(world)
+    assert [one.id for one in world.gateway.ledger] == [call.id], "the room is not adopted again"
+
+
+@pytest.mark.parametrize("metadata", [METADATA, {}, "a text"], ids=["object", "nothing", "text"])
+async def test_agents_at_once_take_each_avatar_seat_once(
+    virtual_time: object, virtual_clock: None, world: World, metadata: dict[str, Any] | str
+) -> None:
+    world.supply.free = world.livekit.slots = 3
+    world.supply.seats = 1
+    rooms = [f"{ROOM}-{number}" for number in range(3)]
+    for name in rooms:
+        await world.livekit.create_room(name, "", "", "")
+        world.livekit.connect_caller(name, "layla")
+    requests = [DispatchRequest(room=name, metadata=metadata) for name in rooms]
+    await asyncio.gather(*(world.gateway.rooms.dispatch(example_agent(), one, Client()) for one in requests))
+    found = [one for name in rooms for one in world.livekit.rooms_by_name[name].dispatches if one.agent_name]
+    read = [read_dispatch_metadata(one.metadata)[0] for one in found]
+    assert sorted(one.avatar for one in read) == [False, False, True]
+    (seated,) = [one for one in read if one.avatar]
+    assert all(one == seated.model_copy(update={"avatar": False}) for one in read if not one.avatar)
+
+
+async def test_agents_at_once_take_each_slot_once(virtual_time: object, virtual_clock: None, world: World) -> None:
+    world.livekit.slots = 1
+    for name in (f"{ROOM}-1", f"{ROOM}-2"):
+        await world.livekit.create_room(name, "", "", "")
+        world.livekit.connect_caller(name, "layla")
+    agent = example_agent(join_timeout_seconds=2)
+    requests = [DispatchRequest(room=f"{ROOM}-{number}") for number in (1, 2)]
+    first, second = await asyncio.gather(
+        *(world.gateway.rooms.dispatch(agent, one, Client()) for one in requests), return_exceptions=True
+    )
+    assert isinstance(first, str)
+    assert isinstance(second, RequestError)
+    assert (second.reason, world.livekit.agents_in(f"{ROOM}-2")) == ("NoFreeSlot", [])
+
+
+async def test_dispatch_that_livekit_does_not_take_leaves_no_call(
+    http: httpx.AsyncClient, world: World, room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def create_dispatch(room: str, agent_name: str, metadata: str) -> None:
+        raise LiveKitUnreachable("no answer")
+
+    monkeypatch.setattr(world.livekit, "create_dispatch", create_dispatch)
+    await dispatch(http, 503, "LiveKitUnreachable")
+    assert list(world.gateway.ledger) == []
+
+
+async def test_second_agent_in_a_room_leaves_the_call_of_the_first(
+    virtual_time: object, virtual_clock: None, world: World, room: str
+) -> None:
+    await world.gateway.rooms.dispatch(example_agent(), DispatchRequest(room=ROOM), Client())
+    (call,) = world.gateway.ledger
+    other = example_agent("ornina-second", join_timeout_seconds=2, room_name_pattern="^ornina-")
+    with pytest.raises(RequestError):  # its workers are not played
+        await world.gateway.rooms.dispatch(other, DispatchRequest(room=ROOM), Client())
+    assert (room, other.agent_name) in world.livekit.launches
+    assert [one.id for one in world.gateway.ledger] == [call.id]
+    assert len(world.livekit.agents_in(room)) == 1
 
 
 async def test_livekit_failures_have_their_reason(http: httpx.AsyncClient, world: World, room: str) -> None:

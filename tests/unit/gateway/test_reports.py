@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls, agent_identity
+from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls, agent_identity, read_dispatch_metadata
 from gateway.calls import effects
 from gateway.calls.call import CallReason, CallState, Cause
 from gateway.calls.effects import held_name
@@ -184,6 +184,22 @@ async def test_foreign_room_waits_for_a_slot_and_is_answered(world: World) -> No
     world.supply.free = world.livekit.slots = 1
     await reaches(world, call, CallState.JOINED)
     assert room.metadata == "theirs", "the room's metadata is another program's"
+
+
+@pytest.mark.parametrize(("seats", "avatar"), [(0, False), (1, True), (None, True)], ids=["taken", "free", "no limit"])
+async def test_foreign_call_that_waits_has_a_seat_like_any_other(world: World, seats: int | None, avatar: bool) -> None:
+    world.supply.free, world.livekit.slots, world.supply.seats = 0, 0, seats
+    await world.livekit.create_room("sip-call", "theirs", "ornina-agent", json.dumps({"trunk": "t1"}))
+    world.livekit.connect_caller("sip-call", "sip_+963")
+    await adopt(world)
+    (call,) = world.gateway.ledger
+    room = world.livekit.rooms_by_name["sip-call"]
+    await becomes_true(lambda: [held_name(one.agent_name) for one in room.dispatches] == ["ornina-agent"])
+    world.supply.free = world.livekit.slots = 1
+    await reaches(world, call, CallState.JOINED)
+    (found,) = room.dispatches
+    metadata, _ = read_dispatch_metadata(found.metadata)
+    assert (metadata.avatar, metadata.metadata) == (avatar, {"trunk": "t1"})
 
 
 async def test_foreign_call_is_adopted_again_while_it_waits(world: World) -> None:

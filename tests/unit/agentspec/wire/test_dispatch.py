@@ -287,9 +287,39 @@ def test_seat_is_added_without_losing_fields_of_a_newer_gateway() -> None:
     assert json.loads(with_avatar(json.dumps(newer), False)) == newer | {"avatar": False}
 
 
-@pytest.mark.parametrize("metadata", ["", "{}", "not json", '{"user_id": "u1"}', '{"callID": ""}'])
-def test_seat_is_not_added_to_other_metadata(metadata: str) -> None:
+@pytest.mark.parametrize(
+    "metadata",
+    ["", " ", "{}", "not json", "[1, 2]", '"said"', '{"user_id": "u1", "avatar": false}', '{"callID": ""}'],
+    ids=["empty", "space", "empty object", "text", "list", "string", "object", "object without a call"],
+)
+def test_other_metadata_without_a_seat_says_so_and_nothing_else_changes(metadata: str) -> None:
+    before, _ = read_dispatch_metadata(metadata)
+    without = with_avatar(metadata, False)
+    assert read_dispatch_metadata(without) == (before.model_copy(update={"avatar": False}), 0)
+    assert read_dispatch_metadata(with_avatar(without, True)) == (before, 0)
+    assert with_avatar(metadata, True) == metadata, "with a seat it stays as its program wrote it"
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "Z"]), max_size=200))
+def test_any_text_without_a_seat_reads_the_same(text: str) -> None:
+    before, dropped = read_dispatch_metadata(text)
+    without, dropped_without = read_dispatch_metadata(with_avatar(text, False))
+    assert (without.metadata, dropped_without) == (before.metadata, dropped)
+    assert not without.avatar
+
+
+@pytest.mark.parametrize("value", [True, 0, "false", None], ids=["true", "a number", "a text", "null"])
+def test_only_false_says_that_no_seat_is_free(value: object) -> None:
+    metadata, _ = read_dispatch_metadata(json.dumps({"avatarSeat": value}))
+    assert metadata.avatar
+    assert metadata.metadata == ({} if value is None else {"avatarSeat": value})
+
+
+def test_metadata_that_a_seat_would_make_too_long_stays_unchanged() -> None:
+    metadata = json.dumps({"note": "x" * (MAX_TEXT_LENGTH - 13)})
+    assert len(metadata) <= MAX_TEXT_LENGTH
     assert with_avatar(metadata, False) == metadata
+    assert with_avatar("x" * (MAX_TEXT_LENGTH + 1), False) == "x" * (MAX_TEXT_LENGTH + 1)
 
 
 @pytest.mark.parametrize(
