@@ -4,7 +4,7 @@ The controller, the gateway and the worker never import each other. The document
 `agentspec.wire`.
 """
 
-from agentspec.avatar import AvatarProvider, AvatarSpec, OnAvatarFailure, TavusSpec
+from agentspec.avatar import AvatarPluginSpec, AvatarProvider, AvatarSpec, OnAvatarFailure, TavusSpec
 from agentspec.conditions import Condition, ConditionStatus, ConditionType, Reason
 from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchAccess, DispatchMode, DispatchSpec
@@ -27,6 +27,7 @@ __all__ = [
     "AgentSupply",
     "AvatarAgentSpec",
     "AvatarAgentStatus",
+    "AvatarPluginSpec",
     "AvatarProvider",
     "AvatarSpec",
     "CallCounts",

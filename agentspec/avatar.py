@@ -5,12 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agentspec.fields import LocalRef, http_url, rules, text
+from agentspec.fields import FreeObject, LocalRef, http_url, rules, text
 from agentspec.model import Model
 
 
 class AvatarProvider(StrEnum):
     TAVUS = "Tavus"
+    PLUGIN = "Plugin"
     NONE = "None"
 
 
@@ -40,6 +41,28 @@ class TavusSpec(Model):
     credentials_secret_ref: LocalRef = Field(description="Secret that contains the key `apiKey`, as `{name: NAME}`.")
 
 
+class AvatarPluginSpec(Model):
+    """An avatar plugin of livekit-agents in the worker image."""
+
+    name: Annotated[
+        str,
+        text(
+            r"^[a-z][a-z0-9_]*$",
+            "set a plugin's name such as bey for livekit.plugins.bey: lower-case letters, digits and '_'",
+            max_length=64,
+        ),
+    ] = Field(description="Name of the plugin: `livekit.plugins.NAME`, which contains a class `AvatarSession`.")
+    options: FreeObject = Field(
+        default_factory=dict,
+        description="Arguments of the plugin's `AvatarSession`. Workers check them when they start. No secrets: set "
+        "those in `credentialsSecretRef` or `worker.env`.",
+    )
+    credentials_secret_ref: LocalRef | None = Field(
+        default=None,
+        description="Secret that contains the key `apiKey`, as `{name: NAME}`. The plugin gets it as its `api_key`.",
+    )
+
+
 class AvatarSpec(
     Model,
     json_schema_extra=rules(
@@ -48,18 +71,30 @@ class AvatarSpec(
             "provider Tavus needs avatar.tavus: set its faceID, palID and credentialsSecretRef, or set provider: None",
         ),
         (
+            "self.provider != 'Plugin' || has(self.plugin)",
+            "provider Plugin needs avatar.plugin: set its name and options, or set provider: None",
+        ),
+        (
             "self.provider != 'None' || !has(self.maxSessions)",
-            "maxSessions has no effect without an avatar: set provider: Tavus or remove maxSessions",
+            "maxSessions has no effect without an avatar: set a provider or remove maxSessions",
         ),
     ),
 ):
     """The agent's avatar."""
 
     provider: AvatarProvider = Field(
-        default=AvatarProvider.NONE, description="Provider that renders the avatar. None: the agent has no avatar."
+        default=AvatarProvider.NONE,
+        description="Provider that renders the avatar. Plugin: any that livekit-agents has a plugin for. None: the "
+        "agent has no avatar.",
     )
     tavus: TavusSpec | None = Field(
         default=None, description="Settings of provider Tavus. Other providers ignore them."
+    )
+    plugin: AvatarPluginSpec | None = Field(
+        default=None,
+        exclude_if=lambda plugin: plugin is None,
+        description="Settings of provider Plugin. Other providers ignore them. The stock worker image has no such "
+        "plugin: add it in an image of your own, and set that as `worker.image`.",
     )
     on_failure: OnAvatarFailure = Field(
         default=OnAvatarFailure.VOICE_ONLY,

@@ -110,6 +110,9 @@ class Reason(StrEnum):
     """All seats of `avatar.maxSessions` are in use."""
     AVATAR_FAILING = "AvatarFailing"
     """The last avatars failed. The message contains the provider's answer."""
+    AVATAR_PLUGIN_FAILED = "AvatarPluginFailed"
+    """Workers cannot use the plugin of `avatar.plugin`. The message says which option is wrong, and what the plugin
+    takes."""
 
     PROVIDERS_SUCCEEDED = "ProvidersSucceeded"
     """The last request of each stage succeeded."""
@@ -233,6 +236,7 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         Reason.AVATAR_SEATS_FREE,
         Reason.AVATAR_SEATS_TAKEN,
         Reason.AVATAR_FAILING,
+        Reason.AVATAR_PLUGIN_FAILED,
     ),
     ConditionType.PROVIDERS_HEALTHY: (
         Reason.PROVIDERS_SUCCEEDED,

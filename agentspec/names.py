@@ -16,9 +16,13 @@ LIVEKIT_KEY = "apiKey"
 LIVEKIT_SECRET = "apiSecret"
 OPENAI_KEY = "apiKey"
 TAVUS_KEY = "apiKey"
+AVATAR_PLUGIN_KEY = "apiKey"
 
 AGENT_UID_VARIABLE = "AVATAR_AGENT_UID"
 """Environment variable of a worker with an avatar: the UID of its AvatarAgent, which no other cluster has."""
+
+AVATAR_KEY_VARIABLE = "AVATAR_AGENT_AVATAR_KEY"
+"""Environment variable of a worker whose avatar plugin has credentials: its API key."""
 
 WORKER_PORT = 8080
 """Port on which a worker serves /livez, /readyz, /metrics and /status."""

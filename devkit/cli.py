@@ -103,7 +103,7 @@ def _build_all(name: str, progress: Progress) -> None:
         built = made.result()
     record = load(check_name(name))
     if record is not None and not record.api_only and cluster.is_complete(record):
-        cluster.load_images(name, built, progress)
+        cluster.load_images(name, [built.controller, built.worker], progress)
     for image in (built.controller, built.worker):
         console.print(image, highlight=False)
 

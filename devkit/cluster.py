@@ -87,8 +87,14 @@ class Cluster:
     def load_images(self) -> Images:
         """Build the images of controller and worker if necessary, and load them into the node."""
         built = images.build_all(self.progress)
-        load_images(self.name, built, self.progress)
+        load_images(self.name, [built.controller, built.worker], self.progress)
         return built
+
+    def load_example(self, folder: Path, worker: str) -> str:
+        """Build an example's image on the worker image, load it into the node, and return its reference."""
+        image = images.build_example(folder, worker, self.progress)
+        load_images(self.name, [image], self.progress)
+        return image
 
 
 def up(
@@ -135,14 +141,14 @@ def down(name: str = "dev", progress: Progress | None = None) -> None:
         teardown.remove_shared()
 
 
-def load_images(name: str, built: Images, progress: Progress) -> None:
+def load_images(name: str, built: Sequence[str], progress: Progress) -> None:
     """Load built images into every node of a running instance."""
     with lock(f"instance-{name}", progress=progress):
         record = load(name)
         if record is None or record.api_only or not is_complete(record):
             raise DevkitError(f"instance {name} has no running node: run `python -m devkit up --name {name}`")
         for one in running_nodes(record):
-            images.load(one, [built.controller, built.worker], progress)
+            images.load(one, built, progress)
 
 
 def is_complete(record: Record) -> bool:

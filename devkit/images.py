@@ -29,6 +29,8 @@ _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 _BASE_EXCLUDED = ("./dev/*", "./proc/*", "./sys/*", "./var/cache/*", "./var/lib/apt/lists/*", "./usr/share/doc/*",
                   "./usr/share/man/*", "./usr/share/locale/*")  # fmt: skip
 _PRODUCT = ("localhost/avatar-agent-controller", "localhost/avatar-agent-worker")
+_EXAMPLE = "localhost/avatar-agent-example-"
+"""Beginning of the names of images that examples build on the worker image."""
 # Builds to keep of each image: the current one, and some to go back to.
 _BUILDS_TO_KEEP = 3
 _BUILD_TIMEOUT = 3600.0
@@ -104,11 +106,15 @@ def outdated(newest_first: Iterable[str]) -> list[str]:
     found = []
     for image in newest_first:
         kind = image.rpartition(":")[0]
-        if kind in _PRODUCT:
+        if _is_ours(kind):
             kept[kind] = kept.get(kind, 0) + 1
             if kept[kind] > _BUILDS_TO_KEEP:
                 found.append(image)
     return found
+
+
+def _is_ours(kind: str) -> bool:
+    return kind in _PRODUCT or kind.startswith(_EXAMPLE)
 
 
 def remove_outdated(node: NodeLayout) -> None:
@@ -124,7 +130,7 @@ def removable(imported: Mapping[str, str], built: Iterable[str]) -> list[str]:
     This includes the reference `sha256:...` that containerd's CRI plugin adds to each image; it would keep the content.
     """
     kept_names = set(built)
-    old = [name for name in imported if name.rpartition(":")[0] in _PRODUCT and name not in kept_names]
+    old = [name for name in imported if _is_ours(name.rpartition(":")[0]) and name not in kept_names]
     kept_digests = {digest for name, digest in imported.items() if not name.startswith("sha256:") and name not in old}
     twins = [name for name, digest in imported.items() if name.startswith("sha256:") and digest not in kept_digests]
     return [*old, *twins]
@@ -195,9 +201,20 @@ def _build(component: str, progress: Progress) -> str:
     return image
 
 
-def build(dockerfile: Path, context: Path, image: str, step: Step) -> None:
-    """Build a Dockerfile on the base image, with this machine's certificates and package index."""
-    arguments = [f"--build-arg=PYTHON_IMAGE={BASE_IMAGE}"]
+def build_example(folder: Path, worker: str, progress: Progress) -> str:
+    """Build an example's Dockerfile on the worker image unless that exists, and return the image's reference."""
+    dockerfile = folder / "Dockerfile"
+    image = f"{_EXAMPLE}{folder.name}:{content_tag(dockerfile, folder, worker)}"
+    with lock("images", _BUILD_TIMEOUT, progress):
+        if not _exists(image):
+            with progress.step(f"Build the image of the example {folder.name}") as step:
+                build(dockerfile, folder, image, step, base=f"WORKER_IMAGE={worker}")
+    return image
+
+
+def build(dockerfile: Path, context: Path, image: str, step: Step, *, base: str = f"PYTHON_IMAGE={BASE_IMAGE}") -> None:
+    """Build a Dockerfile with this machine's certificates and package index; `base` names its argument and image."""
+    arguments = [f"--build-arg={base}"]
     arguments += [f"--build-arg={name}={os.environ[name]}" for name in _FORWARDED if name in os.environ]
     arguments += [f"--volume={path}:{path}:ro" for path in _MOUNTED if Path(path).exists()]
     command = ["bud", "--layers", "--isolation=chroot", *arguments, f"--file={dockerfile}", f"--tag={image}"]

@@ -39,6 +39,7 @@ def main() -> int:
     # series in memory. Call processes have the variable and write their series to files.
     with forkserver.sharing_memory():
         from worker.call import preload
+        from worker.call.avatars import plugin
         from worker.server import broken_code, metrics
     metrics.prepare_directory(metrics_directory)
     metrics.expose_call_processes(metrics_directory)
@@ -46,6 +47,7 @@ def main() -> int:
     if settings.config.agent_code and (failure := preload.check_code(settings.config)):
         status = asyncio.run(broken_code.serve(settings.config, settings.port, failure))
         return status or broken_code.restart()
+    plugin.check(settings.config)
     forkserver.start(preload.prepare_call_processes)
 
     from worker.server import worker

@@ -5,7 +5,7 @@ job that it accepts with an avatar. The call process then reports the avatar's s
 process closes an abandoned avatar, and that of a call process that ended without a last report.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -41,26 +41,32 @@ class AvatarReport(Model):
 class Avatars:
     """The avatars of one worker's calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[[Iterable[str]], None] = lambda jobs: None) -> None:
+        """`publish` is called with the jobs that have an avatar, the oldest first, on every change."""
         self.last_error = ""
         """Why the last avatar failed; empty after one that joined."""
-        self._jobs: set[str] = set()
+        self._publish = publish
+        self._jobs: dict[str, None] = {}
+        """In the order in which they were accepted."""
         self._abandoned: set[str] = set()
 
     def expect(self, job_id: str) -> None:
         """Count an avatar for a job that is being accepted."""
-        self._jobs.add(job_id)
+        self._jobs[job_id] = None
+        self._publish(self._jobs)
 
     def forget(self, job_id: str) -> None:
         """Stop counting the job's avatar; does nothing when it has none."""
-        self._jobs.discard(job_id)
         self._abandoned.discard(job_id)
+        if job_id in self._jobs:
+            del self._jobs[job_id]
+            self._publish(self._jobs)
 
     def abandon(self, job_id: str) -> bool:
         """Count the job's avatar until `forget`, also when the job has ended; returns whether it has just begun to."""
         if job_id not in self._jobs:
             return False
-        self._jobs.discard(job_id)
+        self.forget(job_id)
         self._abandoned.add(job_id)
         return True
 
@@ -70,7 +76,7 @@ class Avatars:
 
     def count(self, jobs: Collection[str]) -> int:
         """Return how many avatars are in use or starting, given the ids of the worker's jobs."""
-        return len(self._jobs.intersection(jobs)) + len(self._abandoned)
+        return len(self._jobs.keys() & set(jobs)) + len(self._abandoned)
 
     def record(self, report: AvatarReport) -> None:
         """Apply a call process' report. The caller closes an abandoned avatar, which changes nothing here."""

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from agentspec import AvatarProvider
-from agentspec.names import WORKER_PORT
+from agentspec.names import AVATAR_KEY_VARIABLE, WORKER_PORT
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern
 from agentspec.wire import CONFIG_PATH, WorkerConfig, read
 from process.settings import Port, ProcessSettings, SettingsError, load
@@ -20,7 +20,13 @@ PORT_VARIABLE: Final = "AVATAR_AGENT_PORT"
 
 _MAX_CONFIG_BYTES: Final = 4 * 1024 * 1024
 
-SECRET_VARIABLES: Final = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "OPENAI_API_KEY", "TAVUS_API_KEY")
+SECRET_VARIABLES: Final = (
+    "LIVEKIT_API_KEY",
+    "LIVEKIT_API_SECRET",
+    "OPENAI_API_KEY",
+    "TAVUS_API_KEY",
+    AVATAR_KEY_VARIABLE,
+)
 """Environment variables whose values never appear in a log line."""
 
 SDK_VARIABLES: Final = (
@@ -109,6 +115,8 @@ def _fault(config: WorkerConfig) -> str:
         return "agentName is empty: explicit dispatch needs a name"
     if config.avatar.provider is AvatarProvider.TAVUS and config.avatar.tavus is None:
         return "avatar.tavus is missing: provider Tavus needs faceID and palID"
+    if config.avatar.provider is AvatarProvider.PLUGIN and config.avatar.plugin is None:
+        return "avatar.plugin is missing: provider Plugin needs the plugin's name"
     if not config.livekit_url.startswith(("ws://", "wss://")):
         return "livekitURL must begin with ws:// or wss://"
     if config.calls_per_worker < 1 or config.max_call_minutes < 1:

@@ -277,7 +277,7 @@ class AvatarOutputCapture:
     """Stands in for a session while an avatar plugin starts, and keeps the plugin's audio output in `sink`.
 
     Avatar plugins replace the session's output in `start`, before the avatar has joined (livekit-plugins-tavus 1.8.9,
-    avatar.py). All else that a plugin does with the session reaches the real one.
+    avatar.py), or set it as `output.audio`. All else that a plugin does with the session reaches the real one.
     """
 
     def __init__(self, session: AgentSession[None]) -> None:
@@ -288,6 +288,15 @@ class AvatarOutputCapture:
 
     def replace_audio_tail(self, sink: AudioOutput) -> None:
         """Keep the output instead of giving it to the session."""
+        self.sink = sink
+
+    @property
+    def audio(self) -> AudioOutput | None:
+        """The plugin's audio output."""
+        return self.sink
+
+    @audio.setter
+    def audio(self, sink: AudioOutput | None) -> None:
         self.sink = sink
 
     def __getattr__(self, name: str) -> object:

@@ -41,6 +41,12 @@ class WorkerStatus(Model):
     avatar_problem: str = Field(
         default="", description="Why the last avatar on this worker failed; empty after one that joined."
     )
+    avatar_failure: str = Field(
+        default="",
+        exclude_if=lambda failure: not failure,
+        description="Why the plugin of `avatar.plugin` cannot be used on this worker. Empty, and left out: it can, or "
+        "there is none.",
+    )
     stages: StageReports | None = Field(
         default=None,
         exclude_if=lambda stages: stages is None,

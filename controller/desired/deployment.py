@@ -16,6 +16,8 @@ from agentspec import (
 )
 from agentspec.names import (
     AGENT_UID_VARIABLE,
+    AVATAR_KEY_VARIABLE,
+    AVATAR_PLUGIN_KEY,
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
     OPENAI_KEY,
@@ -160,6 +162,9 @@ def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
     if spec.avatar.provider is AvatarProvider.TAVUS and spec.avatar.tavus is not None:
         variables.append(_from_secret("TAVUS_API_KEY", spec.avatar.tavus.credentials_secret_ref.name, TAVUS_KEY))
         variables.append({"name": AGENT_UID_VARIABLE, "value": owner.uid})
+    if spec.avatar.provider is AvatarProvider.PLUGIN and spec.avatar.plugin is not None:
+        secret = spec.avatar.plugin.credentials_secret_ref
+        variables += [_from_secret(AVATAR_KEY_VARIABLE, secret.name, AVATAR_PLUGIN_KEY)] if secret is not None else []
     return [*variables, {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR}]
 
 

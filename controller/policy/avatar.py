@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agentspec import AvatarAgentSpec, AvatarProvider, OnAvatarFailure, Reason, WorkerStatus
 from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict, false, true
-from controller.policy.wording import quoted
+from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 
 
 def free_seats(spec: AvatarAgentSpec, workers: Sequence[ObservedWorker]) -> int | None:
@@ -30,8 +30,11 @@ def newest_failure(
     """The failure of the agent's latest avatar after a worker reported its status; None: the latest one succeeded.
 
     A worker keeps reporting its last avatar error until an avatar succeeds. An avatar failed again when the error
-    changed, or when a call with an avatar ended and the error is still reported.
+    changed, or when a call with an avatar ended and the error is still reported. Failures of a plugin that cannot be
+    used end with its configuration, so they do not count here.
     """
+    if now.avatar_failure:
+        return previous
     if now.avatar_problem:
         again = before is None or now.avatar_problem != before.avatar_problem or now.avatars < before.avatars
         return AvatarFailure(pod, now.avatar_problem) if again else previous
@@ -44,14 +47,22 @@ def avatar_available(
 ) -> Verdict:
     """Whether the next call gets an avatar, judged by free seats and by the latest avatar."""
     if spec.avatar.provider is AvatarProvider.NONE:
-        unused = " spec.avatar.tavus is ignored; set provider: Tavus to use it." if spec.avatar.tavus else ""
+        unused = _unused(spec)
         return true(Reason.NO_AVATAR_DECLARED, f"The agent has no avatar (spec.avatar.provider: None).{unused}")
     otherwise = "ends" if spec.avatar.on_failure is OnAvatarFailure.END_CALL else "continues with voice only"
+    unusable = _unusable_plugin(workers)
+    if unusable is not None:
+        return false(
+            Reason.AVATAR_PLUGIN_FAILED,
+            f"Workers cannot use the avatar plugin (spec.avatar.plugin, pod {unusable.pod}): "
+            f"{quoted(unusable.error, LONG_QUOTE_LENGTH)}. Correct it. Until then, a call {otherwise} "
+            "(spec.avatar.onFailure).",
+        )
     if failure is not None:
         return false(
             Reason.AVATAR_FAILING,
             f"The last avatar failed to start (pod {failure.pod}): {quoted(failure.error)}. A call without an avatar "
-            f"{otherwise} (spec.avatar.onFailure). Check the provider account (API key, seats, face and PAL ids) and "
+            f"{otherwise} (spec.avatar.onFailure). Check the provider account (API key, seats, {_ids(spec)}) and "
             f"that the provider can reach {_url_field(spec)} from the internet. The next avatar that starts clears "
             "this condition.",
         )
@@ -63,6 +74,31 @@ def avatar_available(
         )
     limit = "no limit set" if spec.avatar.max_sessions is None else f"limit {spec.avatar.max_sessions}"
     return true(Reason.AVATAR_SEATS_FREE, f"Avatar seats are free ({limit} in spec.avatar.maxSessions).")
+
+
+def _unused(spec: AvatarAgentSpec) -> str:
+    """The hint about settings of a provider that is not chosen; empty: there are none."""
+    settings = {AvatarProvider.TAVUS: spec.avatar.tavus, AvatarProvider.PLUGIN: spec.avatar.plugin}
+    hints = [
+        f" spec.avatar.{provider.lower()} is ignored; set provider: {provider} to use it."
+        for provider, declared in settings.items()
+        if declared is not None
+    ]
+    return "".join(hints)
+
+
+def _unusable_plugin(workers: Sequence[ObservedWorker]) -> AvatarFailure | None:
+    """Why workers that take calls cannot use the plugin; None: they can, or there is none."""
+    for worker in workers:
+        status = worker.status
+        if status is not None and status.avatar_failure and not status.draining and not worker.pod.terminating:
+            return AvatarFailure(worker.pod.name, status.avatar_failure)
+    return None
+
+
+def _ids(spec: AvatarAgentSpec) -> str:
+    """What names the avatar at its provider."""
+    return "face and PAL ids" if spec.avatar.provider is AvatarProvider.TAVUS else "spec.avatar.plugin.options"
 
 
 def _url_field(spec: AvatarAgentSpec) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason
 from agentspec.avatar import TavusSpec
-from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
+from agentspec.names import AVATAR_PLUGIN_KEY, LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
 from controller.observation import ObservedSecret, Provider, ProviderAnswer, ProviderVerdict, ReadFailure
 from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true, unknown
@@ -43,12 +43,21 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
     if tavus is not None:
         field = "spec.avatar.tavus.credentialsSecretRef"
         wanted.append(WantedSecret(tavus.credentials_secret_ref.name, (TAVUS_KEY,), field))
+    plugin_secret = avatar_plugin_secret(spec)
+    if plugin_secret is not None:
+        wanted.append(WantedSecret(plugin_secret, (AVATAR_PLUGIN_KEY,), "spec.avatar.plugin.credentialsSecretRef"))
     return wanted
 
 
 def tavus_in_use(spec: AvatarAgentSpec) -> TavusSpec | None:
     """The Tavus settings if Tavus renders the avatar; a manifest may keep them with another provider."""
     return spec.avatar.tavus if spec.avatar.provider is AvatarProvider.TAVUS else None
+
+
+def avatar_plugin_secret(spec: AvatarAgentSpec) -> str | None:
+    """The name of the Secret of the plugin that renders the avatar; None: there is no plugin, or it needs no Secret."""
+    plugin = spec.avatar.plugin if spec.avatar.provider is AvatarProvider.PLUGIN else None
+    return plugin.credentials_secret_ref.name if plugin is not None and plugin.credentials_secret_ref else None
 
 
 def observe_secret(

@@ -120,7 +120,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"knowledge": [{"configMapRef": {"name": "a"}, "name": "b"}]}, "name and text belong together"),
     ({"knowledge": [{"name": "opening hours", "text": "x"}]}, "such as opening-hours"),
     ({"avatar": {"provider": "Tavus"}}, "set its faceID, palID and credentialsSecretRef"),
-    ({"avatar": {"maxSessions": 3}}, "set provider: Tavus or remove maxSessions"),
+    ({"avatar": {"maxSessions": 3}}, "set a provider or remove maxSessions"),
+    ({"avatar": {"provider": "Plugin"}}, "provider Plugin needs avatar.plugin"),
+    (
+        {"avatar": {"provider": "Plugin", "plugin": {"name": "livekit.plugins.bey"}}},
+        "such as bey for livekit.plugins.bey",
+    ),
     ({"avatar": {"provider": "Tavus", "tavus": TAVUS | {"faceID": "../x"}}}, "set the id that Tavus shows"),
     ({"worker": {"image": "my image"}}, "set an image such as registry.example.com/team/worker:1.0"),
     (resources(limits={"cpu": "two"}), "set a quantity such as 250m, 2, 512Mi or 1.5Gi"),

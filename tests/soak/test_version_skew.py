@@ -59,7 +59,7 @@ def releases(tmp_path: Path) -> Iterator[tuple[Platform, Product]]:
         current = cluster.load_images()
         sources = checked_out(PREVIOUS, tmp_path / "previous")
         previous = images.Images(built("controller", sources), built("worker", sources))
-        clusters.load_images(NAME, previous, progress)
+        clusters.load_images(NAME, [previous.controller, previous.worker], progress)
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, current.controller, current.worker)
         older = replace(
             product,

@@ -1,7 +1,10 @@
-"""Whether a call may have an avatar (`avatar.maxSessions`), by the provider's own list of open avatars.
+"""Whether a call may have an avatar (`avatar.maxSessions`).
 
-The gateway gives seats to its own calls, and other dispatches know of no seats. The provider's list has the avatars of
-all of them. So every call looks there, also the gateway's: another dispatch may have taken the seat meanwhile.
+The gateway gives seats to its own calls, and other dispatches know of no seats. So every call looks itself, also the
+gateway's: another dispatch may have taken the seat meanwhile.
+
+- `ListedSeat` looks at the provider's own list of open avatars, which has those of all calls.
+- `WorkerSeat` is for a provider without a list. It looks at the calls of the own worker.
 """
 
 import logging
@@ -9,6 +12,7 @@ from typing import Final
 
 from livekit.agents import APIConnectionError, APIStatusError
 
+from worker import avatar_limit
 from worker.avatar_sessions import OpenAvatar, OpenAvatars, uid_of
 
 logger = logging.getLogger(__name__)
@@ -48,3 +52,16 @@ class ListedSeat:
         except (APIConnectionError, APIStatusError) as error:
             logger.warning("avatar seats unknown, the provider decides", extra={"error": type(error).__name__})
             return None
+
+
+class WorkerSeat:
+    """The seat of one call, by the avatars of its own worker, which count in the order of their jobs."""
+
+    def __init__(self, job_id: str, limit: int | None) -> None:
+        self._job_id = job_id
+        self._limit = limit
+
+    def is_free(self) -> bool:
+        """Return whether a seat is free, before the call requests its avatar."""
+        jobs = avatar_limit.jobs_with_avatar()
+        return self._limit is None or self._job_id not in jobs[self._limit :]

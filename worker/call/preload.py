@@ -14,6 +14,7 @@ from prometheus_client import values
 from agentspec.wire import DispatchMetadata, WorkerConfig
 from worker import own_code, sdk
 from worker.call import call_agent
+from worker.call.avatars import plugin
 from worker.call.conversation import index_of
 from worker.config import load_settings
 
@@ -49,6 +50,7 @@ def prepare_call_processes() -> None:
     index_of(config)
     if config.agent_code:
         own_code.load(config.agent_code)
+    plugin.preload(config)
     _fill_caches()
     for name in CALL_MODULES:
         importlib.import_module(name)

@@ -81,6 +81,9 @@ class RoomAvatar:
             raise AvatarError(AvatarOutcome.REFUSED, reason)
         if (error := self._starting.exception()) is not None:
             raise AvatarError(AvatarOutcome.REFUSED, self._provider.refusal(error)) from error
+        if self._capture.sink is None:  # the plugin logs its error instead of raising it
+            reason = f"{self._provider.provider} started no avatar, see the worker's log"
+            raise AvatarError(AvatarOutcome.REFUSED, reason)
         if not await self._provider.keeps_seat():
             raise AvatarError(AvatarOutcome.REFUSED, NO_SEAT, CallOutcome.NO_AVATAR_SEAT)
         self._room.on("participant_disconnected", self._on_disconnected)
@@ -104,7 +107,7 @@ class RoomAvatar:
             await asyncio.sleep(_SPEECH_POLL_SECONDS)  # a finished speech stays the current one for a moment
         if self._closing is not None or self._session.output.audio is None:
             return  # the avatar is closing, or the session has closed
-        assert self._capture.sink is not None
+        assert self._capture.sink is not None, "else `start` has failed"
         self._room_output = sdk.last_output(self._session.output.audio)
         late = "the avatar did not report in time what it played"
         output = WatchedOutput(self._capture.sink, on_stalled=partial(self._on_stalled, late))

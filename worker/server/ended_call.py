@@ -41,16 +41,32 @@ async def close(livekit: api.LiveKitAPI, room: str, *, agent_follows: bool) -> N
 
 
 async def remove_agent(livekit: api.LiveKitAPI, room: str, job_id: str) -> None:
-    """Remove the agent of a process that was killed from the room. Never raises.
+    """Remove the agent of a process that was killed, and its avatar, from the room. Never raises.
 
-    LiveKit would keep it for 20 s, and so long no gateway would send another agent to the caller.
+    LiveKit would keep the agent for 20 s, and so long no gateway would send another agent to the caller. A provider may
+    keep the avatar longer, and there is no other way to end that of a plugin.
     """
-    agent = api.RoomParticipantIdentity(room=room, identity=agent_identity(job_id))
     try:
-        await asyncio.wait_for(livekit.room.remove_participant(agent), budget.DELETE_SECONDS)
+        await asyncio.wait_for(_remove_agent(livekit, room, agent_identity(job_id)), budget.DELETE_SECONDS)
     except _FAILURES as error:
-        if not (isinstance(error, api.TwirpError) and error.code == api.TwirpErrorCode.NOT_FOUND):
-            logger.warning("could not remove the lost agent", extra={"room": room, "error": type(error).__name__})
+        logger.warning("could not remove the lost agent", extra={"room": room, "error": type(error).__name__})
+
+
+async def _remove_agent(livekit: api.LiveKitAPI, room: str, agent: str) -> None:
+    await _remove(livekit, room, agent)
+    answer = await livekit.room.list_participants(api.ListParticipantsRequest(room=room))
+    for participant in answer.participants:
+        if participant.attributes.get(ATTRIBUTE_PUBLISH_ON_BEHALF) == agent:
+            await _remove(livekit, room, participant.identity)
+
+
+async def _remove(livekit: api.LiveKitAPI, room: str, identity: str) -> None:
+    """Remove a participant, unless it has left."""
+    try:
+        await livekit.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
+    except api.TwirpError as error:
+        if error.code != api.TwirpErrorCode.NOT_FOUND:
+            raise
 
 
 async def _record(livekit: api.LiveKitAPI, room: str, outcome: CallOutcome) -> None:

@@ -16,9 +16,10 @@ from livekit.agents import AssignmentTimeoutError, JobRequest
 
 from agentspec import AvatarProvider, WorkerStatus
 from agentspec.wire import CallOutcome, WorkerConfig, read_dispatch_metadata
-from worker import reports, sdk
+from worker import avatar_limit, reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import budget, job, phrases, voice
+from worker.call.avatars import plugin
 from worker.call.voice import Stages
 from worker.config import WorkerSettings
 from worker.job_reports import JobProgress
@@ -70,7 +71,8 @@ class Worker(sdk.Server):
         self._config = config
         self._slots = Slots(config.calls_per_worker)
         self._jobs = Jobs()
-        self.avatars = Avatars()
+        has_plugin = config.avatar.provider is AvatarProvider.PLUGIN
+        self.avatars = Avatars(avatar_limit.publish_jobs) if has_plugin else Avatars()
         self.closer: AvatarCloser | None = None
         """Closes abandoned avatars; None: the agent has no avatar."""
         self.providers = ProviderLog()
@@ -117,6 +119,7 @@ class Worker(sdk.Server):
             calls=len(held),
             avatars=self.avatars.count(held),
             avatar_problem=self.avatars.last_error,
+            avatar_failure=plugin.known_failure(),
             stages=self.providers.reports(now),
             jobs=self._jobs.reports(held, now),
         )

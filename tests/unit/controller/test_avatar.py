@@ -16,6 +16,13 @@ def with_avatars(name: str, avatars: int, problem: str = "", **pod: Any) -> Obse
     return worker(name, status(calls=4, avatars=avatars, avatar_problem=problem), **pod)
 
 
+PLUGIN: dict[str, Any] = {"provider": "Plugin", "plugin": {"name": "bey", "options": {"avatarId": "a"}}}
+
+
+def unusable(name: str, failure: str, *, draining: bool = False, **pod: Any) -> ObservedWorker:
+    return worker(name, status(avatar_failure=failure, draining=draining), **pod)
+
+
 @pytest.mark.parametrize(
     ("settings", "workers", "free"),
     [
@@ -32,6 +39,7 @@ def with_avatars(name: str, avatars: int, problem: str = "", **pod: Any) -> Obse
             id="seats of a draining worker count",
         ),
         pytest.param({**TAVUS, "maxSessions": 5}, [worker("a")], 5, id="a worker without a report"),
+        pytest.param({**PLUGIN, "maxSessions": 5}, [with_avatars("a", 2)], 3, id="a plugin"),
         pytest.param({**TAVUS, "maxSessions": 2}, [with_avatars("a", 4)], 0, id="fewer seats than calls"),
     ],
 )
@@ -93,6 +101,47 @@ def test_free_seats(settings: dict[str, Any], workers: list[ObservedWorker], fre
             id="an old failure, then a success on another worker",
         ),
         pytest.param(
+            PLUGIN,
+            [worker("a"), unusable("b", "avatarId is no option of livekit.plugins.bey.AvatarSession")],
+            "False",
+            Reason.AVATAR_PLUGIN_FAILED,
+            "(spec.avatar.plugin, pod b): avatarId is no option of livekit.plugins.bey.AvatarSession. Correct it. "
+            "Until then, a call continues with voice only",
+            id="workers cannot use the plugin",
+        ),
+        pytest.param(
+            {**PLUGIN, "onFailure": "EndCall"},
+            [unusable("b", "x" * 10_000)],
+            "False",
+            Reason.AVATAR_PLUGIN_FAILED,
+            "a call ends (spec.avatar.onFailure)",
+            id="workers cannot use the plugin, and calls need an avatar",
+        ),
+        pytest.param(
+            PLUGIN,
+            [unusable("old", "wrong", terminating=True), unusable("drains", "wrong", draining=True), worker("new")],
+            "True",
+            Reason.AVATAR_SEATS_FREE,
+            "Avatar seats are free",
+            id="only old workers cannot use the plugin",
+        ),
+        pytest.param(
+            PLUGIN,
+            [with_avatars("a", 0, NO_SEAT)],
+            "False",
+            Reason.AVATAR_FAILING,
+            "(API key, seats, spec.avatar.plugin.options)",
+            id="the last avatar of a plugin failed",
+        ),
+        pytest.param(
+            {"plugin": PLUGIN["plugin"]},
+            [],
+            "True",
+            Reason.NO_AVATAR_DECLARED,
+            "spec.avatar.plugin is ignored; set provider: Plugin to use it.",
+            id="plugin settings without the provider",
+        ),
+        pytest.param(
             TAVUS, [with_avatars("a", 1, "x" * 10_000)], "False", Reason.AVATAR_FAILING, "x…", id="a long error is cut"
         ),
     ],
@@ -107,7 +156,7 @@ def test_avatar_available(
     verdict = avatar_available(spec(avatar=settings), workers, failure)
     assert (verdict.status, verdict.reason) == (ConditionStatus(state), reason)
     assert text in verdict.message
-    assert len(verdict.message) < 1000
+    assert len(verdict.message) < (1300 if reason is Reason.AVATAR_PLUGIN_FAILED else 1000)
 
 
 def after_reports(known: AvatarFailure | None, *reports: tuple[str, int, str]) -> AvatarFailure | None:
@@ -142,6 +191,12 @@ FAILED = AvatarFailure("a", "no seat")
 )
 def test_latest_avatar_decides(reports: list[tuple[str, int, str]], known: AvatarFailure | None) -> None:
     assert after_reports(None, *reports) == known
+
+
+def test_failed_call_of_an_unusable_plugin_outlives_no_correction() -> None:
+    now = status(avatar_problem="no such option", avatar_failure="no such option")
+    assert newest_failure(None, "a", None, now) is None
+    assert newest_failure(FAILED, "a", None, now) == FAILED
 
 
 @pytest.mark.parametrize("field", ["url", "publicURL"])

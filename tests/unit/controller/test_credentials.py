@@ -1,5 +1,7 @@
 """CredentialsValid: unusable Secrets, and the providers' answers to usable ones."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,14 @@ def test_only_secrets_in_use_are_needed() -> None:
     assert [secret.name for secret in WANTED] == ["livekit", "openai", "tavus"]
     off = {**TAVUS, "provider": "None"}
     assert [secret.name for secret in wanted_secrets(spec(avatar=off))] == ["livekit", "openai"]
+
+
+def test_secret_of_an_avatar_plugin_is_needed_if_the_plugin_has_one() -> None:
+    plugin: dict[str, Any] = {"name": "bey", "credentialsSecretRef": {"name": "bey"}}
+    (secret,) = wanted_secrets(spec(avatar={"provider": "Plugin", "plugin": plugin}))[2:]
+    assert (secret.name, secret.keys, secret.field) == ("bey", ("apiKey",), "spec.avatar.plugin.credentialsSecretRef")
+    unneeded = ({"provider": "None", "plugin": plugin}, {"provider": "Plugin", "plugin": {"name": "bey"}})
+    assert all(len(wanted_secrets(spec(avatar=avatar))) == 2 for avatar in unneeded)
 
 
 def test_complete_secrets_have_no_fault() -> None:

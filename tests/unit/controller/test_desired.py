@@ -120,6 +120,15 @@ def test_worker_without_avatar_gets_no_avatar_key() -> None:
     assert environment(build()).keys().isdisjoint({"TAVUS_API_KEY", "AVATAR_AGENT_UID"})
 
 
+def test_worker_gets_the_key_of_its_avatar_plugin() -> None:
+    plugin = {"name": "bey", "credentialsSecretRef": {"name": "bey"}}
+    found = environment(build(avatar={"provider": "Plugin", "plugin": plugin}))
+    reference = found["AVATAR_AGENT_AVATAR_KEY"]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "bey", "key": "apiKey"}
+    for avatar in ({"provider": "None", "plugin": plugin}, {"provider": "Plugin", "plugin": {"name": "bey"}}):
+        assert "AVATAR_AGENT_AVATAR_KEY" not in environment(build(avatar=avatar))
+
+
 def test_every_writable_path_is_a_volume() -> None:
     document = build()
     mounts = {mount["mountPath"]: mount["name"] for mount in container(document)["volumeMounts"]}
@@ -296,6 +305,16 @@ def test_public_url_reaches_workers_with_an_avatar_only() -> None:
     assert "avatarLivekitURL" not in document(), "workers of release 0.1.0 reject unknown fields"
     assert document(avatar=TAVUS)["avatarLivekitURL"] == "wss://voice.example"
     assert read(WorkerConfig, json.dumps(document(avatar=TAVUS))).livekit_url == "ws://livekit.svc:7880"
+
+
+def test_avatar_plugin_reaches_workers_and_no_other_configuration() -> None:
+    plugin = {"name": "bey", "options": {"avatar_id": "a", "conn_options": {"timeout": 3.5}}}
+    text = config_map(OWNER, configured(avatar={"provider": "Plugin", "plugin": plugin}))["data"]["agent.json"]
+    declared = read(WorkerConfig, text).avatar.plugin
+    assert declared is not None and (declared.name, declared.options) == ("bey", plugin["options"])
+    for avatar in (TAVUS, {"provider": "None"}):
+        document = json.loads(config_map(OWNER, configured(avatar=avatar))["data"]["agent.json"])
+        assert "plugin" not in document["avatar"], "workers of release 0.1.0 reject unknown fields"
 
 
 def test_config_map_name_follows_its_content() -> None:

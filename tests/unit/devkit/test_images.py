@@ -92,7 +92,10 @@ def test_mirror_is_read_from_apt_sources(sources: list[str], mirror: str | None)
 def test_product_images_beyond_the_newest_three_are_outdated() -> None:
     worker = [f"localhost/avatar-agent-worker:{number}" for number in range(5)]
     others = ["localhost/avatar-agent-base:bookworm-1", *(f"localhost/other:{number}" for number in range(9))]
-    assert outdated([*others, *worker, "localhost/avatar-agent-controller:0"]) == worker[3:]
+    examples = [f"localhost/avatar-agent-example-one:{number}" for number in range(4)]
+    examples += ["localhost/avatar-agent-example-two:0"]
+    found = outdated([*others, *worker, *examples, "localhost/avatar-agent-controller:0"])
+    assert found == [*worker[3:], examples[3]]
 
 
 def test_removed_image_leaves_node_with_its_digest_reference() -> None:

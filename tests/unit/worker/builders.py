@@ -32,6 +32,16 @@ TAVUS: dict[str, object] = {
 }
 """The avatar section of an agent with a Tavus avatar."""
 
+PLUGIN: dict[str, object] = {
+    "provider": "Plugin",
+    "plugin": {
+        "name": "puppet",
+        "options": {"avatar_id": "a", "api_url": "http://puppet.test/v2"},
+        "credentialsSecretRef": {"name": "puppet"},
+    },
+}
+"""The avatar section of an agent with the plugin of examples/avatar-plugin."""
+
 
 def make_config(**changes: object) -> WorkerConfig:
     """Return the configuration of a voice-only agent with `changes`, by field names of the document."""

@@ -63,6 +63,8 @@ class FakeRoom(rtc.EventEmitter[Any]):
         self.connected = True
         self.connection_state = rtc.ConnectionState.CONN_CONNECTED
         self.local_participant = self
+        self.identity = "agent-AJ_1"
+        """Of the local participant, which is this object."""
         self.pulses = 0
         self.answers_pulses = True
         """A frozen participant never answers."""

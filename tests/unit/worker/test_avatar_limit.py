@@ -31,9 +31,19 @@ def test_other_process_reads_the_limit(folder: Path) -> None:
 
 def test_unknown_limit_is_none(folder: Path) -> None:
     assert avatar_limit.read() is None
+    assert avatar_limit.jobs_with_avatar() == []
+
+
+def test_jobs_with_an_avatar_are_read_in_their_order(folder: Path) -> None:
+    avatar_limit.publish(1)
+    avatar_limit.publish_jobs(["AJ_2", "AJ_1"])
+    assert avatar_limit.jobs_with_avatar() == ["AJ_2", "AJ_1"]
+    avatar_limit.publish_jobs([])
+    assert (avatar_limit.jobs_with_avatar(), avatar_limit.read()) == ([], 1)
 
 
 def test_worker_without_call_processes_publishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(reports.SOCKET_VARIABLE, raising=False)
     avatar_limit.publish(3)
-    assert avatar_limit.read() is None
+    avatar_limit.publish_jobs(["AJ_1"])
+    assert (avatar_limit.read(), avatar_limit.jobs_with_avatar()) == (None, [])

@@ -17,6 +17,17 @@ def test_only_current_jobs_with_an_avatar_count() -> None:
     assert avatars.count({"b"}) == 1, "a killed process does not count for ever"
 
 
+def test_jobs_with_an_avatar_are_published_in_the_order_of_their_acceptance() -> None:
+    published: list[list[str]] = []
+    avatars = Avatars(lambda jobs: published.append(list(jobs)))
+    for job in ("b", "a", "c"):
+        avatars.expect(job)
+    avatars.forget("a")
+    avatars.forget("a")
+    avatars.abandon("b")
+    assert published == [["b"], ["b", "a"], ["b", "a", "c"], ["b", "c"], ["c"]]
+
+
 def test_error_lasts_until_an_avatar_joins() -> None:
     avatars = Avatars()
     avatars.record(AvatarReport(job_id="a", state=AvatarState.FAILED, error="no seat"))

@@ -68,6 +68,7 @@ def test_configuration_of_a_newer_controller_is_read(tmp_path: Path, document: d
         ({"roomNamePattern": "^(ornina"}, "roomNamePattern cannot be used: it is not a regular expression"),
         ({"agentName": ""}, "agentName is empty"),
         ({"avatar": {"provider": "Tavus"}}, "avatar.tavus is missing"),
+        ({"avatar": {"provider": "Plugin"}}, "avatar.plugin is missing"),
         ({"livekitURL": "http://livekit.test"}, "ws://"),
         ({"callsPerWorker": 0}, "at least 1"),
         ({"language": 7}, "language"),

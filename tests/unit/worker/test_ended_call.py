@@ -116,6 +116,14 @@ async def test_lost_agent_is_removed_and_the_room_stays() -> None:
     assert (rooms.removed, rooms.deleted) == ([("ornina-1", "agent-AJ_1")], False)
 
 
+async def test_avatar_of_a_lost_agent_is_removed_with_it() -> None:
+    attributes = {ATTRIBUTE_PUBLISH_ON_BEHALF: "agent-AJ_1"}
+    own = api.ParticipantInfo(identity="own-avatar", kind=cast(Any, AGENT), attributes=attributes)
+    rooms = FakeRooms(RECORD, CALLER, AVATAR, own)
+    await ended_call.remove_agent(_api(rooms), "ornina-1", "AJ_1")
+    assert rooms.removed == [("ornina-1", "agent-AJ_1"), ("ornina-1", "own-avatar")], "and no other agent's avatar"
+
+
 async def test_agent_that_has_left_needs_no_removal(caplog: pytest.LogCaptureFixture) -> None:
     rooms = FakeRooms(RECORD, CALLER)
     rooms.failure = api.TwirpError(api.TwirpErrorCode.NOT_FOUND, "participant does not exist", status=404)

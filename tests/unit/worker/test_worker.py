@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,8 +11,8 @@ import pytest
 from livekit.agents import AssignmentTimeoutError
 
 from agentspec.wire import CallOutcome, JobReport, JobState, ProviderStage, WorkerConfig
-from tests.unit.worker.builders import TAVUS, make_config, make_settings
-from worker import avatar_limit
+from tests.unit.worker.builders import PLUGIN, TAVUS, make_config, make_settings
+from worker import avatar_limit, reports
 from worker.avatar_reports import AvatarReport, AvatarState
 from worker.call import budget
 from worker.job_reports import JobProgress
@@ -162,6 +163,32 @@ async def test_avatar_of_another_back_ends_call_counts(tavus_worker: Worker, met
     assert (tavus_worker.status().calls, tavus_worker.status().avatars) == (1, 1)
     request.assignment.set()
     await offer
+
+
+async def test_worker_with_an_avatar_plugin_tells_calls_whose_seat_is_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(reports.SOCKET_VARIABLE, str(tmp_path / "reports.sock"))
+    plugin_worker = Worker(make_settings(make_config(avatar=PLUGIN)))
+    offers = [FakeRequest("ornina-1", f"AJ_{number}") for number in (2, 1)]
+    accepting = [_offer(plugin_worker, offer) for offer in offers]
+    await asyncio.sleep(0)
+    assert avatar_limit.jobs_with_avatar() == ["AJ_2", "AJ_1"]
+    for offer in offers:
+        offer.assignment.set()
+    await asyncio.gather(*accepting)
+    assert avatar_limit.jobs_with_avatar() == []
+
+
+async def test_status_says_why_the_avatar_plugin_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVATAR_AGENT_AVATAR_FAILURE", "no such option")
+    status = Worker(make_settings(make_config(avatar=PLUGIN))).status()
+    assert status.avatar_failure == "no such option"
+    assert '"avatarFailure":"no such option"' in status.model_dump_json(by_alias=True)
+
+
+async def test_status_of_a_stock_worker_has_no_new_field(worker: Worker) -> None:
+    assert "avatarFailure" not in worker.status().model_dump_json(by_alias=True)
 
 
 async def test_voice_only_agent_counts_no_avatars(worker: Worker) -> None:

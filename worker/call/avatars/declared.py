@@ -1,4 +1,7 @@
-"""The avatar that an agent's configuration declares, for one call."""
+"""The avatar that an agent's configuration declares, for one call.
+
+This module is the only one that knows which providers there are. It imports the plugin of a declared avatar only.
+"""
 
 import os
 
@@ -10,6 +13,8 @@ from agentspec.names import AGENT_UID_VARIABLE
 from agentspec.wire import WorkerConfig
 from worker import avatar_limit, avatar_sessions
 from worker.avatar_sessions import AvatarName
+from worker.call.avatar_seat import WorkerSeat
+from worker.call.avatars.plugin import PluginAvatar
 from worker.call.avatars.provider import ProviderAvatar
 from worker.call.avatars.tavus import TavusAvatar
 from worker.tavus_api import TavusAPI
@@ -28,4 +33,7 @@ def avatar_of(config: WorkerConfig, job: Job) -> ProviderAvatar | None:
             max_call_seconds=config.max_call_minutes * 60,
             livekit_url=config.avatar_livekit_url or config.livekit_url,
         )
+    if config.avatar.provider is AvatarProvider.PLUGIN and config.avatar.plugin is not None:
+        seat = WorkerSeat(job.id, avatar_limit.read())
+        return PluginAvatar(config.avatar.plugin, seat, config.avatar_livekit_url or config.livekit_url)
     return None
