@@ -44,6 +44,7 @@ COVERAGE = {
         ("mermaid", "flowchart LR", f"{HERE}::test_system_diagram_shows_every_process"),
         ("mermaid", "flowchart TB", f"{HERE}::test_import_diagram_equals_the_import_contracts"),
     ],
+    "docs/guides/avatars.md": [("yaml", "spec:", f"{HERE}::test_documented_avatar_plugin_is_valid")],
     "docs/guides/calls.md": [
         ("text", "POST /v1/calls", CALLS),
         ("text", "201 {", CALLS),
@@ -141,6 +142,12 @@ def test_readme_manifest_is_valid() -> None:
 def test_partial_manifest_is_valid() -> None:
     spec = spec_of(fence("README.md", "apiVersion").text) | spec_of(fence("docs/guides/migrate.md", "spec:").text)
     assert AvatarAgentSpec.model_validate(spec).dispatch.mode.value == "Automatic"
+
+
+def test_documented_avatar_plugin_is_valid() -> None:
+    spec = spec_of(fence("README.md", "apiVersion").text) | spec_of(fence("docs/guides/avatars.md", "spec:").text)
+    plugin = AvatarAgentSpec.model_validate(spec).avatar.plugin
+    assert plugin is not None and plugin.options["avatar_id"]
 
 
 def recipe(target: str) -> tuple[list[str], str]:
