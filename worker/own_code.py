@@ -4,32 +4,23 @@ The code is the user's: its import may raise, hang, exit or crash. `check` there
 before any other process imports it.
 """
 
-import faulthandler
 import importlib
 import inspect
 import logging
-import multiprocessing
-import os
-import signal
-import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from livekit.agents import Agent
 
+from worker import isolated
 from worker.contract import CallContext
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 60.0
 """How long the import and the creation of one agent may take together."""
-_KILL_SECONDS: Final = 2.0
-"""How much longer the checking process may take to write the stacks of a hanging import to the log, and to end."""
-_HANGS: Final = "\0"
-"""Stands for a result that did not come in time."""
 _MAX_FAILURE_LENGTH: Final = 500
 
 AgentFactory = Callable[[CallContext], Agent]
@@ -84,60 +75,20 @@ def check(code: str, call: CallContext, *, seconds: float = CHECK_SECONDS) -> st
 
     Call this while the process has no thread and no event loop, because it forks. The log has the whole traceback.
     """
-    reading, writing = multiprocessing.Pipe(duplex=False)
-    process = os.fork()
-    if process == 0:
-        reading.close()
-        _check_here(code, call, seconds, writing)
-    writing.close()
-    with reading:
-        try:
-            failure = reading.recv_bytes().decode() if reading.poll(seconds + _KILL_SECONDS) else _HANGS
-        except (EOFError, OSError):
-            failure = None
-    status = _end(process, 0.0 if failure == _HANGS else _KILL_SECONDS)
-    if failure is None:
-        failure = _ended(status)
-    elif failure == _HANGS:
-        failure = f"the import did not finish within {seconds:g} s"
+    failure = isolated.failure_of(lambda: _failure(code, call), seconds)
     if failure:
         logger.error("own code failed, not registering", extra={"agent_code": code, "error": failure})
     return failure
 
 
-def _check_here(code: str, call: CallContext, seconds: float, result: Connection) -> NoReturn:
-    """Check the code in this process, and end it."""
+def _failure(code: str, call: CallContext) -> str:
+    """Import the code and create one agent; returns why that failed, or an empty string."""
     try:
-        faulthandler.dump_traceback_later(seconds)
-        failure = ""
-        try:
-            load(code)(call)
-        except BaseException as error:
-            failure = describe(error, code)
-            logger.exception("own code raised", extra={"agent_code": code})
-        result.send_bytes(failure.encode())
-    finally:
-        os._exit(0)
-
-
-def _end(process: int, seconds: float) -> int:
-    """Wait for the end of a process, and kill it when it has not ended after `seconds`; returns its wait status."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return status
-        time.sleep(0.01)
-    os.kill(process, signal.SIGKILL)
-    return os.waitpid(process, 0)[1]
-
-
-def _ended(status: int) -> str:
-    """Return how a checking process ended that sent no result."""
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return f"the import crashed with {signal.Signals(-code).name}"
-    return f"the import ended the process with exit status {code}"
+        load(code)(call)
+    except BaseException as error:
+        logger.exception("own code raised", extra={"agent_code": code})
+        return describe(error, code)
+    return ""
 
 
 def describe(error: BaseException, code: str) -> str:
