@@ -13,7 +13,7 @@ PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs
 CRD := crds/avataragents.io_avataragents.yaml
 RULES := charts/avatar-agent/files/rules.yaml
 
-.PHONY: help setup demo down dashboards test check lint types generated prose chart unit helm cluster e2e soak bench generate lock format
+.PHONY: help setup demo down dashboards test check lint types generated prose chart unit helm cluster node e2e soak bench generate lock format
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,10 +39,11 @@ dashboards: setup ## Draw the dashboards as images, from PROMETHEUS=URL and the 
 	    --scrape-seconds $(SCRAPE_SECONDS) --output $(IMAGES)
 
 # The cluster tests wait most of their time, for ten minutes in which a controller must be quiet: all other tests but the
-# calls run beside them. What both need is built before, since apt and the builds have one user at a time.
+# calls run beside them, and then the build for the calls. What both need is built before, since apt and the builds have
+# one user at a time.
 test: setup ## Run every test
 	@$(PYTHON) -m devkit build --api-only
-	$(MAKE) --no-print-directory --jobs=2 cluster check unit helm
+	$(MAKE) --no-print-directory --jobs=2 cluster check unit helm node
 	$(MAKE) --no-print-directory e2e
 
 check: lint types generated prose chart ## Run all static checks; `lint` to `chart` run one kind each
@@ -86,13 +87,14 @@ cluster: setup ## Test the controller against a real API server
 	@$(PYTHON) -m devkit build --api-only
 	$(PYTEST) tests/cluster
 
-e2e: setup ## Test calls on a real node with LiveKit and a browser
+node: setup ## Build the programs of the real node, and the images
 	@$(PYTHON) -m devkit build
-	$(PYTEST) tests/e2e
 
-soak: setup ## Upgrade and roll back, stop workers in every state, and observe faults, on the real node
-	@$(PYTHON) -m devkit build
-	$(PYTEST) tests/soak
+e2e: node ## Test calls on a real node with LiveKit and a browser
+	@$(PYTEST) tests/e2e
+
+soak: node ## Upgrade and roll back, stop workers in every state, and observe faults, on the real node
+	@$(PYTEST) tests/soak
 
 bench: setup ## Measure against named peers, and update the figures in README and docs
 	@$(PYTHON) -m devkit build --bench

@@ -167,7 +167,7 @@ def test_make_test_runs_every_test_folder() -> None:
     assert fence("README.md", "make test").text == "make test\n"
     makes = re.findall(r"\$\(MAKE\) ([^\n]*)", recipe("test")[1])
     targets = [word for words in makes for word in words.split() if not word.startswith("--")]
-    assert sorted(targets) == ["check", "cluster", "e2e", "helm", "unit"]
+    assert sorted(targets) == ["check", "cluster", "e2e", "helm", "node", "unit"]
     recipes = "".join(recipe(target)[1] for target in [*targets, *recipe("check")[0]])
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if any(path.glob("**/test_*.py"))}
     assert {folder for folder in folders if f"tests/{folder}" not in recipes} == {"bench", "soak"}
