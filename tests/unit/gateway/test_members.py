@@ -131,6 +131,15 @@ def test_gateway_in_touch_takes_over_at_once(members: Members, clock: Clock) -> 
     assert members.may_act()
 
 
+def test_many_requests_in_doubt_ask_the_controller_ten_times_a_second(members: Members, clock: Clock) -> None:
+    asked: list[float] = []
+    members.on_doubt = lambda: asked.append(clock())
+    for _ in range(1000):
+        clock.seconds += 0.001
+        members.refresh()
+    assert 9 <= len(asked) <= 10
+
+
 def test_new_gateway_acts_once_the_others_know_of_it(members: Members, clock: Clock) -> None:
     assert not members.may_act()
     keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
