@@ -104,7 +104,7 @@ async def serve(settings: GatewaySettings) -> None:
             agents.run(),
             supply.run(gateway.dispatcher.wake_waiting_calls),
             events.run(),
-            Peers(gateway.members, asking(gateway_session)).run(),
+            Peers(gateway.members, asking(gateway_session, gateway.members.me.name)).run(),
             housekeeping.run(agents, connections, gateway.ledger, gateway.watch),
         )
         async with serving(cluster_app(agents, metrics), settings.probe_port), metrics.process.sampling():

@@ -79,8 +79,8 @@ class Members:
         """When each gateway refused a connection first."""
         self._lives: set[str] = set()
         """Those of them that live nevertheless."""
-        self._doubted: float | None = None
-        """When this gateway told another one last that it is out of touch with the controller."""
+        self._doubted: dict[str, float] = {}
+        """When this gateway told each other one last that it is out of touch with the controller."""
         self._could_act: bool | None = None
         self.is_leaving = False
         """This gateway stops, and others own its agents."""
@@ -111,7 +111,6 @@ class Members:
 
     def received(self, members: Sequence[GatewayMember] | None, began: float) -> None:
         """Take in the controller's answer to an exchange that began then. None: the controller says nothing."""
-        was_in_touch = self._contact is not None and began - self._contact < TOUCH_SECONDS
         self.completed(began)
         if members is None:
             return
@@ -121,10 +120,7 @@ class Members:
         living = {name for name, at in self._refused.items() if began - at >= PASS_OVER_SECONDS}
         if (found, living) == (self._members, self._lives):
             return
-        if not was_in_touch:  # the others may have confirmed each other meanwhile
-            self._active_from = self._clock() + FENCE_SECONDS
-        elif self._doubted is not None:  # they may have done so in the time of a slow exchange
-            self._active_from = max(self._active_from, self._doubted + FENCE_SECONDS)
+        self._active_from = max(self._active_from, self._fence_end({member.name for member in self.known} - names))
         self._members, self._lives = found, living
         self._has_others |= bool(self.others)
         logger.info("gateways changed", extra={"gateways": sorted(names)})
@@ -138,11 +134,17 @@ class Members:
         """Return whether the controller has completed an exchange lately, so that the gateways may have changed."""
         return self._contact is not None and self._clock() - self._contact < TOUCH_SECONDS
 
-    def tell_touch(self) -> bool:
+    def tell_touch(self, name: str) -> bool:
         """Return `is_in_touch` for another gateway, which may continue for `FENCE_SECONDS` if it is false."""
         if not (in_touch := self.is_in_touch()):
-            self._doubted = self._clock()
+            self._doubted[name] = self._clock()
         return in_touch
+
+    def _fence_end(self, gone: set[str]) -> float:
+        """Return when gateways that are dropped have stopped to act, whatever this one told them."""
+        # A gateway of an older release asks without its name, so it may be any of them.
+        told = [self._doubted.pop(name, -math.inf) for name in {"", *gone}]
+        return max(told) + FENCE_SECONDS
 
     def refused(self, name: str) -> None:
         """Take in that a gateway refused a connection, so its process is gone: the others own its agents at once.

@@ -17,6 +17,8 @@ from agentspec.wire import GatewayMember
 from gateway.cluster.members import Members
 
 PATH: Final = "/internal/gateways"
+ASKING_QUERY: Final = "gateway"
+"""Query parameter with the name of the gateway that asks."""
 INTERVAL_SECONDS: Final = 0.2
 ANSWER_SECONDS: Final = 0.4
 
@@ -36,21 +38,22 @@ Ask = Callable[[GatewayMember], Awaitable[PeerView]]
 """Asks another gateway. Raises an error when it does not answer in time."""
 
 
-def view_of(members: Members) -> PeerView:
-    """Return what a gateway tells the others."""
-    return PeerView(in_touch=members.tell_touch(), gateways=_names(members))
+def view_of(members: Members, asking: str) -> PeerView:
+    """Return what a gateway tells another one; empty: one of a release whose gateways do not say who they are."""
+    return PeerView(in_touch=members.tell_touch(asking), gateways=_names(members))
 
 
 def _names(members: Members) -> frozenset[str]:
     return frozenset(member.name for member in members.known)
 
 
-def asking(session: aiohttp.ClientSession) -> Ask:
-    """Return the function that asks over HTTP."""
+def asking(session: aiohttp.ClientSession, name: str) -> Ask:
+    """Return the function by which a gateway with this name asks over HTTP."""
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
 
     async def ask(member: GatewayMember) -> PeerView:
-        async with session.get(f"http://{member.address}{PATH}", timeout=timeout) as response:
+        url = f"http://{member.address}{PATH}"
+        async with session.get(url, params={ASKING_QUERY: name}, timeout=timeout) as response:
             return PeerView.model_validate_json(await response.read())
 
     return ask

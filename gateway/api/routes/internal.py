@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, Response
 
 from gateway.api.forwarding import is_internal
 from gateway.api.requests import gateway_of
-from gateway.cluster.peers import PATH, view_of
+from gateway.cluster.peers import ASKING_QUERY, PATH, view_of
 from gateway.errors import ErrorReason, RequestError
 
 router = APIRouter(include_in_schema=False)
@@ -17,4 +17,4 @@ async def gateways(request: Request) -> Response:
     gateway = gateway_of(request)
     if not is_internal(request.scope, gateway.settings.internal_port):
         raise RequestError(404, ErrorReason.NOT_FOUND, "This path does not exist. See /openapi.json for the paths.")
-    return JSONResponse(view_of(gateway.members).model_dump(mode="json"))
+    return JSONResponse(view_of(gateway.members, request.query_params.get(ASKING_QUERY, "")).model_dump(mode="json"))

@@ -107,7 +107,7 @@ class Replica:
         if not peer.is_running:
             await asyncio.sleep(ANSWER_SECONDS)
             raise TimeoutError
-        return view_of(peer.members)
+        return view_of(peer.members, self.name)
 
     def _create(self, livekit: FakeLiveKit) -> Gateway:
         metrics, supply, agents = Metrics(), SharedSupply(livekit), FakeAgents()

@@ -171,7 +171,7 @@ async def test_request_is_never_forwarded_twice(pair: Pair) -> None:
 
 async def test_gateways_tell_each_other_what_they_know_on_the_internal_port_only(pair: Pair) -> None:
     async with aiohttp.ClientSession() as session:
-        view = await asking(session)(pair.owner.members.me)
+        view = await asking(session, "a")(pair.owner.members.me)
     assert view.gateways == {"a", "b"}
     assert (await pair.http.get(PATH)).status_code == 404
 

@@ -99,6 +99,7 @@ def test_gateways_that_all_lose_the_controller_go_on(members: Members, clock: Cl
     for _ in range(20):
         clock.seconds += 0.5
         members.confirmed(clock())
+        members.tell_touch("b")
         assert members.may_act()
     assert not members.is_in_touch()
     members.received([A, B], clock())
@@ -116,7 +117,7 @@ def test_gateway_that_others_may_have_confirmed_without_waits_before_it_takes_ov
     clock.seconds += 0.4
     began = clock()
     clock.seconds += 0.7
-    assert not members.tell_touch()
+    assert not members.tell_touch("b")
     members.received([A], began)
     assert not members.may_act()
     keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
@@ -125,10 +126,29 @@ def test_gateway_that_others_may_have_confirmed_without_waits_before_it_takes_ov
 
 def test_gateway_in_touch_takes_over_at_once(members: Members, clock: Clock) -> None:
     keep_in_touch(members, clock, 5)
-    assert members.tell_touch()
-    clock.seconds += 0.5
+    assert members.tell_touch("b")
+    clock.seconds += 0.9
     members.received([A], clock())
+    assert members.may_act(), "its own exchange took long, and it told b nothing else"
+
+
+def test_what_a_gateway_told_another_one_that_lives_delays_nothing(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    members.received([A, B, C], clock())
+    clock.seconds += 0.9
+    assert not members.tell_touch("b")
+    members.received([A, B], clock())
     assert members.may_act()
+    members.received([A], clock())
+    assert not members.may_act()
+
+
+def test_gateway_that_asks_without_its_name_may_be_any_that_is_dropped(members: Members, clock: Clock) -> None:
+    keep_in_touch(members, clock, 5)
+    clock.seconds += 0.9
+    assert not members.tell_touch("")
+    members.received([A], clock())
+    assert not members.may_act()
 
 
 def test_many_requests_in_doubt_ask_the_controller_ten_times_a_second(members: Members, clock: Clock) -> None:
