@@ -64,7 +64,7 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     if "properties" in node:
         required = node.get("required", [])
         result["properties"] = {
-            name: _defaulted(structural(child, definitions), name in required)
+            name: _defaulted(structural(child, definitions), name in required or _is_unset(child))
             for name, child in node["properties"].items()
         }
     if "items" in node:
@@ -73,6 +73,11 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     if isinstance(values, dict):
         result["additionalProperties"] = structural(values, definitions)
     return result
+
+
+def _is_unset(node: dict[str, Any]) -> bool:
+    """Return whether a field of pydantic's JSON schema is absent when a manifest does not set it."""
+    return "anyOf" in node and node.get("default") is None
 
 
 def _defaulted(schema: dict[str, Any], required: bool) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def test_optional_objects_have_the_defaults_of_their_fields() -> None:
     assert spec["avatar"]["default"]["provider"] == "None"
     assert spec["dispatch"]["properties"]["joinTimeoutSeconds"]["default"] == 10
     assert "default" not in spec["livekit"], "required fields below it"
+    variable = spec["worker"]["properties"]["env"]["items"]["properties"]
+    assert "default" not in variable["valueFrom"], "absent unless set, and one field below it is needed"
 
 
 def test_minimal_manifest_gets_the_defaults() -> None:
