@@ -14,6 +14,7 @@ from agentspec.persona import DEFAULT_INSTRUCTIONS, KnowledgeSource, PersonaSpec
 from agentspec.resource import API_GROUP, API_VERSION, KIND, PLURAL, AvatarAgentSpec
 from agentspec.scaling import Placement, ScalingMode, ScalingSpec
 from agentspec.status import AvatarAgentStatus, CallCounts, SlotCounts, WorkerCounts
+from agentspec.tools import HTTPMethod, HTTPTool, MCPServer, ToolSpec
 from agentspec.voice import VoiceSpec
 from agentspec.wire import AgentSupply, Demand, DispatchMetadata, KnowledgeDocument, Supply, WorkerConfig, WorkerStatus
 from agentspec.workers import PodSettings, ResourcesSpec, Toleration, WorkerSpec
@@ -43,9 +44,12 @@ __all__ = [
     "DispatchSpec",
     "EnvironmentSource",
     "EnvironmentVariable",
+    "HTTPMethod",
+    "HTTPTool",
     "KnowledgeDocument",
     "KnowledgeSource",
     "LocalRef",
+    "MCPServer",
     "OnAvatarFailure",
     "PersonaSpec",
     "Placement",
@@ -58,6 +62,7 @@ __all__ = [
     "Supply",
     "TavusSpec",
     "Toleration",
+    "ToolSpec",
     "VoiceSpec",
     "WorkerConfig",
     "WorkerCounts",

@@ -16,6 +16,8 @@ DNS_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)
 _PORT = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])" + _PORT
 _PATH = r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?"
+_PATH_WITH_ARGUMENTS = r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/{}-]*)?"
+_QUERY = r"(\?[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?"
 _QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 
 _VISIBLE = r"[^\p{Z}\p{Cc}\p{Cf}]"
@@ -77,6 +79,15 @@ def http_url(example: str) -> FieldInfo:
     )
 
 
+def tool_url() -> FieldInfo:
+    """Return the field metadata of a tool's address: with a query, and with `{NAME}` in the path."""
+    return text(
+        f"^https?://{_HOST}{_PATH_WITH_ARGUMENTS}{_QUERY}$",
+        "set an address such as https://shop.example/orders/{order_id}, without user or fragment",
+        max_length=1024,
+    )
+
+
 Origin = Annotated[
     str,
     text(
@@ -128,6 +139,16 @@ class LocalRef(Model):
     """A Secret or ConfigMap in the AvatarAgent's own namespace."""
 
     name: ObjectName = Field(description="Name of the object.")
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the AvatarAgent's own namespace."""
+
+    name: ObjectName = Field(description="Name of the Secret.")
+    key: Annotated[
+        str,
+        text(r"^[-._a-zA-Z0-9]+$", "set a Secret's key: letters, digits, '-', '_' and '.'", max_length=253),
+    ] = Field(description="Key with the value.")
 
 
 class ConfigMapKeyRef(Model):

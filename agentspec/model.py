@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-_ACRONYMS = {"url": "URL", "id": "ID"}
+_ACRONYMS = {"url": "URL", "id": "ID", "dtmf": "DTMF"}
 
 
 def field_name(attribute: str) -> str:

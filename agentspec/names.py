@@ -24,6 +24,12 @@ AGENT_UID_VARIABLE = "AVATAR_AGENT_UID"
 AVATAR_KEY_VARIABLE = "AVATAR_AGENT_AVATAR_KEY"
 """Environment variable of a worker whose avatar plugin has credentials: its API key."""
 
+
+def tool_header_variable(tool: int, header: int) -> str:
+    """Return the environment variable of a worker with a header's value, by the positions of tool and header."""
+    return f"AVATAR_AGENT_TOOL_{tool}_HEADER_{header}"
+
+
 WORKER_PORT = 8080
 """Port on which a worker serves /livez, /readyz, /metrics and /status."""
 DEMAND_AUDIENCE = "avatar-agent-controller"

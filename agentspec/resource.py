@@ -16,6 +16,7 @@ from agentspec.fields import FreeObject, rules, text
 from agentspec.model import Model
 from agentspec.persona import KnowledgeSource, PersonaSpec
 from agentspec.scaling import ScalingSpec
+from agentspec.tools import ToolSpec
 from agentspec.voice import VoiceSpec
 from agentspec.workers import WorkerSpec
 
@@ -85,6 +86,14 @@ class AvatarAgentSpec(
         max_length=16,
         description="Texts that the agent answers from, at most 256 KiB together: `- configMapRef: {name: NAME}` or "
         "`- {name: WORD, text: TEXT}`. Above 16 KiB, workers send only the passages that a question needs.",
+    )
+    tools: list[ToolSpec] = Field(
+        default_factory=list,
+        max_length=16,
+        # As in a pod: a second tool of the same name would hide the first one.
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="What the agent can do besides answering: HTTP requests, tools of MCP servers, ending or "
+        "transferring the call.",
     )
     avatar: AvatarSpec = Field(default_factory=AvatarSpec, description="The agent's avatar.")
     settings: FreeObject = Field(

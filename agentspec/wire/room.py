@@ -22,6 +22,8 @@ class CallOutcome(StrEnum):
     """No caller joined the room, or answered the telephone, in time."""
     CALLER_IDLE = "caller_idle"
     """The caller stayed silent for longer than `conversation` allows."""
+    AGENT_ENDED = "agent_ended"
+    """The agent ended the call with a tool, after it said goodbye."""
     MAX_LENGTH = "max_length"
     """The call reached `worker.maxCallMinutes`."""
     ROOM_CLOSED = "room_closed"
@@ -40,6 +42,7 @@ class CallOutcome(StrEnum):
 
 REPORTED_OUTCOMES: Final = frozenset(
     {
+        CallOutcome.AGENT_ENDED,
         CallOutcome.CALLER_IDLE,
         CallOutcome.MAX_LENGTH,
         CallOutcome.PROVIDER_FAILED,

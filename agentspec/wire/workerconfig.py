@@ -17,6 +17,7 @@ from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchMode
 from agentspec.model import Model
 from agentspec.scaling import Placement
+from agentspec.tools import ToolSpec
 from agentspec.voice import VoiceSpec
 
 CONFIG_PATH = "/etc/avatar-agent/agent.json"
@@ -57,6 +58,12 @@ class WorkerConfig(Model):
     greeting: str = Field(description="Said first, once the caller has joined. Empty: the agent waits for the caller.")
     voice: VoiceSpec
     knowledge: list[KnowledgeDocument] = Field(default_factory=list)
+    tools: list[ToolSpec] = Field(
+        default_factory=list,
+        exclude_if=lambda value: not value,
+        description="Tools of the agent. An empty list is left out, because workers of release 0.1.0 reject unknown "
+        "fields.",
+    )
     avatar: AvatarSpec
     livekit_url: str
     avatar_livekit_url: str = Field(

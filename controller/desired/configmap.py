@@ -37,6 +37,7 @@ def worker_config(
         greeting=greeting,
         voice=spec.voice,
         knowledge=list(documents),
+        tools=spec.tools,
         avatar=spec.avatar.model_copy(
             update={"max_sessions": None}
         ),  # the gateway enforces it, so a change needs no rollout

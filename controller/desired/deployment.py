@@ -24,6 +24,7 @@ from agentspec.names import (
     TAVUS_KEY,
     WORKER_PORT,
     WORKER_SERVICE_ACCOUNT,
+    tool_header_variable,
 )
 from agentspec.wire import CONFIG_PATH
 from controller.desired.identity import Owner, labels, metadata
@@ -165,6 +166,10 @@ def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
     if spec.avatar.provider is AvatarProvider.PLUGIN and spec.avatar.plugin is not None:
         secret = spec.avatar.plugin.credentials_secret_ref
         variables += [_from_secret(AVATAR_KEY_VARIABLE, secret.name, AVATAR_PLUGIN_KEY)] if secret is not None else []
+    for number, tool in enumerate(spec.tools):
+        for position, header in enumerate(tool.headers):
+            ref = header.secret_key_ref
+            variables.append(_from_secret(tool_header_variable(number, position), ref.name, ref.key))
     return [*variables, {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR}]
 
 

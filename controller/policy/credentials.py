@@ -46,6 +46,10 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
     plugin_secret = avatar_plugin_secret(spec)
     if plugin_secret is not None:
         wanted.append(WantedSecret(plugin_secret, (AVATAR_PLUGIN_KEY,), "spec.avatar.plugin.credentialsSecretRef"))
+    for tool in spec.tools:
+        for header in tool.headers:
+            field = f"header {header.name} of the tool {tool.name} in spec.tools"
+            wanted.append(WantedSecret(header.secret_key_ref.name, (header.secret_key_ref.key,), field))
     return wanted
 
 

@@ -91,6 +91,7 @@ MESSAGES = {
 """What happened and what to do about it, for every reason."""
 
 OUTCOMES: Final[Mapping[str, tuple[CallState, CallReason]]] = {
+    CallOutcome.AGENT_ENDED: (CallState.ENDED, CallReason.FINISHED),
     CallOutcome.CALLER_IDLE: (CallState.ENDED, CallReason.CALLER_IDLE),
     CallOutcome.MAX_LENGTH: (CallState.ENDED, CallReason.TOO_LONG),
     CallOutcome.PROVIDER_FAILED: (CallState.FAILED, CallReason.PROVIDER_FAILED),

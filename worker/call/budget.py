@@ -62,6 +62,11 @@ SPEECH_END_SECONDS: Final = 0.3
 """From the caller's last word until the transcription starts: the silence that ends speech, and its detection."""
 ONE_MOMENT_SECONDS: Final = FIRST_SOUND_SECONDS - PLAY_SECONDS
 """When "one moment" is played after the last word, and when silence within a reply is too long."""
+ONE_MOMENT_AGAIN_SECONDS: Final = 4.0
+"""From one "one moment" to the next while a tool runs. It lasts some 1.2 s, so the silence after it is below
+`FIRST_SOUND_SECONDS`."""
+TOOL_SECONDS: Final = 60.0
+"""When a turn whose tools have not ended is given up. Declared tools end earlier; tools of own code may hang."""
 GIVE_UP_SECONDS: Final = 6.4
 """When a turn without a reply is given up. "One moment" lasts some 1.2 s, and no silence after it exceeds the first
 one. So the apology is heard well before `ANSWER_SECONDS`, also when interrupting the reply takes a while."""

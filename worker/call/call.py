@@ -56,6 +56,7 @@ from worker.call.opening import Opening
 from worker.call.prepared_speech import PreparedSpeech
 from worker.call.reply_output import ReplyOutput
 from worker.call.room_state import RoomState
+from worker.call.tools import CallControl, make_tools
 from worker.call.turn_watch import TurnWatch
 from worker.call.voice import Stages
 from worker.stages import EmptyReply
@@ -76,7 +77,6 @@ class Call:
         self._context = context
         self._config = config
         self._stages = stages
-        self._session = voice.make_session(stages, config.language, index_of(config))
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
         self._closes_room = False
@@ -96,15 +96,14 @@ class Call:
             logger.warning("dispatch metadata shortened", extra={"dropped": dropped})
         self._is_from_gateway = metadata.is_from_gateway
         self._metadata = metadata
+        self._caller = Caller(context.room, metadata.caller_identity, on_left=self._on_caller_left)
+        control = CallControl(context, self._caller, self._say_goodbye, self._end_by_agent)
+        tools = make_tools(config.tools, control, os.environ.__getitem__)
+        self._session = voice.make_session(stages, config.language, index_of(config), tools)
         spoken = sentences.for_language(config.language)
-        speech = PreparedSpeech(self._session, stages)
+        self._speech = speech = PreparedSpeech(self._session, stages)
         self._idle_caller = IdleCaller(self._session, config.conversation, spoken, speech, self.end)
         self._length = CallLength(self._session, config, spoken, speech, self.end)
-        self._caller = Caller(
-            context.room,
-            metadata.caller_identity,
-            on_left=self._on_caller_left,
-        )
         self._room_state = RoomState(context, self._caller, stores_turns=config.conversation.resume_after_rescue)
         self._opening = Opening(self._session, config)
         self._agent_audio = AgentAudio(context.room)
@@ -309,6 +308,13 @@ class Call:
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
             self.end(CallOutcome.PROVIDER_FAILED, "stt, llm or tts failed repeatedly")
+
+    async def _say_goodbye(self) -> None:
+        goodbye = sentences.for_language(self._config.language).goodbye
+        await self._speech.say(goodbye, allow_interruptions=False)
+
+    def _end_by_agent(self) -> None:
+        self.end(CallOutcome.AGENT_ENDED, "the agent ended the call")
 
     def end(self, outcome: CallOutcome, reason: str) -> None:
         """End the call. The first outcome counts; later ones are ignored."""

@@ -103,6 +103,16 @@ PROVIDER_ERRORS = Counter(
     "failed after all retries.",
     ["stage", "retried"],
 )
+TOOL_USES = Counter(
+    _PREFIX + "tool_uses",
+    "Uses of the tools that the manifest declares, by tool and outcome: succeeded, failed.",
+    ["tool", "outcome"],
+)
+TOOL_DURATION = Histogram(
+    _PREFIX + "tool_duration_seconds",
+    "Time that a use of a tool took, while the caller waits.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30),
+)
 USAGE = Counter(
     _PREFIX + "provider_usage",
     "What the providers were sent and returned, by kind: llm_input_tokens, llm_output_tokens, tts_characters, "

@@ -6,7 +6,13 @@ import math
 from collections.abc import Callable
 
 from livekit import rtc
-from livekit.agents.voice import AgentSession, UserStateChangedEvent
+from livekit.agents.voice import (
+    AgentSession,
+    AgentStateChangedEvent,
+    FunctionToolsExecutedEvent,
+    ToolExecutionUpdatedEvent,
+    UserStateChangedEvent,
+)
 
 from worker import stages
 from worker.call import budget
@@ -38,6 +44,9 @@ class TurnWatch:
     def watch(self) -> None:
         """Start to watch."""
         self._session.on("user_state_changed", self._on_user_state)
+        self._session.on("agent_state_changed", self._on_agent_state)
+        self._session.on("tool_execution_updated", self._on_tool)
+        self._session.on("function_tools_executed", self._on_tools_executed)
         self._output.on_audio = self._on_audio
         self._output.on_ended = self._on_audio_ended
         if isinstance(self._session.stt, ResilientSTT):
@@ -67,6 +76,21 @@ class TurnWatch:
             self._budget.caller_speaks()
         else:
             self._budget.caller_stopped(self._now())
+        self._arm()
+
+    def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
+        if event.new_state == "listening":
+            self._budget.agent_listens()
+            self._arm()
+
+    def _on_tool(self, event: ToolExecutionUpdatedEvent) -> None:
+        if event.update.type == "tool_call_started":
+            self._budget.tool_started(self._now())
+            self._arm()
+
+    def _on_tools_executed(self, event: FunctionToolsExecutedEvent) -> None:
+        """All tools of a step have ended, or gave a first answer and go on in the background."""
+        self._budget.tools_ended(self._now(), owes_reply=event.has_tool_reply)
         self._arm()
 
     def _on_transcription_started(self) -> None:

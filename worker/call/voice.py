@@ -26,6 +26,7 @@ from worker import retry_after, sdk, stages
 from worker.call import budget, no_speech, prompt, thinking, turn_taking
 from worker.call.conversation import BoundedLLM
 from worker.call.speech_detection import SpeechDetector
+from worker.call.tools import Tools
 from worker.config import WorkerSettings
 
 if TYPE_CHECKING:
@@ -156,16 +157,20 @@ def _attempts() -> stages.Attempts:
     return stages.Attempts(budget.MAX_RETRY_AFTER_SECONDS)
 
 
-def make_session(declared: Stages, language: str, index: "PassageIndex | None" = None) -> sdk.CallSession:
+def make_session(
+    declared: Stages, language: str, index: "PassageIndex | None" = None, tools: Tools | None = None
+) -> sdk.CallSession:
     """Return a session with the declared stages.
 
-    `index`: that of a knowledge base which is too large for the instructions; None: there is none.
+    `index`: that of a knowledge base which is too large for the instructions; None: there is none. Every agent of the
+    call has the `tools`.
     """
     return sdk.CallSession(
         vad=SpeechDetector(),
         stt=declared.make_stt(language),
         llm=BoundedLLM(declared.make_llm(), index),
         tts=declared.make_tts(),
+        tools=tools or [],
         turn_handling=turn_taking.handling(prompt.primary(language)),
         aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks
         session_close_transcript_timeout=0.2,
