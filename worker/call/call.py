@@ -6,6 +6,7 @@ greeting's audio was synthesised before, so the first word follows the caller's 
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Coroutine
 from functools import partial

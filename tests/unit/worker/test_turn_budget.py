@@ -238,3 +238,89 @@ def test_attempts_of_each_stage_leave_room_for_the_answer() -> None:
     assert start + budget.MAX_RETRY_AFTER_SECONDS < budget.GIVE_UP_SECONDS - 1.0
     assert start + attempts * budget.TTS_ATTEMPT_SECONDS < budget.GIVE_UP_SECONDS
     assert budget.TTS_ATTEMPT_SECONDS <= budget.FIRST_SOUND_SECONDS
+
+
+class Tools:
+    """A tool that the reply waits for, in virtual time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        clock.speak()
+        clock.understand()
+
+    def run(self, seconds: float, *, owes_reply: bool = True) -> None:
+        self._clock.turns.tool_started(self._clock.now)
+        self._clock.wait(seconds)
+        self._clock.turns.tools_ended(self._clock.now, owes_reply=owes_reply)
+
+
+def longest_silence(clock: Clock, until: float) -> float:
+    """Return the longest silence before the reply at `until`; "one moment" lasts 1.2 s."""
+    sounds = [(0.0, 0.0), *((at + budget.PLAY_SECONDS, at + budget.PLAY_SECONDS + 1.2) for _, at in clock.done)]
+    begins = [start for start, _ in sounds[1:]] + [until]
+    return max(begin - end for (_, end), begin in zip(sounds, begins, strict=True))
+
+
+@pytest.mark.parametrize("tool_seconds", [0.5, 2.0, 3.0, 5.0, 10.0, 29.0])
+@pytest.mark.parametrize("model_seconds", [0.5, 2.0, 3.5])
+def test_no_tool_leaves_the_caller_in_silence(clock: Clock, tool_seconds: float, model_seconds: float) -> None:
+    tools = Tools(clock)
+    clock.wait(1.0)
+    tools.run(tool_seconds)
+    clock.wait(model_seconds)
+    assert Action.GIVE_UP not in clock.actions
+    assert longest_silence(clock, clock.now - clock.last_word) <= budget.FIRST_SOUND_SECONDS + STEP
+
+
+def test_model_that_never_answers_from_a_tool_is_given_up(clock: Clock) -> None:
+    Tools(clock).run(5.0)
+    ended = clock.now - clock.last_word
+    clock.wait(20.0)
+    assert clock.actions[-1] is Action.GIVE_UP
+    assert clock.done[-1][1] - ended == pytest.approx(budget.GIVE_UP_SECONDS, abs=2 * STEP)
+
+
+def test_tool_that_hangs_is_given_up(clock: Clock) -> None:
+    Tools(clock)
+    clock.turns.tool_started(clock.now)
+    clock.wait(budget.TOOL_SECONDS + 5)
+    assert clock.actions.count(Action.GIVE_UP) == 1
+    assert clock.actions[-1] is Action.GIVE_UP
+
+
+def test_sentence_before_a_tool_is_no_reply(clock: Clock) -> None:
+    tools = Tools(clock)
+    clock.turns.tool_started(clock.now)
+    clock.reply(1.0)
+    clock.wait(4.0)
+    assert clock.actions == [Action.ONE_MOMENT]
+    tools.run(0.1)
+    clock.reply(2.0)
+    clock.wait(20.0)
+    assert clock.actions == [Action.ONE_MOMENT]
+
+
+def test_tool_without_a_reply_owes_nothing(clock: Clock) -> None:
+    Tools(clock).run(1.0, owes_reply=False)
+    clock.wait(20.0)
+    assert not clock.actions
+
+
+def test_tool_that_asks_the_caller_waits_for_the_caller(clock: Clock) -> None:
+    Tools(clock)
+    clock.turns.tool_started(clock.now)
+    clock.reply(1.0)
+    clock.turns.agent_listens()
+    clock.wait(30.0)
+    assert not clock.actions
+
+
+def test_caller_who_speaks_during_a_tool_gets_a_turn_of_its_own(clock: Clock) -> None:
+    Tools(clock)
+    clock.turns.tool_started(clock.now)
+    clock.speak()
+    clock.understand()
+    clock.turns.tools_ended(clock.now, owes_reply=True)
+    clock.reply(1.0)
+    clock.wait(20.0)
+    assert not clock.actions

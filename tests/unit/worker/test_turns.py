@@ -5,7 +5,7 @@ the prepared phrases and the reply by the value of their samples.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,12 +31,17 @@ from worker import stages
 from worker.call import budget, metrics, phrases, sentences, voice
 from worker.call.call import Call
 from worker.call.reply_output import ReplyOutput
+from worker.call.tools.use import ToolFailed
 
 ONE_MOMENT, APOLOGY, REPLY = 1, 2, 3
 """What the caller hears, as the value of its samples."""
 SCALE = 0.25
 KEY = "sk-simulated"
 ALWAYS = None
+
+
+TOOLS = [{"name": "delivery_date", "http": {"description": "d", "url": "http://127.0.0.1:9/", "method": "GET"}}]
+ASKS_FOR_THE_TOOL = "What is the delivery date?"
 
 
 class Recogniser:
@@ -94,7 +99,7 @@ class Scene:
 
     def __init__(self, base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         openai = {"baseURL": base_url, "credentialsSecretRef": {"name": "openai"}}
-        config = make_config(language="en", voice={"openai": openai})
+        config = make_config(language="en", voice={"openai": openai}, tools=TOOLS)
         self.stages = voice.Stages(config.voice, voice.make_client(config.voice, KEY))
         room = cast(Any, FakeRoom())
         room.name, room.metadata = "ornina-c1", ""
@@ -126,6 +131,11 @@ class Scene:
         event = await stage.recognize(silence(0.5), conn_options=voice.STT_CONNECTION)
         if event.alternatives and event.alternatives[0].text:
             _ = self.session.generate_reply(user_input=event.alternatives[0].text)
+
+    def replies(self) -> list[str]:
+        """Return what the agent has said in full."""
+        items = self.session.history.items
+        return [item.text_content or "" for item in items if item.type == "message" and item.role == "assistant"]
 
     async def close(self) -> None:
         self.call._turns.close()
@@ -180,7 +190,7 @@ async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def scene(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    for name in ("ONE_MOMENT", "GIVE_UP", "SPEECH_END", "MAX_RETRY_AFTER", "STT"):
+    for name in ("ONE_MOMENT", "ONE_MOMENT_AGAIN", "GIVE_UP", "SPEECH_END", "MAX_RETRY_AFTER", "STT"):
         monkeypatch.setattr(budget, f"{name}_SECONDS", getattr(budget, f"{name}_SECONDS") * SCALE)
     for stage in ("STT", "LLM", "TTS"):
         seconds = getattr(budget, f"{stage}_ATTEMPT_SECONDS") * SCALE
@@ -351,3 +361,32 @@ async def test_nothing_is_said_after_the_end_of_the_call(scene: Scene) -> None:
     scene.call.end(CallOutcome.CALLER_LEFT, "because")
     await asyncio.sleep(budget.GIVE_UP_SECONDS + 0.1)
     assert scene.heard == []
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Future[str]]:
+    """The request of a tool, which ends with the result that the test sets. The caller asks for the tool."""
+    result: asyncio.Future[str] = asyncio.get_event_loop().create_future()
+
+    async def send(*_: object) -> str:
+        return await result
+
+    monkeypatch.setattr("worker.call.tools.http._send", send)
+    monkeypatch.setattr(Recogniser, "text", ASKS_FOR_THE_TOOL)
+    yield result
+
+
+async def test_slow_tool_is_bridged_until_the_reply(scene: Scene, tool: asyncio.Future[str]) -> None:
+    await scene.say()
+    await soon(lambda: scene.loudspeaker.values.count(ONE_MOMENT) >= 2)
+    assert scene.heard == [ONE_MOMENT], "the turn is not given up"
+    tool.set_result("It comes on Friday.")
+    assert await heard_at_last(scene, REPLY) == [ONE_MOMENT, REPLY]
+    await soon(lambda: scene.replies() == ["It comes on Friday."])
+
+
+async def test_failed_tool_is_explained_by_the_model(scene: Scene, tool: asyncio.Future[str]) -> None:
+    tool.set_exception(ToolFailed("the server answered HTTP 500"))
+    await scene.say()
+    await soon(lambda: any("HTTP 500. Tell the caller" in reply for reply in scene.replies()))
+    assert APOLOGY not in scene.heard

@@ -17,6 +17,8 @@ _TRANSFER_SECONDS: Final = 30.0
 """Longest duration of a transfer. LiveKit's SIP service waits for the trunk's answer."""
 _KEY_SECONDS: Final = 0.3
 """From one key to the next, as in livekit-agents' own tool (beta/tools/send_dtmf.py)."""
+_PRESS_SECONDS: Final = 20.0
+"""Longest time for all keys of one use."""
 _MAX_KEYS: Final = 32
 _KEYS: Final = "0123456789*#"
 _NO_ARGUMENTS: Final[dict[str, object]] = {"type": "object", "properties": {}}
@@ -94,7 +96,7 @@ def send_dtmf(name: str, spec: SendDTMFTool, control: CallControl) -> llm.RawFun
     """Return the tool that presses telephone keys."""
 
     async def run(raw_arguments: dict[str, object]) -> str:
-        return await use(name, _MAX_KEYS * _KEY_SECONDS * 2, _pressed(control, raw_arguments.get("keys")))
+        return await use(name, _PRESS_SECONDS, _pressed(control, raw_arguments.get("keys")))
 
     parameters: dict[str, object] = {
         "type": "object",

@@ -118,11 +118,12 @@ async def listed(
 
 
 def _cause(error: BaseException) -> str:
-    """Return what failed, without text of the server: connection errors come as groups of one."""
+    """Return what failed, without text of the server. Errors come as groups of one, and without the HTTP status."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return f"the server answered HTTP {status}" if status else f"the server is unreachable: {type(error).__name__}"
+    if type(error).__name__ == "MCPError":
+        return "the server refuses the connection: check url and headers"
+    return f"the server is unreachable: {type(error).__name__}"
 
 
 def _text(context: "MCPToolResultContext") -> str:
