@@ -93,7 +93,7 @@ class MCPServer(Model):
         default=5,
         ge=1,
         le=30,
-        description="Longest time to connect and to list the tools. A call without the server goes on without them.",
+        description="Longest time to connect and to list the tools. A call without the server continues without them.",
     )
     timeout_seconds: int = Field(default=10, ge=1, le=30, description="Longest duration of one use of a tool.")
 

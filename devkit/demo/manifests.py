@@ -59,11 +59,12 @@ def _point_one(document: Document, targets: Targets, changes: list[Change]) -> D
             result = _with(result, path, targets.tavus_url, f"{name} spec.avatar.tavus.baseURL", changes)
         return result
     if document["kind"] == "Secret":
-        values = {
+        keys: dict[str, dict[str, str]] = {
             "livekit": {"apiKey": targets.livekit_key, "apiSecret": targets.livekit_secret},
             "openai": {"apiKey": targets.openai_key},
             "tavus": {"apiKey": targets.tavus_key},
-        }[name.rsplit("-", 1)[1]]
+        }
+        values = keys.get(name.rsplit("-", 1)[1], document["stringData"])
         changes += [Change(f"Secret {name} {key}", "(a key)") for key in values]
         return {**document, "stringData": values}
     return document

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from devkit.providers.serve import arguments
@@ -42,6 +43,22 @@ class _Token:
         await self._app(scope, receive, send)
 
 
+async def _healthz(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _delivery(request: Request) -> Response:
+    await asyncio.sleep(min(float(request.query_params.get("delay", 0)), MAX_DELAY_SECONDS))
+    city = request.path_params["city"]
+    if city == "Atlantis":
+        return JSONResponse({"error": "no such city"}, 404)
+    return PlainTextResponse(f"Deliveries to {city} arrive on Friday.")
+
+
+async def _callback(request: Request) -> Response:
+    return JSONResponse({"accepted": (await request.json()).get("number")})
+
+
 def make_app(token: str) -> Starlette:
     """Return the application, which accepts this bearer token."""
     shop = MCPServer("shop")
@@ -56,24 +73,16 @@ def make_app(token: str) -> Starlette:
         """Return everything in stock."""
         return "a chair, " * 10_000
 
-    @shop.custom_route("/healthz", methods=["GET"])
-    async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok")
-
-    @shop.custom_route("/deliveries/{city}", methods=["GET"])
-    async def delivery(request: Request) -> Response:
-        await asyncio.sleep(min(float(request.query_params.get("delay", 0)), MAX_DELAY_SECONDS))
-        if request.path_params["city"] == "Atlantis":
-            return JSONResponse({"error": "no such city"}, 404)
-        return PlainTextResponse(f"Deliveries to {request.path_params['city']} arrive on Friday.")
-
-    @shop.custom_route("/callbacks", methods=["POST"])
-    async def callback(request: Request) -> Response:
-        return JSONResponse({"accepted": (await request.json()).get("number")})
-
     # Pods and tests reach the simulator at many addresses, so the check of the Host header is off.
     app = shop.streamable_http_app(
         stateless_http=True, transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    )
+    app.routes.extend(
+        [
+            Route("/healthz", _healthz),
+            Route("/deliveries/{city}", _delivery),
+            Route("/callbacks", _callback, methods=["POST"]),
+        ]
     )
     app.user_middleware.insert(0, Middleware(_Token, token=token))
     return app

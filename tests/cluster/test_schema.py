@@ -89,6 +89,14 @@ def resources(**fields: Any) -> dict[str, Any]:
     return {"worker": {"resources": fields}}
 
 
+def tool(**fields: Any) -> dict[str, Any]:
+    return {"tools": [{"name": "order_status", **fields}]}
+
+
+HTTP_TOOL = {"description": "d", "url": "https://shop.example/orders"}
+SECRET_HEADER = {"name": "Authorization", "secretKeyRef": {"name": "shop", "key": "token"}}
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"agentName": "front desk"}, "set an agent name of letters, digits"),
     ({"language": "English"}, "set a language of two letters (ISO 639-1)"),
@@ -119,6 +127,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"knowledge": [{"text": "x"}]}, "name and text belong together"),
     ({"knowledge": [{"configMapRef": {"name": "a"}, "name": "b"}]}, "name and text belong together"),
     ({"knowledge": [{"name": "opening hours", "text": "x"}]}, "such as opening-hours"),
+    (tool(), "a tool is one of http, mcp, endCall, transfer, sendDTMF: set exactly one"),
+    (tool(endCall={}, sendDTMF={}), "a tool is one of http, mcp, endCall, transfer, sendDTMF: set exactly one"),
+    (tool(name="order status", endCall={}), "set a name of letters, digits, '_' and '-', such as order_status"),
+    (tool(http=HTTP_TOOL | {"url": "shop.example"}), "set an address such as https://shop.example/orders/{order_id}"),
+    (tool(http=HTTP_TOOL | {"parameters": {"type": "string"}}), "Unsupported value"),
+    (
+        tool(http=HTTP_TOOL | {"headers": [SECRET_HEADER | {"name": "X:"}]}),
+        "set the name of an HTTP header, such as Authorization",
+    ),
+    (
+        tool(http=HTTP_TOOL | {"headers": [SECRET_HEADER | {"secretKeyRef": {"name": "shop", "key": "a/b"}}]}),
+        "set a Secret's key: letters, digits",
+    ),
+    (tool(transfer={"to": "030 123456"}), "set a telephone number such as tel:+4930123456 or a SIP address"),
+    ({"tools": [{"name": "end", "endCall": {}}, {"name": "end", "sendDTMF": {}}]}, "Duplicate value"),
     ({"avatar": {"provider": "Tavus"}}, "set its faceID, palID and credentialsSecretRef"),
     ({"avatar": {"maxSessions": 3}}, "set a provider or remove maxSessions"),
     ({"avatar": {"provider": "Plugin"}}, "provider Plugin needs avatar.plugin"),
@@ -263,7 +286,7 @@ def references(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for node in value if isinstance(value, list) else [value]:
             if not isinstance(node, dict):
                 continue
-            if key in ("credentialsSecretRef", "imagePullSecrets"):
+            if key in ("credentialsSecretRef", "imagePullSecrets") or key == "secretKeyRef":
                 yield "secret", node["name"]
             elif key in ("configMapRef", "instructionsRef", "greetingRef"):
                 yield "configmap", node["name"]

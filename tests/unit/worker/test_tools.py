@@ -186,7 +186,10 @@ async def test_call_goes_on_without_an_mcp_server_that_refuses(
 
 
 async def test_call_starts_while_an_mcp_server_hangs(world: World) -> None:
-    hanging = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", free_port())
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    hanging = await asyncio.start_server(hang, "127.0.0.1", free_port())
     port = hanging.sockets[0].getsockname()[1]
     server = {"url": f"http://127.0.0.1:{port}/mcp", "startTimeoutSeconds": 1}
     (tools,) = world.tools({"name": "shop", "mcp": server})
