@@ -64,7 +64,7 @@ def _point_one(document: Document, targets: Targets, changes: list[Change]) -> D
             "openai": {"apiKey": targets.openai_key},
             "tavus": {"apiKey": targets.tavus_key},
         }
-        values = keys.get(name.rsplit("-", 1)[1], document["stringData"])
+        values = keys.get(name.rsplit("-", 1)[1]) or document["stringData"]
         changes += [Change(f"Secret {name} {key}", "(a key)") for key in values]
         return {**document, "stringData": values}
     return document
