@@ -10,7 +10,7 @@ from pathlib import Path
 
 from process.settings import EXIT_INVALID_SETTINGS, SettingsError
 from worker import forkserver
-from worker.config import SECRET_VARIABLES, clean_environment, load_settings
+from worker.config import SECRET_VARIABLES, clean_environment, load_settings, secret_values
 from worker.server import logs
 
 logger = logging.getLogger("worker")  # __name__ is "__main__" in every process
@@ -32,7 +32,7 @@ def main() -> int:
     except SettingsError as error:
         logger.critical("invalid settings", extra={"error": str(error)})
         return EXIT_INVALID_SETTINGS
-    logs.configure(os.environ.get(name, "") for name in (*SECRET_VARIABLES, *settings.config.secret_variables))
+    logs.configure(secret_values(settings.config))
     metrics_directory = Path(os.environ.pop(_METRICS_VARIABLE, "") or tempfile.mkdtemp(prefix="avatar-agent-metrics-"))
 
     # Imported only now: when prometheus_client is imported without the variable just removed, it keeps this process'

@@ -1,7 +1,7 @@
 """The worker's settings from its environment, and its configuration document. Both are read once, at start."""
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
@@ -70,7 +70,18 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> WorkerSettings
     config = load_config(loaded.config_file)
     if config.avatar.provider is AvatarProvider.TAVUS and not loaded.tavus_key:
         raise SettingsError("TAVUS_API_KEY is not set: set it to the API key of Tavus, the agent's avatar provider")
+    missing = [name for name in config.header_variables if not environment.get(name)]
+    if missing:
+        raise SettingsError(f"{missing[0]} is not set: set it to the value of the header of a tool")
     return WorkerSettings(config=config, **dict(loaded))
+
+
+def secret_values(config: WorkerConfig, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield the values that no log line may contain; of one with several words, such as `Bearer abc`, also the last."""
+    for name in (*SECRET_VARIABLES, *config.secret_variables, *config.header_variables):
+        value = environment.get(name, "")
+        yield value
+        yield value.rpartition(" ")[2]
 
 
 def clean_environment(environment: MutableMapping[str, str]) -> None:

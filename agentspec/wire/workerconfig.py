@@ -16,6 +16,7 @@ from agentspec.avatar import AvatarSpec
 from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchMode
 from agentspec.model import Model
+from agentspec.names import tool_header_variable
 from agentspec.scaling import Placement
 from agentspec.tools import ToolSpec
 from agentspec.voice import VoiceSpec
@@ -98,6 +99,15 @@ class WorkerConfig(Model):
         description="Environment variables for own code whose values are secret: they never appear in a log line. Left "
         "out without any.",
     )
+
+    @property
+    def header_variables(self) -> list[str]:
+        """The environment variables with the values of the tools' headers."""
+        return [
+            tool_header_variable(number, position)
+            for number, tool in enumerate(self.tools)
+            for position in range(len(tool.headers))
+        ]
 
     @property
     def sends_whole_knowledge(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from process.settings import SettingsError
 from tests.unit.worker.builders import TAVUS
 from worker.__main__ import main
-from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, load_settings
+from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, load_settings, secret_values
 from worker.server import metrics, worker
 
 CREDENTIALS = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "livekit-secret", "OPENAI_API_KEY": "openai-secret"}
@@ -54,6 +54,28 @@ def test_tavus_key_is_required_only_with_tavus(tmp_path: Path, document: dict[st
     with pytest.raises(SettingsError, match="TAVUS_API_KEY"):
         load_settings(environment)
     assert load_settings(environment | {"TAVUS_API_KEY": "t"}).tavus_key == "t"
+
+
+TOOLS = [
+    {"name": "hang_up", "endCall": {}},
+    {
+        "name": "shop",
+        "mcp": {
+            "url": "https://shop.example/mcp",
+            "headers": [{"name": "Authorization", "secretKeyRef": {"name": "shop", "key": "token"}}],
+        },
+    },
+]
+HEADER_VARIABLE = "AVATAR_AGENT_TOOL_1_HEADER_0"
+
+
+def test_header_of_a_tool_is_required_and_secret(tmp_path: Path, document: dict[str, object]) -> None:
+    environment = _environment(tmp_path, document | {"tools": TOOLS})
+    with pytest.raises(SettingsError, match=HEADER_VARIABLE):
+        load_settings(environment)
+    environment[HEADER_VARIABLE] = "Bearer shop-secret"
+    values = set(secret_values(load_settings(environment).config, environment))
+    assert {"Bearer shop-secret", "shop-secret", "openai-secret"} <= values
 
 
 def test_configuration_of_a_newer_controller_is_read(tmp_path: Path, document: dict[str, object]) -> None:

@@ -74,7 +74,7 @@ class World:
 
     def tools(self, *documents: dict[str, Any]) -> list[Any]:
         declared = [ToolSpec.model_validate(document) for document in documents]
-        environment = {tool_header_variable(number, 0): f"Bearer {TOKEN}" for number in range(len(declared))}
+        environment = {tool_header_variable(number, 0): f"Bearer {TOKEN}\n" for number in range(len(declared))}
         return list(make_tools(declared, self.control, environment.__getitem__))
 
 

@@ -25,9 +25,13 @@ _MAX_TOOLS: Final = 64
 
 
 def headers_of(number: int, tool: ToolSpec, environment: Callable[[str], str]) -> dict[str, str]:
-    """Return the headers of the tool with this number in the manifest; `environment` reads a variable."""
+    """Return the headers of the tool with this number in the manifest; `environment` reads a variable.
+
+    Values lose surrounding blanks: a Secret created from a file ends with a newline, which no header may contain.
+    """
     return {
-        header.name: environment(tool_header_variable(number, position)) for position, header in enumerate(tool.headers)
+        header.name: environment(tool_header_variable(number, position)).strip()
+        for position, header in enumerate(tool.headers)
     }
 
 
