@@ -280,6 +280,28 @@ def test_own_code_reaches_the_worker() -> None:
     assert read(WorkerConfig, json.dumps(document)) == config
 
 
+TOOLS = [
+    {"name": "goodbye", "endCall": {}},
+    {
+        "name": "shop",
+        "mcp": {
+            "url": "https://shop.example/mcp",
+            "headers": [{"name": "Authorization", "secretKeyRef": {"name": "shop", "key": "token"}}],
+        },
+    },
+]
+
+
+def test_tools_are_left_out_where_none_is_declared() -> None:
+    assert "tools" not in json.loads(config_map(OWNER, configured())["data"]["agent.json"])
+
+
+def test_headers_of_tools_come_from_their_secrets() -> None:
+    assert [tool.name for tool in configured(tools=TOOLS).tools] == ["goodbye", "shop"]
+    reference = environment(build(tools=TOOLS))["AVATAR_AGENT_TOOL_1_HEADER_0"]["valueFrom"]
+    assert reference == {"secretKeyRef": {"name": "shop", "key": "token"}}
+
+
 def test_variables_are_as_the_manifest_declares_them() -> None:
     variables = [
         {"name": "MENU", "value": "soup"},
