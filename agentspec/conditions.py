@@ -118,6 +118,8 @@ class Reason(StrEnum):
     """The last request of each stage succeeded."""
     PROVIDERS_PENDING = "ProvidersPending"
     """No worker with the current configuration has reported a successful request of each stage yet."""
+    TOOLS_FAILING = "ToolsFailing"
+    """An MCP server of `spec.tools` cannot be used. Calls continue without its tools."""
     QUOTA_EXHAUSTED = "QuotaExhausted"
     """The provider answers `insufficient_quota`: the account's balance or its limit is used up."""
     RATE_LIMITED = "RateLimited"
@@ -246,6 +248,7 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         Reason.KEY_REJECTED,
         Reason.MODEL_NOT_FOUND,
         Reason.REQUEST_REJECTED,
+        Reason.TOOLS_FAILING,
         Reason.CONTEXT_TOO_LONG,
         Reason.EMPTY_REPLIES,
         Reason.PROVIDER_FAILING,

@@ -67,6 +67,14 @@ class WorkerStatus(Model):
         "can, or there is none.",
     )
 
+    tool_failure: str = Field(
+        default="",
+        max_length=1024,
+        exclude_if=lambda failure: not failure,
+        description="Why an MCP server of the agent's tools cannot be used. Empty, and left out: all can, or there is "
+        "none.",
+    )
+
     @property
     def free_slots(self) -> int:
         """Slots that a dispatch could take now."""

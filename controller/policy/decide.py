@@ -14,7 +14,7 @@ from controller.policy.names import name_still_in_use, name_unique
 from controller.policy.ownership import name_conflict, shared_name_conflict
 from controller.policy.plan import Action, Children, Conclusion, Decision, Outcome, Plan, Report
 from controller.policy.podannotations import deletion_costs, merged, protections
-from controller.policy.providers_health import providers_healthy, providers_warning
+from controller.policy.providers_health import providers_healthy, providers_warning, tool_failure
 from controller.policy.rivals import Rival, contested, replicas_contested, rival_of
 from controller.policy.rollout import PendingTemplate, Rollout, debounce, progressing
 from controller.policy.scale import Decision as Scale
@@ -217,7 +217,8 @@ def _declared_report(decision: Decision, template: str, *, pending: bool) -> Rep
     assert snapshot.inputs is not None
     assert scale is not None
     spec, rollout = snapshot.agent.spec, rollout_of(snapshot.workers, template, pending=pending)
-    providers = providers_healthy(spec, snapshot.stages.get(template))
+    tools = tool_failure(snapshot.workers, template)
+    providers = providers_healthy(spec, snapshot.stages.get(template), tools)
     verdicts = _verdicts(decision, scale, snapshot.agent, spec, snapshot.inputs, rollout, providers)
     return _report(snapshot, spec, verdicts, scale, template)
 

@@ -5,11 +5,12 @@ fails when its newest failure is newer than its newest success. Times are those 
 within fractions of a second of each other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, Reason
 from agentspec.wire import ProviderStage, StageFailure, StageReport, StageReports
+from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict, false, true, unknown
 from controller.policy.wording import quoted
 
@@ -60,10 +61,19 @@ def _essence(report: StageReport) -> object:
     return report.succeeded_at is not None, failing, min(report.failures, PASSING_FAILURES)
 
 
-def providers_healthy(spec: AvatarAgentSpec, reports: StageReports | None) -> Verdict:
+def tool_failure(workers: Sequence[ObservedWorker], template: str) -> str:
+    """Why the tools of an MCP server cannot be used, by a worker of the current template; empty: none says so."""
+    for worker in workers:
+        if worker.pod.template == template and worker.status is not None and worker.status.tool_failure:
+            return worker.status.tool_failure
+    return ""
+
+
+def providers_healthy(spec: AvatarAgentSpec, reports: StageReports | None, tool_failure: str = "") -> Verdict:
     """Whether the last requests succeeded. `reports`: of workers with the current configuration; None: there is none.
 
-    Unknown until each stage has had a request, which a worker sends when it starts.
+    Unknown until each stage has had a request, which a worker sends when it starts. `tool_failure`: why an MCP server
+    cannot be used.
     """
     reports = reports or StageReports()
     faults = faults_of(spec, reports)
@@ -74,6 +84,13 @@ def providers_healthy(spec: AvatarAgentSpec, reports: StageReports | None) -> Ve
         ]
         clear = "The next request that succeeds clears this condition."
         return false(next(iter(faults.values())).reason, " ".join([*sentences, clear]))
+    if tool_failure:
+        return false(
+            Reason.TOOLS_FAILING,
+            f"Tools of spec.tools cannot be used: {quoted(tool_failure)}. Calls continue without them. Correct url, "
+            "headers and allowedTools, and check that worker pods can reach the server. A worker tries again within a "
+            "minute.",
+        )
     untried = [stage for stage in ProviderStage if reports.of(stage).succeeded_at is None]
     if untried:
         return unknown(
@@ -123,6 +140,9 @@ def _fault(spec: AvatarAgentSpec, stage: ProviderStage, failure: StageFailure) -
         case StageFailure(status=429):
             reason = Reason.RATE_LIMITED
             cure = f"Raise the account's rate limit, for the key in {key}, or allow fewer calls at a time."
+        case StageFailure(code="invalid_function_parameters"):
+            reason = Reason.REQUEST_REJECTED
+            cure = "Correct the parameters of the tools in spec.tools: each must be a JSON Schema of an object."
         case StageFailure(code="context_length_exceeded"):
             reason = Reason.CONTEXT_TOO_LONG
             cure = (

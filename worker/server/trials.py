@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from livekit import rtc
-from livekit.agents import APIError, ChatContext
+from livekit.agents import APIError, ChatContext, llm
 
 from agentspec.wire import ProviderStage, WorkerConfig
 from worker.call import budget, outcomes, phrases, voice
+from worker.call.tools.http import http_tool
 from worker.call.voice import Stages
 from worker.provider_reports import ProviderLog, StageOutcome, failed
 
@@ -67,7 +68,9 @@ async def _complete(config: WorkerConfig, stages: Stages, record: Callable[[Stag
     outcomes.follow(ProviderStage.LLM, stage, record)
     context = ChatContext.empty()
     context.add_message(role="user", content="Answer with the word: yes")
-    await stage.chat(chat_ctx=context, conn_options=voice.LLM_CONNECTION).collect()
+    # The provider checks the tools' schemas, so a wrong one is known before a call sends it.
+    tools: list[llm.Tool] = [http_tool(tool.name, tool.http, {}) for tool in config.tools if tool.http is not None]
+    await stage.chat(chat_ctx=context, tools=tools, tool_choice="none", conn_options=voice.LLM_CONNECTION).collect()
 
 
 async def _transcribe(config: WorkerConfig, stages: Stages, record: Callable[[StageOutcome], None]) -> None:

@@ -30,6 +30,7 @@ from worker.server.job_limits import JobLimits, JobLimitWatch, Limit, container_
 from worker.server.jobs import Jobs
 from worker.server.open_avatars import AvatarCloser
 from worker.server.slots import Slots, load
+from worker.server.tool_trials import ToolTrials
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Worker(sdk.Server):
         self.closer: AvatarCloser | None = None
         """Closes abandoned avatars; None: the agent has no avatar."""
         self.providers = ProviderLog()
+        self.tools = ToolTrials(config)
         self.first_registration = asyncio.Event()
         """Set once LiveKit has registered the worker."""
         self.report_handlers: reports.Handlers = {
@@ -122,6 +124,7 @@ class Worker(sdk.Server):
             avatar_failure=plugin.known_failure(),
             stages=self.providers.reports(now),
             jobs=self._jobs.reports(held, now),
+            tool_failure=self.tools.failure,
         )
 
     def _report_load(self) -> float:
@@ -309,6 +312,7 @@ async def _prepare(worker: Worker, config: WorkerConfig, stages: Stages) -> None
     async with asyncio.TaskGroup() as group:
         group.create_task(phrases.prepare(config, stages, worker.providers.record))
         group.create_task(trials.run(config, stages, worker.providers, worker.first_registration))
+        group.create_task(worker.tools.run(worker.first_registration))
 
 
 def run(settings: WorkerSettings) -> int:

@@ -12,9 +12,10 @@ from controller.policy.providers_health import (
     outcomes_differ,
     providers_healthy,
     providers_warning,
+    tool_failure,
 )
 from controller.policy.verdict import Verdict
-from tests.unit.controller.builders import spec
+from tests.unit.controller.builders import spec, status, worker
 
 WORKS = StageReport(succeeded_at=1.0)
 QUOTA = StageFailure(at=2.0, status=429, code="insufficient_quota", error="APIStatusError")
@@ -67,6 +68,21 @@ def test_untried_stages_are_unknown(known: StageReports | None, named: str) -> N
     assert (found.status, found.reason) == (ConditionStatus.UNKNOWN, Reason.PROVIDERS_PENDING)
     assert named in found.message
     assert providers_warning(found) == "", "a call may work"
+
+
+def test_server_of_tools_that_fails_is_named() -> None:
+    failure = "shop: the server has no tool branch_fax; it has branch_phone"
+    old = worker("pod-0", status(tool_failure="shop: gone"), template="template-0")
+    workers = [old, worker("pod-1", status()), worker("pod-2", status(tool_failure=failure))]
+    found = providers_healthy(SPEC, reports(), tool_failure(workers, "template-1"))
+    assert (found.status, found.reason) == (ConditionStatus.FALSE, Reason.TOOLS_FAILING)
+    assert f"cannot be used: {failure}. Calls continue without them" in found.message
+    assert "ToolsFailing" in providers_warning(found)
+
+
+def test_failing_stage_is_named_before_a_server_of_tools() -> None:
+    found = providers_healthy(SPEC, reports(llm=failing(status=401)), "shop: gone")
+    assert found.reason is Reason.KEY_REJECTED
 
 
 FAILURES = [
@@ -142,6 +158,12 @@ FAILURES = [
         {"status": 400, "code": "context_length_exceeded", "parameter": "messages"},
         Reason.CONTEXT_TOO_LONG,
         ["context_length_exceeded", "shorten spec.knowledge", "spec.voice.llm.model ('gpt-9')"],
+    ),
+    (
+        "llm",
+        {"status": 400, "code": "invalid_function_parameters"},
+        Reason.REQUEST_REJECTED,
+        ["HTTP 400 invalid_function_parameters", "Correct the parameters of the tools in spec.tools"],
     ),
     (
         "llm",
