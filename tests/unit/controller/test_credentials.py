@@ -41,6 +41,8 @@ def test_secret_of_an_avatar_plugin_is_needed_if_the_plugin_has_one() -> None:
     assert (secret.name, secret.keys, secret.field) == ("bey", ("apiKey",), "spec.avatar.plugin.credentialsSecretRef")
     unneeded = ({"provider": "None", "plugin": plugin}, {"provider": "Plugin", "plugin": {"name": "bey"}})
     assert all(len(wanted_secrets(spec(avatar=avatar))) == 2 for avatar in unneeded)
+
+
 def test_secret_of_a_tool_is_needed_and_named() -> None:
     header = {"name": "Authorization", "secretKeyRef": {"name": "shop", "key": "token"}}
     tool = {"name": "order_status", "http": {"description": "d", "url": "https://shop.example/", "headers": [header]}}
