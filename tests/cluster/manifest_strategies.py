@@ -165,9 +165,17 @@ def _avatar(base: st.SearchStrategy[str], secret: st.SearchStrategy[Spec]) -> st
     tavus = st.fixed_dictionaries(
         {"baseURL": base, "faceID": WORDS, "palID": WORDS, "credentialsSecretRef": secret | st.just({"name": "openai"})}
     )
-    shown = {"provider": st.just("Tavus"), "tavus": tavus}
+    free = st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | WORDS, st.lists, max_leaves=5)
+    plugin = st.fixed_dictionaries(
+        {"name": st.sampled_from(["bey", "simli", "a_2", "x" * 64])},
+        optional={"options": st.dictionaries(WORDS, free, max_size=5), "credentialsSecretRef": secret},
+    )
     optional = {"onFailure": st.sampled_from(["VoiceOnly", "EndCall"]), "maxSessions": st.integers(1, 1000)}
-    return st.just({"provider": "None"}) | st.fixed_dictionaries(shown, optional=optional)
+    return (
+        st.just({"provider": "None"})
+        | st.fixed_dictionaries({"provider": st.just("Tavus"), "tavus": tavus}, optional=optional)
+        | st.fixed_dictionaries({"provider": st.just("Plugin"), "plugin": plugin}, optional=optional)
+    )
 
 
 def _worker() -> st.SearchStrategy[Spec]:
