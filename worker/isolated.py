@@ -37,7 +37,7 @@ def _run(check: Callable[[], str], seconds: float, result: Connection) -> NoRetu
     """Run the check in this process, and end it."""
     try:
         faulthandler.dump_traceback_later(seconds)
-        result.send_bytes(check().encode())
+        result.send_bytes(check().encode(errors="replace"))
     finally:
         os._exit(0)
 

@@ -82,9 +82,11 @@ def test_key_goes_where_the_plugin_takes_it(monkeypatch: pytest.MonkeyPatch, tak
 def test_failure_of_the_check_reaches_status_log_and_calls_without_the_key(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("worker.isolated.failure_of", lambda *_: f"the plugin dislikes {KEY}")
-    plugin.check(make_config(avatar=PLUGIN))
-    assert plugin.known_failure() == "the plugin dislikes …"
+    monkeypatch.setenv("PUPPET_SECRET", "the-secret-of-the-variable")
+    text = f"the plugin\0dislikes\n{KEY} and the-secret-of-the-variable"
+    monkeypatch.setattr("worker.isolated.failure_of", lambda *_: text)
+    plugin.check(make_config(avatar=PLUGIN, secretVariables=["PUPPET_SECRET"]))
+    assert plugin.known_failure() == "the plugin dislikes … and …"
     assert "avatar plugin cannot be used" in caplog.text
     imported: list[str] = []
     monkeypatch.setattr(plugins, "find", lambda name, _: imported.append(name))

@@ -20,6 +20,7 @@ from agentspec.names import AVATAR_KEY_VARIABLE
 from agentspec.wire import WorkerConfig
 from worker import isolated, plugins
 from worker.call.avatar_seat import WorkerSeat
+from worker.config import SECRET_VARIABLES
 from worker.plugins import PluginError
 
 logger = logging.getLogger(__name__)
@@ -147,11 +148,19 @@ def check(config: WorkerConfig) -> None:
     spec, key = config.avatar.plugin, os.environ.get(AVATAR_KEY_VARIABLE, "")
     if config.avatar.provider is not AvatarProvider.PLUGIN or spec is None:
         return
-    failure = isolated.failure_of(lambda: _failure(spec, key), CHECK_SECONDS)
+    failure = _readable(isolated.failure_of(lambda: _failure(spec, key), CHECK_SECONDS), config)
     if failure:
-        failure = (failure.replace(key, "…") if key else failure)[:_MAX_FAILURE_LENGTH]
         logger.error("avatar plugin cannot be used, calls continue without it", extra={"error": failure})
         os.environ[_FAILURE_VARIABLE] = failure
+
+
+def _readable(failure: str, config: WorkerConfig) -> str:
+    """Return a failure on one line, cut, and without the values of secret variables."""
+    for name in (*SECRET_VARIABLES, *config.secret_variables):
+        if value := os.environ.get(name, ""):
+            failure = failure.replace(value, "…")
+    printable = "".join(letter if letter.isprintable() else " " for letter in failure)
+    return " ".join(printable.split())[:_MAX_FAILURE_LENGTH]
 
 
 def known_failure() -> str:
@@ -176,8 +185,7 @@ def _failure(spec: AvatarPluginSpec, key: str) -> str:
         return str(error)
     except BaseException as error:
         logger.warning("avatar plugin failed", exc_info=True)
-        text = " ".join(str(error).split())
-        return f"{plugins.PACKAGE}.{spec.name} raised {type(error).__name__}: {text}"
+        return f"{plugins.PACKAGE}.{spec.name} raised {type(error).__name__}: {error}"
     return ""
 
 
