@@ -74,6 +74,12 @@ class Cluster:
         """Kill LiveKit's server, and start it again after so many seconds."""
         outage.restart_livekit(Layout(self.name), self._record(), seconds)
 
+    @contextmanager
+    def livekit_configured(self, settings: Mapping[str, object]) -> Iterator[None]:
+        """Run LiveKit with more settings until the block ends. It loses all rooms at both ends of the block."""
+        with outage.livekit_configured(Layout(self.name), self._record(), settings):
+            yield
+
     def compact(self) -> None:
         """Remove all but the latest revisions from etcd, so that watches from an earlier one have to list again."""
         etcd.compact(self._record())

@@ -1,5 +1,8 @@
 """LiveKit's server on the node's address, which pods and this machine's programs and browsers reach."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import yaml
 
 from devkit import probe
@@ -34,11 +37,17 @@ def configuration(record: Record) -> dict[str, object]:
     }
 
 
-def start(layout: Layout, record: Record, binaries: Binaries) -> None:
-    """Start the server and return when it answers."""
+def configure(layout: Layout, record: Record, more: Mapping[str, object]) -> Path:
+    """Write the configuration, with more settings. The server reads it when it starts. Returns its path."""
     path = layout.config / "livekit.yaml"
     path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(configuration(record)))
+    path.write_text(yaml.safe_dump({**configuration(record), **more}))
+    return path
+
+
+def start(layout: Layout, record: Record, binaries: Binaries) -> None:
+    """Start the server and return when it answers."""
+    path = configure(layout, record, {})
     table = layout.processes
     process = table.start(
         "livekit-server", [binaries["livekit-server"], "--config", str(path)], netns=netns_name(record.name)

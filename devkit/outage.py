@@ -1,10 +1,10 @@
 """Stops parts of an instance for a while: the API server, as an upgrade does, and a node, as a lost machine.
 
-It also cuts one pod off from LiveKit or from everything, and restarts LiveKit.
+It also cuts one pod off from LiveKit or from everything, and restarts LiveKit, for example with more settings.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,6 +94,18 @@ def restart_livekit(layout: Layout, record: Record, seconds: float) -> None:
     time.sleep(seconds)
     again = table.start(server.name, command, netns=netns_name(record.name))
     table.wait("a LiveKit server", lambda: livekit.answers(record), _START_TIMEOUT, again)
+
+
+@contextmanager
+def livekit_configured(layout: Layout, record: Record, settings: Mapping[str, object]) -> Iterator[None]:
+    """Run LiveKit with more settings during the block. Two restarts, before and after, lose all rooms."""
+    livekit.configure(layout, record, settings)
+    try:
+        restart_livekit(layout, record, 0)
+        yield
+    finally:
+        livekit.configure(layout, record, {})
+        restart_livekit(layout, record, 0)
 
 
 def _command(process: Process) -> list[str]:

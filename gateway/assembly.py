@@ -24,6 +24,7 @@ from gateway.calls.watch import RoomWatch
 from gateway.cluster.members import Members
 from gateway.cluster.supply import SupplyExchange, SupplySource
 from gateway.livekit.connections import Connections
+from gateway.livekit.webhooks import Webhooks
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.web.pages import Pages
@@ -98,6 +99,7 @@ def create_gateway(
         closing=forwarder.closing,
         watch=watch,
         reports=reports,
+        webhooks=Webhooks(agents, connections),
         metrics=metrics,
         pages=Pages(settings.livekit_client_dir),
     )

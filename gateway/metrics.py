@@ -11,6 +11,7 @@ from gateway.calls.metrics import CallMetrics
 from gateway.cluster.members import Members
 from gateway.errors import ErrorReason
 from gateway.livekit.server import OK, REQUEST_METHODS, UNREACHABLE
+from gateway.livekit.webhooks import OTHER_EVENT, ROOM_EVENTS
 from process.metrics import ProcessMetrics, SampledGauge, prefix_of
 
 _PREFIX: Final = prefix_of("gateway")
@@ -78,6 +79,14 @@ class Metrics:
         )
         for result in ForwardResult:
             self._forwarded.labels(result.value)
+        self._webhooks = Counter(
+            f"{_PREFIX}webhooks",
+            "LiveKit's webhooks with a valid signature, by event. Each counts once, at the gateway that received it.",
+            ["event"],
+            registry=self.registry,
+        )
+        for event in (*ROOM_EVENTS, OTHER_EVENT):
+            self._webhooks.labels(event)
         self._gateways: Callable[[], int] = lambda: 1
         self._owned: Callable[[], int] = lambda: 0
         SampledGauge(
@@ -110,6 +119,10 @@ class Metrics:
     def record_rejection(self, reason: ErrorReason) -> None:
         """Count an HTTP request that was answered with an error."""
         self._rejected.labels(reason.value).inc()
+
+    def record_webhook(self, event: str) -> None:
+        """Count a webhook with a valid signature."""
+        self._webhooks.labels(event if event in ROOM_EVENTS else OTHER_EVENT).inc()
 
     def record_livekit_request(self, method: str, code: str, seconds: float) -> None:
         """Record a request to LiveKit."""

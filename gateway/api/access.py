@@ -62,6 +62,14 @@ class Access:
             raise no_right()
         return identity
 
+    def count_unsigned_webhook(self, address: str) -> None:
+        """Count a webhook without a valid signature.
+
+        Raises:
+            RequestError: 429, the address has sent too many such.
+        """
+        self._limits.webhook.count(rate_limit_key(address))
+
     def admit(
         self, identity: Identity | None, namespace: str, name: str, headers: Headers, address: str
     ) -> tuple[Agent, Client]:

@@ -15,6 +15,7 @@ from gateway.calls.tokens import TokenIssuer
 from gateway.calls.watch import RoomWatch
 from gateway.cluster.members import Members
 from gateway.livekit.connections import Connections
+from gateway.livekit.webhooks import Webhooks
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.web.pages import Pages
@@ -37,6 +38,7 @@ class Gateway:
     forwarder: Forwarder
     watch: RoomWatch
     reports: WorkerReports
+    webhooks: Webhooks
     metrics: Metrics
     pages: Pages
     closing: asyncio.Event

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -28,6 +28,8 @@ CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 45.0
 """Longest time without a byte of the answer. A request for a call's state may wait for 30 s."""
 RETRY_SECONDS: Final = 0.1
+PASS_ON_SECONDS: Final = 1.0
+"""Longest time to pass on a request that only informs."""
 CLIENT_ADDRESS: Final = "x-gateway-client-address"
 """Header with the address of the client, as the forwarding gateway sees it. Believed on the internal port only."""
 PASSED_OVER: Final = "x-gateway-passed-over"
@@ -100,6 +102,28 @@ class Forwarder:
                 raise unreachable()
             members.refresh()
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def pass_on(self, request: Request, shards: Iterable[str], address: str, body: bytes) -> None:
+        """Send a request that only informs to all other gateways that own one of these shards, once.
+
+        Nothing is sent again, and a failure is no error: each gateway learns the same by itself, only later. A request
+        that another gateway has passed on goes no further.
+        """
+        if is_internal(request.scope, self._internal_port):
+            return
+        owned = {owner.name: shard for shard in shards if (owner := self._members.owner(shard)) is not None}
+        headers = _forwarded_headers(request, address)
+        informed = [
+            self._ask(member, request, owned[member.name], headers, body)
+            for member in self._members.others
+            if member.name in owned
+        ]
+        try:
+            async with asyncio.timeout(PASS_ON_SECONDS):
+                await asyncio.gather(*informed)
+        except TimeoutError:
+            logger.warning("forwarding failed", extra={"error": f"no answer within {PASS_ON_SECONDS:.0f} s"})
+            self._metrics.record_forwarded(ForwardResult.UNREACHABLE)
 
     async def ask_others(self, request: Request, address: str) -> list[bytes]:
         """Return the answers of all other gateways to a request; nothing when another gateway has forwarded it.

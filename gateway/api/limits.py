@@ -50,6 +50,8 @@ class Limits:
     """Requests with a valid key, by key."""
     agent: RateLimit
     """Authorized requests, by agent."""
+    webhook: RateLimit
+    """Webhooks without a valid signature, by address. Those of a wrong key take nothing from callers' limits."""
 
 
 def create_limits(per_address: int, per_key: int, per_agent: int) -> Limits:
@@ -59,4 +61,5 @@ def create_limits(per_address: int, per_key: int, per_agent: int) -> Limits:
         RateLimit(per_address, f"This address has sent too many requests. {retry}"),
         RateLimit(per_key, f"This key has opened too many calls. {retry}"),
         RateLimit(per_agent, f"Too many calls to this agent were opened. {retry}"),
+        RateLimit(per_address, f"This address has sent too many webhooks without a valid signature. {retry}"),
     )

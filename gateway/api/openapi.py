@@ -45,6 +45,12 @@ _SECURITY_SCHEMES: Final = {
         "description": "A publishable key of a Public agent, for apps. Requests with an Origin cannot use it.",
     },
     "callToken": {"type": "http", "scheme": "bearer", "description": "The `callToken` of the call."},
+    "webhookSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "The token that LiveKit signs with an API key. It holds the hash of the body.",
+    },
 }
 API_KEY_OR_ORIGIN: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {"publishableKey": []}, {}]}
 """For an operation that requires a key, or for Public agents a publishable key or the Origin of a page."""
@@ -52,6 +58,7 @@ API_KEY_OR_PUBLIC: Final[dict[str, Any]] = {"security": [{"apiKey": []}, {}]}
 """For an operation that requires a key, except for Public agents."""
 API_KEY: Final[dict[str, Any]] = {"security": [{"apiKey": []}]}
 CALL_TOKEN: Final[dict[str, Any]] = {"security": [{"callToken": []}]}
+WEBHOOK_SIGNATURE: Final[dict[str, Any]] = {"security": [{"webhookSignature": []}]}
 
 _BODY_PROBLEMS: Final = {
     408: "The body did not arrive in time.",
@@ -77,7 +84,7 @@ def resource(tag: str) -> APIRouter:
 
 def problems(descriptions: Mapping[int, str], *, body: bool = False) -> dict[int | str, dict[str, Any]]:
     """Return the errors that an operation answers, by status. ``body``: it reads one, and rejects an unfit one."""
-    listed = {**descriptions, **(_BODY_PROBLEMS if body else {}), **_COMMON_PROBLEMS}
+    listed = {**(_BODY_PROBLEMS if body else {}), **descriptions, **_COMMON_PROBLEMS}
     return {status: _problem(status, text) for status, text in sorted(listed.items())}
 
 

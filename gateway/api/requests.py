@@ -41,17 +41,26 @@ async def json_body(request: Request) -> bytes:
     Raises:
         RequestError: 408, 413 or 415; the body is too slow or too large, or of another type.
     """
+    return await body_of(request, "application/json", MAX_BODY_BYTES)
+
+
+async def body_of(request: Request, media_type: str, max_bytes: int) -> bytes:
+    """Return the body of a request that says that it is of a media type, a kind of JSON.
+
+    Raises:
+        RequestError: 408, 413 or 415; the body is too slow or too large, or of another type.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        message = "The Content-Type is not supported. Send JSON with the header Content-Type: application/json."
+    if kind != media_type:
+        message = f"The Content-Type is not supported. Send JSON with the header Content-Type: {media_type}."
         raise RequestError(415, ErrorReason.UNSUPPORTED_MEDIA_TYPE, message)
     body = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    message = f"The body is larger than {MAX_BODY_BYTES} bytes. Send a smaller one."
+                if len(body) > max_bytes:
+                    message = f"The body is larger than {max_bytes} bytes. Send a smaller one."
                     raise RequestError(413, ErrorReason.BODY_TOO_LARGE, message)
     except TimeoutError as error:
         message = f"The body did not arrive within {BODY_SECONDS:.0f} s. Send the request again."

@@ -2,6 +2,9 @@
 
 So the load on LiveKit does not grow with the number of calls. While there are few calls, the reads suffice to look into
 every room each 2 s. With thousands, the workers' reports and the counts in the list say which rooms to look into.
+
+LiveKit's webhooks, where they are set up, say so sooner. An event is a hint only: its room is read within the same
+bound. Lost, late, repeated and reordered events therefore do no harm.
 """
 
 import asyncio
@@ -38,7 +41,10 @@ TURN_SECONDS: Final = 1.0
 """Longest time without a read of the room that was read longest ago, however many are urgent."""
 MAX_READS: Final = 8
 """Reads of one server that may run at once. A server that hangs delays no calls on another one."""
-
+HINT_RESERVE: Final = READ_BURST / 2
+"""Reads that hints about unknown rooms leave to calls. Such a room may be another program's, with many events."""
+MAX_HINTS: Final = 500
+"""Unknown rooms of one server that wait for a read. The list of rooms has those that are left out."""
 
 ELSEWHERE_SECONDS: Final = 60.0
 """A call of another gateway is not offered for so long, unless the owners change."""
@@ -56,7 +62,13 @@ class _Server:
 
     url: str
     task: asyncio.Task[None] | None = None
-    list_soon: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wants_list: bool = False
+    """The rooms should be listed before the interval is over."""
+    connection: Connection | None = None
+    """The connection of the last list that arrived."""
+    hints: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    """Names of rooms that may be new calls, the oldest hint first."""
     answers: bool = True
     """The last list of rooms arrived."""
     listed_at: float = 0.0
@@ -73,11 +85,17 @@ class _Server:
     no_calls: dict[str, float] = field(default_factory=dict)
     """LiveKit's ids of rooms that are no calls, each with the time at which to offer it again."""
     offering: bool = False
+    following_hints: bool = False
     searches: int = 0
     """How often a search for calls was asked for, because the owners of agents have changed."""
     searched: int = 0
     """The last of these searches that is complete."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def list_soon(self) -> None:
+        """List the rooms before the interval is over."""
+        self.wants_list = True
+        self.wake.set()
 
 
 class RoomWatch:
@@ -124,17 +142,34 @@ class RoomWatch:
         """Return whether a LiveKit server answered the last request for its rooms."""
         return server not in self._servers or self._servers[server].answers
 
+    def hint(self, server: str, room: str, *, may_be_new: bool) -> None:
+        """Look into a room soon, because LiveKit reported an event in it.
+
+        ``may_be_new``: after such an event, an unknown room may be a call.
+        """
+        if (watched := self._servers.get(server)) is None:
+            return
+        call_id = self._ledger.in_room(server, room)
+        if call_id is None:
+            if not may_be_new or len(watched.hints) >= MAX_HINTS:
+                return
+            watched.hints[room] = None
+        elif (known := self._rooms.get(call_id)) is not None:
+            known.changed = True
+            watched.active.add(call_id)
+        watched.wake.set()
+
     def list_soon(self, server: str) -> None:
         """List the rooms of a server at once."""
         if (watched := self._servers.get(server)) is not None:
-            watched.list_soon.set()
+            watched.list_soon()
 
     def offer_again(self) -> None:
         """List the rooms of all servers at once, and offer those that were no calls of this gateway again."""
         for server in self._servers.values():
             server.no_calls.clear()
             server.searches += 1
-            server.list_soon.set()
+            server.list_soon()
 
     def has_searched(self, server: str) -> bool:
         """Return whether all calls of this gateway on a server are known, since the owners changed last."""
@@ -181,23 +216,27 @@ class RoomWatch:
     async def _watch(self, server: _Server) -> None:
         while True:
             now = time.time()
+            server.wake.clear()
             interval = LIST_SECONDS if server.rotation else IDLE_LIST_SECONDS
             since = now - server.listed_at
-            if since >= interval or (server.list_soon.is_set() and since >= MIN_LIST_SECONDS):
-                server.list_soon.clear()
+            if since >= interval or (server.wants_list and since >= MIN_LIST_SECONDS):
+                server.wants_list = False
                 server.listed_at = now
                 self._start(server, self._list(server))
             self._read_due(server, now)
+            if server.hints and not server.following_hints:
+                server.following_hints = True
+                self._start(server, self._follow_hints(server))
             await self._pause(server, interval)
 
     async def _pause(self, server: _Server, interval: float) -> None:
         """Wait until a list or a read may be due."""
-        if server.active:
+        if server.active or server.wants_list:
             await asyncio.sleep(READ_TICK_SECONDS)
             return
         try:
             async with asyncio.timeout(min(interval, ROUTINE_TICK_SECONDS if server.rotation else interval)):
-                await server.list_soon.wait()
+                await server.wake.wait()
         except TimeoutError:
             return
         await asyncio.sleep(READ_TICK_SECONDS)
@@ -228,7 +267,7 @@ class RoomWatch:
                 logger.warning("listing rooms failed", extra={"agent": agent.key, "error": str(error)})
                 break  # the credentials of other agents do not help against an unreachable server
             else:
-                server.answers = True
+                server.answers, server.connection = True, connection
                 self._compare(server, rooms, began)
                 return await self._find_calls(server, connection, rooms, search)
         server.answers = False
@@ -268,7 +307,7 @@ class RoomWatch:
             return
         if server.offering:
             if server.searched < search:  # the owners have changed during the search before
-                server.list_soon.set()
+                server.list_soon()
             return
         server.offering = True
         try:
@@ -293,6 +332,22 @@ class RoomWatch:
         assert self.on_unknown is not None
         wait = ELSEWHERE_SECONDS if self.is_elsewhere(room) else await self.on_unknown(connection, server.url, room)
         server.no_calls[room.sid] = time.time() + wait
+
+    async def _follow_hints(self, server: _Server) -> None:
+        """Offer the rooms that hints are about, as far as the bound of requests allows. The list has the others."""
+        try:
+            while server.hints and server.tokens > HINT_RESERVE:
+                name, _ = server.hints.popitem(last=False)
+                if server.connection is None or self._ledger.in_room(server.url, name):
+                    continue
+                server.tokens -= 1
+                for room in await server.connection.livekit.rooms([name]):
+                    await self._offer(server, server.connection, room)
+        except LiveKitError as error:
+            logger.warning("reading a room failed", extra={"url": server.url, "error": str(error)})
+        finally:
+            server.following_hints = False
+            server.hints.clear()
 
     def _read_due(self, server: _Server, now: float) -> None:
         """Start the reads that are due, as far as the bounds allow."""

@@ -1,1 +1,1 @@
-"""LiveKit's server API, connections to it, and tokens for it."""
+"""LiveKit's server API, connections to it, tokens for it, and its webhooks."""

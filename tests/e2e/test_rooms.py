@@ -1,16 +1,25 @@
-"""A back end creates its own room with LiveKit's SDK, and asks the gateway for the agent."""
+"""A back end creates a room with LiveKit's SDK. It asks the gateway for the agent, or LiveKit reports the room."""
 
 import asyncio
 from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from livekit import api
+from prometheus_client.parser import text_string_to_metric_families
 
+from agentspec.names import COMPONENT_LABEL
 from devkit.demo.caller import PAGE_HEADERS, Caller, Moments
+from devkit.demo.product import RELEASE, SYSTEM_NAMESPACE
 from tests.e2e import agents
 from tests.e2e.callers import answered, says
 from tests.e2e.conftest import Platform
+from tests.e2e.test_dispatch import open_room
+from tests.e2e.test_metrics import scraped
+from tests.e2e.test_metrics import targets as processes
+from tests.fences import fence
+from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -29,11 +38,11 @@ async def dispatch(platform: Platform, room: str) -> tuple[int, dict[str, Any]]:
         return answer.status, found
 
 
-def caller(platform: Platform) -> Caller:
+def caller(platform: Platform, room: str = ROOM) -> Caller:
     """Return a caller with a token that the back end created."""
     targets = platform.targets
     token = api.AccessToken(targets.livekit_key, targets.livekit_secret).with_identity("user-17")
-    grants = api.VideoGrants(room_join=True, room=ROOM)
+    grants = api.VideoGrants(room_join=True, room=room)
     return Caller("Layla", targets.livekit_url, token.with_grants(grants).to_jwt(), Moments())
 
 
@@ -63,3 +72,56 @@ def test_agent_joins_the_room_of_a_back_end_and_answers(platform: Platform) -> N
 
     with agents.declared(platform.product, agent):
         asyncio.run(one_call())
+
+
+def webhook_settings(platform: Platform) -> dict[str, Any]:
+    """Return the documented settings of LiveKit, with this cluster's key and the gateway's address."""
+    text = fence("docs/guides/calls.md", "webhook:").text.replace("<API key>", platform.targets.livekit_key)
+    documented: dict[str, Any] = yaml.safe_load(text)
+    (url,) = documented["webhook"]["urls"]
+    service, _, path = url.removeprefix("http://").partition("/")
+    assert service == f"{RELEASE}-gateway.{SYSTEM_NAMESPACE}.svc", "LiveKit is outside of the cluster's DNS here"
+    documented["webhook"]["urls"] = [f"{platform.gateway}/{path}"]
+    return documented
+
+
+def gateway_count(platform: Platform, series: str, **labels: str) -> float:
+    """Return the sum of a counter over all gateways."""
+    pods = [url for component, url in processes(platform, "") if component == "gateway"]
+    families = (family for url in pods for family in text_string_to_metric_families(scraped(url, "text/plain")[1]))
+    samples = (sample for family in families for sample in family.samples)
+    name = f"avatar_agent_gateway_{series}"
+    return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+def opened(platform: Platform, room: str) -> bool:
+    """Whether a gateway made a call of a room."""
+    logs = [
+        platform.product.kubectl_run("-n", SYSTEM_NAMESPACE, "logs", pod["metadata"]["name"])
+        for pod in platform.product.items("pods", f"{COMPONENT_LABEL}=gateway", SYSTEM_NAMESPACE)
+    ]
+    return any('"call opened"' in line and f'"{room}"' in line for log in logs for line in log.splitlines())
+
+
+def test_documented_webhook_reports_the_room_of_another_program(platform: Platform) -> None:
+    agent, room = agents.manifest(platform.targets, "hooked"), "hooked-room"
+
+    def events(event: str) -> float:
+        return gateway_count(platform, "webhooks_total", event=event)
+
+    async def one_call() -> None:
+        await open_room(platform, room, api.RoomAgentDispatch(agent_name="hooked-agent"))
+        async with caller(platform, room) as talking:
+            await talking.first_word(30)
+            await talking.hear(30)
+            await answered(talking)
+
+    with platform.cluster.livekit_configured(webhook_settings(platform)), agents.declared(platform.product, agent):
+        asyncio.run(one_call())
+        assert opened(platform, room)
+        eventually_blocking(lambda: events("participant_left"), "LiveKit reported that the caller left", 20)
+        assert events("room_started") == 1
+        assert events("participant_joined") >= 2, "caller and agent"
+        answers = {"route": "/v1/webhook", "method": "POST"}
+        received = gateway_count(platform, "http_request_duration_seconds_count", **answers)
+        assert received == gateway_count(platform, "http_request_duration_seconds_count", **answers, code="204")

@@ -4,8 +4,8 @@ from typing import Final
 
 from starlette.routing import BaseRoute
 
-from gateway.api.routes import agents, calls, dispatches, internal, page, tokens
+from gateway.api.routes import agents, calls, dispatches, internal, page, tokens, webhooks
 
-ROUTES: Final[tuple[BaseRoute, ...]] = tuple(
-    route for resource in (calls, tokens, dispatches, agents, page, internal) for route in resource.router.routes
-)
+_RESOURCES: Final = (calls, tokens, dispatches, agents, webhooks, page, internal)
+
+ROUTES: Final[tuple[BaseRoute, ...]] = tuple(route for resource in _RESOURCES for route in resource.router.routes)

@@ -33,6 +33,7 @@ RULES = "tests/chart/test_rules.py"
 DASHBOARDS = "tests/unit/docs/test_dashboards.py"
 VALUES = "tests/chart/test_docs.py::test_documented_values_create_the_dashboards"
 OIDC = "tests/chart/test_docs.py::test_documented_issuer_is_accepted_by_the_gateway"
+WEBHOOKS = "tests/e2e/test_rooms.py::test_documented_webhook_reports_the_room_of_another_program"
 COVERAGE = {
     "README.md": [
         ("yaml", "apiVersion: avataragents.io/v1alpha1", f"{HERE}::test_readme_manifest_is_valid"),
@@ -52,6 +53,7 @@ COVERAGE = {
         ("json", '{\n  "room_name"', f"{HERE}::test_documented_token_request_has_every_field"),
         ("json", '{"room"', f"{HERE}::test_documented_dispatch_request_has_every_field"),
         ("yaml", "gateway:", OIDC),
+        ("yaml", "webhook:", WEBHOOKS),
     ],
     "docs/guides/dashboards.md": [
         ("yaml", "monitoring:", VALUES),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,11 @@ import httpx
 import pytest
 
 from gateway.api.app import create_app
+from gateway.api.forwarding import internal_session
 from gateway.calls import adoption, dispatcher, opening, reports, watch
 from gateway.settings import GatewaySettings
-from tests.unit.gateway.fakes import World, create_world
+from tests.unit.gateway.fakes import FakeLiveKit, World, create_world
+from tests.unit.gateway.pairs import SHARD, Instance, Pair, introduce
 from tests.unit.gateway.scenes import NOW
 
 BASE = "http://gateway.example"
@@ -45,3 +48,24 @@ async def virtual_clock(virtual_time: object, monkeypatch: pytest.MonkeyPatch) -
     clock = SimpleNamespace(time=lambda: NOW + asyncio.get_running_loop().time())
     for module in (adoption, dispatcher, opening, reports, watch):
         monkeypatch.setattr(module, "time", clock)
+
+
+@pytest.fixture
+async def keep_in_touch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no gateway be fenced, however busy the machine is."""
+    monkeypatch.setattr("gateway.cluster.members.FENCE_SECONDS", 1000.0)
+
+
+@pytest.fixture
+async def pair(keep_in_touch: None) -> AsyncIterator[Pair]:
+    livekit = FakeLiveKit()
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(internal_session())
+        instances = [Instance(name, livekit, session) for name in ("a", "b")]
+        introduce(*(one.members for one in instances))
+        for one in instances:
+            await stack.enter_async_context(one.serving())
+        instances.sort(key=lambda one: not one.members.is_mine(SHARD))
+        created = Pair(*instances)
+        await stack.enter_async_context(created.http)
+        yield created
