@@ -7,6 +7,8 @@ Three sources inform about a room, and none of them is enough alone:
 - **The participants of one room**, read when its counts have changed, and else as seldom as the number of rooms asks.
 - **The workers' reports**, which the controller passes on at once. They say which job has the room, whether its agent
   has joined, how it ended, and that its worker is lost.
+
+LiveKit's events, where they arrive, are no source: an event only makes a read due.
 """
 
 from collections.abc import Iterable
@@ -65,6 +67,8 @@ class CallRoom:
     """When the participants were read last; 0: never."""
     changed: bool = True
     """Something has changed since then."""
+    event_at: float = 0.0
+    """When LiveKit reported an event in the room last; 0: never."""
     _jobs: dict[str, JobState] = field(default_factory=dict)
     """Jobs of the current dispatch, each with its state."""
     _earlier_jobs: set[str] = field(default_factory=set)
@@ -93,10 +97,14 @@ class CallRoom:
         if self.missing_since is None:
             self.missing_since = now
 
+    def event(self, now: float) -> None:
+        """Take in that LiveKit reported an event in the room, which may be late or repeated. Only a read says more."""
+        self.event_at, self.changed = now, True
+
     def participants(self, found: Iterable[Participant], now: float) -> None:
-        """Take in who is in the room."""
+        """Take in who is in the room. ``now``: when the read began. A later event makes the room due again."""
         present = list(found)
-        self.read_at, self.changed = now, False
+        self.read_at, self.changed = now, self.event_at > now
         was_here = self.caller_present
         self.caller_present = any(self._is_caller(one) for one in present)
         if self.caller_present or was_here:

@@ -3,8 +3,8 @@
 So the load on LiveKit does not grow with the number of calls. While there are few calls, the reads suffice to look into
 every room each 2 s. With thousands, the workers' reports and the counts in the list say which rooms to look into.
 
-LiveKit's webhooks, where they are set up, say so sooner. An event is a hint only: its room is read within the same
-bound. Lost, late, repeated and reordered events therefore do no harm.
+LiveKit's webhooks, where they are set up, say so sooner. An event is a hint only: its room is read, within a bound.
+Lost, late, repeated and reordered events therefore do no harm.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import Final
 from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory
 from gateway.calls.call import CallState
+from gateway.calls.hints import RoomHints
 from gateway.calls.ledger import Ledger
 from gateway.calls.room import CallRoom
 from gateway.livekit.connections import Connection, Connections, SecretError
@@ -41,10 +42,6 @@ TURN_SECONDS: Final = 1.0
 """Longest time without a read of the room that was read longest ago, however many are urgent."""
 MAX_READS: Final = 8
 """Reads of one server that may run at once. A server that hangs delays no calls on another one."""
-HINT_RESERVE: Final = READ_BURST / 2
-"""Reads that hints about unknown rooms leave to calls. Such a room may be another program's, with many events."""
-MAX_HINTS: Final = 500
-"""Unknown rooms of one server that wait for a read. The list of rooms has those that are left out."""
 
 ELSEWHERE_SECONDS: Final = 60.0
 """A call of another gateway is not offered for so long, unless the owners change."""
@@ -67,8 +64,8 @@ class _Server:
     """The rooms should be listed before the interval is over."""
     connection: Connection | None = None
     """The connection of the last list that arrived."""
-    hints: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
-    """Names of rooms that may be new calls, the oldest hint first."""
+    hints: RoomHints = field(default_factory=RoomHints)
+    """Rooms that may be new calls."""
     answers: bool = True
     """The last list of rooms arrived."""
     listed_at: float = 0.0
@@ -151,11 +148,11 @@ class RoomWatch:
             return
         call_id = self._ledger.in_room(server, room)
         if call_id is None:
-            if not may_be_new or len(watched.hints) >= MAX_HINTS:
+            if not may_be_new:
                 return
-            watched.hints[room] = None
+            watched.hints.add(room)
         elif (known := self._rooms.get(call_id)) is not None:
-            known.changed = True
+            known.event(time.time())
             watched.active.add(call_id)
         watched.wake.set()
 
@@ -334,15 +331,15 @@ class RoomWatch:
         server.no_calls[room.sid] = time.time() + wait
 
     async def _follow_hints(self, server: _Server) -> None:
-        """Offer the rooms that hints are about, as far as the bound of requests allows. The list has the others."""
+        """Offer the rooms that hints are about, as far as their bound allows. The list has the others."""
         try:
-            while server.hints and server.tokens > HINT_RESERVE:
-                name, _ = server.hints.popitem(last=False)
+            while (name := server.hints.take(time.time())) is not None:
                 if server.connection is None or self._ledger.in_room(server.url, name):
                     continue
-                server.tokens -= 1
                 for room in await server.connection.livekit.rooms([name]):
                     await self._offer(server, server.connection, room)
+                if not self._ledger.in_room(server.url, name):
+                    server.hints.count_in_vain()
         except LiveKitError as error:
             logger.warning("reading a room failed", extra={"url": server.url, "error": str(error)})
         finally:

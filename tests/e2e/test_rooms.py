@@ -16,8 +16,7 @@ from tests.e2e import agents
 from tests.e2e.callers import answered, says
 from tests.e2e.conftest import Platform
 from tests.e2e.test_dispatch import open_room
-from tests.e2e.test_metrics import scraped
-from tests.e2e.test_metrics import targets as processes
+from tests.e2e.test_metrics import PORTS, scraped
 from tests.fences import fence
 from tests.waiting import eventually_blocking
 
@@ -75,20 +74,28 @@ def test_agent_joins_the_room_of_a_back_end_and_answers(platform: Platform) -> N
 
 
 def webhook_settings(platform: Platform) -> dict[str, Any]:
-    """Return the documented settings of LiveKit, with this cluster's key and the gateway's address."""
+    """Return the documented settings of LiveKit, with this cluster's key and the address of one gateway.
+
+    LiveKit runs on the node here, which reaches pods, but neither Services nor their names.
+    """
     text = fence("docs/guides/calls.md", "webhook:").text.replace("<API key>", platform.targets.livekit_key)
     documented: dict[str, Any] = yaml.safe_load(text)
     (url,) = documented["webhook"]["urls"]
     service, _, path = url.removeprefix("http://").partition("/")
-    assert service == f"{RELEASE}-gateway.{SYSTEM_NAMESPACE}.svc", "LiveKit is outside of the cluster's DNS here"
-    documented["webhook"]["urls"] = [f"{platform.gateway}/{path}"]
+    assert service == f"{RELEASE}-gateway.{SYSTEM_NAMESPACE}.svc"
+    documented["webhook"]["urls"] = [f"http://{gateways(platform)[0]['status']['podIP']}:8080/{path}"]
     return documented
+
+
+def gateways(platform: Platform) -> list[dict[str, Any]]:
+    """Return the pods of all gateways."""
+    return platform.product.items("pods", f"{COMPONENT_LABEL}=gateway", SYSTEM_NAMESPACE)
 
 
 def gateway_count(platform: Platform, series: str, **labels: str) -> float:
     """Return the sum of a counter over all gateways."""
-    pods = [url for component, url in processes(platform, "") if component == "gateway"]
-    families = (family for url in pods for family in text_string_to_metric_families(scraped(url, "text/plain")[1]))
+    urls = [f"http://{pod['status']['podIP']}:{PORTS['gateway']}/metrics" for pod in gateways(platform)]
+    families = (family for url in urls for family in text_string_to_metric_families(scraped(url, "text/plain")[1]))
     samples = (sample for family in families for sample in family.samples)
     name = f"avatar_agent_gateway_{series}"
     return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
@@ -96,10 +103,8 @@ def gateway_count(platform: Platform, series: str, **labels: str) -> float:
 
 def opened(platform: Platform, room: str) -> bool:
     """Whether a gateway made a call of a room."""
-    logs = [
-        platform.product.kubectl_run("-n", SYSTEM_NAMESPACE, "logs", pod["metadata"]["name"])
-        for pod in platform.product.items("pods", f"{COMPONENT_LABEL}=gateway", SYSTEM_NAMESPACE)
-    ]
+    names = [pod["metadata"]["name"] for pod in gateways(platform)]
+    logs = [platform.product.kubectl_run("-n", SYSTEM_NAMESPACE, "logs", name) for name in names]
     return any('"call opened"' in line and f'"{room}"' in line for log in logs for line in log.splitlines())
 
 

@@ -55,6 +55,20 @@ def test_report_says_that_a_worker_accepted_and_that_the_agent_joined() -> None:
     assert room.agent_seen_at == NOW + 1
 
 
+def test_event_makes_a_read_due_and_changes_nothing_else() -> None:
+    room, other = with_agent(), with_agent()
+    room.participants([CALLER, agent("1")], NOW)
+    other.participants([CALLER, agent("1")], NOW)
+    room.event(NOW + 0.5)
+    room.event(NOW + 0.5)
+    assert room.snapshot(NOW + 1) == other.snapshot(NOW + 1)
+    assert room.read_due(JOINED, heard=True) <= NOW < other.read_due(JOINED, heard=True)
+    room.participants([CALLER, agent("1")], NOW + 0.4)
+    assert room.read_due(JOINED, heard=True) <= NOW + 0.4, "the read began before the event"
+    room.participants([CALLER, agent("1")], NOW + 0.6)
+    assert room.read_due(JOINED, heard=True) == NOW + 0.6 + ROUTINE_READ_SECONDS
+
+
 def test_repeated_report_is_no_news() -> None:
     room = with_agent()
     assert not room.reported(job("1", JobState.JOINED), NOW + 1)

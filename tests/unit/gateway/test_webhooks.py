@@ -14,7 +14,7 @@ from livekit import api
 
 from gateway.agents import Agent
 from gateway.api.routes.webhooks import MAX_BYTES
-from gateway.calls import watch
+from gateway.calls import hints, watch
 from gateway.calls.call import CallState
 from gateway.livekit import webhooks
 from gateway.livekit.connections import Connection, SecretError
@@ -22,7 +22,7 @@ from gateway.livekit.server import Participant, Room
 from gateway.livekit.tokens import Credentials
 from gateway.livekit.webhooks import InvalidSignature, Webhooks
 from tests.unit.gateway.fakes import CREDENTIALS, Clock, FakeAgents, FakeLiveKit, World, example_agent
-from tests.unit.gateway.scenes import agent_at, becomes_true, current, open_call, post_call, reaches
+from tests.unit.gateway.scenes import NOW, agent_at, becomes_true, current, open_call, post_call, reaches
 from tests.unit.gateway.test_http import rejected
 
 OTHER_KEY = Credentials("otherkey", "another-secret-of-at-least-thirty-two-characters")
@@ -297,7 +297,9 @@ async def test_events_that_are_late_or_wrong_end_no_call(world: World) -> None:
 
 
 @pytest.mark.usefixtures("virtual_clock")
-async def test_events_of_other_programs_leave_reads_to_calls(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_of_other_programs_have_a_bound_of_their_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await idle_watch(world)
     asked: list[str] = []
     rooms = world.livekit.rooms
@@ -307,10 +309,35 @@ async def test_events_of_other_programs_leave_reads_to_calls(world: World, monke
         return await rooms(names)
 
     monkeypatch.setattr(world.livekit, "rooms", counted)
-    for number in range(2 * watch.MAX_HINTS):
+    for number in range(2 * hints.MAX_HINTS):
         world.gateway.watch.hint(SERVER, f"their-{number}", may_be_new=True)
     await asyncio.sleep(TICKS_SECONDS)
-    assert len(asked) == watch.READ_BURST - watch.HINT_RESERVE
-    call = await open_call(world)
-    world.gateway.watch.hint(SERVER, "their-last", may_be_new=True)
-    await reaches(world, call, CallState.JOINED)
+    assert len(asked) == hints.LOOK_BURST
+    assert world.gateway.watch._servers[SERVER].tokens == pytest.approx(watch.READ_BURST, abs=3), "calls keep theirs"
+
+
+@pytest.mark.usefixtures("virtual_clock")
+async def test_room_is_adopted_at_once_while_all_reads_are_used(world: World) -> None:
+    await idle_watch(world)
+    world.gateway.watch._servers[SERVER].tokens = -100.0
+    await world.livekit.create_room(ROOM, "", "ornina-agent", "")
+    world.gateway.watch.hint(SERVER, ROOM, may_be_new=True)
+    await asyncio.sleep(TICKS_SECONDS)
+    assert [call.room for call in world.gateway.ledger] == [ROOM]
+
+
+def test_looks_that_find_a_call_have_no_bound() -> None:
+    found, vain = hints.RoomHints(), hints.RoomHints()
+    for number in range(100):
+        for one in (found, vain):
+            one.add(f"room-{number}")
+            one.add(f"room-{number}")
+    assert [found.take(NOW) for _ in range(101)] == [*(f"room-{number}" for number in range(100)), None]
+    looks = 0
+    while vain.take(NOW) is not None:
+        looks += 1
+        vain.count_in_vain()
+    assert looks == hints.LOOK_BURST
+    assert vain.take(NOW + 1 / hints.LOOKS_PER_SECOND) is not None, "one more a second"
+    vain.clear()
+    assert not vain
