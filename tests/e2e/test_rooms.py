@@ -125,7 +125,7 @@ def test_documented_webhook_reports_the_room_of_another_program(platform: Platfo
         asyncio.run(one_call())
         assert opened(platform, room)
         eventually_blocking(lambda: events("participant_left"), "LiveKit reported that the caller left", 20)
-        assert events("room_started") == 1
+        assert events("room_started") >= 1
         assert events("participant_joined") >= 2, "caller and agent"
         answers = {"route": "/v1/webhook", "method": "POST"}
         received = gateway_count(platform, "http_request_duration_seconds_count", **answers)
