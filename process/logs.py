@@ -27,6 +27,14 @@ def _no_field(_: str) -> bool:
     return False
 
 
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return the text without any of `secrets`. Those that are too short to be one stay."""
+    for secret in secrets:
+        if len(secret) >= _MIN_SECRET_LENGTH:
+            text = text.replace(secret, REDACTED)
+    return text
+
+
 class LogFormatter(JsonFormatter):
     """Formats a record as a JSON object.
 
@@ -55,10 +63,7 @@ class LogFormatter(JsonFormatter):
         return {name: value for name, value in log_data.items() if not self._omits(name)}
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        for secret in self._secrets:
-            line = line.replace(secret, REDACTED)
-        return line
+        return redact(super().format(record), self._secrets)
 
 
 class TextFormatter(LogFormatter):

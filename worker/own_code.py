@@ -8,12 +8,13 @@ import importlib
 import inspect
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from livekit.agents import Agent
 
+from process import logs
 from worker import isolated
 from worker.contract import CallContext
 
@@ -70,33 +71,35 @@ def _takes_call(path: str, found: Callable[..., object]) -> bool:
 _OPTIONAL: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def check(code: str, call: CallContext, *, seconds: float = CHECK_SECONDS) -> str:
+def check(code: str, call: CallContext, *, secrets: Sequence[str] = (), seconds: float = CHECK_SECONDS) -> str:
     """Import the code and create one agent in another process; returns why that failed, or an empty string.
 
-    Call this while the process has no thread and no event loop, because it forks. The log has the whole traceback.
+    The result contains none of `secrets`; the log has the whole traceback. Call this while the process has no thread
+    and no event loop, because it forks.
     """
-    failure = isolated.failure_of(lambda: _failure(code, call), seconds)
+    failure = isolated.failure_of(lambda: _failure(code, call, secrets), seconds)
     if failure:
         logger.error("own code failed, not registering", extra={"agent_code": code, "error": failure})
     return failure
 
 
-def _failure(code: str, call: CallContext) -> str:
+def _failure(code: str, call: CallContext, secrets: Sequence[str]) -> str:
     """Import the code and create one agent; returns why that failed, or an empty string."""
     try:
         load(code)(call)
     except BaseException as error:
         logger.exception("own code raised", extra={"agent_code": code})
-        return describe(error, code)
+        return describe(error, code, secrets)
     return ""
 
 
-def describe(error: BaseException, code: str) -> str:
+def describe(error: BaseException, code: str, secrets: Sequence[str] = ()) -> str:
     """Return the last line of an error's traceback, and the line in the code's package that raised it."""
     if isinstance(error, CodeError):
         return str(error)
     lines = [f"SyntaxError: {error}"] if isinstance(error, SyntaxError) else traceback.format_exception_only(error)
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in "".join(lines)).split())
+    raised = logs.redact("".join(lines), secrets)
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in raised).split())
     package = code.partition(":")[0].split(".")[0]
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):

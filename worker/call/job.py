@@ -12,22 +12,30 @@ from worker.config import load_settings
 
 
 def prewarm(process: JobProcess) -> None:
-    """Prepare the process before it gets a job: signals, configuration, knowledge, stages, the metrics' files.
+    """Prepare the process before it gets a job: signals, the metrics' files, configuration, knowledge and stages.
 
-    The fork server has loaded the models and indexed the knowledge. Only the main process acts on SIGTERM and SIGINT,
-    which start a drain; a signal to the whole process group must not cut calls. The SDK intends to ignore these signals
-    here, and to print stacks on SIGUSR1 before it kills a hung process. Under a fork server that code runs in another
-    process (livekit-agents 1.8.9, ipc/job_proc_lazy_main.py), so this function does both.
+    The fork server has loaded the models and indexed the knowledge.
+    """
+    prepare_process()
+    settings = load_settings()
+    process.userdata["config"] = settings.config
+    index_of(settings.config)
+    process.userdata["stages"] = voice.make_stages(settings)
+
+
+def prepare_process() -> None:
+    """Prepare what every call process needs: signals, and the metrics' files.
+
+    Only the main process acts on SIGTERM and SIGINT, which start a drain; a signal to the whole process group must not
+    cut calls. The SDK intends to ignore these signals here, and to print stacks on SIGUSR1 before it kills a hung
+    process. Under a fork server that code runs in another process (livekit-agents 1.8.9, ipc/job_proc_lazy_main.py), so
+    this function does both.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
     faulthandler.enable()  # a crash of the native media library leaves the stacks of all threads in the log
     metrics.open_files()
-    settings = load_settings()
-    process.userdata["config"] = settings.config
-    index_of(settings.config)
-    process.userdata["stages"] = voice.make_stages(settings)
 
 
 async def answer(context: JobContext) -> None:

@@ -16,7 +16,7 @@ from worker import own_code, sdk
 from worker.call import call_agent
 from worker.call.avatars import plugin
 from worker.call.conversation import index_of
-from worker.config import load_settings
+from worker.config import load_settings, secret_values
 
 CALL_MODULES: Final = ("worker.call.job", *sdk.CALL_PROCESS_MODULES)
 """What the fork server imports for call processes, in this order."""
@@ -71,4 +71,4 @@ def _fill_caches() -> None:
 def check_code(config: WorkerConfig) -> str:
     """Check own code in a process of its own; returns why it cannot be used, or an empty string."""
     sample = call_agent.call_context(config, DispatchMetadata(), room="check", job_id="check")
-    return own_code.check(config.agent_code, sample)
+    return own_code.check(config.agent_code, sample, secrets=list(secret_values(config)))

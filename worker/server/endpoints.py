@@ -21,6 +21,8 @@ def unready(status: WorkerStatus) -> str:
     """Return why the worker takes no calls; an empty string when it does."""
     if status.draining:
         return "draining: finishing calls, accepting no more"
+    if status.code_failure:
+        return f"own code cannot be used: {status.code_failure}"
     if not status.registered:
         return "not registered with LiveKit: see the log for the error of the last attempt"
     return ""

@@ -20,6 +20,7 @@ from worker import avatar_limit, reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import budget, job, phrases, voice
 from worker.call.avatars import plugin
+from worker.call.program import Program
 from worker.call.voice import Stages
 from worker.config import WorkerSettings
 from worker.job_reports import JobProgress
@@ -47,8 +48,10 @@ _PROCESS_CLOSE_SECONDS: Final = 20.0
 class Worker(sdk.Server):
     """One worker of one AvatarAgent."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, program: Program | None = None) -> None:
+        """`program` answers the calls; None: the declared agent does."""
         config = settings.config
+        answering = job if program is None else program
         longest_call = config.max_call_minutes * 60 + CLOSING_SECONDS
         super().__init__(
             ws_url=config.livekit_url,
@@ -57,7 +60,7 @@ class Worker(sdk.Server):
             # The SDK must never decline a job by its load: `_on_request` declines by the exact number of slots.
             load_threshold=float("inf"),
             load_fnc=self._report_load,
-            setup_fnc=job.prewarm,
+            setup_fnc=answering.prewarm,
             num_idle_processes=min(IDLE_PROCESSES, config.calls_per_worker),
             initialize_process_timeout=_PROCESS_START_SECONDS,
             shutdown_process_timeout=_PROCESS_CLOSE_SECONDS,
@@ -91,7 +94,7 @@ class Worker(sdk.Server):
         """Keeps the tasks alive that remove lost agents from their rooms."""
         memory = memory_share(container_memory(), config.calls_per_worker)
         self._limits = JobLimitWatch(JobLimits(longest_call, memory), self.running_jobs, self._end_call)
-        self.rtc_session(job.answer, agent_name=config.registered_name, on_request=self._on_request)
+        self.rtc_session(answering.answer, agent_name=config.registered_name, on_request=self._on_request)
         self.on("worker_registered", self._on_registered)
         metrics.SLOTS.set(config.calls_per_worker)
         metrics.CALLS.set_function(self.calls)
@@ -270,8 +273,8 @@ class Worker(sdk.Server):
             logger.error("drain timed out, ending calls", extra={"calls": self.calls()})
 
 
-async def _main(settings: WorkerSettings) -> int:
-    worker = Worker(settings)
+async def _main(settings: WorkerSettings, program: Program | None = None) -> int:
+    worker = Worker(settings, program)
     config = settings.config
     logger.info(
         "worker starting",
@@ -290,7 +293,7 @@ async def _main(settings: WorkerSettings) -> int:
     if config.avatar.provider is AvatarProvider.NONE:
         logger.info("no avatar declared, calls are voice only")
     stages = voice.make_stages(settings)
-    preparing = asyncio.create_task(_prepare(worker, config, stages), name="prepare")
+    preparing = asyncio.create_task(_prepare(worker, config, stages, program), name="prepare")
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
         supervising = supervision.open_avatars(settings, worker.avatars, worker.held_jobs)
@@ -307,14 +310,16 @@ async def _main(settings: WorkerSettings) -> int:
         await stages.aclose()
 
 
-async def _prepare(worker: Worker, config: WorkerConfig, stages: Stages) -> None:
-    """Prepare the phrases, and try the stages that the phrases do not need."""
+async def _prepare(worker: Worker, config: WorkerConfig, stages: Stages, program: Program | None) -> None:
+    """Prepare the phrases, and try the stages that the phrases do not need. A program has stages of its own."""
+    if program is not None:
+        return
     async with asyncio.TaskGroup() as group:
         group.create_task(phrases.prepare(config, stages, worker.providers.record))
         group.create_task(trials.run(config, stages, worker.providers, worker.first_registration))
         group.create_task(worker.tools.run(worker.first_registration))
 
 
-def run(settings: WorkerSettings) -> int:
+def run(settings: WorkerSettings, program: Program | None = None) -> int:
     """Serve calls; returns the exit status."""
-    return asyncio.run(_main(settings))
+    return asyncio.run(_main(settings, program))

@@ -28,9 +28,10 @@ class FakeLiveKit:
         self._sockets: list[web.WebSocketResponse] = []
         self._offered: dict[str, agent.Job] = {}
 
-    async def offer(self, job_id: str, room: str) -> None:
+    async def offer(self, job_id: str, room: str, metadata: str = "") -> None:
         """Offer a job to the worker; an accepted one is assigned at once."""
-        job = agent.Job(id=job_id, room=models.Room(sid="RM_1", name=room), type=agent.JobType.JT_ROOM)
+        room_info = models.Room(sid="RM_1", name=room)
+        job = agent.Job(id=job_id, room=room_info, type=agent.JobType.JT_ROOM, metadata=metadata)
         self._offered[job_id] = job
         await self._send(agent.ServerMessage(availability=agent.AvailabilityRequest(job=job)))
 

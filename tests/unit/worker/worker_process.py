@@ -21,11 +21,14 @@ _SECRETS = {
 }
 
 
-def worker_environment(folder: Path, livekit_url: str) -> dict[str, str]:
-    """Return the environment of a worker whose files are in `folder`. Its providers refuse connections."""
+def worker_environment(folder: Path, livekit_url: str, **changes: object) -> dict[str, str]:
+    """Return the environment of a worker whose files are in `folder`. Its providers refuse connections.
+
+    `changes`: of its configuration.
+    """
     voice = {"openai": {"baseURL": f"http://127.0.0.1:{free_port()}/v1", "credentialsSecretRef": {"name": "openai"}}}
     config = folder / "config.json"
-    config.write_text(json.dumps(DOCUMENT | {"livekitURL": livekit_url, "voice": voice}))
+    config.write_text(json.dumps(DOCUMENT | {"livekitURL": livekit_url, "voice": voice} | changes))
     metrics = folder / "metrics"
     return os.environ | _SECRETS | {
         CONFIG_VARIABLE: str(config),
