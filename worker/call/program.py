@@ -98,14 +98,14 @@ class _ProgramCall:
     def _shutdown(self, reason: str = "") -> None:
         """Replace the context's `shutdown`, by which the program ends the call."""
         if self._outcome is None:
-            self._outcome = CallOutcome.STOPPED
+            self._outcome = CallOutcome.AGENT_ENDED
             self._leaving = asyncio.create_task(self._leave(reason), name="leave")
 
     async def _leave(self, reason: str) -> None:
         """Record the outcome in the room and leave. Without the record the gateway would consider the agent lost."""
         room = self._context.room
         if self._metadata.is_from_gateway and room.isconnected():
-            metadata = with_outcome(room.metadata, CallOutcome.STOPPED)
+            metadata = with_outcome(room.metadata, CallOutcome.AGENT_ENDED)
             request = api.UpdateRoomMetadataRequest(room=room.name, metadata=metadata)
             try:
                 await asyncio.wait_for(self._context.api.room.update_room_metadata(request), budget.RECORD_SECONDS)
