@@ -1,0 +1,134 @@
+"""Own agents in a call's session: tools, a hand-off and a task, with a simulated language model that calls tools."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp.test_utils import TestServer
+from livekit.agents import Agent, AgentTask, ChatContext, RunContext, function_tool
+from livekit.agents.voice import AgentSession
+
+from avatar_agent import CallContext
+from devkit.paths import REPOSITORY
+from devkit.providers.openai.app import make_app
+from devkit.providers.recognition import Recogniser
+from devkit.providers.simulator import Settings
+from tests.unit.worker.builders import make_config
+from worker import own_code
+from worker.call import conversation, metrics, voice
+from worker.call.retrieval import PassageIndex
+
+KEY = "openai-key"
+CALL = CallContext(
+    facts={},
+    instructions="You are the receptionist.",
+    settings={"menu": "tomato soup"},
+    started=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[own_code.AgentFactory]:
+    """The example's agent class."""
+    monkeypatch.syspath_prepend(REPOSITORY / "examples/own-code")
+    monkeypatch.setenv("TERRACE", "garden terrace")
+    yield own_code.load("restaurant.agents:Receptionist")
+    for name in [name for name in sys.modules if name.split(".")[0] == "restaurant"]:
+        del sys.modules[name]
+
+
+@asynccontextmanager
+async def session_with(agent: Agent) -> AsyncIterator[tuple[AgentSession[None], list[list[dict[str, Any]]]]]:
+    """Run a call's session with the agent; yields it, and the messages of each request to the language model."""
+    app = make_app(KEY, Settings(), recogniser=lambda: cast(Recogniser, SimpleNamespace()))
+    async with TestServer(app) as server:
+        openai = {"baseURL": str(server.make_url("/v1")), "credentialsSecretRef": {"name": "openai"}}
+        config = make_config(language="en", voice={"openai": openai})
+        client = voice.make_client(config.voice, KEY)
+        session = voice.make_session(voice.Stages(config.voice, client), "en")
+        sent: list[list[dict[str, Any]]] = []
+        bounded = conversation.bounded
+
+        def recorded(context: ChatContext, index: PassageIndex | None) -> ChatContext:
+            found = bounded(context, index)
+            sent.append([item.model_dump() for item in found.items])
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(conversation, "bounded", recorded)
+            metrics.follow_usage(session)
+            await session.start(agent, record=False)
+            try:
+                yield session, sent
+            finally:
+                await session.aclose()
+                await client.close()
+
+
+async def said(session: AgentSession[None], text: str) -> str:
+    """Let the caller say a text; returns what the agents said to it."""
+    before = len(session.history.items)
+    await session.run(user_input=text)
+    new = session.history.items[before:]
+    return " ".join(item.text_content or "" for item in new if item.type == "message" and item.role == "assistant")
+
+
+async def test_tools_and_a_hand_off_work_as_in_livekit_agents(example: own_code.AgentFactory) -> None:
+    async with session_with(example(CALL)) as (session, sent):
+        assert await said(session, "What is on the menu today?") == "Today we serve tomato soup."
+        assert "reservations desk" in await said(session, "Can I book a table?")
+        assert type(session.current_agent).__name__ == "Reservations"
+        assert (
+            await said(session, "Which tables are free?") == "Tables are free from eight o'clock on the garden terrace."
+        )
+        assert len(sent) >= 5, "requests of both agents are bounded"
+        assert "You book tables." in sent[-1][0]["content"][0]
+        assert any(item.get("name") == "free_tables" for item in sent[-1])
+
+
+class Confirmation(AgentTask[str]):
+    """Asks one question, and is done with the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="You confirm an order.")
+
+    async def on_enter(self) -> None:
+        await self.session.say("Shall I place the order?")
+
+    @function_tool
+    async def confirm_order(self, context: RunContext[None]) -> None:
+        """Confirm the order."""
+        self.complete("confirmed")
+
+
+class Waiter(Agent):
+    def __init__(self) -> None:
+        super().__init__(instructions="You take orders.")
+
+    @function_tool
+    async def order_soup(self, context: RunContext[None]) -> str:
+        """Order a soup."""
+        return f"Your order is {await Confirmation()}."
+
+
+async def test_task_returns_its_result_to_the_agent() -> None:
+    async with session_with(Waiter()) as (session, _):
+        assert await said(session, "I want to order a soup") == "Shall I place the order?"
+        await said(session, "Yes, I confirm the order")
+        outputs = [item.output for item in session.history.items if item.type == "function_call_output"]
+        assert "Your order is confirmed." in outputs
+        assert type(session.current_agent).__name__ == "Waiter"
+
+
+async def test_usage_of_every_agent_is_counted(example: own_code.AgentFactory) -> None:
+    before = metrics.USAGE.labels(metrics.Usage.LLM_INPUT)._value.get()
+    async with session_with(example(CALL)) as (session, _):
+        await said(session, "What is on the menu today?")
+        once = metrics.USAGE.labels(metrics.Usage.LLM_INPUT)._value.get()
+        await said(session, "Can I book a table?")
+        await said(session, "Which tables are free?")
+        assert before < once < metrics.USAGE.labels(metrics.Usage.LLM_INPUT)._value.get()
