@@ -4,17 +4,23 @@ A block that no test can run or compare with the code does not belong into a pag
 """
 
 import ast
+import dataclasses
+import inspect
 import itertools
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from livekit.agents import llm
 
+import avatar_agent
 from agentspec import API_GROUP, API_VERSION, KIND, AvatarAgentSpec
-from agentspec.wire import read_dispatch_metadata
+from agentspec.wire import DispatchMetadata, read_dispatch_metadata
+from avatar_agent import CONTRACT_VERSION, CallContext, serve
 from devkit.paths import REPOSITORY
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
@@ -24,6 +30,9 @@ from gateway.calls.foreign import DispatchRequest
 from gateway.calls.request import CallRequest, parse_body, parse_request
 from gateway.calls.tokens import TokenRequest
 from tests.fences import PAGES, fence, fences, http_request, parse
+from tests.unit.worker.builders import make_config
+from worker import own_code
+from worker.call.call_agent import call_context
 
 HERE = "tests/unit/docs/test_fences.py"
 START = "tests/e2e/test_docs.py::test_start_page_installs_declares_calls_and_uninstalls"
@@ -68,7 +77,17 @@ COVERAGE = {
             "tests/cluster/test_knowledge.py::test_documented_command_creates_a_large_config_map",
         )
     ],
-    "docs/guides/migrate.md": [("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid")],
+    "docs/guides/migrate.md": [
+        ("dockerfile", "FROM avatar-agent-worker:0.1.0", f"{HERE}::test_starter_images_add_to_the_worker_image"),
+        ("diff", " from dotenv", f"{HERE}::test_starter_program_is_served"),
+        ("dockerfile", "FROM avatar-agent-worker:0.1.0", f"{HERE}::test_starter_images_add_to_the_worker_image"),
+        ("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid"),
+    ],
+    "docs/guides/own-code.md": [
+        ("python", "from avatar_agent import CallContext", f"{HERE}::test_documented_agent_class_is_usable"),
+        ("dockerfile", "ARG WORKER_IMAGE", f"{HERE}::test_documented_dockerfile_is_that_of_the_example"),
+        ("yaml", "spec:", f"{HERE}::test_documented_own_code_is_valid"),
+    ],
     "docs/guides/upgrade.md": [("sh", "helm upgrade avatar-agent", UPGRADE)],
     "docs/reference/observe.md": [
         ("sh", "helm template", f"{RULES}::test_documented_command_makes_a_file_of_rules"),
@@ -150,6 +169,65 @@ def test_documented_avatar_plugin_is_valid() -> None:
     spec = spec_of(fence("README.md", "apiVersion").text) | spec_of(fence("docs/guides/avatars.md", "spec:").text)
     plugin = AvatarAgentSpec.model_validate(spec).avatar.plugin
     assert plugin is not None and plugin.options["avatar_id"]
+
+
+def test_documented_own_code_is_valid() -> None:
+    declared = spec_of(fence("docs/guides/own-code.md", "spec:").text)
+    spec = AvatarAgentSpec.model_validate(spec_of(fence("README.md", "apiVersion").text) | declared)
+    example = yaml.safe_load_all((REPOSITORY / "examples/own-code/agent.yaml").read_text())
+    (agent,) = [document for document in example if document["kind"] == KIND]
+    assert spec.worker.agent == agent["spec"]["worker"]["agent"]
+    assert spec.settings == agent["spec"]["settings"]
+
+
+def test_documented_agent_class_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "documented.py").write_text(fence("docs/guides/own-code.md", "from avatar_agent").text)
+    monkeypatch.syspath_prepend(tmp_path)
+    call = call_context(make_config(settings={"menu": "tomato soup"}), DispatchMetadata())
+    agent = own_code.load("documented:Receptionist")(call)
+    assert agent.instructions == call.instructions
+    assert [tool.info.name for tool in agent.tools if isinstance(tool, llm.FunctionTool)] == ["todays_menu"]
+
+
+def test_documented_fields_are_those_of_the_contract() -> None:
+    page = (REPOSITORY / "docs/guides/own-code.md").read_text()
+    section = page.split("### What the code receives")[1].split("###")[0]
+    rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    documented = {name for cell in rows for name in re.findall(r"`([a-z_]+)`", cell)}
+    assert documented == {field.name for field in dataclasses.fields(CallContext)}
+    assert f"`avatar_agent.CONTRACT_VERSION`, which is {CONTRACT_VERSION}" in page
+
+
+def test_documented_dockerfile_is_that_of_the_example() -> None:
+    lines = (REPOSITORY / "examples/own-code/Dockerfile").read_text().splitlines()
+    instructions = "".join(f"{line}\n" for line in lines if not line.startswith("#"))
+    documented = fence("docs/guides/own-code.md", "ARG").text
+    assert instructions.replace("registry.example.com/", "") == documented
+
+
+def test_starter_images_add_to_the_worker_image() -> None:
+    """The plugins' version is that of livekit-agents in the image, and the program starts under its init process."""
+    images = [block.text for block in fences("docs/guides/migrate.md") if block.language == "dockerfile"]
+    pinned = "livekit-agents==1.8.9"
+    assert pinned in (REPOSITORY / "pyproject.toml").read_text()
+    assert [set(re.findall(r"livekit-plugins-[-a-z]+==([\d.]+)", image)) for image in images] == [{"1.8.9"}] * 2
+    init = re.search(
+        r"^ENTRYPOINT (.*\"--\"), \"python\"", (REPOSITORY / "Dockerfile.worker").read_text(), re.MULTILINE
+    )
+    assert init is not None and images[1].endswith(f'ENTRYPOINT {init[1]}, "python", "agent.py"]\n')
+    counted = (REPOSITORY / "docs/guides/migrate.md").read_text()
+    assert f"{len(images[0].splitlines())} lines in place of 29 | {len(images[1].splitlines())} lines" in counted
+
+
+def test_starter_program_is_served() -> None:
+    text = fence("docs/guides/migrate.md", " from dotenv").text
+    added = [line[1:].strip() for line in text.splitlines() if line.startswith("+")]
+    removed = [line for line in text.splitlines() if line.startswith("-")]
+    assert (len(added), len(removed)) == (2, 1), "one line added, one changed"
+    call = ast.parse(added[1], mode="eval").body
+    assert isinstance(call, ast.Call)
+    inspect.signature(serve).bind(*call.args, **{str(word.arg): word.value for word in call.keywords})
+    assert added[0] == f"from {avatar_agent.__name__} import {serve.__name__}"
 
 
 def recipe(target: str) -> tuple[list[str], str]:

@@ -72,7 +72,7 @@ async def session_with(agent: Agent) -> AsyncIterator[tuple[AgentSession[None], 
 async def said(session: AgentSession[None], text: str) -> str:
     """Let the caller say a text; returns what the agents said to it."""
     before = len(session.history.items)
-    await session.run(user_input=text)
+    _ = await session.run(user_input=text)
     new = session.history.items[before:]
     return " ".join(item.text_content or "" for item in new if item.type == "message" and item.role == "assistant")
 
@@ -97,7 +97,7 @@ class Confirmation(AgentTask[str]):
         super().__init__(instructions="You confirm an order.")
 
     async def on_enter(self) -> None:
-        await self.session.say("Shall I place the order?")
+        _ = await self.session.say("Shall I place the order?")
 
     @function_tool
     async def confirm_order(self, context: RunContext[None]) -> None:
