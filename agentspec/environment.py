@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agentspec.fields import ConfigMapKeyRef, LocalRef, ObjectName, matches, rules, text
+from agentspec.fields import ConfigMapKeyRef, LocalRef, SecretKeyRef, matches, rules, text
 from agentspec.model import Model
 
 OWN_PREFIX = "AVATAR_AGENT_"
@@ -26,14 +26,6 @@ configuration."""
 MAX_VARIABLES = 64
 _MAX_VALUE_LENGTH = 4096
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_KEY = text(r"^[-._a-zA-Z0-9]+$", "set a key: letters, digits, '-', '_' and '.'", max_length=253)
-
-
-class SecretKeyRef(Model):
-    """One key of a Secret in the AvatarAgent's own namespace."""
-
-    name: ObjectName = Field(description="Name of the Secret.")
-    key: Annotated[str, _KEY] = Field(description="Key that contains the value.")
 
 
 class VariableSource(

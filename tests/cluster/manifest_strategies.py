@@ -72,6 +72,7 @@ def certain(servers: Servers) -> list[Spec]:
         *(spec(keys={"name": MISSING}), spec(keys=openai), spec(url=unreachable), spec(base="http://127.0.0.1:1/v1")),
         *(spec(**texts(MISSING)), spec(**texts("empty")), spec(**texts("large"))),
         spec(persona={"greetingRef": {"name": "texts", "key": MISSING}}),
+        spec(worker={"envFrom": [{"configMapRef": {"name": MISSING}}]}, settings={"a": [None, {"b": 1.5}]}),
     ]
 
 
@@ -178,6 +179,25 @@ def _avatar(base: st.SearchStrategy[str], secret: st.SearchStrategy[Spec]) -> st
     )
 
 
+def _variable() -> st.SearchStrategy[Spec]:
+    name = st.fixed_dictionaries({"name": st.sampled_from(["MENU", "_a1", "PATH", "LIVEKIT_URL"])})
+    secret = st.sampled_from([{"name": "openai", "key": "apiKey"}, {"name": "openai", "key": "none"}])
+    text = st.sampled_from([{"name": "texts", "key": MISSING}, {"name": MISSING, "key": "a"}])
+    value = st.fixed_dictionaries({"value": st.text(max_size=30) | st.sampled_from(["$(PATH)", "$$", ""])})
+    references = st.fixed_dictionaries({"secretKeyRef": secret}) | st.fixed_dictionaries({"configMapKeyRef": text})
+    return st.tuples(name, value | references.map(lambda found: {"valueFrom": found})).map(
+        lambda parts: parts[0] | parts[1]
+    )
+
+
+def _variables() -> st.SearchStrategy[Spec]:
+    name = st.sampled_from(["openai", "texts", MISSING]).map(lambda name: {"name": name})
+    kind = st.sampled_from(["secretRef", "configMapRef"])
+    return st.tuples(kind, name, st.sampled_from(["", "SHOP_"])).map(
+        lambda parts: {parts[0]: parts[1], "prefix": parts[2]}
+    )
+
+
 def _worker() -> st.SearchStrategy[Spec]:
     # What Kubernetes itself refuses or cannot run: the schema need not know.
     limits = st.sampled_from(
@@ -202,6 +222,9 @@ def _worker() -> st.SearchStrategy[Spec]:
         {},
         optional={
             "image": st.sampled_from(["", "worker.example/image:1", "worker"]),
+            "agent": st.sampled_from(["", "shop:Agent", "shop.agents:Makers.make"]),
+            "env": st.lists(_variable(), max_size=3, unique_by=lambda variable: variable["name"]),
+            "envFrom": st.lists(_variables(), max_size=2),
             "callsPerWorker": st.integers(1, 100),
             "maxCallMinutes": st.integers(1, 720),
             "resources": limits.map(lambda found: {"requests": {}, "limits": found}),
@@ -247,6 +270,10 @@ WRONG: Mapping[str, st.SearchStrategy[Any]] = {
     "avatar.provider": WILD,
     "avatar.maxSessions": INTEGERS,
     "worker.image": WILD | st.sampled_from(["Upper/Case:1", "a:b:c", "a@sha256:0", "https://a/b"]),
+    "worker.agent": WILD | st.sampled_from(["a", ":", "a:", "a:b:c", "a-b:c"]),
+    "worker.env": ANYTHING,
+    "worker.envFrom": ANYTHING,
+    "settings": ANYTHING,
     "worker.callsPerWorker": INTEGERS,
     "worker.maxCallMinutes": INTEGERS,
     "conversation": ANYTHING,

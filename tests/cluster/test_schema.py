@@ -94,7 +94,16 @@ def tool(**fields: Any) -> dict[str, Any]:
 
 
 HTTP_TOOL = {"description": "d", "url": "https://shop.example/orders"}
+SECRET_KEY = {"name": "own", "key": "menu"}
 SECRET_HEADER = {"name": "Authorization", "secretKeyRef": {"name": "shop", "key": "token"}}
+
+
+def variable(**fields: Any) -> dict[str, Any]:
+    return {"worker": {"env": [{"name": "MENU", **fields}]}}
+
+
+def source(**fields: Any) -> dict[str, Any]:
+    return {"worker": {"envFrom": [fields]}}
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -151,6 +160,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"avatar": {"provider": "Tavus", "tavus": TAVUS | {"faceID": "../x"}}}, "set the id that Tavus shows"),
     ({"worker": {"image": "my image"}}, "set an image such as registry.example.com/team/worker:1.0"),
+    (
+        {"worker": {"agent": "restaurant.agents"}},
+        "set a module and a name in it such as my_company.agents:Receptionist",
+    ),
+    (
+        {"worker": {"agent": "restaurant-agents:Receptionist"}},
+        "set a module and a name in it such as my_company.agents",
+    ),
+    (variable(), "set exactly one of value and valueFrom"),
+    (variable(value="a", valueFrom={"secretKeyRef": SECRET_KEY}), "set exactly one of value and valueFrom"),
+    (variable(valueFrom={}), "set exactly one of secretKeyRef and configMapKeyRef"),
+    (variable(name="MENU-DU-JOUR", value="a"), "set a variable name of letters, digits and '_'"),
+    (variable(name="OPENAI_API_KEY", value="a"), "choose another name: the operator sets the variables AVATAR_AGENT_*"),
+    (variable(name="AVATAR_AGENT_PORT", value="1"), "choose another name: the operator sets the variables"),
+    (source(), "set exactly one of secretRef and configMapRef"),
+    (source(secretRef={"name": "a"}, configMapRef={"name": "a"}), "set exactly one of secretRef and configMapRef"),
+    (source(secretRef={"name": "a"}, prefix="1_"), "set a prefix of letters, digits and '_'"),
+    ({"worker": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}}, "Duplicate value"),
     (resources(limits={"cpu": "two"}), "set a quantity such as 250m, 2, 512Mi or 1.5Gi"),
     (resources(limits={"cpu": -1}), "set a quantity such as 250m, 2, 512Mi or 1.5Gi"),
     (resources(limits={"gpu": 1}), "set cpu, memory, ephemeral-storage, or an extended resource"),

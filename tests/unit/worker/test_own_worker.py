@@ -91,6 +91,22 @@ async def test_worker_with_broken_code_stays_up_and_says_why(livekit: FakeLiveKi
     assert "s3cret-m3nu" not in log.read_text()
 
 
+async def test_own_code_is_imported_once_for_all_calls(livekit: FakeLiveKit, tmp_path: Path) -> None:
+    """Once to check it, and once in the fork server, from which call processes have it."""
+    (tmp_path / "shop.py").write_text(
+        "import os\nfrom livekit.agents import Agent\nprint('imported', os.getpid())\n"
+        "class Assistant(Agent):\n    def __init__(self): super().__init__(instructions='x')\n"
+    )
+    environment = worker_environment(tmp_path, livekit.url, agentCode="shop:Assistant")
+    environment |= {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
+    log = tmp_path / "log"
+    async with process_group(WORKER_COMMAND, environment, log):
+        ready = lambda: log.read_text().count("process initialized") >= 2  # noqa: E731
+        await eventually_in_thread(ready, "two call processes are ready", START_SECONDS)
+    assert log.read_text().count("imported ") == 2
+    assert len(livekit.registrations) == 1
+
+
 def _listens(port: str) -> bool:
     return subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/livez"]).returncode == 0
 
