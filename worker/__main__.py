@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,15 @@ def main(program: "Program | None" = None) -> int:
     metrics.prepare_directory(metrics_directory)
     metrics.expose_call_processes(metrics_directory)
     os.environ[_METRICS_VARIABLE] = str(metrics_directory)
-    if program is None and settings.config.agent_code and (failure := preload.check_code(settings.config)):
+    if program is not None and settings.config.agent_code:
+        logger.warning(
+            "worker.agent ignored, a whole program answers", extra={"agent_code": settings.config.agent_code}
+        )
+    elif settings.config.agent_code and (failure := preload.check_code(settings.config)):
         status = asyncio.run(broken_code.serve(settings.config, settings.port, failure))
         return status or broken_code.restart()
     plugin.check(settings.config)
-    forkserver.start(preload.prepare_call_processes)
+    forkserver.start(partial(preload.prepare_call_processes, imports_own_code=program is None))
 
     from worker.server import worker
 

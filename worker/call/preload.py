@@ -39,7 +39,7 @@ for _name in _LAZY:
     importlib.import_module(_name)
 
 
-def prepare_call_processes() -> None:
+def prepare_call_processes(*, imports_own_code: bool = True) -> None:
     """Import the code of the call processes and own code, and index a large knowledge base, in the fork server.
 
     The main process imported prometheus_client so that it keeps series in memory. The series of call processes are
@@ -48,7 +48,7 @@ def prepare_call_processes() -> None:
     values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
     config = load_settings().config
     index_of(config)
-    if config.agent_code:
+    if config.agent_code and imports_own_code:
         own_code.load(config.agent_code)
     plugin.preload(config)
     _fill_caches()
