@@ -53,7 +53,7 @@ def end(platform: Platform, conversation: str) -> None:
 def example(platform: Platform) -> dict[str, Any]:
     """Return the example's agent with the platform's addresses and image, after its Secrets were applied.
 
-    It speaks as the agent of the other tests, so that callers can ask it the same question.
+    It takes calls and speaks as the agents of the other tests, so that callers can ask it the same question.
     """
     targets = platform.targets
     *secrets, agent = manifests.load(FOLDER)
@@ -64,7 +64,7 @@ def example(platform: Platform) -> dict[str, Any]:
     }
     platform.product.apply([{**secret, "stringData": keys[secret["metadata"]["name"]]} for secret in secrets])
     spec, speaker = agent["spec"], agents.manifest(targets, NAME)["spec"]
-    spec |= {field: speaker[field] for field in ("language", "persona", "knowledge")}
+    spec |= {field: speaker[field] for field in ("agentName", "dispatch", "language", "persona", "knowledge")}
     spec["livekit"]["url"] = targets.livekit_url
     spec["voice"]["openai"]["baseURL"] = targets.openai_url
     spec["avatar"]["plugin"]["options"]["api_url"] = targets.tavus_url
