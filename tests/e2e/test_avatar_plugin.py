@@ -56,17 +56,11 @@ def example(platform: Platform) -> dict[str, Any]:
     It takes calls and speaks as the agents of the other tests, so that callers can ask it the same question.
     """
     targets = platform.targets
-    *secrets, agent = manifests.load(FOLDER)
-    keys = {
-        "avatar-plugin-livekit": {"apiKey": targets.livekit_key, "apiSecret": targets.livekit_secret},
-        "avatar-plugin-openai": {"apiKey": targets.openai_key},
-        "avatar-plugin-puppet": {"apiKey": targets.tavus_key},
-    }
-    platform.product.apply([{**secret, "stringData": keys[secret["metadata"]["name"]]} for secret in secrets])
+    (*secrets, agent), _ = manifests.retarget(manifests.load(FOLDER), targets)
+    secrets[-1]["stringData"] = {"apiKey": targets.tavus_key}
+    platform.product.apply(secrets)
     spec, speaker = agent["spec"], agents.manifest(targets, NAME)["spec"]
     spec |= {field: speaker[field] for field in ("agentName", "dispatch", "language", "persona", "knowledge")}
-    spec["livekit"]["url"] = targets.livekit_url
-    spec["voice"]["openai"]["baseURL"] = targets.openai_url
     spec["avatar"]["plugin"]["options"]["api_url"] = targets.tavus_url
     spec["worker"]["image"] = platform.cluster.load_example(FOLDER, platform.product.worker_image)
     checked: dict[str, Any] = agent
