@@ -18,7 +18,7 @@ from starlette.types import Scope
 from yarl import URL
 
 from agentspec.wire import GatewayMember
-from gateway.cluster.members import Members
+from gateway.cluster.members import FENCE_SECONDS, Members
 from gateway.errors import MISDIRECTED, ErrorReason, RequestError, moved
 from gateway.metrics import ForwardResult, Metrics
 
@@ -28,6 +28,9 @@ CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 45.0
 """Longest time without a byte of the answer. A request for a call's state may wait for 30 s."""
 RETRY_SECONDS: Final = 0.1
+"""Until an owner is asked again that did not answer, or said that it is none. The time doubles with each attempt."""
+LONGEST_RETRY_SECONDS: Final = 0.4
+"""Many requests may wait for one owner. If each asked ten times a second, a busy node would do nothing else."""
 PASS_ON_SECONDS: Final = 1.0
 """Longest time to pass on a request that only informs."""
 CLIENT_ADDRESS: Final = "x-gateway-client-address"
@@ -81,10 +84,10 @@ class Forwarder:
         if is_internal(request.scope, self._internal_port):
             for name in request.headers.get(PASSED_OVER, "").split(","):
                 members.refused(name)
-            if not (members.may_act() and members.is_mine(shard)):
+            if not await self._may_answer(shard):
                 raise moved()
             return None
-        deadline = time.monotonic() + FORWARD_SECONDS
+        deadline, pause = time.monotonic() + FORWARD_SECONDS, RETRY_SECONDS
         headers = _forwarded_headers(request, address)
         while True:
             owner = members.owner(shard)
@@ -101,7 +104,19 @@ class Forwarder:
                 self._metrics.record_forwarded(ForwardResult.FAILED)
                 raise unreachable()
             members.refresh()
-            await asyncio.sleep(RETRY_SECONDS)
+            await members.changes_within(pause)
+            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+
+    async def _may_answer(self, shard: str) -> bool:
+        """Return whether this gateway owns a shard and may act. A forwarded request waits for the end of its fence."""
+        deadline = time.monotonic() + FENCE_SECONDS
+        while self._members.is_mine(shard):
+            if self._members.may_act():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            await self._members.changes_within(RETRY_SECONDS)
+        return False
 
     async def pass_on(self, request: Request, shards: Iterable[str], address: str, body: bytes) -> None:
         """Send a request that only informs to all other gateways that own one of these shards, once.

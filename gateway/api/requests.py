@@ -17,7 +17,7 @@ from gateway.calls import audit
 from gateway.calls.request import MAX_BODY_BYTES, AgentRef
 from gateway.client import Client
 from gateway.cluster.members import shard_of
-from gateway.errors import ErrorReason, RequestError
+from gateway.errors import MISDIRECTED, ErrorReason, RequestError
 
 BODY_SECONDS = 10.0
 """Longest time in which a request body must arrive."""
@@ -85,6 +85,8 @@ async def audit_refusals(request: Request) -> AsyncIterator[None]:
         status, reason = (
             (error.status, error.reason) if isinstance(error, RequestError) else (500, ErrorReason.INTERNAL)
         )
+        if status == MISDIRECTED:  # another gateway answers the client
+            raise
         audit.record_refused(request.state.agent, request.state.client, status, reason)
         raise
 

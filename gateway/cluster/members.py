@@ -206,11 +206,17 @@ class Members:
     async def refresh_until_moved(self, shard: str, owner: GatewayMember) -> None:
         """Do the same, and learn of another owner as soon as the controller knows it."""
         while self.owner(shard) == owner:
-            try:
-                async with asyncio.timeout(NEWS_SECONDS):
-                    await self._change.wait()
-            except TimeoutError:
+            if not await self.changes_within(NEWS_SECONDS):
                 self.refresh()
+
+    async def changes_within(self, seconds: float) -> bool:
+        """Wait until this gateway may own other agents than before, or may act again; return whether it is so."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._change.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def refresh(self) -> None:
         """Ask the controller which gateways are alive, as an owner does not answer. At most every `NEWS_SECONDS`."""

@@ -14,7 +14,7 @@ from devkit.demo.caller import PAGE_HEADERS
 REPEAT_SECONDS = 0.3
 """Time without an answer after which the client sends the request again, and waits for both. It grows after
 `QUICK_ATTEMPTS`, so that few are open at a time."""
-QUICK_ATTEMPTS = 8
+QUICK_ATTEMPTS = 2
 PAUSE_SECONDS = 0.1
 """The same after a refused connection, or an answer that asks to repeat the request."""
 GIVE_UP_SECONDS = 20.0

@@ -27,6 +27,11 @@ from tests.unit.gateway.fakes import FakeLiveKit
 from tests.unit.gateway.pairs import ORIGIN, SHARD, Instance, Pair
 from tests.unit.gateway.scenes import BODY, KEYED, becomes_true, call_token_of
 
+FARTHER = GatewayMember(
+    name=next(name for name in map(str, range(100)) if owner_of(SHARD, ("a", "b", name)) == name), address="127.0.0.1:1"
+)
+"""A third gateway, which would own the agent."""
+
 
 async def test_call_is_opened_read_and_ended_at_its_owner(pair: Pair) -> None:
     call = await pair.open_call()
@@ -125,10 +130,33 @@ async def test_owner_that_refuses_is_passed_over_and_the_call_opened(keep_in_tou
         await becomes_true(lambda: instance.world.gateway.ledger.get(call.id).state is CallState.JOINED)  # type: ignore[union-attr]
 
 
+async def test_forwarded_request_waits_at_its_owner_until_that_may_act(pair: Pair) -> None:
+    pair.owner.members._active_from = time.monotonic() + 3600
+    opening = asyncio.create_task(pair.open_call())
+    await asyncio.sleep(0.5)
+    assert not opening.done()
+    pair.owner.members._active_from = 0.0
+    call = await opening
+    assert pair.owner.world.gateway.ledger.get(call["callId"]) is not None
+    assert pair.other.count("moved") == 0, "it was sent once"
+    assert pair.other.count("answered") == 1
+
+
+async def test_misdirected_request_is_asked_less_and_less_often_and_not_audited(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    pair.owner.members.received([pair.owner.members.me, pair.other.members.me, FARTHER], time.monotonic())
+    response = await pair.http.post("/v1/calls", json=BODY, headers=pair.headers())
+    assert (response.status_code, response.json()["reason"]) == (503, "OwnerUnreachable")
+    assert 2 <= pair.other.count("moved") <= 10
+    assert [record.message for record in caplog.records].count("call refused") == 1
+
+
 async def test_next_owner_learns_which_gateway_refused_the_connection(pair: Pair) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    name = next(name for name in map(str, range(100)) if owner_of(SHARD, ("a", "b", name)) == name)
+    name = FARTHER.name
     for one in (pair.owner, pair.other):
         one.members.received(
             [pair.owner.members.me, pair.other.members.me, GatewayMember(name=name, address=address)], 0
