@@ -241,6 +241,8 @@ class Dispatcher:
         """Whether LiveKit has to be asked if a worker accepted the dispatch: nothing was heard, and it is overdue."""
         if call.state is not CallState.DISPATCHED or room.accepted or room.agent_present or room.agent_lost:
             return False
+        if not room.exists:  # LiveKit 1.13 answers such a question about a closed room with 503, however often
+            return False
         overdue = now - call.state_since >= accept_timeout_seconds(call)
         return overdue and self._inquired.get(call.id) != call.state_since
 

@@ -24,7 +24,7 @@ from gateway.calls.step import (
     step as decide,
 )
 from gateway.livekit.connections import SecretError
-from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
+from gateway.livekit.server import WAITING_AGENT_NAME, Dispatch, LiveKitUnreachable
 from tests.unit.gateway.fakes import World, example_agent
 from tests.unit.gateway.scenes import becomes_true, current, open_call, reaches, report_outcome
 
@@ -356,6 +356,25 @@ async def test_dispatch_that_no_worker_accepts_is_withdrawn_in_time(world: World
     seconds = asyncio.get_running_loop().time() - opened_at
     assert ACCEPT_TIMEOUT_SECONDS <= seconds <= ACCEPT_TIMEOUT_SECONDS + 0.5
     await becomes_true(lambda: dispatched_names(world, call) == [WAITING_AGENT_NAME])
+
+
+async def test_closed_room_ends_its_call_though_livekit_answers_no_question_about_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway was frozen, and another one has ended the call: it must not take a slot from the line for ever."""
+    world.livekit.slots = 0
+    ask = world.livekit.dispatches
+
+    async def dispatches(room: str) -> list[Dispatch]:
+        if room not in world.livekit.rooms_by_name:
+            raise LiveKitUnreachable("503 unavailable: no response from servers")
+        return await ask(room)
+
+    monkeypatch.setattr(world.livekit, "dispatches", dispatches)
+    call = await open_call(world)
+    del world.livekit.rooms_by_name[call.room]
+    await reaches(world, call, CallState.ENDED)
+    assert world.gateway.ledger.in_flight(call.agent.key, 0) == 0
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["dispatch", "hold"])
