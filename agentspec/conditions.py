@@ -134,6 +134,8 @@ class Reason(StrEnum):
     """Instructions, knowledge and conversation together are too long for the language model."""
     EMPTY_REPLIES = "EmptyReplies"
     """The language model answers with nothing, for example because reasoning used all its tokens."""
+    STAGE_SETTINGS_INVALID = "StageSettingsInvalid"
+    """Workers cannot use the settings of a stage: they run and do not register. The message names the field."""
     PROVIDER_FAILING = "ProviderFailing"
     """The provider answers with a server error, or not at all. The message says which."""
 
@@ -252,6 +254,7 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         Reason.CONTEXT_TOO_LONG,
         Reason.EMPTY_REPLIES,
         Reason.PROVIDER_FAILING,
+        Reason.STAGE_SETTINGS_INVALID,
     ),
     ConditionType.WORKERS_REGISTERED: (
         Reason.REGISTERED,

@@ -88,6 +88,15 @@ def tool_url() -> FieldInfo:
     )
 
 
+def base_url(example: str) -> FieldInfo:
+    """Return the field metadata of a base URL whose query is part of each request."""
+    return text(
+        f"^https?://{_HOST}{_PATH}{_QUERY}$",
+        f"set a base URL such as {example}, with a query if the server needs one, without user or fragment",
+        max_length=512,
+    )
+
+
 Origin = Annotated[
     str,
     text(

@@ -14,7 +14,8 @@ LEADER = "leader"
 
 LIVEKIT_KEY = "apiKey"
 LIVEKIT_SECRET = "apiSecret"
-OPENAI_KEY = "apiKey"
+PROVIDER_KEY = "apiKey"
+"""Key of a Secret with the credentials of a stage's provider, such as OpenAI."""
 TAVUS_KEY = "apiKey"
 AVATAR_PLUGIN_KEY = "apiKey"
 

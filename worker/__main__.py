@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentspec.wire import StageReports
 from process.settings import EXIT_INVALID_SETTINGS, SettingsError
 from worker import forkserver
 from worker.config import SECRET_VARIABLES, clean_environment, load_settings, secret_values
@@ -68,6 +69,9 @@ def main(program: "Program | None" = None) -> int:
 
     from worker.server import worker
 
+    if program is None and (reports := asyncio.run(worker.check_stages(settings))) != StageReports():
+        status = asyncio.run(broken_code.serve(settings.config, settings.port, reports=reports))
+        return status or broken_code.restart()
     return worker.run(settings, program)
 
 

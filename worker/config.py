@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from agentspec import AvatarProvider
 from agentspec.names import AVATAR_KEY_VARIABLE, WORKER_PORT
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern
+from agentspec.voice import KEY_VARIABLES
 from agentspec.wire import CONFIG_PATH, WorkerConfig, read
 from process.settings import Port, ProcessSettings, SettingsError, load
 
@@ -26,6 +27,7 @@ SECRET_VARIABLES: Final = (
     "OPENAI_API_KEY",
     "TAVUS_API_KEY",
     AVATAR_KEY_VARIABLE,
+    *KEY_VARIABLES,
 )
 """Environment variables whose values never appear in a log line."""
 
@@ -51,7 +53,9 @@ class WorkerEnvironment(ProcessSettings):
     livekit_secret: str = Field(
         repr=False, validation_alias="LIVEKIT_API_SECRET", description="the API secret of the LiveKit server"
     )
-    openai_key: str = Field(repr=False, validation_alias="OPENAI_API_KEY", description="the API key of OpenAI")
+    openai_key: str = Field(
+        default="", repr=False, validation_alias="OPENAI_API_KEY", description="the API key of OpenAI"
+    )
     tavus_key: str = Field(default="", repr=False, validation_alias="TAVUS_API_KEY", description="the API key of Tavus")
     port: Port = Field(
         default=WORKER_PORT, validation_alias=PORT_VARIABLE, description="port of the worker's HTTP endpoints"
@@ -62,6 +66,8 @@ class WorkerSettings(WorkerEnvironment):
     """A worker's environment and configuration."""
 
     config: WorkerConfig
+    stage_keys: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """The keys that stages and fallbacks have of their own, by environment variable."""
 
 
 def load_settings(environment: Mapping[str, str] = os.environ) -> WorkerSettings:
@@ -73,7 +79,16 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> WorkerSettings
     missing = [name for name in config.header_variables if not environment.get(name)]
     if missing:
         raise SettingsError(f"{missing[0]} is not set: set it to the value of the header of a tool")
-    return WorkerSettings(config=config, **dict(loaded))
+    if config.voice.uses_common and not loaded.openai_key:
+        raise SettingsError("OPENAI_API_KEY is not set: set it to the API key of OpenAI")
+    keys = {}
+    for entry in config.voice.entries():
+        if entry.provider.credentials_secret_ref is None:
+            continue
+        keys[entry.key_variable] = environment.get(entry.key_variable, "").strip()
+        if not keys[entry.key_variable]:
+            raise SettingsError(f"{entry.key_variable} is not set: set it to the API key of {entry.field}")
+    return WorkerSettings(config=config, stage_keys=keys, **dict(loaded))
 
 
 def secret_values(config: WorkerConfig, environment: Mapping[str, str] = os.environ) -> Iterator[str]:

@@ -95,6 +95,12 @@ def failed(stage: ProviderStage, error: BaseException) -> StageOutcome:
     return StageOutcome(stage=stage, at=now, failure=failure)
 
 
+def invalid(stage: ProviderStage, fault: str) -> StageOutcome:
+    """Return the outcome of settings that no request can be sent with."""
+    now = time.time()
+    return StageOutcome(stage=stage, at=now, failure=StageFailure(at=now, fault=fault))
+
+
 def code_of(error: BaseException) -> str:
     """Return the provider's constant for an error, such as `context_length_exceeded`; empty when it sent none."""
     answer = _answer(error)

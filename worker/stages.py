@@ -5,6 +5,7 @@ tests/unit/worker/test_stages.py runs the installed SDK, and fails when a new ve
 """
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from livekit.agents import (
     APITimeoutError,
     ChatContext,
     NotGivenOr,
+    llm,
     stt,
     tts,
     utils,
@@ -150,9 +152,12 @@ class ReplyLLM(openai.LLM):
     A reply that only calls tools is not empty.
     """
 
-    def __init__(self, *, max_tokens: int, effort: str, attempts: Attempts, **options: Any) -> None:
+    def __init__(
+        self, *, max_tokens: int, effort: str, attempt_seconds: float, attempts: Attempts, **options: Any
+    ) -> None:
         """Take the keyword arguments of openai.LLM and the limits of a reply; `effort` may be empty."""
         super().__init__(**options)
+        self.attempt_seconds = attempt_seconds
         self.attempts = attempts
         self.max_tokens = max_tokens
         self.effort = effort
@@ -176,7 +181,7 @@ class ReplyLLM(openai.LLM):
         stream = super().chat(
             chat_ctx=chat_ctx,
             tools=tools,
-            conn_options=conn_options,
+            conn_options=dataclasses.replace(conn_options, timeout=self.attempt_seconds),
             extra_kwargs=limits | (extra_kwargs or {}),
             **options,
         )
@@ -208,16 +213,22 @@ class _ReplyStream(LLMStream):
         return super()._parse_choice(id, choice, thinking_filter)
 
 
-def emit_timeout(stage: TimeLimitedSTT | ReplyLLM | TimeLimitedTTS) -> None:
+def is_busy(stage: object) -> bool:
+    """Return whether a stage of the session waits for its provider."""
+    attempts = getattr(stage, "attempts", None)
+    return isinstance(attempts, Attempts) and attempts.active > 0
+
+
+def emit_timeout(stage: stt.STT[Any] | llm.LLM[Any] | tts.TTS[Any]) -> None:
     """Emit the error of a stage that took too long in all, as the stage itself does after its last attempt.
 
     The session counts the error, and emits it in turn.
     """
     error = APITimeoutError("the turn took too long", retryable=False)
     match stage:
-        case TimeLimitedSTT():
+        case stt.STT():
             kind: type[STTError | LLMError | TTSError] = STTError
-        case ReplyLLM():
+        case llm.LLM():
             kind = LLMError
         case _:
             kind = TTSError

@@ -33,6 +33,12 @@ class StageFailure(Model):
         default="", description="The parameter of the request that the provider rejects, such as voice; empty: unknown."
     )
     error: str = Field(default="", description="Type of the error, such as APITimeoutError.")
+    fault: str = Field(
+        default="",
+        exclude_if=lambda fault: not fault,
+        description="What is wrong with the stage's settings, found before any request: the worker does not register. "
+        "Empty, and left out: nothing.",
+    )
 
 
 class StageReport(Model):

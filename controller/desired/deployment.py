@@ -12,6 +12,7 @@ from agentspec import (
     EnvironmentSource,
     EnvironmentVariable,
     PodSettings,
+    VoiceSpec,
     WorkerSpec,
 )
 from agentspec.names import (
@@ -20,7 +21,7 @@ from agentspec.names import (
     AVATAR_PLUGIN_KEY,
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
-    OPENAI_KEY,
+    PROVIDER_KEY,
     TAVUS_KEY,
     WORKER_PORT,
     WORKER_SERVICE_ACCOUNT,
@@ -158,7 +159,7 @@ def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
     variables = [
         _from_secret("LIVEKIT_API_KEY", livekit, LIVEKIT_KEY),
         _from_secret("LIVEKIT_API_SECRET", livekit, LIVEKIT_SECRET),
-        _from_secret("OPENAI_API_KEY", spec.voice.openai.credentials_secret_ref.name, OPENAI_KEY),
+        *_provider_keys(spec.voice),
     ]
     if spec.avatar.provider is AvatarProvider.TAVUS and spec.avatar.tavus is not None:
         variables.append(_from_secret("TAVUS_API_KEY", spec.avatar.tavus.credentials_secret_ref.name, TAVUS_KEY))
@@ -177,6 +178,16 @@ def _declared(entries: Sequence[EnvironmentVariable | EnvironmentSource]) -> lis
     """The variables of own code, which the manifest declares in Kubernetes' own form."""
     documents = [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in entries]
     return [{name: value for name, value in document.items() if value or name == "value"} for document in documents]
+
+
+def _provider_keys(voice: VoiceSpec) -> list[dict[str, Any]]:
+    """The keys of the voice's providers: the common one, and those that a stage or a fallback has of its own."""
+    common = voice.openai.credentials_secret_ref.name if voice.openai is not None and voice.uses_common else None
+    variables = [_from_secret("OPENAI_API_KEY", common, PROVIDER_KEY)] if common is not None else []
+    for entry in voice.entries():
+        if (own := entry.provider.credentials_secret_ref) is not None:
+            variables.append(_from_secret(entry.key_variable, own.name, PROVIDER_KEY))
+    return variables
 
 
 def _from_secret(variable: str, secret: str, key: str) -> dict[str, Any]:

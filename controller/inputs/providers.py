@@ -4,9 +4,10 @@
   ``room.list_rooms``. The server answers 401 or 403 to an invalid key, signature or grant, Twirp's
   ``unauthenticated`` and ``permission_denied`` (twitchtv.github.io/twirp/docs/spec_v7.html, "Error Codes";
   livekit-server ``pkg/service/auth.go``). Any other failure says nothing about the keys.
-* OpenAI: ``GET /models/{model}`` (platform.openai.com/docs/api-reference/models/retrieve). OpenAI checks the key before
-  the path, so 404 does not reject the key; compatible servers may lack the path. A restricted key that may not read
-  models gets 401 ``Missing scopes: api.model.read`` and is valid for calls (community.openai.com/t/1345041).
+* OpenAI, and every other address in its dialect that gets a key: ``GET /models/{model}``
+  (platform.openai.com/docs/api-reference/models/retrieve). OpenAI checks the key before the path, so 404 does not
+  reject the key; compatible servers may lack the path. A restricted key that may not read models gets 401 ``Missing
+  scopes: api.model.read`` and is valid for calls (community.openai.com/t/1345041).
 * Tavus: ``GET /faces/{id}`` (docs.tavus.io/api-reference/faces/get-face). An unknown ID gets 400 ``Invalid face_id``.
 
 Tenants choose the servers, so a response is read up to a limit and never decompressed. livekit-api limits neither.
@@ -18,7 +19,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 from google.protobuf.message import DecodeError
@@ -26,14 +27,13 @@ from livekit import api
 from livekit.protocol.room import ListRoomsRequest, ListRoomsResponse
 from yarl import URL
 
-from agentspec import AvatarAgentSpec
+from agentspec import AvatarAgentSpec, openai_url
 from agentspec.avatar import TavusSpec
 from agentspec.dispatch import LiveKitSpec
-from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
-from agentspec.voice import VoiceSpec
+from agentspec.names import LIVEKIT_KEY, LIVEKIT_SECRET, PROVIDER_KEY, TAVUS_KEY
 from controller.inputs.probe_cache import Probe, ProbeCache
 from controller.observation import Key, Provider, ProviderAnswer, ProviderVerdict
-from controller.policy.credentials import tavus_in_use
+from controller.policy.credentials import OpenAIUse, openai_uses, tavus_in_use
 
 TIMEOUT_SECONDS = 5.0
 
@@ -76,19 +76,20 @@ class Providers:
         """Stop calling `on_change` for an agent that no longer exists."""
         self._probe_cache.forget(key)
 
-    async def check(self, key: Key, spec: AvatarAgentSpec, values: Values) -> dict[Provider, ProviderAnswer]:
-        """The result for every provider that the agent uses; the Secrets must be complete.
+    async def check(self, key: Key, spec: AvatarAgentSpec, values: Values) -> dict[str, ProviderAnswer]:
+        """The result for every provider that takes a probe, by the names of `credentials_valid`.
+
+        The Secrets must be complete. Providers of plugins, and LiveKit's gateway, take none: workers try them.
 
         Waits shortly for credentials that were never probed, and returns `PENDING` if there is no result in time.
         Raises no error that a server or a manifest can cause.
         """
-        probes = {
-            Provider.LIVEKIT: self._livekit(spec.livekit, values),
-            Provider.OPENAI: self._lookup(_openai(spec.voice, values)),
-        }
+        probes: dict[str, Probe] = {Provider.LIVEKIT.value: self._livekit(spec.livekit, values)}
+        for name, use in openai_uses(spec.voice).items():
+            probes[name] = self._lookup(_openai(use, values[use.secret][PROVIDER_KEY]))
         tavus = tavus_in_use(spec)
         if tavus is not None:
-            probes[Provider.TAVUS] = self._lookup(_tavus(tavus, values))
+            probes[Provider.TAVUS.value] = self._lookup(_tavus(tavus, values))
         answers = await asyncio.gather(*(self._probe_cache.answer(key, probe) for probe in probes.values()))
         return dict(zip(probes, answers, strict=True))
 
@@ -153,14 +154,20 @@ def _lists_rooms(body: bytes) -> bool:
     return True
 
 
-def _openai(voice: VoiceSpec, values: Values) -> Lookup:
-    key, model = values[voice.openai.credentials_secret_ref.name][OPENAI_KEY], voice.llm.model
+def _openai(use: OpenAIUse, key: str) -> Lookup:
+    url = openai_url.parse(use.url)
+    query = f"?{urlencode(url.query)}" if url.query else ""
+    if url.is_azure:
+        # A deployment is no model, so Azure is asked for the models of the whole resource.
+        server = url.base.partition("/deployments")[0]
+        unknown = {404: "does not list its models"}
+        return Lookup(server, f"models{query}", key, {"api-key": key}, unknown)
     return Lookup(
-        server=voice.openai.base_url,
-        path=f"models/{quote(model, safe='')}",
+        server=url.base,
+        path=f"models/{quote(use.model, safe='')}{query}",
         key=key,
         headers={"Authorization": f"Bearer {key}"},
-        warnings={404: f"does not list model {model!r} (spec.voice.llm.model)"},
+        warnings={404: f"does not list model {use.model!r} ({use.model_field})"},
     )
 
 

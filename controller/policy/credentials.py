@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agentspec import AvatarAgentSpec, AvatarProvider, Reason
+from agentspec import AvatarAgentSpec, AvatarProvider, Reason, VoiceSpec
 from agentspec.avatar import TavusSpec
-from agentspec.names import AVATAR_PLUGIN_KEY, LIVEKIT_KEY, LIVEKIT_SECRET, OPENAI_KEY, TAVUS_KEY
+from agentspec.names import AVATAR_PLUGIN_KEY, LIVEKIT_KEY, LIVEKIT_SECRET, PROVIDER_KEY, TAVUS_KEY
+from agentspec.voice import Address, StageEntry, StageProvider
 from controller.observation import ObservedSecret, Provider, ProviderAnswer, ProviderVerdict, ReadFailure
 from controller.policy.reading import unreadable
 from controller.policy.verdict import Verdict, false, true, unknown
@@ -35,9 +36,7 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
             (LIVEKIT_KEY, LIVEKIT_SECRET),
             "spec.livekit.credentialsSecretRef",
         ),
-        WantedSecret(
-            spec.voice.openai.credentials_secret_ref.name, (OPENAI_KEY,), "spec.voice.openai.credentialsSecretRef"
-        ),
+        *_provider_secrets(spec.voice),
     ]
     tavus = tavus_in_use(spec)
     if tavus is not None:
@@ -51,6 +50,56 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
             field = f"header {header.name} of the tool {tool.name} in spec.tools"
             wanted.append(WantedSecret(header.secret_key_ref.name, (header.secret_key_ref.key,), field))
     return wanted
+
+
+def _provider_secrets(voice: VoiceSpec) -> list[WantedSecret]:
+    """The Secrets of the voice's providers: the common one if a stage uses it, and those of stages and fallbacks."""
+    wanted = []
+    if voice.openai is not None and voice.uses_common:
+        name = voice.openai.credentials_secret_ref.name
+        wanted.append(WantedSecret(name, (PROVIDER_KEY,), "spec.voice.openai.credentialsSecretRef"))
+    for entry in voice.entries():
+        if (own := entry.provider.credentials_secret_ref) is not None:
+            wanted.append(WantedSecret(own.name, (PROVIDER_KEY,), f"{entry.field}.credentialsSecretRef"))
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIUse:
+    """An address of the OpenAI API, or of a compatible one, to which stages send a key."""
+
+    url: str
+    url_field: str
+    secret: str
+    model: str
+    """A model that the stages request there: the language model's if it is there."""
+    model_field: str
+
+
+def openai_uses(voice: VoiceSpec) -> dict[str, OpenAIUse]:
+    """The addresses with a key, by a name for messages: ``OpenAI`` for the common one."""
+    entries: dict[Address, list[StageEntry]] = {}
+    for entry in voice.entries():
+        if entry.provider.provider is StageProvider.OPENAI and (address := voice.address(entry)).secret is not None:
+            entries.setdefault(address, []).append(entry)
+    return {
+        Provider.OPENAI.value if address.is_common else f"{Provider.OPENAI} ({users[0].field})": _openai_use(
+            address, users
+        )
+        for address, users in entries.items()
+    }
+
+
+def _openai_use(address: Address, users: list[StageEntry]) -> OpenAIUse:
+    asked = next((entry for entry in users if entry.stage == "llm"), users[0])
+    own = users[0].provider.base_url is not None
+    return OpenAIUse(
+        url=address.base_url,
+        url_field=f"{users[0].field}.baseURL" if own else "spec.voice.openai.baseURL",
+        secret=address.secret or "",
+        model=asked.provider.model or "",
+        model_field=f"{asked.field}.model",
+    )
 
 
 def tavus_in_use(spec: AvatarAgentSpec) -> TavusSpec | None:
@@ -146,15 +195,15 @@ def fingerprint(
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_LENGTH]
 
 
-def credentials_valid(spec: AvatarAgentSpec, answers: Mapping[Provider, ProviderAnswer]) -> Verdict:
-    """Whether the providers accept credentials that are complete.
+def credentials_valid(spec: AvatarAgentSpec, answers: Mapping[str, ProviderAnswer]) -> Verdict:
+    """Whether the providers accept credentials that are complete; `answers` by the names that messages use.
 
     LiveKit must answer and accept, otherwise no worker can register. OpenAI and Tavus must not reject. While one of
     them is unreachable the status is Unknown and rollouts continue. Each provider has the time of one probe to answer.
     """
     messages = {provider: _message(spec, provider, answer) for provider, answer in answers.items()}
 
-    def with_verdict(verdict: ProviderVerdict) -> list[Provider]:
+    def with_verdict(verdict: ProviderVerdict) -> list[str]:
         return [provider for provider, answer in answers.items() if answer.verdict is verdict]
 
     rejections = [messages[provider] for provider in with_verdict(ProviderVerdict.REJECTED)]
@@ -174,7 +223,7 @@ def credentials_valid(spec: AvatarAgentSpec, answers: Mapping[Provider, Provider
     return true(Reason.CREDENTIALS_ACCEPTED, " ".join([accepted, *warnings]))
 
 
-def _message(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) -> str:
+def _message(spec: AvatarAgentSpec, provider: str, answer: ProviderAnswer) -> str:
     """The part of the condition message about one provider."""
     field, url, secret, keys = _use(spec, provider)
     detail = quoted(answer.detail)
@@ -188,7 +237,7 @@ def _message(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) 
             f"The controller is checking {keys} of Secret {secret!r} with {provider} at {url} and waits for the "
             "answer, which takes a few seconds. Until then running workers continue and no new ones start."
         )
-    if answer.verdict is ProviderVerdict.UNREACHABLE and provider is Provider.LIVEKIT:
+    if answer.verdict is ProviderVerdict.UNREACHABLE and provider == Provider.LIVEKIT:
         return (
             f"LiveKit is unreachable at {url}: {detail}. Check {field} (host, port, ws or wss), that the server runs, "
             "and that this cluster can connect to it. The controller rechecks every few seconds."
@@ -201,15 +250,14 @@ def _message(spec: AvatarAgentSpec, provider: Provider, answer: ProviderAnswer) 
     return f"Warning: {provider} accepts the key but {detail}."
 
 
-def _use(spec: AvatarAgentSpec, provider: Provider) -> tuple[str, str, str, str]:
+def _use(spec: AvatarAgentSpec, provider: str) -> tuple[str, str, str, str]:
     """The field that names the provider's server, the server's URL, the Secret, and the keys in it."""
-    if provider is Provider.LIVEKIT:
+    if provider == Provider.LIVEKIT:
         livekit = spec.livekit
         keys = f"{LIVEKIT_KEY} and {LIVEKIT_SECRET}"
         return "spec.livekit.url", livekit.url, livekit.credentials_secret_ref.name, keys
-    if provider is Provider.OPENAI:
-        openai = spec.voice.openai
-        return "spec.voice.openai.baseURL", openai.base_url, openai.credentials_secret_ref.name, OPENAI_KEY
+    if (openai := openai_uses(spec.voice).get(provider)) is not None:
+        return openai.url_field, openai.url, openai.secret, PROVIDER_KEY
     if spec.avatar.tavus is None:
         raise ValueError("an answer from Tavus for a spec without avatar.tavus")
     tavus = spec.avatar.tavus

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, Reason
+from agentspec.voice import StageEntry, StageProvider, TextToSpeechProvider
 from agentspec.wire import ProviderStage, StageFailure, StageReport, StageReports
 from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict, false, true, unknown
-from controller.policy.wording import quoted
+from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 
 PASSING_FAILURES = 2
 """Failures in a row after which a fault that often passes by itself counts: a timeout, a rate limit, a 5xx."""
@@ -77,6 +78,14 @@ def providers_healthy(spec: AvatarAgentSpec, reports: StageReports | None, tool_
     """
     reports = reports or StageReports()
     faults = faults_of(spec, reports)
+    invalid = {stage: fault for stage, fault in faults.items() if fault.reason is Reason.STAGE_SETTINGS_INVALID}
+    if invalid:
+        found = " ".join(f"{fault.answer}." for fault in invalid.values())
+        return false(
+            Reason.STAGE_SETTINGS_INVALID,
+            f"Workers cannot use the settings of {_listed(list(invalid))}, and do not register: {found} Correct the "
+            "manifest and apply it again.",
+        )
     if faults:
         sentences = [
             f"Requests of {_listed(stages)} fail: {fault.answer}. {fault.cure}"
@@ -103,6 +112,8 @@ def providers_healthy(spec: AvatarAgentSpec, reports: StageReports | None, tool_
 
 def providers_warning(verdict: Verdict) -> str:
     """What Ready adds to its message while requests to providers fail; empty while none fail."""
+    if verdict.reason is Reason.STAGE_SETTINGS_INVALID:
+        return "Warning: workers cannot use the settings of a stage, and do not register: see ProvidersHealthy."
     failing = verdict.reason not in (Reason.PROVIDERS_SUCCEEDED, Reason.PROVIDERS_PENDING)
     return f"Warning: requests to a provider fail ({verdict.reason}): see ProvidersHealthy." if failing else ""
 
@@ -130,10 +141,12 @@ def _by_fault(faults: Mapping[ProviderStage, Fault]) -> dict[Fault, list[Provide
 
 def _fault(spec: AvatarAgentSpec, stage: ProviderStage, failure: StageFailure) -> Fault:
     """Why a request failed, by status and code as OpenAI's API reference lists them ("Error codes")."""
-    key = f"Secret {spec.voice.openai.credentials_secret_ref.name!r} (spec.voice.openai.credentialsSecretRef)"
-    server = f"spec.voice.openai.baseURL ({spec.voice.openai.base_url})"
+    entry = _first(spec, stage)
+    key, server = _key(spec, entry), _server(spec, entry)
     reason, cure = Reason.PROVIDER_FAILING, f"Check the provider's status page and {server}."
     match failure:
+        case StageFailure(fault=fault) if fault:
+            return Fault(Reason.STAGE_SETTINGS_INVALID, quoted(fault, LONG_QUOTE_LENGTH), "")
         case StageFailure(code="insufficient_quota"):
             reason = Reason.QUOTA_EXHAUSTED
             cure = f"The quota is used up: check the account's balance and limits, for the key in {key}."
@@ -147,21 +160,21 @@ def _fault(spec: AvatarAgentSpec, stage: ProviderStage, failure: StageFailure) -
             reason = Reason.CONTEXT_TOO_LONG
             cure = (
                 "Instructions, knowledge and conversation are too long for the model: shorten spec.knowledge, or set a "
-                f"model with a larger context in {_model(spec, stage)}."
+                f"model with a larger context in {_model(entry)}."
             )
         case StageFailure(status=404 | 403, code="model_not_found"):
             reason = Reason.MODEL_NOT_FOUND
-            cure = f"Correct {_model(spec, stage)}, or allow the model for the project of the key in {key}."
+            cure = f"Correct {_model(entry)}, or allow the model for the project of the key in {key}."
         case StageFailure(status=404):
             reason = Reason.MODEL_NOT_FOUND
-            cure = f"Correct {_model(spec, stage)} or {server}."
+            cure = f"Correct {_model(entry)} or {server}."
         case StageFailure(status=401 | 403):
             reason, cure = Reason.KEY_REJECTED, f"Update the key in {key}, and check what the key may do."
         case StageFailure(status=400 | 422):
-            reason, cure = Reason.REQUEST_REJECTED, f"Correct {_fields(spec, stage, failure.parameter)}."
+            reason, cure = Reason.REQUEST_REJECTED, f"Correct {_fields(spec, entry, failure.parameter)}."
         case StageFailure(status=200):
             reason = Reason.EMPTY_REPLIES
-            cure = f"The model may spend its tokens on reasoning: set a model without it in {_model(spec, stage)}."
+            cure = f"The model may spend its tokens on reasoning: set a model without it in {_model(entry)}."
         case StageFailure(status=None):
             cure = f"Check that worker pods can reach {server}."
     return Fault(reason, _answer(failure), cure)
@@ -177,23 +190,48 @@ def _answer(failure: StageFailure) -> str:
     return f"no answer ({quoted(failure.error, _CODE_LENGTH)})"
 
 
-def _fields(spec: AvatarAgentSpec, stage: ProviderStage, parameter: str) -> str:
+def _fields(spec: AvatarAgentSpec, entry: StageEntry, parameter: str) -> str:
     """The field behind a parameter that the provider rejects; all that the stage sends if it is not known."""
-    fields = {"model": _model(spec, stage)}
-    if stage is ProviderStage.STT:
+    fields = {"model": _model(entry)}
+    if entry.stage == ProviderStage.STT:
         fields["language"] = f"spec.language ({spec.language!r})"
-    if stage is ProviderStage.TTS:
-        fields["voice"] = f"spec.voice.tts.voice ({spec.voice.tts.voice!r})"
-    return fields.get(parameter) or " or ".join(reversed(fields.values()))
+    if isinstance(entry.provider, TextToSpeechProvider):
+        fields["voice"] = f"{entry.field}.voice ({entry.provider.voice!r})"
+    named = fields.get(parameter) or " or ".join(reversed(fields.values()))
+    return f"{named} or {entry.field}.options" if entry.provider.options else named
 
 
-def _model(spec: AvatarAgentSpec, stage: ProviderStage) -> str:
-    models = {
-        ProviderStage.STT: spec.voice.stt.model,
-        ProviderStage.LLM: spec.voice.llm.model,
-        ProviderStage.TTS: spec.voice.tts.model,
-    }
-    return f"spec.voice.{stage}.model ({models[stage]!r})"
+def _first(spec: AvatarAgentSpec, stage: ProviderStage) -> StageEntry:
+    """The first provider of a stage. Requests of the stage fail when it fails, and all its fallbacks too."""
+    return next(spec.voice.entries_of(stage))
+
+
+def _key(spec: AvatarAgentSpec, entry: StageEntry) -> str:
+    """The Secret with the key of a provider, and the field that names it."""
+    provider, own = entry.provider, entry.provider.credentials_secret_ref
+    if own is not None:
+        return f"Secret {own.name!r} ({entry.field}.credentialsSecretRef)"
+    if provider.provider is StageProvider.INFERENCE:
+        return f"Secret {spec.livekit.credentials_secret_ref.name!r} (spec.livekit.credentialsSecretRef)"
+    if provider.provider is StageProvider.OPENAI and spec.voice.openai is not None and spec.voice.address(entry).secret:
+        return f"Secret {spec.voice.openai.credentials_secret_ref.name!r} (spec.voice.openai.credentialsSecretRef)"
+    return f"{entry.field}.credentialsSecretRef, which is not set"
+
+
+def _server(spec: AvatarAgentSpec, entry: StageEntry) -> str:
+    """The address of a provider, and the field that sets it."""
+    provider = entry.provider
+    if provider.base_url is not None:
+        return f"{entry.field}.baseURL ({provider.base_url})"
+    if provider.provider is StageProvider.PLUGIN:
+        return f"the address that plugin {provider.plugin} uses ({entry.field})"
+    if provider.provider is StageProvider.INFERENCE:
+        return f"LiveKit's model gateway ({entry.field})"
+    return f"spec.voice.openai.baseURL ({spec.voice.address(entry).base_url})"
+
+
+def _model(entry: StageEntry) -> str:
+    return f"{entry.field}.model ({entry.provider.model!r})"
 
 
 def _listed(stages: list[ProviderStage]) -> str:

@@ -92,6 +92,11 @@ MAX_RETRY_AFTER_SECONDS: Final = 4.0
 """The longest pause that a provider may ask for (Retry-After): with transcription before it, the turn still fits."""
 STT_ATTEMPT_SECONDS: Final = 4.0
 """Longest duration of one request for a transcript. It usually takes less than 1 s, and on a loaded server 3 s."""
+STREAM_TEXT_SECONDS: Final = 1.5
+"""How long after an utterance a streaming stt may return its text. They usually take less than 0.5 s."""
+FALLBACK_SECONDS: Final = 1.5
+"""Longest time without an answer of a provider that has a fallback. With the fallback's answer, the reply still begins
+at about the time of "one moment"."""
 STT_SECONDS: Final = GIVE_UP_SECONDS - SPEECH_END_SECONDS - 0.3
 """Longest duration of a transcription, with its retry: it fails before the turn is given up."""
 LLM_ATTEMPT_SECONDS: Final = 4.0

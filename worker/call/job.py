@@ -5,7 +5,7 @@ import signal
 
 from livekit.agents import JobContext, JobProcess
 
-from worker.call import metrics, voice
+from worker.call import fallbacks, metrics, voice
 from worker.call.call import Call
 from worker.call.conversation import index_of
 from worker.config import load_settings
@@ -20,7 +20,8 @@ def prewarm(process: JobProcess) -> None:
     settings = load_settings()
     process.userdata["config"] = settings.config
     index_of(settings.config)
-    process.userdata["stages"] = voice.make_stages(settings)
+    stages = process.userdata["stages"] = voice.make_stages(settings)
+    fallbacks.follow(stages)
 
 
 def prepare_process() -> None:

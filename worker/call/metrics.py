@@ -113,6 +113,11 @@ TOOL_DURATION = Histogram(
     "Time that a use of a tool took, while the caller waits.",
     buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30),
 )
+PROVIDER_FALLBACKS = Counter(
+    _PREFIX + "provider_fallbacks",
+    "Providers that became unavailable in a call, so that a fallback took over, by stage: stt, llm or tts.",
+    ["stage"],
+)
 USAGE = Counter(
     _PREFIX + "provider_usage",
     "What the providers were sent and returned, by kind: llm_input_tokens, llm_output_tokens, tts_characters, "
@@ -139,6 +144,7 @@ for _avatar_outcome in AvatarOutcome:
 for _stage in Stage:
     STAGE_DURATION.labels(_stage.value)
 for _stage in PROVIDER_STAGES:
+    PROVIDER_FALLBACKS.labels(_stage.value)
     for _retried in ("true", "false"):
         PROVIDER_ERRORS.labels(_stage.value, _retried)
 for _usage in Usage:

@@ -87,7 +87,8 @@ async def prepared(config: WorkerConfig, stages: Stages) -> rtc.AudioFrame | Non
 
 async def _synthesise(text: str, stages: Stages) -> rtc.AudioFrame:
     async with asyncio.timeout(budget.SYNTHESIS_SECONDS):
-        return await stages.make_tts().synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
+        async with stages.make_tts() as stage:
+            return await stage.synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
 
 
 def _error_fields(error: Exception) -> dict[str, object]:

@@ -16,6 +16,7 @@ from worker import own_code, sdk
 from worker.call import call_agent
 from worker.call.avatars import plugin
 from worker.call.conversation import index_of
+from worker.call.providers.arguments import import_plugins
 from worker.config import load_settings, secret_values
 
 CALL_MODULES: Final = ("worker.call.job", *sdk.CALL_PROCESS_MODULES)
@@ -51,6 +52,7 @@ def prepare_call_processes(*, imports_own_code: bool = True) -> None:
     if config.agent_code and imports_own_code:
         own_code.load(config.agent_code)
     plugin.preload(config)
+    import_plugins(config.voice)
     _fill_caches()
     for name in CALL_MODULES:
         importlib.import_module(name)

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 from livekit import rtc
+from livekit.agents import llm, tts
 from livekit.agents.voice import (
     AgentSession,
     AgentStateChangedEvent,
@@ -19,7 +21,7 @@ from worker.call import budget
 from worker.call.conversation import BoundedLLM
 from worker.call.reply_output import ReplyOutput
 from worker.call.turn_budget import Action, TurnBudget
-from worker.call.voice import ResilientSTT
+from worker.call.turn_stt import TurnSTT
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class TurnWatch:
         self._session.on("function_tools_executed", self._on_tools_executed)
         self._output.on_audio = self._on_audio
         self._output.on_ended = self._on_audio_ended
-        if isinstance(self._session.stt, ResilientSTT):
+        if isinstance(self._session.stt, TurnSTT):
             self._session.stt.on_started = self._on_transcription_started
             self._session.stt.on_finished = self._on_transcription_ended
 
@@ -149,15 +151,13 @@ class TurnWatch:
         else:
             stages.emit_timeout(stage)
 
-    def _busy_stage(self) -> stages.ReplyLLM | stages.TimeLimitedTTS | None:
+    def _busy_stage(self) -> llm.LLM[Any] | tts.TTS[Any] | None:
         """Return the stage that holds up the reply: speech if it is busy, because the model's words wait for it.
 
         A transcription fails by itself before a turn is given up.
         """
-        match self._session.tts:
-            case stages.TimeLimitedTTS() as speech if speech.attempts.active:
-                return speech
-        match self._session.llm:
-            case BoundedLLM(inner=stages.ReplyLLM() as model) if model.attempts.active:
-                return model
+        model = self._session.llm
+        for stage in (self._session.tts, model.inner if isinstance(model, BoundedLLM) else model):
+            if isinstance(stage, llm.LLM | tts.TTS) and stages.is_busy(stage):
+                return stage
         return None

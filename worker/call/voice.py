@@ -1,36 +1,44 @@
-"""The stages stt, llm and tts with the OpenAI plugin, and turn detection with models that run locally.
+"""The stages stt, llm and tts as declared, and the session with them.
 
-The package livekit-local-inference contains the models for voice activity (silero) and end of turn
-(turn-detector-v1-mini), so nothing is downloaded. The end-of-turn model knows fourteen languages, Arabic among them.
-For any other language, silence ends the turn.
+Turn detection uses models that run locally. The package livekit-local-inference contains those for voice activity
+(silero) and end of turn (turn-detector-v1-mini), so nothing is downloaded. The end-of-turn model knows fourteen
+languages, Arabic among them. For any other language, silence ends the turn.
 """
 
-import asyncio
+import logging
+import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from livekit.agents import (
-    NOT_GIVEN,
-    APIConnectOptions,
-    APIError,
-    NotGivenOr,
-    llm,
-    stt,
-    tts,
-    utils,
-)
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+from livekit.agents import APIConnectOptions, llm, tts, utils
+from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
-from worker import retry_after, sdk, stages
-from worker.call import budget, no_speech, prompt, thinking, turn_taking
+from agentspec.voice import OPENAI_URL, StageEntry, StageProvider
+from agentspec.wire import ProviderStage
+from worker import sdk, stages
+from worker.call import budget, prompt, turn_taking
 from worker.call.conversation import BoundedLLM
+from worker.call.providers.arguments import SettingsFault
+from worker.call.providers.clients import connect
+from worker.call.providers.fallback import FallbackLLM, FallbackSTT, FallbackTTS
+from worker.call.providers.limited import LimitedSTT
+from worker.call.providers.make import Keys, Limits, ProviderStages, new_attempts
 from worker.call.speech_detection import SpeechDetector
+from worker.call.stream_stt import StreamSTT
 from worker.call.tools import Tools
+from worker.call.turn_stt import SegmentSTT, TurnSTT
 from worker.config import WorkerSettings
+from worker.provider_availability import ProviderAvailability, unavailable
+from worker.stages import Attempts
 
 if TYPE_CHECKING:
     from worker.call.retrieval import PassageIndex
+
+
+logger = logging.getLogger(__name__)
 
 
 def _connection(attempt_seconds: float) -> APIConnectOptions:
@@ -44,117 +52,124 @@ LLM_CONNECTION: Final = _connection(budget.LLM_ATTEMPT_SECONDS)
 TTS_CONNECTION: Final = _connection(budget.TTS_ATTEMPT_SECONDS)
 
 
-class ResilientSTT(stages.TimeLimitedSTT):
-    """OpenAI's transcription; a failure costs the turn, not the call.
-
-    The SDK stops its stt when a transcription has failed after all retries. By then it has emitted the `error` event,
-    so this class returns an empty transcript instead.
-    """
-
-    on_started: Callable[[], None] = staticmethod(lambda: None)
-    """Called when the caller has stopped speaking, and the transcription starts."""
-    on_finished: Callable[[bool], None] = staticmethod(lambda _: None)
-    """Called when a transcription has ended, with whether it has text."""
-
-    async def recognize(
-        self,
-        buffer: utils.AudioBuffer,
-        *,
-        language: NotGivenOr[str] = NOT_GIVEN,
-        conn_options: APIConnectOptions = STT_CONNECTION,
-    ) -> stt.SpeechEvent:
-        event = stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
-        self.on_started()
-        try:
-            async with asyncio.timeout(budget.STT_SECONDS):
-                event = await super().recognize(buffer, language=language, conn_options=conn_options)
-        except APIError:
-            pass  # already emitted as an event
-        except TimeoutError:
-            stages.emit_timeout(self)
-        finally:
-            self.on_finished(any(alternative.text for alternative in event.alternatives))
-        return event
-
-
 def make_client(voice: VoiceSpec, key: str) -> AsyncOpenAI:
-    """Return one client for all stages: they share its connections, and TLS is set up once, before the call."""
-    return AsyncOpenAI(
-        base_url=voice.openai.base_url,
-        api_key=key,
-        max_retries=0,
-        http_client=DefaultAsyncHttpxClient(event_hooks={"response": [retry_after.remember]}),
-        timeout=Timeout(budget.LLM_ATTEMPT_SECONDS),
-    )
+    """Return one client for all stages with the common address: TLS is set up once, before the call."""
+    return connect(voice.openai.base_url if voice.openai is not None else OPENAI_URL, key)
 
 
 def make_stages(settings: WorkerSettings) -> "Stages":
     """Return the stages that a worker's configuration declares, with its credentials."""
     declared = settings.config.voice
-    return Stages(declared, make_client(declared, settings.openai_key))
+    keys = Keys(settings.stage_keys, (settings.livekit_key, settings.livekit_secret))
+    return Stages(declared, make_client(declared, settings.openai_key), settings.config.language, keys)
 
 
 class Stages:
-    """Makes the stages stt, llm and tts of one agent. Only this class knows their providers."""
+    """Makes the stages stt, llm and tts of one agent. Nothing else in a call knows their providers."""
 
-    def __init__(self, declared: VoiceSpec, client: AsyncOpenAI) -> None:
+    def __init__(self, declared: VoiceSpec, client: AsyncOpenAI, language: str = "", keys: Keys | None = None) -> None:
+        """Take the client of the common address, the agent's language, and the keys of all other providers."""
         self._declared = declared
-        self._client = client
+        self._providers = ProviderStages(declared, language, client, keys or Keys())
+        self.on_availability: Callable[[ProviderAvailability], None] = lambda _: None
+        """Called when a provider with a fallback becomes unavailable, or available again."""
+
+    def http_session(self) -> AbstractAsyncContextManager[object]:
+        """Return a context in which plugins find an HTTP session outside of a call process."""
+        return utils.http_context.open() if self._declared.has_settings_to_check else nullcontext()
 
     @property
     def voice_name(self) -> str:
-        """The agent's voice, by the provider's name."""
-        return self._declared.tts.voice
+        """The agent's voice, by the provider's name; empty when the provider's default speaks."""
+        return self._declared.tts.voice or ""
 
     @property
     def speech_identity(self) -> str:
         """What decides how a text sounds: two agents with the same identity can share its audio."""
-        return "\0".join((self._declared.openai.base_url, self._declared.tts.model, self._declared.tts.voice))
+        tts = self._declared.tts
+        if tts.provider is StageProvider.OPENAI and not (tts.options or tts.fallbacks):
+            address = self._declared.address(next(self._declared.entries_of("tts")))
+            return "\0".join((address.base_url, tts.model or "", tts.voice or ""))
+        return tts.model_dump_json()
 
     def fields(self, stage: str) -> dict[str, object]:
-        """Return the log fields that tell where the requests of a stage go."""
-        return {"stage": stage, "url": self._declared.openai.base_url}
+        """Return the log fields that tell where the requests of a stage go first."""
+        return self._fields(next(self._declared.entries_of(stage)))
+
+    def _fields(self, entry: StageEntry) -> dict[str, object]:
+        provider, found = entry.provider, dict[str, object](stage=entry.stage)
+        if provider.provider is not StageProvider.OPENAI:
+            found["provider"] = provider.plugin or provider.provider.value
+        if provider.provider is StageProvider.OPENAI or provider.base_url is not None:
+            found["url"] = provider.base_url or self._declared.address(entry).base_url
+        return found
 
     async def aclose(self) -> None:
         """Close the connections to the providers."""
-        await self._client.close()
+        await self._providers.aclose()
 
-    def make_stt(self, language: str) -> stt.STT[Any]:
-        """Return the stt stage for a language."""
-        return ResilientSTT(
-            attempt_seconds=budget.STT_ATTEMPT_SECONDS,
-            attempts=_attempts(),
-            model=self._declared.stt.model,
-            language=prompt.primary(language),
-            client=no_speech.speech_only(self._client),
-            use_realtime=False,
-        )
+    def check(self, language: str) -> dict[ProviderStage, str]:
+        """Return what is wrong with the settings of each stage; empty when all can be used.
+
+        Imports the declared plugins and creates each stage, as a call does.
+        """
+        faults: dict[ProviderStage, str] = {}
+        for entry in self._declared.entries():
+            try:
+                self._providers.check(entry, language)
+            except SettingsFault as fault:
+                faults.setdefault(ProviderStage(entry.stage), str(fault))
+        return faults
+
+    def make_stt(self, language: str) -> TurnSTT:
+        """Return the stt stage for a language. With fallbacks, it transcribes whole utterances only."""
+        entries, _, limits = self._entries("stt")
+        providers = [self._providers.stt(entry, language, limit) for entry, limit in zip(entries, limits, strict=True)]
+        if len(providers) > 1:
+            adapter = FallbackSTT(providers, SpeechDetector(), budget.STT_ATTEMPT_SECONDS)
+            adapter.on_availability = partial(self._on_availability, entries)
+            return SegmentSTT(adapter)
+        (provider,) = providers
+        if isinstance(provider, LimitedSTT) and provider.inner.capabilities.streaming:
+            return StreamSTT(provider.inner, provider, SpeechDetector())
+        return SegmentSTT(provider)
 
     def make_llm(self) -> llm.LLM[Any]:
         """Return the llm stage."""
-        limits = thinking.limits(self._declared.llm.model)
-        return stages.ReplyLLM(
-            max_tokens=limits.max_tokens,
-            effort=limits.effort,
-            attempts=_attempts(),
-            model=self._declared.llm.model,
-            client=self._client,
-        )
+        entries, attempts, limits = self._entries("llm")
+        providers = [self._providers.llm(entry, limit) for entry, limit in zip(entries, limits, strict=True)]
+        if len(providers) == 1:
+            return providers[0]
+        adapter = FallbackLLM(providers, attempts, budget.LLM_ATTEMPT_SECONDS)
+        adapter.on_availability = partial(self._on_availability, entries)
+        return adapter
 
     def make_tts(self) -> tts.TTS[Any]:
-        """Return the tts stage. It requests raw samples, so there is no codec between the provider and the room."""
-        return stages.TimeLimitedTTS(
-            gap_seconds=budget.TTS_ATTEMPT_SECONDS,
-            attempts=_attempts(),
-            model=self._declared.tts.model,
-            voice=self._declared.tts.voice,
-            client=self._client,
-            response_format="pcm",
-        )
+        """Return the tts stage."""
+        entries, attempts, limits = self._entries("tts")
+        providers = [self._providers.tts(entry, limit) for entry, limit in zip(entries, limits, strict=True)]
+        if len(providers) == 1:
+            return providers[0]
+        adapter = FallbackTTS(providers, attempts)
+        adapter.on_availability = partial(self._on_availability, entries)
+        return adapter
 
+    def _entries(self, stage: str) -> tuple[list[StageEntry], Attempts, list[Limits]]:
+        """Return the providers of a stage in the order in which to ask them, their attempts, and the limits of each."""
+        last = unavailable(stage)
+        entries = sorted(self._declared.entries_of(stage), key=lambda entry: entry.position in last)
+        attempts = new_attempts()
+        return entries, attempts, [Limits(attempts, has_fallback=entry is not entries[-1]) for entry in entries]
 
-def _attempts() -> stages.Attempts:
-    return stages.Attempts(budget.MAX_RETRY_AFTER_SECONDS)
+    def _on_availability(self, entries: list[StageEntry], index: int, available: bool) -> None:
+        entry = entries[index]
+        fields = self._fields(entry)
+        if available:
+            logger.info("provider available again", extra=fields)
+        else:
+            logger.warning("provider unavailable, using a fallback", extra=fields)
+        found = ProviderAvailability(stage=entry.stage, position=entry.position, available=available, at=time.time())
+        self.on_availability(found)
 
 
 def make_session(

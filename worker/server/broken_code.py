@@ -1,4 +1,6 @@
-"""A worker whose own code cannot be used: it reports why, does not register, and tries again after a while.
+"""A worker that cannot use its own code, or the settings of a stage: it reports why, and tries again after a while.
+
+It does not register.
 
 The process stays up, so Kubernetes does not restart it in a loop, and the controller can report the reason. It is not
 ready, so a rollout keeps the old workers.
@@ -10,21 +12,22 @@ import os
 import sys
 from typing import Final, NoReturn
 
-from agentspec.wire import WorkerConfig, WorkerStatus
+from agentspec.wire import StageReports, WorkerConfig, WorkerStatus
 from worker.server import endpoints
 
 logger = logging.getLogger(__name__)
 
 RECHECK_SECONDS: Final = 60.0
-"""Until the code is tried again: it may have failed because of a service that it needs."""
+"""Until both are tried again: they may have failed because of a service that they need."""
 
 
 class BrokenWorker:
     """A worker that never registers."""
 
-    def __init__(self, config: WorkerConfig, failure: str) -> None:
+    def __init__(self, config: WorkerConfig, code_failure: str, reports: StageReports) -> None:
         self._config = config
-        self._failure = failure
+        self._code_failure = code_failure
+        self._reports = reports
 
     def status(self) -> WorkerStatus:
         """Return the worker status with the failure."""
@@ -34,14 +37,22 @@ class BrokenWorker:
             draining=False,
             slots=self._config.calls_per_worker,
             calls=0,
-            code_failure=self._failure,
+            code_failure=self._code_failure,
+            stages=self._reports,
         )
 
 
-async def serve(config: WorkerConfig, port: int, failure: str, *, seconds: float = RECHECK_SECONDS) -> int:
+async def serve(
+    config: WorkerConfig,
+    port: int,
+    code_failure: str = "",
+    *,
+    reports: StageReports | None = None,
+    seconds: float = RECHECK_SECONDS,
+) -> int:
     """Serve the endpoints until it is time to try again; returns the exit status of a port that cannot be used."""
     try:
-        async with endpoints.serve(BrokenWorker(config, failure), port):
+        async with endpoints.serve(BrokenWorker(config, code_failure, reports or StageReports()), port):
             await asyncio.sleep(seconds)
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": port, "error": str(error)})
@@ -50,6 +61,6 @@ async def serve(config: WorkerConfig, port: int, failure: str, *, seconds: float
 
 
 def restart() -> NoReturn:
-    """Replace this process by a new one with the same command, which checks the code again."""
-    logger.info("checking own code again")
+    """Replace this process by a new one with the same command, which checks again."""
+    logger.info("checking own code and settings again")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -64,19 +64,20 @@ async def _try(stage: ProviderStage, config: WorkerConfig, stages: Stages, log: 
 
 
 async def _complete(config: WorkerConfig, stages: Stages, record: Callable[[StageOutcome], None]) -> None:
-    stage = stages.make_llm()
-    outcomes.follow(ProviderStage.LLM, stage, record)
     context = ChatContext.empty()
     context.add_message(role="user", content="Answer with the word: yes")
     # The provider checks the tools' schemas, so a wrong one is known before a call sends it.
     tools: list[llm.Tool] = [http_tool(tool.name, tool.http, {}) for tool in config.tools if tool.http is not None]
-    await stage.chat(chat_ctx=context, tools=tools, tool_choice="none", conn_options=voice.LLM_CONNECTION).collect()
+    async with stages.make_llm() as stage:
+        outcomes.follow(ProviderStage.LLM, stage, record)
+        await stage.chat(chat_ctx=context, tools=tools, tool_choice="none", conn_options=voice.LLM_CONNECTION).collect()
 
 
 async def _transcribe(config: WorkerConfig, stages: Stages, record: Callable[[StageOutcome], None]) -> None:
-    stage = stages.make_stt(config.language)
-    outcomes.follow(ProviderStage.STT, stage, record)
-    await stage.recognize(first_second(await phrases.prepared(config, stages)), conn_options=voice.STT_CONNECTION)
+    second = first_second(await phrases.prepared(config, stages))
+    async with stages.make_stt(config.language) as stage:
+        outcomes.follow(ProviderStage.STT, stage, record)
+        await stage.recognize(second, conn_options=voice.STT_CONNECTION)
 
 
 _ATTEMPTS: Final[dict[ProviderStage, _Attempt]] = {ProviderStage.STT: _transcribe, ProviderStage.LLM: _complete}

@@ -15,7 +15,7 @@ from typing import Final
 from livekit.agents import AssignmentTimeoutError, JobRequest
 
 from agentspec import AvatarProvider, WorkerStatus
-from agentspec.wire import CallOutcome, WorkerConfig, read_dispatch_metadata
+from agentspec.wire import CallOutcome, StageReports, WorkerConfig, read_dispatch_metadata
 from worker import avatar_limit, reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import budget, job, phrases, voice
@@ -24,7 +24,8 @@ from worker.call.program import Program
 from worker.call.voice import Stages
 from worker.config import WorkerSettings
 from worker.job_reports import JobProgress
-from worker.provider_reports import ProviderLog, StageOutcome
+from worker.provider_availability import Availability, ProviderAvailability
+from worker.provider_reports import ProviderLog, StageOutcome, invalid
 from worker.sdk import RunningJob
 from worker.server import admission, ended_call, endpoints, metrics, supervision, trials
 from worker.server.job_limits import JobLimits, JobLimitWatch, Limit, container_memory, memory_share
@@ -81,12 +82,14 @@ class Worker(sdk.Server):
         """Closes abandoned avatars; None: the agent has no avatar."""
         self.providers = ProviderLog()
         self.tools = ToolTrials(config)
+        self.availability = Availability()
         self.first_registration = asyncio.Event()
         """Set once LiveKit has registered the worker."""
         self.report_handlers: reports.Handlers = {
             AvatarReport: self._on_avatar_report,
             JobProgress: lambda progress: self._jobs.record(progress, time.monotonic()),
             StageOutcome: self.providers.record,
+            ProviderAvailability: self.availability.record,
         }
         """What to do with the reports of call processes."""
         self._stop = asyncio.Event()
@@ -293,6 +296,7 @@ async def _main(settings: WorkerSettings, program: Program | None = None) -> int
     if config.avatar.provider is AvatarProvider.NONE:
         logger.info("no avatar declared, calls are voice only")
     stages = voice.make_stages(settings)
+    stages.on_availability = worker.availability.record
     preparing = asyncio.create_task(_prepare(worker, config, stages, program), name="prepare")
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
@@ -314,10 +318,25 @@ async def _prepare(worker: Worker, config: WorkerConfig, stages: Stages, program
     """Prepare the phrases, and try the stages that the phrases do not need. A program has stages of its own."""
     if program is not None:
         return
-    async with asyncio.TaskGroup() as group:
+    async with stages.http_session(), asyncio.TaskGroup() as group:
         group.create_task(phrases.prepare(config, stages, worker.providers.record))
         group.create_task(trials.run(config, stages, worker.providers, worker.first_registration))
         group.create_task(worker.tools.run(worker.first_registration))
+
+
+async def check_stages(settings: WorkerSettings) -> StageReports:
+    """Return what is wrong with the settings of stages, as reports of failures; without failures all can be used."""
+    if not settings.config.voice.has_settings_to_check:
+        return StageReports()
+    stages = voice.make_stages(settings)
+    async with stages.http_session():
+        faults = stages.check(settings.config.language)
+    await stages.aclose()
+    log = ProviderLog()
+    for stage, fault in faults.items():
+        logger.critical("stage settings invalid", extra={"stage": stage, "error": fault})
+        log.record(invalid(stage, fault))
+    return log.reports(0.0)
 
 
 def run(settings: WorkerSettings, program: Program | None = None) -> int:

@@ -16,7 +16,7 @@ from controller.policy.credentials import (
     wanted_secrets,
 )
 from controller.policy.verdict import Verdict
-from tests.unit.controller.builders import TAVUS, spec
+from tests.unit.controller.builders import SPEC, TAVUS, spec
 
 WANTED = wanted_secrets(spec(avatar=TAVUS))
 VALUES = {"livekit": {"apiKey": "key", "apiSecret": "secret"}, "openai": {"apiKey": "sk"}, "tavus": {"apiKey": "tv"}}
@@ -49,6 +49,27 @@ def test_secret_of_a_tool_is_needed_and_named() -> None:
     *_, secret = wanted_secrets(spec(tools=[tool]))
     assert (secret.name, secret.keys) == ("shop", ("token",))
     assert secret.field == "header Authorization of the tool order_status in spec.tools"
+
+
+def test_secrets_of_stages_and_fallbacks_are_needed() -> None:
+    own = {"credentialsSecretRef": {"name": "own"}}
+    voice = {**SPEC["voice"], "stt": own, "tts": {"fallbacks": [{"credentialsSecretRef": {"name": "spare"}}]}}
+    assert [(secret.name, secret.field) for secret in wanted_secrets(spec(voice=voice))][1:] == [
+        ("openai", "spec.voice.openai.credentialsSecretRef"),
+        ("own", "spec.voice.stt.credentialsSecretRef"),
+        ("spare", "spec.voice.tts.fallbacks[0].credentialsSecretRef"),
+    ]
+    alone = dict.fromkeys(("stt", "llm", "tts"), own)
+    unused = {**SPEC["voice"], **alone}
+    assert {secret.name for secret in wanted_secrets(spec(voice=unused))} == {"livekit", "own"}
+
+
+def test_rejected_key_of_a_stage_names_its_fields() -> None:
+    own = {"baseURL": "http://whisper.test/v1", "credentialsSecretRef": {"name": "own"}}
+    rejected = ProviderAnswer(ProviderVerdict.REJECTED, "HTTP 401")
+    answers = {"LiveKit": ProviderAnswer(ProviderVerdict.ACCEPTED), "OpenAI (spec.voice.stt)": rejected}
+    message = credentials_valid(spec(voice={**SPEC["voice"], "stt": own}), answers).message
+    assert "OpenAI (spec.voice.stt) at http://whisper.test/v1 rejects apiKey of Secret 'own': HTTP 401" in message
 
 
 def test_complete_secrets_have_no_fault() -> None:
@@ -289,7 +310,7 @@ def test_credentials_valid(
     reason: Reason,
     texts: list[str],
 ) -> None:
-    answers = {Provider.LIVEKIT: livekit, Provider.OPENAI: openai, Provider.TAVUS: tavus}
+    answers: dict[str, ProviderAnswer] = {Provider.LIVEKIT: livekit, Provider.OPENAI: openai, Provider.TAVUS: tavus}
     verdict = credentials_valid(spec(avatar=TAVUS), answers)
     assert (verdict.status, verdict.reason) == (status, reason)
     for text in texts:

@@ -112,6 +112,19 @@ def test_credentials_come_from_the_named_secrets_only() -> None:
     assert set(found) - set(references) == own, "a worker gets nothing that it never reads"
 
 
+def test_stages_with_own_credentials_get_them_in_own_variables() -> None:
+    own = {"provider": "Plugin", "plugin": "deepgram", "credentialsSecretRef": {"name": "deepgram"}}
+    llm = {"baseURL": "http://vllm:8000/v1", "fallbacks": [{"credentialsSecretRef": {"name": "spare"}}]}
+    found = environment(build(voice={"stt": own, "llm": llm, "tts": {"provider": "Inference", "model": "a/b"}}))
+    references = {name: entry["valueFrom"]["secretKeyRef"] for name, entry in found.items() if "valueFrom" in entry}
+    assert references == {
+        "LIVEKIT_API_KEY": {"name": "livekit", "key": "apiKey"},
+        "LIVEKIT_API_SECRET": {"name": "livekit", "key": "apiSecret"},
+        "AVATAR_AGENT_STT_KEY": {"name": "deepgram", "key": "apiKey"},
+        "AVATAR_AGENT_LLM_KEY_1": {"name": "spare", "key": "apiKey"},
+    }
+
+
 def test_worker_with_avatar_knows_the_uid_that_no_other_cluster_has() -> None:
     assert environment(build(avatar=TAVUS))["AVATAR_AGENT_UID"] == {"name": "AVATAR_AGENT_UID", "value": "uid-1"}
 

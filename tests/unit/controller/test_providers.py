@@ -23,6 +23,7 @@ SECRET = "a-secret-of-more-than-thirty-two-bytes"
 VALUES = {
     "livekit": {"apiKey": "lk-key", "apiSecret": SECRET},
     "openai": {"apiKey": "sk-0123456789"},
+    "own": {"apiKey": "own-0123456789"},
     "tavus": {"apiKey": "tv-0123456789"},
 }
 ACCEPTED, REJECTED, UNREACHABLE, PENDING = ProviderVerdict
@@ -73,7 +74,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-async def check(session: aiohttp.ClientSession, declared: AvatarAgentSpec) -> dict[Provider, ProviderAnswer]:
+async def check(session: aiohttp.ClientSession, declared: AvatarAgentSpec) -> dict[str, ProviderAnswer]:
     return await Providers(session, list[Key]().append).check(KEY, declared, VALUES)
 
 
@@ -85,6 +86,35 @@ async def test_probes_are_cheap_and_change_nothing(world: World, session: aiohtt
     assert requests["/v1/models/meta%2Fllama%203"].headers["Authorization"] == "Bearer sk-0123456789"
     assert requests["/v2/faces/face"].headers["x-api-key"] == "tv-0123456789"
     assert {request.method for path, request in requests.items() if "twirp" not in path} == {"GET"}
+
+
+OWN = {"credentialsSecretRef": {"name": "own"}}
+
+
+async def test_each_address_with_a_key_is_probed_once(world: World, session: aiohttp.ClientSession) -> None:
+    own = {"baseURL": f"{world.url}/other?tenant=a", **OWN}
+    declared = world.spec(stt=own, llm={"fallbacks": [{**own, "model": "b"}, {"baseURL": f"{world.url}/none"}]})
+    answers = await check(session, declared)
+    assert set(answers) == {"LiveKit", "OpenAI", "OpenAI (spec.voice.stt)", "Tavus"}
+    requests = {request.raw_path: request for request in world.requests if "models" in request.path}
+    assert set(requests) == {"/v1/models/gpt-4o-mini", "/other/models/b?tenant=a"}
+    assert requests["/other/models/b?tenant=a"].headers["Authorization"] == "Bearer own-0123456789"
+
+
+async def test_providers_of_plugins_and_the_gateway_are_not_probed(
+    world: World, session: aiohttp.ClientSession
+) -> None:
+    plugin, gateway = {"provider": "Plugin", "plugin": "deepgram", **OWN}, {"provider": "Inference", "model": "a/b"}
+    answers = await check(session, world.spec(stt=plugin, llm=gateway, tts=gateway))
+    assert set(answers) == {"LiveKit", "Tavus"}
+
+
+async def test_azure_is_asked_for_its_models(world: World, session: aiohttp.ClientSession) -> None:
+    azure = {"baseURL": f"{world.url}/openai/deployments/d?api-version=2024-10-21", **OWN}
+    assert (await check(session, world.spec(llm=azure)))["OpenAI (spec.voice.llm)"] == ProviderAnswer(ACCEPTED)
+    (request,) = [request for request in world.requests if request.path.startswith("/openai")]
+    assert request.raw_path == "/openai/models?api-version=2024-10-21"
+    assert request.headers["api-key"] == "own-0123456789" and "Authorization" not in request.headers
 
 
 async def test_only_providers_in_use_are_probed(world: World, session: aiohttp.ClientSession) -> None:

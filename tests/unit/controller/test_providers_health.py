@@ -282,3 +282,52 @@ def test_outcomes_of_several_workers_count_together(
 )
 def test_only_outcomes_that_may_change_the_verdict_differ(before: StageReport, now: StageReport, differs: bool) -> None:
     assert outcomes_differ(StageReports(tts=before), StageReports(tts=now)) is differs
+
+
+def test_invalid_settings_are_reported_at_once() -> None:
+    fault = StageFailure(at=2.0, fault="spec.voice.stt.options.modle: deepgram.STT takes no such option")
+    found = verdict(stt=StageReport(failure=fault, failures=1))
+    assert (found.status, found.reason) == (ConditionStatus.FALSE, Reason.STAGE_SETTINGS_INVALID)
+    assert "cannot use the settings of stt" in found.message and "options.modle" in found.message
+    assert "Correct the manifest" in found.message
+    assert "do not register: see ProvidersHealthy" in providers_warning(found)
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        pytest.param(
+            {"provider": "Plugin", "plugin": "deepgram", "credentialsSecretRef": {"name": "dg"}},
+            "Update the key in Secret 'dg' (spec.voice.stt.credentialsSecretRef)",
+            id="a plugin",
+        ),
+        pytest.param(
+            {"provider": "Plugin", "plugin": "deepgram"},
+            "spec.voice.stt.credentialsSecretRef, which is not set",
+            id="a plugin without a key",
+        ),
+        pytest.param(
+            {"provider": "Inference", "model": "a/b"},
+            "Secret 'livekit' (spec.livekit.credentialsSecretRef)",
+            id="LiveKit's gateway",
+        ),
+        pytest.param(
+            {"baseURL": "http://whisper.test/v1", "credentialsSecretRef": {"name": "own"}},
+            "Secret 'own' (spec.voice.stt.credentialsSecretRef)",
+            id="an own address",
+        ),
+    ],
+)
+def test_message_names_the_key_of_the_stage(stage: dict[str, Any], words: str) -> None:
+    declared = spec(voice={"openai": {"credentialsSecretRef": {"name": "openai"}}, "stt": stage})
+    message = providers_healthy(declared, reports(stt=failing(status=401))).message
+    assert words in message
+
+
+def test_message_names_the_server_of_the_stage() -> None:
+    stage = {"baseURL": "http://whisper.test/v1", "options": {"prompt": "x"}}
+    declared = spec(voice={"openai": {"credentialsSecretRef": {"name": "openai"}}, "stt": stage})
+    timeout = providers_healthy(declared, reports(stt=failing(error="APITimeoutError"))).message
+    assert "can reach spec.voice.stt.baseURL (http://whisper.test/v1)" in timeout
+    rejected = providers_healthy(declared, reports(stt=failing(status=400))).message
+    assert "spec.voice.stt.model ('whisper-1') or spec.voice.stt.options" in rejected

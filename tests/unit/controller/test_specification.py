@@ -15,7 +15,7 @@ def test_valid_spec_is_parsed() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "text"),
     [
-        pytest.param("ava", {"voice": {}}, "spec.voice.openai: Field required", id="a missing field"),
+        pytest.param("ava", {"livekit": {}}, "spec.livekit.url: Field required", id="a missing field"),
         pytest.param("ava", {"langauge": "ar"}, "spec.langauge", id="an unknown field"),
         pytest.param("a" * 64, {}, "the maximum is 63", id="a name too long for a label"),
     ],

@@ -156,8 +156,34 @@ def test_call_processes_inherit_keys_without_trailing_newline(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LIVEKIT_AGENT_NAME_OVERRIDE", "another")
     inherited: dict[str, str] = {}
-    monkeypatch.setattr(worker, "run", lambda _: inherited.update(os.environ) or 0)
+    monkeypatch.setattr(worker, "run", lambda *_: inherited.update(os.environ) or 0)
     monkeypatch.setattr(metrics, "expose_call_processes", lambda _: None)
     assert main() == 0
     assert {name: inherited[name] for name in wanted} == wanted
     assert "LIVEKIT_AGENT_NAME_OVERRIDE" not in inherited
+
+
+OWN_KEYS = {
+    "stt": {"credentialsSecretRef": {"name": "own"}},
+    "llm": {"baseURL": "http://vllm.test/v1", "fallbacks": [{"credentialsSecretRef": {"name": "spare"}}]},
+    "tts": {"baseURL": "http://kokoro.test/v1"},
+}
+
+
+def test_stages_have_keys_of_their_own(tmp_path: Path, document: dict[str, object]) -> None:
+    environment = _environment(
+        tmp_path,
+        document | {"voice": OWN_KEYS},
+        OPENAI_API_KEY="",
+        AVATAR_AGENT_STT_KEY=" stt-secret\n",
+        AVATAR_AGENT_LLM_KEY_1="spare-secret",
+    )
+    settings = load_settings(environment)
+    assert settings.stage_keys == {"AVATAR_AGENT_STT_KEY": "stt-secret", "AVATAR_AGENT_LLM_KEY_1": "spare-secret"}
+    assert "stt-secret" not in repr(settings)
+
+
+def test_error_names_missing_key_of_a_stage(tmp_path: Path, document: dict[str, object]) -> None:
+    environment = _environment(tmp_path, document | {"voice": OWN_KEYS}, AVATAR_AGENT_STT_KEY="k")
+    with pytest.raises(SettingsError, match=r"AVATAR_AGENT_LLM_KEY_1 is not set.*spec\.voice\.llm\.fallbacks\[0\]"):
+        load_settings(environment)

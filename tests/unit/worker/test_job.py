@@ -35,6 +35,8 @@ async def test_call_process_ignores_signals_and_has_the_workers_settings(
     assert crash_handlers == [True]
     assert process.userdata["config"] == load_settings().config
     stages = process.userdata["stages"]
-    client = stages._client
-    assert (client.api_key, str(client.base_url)) == ("openai", load_settings().config.voice.openai.base_url + "/")
+    client = stages._providers._common
+    common = load_settings().config.voice.openai
+    assert common is not None
+    assert (client.api_key, str(client.base_url)) == ("openai", common.base_url + "/")
     await stages.aclose()

@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 from agentspec.wire import WorkerConfig
 from tests.unit.worker.fakes import silence
 from worker.call import no_speech, voice
+from worker.call.turn_stt import TurnSTT
 
 NO_RETRY = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
 
@@ -64,7 +65,7 @@ async def transcript(whisper: FakeWhisper, config: WorkerConfig, model: str = "w
     """Return what the session's own stt stage hears in a recording; empty when it hears nothing."""
     declared = config.voice.model_copy(update={"stt": config.voice.stt.model_copy(update={"model": model})})
     stt = voice.make_session(voice.Stages(declared, whisper.client), "ar").stt
-    assert isinstance(stt, voice.ResilientSTT)
+    assert isinstance(stt, TurnSTT)
     event = await stt.recognize(silence(0.5), conn_options=NO_RETRY)
     return event.alternatives[0].text
 

@@ -39,10 +39,10 @@ from tests.unit.worker.fake_livekit import WORKER_ID, FakeLiveKit, fake_livekit
 from tests.unit.worker.fakes import FakeRoom, FakeSink, FakeWrapper
 from tests.waiting import eventually, eventually_in_thread, soon
 from worker import sdk
-from worker.call.voice import ResilientSTT
 from worker.call.watched_output import WatchedOutput
 from worker.server.job_limits import MIB, JobLimits, JobLimitWatch, Limit, private_memory
 from worker.server.worker import Worker
+from worker.stages import TimeLimitedSTT
 
 Entrypoint = Callable[[JobContext], Awaitable[None]]
 ONE_ATTEMPT = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
@@ -500,7 +500,7 @@ def _members(cls: type) -> set[str]:
     ("ours", "sdks", "overridden"),
     [
         (Worker, AgentServer, {"_connection_task", "_invoke_load_fnc", "_mp_ctx", "_run_ws", "_worker_load"}),
-        (ResilientSTT, openai.STT, {"_recognize_impl", "recognize"}),
+        (TimeLimitedSTT, openai.STT, {"_recognize_impl"}),
         (sdk.RoomAudioOutput, sdk.RoomAudioOutput.__base__, set()),
         (WatchedOutput, AudioOutput, {"capture_frame", "clear_buffer", "flush", "on_detached"}),
     ],

@@ -118,7 +118,12 @@ def reply_llm(answer: Callable[[httpx2.Request], httpx2.Response], effort: str =
         api_key="key", base_url="http://openai.test/v1", http_client=DefaultAsyncHttpxClient(transport=transport)
     )
     return stages.ReplyLLM(
-        max_tokens=4400, effort=effort, attempts=stages.Attempts(0.0), model="openai/gpt-5-mini", client=client
+        max_tokens=4400,
+        effort=effort,
+        attempt_seconds=4.0,
+        attempts=stages.Attempts(0.0),
+        model="openai/gpt-5-mini",
+        client=client,
     )
 
 

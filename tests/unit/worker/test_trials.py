@@ -67,6 +67,7 @@ async def stages(provider: Provider, config: WorkerConfig) -> AsyncIterator[Stag
     app = web.Application()
     app.router.add_post("/v1/{path:.*}", provider.answer)
     async with TestServer(app) as server:
+        assert config.voice.openai is not None
         base = config.voice.openai.model_copy(update={"base_url": str(server.make_url("/v1"))})
         declared = config.voice.model_copy(update={"openai": base})
         stages = Stages(declared, voice.make_client(declared, "key"))

@@ -32,6 +32,7 @@ from worker.call import budget, metrics, phrases, sentences, voice
 from worker.call.call import Call
 from worker.call.reply_output import ReplyOutput
 from worker.call.tools.use import ToolFailed
+from worker.call.turn_stt import TurnSTT
 
 ONE_MOMENT, APOLOGY, REPLY = 1, 2, 3
 """What the caller hears, as the value of its samples."""
@@ -127,7 +128,7 @@ class Scene:
         """Let the caller say something, as the session notices it, and the agent reply to it."""
         self.session.emit("user_state_changed", UserStateChangedEvent(old_state="listening", new_state="speaking"))
         self.session.emit("user_state_changed", UserStateChangedEvent(old_state="speaking", new_state="listening"))
-        stage = cast(voice.ResilientSTT, self.session.stt)
+        stage = cast(TurnSTT, self.session.stt)
         event = await stage.recognize(silence(0.5), conn_options=voice.STT_CONNECTION)
         if event.alternatives and event.alternatives[0].text:
             _ = self.session.generate_reply(user_input=event.alternatives[0].text)

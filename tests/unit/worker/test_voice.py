@@ -12,20 +12,22 @@ from tests.unit.worker.fakes import silence
 from worker import stages
 from worker.call import budget, prompt, voice
 from worker.call.call_agent import make_agent
+from worker.call.turn_stt import SegmentSTT
 
 NO_RETRY = APIConnectOptions(max_retry=0, retry_interval=0, timeout=1)
 
 
 @pytest.fixture
-def speech_to_text(config: WorkerConfig) -> voice.ResilientSTT:
+def speech_to_text(config: WorkerConfig) -> SegmentSTT:
     client = voice.make_client(config.voice, "openai-key")
-    return voice.ResilientSTT(
+    provider = stages.TimeLimitedSTT(
         attempt_seconds=0.02, attempts=stages.Attempts(0.0), model="whisper-1", client=client, use_realtime=False
     )
+    return SegmentSTT(provider)
 
 
 async def test_failed_transcription_is_reported_and_counts_as_silence(
-    speech_to_text: voice.ResilientSTT, monkeypatch: pytest.MonkeyPatch
+    speech_to_text: SegmentSTT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object, **__: object) -> stt.SpeechEvent:
         raise APIStatusError("no", status_code=500)
@@ -39,7 +41,7 @@ async def test_failed_transcription_is_reported_and_counts_as_silence(
 
 
 async def test_slow_transcription_counts_as_silence(
-    speech_to_text: voice.ResilientSTT, monkeypatch: pytest.MonkeyPatch
+    speech_to_text: SegmentSTT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stall(*_: object, **__: object) -> stt.SpeechEvent:
         await asyncio.Event().wait()
@@ -52,7 +54,7 @@ async def test_slow_transcription_counts_as_silence(
     assert event.alternatives == []
 
 
-async def test_transcription_is_passed_on(speech_to_text: voice.ResilientSTT, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transcription_is_passed_on(speech_to_text: SegmentSTT, monkeypatch: pytest.MonkeyPatch) -> None:
     transcript = stt.SpeechEvent(type=stt.SpeechEventType.FINAL_TRANSCRIPT)
 
     async def transcribe(*_: object, **__: object) -> stt.SpeechEvent:
@@ -65,8 +67,8 @@ async def test_transcription_is_passed_on(speech_to_text: voice.ResilientSTT, mo
 async def test_session_limits_each_transcription_attempt(config: WorkerConfig) -> None:
     client = voice.make_client(config.voice, "openai-key")
     speech_to_text = voice.make_session(voice.Stages(config.voice, client), "ar").stt
-    assert isinstance(speech_to_text, voice.ResilientSTT)
-    assert speech_to_text.attempt_seconds == budget.STT_ATTEMPT_SECONDS
+    assert isinstance(speech_to_text, SegmentSTT) and isinstance(speech_to_text.inner, stages.TimeLimitedSTT)
+    assert speech_to_text.inner.attempt_seconds == budget.STT_ATTEMPT_SECONDS
     await client.close()
 
 

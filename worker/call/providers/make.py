@@ -1,0 +1,152 @@
+"""Makes the stage of one declared provider: of OpenAI's API, of a plugin, or of LiveKit's model gateway."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from livekit.agents import inference, llm, stt, tts
+from livekit.plugins import openai
+from openai import AsyncOpenAI
+
+from agentspec import VoiceSpec
+from agentspec.voice import Address, StageEntry, StageProvider, TextToSpeechProvider
+from worker import stages
+from worker.call import budget, no_speech, prompt, thinking
+from worker.call.providers.arguments import SettingsFault, checked, plugin_class
+from worker.call.providers.clients import connect
+from worker.call.providers.limited import LimitedLLM, LimitedSTT, LimitedTTS
+
+_GATEWAY: Final[Mapping[str, type[Any]]] = {"stt": inference.STT, "llm": inference.LLM, "tts": inference.TTS}
+_OPENAI: Final[Mapping[str, type[Any]]] = {"stt": openai.STT, "llm": openai.LLM, "tts": openai.TTS}
+
+
+def new_attempts() -> stages.Attempts:
+    """Return the attempts of a stage, none of which is under way."""
+    return stages.Attempts(budget.MAX_RETRY_AFTER_SECONDS)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one provider's attempts."""
+
+    attempts: stages.Attempts = field(default_factory=new_attempts)
+    has_fallback: bool = False
+    """Another provider takes over, so waiting long for this one helps no caller."""
+
+    def seconds(self, alone: float) -> float:
+        """Return the longest wait, from that of a provider without fallbacks."""
+        return min(alone, budget.FALLBACK_SECONDS) if self.has_fallback else alone
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of all providers but the common one."""
+
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Keys of stages and fallbacks, by environment variable."""
+    livekit: tuple[str, str] = ("", "")
+    """Key and secret, for LiveKit's model gateway."""
+
+
+class ProviderStages:
+    """Makes the stages of single providers. Stages with the same address share a client, and with it connections."""
+
+    def __init__(self, declared: VoiceSpec, language: str, common: AsyncOpenAI, keys: Keys) -> None:
+        self._declared = declared
+        self._language = language
+        self._common = common
+        self._keys = keys
+        self._clients: dict[Address, AsyncOpenAI] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections of the clients."""
+        for client in (self._common, *self._clients.values()):
+            await client.close()
+
+    def check(self, entry: StageEntry, language: str) -> None:
+        """Create the stage of a provider as a call does. Raises SettingsFault, which never contains a key."""
+        make: dict[str, Callable[[Limits], object]] = {
+            "stt": partial(self.stt, entry, language),
+            "llm": partial(self.llm, entry),
+            "tts": partial(self.tts, entry),
+        }
+        try:
+            make[entry.stage](Limits())
+        except SettingsFault:
+            raise
+        except Exception as error:
+            text = str(error) if not self._has_key(str(error)) else "its constructor failed"
+            raise SettingsFault(f"{entry.field}: {type(error).__name__}: {text}") from error
+
+    def _has_key(self, text: str) -> bool:
+        return any(key in text for key in (*self._keys.own.values(), *self._keys.livekit) if key)
+
+    def stt(self, entry: StageEntry, language: str, limits: Limits) -> stt.STT[Any]:
+        """Return a provider's stt for a language."""
+        seconds = limits.seconds(budget.STT_ATTEMPT_SECONDS)
+        if entry.provider.provider is not StageProvider.OPENAI:
+            inner = self._unknown(entry, {"language": language})
+            return LimitedSTT(inner, attempt_seconds=seconds, attempts=limits.attempts)
+        options = {"language": prompt.primary(language), "model": entry.provider.model, "use_realtime": False}
+        return stages.TimeLimitedSTT(
+            attempt_seconds=seconds,
+            attempts=limits.attempts,
+            client=no_speech.speech_only(self._client(entry)),
+            **options | checked(entry, _OPENAI["stt"], {}, {}),
+        )
+
+    def llm(self, entry: StageEntry, limits: Limits) -> llm.LLM[Any]:
+        """Return a provider's llm."""
+        seconds = limits.seconds(budget.LLM_ATTEMPT_SECONDS)
+        if entry.provider.provider is not StageProvider.OPENAI:
+            return LimitedLLM(self._unknown(entry, {}), attempt_seconds=seconds, attempts=limits.attempts)
+        reply = thinking.limits(entry.provider.model or "")
+        return stages.ReplyLLM(
+            max_tokens=reply.max_tokens,
+            effort=reply.effort,
+            attempt_seconds=seconds,
+            attempts=limits.attempts,
+            client=self._client(entry),
+            **{"model": entry.provider.model} | checked(entry, _OPENAI["llm"], {}, {}),
+        )
+
+    def tts(self, entry: StageEntry, limits: Limits) -> tts.TTS[Any]:
+        """Return a provider's tts. OpenAI's sends raw samples, so there is no codec between it and the room."""
+        seconds = limits.seconds(budget.TTS_ATTEMPT_SECONDS)
+        provider = entry.provider
+        if provider.provider is not StageProvider.OPENAI:
+            inner = self._unknown(entry, {"language": prompt.primary(self._language)})
+            return LimitedTTS(inner, gap_seconds=seconds, attempts=limits.attempts)
+        options = {"model": provider.model, "voice": _voice(entry), "response_format": "pcm"}
+        return stages.TimeLimitedTTS(
+            gap_seconds=seconds,
+            attempts=limits.attempts,
+            client=self._client(entry),
+            **options | checked(entry, _OPENAI["tts"], {}, {}),
+        )
+
+    def _unknown(self, entry: StageEntry, suggested: Mapping[str, object]) -> Any:  # noqa: ANN401 - a stage of any kind
+        """Return the stage of a plugin, or of LiveKit's model gateway."""
+        provider = entry.provider
+        given = {"model": provider.model, "voice": _voice(entry), "base_url": provider.base_url}
+        if provider.provider is StageProvider.INFERENCE:
+            key, secret = self._keys.livekit
+            keys: dict[str, str | None] = {"api_key": key, "api_secret": secret}
+            cls = _GATEWAY[entry.stage]
+        else:
+            keys = {"api_key": self._keys.own.get(entry.key_variable)}
+            cls = plugin_class(entry)
+        return cls(**checked(entry, cls, given | keys, suggested))
+
+    def _client(self, entry: StageEntry) -> AsyncOpenAI:
+        address = self._declared.address(entry)
+        if address.is_common:
+            return self._common
+        if address not in self._clients:
+            self._clients[address] = connect(address.base_url, self._keys.own.get(entry.key_variable, ""))
+        return self._clients[address]
+
+
+def _voice(entry: StageEntry) -> str | None:
+    return entry.provider.voice if isinstance(entry.provider, TextToSpeechProvider) else None
