@@ -26,7 +26,8 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
     available = availability_of(snapshot.workers, registered_name, snapshot.now.unix)
     problems = start_problems(snapshot.workers, snapshot.now.unix)
     failure = why_not_starting(namespace, problems, snapshot.deployment)
-    broken = _code_failure(namespace, spec, staying)
+    current = [worker for worker in staying if worker.pod.template == snapshot.template]
+    broken = _code_failure(namespace, spec, current)
     silent = [worker.pod for worker in available.lost if worker.status is None and _has_started(worker.pod)]
     if spec.suspend:
         return false(Reason.SUSPENDED, "spec.suspend is true: no worker takes calls.")

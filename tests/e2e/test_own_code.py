@@ -37,6 +37,7 @@ def example(platform: Platform, name: str) -> dict[str, Any]:
     platform.product.apply(others)
     image = platform.cluster.load_example(EXAMPLES / name, platform.product.worker_image)
     agent["spec"]["worker"] |= {"image": image}
+    agent["spec"]["dispatch"] = {"access": "Public"}
     for variable in agent["spec"]["worker"].get("env", []):
         if variable["name"] == "OPENAI_BASE_URL":
             variable["value"] = platform.targets.openai_url

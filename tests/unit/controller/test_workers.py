@@ -17,6 +17,9 @@ from tests.unit.controller.builders import CREATED, spec, status, worker
 TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 
+_BROKEN = status(registered=False, code_failure="ValueError: x")
+
+
 def judged(
     seen: Sequence[ObservedWorker], wanted: int, *, create_failure: str = "", blocked_until: str = "", **changes: Any
 ) -> Verdict:
@@ -202,6 +205,15 @@ def judged(
             (TRUE, Reason.PARTLY_REGISTERED),
             "as 'ava'. The code of spec.worker.agent",
             id="broken code beside an earlier worker",
+        ),
+        pytest.param(
+            [worker(report=status()), worker("pod-2", report=_BROKEN, template="template-0")],
+            1,
+            "",
+            "",
+            (TRUE, Reason.REGISTERED),
+            "1 of 1 workers registered as 'ava'.",
+            id="broken code of an earlier manifest",
         ),
         pytest.param(
             [worker(report=status(draining=True))],
