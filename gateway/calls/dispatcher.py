@@ -110,6 +110,8 @@ class Dispatcher:
         return estimate_seconds(position, self._ledger.count_with_slot(key), self._lengths.of(key))
 
     def _is_line_known(self, agent_key: str) -> bool:
+        if self._members.is_beginning():
+            return False
         namespace, _, name = agent_key.partition("/")
         agent = self._agents.get(namespace, name)
         if not isinstance(agent, Agent) or self._members.seconds_since_change() > SEARCH_SECONDS:

@@ -175,6 +175,10 @@ class Members:
             logger.warning("gateway does not act for its agents, waiting for the controller")
         self._has_changed()
 
+    def is_beginning(self) -> bool:
+        """Return whether this gateway may act again and `check` has not noticed it: it has searched for no calls."""
+        return self._could_act is False and self.may_act()
+
     def seconds_since_change(self) -> float:
         """Return for how long this gateway has owned what it owns. It may not know all calls of it at first."""
         return self._clock() - self._changed

@@ -348,6 +348,18 @@ async def test_caller_has_a_new_agent_soon_after_a_loss(world: World) -> None:
     assert AGENT_GRACE_SECONDS <= seconds <= AGENT_GRACE_SECONDS + ROUTINE_READ_SECONDS + 1
 
 
+async def test_call_waits_until_a_new_owner_searches_for_the_line(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a fence is noticed some time later, and a call that is adopted before must overtake none."""
+    monkeypatch.setattr(world.gateway.members, "is_beginning", lambda: True)
+    call = await open_call(world)
+    await asyncio.sleep(1)
+    assert current(world, call).state is CallState.WAITING
+    monkeypatch.setattr(world.gateway.members, "is_beginning", lambda: False)
+    await reaches(world, call, CallState.JOINED)
+
+
 async def test_dispatch_that_no_worker_accepts_is_withdrawn_in_time(world: World) -> None:
     world.livekit.slots = 0
     call = await open_call(world)

@@ -166,6 +166,16 @@ def test_new_gateway_acts_once_the_others_know_of_it(members: Members, clock: Cl
     assert members.may_act()
 
 
+def test_end_of_a_fence_is_a_beginning_until_it_is_noticed(members: Members, clock: Clock) -> None:
+    members.check()
+    assert not members.is_beginning()
+    keep_in_touch(members, clock, FENCE_SECONDS + 0.5)
+    assert members.may_act()
+    assert members.is_beginning()
+    members.check()
+    assert not members.is_beginning()
+
+
 def test_gateway_stops_acting_before_the_controller_drops_it(members: Members, clock: Clock) -> None:
     keep_in_touch(members, clock, 5)
     clock.seconds += FENCE_SECONDS + 0.01
