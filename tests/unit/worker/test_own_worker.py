@@ -113,11 +113,28 @@ def _listens(port: str) -> bool:
     return subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/livez"]).returncode == 0
 
 
-async def test_broken_code_is_checked_again_after_a_while() -> None:
-    assert await broken_code.serve(make_config(), 0, "ValueError", seconds=0.01) == 0
+async def test_broken_code_is_checked_until_it_can_be_used() -> None:
+    verdicts = ["KeyError: 'MENU'", ""]
+
+    async def check() -> str:
+        return verdicts.pop(0)
+
+    assert await broken_code.serve(make_config(), 0, "ValueError", seconds=0.01, check=check) == 0
+    assert verdicts == []
 
 
-def test_checking_again_runs_the_same_command() -> None:
+async def test_new_check_sees_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = worker_environment(tmp_path, "ws://livekit.test", agentCode="shop:make", secretVariables=["MENU"])
+    for name, value in (environment | {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "MENU": "s3cret-m3nu"}).items():
+        monkeypatch.setenv(name, value)
+    agent = "from livekit.agents import Agent\nprint('imported')\ndef make(): return Agent(instructions='x')\n"
+    (tmp_path / "shop.py").write_text("import os\nraise ValueError(os.environ['MENU'])\n")
+    assert await broken_code.check_again() == "ValueError: [redacted] (shop.py, line 2)"
+    (tmp_path / "shop.py").write_text(agent)
+    assert await broken_code.check_again() == ""
+
+
+def test_restart_runs_the_same_command() -> None:
     script = (
         "import os, sys\nfrom worker.server import broken_code\n"
         "if os.environ.pop('FIRST', ''): broken_code.restart()\nprint(sys.argv[1:])"
