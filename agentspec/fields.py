@@ -136,6 +136,17 @@ Quantity = Annotated[
 """A Kubernetes quantity, such as ``cpu: 2``. The pattern is a part of the grammar that Kubernetes accepts."""
 
 
+Language = Annotated[
+    str,
+    text(
+        r"^[a-z]{2}(-[A-Za-z0-9]{2,8})*$",
+        "set a language of two letters (ISO 639-1), as transcription models require, with an optional region: en, "
+        "ar or pt-BR",
+        max_length=35,
+    ),
+]
+"""A BCP 47 language tag with a two-letter code."""
+
 FreeObject = Annotated[
     dict[str, Any],
     Field(max_length=64),

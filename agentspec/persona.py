@@ -45,6 +45,11 @@ class PersonaSpec(
         default=None,
         description="ConfigMap key with the greeting, instead of `greeting`: `{name: NAME, key: KEY}`.",
     )
+    greetings: dict[str, Annotated[str, Field(max_length=1024)]] = Field(
+        default_factory=dict,
+        max_length=8,
+        description="Greetings in the other languages of `spec.languages`: `{fr: Bonjour}`.",
+    )
 
 
 class KnowledgeSource(

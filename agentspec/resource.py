@@ -12,7 +12,7 @@ from pydantic import Field
 from agentspec.avatar import AvatarSpec
 from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchSpec, LiveKitSpec
-from agentspec.fields import FreeObject, rules, text
+from agentspec.fields import FreeObject, Language, rules, text
 from agentspec.model import Model
 from agentspec.persona import KnowledgeSource, PersonaSpec
 from agentspec.scaling import ScalingSpec
@@ -45,7 +45,12 @@ class AvatarAgentSpec(
             "self.scaling.freeSlots > 0",
             "with dispatch.mode Automatic the gateway takes no calls, so no call starts the first worker: set "
             "scaling.minWorkers or scaling.freeSlots to at least 1",
-        )
+        ),
+        (
+            "!has(self.languages) || !(has(self.persona.greeting) || has(self.persona.greetingRef)) || "
+            "self.languages.all(language, has(self.persona.greetings) && language in self.persona.greetings)",
+            "an agent with a greeting needs one in each language: set persona.greetings for every entry of languages",
+        ),
     ),
 ):
     """The desired state of a voice agent."""
@@ -63,17 +68,31 @@ class AvatarAgentSpec(
     )
     dispatch: DispatchSpec = Field(default_factory=DispatchSpec, description="How calls reach the agent.")
     livekit: LiveKitSpec = Field(description="LiveKit server that the calls are on.")
-    language: Annotated[
-        str,
-        text(
-            r"^[a-z]{2}(-[A-Za-z0-9]{2,8})*$",
-            "set a language of two letters (ISO 639-1), as transcription models require, with an optional region: en, "
-            "ar or pt-BR",
-            max_length=35,
-        ),
-    ] = Field(
+    language: Language = Field(
         default="en",
         description="Language of the conversation: two letters (ISO 639-1), with an optional region, such as `ar`.",
+    )
+    languages: list[Language] = Field(
+        default_factory=list,
+        max_length=8,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+        description="Other languages that a call may ask for. The call's greeting, prepared sentences, transcription "
+        "and instructions then are in that language.",
+    )
+    time_zone: (
+        Annotated[
+            str,
+            text(
+                r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$",
+                "set a time zone of the IANA database, such as Europe/Berlin or UTC",
+                max_length=64,
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Time zone of the agent, such as `Europe/Berlin`. The language model then knows date and time of "
+        "the call. Unset: it knows neither.",
     )
     persona: PersonaSpec = Field(default_factory=PersonaSpec, description="Who the agent is.")
     conversation: ConversationSpec = Field(

@@ -58,4 +58,4 @@ class CallContext:
     settings: Mapping[str, Any]
     """`spec.settings` of the manifest."""
     started: datetime
-    """When the job started, in UTC."""
+    """When the job started, in the agent's time zone (`spec.timeZone`, or else UTC)."""

@@ -15,6 +15,7 @@ from pydantic import Field
 from agentspec.avatar import AvatarSpec
 from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchMode
+from agentspec.languages import closest
 from agentspec.model import Model
 from agentspec.names import tool_header_variable
 from agentspec.scaling import Placement
@@ -55,6 +56,22 @@ class WorkerConfig(Model):
     dispatch_mode: DispatchMode = DispatchMode.EXPLICIT
     room_name_pattern: str = Field(description="Rooms that the worker accepts: a regular expression, searched.")
     language: str = Field(description="BCP 47 language of the conversation.")
+    languages: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda value: not value,
+        description="Other languages that a call may ask for. Left out without any, as the next two: workers of "
+        "release 0.1.0 reject unknown fields.",
+    )
+    greetings: dict[str, str] = Field(
+        default_factory=dict,
+        exclude_if=lambda value: not value,
+        description="Greetings in these languages. Left out without any.",
+    )
+    time_zone: str = Field(
+        default="",
+        exclude_if=lambda value: not value,
+        description="IANA time zone of the agent. Left out when the manifest sets none.",
+    )
     instructions: str
     greeting: str = Field(description="Said first, once the caller has joined. Empty: the agent waits for the caller.")
     voice: VoiceSpec
@@ -99,6 +116,13 @@ class WorkerConfig(Model):
         description="Environment variables for own code whose values are secret: they never appear in a log line. Left "
         "out without any.",
     )
+
+    def in_language(self, wanted: str) -> "WorkerConfig":
+        """Return the configuration for a call that asks for a language: this one if the agent does not declare it."""
+        language = closest(wanted, [self.language, *self.languages])
+        if language in ("", self.language):
+            return self
+        return self.model_copy(update={"language": language, "greeting": self.greetings.get(language, "")})
 
     @property
     def header_variables(self) -> list[str]:

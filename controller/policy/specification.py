@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ValidationError
 
 from agentspec import AvatarAgentSpec, DispatchMode, Reason
+from agentspec.languages import whisper_code, whisper_codes
 from agentspec.resource import MAX_NAME_LENGTH
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern, room_name_error
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
+
+_OPENAI_TRANSCRIPTION: Final = ("whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+"""How the names of OpenAI's transcription models begin."""
 
 
 def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
@@ -40,6 +45,40 @@ def room_pattern_fault(spec: AvatarAgentSpec) -> Verdict | None:
             f"spec.dispatch.roomNamePattern: {spec.dispatch.room_name_pattern!r} is invalid: {error}. "
             "Set a pattern such as '^calls-', or remove the field to accept every room.",
         )
+    return None
+
+
+def time_zone_fault(spec: AvatarAgentSpec) -> Verdict | None:
+    """Why workers cannot use the time zone; None: they can."""
+    if spec.time_zone is None:
+        return None
+    try:
+        ZoneInfo(spec.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    else:
+        return None
+    return false(
+        Reason.INVALID_SPEC,
+        f"spec.timeZone: {quoted(spec.time_zone)!r} is no time zone of the IANA database. Set one such as "
+        "Europe/Berlin, or remove the field.",
+    )
+
+
+def language_fault(spec: AvatarAgentSpec) -> Verdict | None:
+    """Which language OpenAI's transcription models do not know; None: they know all, or the model is another one.
+
+    They answer a request with an unknown language with HTTP 400, so no caller would be understood.
+    """
+    if not spec.voice.stt.model.startswith(_OPENAI_TRANSCRIPTION):
+        return None
+    for field, language in (("language", spec.language), *(("languages", language) for language in spec.languages)):
+        if not whisper_code(language):
+            return false(
+                Reason.INVALID_SPEC,
+                f"spec.{field}: {spec.voice.stt.model} does not know {language!r}. Set one of "
+                f"{', '.join(whisper_codes())}, or set another model in spec.voice.stt.model.",
+            )
     return None
 
 

@@ -101,6 +101,7 @@ class AgentView(View):
     namespace: str = Field(description="Namespace of the AvatarAgent.")
     name: str = Field(description="Name of the AvatarAgent.")
     language: str = Field(description="The agent's language, as a BCP 47 tag.")
+    languages: list[str] = Field(description="Other languages that a call may ask for, as BCP 47 tags.")
     access: DispatchAccess = Field(description="Who may call the agent.")
     ready: bool = Field(description="The condition Ready of the AvatarAgent is True.")
 
@@ -144,6 +145,7 @@ def agent_view(agent: Agent) -> AgentView:
         namespace=agent.namespace,
         name=agent.name,
         language=agent.spec.language,
+        languages=agent.spec.languages,
         access=agent.spec.dispatch.access,
         ready=agent.ready,
     )

@@ -76,7 +76,6 @@ class Call:
 
     def __init__(self, context: JobContext, config: WorkerConfig, stages: Stages) -> None:
         self._context = context
-        self._config = config
         self._stages = stages
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
@@ -97,10 +96,12 @@ class Call:
             logger.warning("dispatch metadata shortened", extra={"dropped": dropped})
         self._is_from_gateway = metadata.is_from_gateway
         self._metadata = metadata
+        index = index_of(config)  # of the agent's own language: the fork server has built it
+        self._config = config = config.in_language(metadata.language)
         self._caller = Caller(context.room, metadata.caller_identity, on_left=self._on_caller_left)
         control = CallControl(context, self._caller, self._say_goodbye, self._end_by_agent)
         tools = make_tools(config.tools, control, os.environ.__getitem__)
-        self._session = voice.make_session(stages, config.language, index_of(config), tools)
+        self._session = voice.make_session(stages, config.language, index, tools)
         spoken = sentences.for_language(config.language)
         self._speech = speech = PreparedSpeech(self._session, stages)
         self._idle_caller = IdleCaller(self._session, config.conversation, spoken, speech, self.end)

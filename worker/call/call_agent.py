@@ -1,6 +1,7 @@
 """The agent of one call: the stock agent, or one that own code makes. Both get what the manifest says of the call."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from livekit.agents import Agent
 
@@ -19,6 +20,8 @@ async def make_agent(config: WorkerConfig, metadata: DispatchMetadata, *, room: 
         agent = own_code.load(config.agent_code)(call_context(config, metadata, room=room, job_id=job_id))
     else:
         agent = Agent(instructions=prompt.instructions(config))
+    if config.time_zone:
+        await conversation.add_facts(agent, prompt.time_facts(datetime.now(UTC), config.time_zone))
     await conversation.add_facts(agent, prompt.facts(metadata, config.language))
     return agent
 
@@ -41,5 +44,5 @@ def call_context(config: WorkerConfig, metadata: DispatchMetadata, *, room: str 
         greeting=config.greeting,
         knowledge=tuple(Knowledge(document.name, document.text) for document in config.knowledge),
         settings=config.settings,
-        started=datetime.now(UTC),
+        started=datetime.now(ZoneInfo(config.time_zone or "UTC")),
     )

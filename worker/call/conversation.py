@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.agents import Agent, ChatContext, llm
 
+from agentspec.languages import primary
 from agentspec.wire import KnowledgeDocument, Speaker, Turn, WorkerConfig
 from worker.call import prompt
 
@@ -109,7 +110,7 @@ def _build_index(documents: tuple[tuple[str, str], ...], language: str) -> "Pass
     # Imported only when needed: most agents have a small knowledge base, and the libraries take 5 MiB and 60 ms.
     from worker.call.retrieval import PassageIndex
 
-    return PassageIndex([KnowledgeDocument(name=name, text=text) for name, text in documents], prompt.primary(language))
+    return PassageIndex([KnowledgeDocument(name=name, text=text) for name, text in documents], primary(language))
 
 
 def _last_items(items: Sequence[llm.ChatItem]) -> list[llm.ChatItem]:

@@ -43,8 +43,12 @@ async def prepare(config: WorkerConfig, stages: Stages, report: Callable[[StageO
 
 
 def _texts(config: WorkerConfig) -> list[str]:
-    """Return the greeting and the prepared sentences, the most important first."""
-    return [text for text in (config.greeting, *sentences.for_language(config.language).by_importance()) if text]
+    """Return the greeting and the prepared sentences, the most important first; other languages follow."""
+    spoken = [config, *(config.in_language(language) for language in config.languages)]
+    texts = [
+        text for one in spoken for text in (one.greeting, *sentences.for_language(one.language).by_importance()) if text
+    ]
+    return list(dict.fromkeys(texts))
 
 
 async def _prepare(text: str, stages: Stages, report: Callable[[StageOutcome], None]) -> bool:

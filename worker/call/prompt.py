@@ -6,8 +6,11 @@ The format of the knowledge is a contract: a line ``<knowledge name="NAME">``, t
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
+from agentspec.languages import primary
 from agentspec.wire import DispatchMetadata, KnowledgeDocument, WorkerConfig
 
 _LANGUAGES: Final = {
@@ -57,11 +60,6 @@ _CLOSING_TAG: Final = re.compile(r"<(\s*/\s*knowledge\s*)>", re.IGNORECASE)
 _OPENING_TAG: Final = re.compile(r"<(\s*knowledge\b)", re.IGNORECASE)
 
 
-def primary(language: str) -> str:
-    """Return the primary subtag of a BCP 47 language: `ar` for `ar-SY`."""
-    return language.split("-")[0].lower()
-
-
 def instructions(config: WorkerConfig) -> str:
     """Return the system prompt. Without a large knowledge base: `conversation` adds passages to each request."""
     code = primary(config.language)
@@ -101,6 +99,12 @@ def facts(call: DispatchMetadata, language: str) -> str:
 def telephone_facts(values: Mapping[str, str]) -> str:
     """Return what is known about a telephone caller, as such a message; empty when nothing is known."""
     return _message({"telephone": dict(values)} if values else {})
+
+
+def time_facts(now: datetime, time_zone: str) -> str:
+    """Return date and time of the call in the agent's time zone, as such a message. `now` has a time zone."""
+    local = now.astimezone(ZoneInfo(time_zone))
+    return _message({"date": f"{local:%A, %-d %B %Y}", "time": f"{local:%H:%M}", "timeZone": time_zone})
 
 
 def _message(given: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from worker.call import prompt
+from agentspec.languages import primary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Sentences:
 
 def for_language(language: str) -> Sentences:
     """Return the sentences of a BCP 47 language; English where no translation exists."""
-    return TRANSLATIONS.get(prompt.primary(language), TRANSLATIONS["en"])
+    return TRANSLATIONS.get(primary(language), TRANSLATIONS["en"])
 
 
 TRANSLATIONS: Final[Mapping[str, Sentences]] = {

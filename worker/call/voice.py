@@ -16,10 +16,11 @@ from livekit.agents import APIConnectOptions, llm, tts, utils
 from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
+from agentspec.languages import primary
 from agentspec.voice import OPENAI_URL, StageEntry, StageProvider
 from agentspec.wire import ProviderStage
 from worker import sdk, stages
-from worker.call import budget, prompt, turn_taking
+from worker.call import budget, turn_taking
 from worker.call.conversation import BoundedLLM
 from worker.call.providers.arguments import SettingsFault
 from worker.call.providers.clients import connect
@@ -186,7 +187,7 @@ def make_session(
         llm=BoundedLLM(declared.make_llm(), index),
         tts=declared.make_tts(),
         tools=tools or [],
-        turn_handling=turn_taking.handling(prompt.primary(language)),
+        turn_handling=turn_taking.handling(primary(language)),
         aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks
         session_close_transcript_timeout=0.2,
         conn_options=sdk.SessionConnectOptions(

@@ -10,9 +10,10 @@ from livekit.plugins import openai
 from openai import AsyncOpenAI
 
 from agentspec import VoiceSpec
+from agentspec.languages import primary, whisper_code
 from agentspec.voice import Address, StageEntry, StageProvider, TextToSpeechProvider
 from worker import stages
-from worker.call import budget, no_speech, prompt, thinking
+from worker.call import budget, no_speech, thinking
 from worker.call.providers.arguments import SettingsFault, checked, plugin_class
 from worker.call.providers.clients import connect
 from worker.call.providers.limited import LimitedLLM, LimitedSTT, LimitedTTS
@@ -88,7 +89,7 @@ class ProviderStages:
         if entry.provider.provider is not StageProvider.OPENAI:
             inner = self._unknown(entry, {"language": language})
             return LimitedSTT(inner, attempt_seconds=seconds, attempts=limits.attempts)
-        options = {"language": prompt.primary(language), "model": entry.provider.model, "use_realtime": False}
+        options = {"language": whisper_code(language) or primary(language), "model": entry.provider.model, "use_realtime": False}
         return stages.TimeLimitedSTT(
             attempt_seconds=seconds,
             attempts=limits.attempts,
@@ -116,7 +117,7 @@ class ProviderStages:
         seconds = limits.seconds(budget.TTS_ATTEMPT_SECONDS)
         provider = entry.provider
         if provider.provider is not StageProvider.OPENAI:
-            inner = self._unknown(entry, {"language": prompt.primary(self._language)})
+            inner = self._unknown(entry, {"language": primary(self._language)})
             return LimitedTTS(inner, gap_seconds=seconds, attempts=limits.attempts)
         options = {"model": provider.model, "voice": _voice(entry), "response_format": "pcm"}
         return stages.TimeLimitedTTS(
