@@ -30,11 +30,11 @@ class Change:
     value: str
 
 
-def load(folder: Path) -> list[Document]:
-    """Return every document of a folder's YAML files, in the order of the file names."""
+def load(folder: Path, pattern: str = "*.yaml") -> list[Document]:
+    """Return every document of a folder's YAML files that match, in the order of the file names."""
     return [
         document
-        for path in sorted(folder.glob("*.yaml"))
+        for path in sorted(folder.glob(pattern))
         for document in yaml.safe_load_all(path.read_text())
         if document is not None
     ]

@@ -3,7 +3,14 @@
 import pytest
 
 from agentspec import AvatarAgentSpec, ConditionStatus, Reason
-from controller.policy.specification import caller_url_warning, read_spec, room_pattern_fault, room_pattern_warning
+from controller.policy.specification import (
+    caller_url_warning,
+    language_fault,
+    read_spec,
+    room_pattern_fault,
+    room_pattern_warning,
+    time_zone_fault,
+)
 from controller.policy.verdict import Verdict
 from tests.unit.controller.builders import SPEC, spec
 
@@ -93,3 +100,36 @@ def test_address_that_https_pages_refuse_is_a_warning(urls: dict[str, str], fiel
     warning = caller_url_warning(spec(livekit={"credentialsSecretRef": {"name": "livekit"}, **urls}))
     assert bool(warning) == bool(field)
     assert not field or f"refuse spec.livekit.{field}, because it is ws://" in warning
+
+
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "Europe", "../etc/passwd"])
+def test_unknown_time_zone_is_reported(zone: str) -> None:
+    fault = time_zone_fault(spec().model_copy(update={"time_zone": zone}))
+    assert fault is not None and fault.reason is Reason.INVALID_SPEC
+    assert f"spec.timeZone: {zone!r} is no time zone" in fault.message
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"])
+def test_known_time_zone_has_no_fault(zone: str | None) -> None:
+    assert time_zone_fault(spec(timeZone=zone)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"language": "xx"}, "spec.language: whisper-1"), ({"languages": ["fr", "ug"]}, "spec.languages: whisper-1")],
+)
+def test_language_that_the_model_cannot_hear_is_refused_with_the_list(changes: dict[str, object], field: str) -> None:
+    fault = language_fault(spec(**changes))
+    assert fault is not None and fault.reason is Reason.INVALID_SPEC
+    assert fault.message.startswith(field)
+    assert "Set one of af, am, ar, " in fault.message
+
+
+@pytest.mark.parametrize("language", ["ar", "nb", "iw", "pt-BR", "jv"])
+def test_language_with_another_name_is_no_fault(language: str) -> None:
+    assert language_fault(spec(language=language)) is None
+
+
+def test_models_of_others_hear_what_they_hear() -> None:
+    voice = {**SPEC["voice"], "stt": {"model": "our-own-model"}}
+    assert language_fault(spec(voice=voice, language="xx")) is None

@@ -180,6 +180,24 @@ async def test_agent_knows_the_facts_of_the_gateway(config: WorkerConfig) -> Non
     assert "gold" not in str(agent.instructions)
 
 
+ENGLISH = {"languages": ["en"], "greetings": {"en": "Welcome."}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "greeting", "heard", "answers"),
+    [("en-GB", "Welcome.", "en", "in English"), ("fr", "مرحباً", "ar", "in Arabic"), ("", "مرحباً", "ar", "in Arabic")],
+)
+async def test_call_is_in_the_language_that_it_asks_for(
+    config: WorkerConfig, wanted: str, greeting: str, heard: str, answers: str
+) -> None:
+    declared = config.model_copy(update=ENGLISH)
+    call = Scene(declared, dispatch_metadata=render(DispatchMetadata(call_id="c1", language=wanted))).call
+    agent = await call._make_agent()
+    assert call._opening.text == greeting
+    assert call._session.stt._opts.language == heard
+    assert answers in str(agent.instructions)
+
+
 FOREIGN = json.dumps({"user_id": "u-17", "language": "en", "capabilities": ["video"], "order": {"plan": "gold"}})
 
 
