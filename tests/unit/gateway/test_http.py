@@ -342,7 +342,13 @@ async def test_native_app_calls_with_a_publishable_key(http: httpx.AsyncClient, 
 
 
 async def test_public_agent_is_readable_without_a_key(http: httpx.AsyncClient) -> None:
-    expected = {"namespace": "agents", "name": "ornina", "language": "ar", "languages": [], "access": "Public"}
+    expected: dict[str, object] = {
+        "namespace": "agents",
+        "name": "ornina",
+        "language": "ar",
+        "languages": [],
+        "access": "Public",
+    }
     expected |= {"ready": True}
     assert (await http.get("/v1/agents/ornina")).json() == expected
     assert (await http.get("/v1/agents/agents/ornina")).json() == expected

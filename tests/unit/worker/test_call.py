@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from livekit import api
-from livekit.agents import Agent, JobContext, llm, tts
+from livekit.agents import Agent, JobContext, llm, stt, tts
 from livekit.agents.voice import AgentStateChangedEvent, ConversationItemAddedEvent, ErrorEvent
 from prometheus_client import Histogram
 
@@ -188,13 +188,20 @@ ENGLISH = {"languages": ["en"], "greetings": {"en": "Welcome."}}
     [("en-GB", "Welcome.", "en", "in English"), ("fr", "مرحباً", "ar", "in Arabic"), ("", "مرحباً", "ar", "in Arabic")],
 )
 async def test_call_is_in_the_language_that_it_asks_for(
-    config: WorkerConfig, wanted: str, greeting: str, heard: str, answers: str
+    config: WorkerConfig, wanted: str, greeting: str, heard: str, answers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked, make_stt = [], voice.Stages.make_stt
+
+    def record(stages: voice.Stages, language: str) -> stt.STT[Any]:
+        asked.append(language)
+        return make_stt(stages, language)
+
+    monkeypatch.setattr(voice.Stages, "make_stt", record)
     declared = config.model_copy(update=ENGLISH)
     call = Scene(declared, dispatch_metadata=render(DispatchMetadata(call_id="c1", language=wanted))).call
     agent = await call._make_agent()
     assert call._opening.text == greeting
-    assert call._session.stt._opts.language == heard
+    assert asked == [heard]
     assert answers in str(agent.instructions)
 
 
