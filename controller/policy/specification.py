@@ -12,6 +12,7 @@ from agentspec import AvatarAgentSpec, DispatchMode, Reason
 from agentspec.languages import whisper_code, whisper_codes
 from agentspec.resource import MAX_NAME_LENGTH
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern, room_name_error
+from agentspec.voice import StageProvider
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 
@@ -70,13 +71,14 @@ def language_fault(spec: AvatarAgentSpec) -> Verdict | None:
 
     They answer a request with an unknown language with HTTP 400, so no caller would be understood.
     """
-    if not spec.voice.stt.model.startswith(_OPENAI_TRANSCRIPTION):
+    model = spec.voice.stt.model or ""
+    if spec.voice.stt.provider is not StageProvider.OPENAI or not model.startswith(_OPENAI_TRANSCRIPTION):
         return None
     for field, language in (("language", spec.language), *(("languages", language) for language in spec.languages)):
         if not whisper_code(language):
             return false(
                 Reason.INVALID_SPEC,
-                f"spec.{field}: {spec.voice.stt.model} does not know {language!r}. Set one of "
+                f"spec.{field}: {model} does not know {language!r}. Set one of "
                 f"{', '.join(whisper_codes())}, or set another model in spec.voice.stt.model.",
             )
     return None

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from livekit import api
-from livekit.agents import Agent, JobContext, llm, stt, tts
+from livekit.agents import Agent, JobContext, llm, tts
 from livekit.agents.voice import AgentStateChangedEvent, ConversationItemAddedEvent, ErrorEvent
 from prometheus_client import Histogram
 
@@ -190,13 +190,8 @@ ENGLISH = {"languages": ["en"], "greetings": {"en": "Welcome."}}
 async def test_call_is_in_the_language_that_it_asks_for(
     config: WorkerConfig, wanted: str, greeting: str, heard: str, answers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, make_stt = [], voice.Stages.make_stt
-
-    def record(stages: voice.Stages, language: str) -> stt.STT[Any]:
-        asked.append(language)
-        return make_stt(stages, language)
-
-    monkeypatch.setattr(voice.Stages, "make_stt", record)
+    asked: list[str] = []
+    monkeypatch.setattr(voice, "make_session", lambda _, language, *rest: asked.append(language))
     declared = config.model_copy(update=ENGLISH)
     call = Scene(declared, dispatch_metadata=render(DispatchMetadata(call_id="c1", language=wanted))).call
     agent = await call._make_agent()

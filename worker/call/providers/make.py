@@ -89,7 +89,11 @@ class ProviderStages:
         if entry.provider.provider is not StageProvider.OPENAI:
             inner = self._unknown(entry, {"language": language})
             return LimitedSTT(inner, attempt_seconds=seconds, attempts=limits.attempts)
-        options = {"language": whisper_code(language) or primary(language), "model": entry.provider.model, "use_realtime": False}
+        options = {
+            "language": whisper_code(language) or primary(language),
+            "model": entry.provider.model,
+            "use_realtime": False,
+        }
         return stages.TimeLimitedSTT(
             attempt_seconds=seconds,
             attempts=limits.attempts,
