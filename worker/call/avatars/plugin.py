@@ -25,7 +25,7 @@ from worker.plugins import PluginError
 
 logger = logging.getLogger(__name__)
 
-CHECK_SECONDS: Final = 30.0
+CHECK_SECONDS: Final = 60.0
 """How long importing a plugin and creating its session may take together."""
 _FAILURE_VARIABLE: Final = "AVATAR_AGENT_AVATAR_FAILURE"
 """Environment variable by which the main process tells call processes why the plugin cannot be used."""
