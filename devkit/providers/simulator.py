@@ -40,7 +40,7 @@ class FaultKind(StrEnum):
     OpenAI. FORBIDDEN and QUOTA: the key's project may not use the model, and its balance is spent, which OpenAI answers
     with 403 and 429. TOO_LONG: the request exceeds the model's context window, which OpenAI answers with 400.
     HALF_STALL and HALF_CLOSE: the answer stops half-way, and the connection stays open or is closed. EMPTY: the answer
-    has status 200 and no content.
+    has status 200 and no content. OTHER_WORDS: a realtime model adds words to a sentence that it shall read.
     """
 
     UNAUTHORIZED = "401"
@@ -54,6 +54,7 @@ class FaultKind(StrEnum):
     HALF_STALL = "half_stall"
     HALF_CLOSE = "half_close"
     EMPTY = "empty"
+    OTHER_WORDS = "other_words"
     NEVER_JOINS = "never_joins"
     LOST_ANSWER = "lost_answer"
 

@@ -15,6 +15,7 @@ from aiohttp.multipart import BodyPartReader
 from devkit.providers import synthesis
 from devkit.providers.openai import audio, chat, errors, models
 from devkit.providers.openai.encoding import ENCODERS
+from devkit.providers.openai.realtime import connection
 from devkit.providers.recognition import Recogniser, RecognitionError
 from devkit.providers.simulator import (
     ANSWER_FAULTS,
@@ -33,6 +34,7 @@ _ENDPOINTS = {
     "/v1/audio/speech": "speech",
     "/v1/chat/completions": "chat",
     "/v1/models": "models",
+    "/v1/realtime": "realtime",
 }
 
 
@@ -41,7 +43,9 @@ class OpenAI(Provider[Settings]):
 
     name = "openai"
     endpoints = frozenset(_ENDPOINTS.values())
-    fault_kinds = HTTP_FAULTS | ANSWER_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA, FaultKind.TOO_LONG}
+    fault_kinds = (
+        HTTP_FAULTS | ANSWER_FAULTS | {FaultKind.FORBIDDEN, FaultKind.QUOTA, FaultKind.TOO_LONG, FaultKind.OTHER_WORDS}
+    )
     settings_type = Settings
     last_chat: tuple[tuple[str, str], ...] = ()
     """Role and text of each message of the last chat request, for tests that check what a worker sends in a call.
@@ -83,6 +87,7 @@ def make_app(api_key: str, settings: Settings, *, recogniser: Callable[[], Recog
             web.post("/v1/chat/completions", endpoints.chat),
             web.get("/v1/models", endpoints.list_models),
             web.get("/v1/models/{model}", endpoints.show_model),
+            web.get("/v1/realtime", endpoints.converse),
         ]
     )
     return app
@@ -175,6 +180,29 @@ class _Endpoints:
             await response.write(audio.speech_done(wanted.text))
         await response.write_eof()
         return response
+
+    async def converse(self, request: web.Request) -> web.WebSocketResponse:
+        """Serve one session of the Realtime API."""
+        socket = web.WebSocketResponse(max_msg_size=connection.MAX_MESSAGE_BYTES)
+        await socket.prepare(request)
+        loop = asyncio.get_running_loop()
+        recogniser = self._recogniser
+        assert recogniser is not None
+
+        async def transcribe(samples: synthesis.Samples, language: str | None) -> str:
+            rate = synthesis.SAMPLE_RATE
+            said = await loop.run_in_executor(self._listening, recogniser.transcribe, samples, rate, language)
+            return said.text
+
+        async def speak(text: str, voice: str) -> synthesis.Samples:
+            return await loop.run_in_executor(self._speaking, synthesis.speak, text, voice)
+
+        def take_fault() -> Fault | None:
+            return self._provider.take_fault("realtime", ANSWER_FAULTS | {FaultKind.OTHER_WORDS})
+
+        session = connection.Connection(socket, transcribe=transcribe, speak=speak, take_fault=take_fault)
+        await session.serve(request.query.get("model"))
+        return socket
 
 
 def _is_empty(fault: Fault | None) -> bool:

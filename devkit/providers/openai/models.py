@@ -10,6 +10,7 @@ MODELS: dict[str, frozenset[str]] = {
     "transcriptions": frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"}),
     "chat": frozenset({"gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-5-mini"}),
     "speech": frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts"}),
+    "realtime": frozenset({"gpt-realtime", "gpt-realtime-mini"}),
 }
 
 _CREATED = 1_677_610_602

@@ -150,6 +150,7 @@ async def test_requests_are_counted_by_endpoint_and_status() -> None:
         assert (await simulator(session))["requests"] == {
             "chat": {"total": 3, "200": 1, "400": 1, "401": 1},
             "models": {"total": 0},
+            "realtime": {"total": 0},
             "speech": {"total": 1, "500": 1},
             "transcriptions": {"total": 0},
         }
