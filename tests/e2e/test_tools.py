@@ -47,6 +47,11 @@ async def test_caller_hears_the_results_of_tools(platform: Platform) -> None:
     product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
     (agent,) = [document for document in documents if document["kind"] == "AvatarAgent"]
     agent["spec"]["dispatch"] = {"access": "Public"}
+
+    def logged(*messages: str) -> list[dict[str, Any]]:
+        pods = agents.worker_names(product, "shop")
+        return [line for pod in pods for line in agents.log(product, pod) if line["message"] in messages]
+
     with agents.declared(product, agent) as name:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, name, "Layla")
@@ -60,17 +65,12 @@ async def test_caller_hears_the_results_of_tools(platform: Platform) -> None:
             await answered(caller, "Please give me a person.", FAILED)
             await eventually_in_thread(lambda: not caller.is_hearing, "the agent has finished", 20)
             await caller.say(await asyncio.to_thread(speak, "Goodbye.", VOICE))
-            (pod,) = agents.worker_names(product, name)
-
-            def outcomes() -> list[str]:
-                return [line["outcome"] for line in agents.log(product, pod) if line["message"] == "call ended"]
-
-            await eventually_in_thread(lambda: outcomes() == ["agent_ended"], "the agent has ended the call", 40)
-        used = [
-            (line["tool"], line["outcome"])
-            for line in agents.log(product, pod)
-            if line["message"] in ("tool used", "tool failed")
-        ]
+            await eventually_in_thread(
+                lambda: [line["outcome"] for line in logged("call ended")] == ["agent_ended"],
+                "the agent has ended the call",
+                40,
+            )
+        used = [(line["tool"], line["outcome"]) for line in logged("tool used", "tool failed")]
     assert used == [
         ("delivery_date", "succeeded"),
         ("branch_phone", "succeeded"),
