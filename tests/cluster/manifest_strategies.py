@@ -104,7 +104,7 @@ def _sound(servers: Servers) -> st.SearchStrategy[Spec]:
         optional={
             "agentName": WORDS | st.sampled_from(["taken", "..", "-", "_" * 128, ""]),
             "dispatch": _dispatch(),
-            "language": st.sampled_from(["ar", "en", "pt-BR", "zz-99-abcdefgh", "aa"]),
+            "language": st.sampled_from(["ar", "en", "pt-BR", "nb-99-abcdefgh", "he", "zz"]),
             "persona": _persona(),
             "conversation": _conversation(),
             "knowledge": st.lists(_knowledge(), max_size=3),

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from agentspec import AvatarAgentSpec, Condition, ConditionStatus, ConditionType, Reason
 from agentspec.conditions import REASONS
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern
+from controller.policy.specification import language_fault
 from kube.client import ApiError, Document
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
 from tests.cluster import manifests
@@ -163,7 +164,8 @@ def check_explanation(agent: Document) -> None:
         assert condition.last_transition_time, condition
     ready, spec = found[ConditionType.READY], AvatarAgentSpec.model_validate(agent["spec"])
     invalid = ready.reason is Reason.INVALID_SPEC
-    assert invalid == (not usable(spec.dispatch.room_name_pattern)), (ready, spec.dispatch)
+    can_hear = language_fault(spec) is None
+    assert invalid == (not usable(spec.dispatch.room_name_pattern) or not can_hear), (ready, spec)
     if invalid:
         return
     assert set(found) == set(ConditionType), "all other agents have every condition"
