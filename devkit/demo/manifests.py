@@ -52,8 +52,9 @@ def _point_one(document: Document, targets: Targets, changes: list[Change]) -> D
     if document["kind"] == "AvatarAgent":
         spec = document["spec"]
         result = _with(document, ["spec", "livekit", "url"], targets.livekit_url, f"{name} spec.livekit.url", changes)
-        path = ["spec", "voice", "openai", "baseURL"]
-        result = _with(result, path, targets.openai_url, f"{name} spec.voice.openai.baseURL", changes)
+        if "openai" in spec["voice"]:
+            path = ["spec", "voice", "openai", "baseURL"]
+            result = _with(result, path, targets.openai_url, f"{name} spec.voice.openai.baseURL", changes)
         if "tavus" in spec.get("avatar", {}):
             path = ["spec", "avatar", "tavus", "baseURL"]
             result = _with(result, path, targets.tavus_url, f"{name} spec.avatar.tavus.baseURL", changes)

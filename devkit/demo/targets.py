@@ -84,10 +84,13 @@ def local_targets(cluster: Cluster, environment: Mapping[str, str]) -> Targets:
     )
 
 
-def start_simulator(cluster: Cluster, provider: str, port: int) -> str:
-    """Start a simulated provider in the cluster's network, unless it runs already. Returns the key that it accepts."""
-    layout, name = Layout(cluster.name), f"simulated-{provider}"
-    key_file = layout.root / f"{provider}.key"
+def start_simulator(cluster: Cluster, provider: str, port: int, *, instance: str = "") -> str:
+    """Start a simulated provider in the cluster's network, unless it runs already. Returns the key that it accepts.
+
+    `instance` names a second one of the same provider.
+    """
+    layout, label = Layout(cluster.name), instance or provider
+    name, key_file = f"simulated-{label}", layout.root / f"{label}.key"
     health = f"http://{cluster.node_ip}:{port}/healthz"
     if key_file.exists() and probe.answers(health):
         return key_file.read_text()
@@ -99,5 +102,5 @@ def start_simulator(cluster: Cluster, provider: str, port: int) -> str:
     cluster.spawn(name, argv, env={"PYTHONPATH": str(REPOSITORY)})
     started = layout.processes.get(name)
     assert started is not None
-    layout.processes.wait(f"simulated {provider}", lambda: probe.answers(health), _START_SECONDS, started)
+    layout.processes.wait(f"simulated {label}", lambda: probe.answers(health), _START_SECONDS, started)
     return key_file.read_text()

@@ -75,6 +75,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 TAVUS = {"faceID": "face", "palID": "pal", "credentialsSecretRef": {"name": "tavus"}}
 TEXT_REF = {"name": "texts", "key": "text.md"}
+ALONE: dict[str, Any] = {"baseURL": "http://vllm.test/v1?tenant=a"}
+"""A stage with an address of its own."""
 
 
 def toleration(**fields: Any) -> dict[str, Any]:
@@ -120,6 +122,29 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"livekit": {"url": "wss://livekit.example/\u00e9"}}, "set a WebSocket URL such as"),
     ({"livekit": {"credentialsSecretRef": {"name": "Live_Kit"}}}, "set an object's name: lower-case letters"),
     ({"voice": {"openai": {"baseURL": "api.openai.com"}}}, "set a base URL such as https://api.openai.com/v1"),
+    ({"voice": {"openai": {"baseURL": "https://user@api.test/v1"}}}, "with a query if the server needs one"),
+    ({"voice": {"stt": {"provider": "Deepgram"}}}, 'supported values: "OpenAI", "Plugin", "Inference"'),
+    ({"voice": {"stt": {"provider": "Plugin"}}}, "provider Plugin needs plugin, and no other provider has one"),
+    ({"voice": {"stt": {"plugin": "deepgram"}}}, "provider Plugin needs plugin, and no other provider has one"),
+    (
+        {"voice": {"tts": {"provider": "Plugin", "plugin": "livekit-plugins-x"}}},
+        "set the module's name in livekit.plugins",
+    ),
+    ({"voice": {"llm": {"provider": "Inference"}}}, "provider Inference needs a model: set model to a name of"),
+    (
+        {"voice": {"llm": {"provider": "Inference", "model": "a/b", "credentialsSecretRef": {"name": "x"}}}},
+        "provider Inference uses the keys of spec.livekit: remove credentialsSecretRef",
+    ),
+    ({"voice": {"llm": {"fallbacks": [{"model": "b"}] * 4}}}, "must have at most 3 items"),
+    ({"voice": {"tts": {"fallbacks": [{"provider": "Plugin"}]}}}, "provider Plugin needs plugin"),
+    (
+        {"voice": {"openai": None, "tts": {"provider": "Inference", "model": "a/b"}}},
+        "set voice.openai, or set baseURL or",
+    ),
+    (
+        {"voice": {"openai": None, **dict.fromkeys(("stt", "llm", "tts"), ALONE | {"fallbacks": [{"model": "b"}]})}},
+        "set voice.openai, or set baseURL or credentialsSecretRef in each stage and fallback with provider OpenAI",
+    ),
     (
         {"avatar": {"provider": "Tavus", "tavus": TAVUS | {"baseURL": "tavusapi.com"}}},
         "set a base URL such as https://tavusapi.com/v2",
@@ -267,6 +292,17 @@ def test_wrong_types_and_bounds_are_rejected_by_name(place: Place, change: dict[
         {"scaling": {"mode": "Fixed", "workers": 0}},
         {"scaling": {"mode": "Fixed", "workers": 2, "minWorkers": 25}},
         {"voice": {"llm": {"model": "Llama 3.1 \u0639\u0631\u0628\u064a"}}},
+        {"voice": {"openai": None, **dict.fromkeys(("stt", "llm", "tts"), ALONE)}},
+        {
+            "voice": {
+                "stt": {"provider": "Plugin", "plugin": "deepgram", "options": {"tags": ["a"], "endpointing_ms": 25}}
+            }
+        },
+        {
+            "voice": {
+                "llm": {"fallbacks": [{"provider": "Inference", "model": "openai/gpt-4o"}, {"baseURL": "http://a/"}]}
+            }
+        },
         {"scaling": {"minWorkers": 0, "maxWorkers": 1, "freeSlots": 0}},
         resources(requests={}, limits={}),
         resources(requests={"cpu": 2, "memory": "1.5Gi"}, limits={"cpu": "2000m", "memory": "2Gi"}),
@@ -285,8 +321,12 @@ def test_valid_manifest_is_stored_unchanged(place: Place, change: dict[str, Any]
 
 def test_defaults_of_the_schema_equal_those_of_the_types(place: Place) -> None:
     stored = place.apply("defaults", minimal(), "--dry-run=server")["spec"]
-    filled = AvatarAgentSpec.model_validate(minimal()).model_dump(mode="json", by_alias=True)
+    typed = AvatarAgentSpec.model_validate(minimal())
+    filled = typed.model_dump(mode="json", by_alias=True)
+    # The schema cannot express the defaults of model and voice: they depend on the provider, which has one.
+    filled["voice"] |= {stage: {"provider": "OpenAI"} for stage in ("stt", "llm", "tts")}
     assert without_nothing(stored) == without_nothing(filled)
+    assert AvatarAgentSpec.model_validate(stored) == typed
 
 
 def without_nothing(value: Any) -> Any:  # noqa: ANN401 - a JSON value

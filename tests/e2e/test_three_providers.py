@@ -1,0 +1,100 @@
+"""The example with three providers at three addresses: called, called while all first providers stall, and corrected.
+
+Each provider is a simulated OpenAI with a key of its own. The one that other tests use is the fallback of all.
+"""
+
+import asyncio
+import copy
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any
+
+import pytest
+
+from devkit.demo import manifests
+from devkit.demo.targets import start_simulator
+from devkit.paths import REPOSITORY
+from tests.e2e import agents
+from tests.e2e.callers import answered, becomes, greeted
+from tests.e2e.conftest import Platform
+from tests.e2e.simulators import simulated
+from tests.waiting import eventually_blocking
+
+NAME = "three-providers"
+EXAMPLE = REPOSITORY / "examples/providers/three-providers.yaml"
+PORTS = {"stt": 9101, "llm": 9102, "tts": 9103}
+KEYS = {"llm": f"{NAME}-vllm", "tts": f"{NAME}-kokoro"}
+"""Secrets of the stages' first providers. The example's Whisper takes no key; here it needs one."""
+STALLED = {"faults": [{"kind": "stall"}]}
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def address(platform: Platform, stage: str) -> str:
+    return f"http://{platform.cluster.node_ip}:{PORTS[stage]}/v1"
+
+
+def example(platform: Platform) -> dict[str, Any]:
+    """Return the example's agent with the addresses of this node, after its Secrets were applied.
+
+    It knows and speaks what the agents of the other tests do, so that callers can ask it the same question.
+    """
+    product, targets = platform.product, platform.targets
+    documents, _ = manifests.retarget(manifests.load(EXAMPLE.parent), targets)
+    own = [one for one in documents if one["metadata"]["name"].startswith(NAME)]
+    keys = {stage: start_simulator(platform.cluster, "openai", port, instance=stage) for stage, port in PORTS.items()}
+    (declared,) = [one for one in own if one["kind"] == "AvatarAgent"]
+    secrets = [one for one in own if one["kind"] == "Secret"]
+    for secret in secrets:
+        for stage, name in KEYS.items():
+            if secret["metadata"]["name"] == name:
+                secret["stringData"] = {"apiKey": keys[stage]}
+    secrets.append({**secrets[-1], "metadata": {"name": f"{NAME}-stt"}, "stringData": {"apiKey": keys["stt"]}})
+    product.apply(secrets)
+    voice = copy.deepcopy(declared["spec"]["voice"])
+    voice["stt"]["credentialsSecretRef"] = {"name": f"{NAME}-stt"}
+    for stage in PORTS:
+        query = voice[stage]["baseURL"].partition("?")[2]
+        voice[stage]["baseURL"] = address(platform, stage) + (f"?{query}" if query else "")
+        for fallback in voice[stage]["fallbacks"]:
+            fallback["baseURL"] = targets.openai_url
+    scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
+    return agents.manifest(targets, NAME, voice=voice, scaling=scaling)
+
+
+def messages(platform: Platform, pod: str, text: str) -> list[dict[str, Any]]:
+    return [line for line in agents.log(platform.product, pod) if line["message"] == text]
+
+
+@pytest.mark.allows_errors("stage settings invalid", "switching to next", "recovery", "unexpected error")
+def test_stalled_first_providers_are_replaced_in_every_call(platform: Platform) -> None:
+    product, agent = platform.product, example(platform)
+
+    async def one_call() -> None:
+        async with AsyncExitStack() as stack:
+            caller = await greeted(stack, platform, NAME, "Caller")
+            await answered(caller)
+
+    with agents.declared(product, agent):
+        asyncio.run(becomes(product, NAME, "ProvidersHealthy", "True", "ProvidersSucceeded", seconds=60))
+        (pod,) = agents.worker_names(product, NAME)
+        asyncio.run(one_call())
+        assert messages(platform, pod, "provider unavailable, using a fallback") == []
+        with ExitStack() as stack:
+            for stage in PORTS:
+                stack.enter_context(simulated(address(platform, stage), STALLED))
+            asyncio.run(one_call())
+            found = {line["stage"] for line in messages(platform, pod, "provider unavailable, using a fallback")}
+            assert found == set(PORTS)
+            slow = len(messages(platform, pod, "reply is slow, said one moment"))
+            asyncio.run(one_call())
+            assert len(messages(platform, pod, "reply is slow, said one moment")) == slow, "this caller noticed nothing"
+        assert messages(platform, pod, "provider failed") == []
+
+        wrong = copy.deepcopy(agent)
+        wrong["spec"]["voice"]["tts"]["options"] = {"speeed": 1.1}
+        product.apply([wrong])
+        asyncio.run(becomes(product, NAME, "ProvidersHealthy", "False", "StageSettingsInvalid", seconds=60))
+        message = agents.condition(product, NAME, "ProvidersHealthy")[2]
+        assert "spec.voice.tts.options.speeed: livekit.plugins.openai.TTS takes no such option; it takes" in message
+        eventually_blocking(lambda: pod in agents.serving(product, NAME), "the earlier worker still takes calls", 10)
+        asyncio.run(one_call())
