@@ -135,5 +135,6 @@ def check_order(answers: Sequence[Answered], dispatched: Sequence[dict[str, Any]
     # A call with a free slot is dispatched by its creation, and logged when LiveKit has the room.
     at_once = sorted((one.room for one in answers if not one.was_waiting), key=created.__getitem__)
     assert len(at_once) == WARM_SLOTS
-    waited = [line["room"] for line in dispatched if line["causes"] == ["First"] and line["room"] not in at_once]
-    assert [*at_once, *waited] == expected
+    # LiveKit may fail to take a dispatch on a busy machine: the gateway repeats it, and the first counts.
+    rooms = dict.fromkeys(line["room"] for line in dispatched)
+    assert [*at_once, *(room for room in rooms if room not in at_once)] == expected
