@@ -95,6 +95,6 @@ def test_stalled_first_providers_are_replaced_in_every_call(platform: Platform) 
         product.apply([wrong])
         asyncio.run(becomes(product, NAME, "ProvidersHealthy", "False", "StageSettingsInvalid", seconds=60))
         message = agents.condition(product, NAME, "ProvidersHealthy")[2]
-        assert "spec.voice.tts.options.speeed: livekit.plugins.openai.TTS takes no such option; it takes" in message
+        assert "spec.voice.tts.options: speeed is no option of livekit.plugins.openai.TTS, which takes" in message
         eventually_blocking(lambda: pod in agents.serving(product, NAME), "the earlier worker still takes calls", 10)
         asyncio.run(one_call())

@@ -18,7 +18,7 @@ async def test_invalid_settings_are_reported_as_a_failure(caplog: pytest.LogCapt
     reports = await worker.check_stages(make_settings(make_config(voice=WRONG)))
     report = reports.of(ProviderStage.LLM)
     assert report.failure is not None and report.failures == 1
-    assert report.failure.fault.startswith("spec.voice.llm.options.temprature: ")
+    assert report.failure.fault.startswith("spec.voice.llm.options: temprature is no option of ")
     assert report.failure.at == pytest.approx(time.time(), abs=60)
     assert "stage settings invalid" in caplog.text
 
