@@ -12,8 +12,6 @@ OWN_PREFIX = "AVATAR_AGENT_"
 RESERVED_VARIABLES = (
     "LIVEKIT_API_KEY",
     "LIVEKIT_API_SECRET",
-    "OPENAI_API_KEY",
-    "TAVUS_API_KEY",
     "PROMETHEUS_MULTIPROC_DIR",
     "LIVEKIT_AGENT_NAME",
     "LIVEKIT_AGENT_NAME_OVERRIDE",
@@ -22,7 +20,7 @@ RESERVED_VARIABLES = (
     "LIVEKIT_INFERENCE_URL",
 )
 """Variables that the operator sets from other fields, or that a worker removes because they contradict its
-configuration."""
+configuration. `agentspec.resource` reserves those of a provider where it is in use."""
 MAX_VARIABLES = 64
 _MAX_VALUE_LENGTH = 4096
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"

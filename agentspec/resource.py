@@ -51,6 +51,16 @@ class AvatarAgentSpec(
             "self.languages.all(language, has(self.persona.greetings) && language in self.persona.greetings)",
             "an agent with a greeting needs one in each language: set persona.greetings for every entry of languages",
         ),
+        (
+            "!has(self.voice.openai) || !has(self.worker.env) || !self.worker.env.exists(each, each.name == "
+            "'OPENAI_API_KEY')",
+            "voice.openai sets the variable OPENAI_API_KEY: remove it from worker.env, or remove voice.openai",
+        ),
+        (
+            "self.avatar.provider != 'Tavus' || !has(self.worker.env) || !self.worker.env.exists(each, each.name == "
+            "'TAVUS_API_KEY')",
+            "avatar.tavus sets the variable TAVUS_API_KEY: remove it from worker.env",
+        ),
     ),
 ):
     """The desired state of a voice agent."""

@@ -201,7 +201,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (variable(value="a", valueFrom={"secretKeyRef": SECRET_KEY}), "set exactly one of value and valueFrom"),
     (variable(valueFrom={}), "set exactly one of secretKeyRef and configMapKeyRef"),
     (variable(name="MENU-DU-JOUR", value="a"), "set a variable name of letters, digits and '_'"),
-    (variable(name="OPENAI_API_KEY", value="a"), "choose another name: the operator sets the variables AVATAR_AGENT_*"),
+    (
+        variable(name="LIVEKIT_API_KEY", value="a"),
+        "choose another name: the operator sets the variables AVATAR_AGENT_*",
+    ),
+    (variable(name="OPENAI_API_KEY", value="a"), "voice.openai sets the variable OPENAI_API_KEY"),
+    (
+        variable(name="TAVUS_API_KEY", value="a") | {"avatar": {"provider": "Tavus", "tavus": TAVUS}},
+        "avatar.tavus sets the variable TAVUS_API_KEY",
+    ),
     (variable(name="AVATAR_AGENT_PORT", value="1"), "choose another name: the operator sets the variables"),
     (source(), "set exactly one of secretRef and configMapRef"),
     (source(secretRef={"name": "a"}, configMapRef={"name": "a"}), "set exactly one of secretRef and configMapRef"),

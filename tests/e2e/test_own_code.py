@@ -37,7 +37,7 @@ def example(platform: Platform, name: str) -> dict[str, Any]:
     platform.product.apply(others)
     image = platform.cluster.load_example(EXAMPLES / name, platform.product.worker_image)
     agent["spec"]["worker"] |= {"image": image}
-    agent["spec"]["dispatch"] = {"access": "Public"}
+    agent["spec"] |= {"dispatch": {"access": "Public"}, "scaling": {"mode": "Fixed", "workers": 1}}
     for variable in agent["spec"]["worker"].get("env", []):
         if variable["name"] == "OPENAI_BASE_URL":
             variable["value"] = platform.targets.openai_url
@@ -49,20 +49,25 @@ async def test_callers_reach_tools_and_a_second_agent_of_own_code(platform: Plat
     with agents.declared(platform.product, agent) as name:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, name, "Layla")
-            await answered(caller, "What is on the menu today?", "Today we serve tomato soup and fresh bread.")
-            asked = "system: You are the receptionist of the restaurant Olive Tree."
-            assert asked in "\n".join(f"{part['role']}: {part['content']}" for part in last_chat(_openai(platform)))
-            await answered(
-                caller, "Can I book a table?", "Welcome to our reservations desk. When would you like to come?"
-            )
-            await answered(
-                caller, "Which tables are free?", "Tables are free from eight o'clock on the garden terrace."
-            )
-            assert "You book tables." in last_chat(_openai(platform))[0]["content"], "the second agent's instructions"
+
+            async def asks(question: str, answer: str) -> list[dict[str, str]]:
+                """Ask the agent; returns the messages of the last request to the language model."""
+                try:
+                    await answered(caller, question, answer)
+                except AssertionError as error:
+                    raise AssertionError(f"{error}; the model had {_requested(platform)[-4:]}") from error
+                return _requested(platform)
+
+            sent = await asks("What is on the menu today?", "Today we serve tomato soup and fresh bread.")
+            assert sent[0]["content"].startswith("You are the receptionist of the restaurant Olive Tree.")
+            desk = "Welcome to our reservations desk. When would you like to come?"
+            await asks("I would like to book a table, please.", desk)
+            sent = await asks("Which tables are free?", "Tables are free from eight o'clock on the garden terrace.")
+            assert "You book tables." in sent[0]["content"], "the second agent's instructions"
 
 
-def _openai(platform: Platform) -> str:
-    return platform.targets.openai_url
+def _requested(platform: Platform) -> list[dict[str, str]]:
+    return last_chat(platform.targets.openai_url)
 
 
 async def test_program_of_ones_own_answers_and_drains(platform: Platform) -> None:

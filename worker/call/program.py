@@ -127,5 +127,5 @@ class _ProgramCall:
 def call_context(context: JobContext) -> CallContext:
     """Return the facts of the call that a program's entrypoint answers."""
     metadata, _ = read_dispatch_metadata(context.job.metadata)
-    config = load_settings(os.environ).config
+    config = load_settings(os.environ).config.in_language(metadata.language)
     return call_agent.call_context(config, metadata, room=context.job.room.name, job_id=context.job.id)

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from agentspec import ConditionStatus, Reason
-from agentspec.environment import RESERVED_VARIABLES
+from agentspec.environment import OWN_PREFIX, RESERVED_VARIABLES
 from controller.desired.deployment import pod_template
 from controller.desired.identity import Owner
 from controller.inputs.providers import Providers
@@ -167,4 +167,5 @@ def test_operators_own_variables_are_reserved() -> None:
     )
     (container,) = template["spec"]["containers"]
     names = {variable["name"] for variable in container["env"]}
-    assert names - set(RESERVED_VARIABLES) == {"AVATAR_AGENT_UID"}, "reserved by the prefix"
+    others = {name for name in names - set(RESERVED_VARIABLES) if not name.startswith(OWN_PREFIX)}
+    assert others == {"OPENAI_API_KEY", "TAVUS_API_KEY"}, "reserved while the provider is in use"

@@ -96,7 +96,7 @@ async def test_worker_with_broken_code_stays_up_and_says_why(livekit: FakeLiveKi
 async def test_own_code_is_imported_once_for_all_calls(livekit: FakeLiveKit, tmp_path: Path) -> None:
     """Once to check it, and once in the fork server, from which call processes have it."""
     (tmp_path / "shop.py").write_text(
-        "import os\nfrom livekit.agents import Agent\nprint('imported', os.getpid())\n"
+        "import os\nfrom livekit.agents import Agent\nprint('shop-imported', os.getpid())\n"
         "class Assistant(Agent):\n    def __init__(self): super().__init__(instructions='x')\n"
     )
     environment = worker_environment(tmp_path, livekit.url, agentCode="shop:Assistant")
@@ -105,7 +105,8 @@ async def test_own_code_is_imported_once_for_all_calls(livekit: FakeLiveKit, tmp
     async with process_group(WORKER_COMMAND, environment, log):
         ready = lambda: log.read_text().count("process initialized") >= 2  # noqa: E731
         await eventually_in_thread(ready, "two call processes are ready", START_SECONDS)
-    assert log.read_text().count("imported ") == 2
+    imports = [line for line in log.read_text().splitlines() if "shop-imported" in line]
+    assert len(imports) == 2, imports
     assert len(livekit.registrations) == 1
 
 
