@@ -91,7 +91,7 @@ class ProviderSpec(
         default_factory=dict,
         exclude_if=lambda options: not options,
         description="Further options: keyword arguments of the plugin's class STT, LLM or TTS. Workers check names and "
-        "types when they start.",
+        "types when they start. No secrets: set those in `credentialsSecretRef` or `worker.env`.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import aiohttp
 import pytest
+import yaml
 from livekit.agents import NOT_GIVEN, NotGivenOr
 from livekit.plugins import openai
 from openai import AsyncAzureOpenAI
@@ -15,6 +16,7 @@ from openai._models import FinalRequestOptions
 
 from agentspec import VoiceSpec
 from agentspec.wire import ProviderStage
+from devkit.paths import REPOSITORY
 from worker.call import voice
 from worker.call.providers.clients import connect
 from worker.call.providers.limited import LimitedLLM, LimitedSTT, LimitedTTS
@@ -220,3 +222,22 @@ async def test_request_has_the_query_and_the_key_of_its_dialect(
     assert {name: value for name, value in request.headers.items() if name in ("authorization", "api-key")} == headers
     assert isinstance(client, AsyncAzureOpenAI) is ("api-key" in headers)
     await client.close()
+
+
+def example(path: Path) -> VoiceSpec:
+    (spec,) = [one["spec"] for one in yaml.safe_load_all(path.read_text()) if one["kind"] == "AvatarAgent"]
+    return VoiceSpec.model_validate(spec["voice"])
+
+
+EXAMPLES = sorted((REPOSITORY / "examples/providers").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+async def test_settings_of_every_example_can_be_used(path: Path) -> None:
+    """The plugins of the image take the options that the examples set."""
+    declared = example(path)
+    keys = Keys({entry.key_variable: "key" for entry in declared.entries()}, ("lk", "s" * 32))
+    made = voice.Stages(declared, voice.make_client(declared, ""), "en", keys)
+    async with made.http_session():
+        assert made.check("en") == {}
+    await made.aclose()
