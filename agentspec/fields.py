@@ -123,13 +123,14 @@ _QUANTITY_RULE = rules(
 )
 
 
-def _as_text(value: object) -> object:
+def as_text(value: object) -> object:
+    """Return an integer as text: both are the same in a field that takes a number or a text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Quantity = Annotated[
     str,
-    BeforeValidator(_as_text),
+    BeforeValidator(as_text),
     Field(max_length=32, pattern=_QUANTITY),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **_QUANTITY_RULE}),
 ]

@@ -31,6 +31,15 @@ def tool_header_variable(tool: int, header: int) -> str:
     return f"AVATAR_AGENT_TOOL_{tool}_HEADER_{header}"
 
 
+REPORT_KEY_VARIABLE = "AVATAR_AGENT_REPORT_KEY"
+"""Environment variable of a worker that reports its calls: the key that signs the reports."""
+
+
+def tracing_header_variable(header: int) -> str:
+    """Return the environment variable of a worker with the value of a header of its traces, by its position."""
+    return f"AVATAR_AGENT_TRACING_HEADER_{header}"
+
+
 WORKER_PORT = 8080
 """Port on which a worker serves /livez, /readyz, /metrics and /status."""
 DEMAND_AUDIENCE = "avatar-agent-controller"

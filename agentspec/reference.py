@@ -1,11 +1,12 @@
-"""Generates ``docs/reference/avataragent.md`` from the types.
+"""Generates ``docs/reference/avataragent.md`` and ``docs/reference/call-report.json`` from the types.
 
-``python -m agentspec.reference`` writes the page; ``--check`` fails when it is stale. Fields come from the generated
+``python -m agentspec.reference`` writes both; ``--check`` fails when one is stale. Fields come from the generated
 CRD, and the meanings of conditions and reasons from the docstrings of their members.
 """
 
 import ast
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ from agentspec import bounds
 from agentspec.conditions import REASONS, ConditionType, Reason
 from agentspec.crd import RULES, definition
 from agentspec.resource import API_GROUP, API_VERSION, KIND
+from agentspec.wire.callreport import CallReport
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE_PATH = _ROOT / "docs" / "reference" / "avataragent.md"
+REPORT_PATH = _ROOT / "docs" / "reference" / "call-report.json"
 
 _HEAD = f"""\
 <!-- Generated from agentspec/ by `make generate`. Do not edit. -->
@@ -174,14 +177,23 @@ def _kubectl(names: dict[str, Any], version: dict[str, Any]) -> str:
     )
 
 
+def report_schema() -> str:
+    """Return the JSON Schema of a call's report. Unknown fields are allowed: a later release may add some."""
+    schema = CallReport.model_json_schema(by_alias=True, mode="serialization")
+    for node in (schema, *schema["$defs"].values()):
+        node.pop("additionalProperties", None)
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
 def main() -> int:
-    fresh = PAGE_PATH.exists() and PAGE_PATH.read_text() == render()
-    if "--check" not in sys.argv:
-        PAGE_PATH.write_text(render())
-        return 0
-    if not fresh:
-        print(f"{PAGE_PATH.relative_to(_ROOT)} is stale: run `make generate` and commit the result", file=sys.stderr)
-    return 0 if fresh else 1
+    stale = 0
+    for path, text in ((PAGE_PATH, render()), (REPORT_PATH, report_schema())):
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            print(f"{path.relative_to(_ROOT)} is stale: run `make generate` and commit the result", file=sys.stderr)
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from agentspec.dispatch import DispatchSpec, LiveKitSpec
 from agentspec.fields import FreeObject, Language, rules, text
 from agentspec.model import Model
 from agentspec.persona import KnowledgeSource, PersonaSpec
+from agentspec.report import ReportSpec, TracingSpec
 from agentspec.scaling import ScalingSpec
 from agentspec.tools import ToolSpec
 from agentspec.voice import VoiceSpec
@@ -129,6 +130,12 @@ class AvatarAgentSpec(
         default_factory=dict,
         description="Settings of own code (`worker.agent`), which receives them unchanged. No secrets: set those in "
         "`worker.env`.",
+    )
+    report: ReportSpec | None = Field(
+        default=None, description="Report of each call to an HTTP endpoint of yours. Unset: nothing is reported."
+    )
+    tracing: TracingSpec | None = Field(
+        default=None, description="OpenTelemetry traces of each call's session. Unset: there are none."
     )
     worker: WorkerSpec = Field(default_factory=WorkerSpec, description="The worker pods.")
     scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="How many workers run.")

@@ -40,6 +40,8 @@ class ObservedSecret:
     """Keys whose value cannot be used, each with the reason."""
     read_failure: ReadFailure | None = None
     """None: the object could be read."""
+    signing_keys: frozenset[str] = frozenset()
+    """Keys whose value can sign reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from agentspec import AvatarProvider
-from agentspec.names import AVATAR_KEY_VARIABLE, WORKER_PORT
+from agentspec.names import AVATAR_KEY_VARIABLE, REPORT_KEY_VARIABLE, WORKER_PORT
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern
+from agentspec.signing import KEY_HINT, decode_key
 from agentspec.voice import KEY_VARIABLES
 from agentspec.wire import CONFIG_PATH, WorkerConfig, read
 from process.settings import Port, ProcessSettings, SettingsError, load
@@ -28,6 +29,7 @@ SECRET_VARIABLES: Final = (
     "TAVUS_API_KEY",
     AVATAR_KEY_VARIABLE,
     *KEY_VARIABLES,
+    REPORT_KEY_VARIABLE,
 )
 """Environment variables whose values never appear in a log line."""
 
@@ -78,7 +80,9 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> WorkerSettings
         raise SettingsError("TAVUS_API_KEY is not set: set it to the API key of Tavus, the agent's avatar provider")
     missing = [name for name in config.header_variables if not environment.get(name)]
     if missing:
-        raise SettingsError(f"{missing[0]} is not set: set it to the value of the header of a tool")
+        raise SettingsError(f"{missing[0]} is not set: set it to the value of the header of a tool or of traces")
+    if config.report is not None:
+        _check_signing_key(environment.get(REPORT_KEY_VARIABLE, ""))
     if config.voice.uses_common and not loaded.openai_key:
         raise SettingsError("OPENAI_API_KEY is not set: set it to the API key of OpenAI")
     keys = {}
@@ -89,6 +93,13 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> WorkerSettings
         if not keys[entry.key_variable]:
             raise SettingsError(f"{entry.key_variable} is not set: set it to the API key of {entry.field}")
     return WorkerSettings(config=config, stage_keys=keys, **dict(loaded))
+
+
+def _check_signing_key(text: str) -> None:
+    try:
+        decode_key(text)
+    except ValueError as error:
+        raise SettingsError(f"{REPORT_KEY_VARIABLE} {error}: set it to {KEY_HINT}") from error
 
 
 def secret_values(config: WorkerConfig, environment: Mapping[str, str] = os.environ) -> Iterator[str]:

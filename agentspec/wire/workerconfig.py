@@ -17,7 +17,8 @@ from agentspec.conversation import ConversationSpec
 from agentspec.dispatch import DispatchMode
 from agentspec.languages import closest
 from agentspec.model import Model
-from agentspec.names import tool_header_variable
+from agentspec.names import tool_header_variable, tracing_header_variable
+from agentspec.report import ReportSpec, TracingSpec
 from agentspec.scaling import Placement
 from agentspec.tools import ToolSpec
 from agentspec.voice import VoiceSpec
@@ -117,6 +118,13 @@ class WorkerConfig(Model):
         "out without any.",
     )
 
+    report: ReportSpec | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="Report of each call. Left out without one."
+    )
+    tracing: TracingSpec | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="Traces of each call. Left out without any."
+    )
+
     def in_language(self, wanted: str) -> "WorkerConfig":
         """Return the configuration for a call that asks for a language: this one if the agent does not declare it."""
         language = closest(wanted, [self.language, *self.languages])
@@ -126,12 +134,14 @@ class WorkerConfig(Model):
 
     @property
     def header_variables(self) -> list[str]:
-        """The environment variables with the values of the tools' headers."""
-        return [
+        """The environment variables with the values of the headers of tools and traces."""
+        tools = [
             tool_header_variable(number, position)
             for number, tool in enumerate(self.tools)
             for position in range(len(tool.headers))
         ]
+        tracing = range(len(self.tracing.headers)) if self.tracing is not None else ()
+        return [*tools, *map(tracing_header_variable, tracing)]
 
     @property
     def sends_whole_knowledge(self) -> bool:

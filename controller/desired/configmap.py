@@ -54,6 +54,8 @@ def worker_config(
         agent_code=spec.worker.agent,
         settings=spec.settings,
         secret_variables=sorted(secret_variables),
+        report=spec.report,
+        tracing=spec.tracing,
     )
 
 

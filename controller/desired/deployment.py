@@ -22,10 +22,12 @@ from agentspec.names import (
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
     PROVIDER_KEY,
+    REPORT_KEY_VARIABLE,
     TAVUS_KEY,
     WORKER_PORT,
     WORKER_SERVICE_ACCOUNT,
     tool_header_variable,
+    tracing_header_variable,
 )
 from agentspec.wire import CONFIG_PATH
 from controller.desired.identity import Owner, labels, metadata
@@ -171,6 +173,12 @@ def _environment(owner: Owner, spec: AvatarAgentSpec) -> list[dict[str, Any]]:
         for position, header in enumerate(tool.headers):
             ref = header.secret_key_ref
             variables.append(_from_secret(tool_header_variable(number, position), ref.name, ref.key))
+    if spec.report is not None:
+        signing = spec.report.secret_key_ref
+        variables.append(_from_secret(REPORT_KEY_VARIABLE, signing.name, signing.key))
+    for position, header in enumerate(spec.tracing.headers if spec.tracing is not None else ()):
+        ref = header.secret_key_ref
+        variables.append(_from_secret(tracing_header_variable(position), ref.name, ref.key))
     return [*variables, {"name": "PROMETHEUS_MULTIPROC_DIR", "value": _MULTIPROC_DIR}]
 
 

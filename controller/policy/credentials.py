@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agentspec import AvatarAgentSpec, AvatarProvider, Reason, VoiceSpec
 from agentspec.avatar import TavusSpec
 from agentspec.names import AVATAR_PLUGIN_KEY, LIVEKIT_KEY, LIVEKIT_SECRET, PROVIDER_KEY, TAVUS_KEY
+from agentspec.signing import KEY_HINT, decode_key
 from agentspec.voice import Address, StageEntry, StageProvider
 from controller.observation import ObservedSecret, Provider, ProviderAnswer, ProviderVerdict, ReadFailure
 from controller.policy.reading import unreadable
@@ -26,6 +27,8 @@ class WantedSecret:
     name: str
     keys: tuple[str, ...]
     field: str
+    is_signing_key: bool = False
+    """Its values must be keys that can sign."""
 
 
 def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
@@ -49,6 +52,12 @@ def wanted_secrets(spec: AvatarAgentSpec) -> list[WantedSecret]:
         for header in tool.headers:
             field = f"header {header.name} of the tool {tool.name} in spec.tools"
             wanted.append(WantedSecret(header.secret_key_ref.name, (header.secret_key_ref.key,), field))
+    if spec.report is not None:
+        ref = spec.report.secret_key_ref
+        wanted.append(WantedSecret(ref.name, (ref.key,), "spec.report.secretKeyRef", is_signing_key=True))
+    for header in spec.tracing.headers if spec.tracing is not None else ():
+        ref = header.secret_key_ref
+        wanted.append(WantedSecret(ref.name, (ref.key,), f"header {header.name} in spec.tracing"))
     return wanted
 
 
@@ -121,7 +130,16 @@ def observe_secret(
         return ObservedSecret(name, None, read_failure=read_failure)
     present = {key: value for key, value in values.items() if value}
     faults = {key: fault for key, value in present.items() if (fault := _fault(value))}
-    return ObservedSecret(name, frozenset(present), faults)
+    signing_keys = frozenset(key for key, value in present.items() if _can_sign(value))
+    return ObservedSecret(name, frozenset(present), faults, signing_keys=signing_keys)
+
+
+def _can_sign(value: str) -> bool:
+    try:
+        decode_key(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _fault(value: str) -> str:
@@ -171,6 +189,13 @@ def _secret_fault(namespace: str, secret: WantedSecret, seen: ObservedSecret) ->
             Reason.SECRET_KEY_MISSING,
             f"Secret {secret.name!r} ({secret.field}) has an unusable value for {faulty[0]}: it "
             f"{seen.faults[faulty[0]]}. Set it again: {_patch(namespace, secret.name, faulty)}",
+        )
+    unfit = [key for key in secret.keys if key not in seen.signing_keys] if secret.is_signing_key else []
+    if unfit:
+        return false(
+            Reason.SECRET_KEY_MISSING,
+            f"Secret {secret.name!r} ({secret.field}) has no signing key in {unfit[0]}: set {KEY_HINT}, and then "
+            f"{_patch(namespace, secret.name, unfit)}",
         )
     return None
 

@@ -95,6 +95,25 @@ def tool(**fields: Any) -> dict[str, Any]:
     return {"tools": [{"name": "order_status", **fields}]}
 
 
+REPORT = {
+    "url": "https://crm.example/calls",
+    "secretKeyRef": {"name": "crm", "key": "signingKey"},
+    "include": ["Usage"],
+}
+
+
+def report(**fields: Any) -> dict[str, Any]:
+    return {"report": REPORT | fields}
+
+
+def price(**fields: Any) -> dict[str, Any]:
+    return report(prices={"currency": "USD", "models": [{"model": "tts-1", **fields}]})
+
+
+def tracing(**fields: Any) -> dict[str, Any]:
+    return {"tracing": {"otlpEndpoint": "http://collector:4318", **fields}}
+
+
 HTTP_TOOL = {"description": "d", "url": "https://shop.example/orders"}
 SECRET_KEY = {"name": "own", "key": "menu"}
 SECRET_HEADER = {"name": "Authorization", "secretKeyRef": {"name": "shop", "key": "token"}}
@@ -180,6 +199,27 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (tool(transfer={"to": "030 123456"}), "set a telephone number such as tel:+4930123456 or a SIP address"),
     ({"tools": [{"name": "end", "endCall": {}}, {"name": "end", "sendDTMF": {}}]}, "Duplicate value"),
+    (report(url="crm.example"), "set an address such as https://shop.example/orders/{order_id}"),
+    (report(include=["Usage", "Usage"]), "Duplicate value"),
+    (report(include=["Audio"]), "Unsupported value"),
+    (report(secretKeyRef={"name": "crm", "key": "a/b"}), "set a Secret's key: letters, digits"),
+    (report(secretKeyRef={"name": "C_R_M", "key": "a"}), "set an object's name: lower-case letters"),
+    (report(prices={"currency": "dollars", "models": [{"model": "tts-1"}]}), "Too long"),
+    (
+        report(prices={"currency": "usd", "models": [{"model": "tts-1"}]}),
+        "set a currency of three letters, such as USD",
+    ),
+    (price(model=" "), "set the provider's name of the model"),
+    (price(perMillionInputTokens="-1"), "set a price as a number, a fraction in quotes: 15 or '0.15'"),
+    (price(perMillionOutputTokens="1,5"), "set a price as a number, a fraction in quotes: 15 or '0.15'"),
+    (price(perMillionCharacters="1e3"), "set a price as a number, a fraction in quotes: 15 or '0.15'"),
+    (price(perAudioHour="free"), "set a price as a number, a fraction in quotes: 15 or '0.15'"),
+    (tracing(otlpEndpoint="collector:4318"), "set a base URL such as http://otel-collector:4318"),
+    (tracing(headers=[SECRET_HEADER | {"name": "X:"}]), "set the name of an HTTP header, such as Authorization"),
+    (
+        tracing(headers=[SECRET_HEADER | {"secretKeyRef": {"name": "shop", "key": "a/b"}}]),
+        "set a Secret's key: letters, digits",
+    ),
     ({"avatar": {"provider": "Tavus"}}, "set its faceID, palID and credentialsSecretRef"),
     ({"avatar": {"maxSessions": 3}}, "set a provider or remove maxSessions"),
     ({"avatar": {"provider": "Plugin"}}, "provider Plugin needs avatar.plugin"),

@@ -49,6 +49,7 @@ from worker.call import (
 from worker.call.agent_audio import AgentAudio
 from worker.call.avatars.declared import avatar_of
 from worker.call.call_avatar import CallAvatar, has_video
+from worker.call.call_record import CallRecord
 from worker.call.caller import Caller
 from worker.call.conversation import index_of
 from worker.call.idle import IdleCaller
@@ -98,6 +99,7 @@ class Call:
         self._metadata = metadata
         index = index_of(config)  # of the agent's own language: the fork server has built it
         self._config = config = config.in_language(metadata.language)
+        self._record = CallRecord(config, metadata)
         self._caller = Caller(context.room, metadata.caller_identity, on_left=self._on_caller_left)
         control = CallControl(context, self._caller, self._say_goodbye, self._end_by_agent)
         tools = make_tools(config.tools, control, os.environ.__getitem__)
@@ -171,6 +173,7 @@ class Call:
         self._session.on_closing = self._on_closing
         self._session.on("agent_state_changed", self._on_agent_state)
         self._session.on("conversation_item_added", self._on_item)
+        self._record.follow(self._session)
         metrics.follow_usage(self._session)
         outcomes.follow_session(self._session, provider_reports.report)
         self._session.output.audio = self._output
@@ -353,6 +356,7 @@ class Call:
         self._caller.unwatch()
         self._turns.close()
         self._cancel_tasks()
+        self._record.finish(self._context, outcome)
         # Concurrently: an avatar may take long to close, and a gateway would send another agent to a room without one.
         await asyncio.gather(self._avatar.close(), self._agent_audio.close(), self._close_room())
         seconds = time.monotonic() - self._started

@@ -60,6 +60,18 @@ CALL_PROCESSES = Gauge(
 )
 LOST = Counter(PREFIX + "calls_lost", "Calls whose process failed: killed, out of memory or hung.", registry=_registry)
 
+REPORTS_SENT = Counter(
+    PREFIX + "reports_sent", "Reports of calls that the receiver accepted (`spec.report`).", registry=_registry
+)
+REPORTS_DROPPED = Counter(
+    PREFIX + "reports_dropped",
+    "Reports of calls that are lost, by reason: rejected (by the receiver, for good), expired, full (too many waited), "
+    "stopped (with the worker), missing (the call process ended without one).",
+    ["reason"],
+    registry=_registry,
+)
+REPORTS_WAITING = Gauge(PREFIX + "reports_waiting", "Reports of calls that wait to be sent.", registry=_registry)
+
 
 class CallProcesses(Collector):
     """Collects the series of running and ended call processes from `directory`."""

@@ -27,7 +27,7 @@ from worker.job_reports import JobProgress
 from worker.provider_availability import Availability, ProviderAvailability
 from worker.provider_reports import ProviderLog, StageOutcome, invalid
 from worker.sdk import RunningJob
-from worker.server import admission, ended_call, endpoints, metrics, supervision, trials
+from worker.server import admission, ended_call, endpoints, metrics, report_sender, supervision, trials
 from worker.server.job_limits import JobLimits, JobLimitWatch, Limit, container_memory, memory_share
 from worker.server.jobs import Jobs
 from worker.server.open_avatars import AvatarCloser
@@ -80,6 +80,8 @@ class Worker(sdk.Server):
         self.avatars = Avatars(avatar_limit.publish_jobs) if has_plugin else Avatars()
         self.closer: AvatarCloser | None = None
         """Closes abandoned avatars; None: the agent has no avatar."""
+        self.report_sender: report_sender.ReportSender | None = None
+        """Sends the reports of ended calls; None: there are none."""
         self.providers = ProviderLog()
         self.tools = ToolTrials(config)
         self.availability = Availability()
@@ -209,6 +211,8 @@ class Worker(sdk.Server):
     def on_process_closed(self, job_id: str, room: str, *, failed: bool) -> None:
         """Close the avatar that the job left open, and count and log a lost call."""
         self._close_avatar(job_id)
+        if self.report_sender is not None:
+            self.report_sender.check(job_id)
         if failed:
             metrics.LOST.inc()
             logger.error("call process failed, its call is lost", extra={"room": room, "job_id": job_id})
@@ -301,8 +305,15 @@ async def _main(settings: WorkerSettings, program: Program | None = None) -> int
     try:
         serving, receiving = endpoints.serve(worker, settings.port), reports.receive(worker.report_handlers)
         supervising = supervision.open_avatars(settings, worker.avatars, worker.held_jobs)
+        sending = report_sender.sending(config, has_program=program is not None)
         # The controller's first request for the status has the limit of avatars, which is stored beside the reports.
-        async with receiving, serving, supervising as worker.closer, metrics.PROCESS.sampling():
+        async with (
+            receiving,
+            serving,
+            sending as worker.report_sender,
+            supervising as worker.closer,
+            metrics.PROCESS.sampling(),
+        ):
             return await worker.serve()
     except OSError as error:
         logger.error("cannot serve HTTP", extra={"port": settings.port, "error": str(error)})

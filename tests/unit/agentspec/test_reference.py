@@ -1,4 +1,6 @@
-"""The reference page: complete, readable and up to date."""
+"""The reference page and the schema of reports: complete, readable and up to date."""
+
+import json
 
 from agentspec import ConditionType, Reason, reference
 from agentspec.conditions import REASONS
@@ -6,6 +8,18 @@ from agentspec.conditions import REASONS
 
 def test_committed_page_is_up_to_date() -> None:
     assert reference.PAGE_PATH.read_text() == reference.render(), "stale: run `make generate` and commit the result"
+
+
+def test_committed_schema_of_reports_is_up_to_date() -> None:
+    assert reference.REPORT_PATH.read_text() == reference.report_schema(), "stale: run `make generate` and commit it"
+
+
+def test_schema_of_reports_allows_fields_of_later_releases() -> None:
+    schema = json.loads(reference.report_schema())
+    assert "additionalProperties" not in json.dumps([schema, *schema["$defs"].values()]).replace(
+        json.dumps(schema["$defs"]["CallCost"]["properties"]["models"]), ""
+    )
+    assert schema["$defs"]["ReportedCall"]["properties"]["version"]["const"] == 1
 
 
 def test_every_condition_and_reason_has_a_meaning() -> None:

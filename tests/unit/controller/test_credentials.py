@@ -72,6 +72,33 @@ def test_rejected_key_of_a_stage_names_its_fields() -> None:
     assert "OpenAI (spec.voice.stt) at http://whisper.test/v1 rejects apiKey of Secret 'own': HTTP 401" in message
 
 
+def test_secrets_of_reports_and_traces_are_needed_and_named() -> None:
+    header = {"name": "Authorization", "secretKeyRef": {"name": "traces", "key": "token"}}
+    reference = {"name": "crm", "key": "signingKey"}
+    report = {"url": "https://crm.example/calls", "secretKeyRef": reference, "include": ["Usage"]}
+    tracing = {"otlpEndpoint": "http://collector:4318", "headers": [header]}
+    *_, signing, token = wanted_secrets(spec(report=report, tracing=tracing))
+    assert (signing.name, signing.keys, signing.field) == ("crm", ("signingKey",), "spec.report.secretKeyRef")
+    assert (token.name, token.keys, token.field) == ("traces", ("token",), "header Authorization in spec.tracing")
+
+
+@pytest.mark.parametrize("key", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "abc"])
+def test_signing_key_of_another_form_is_explained(key: str) -> None:
+    reference = {"name": "crm", "key": "signingKey"}
+    report = {"url": "https://crm.example/calls", "secretKeyRef": reference, "include": ["Usage"]}
+    wanted = wanted_secrets(spec(report=report))
+    values = VALUES | {"crm": {"signingKey": key}}
+    verdict = secrets_complete("shop", wanted, {name: observe_secret(name, held) for name, held in values.items()})
+    if key != "abc":
+        assert verdict is None
+        return
+    assert verdict is not None
+    assert (verdict.status, verdict.reason) == (ConditionStatus.FALSE, Reason.SECRET_KEY_MISSING)
+    assert verdict.message.startswith(
+        "Secret 'crm' (spec.report.secretKeyRef) has no signing key in signingKey: set whsec_ and 24 to 64 random bytes"
+    )
+
+
 def test_complete_secrets_have_no_fault() -> None:
     assert judged() is None
     assert judged(openai={"apiKey": "sk", "picture": "\ufffdPNG"}) is None, "an unused key may hold anything"

@@ -315,6 +315,35 @@ def test_headers_of_tools_come_from_their_secrets() -> None:
     assert reference == {"secretKeyRef": {"name": "shop", "key": "token"}}
 
 
+REPORT = {
+    "url": "https://crm.example/calls",
+    "secretKeyRef": {"name": "crm", "key": "signingKey"},
+    "include": ["Usage"],
+    "prices": {"currency": "USD", "models": [{"model": "tts-1", "perMillionCharacters": 15}]},
+}
+TRACING = {
+    "otlpEndpoint": "http://collector:4318",
+    "headers": [{"name": "Authorization", "secretKeyRef": {"name": "traces", "key": "token"}}],
+}
+
+
+def test_reports_and_traces_are_left_out_where_none_is_declared() -> None:
+    document = json.loads(config_map(OWNER, configured())["data"]["agent.json"])
+    assert not {"report", "tracing"} & set(document)
+    assert not [name for name in environment(build()) if name.startswith("AVATAR_AGENT_")]
+
+
+def test_reports_and_traces_get_their_secrets_as_variables() -> None:
+    config = configured(report=REPORT, tracing=TRACING)
+    assert read(WorkerConfig, config_map(OWNER, config)["data"]["agent.json"]) == config
+    assert config.header_variables == ["AVATAR_AGENT_TRACING_HEADER_0"]
+    variables = environment(build(report=REPORT, tracing=TRACING))
+    assert variables["AVATAR_AGENT_REPORT_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "crm", "key": "signingKey"}}
+    assert variables["AVATAR_AGENT_TRACING_HEADER_0"]["valueFrom"] == {
+        "secretKeyRef": {"name": "traces", "key": "token"}
+    }
+
+
 def test_variables_are_as_the_manifest_declares_them() -> None:
     variables = [
         {"name": "MENU", "value": "soup"},

@@ -66,6 +66,8 @@ class FakeProviders:
                     f"data: {json.dumps(chunk | {'choices': [{'index': 0, 'delta': delta, 'finish_reason': end}]})}\n\n"
                     for delta, end in deltas
                 ]
+                usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+                lines.append(f"data: {json.dumps(chunk | {'choices': [], 'usage': usage})}\n\n")
                 return httpx.Response(
                     200, text="".join([*lines, "data: [DONE]\n\n"]), headers={"content-type": "text/event-stream"}
                 )
