@@ -33,7 +33,7 @@ from agentspec.wire.capacity import (
     WorkerStatus,
     agent_key,
 )
-from agentspec.wire.dispatch import DispatchMetadata, read_dispatch_metadata, with_avatar
+from agentspec.wire.dispatch import DispatchMetadata, read_dispatch_metadata, valid_traceparent, with_avatar
 from agentspec.wire.documents import read, render
 from agentspec.wire.providers import ProviderStage, StageFailure, StageReport, StageReports
 from agentspec.wire.room import REPORTED_OUTCOMES, CallOutcome, RoomRecord, read_room_record, with_outcome
@@ -96,6 +96,7 @@ __all__ = [
     "read_turns",
     "render",
     "render_turns",
+    "valid_traceparent",
     "with_avatar",
     "with_outcome",
 ]

@@ -26,6 +26,7 @@ VIDEO: Final = "video"
 MAX_USER_ID_LENGTH: Final = 256
 MAX_LANGUAGE_LENGTH: Final = 35
 
+_TRACEPARENT: Final = r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$"
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _FIELDS: Final = {"userid": "user_id", "language": "language", "capabilities": "capabilities"}
 """Fields recognised in metadata that is not a gateway's, by the key without case, hyphens and underscores."""
@@ -55,6 +56,12 @@ class DispatchMetadata(Model):
         description="What the caller's client can do, such as `video` or `captions`. With some capabilities and "
         "without `video`, the call gets no avatar.",
     )
+    traceparent: Annotated[str, Field(max_length=55, pattern=_TRACEPARENT)] = Field(
+        default="",
+        exclude_if=lambda value: not value,
+        description="W3C trace context of the gateway's request, of which the session's traces are a part. Left out "
+        "when the gateway makes no traces.",
+    )
     metadata: dict[str, Annotated[str, Field(max_length=MAX_VALUE_BYTES)] | bool | int | float] = Field(
         default_factory=dict, max_length=MAX_FACTS, description="Flat facts that the caller's back end sent."
     )
@@ -68,6 +75,11 @@ class DispatchMetadata(Model):
     def has_video(self) -> bool | None:
         """Whether the caller's client can show an avatar; None when the dispatch states no capabilities."""
         return VIDEO in self.capabilities if self.capabilities else None
+
+
+def valid_traceparent(text: str) -> str:
+    """Return a W3C trace context of the version 00, as it is; empty when the text is not one."""
+    return text if re.fullmatch(_TRACEPARENT, text) else ""
 
 
 def read_dispatch_metadata(text: str) -> tuple[DispatchMetadata, int]:

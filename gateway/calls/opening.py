@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from weakref import WeakValueDictionary
 
 from agentspec.roompattern import RoomPatternInvalid, room_name
@@ -70,10 +71,19 @@ class CallOpener:
         """
         return await connect(self._connections, agent)
 
-    async def open(self, agent: Agent, request: CallRequest, client: Client, idempotency_key: str | None) -> OpenedCall:
+    async def open(
+        self,
+        agent: Agent,
+        request: CallRequest,
+        client: Client,
+        idempotency_key: str | None,
+        *,
+        traceparent: str = "",
+    ) -> OpenedCall:
         """Open the call for a request, or return the call that an equal request opened.
 
-        Equal idempotency keys of clients with different scopes are different.
+        Equal idempotency keys of clients with different scopes are different. `traceparent`: the trace context of the
+        request; empty: it has none.
 
         Raises:
             RequestError: no call can be opened; the message says why and what to do.
@@ -84,10 +94,11 @@ class CallOpener:
         # The second of two concurrent equal requests finds the call of the first.
         with livekit_failures(agent, call_id=call_id, **client.log_fields()):
             async with lock:
+                attempt = partial(self._open, agent, request, client, call_id, traceparent, repeatable=repeatable)
                 try:
-                    return await self._open(agent, request, client, call_id, repeatable=repeatable)
+                    return await attempt()
                 except LiveKitRefused:  # the key may have been rotated; the retry reads the Secret again
-                    return await self._open(agent, request, client, call_id, repeatable=repeatable)
+                    return await attempt()
 
     async def wait_for_adoption(self, call_id: str) -> None:
         """Wait until this gateway follows a call, if it may find it yet: it has owned the agent for a short time."""
@@ -96,7 +107,7 @@ class CallOpener:
             await asyncio.sleep(ADOPTION_POLL_SECONDS)
 
     async def _open(
-        self, agent: Agent, request: CallRequest, client: Client, call_id: str, *, repeatable: bool
+        self, agent: Agent, request: CallRequest, client: Client, call_id: str, traceparent: str, *, repeatable: bool
     ) -> OpenedCall:
         room = self._room(agent, call_id)
         connection = await self.connect(agent)
@@ -115,7 +126,7 @@ class CallOpener:
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
         if not self._members.acts_for(agent.key):
             raise moved()
-        call = replace(self._new_call(agent, request, call_id, room, connection), client=client)
+        call = replace(self._new_call(agent, request, call_id, room, connection, traceparent), client=client)
         self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot
         try:
             await self._create_room(connection, call)
@@ -134,7 +145,9 @@ class CallOpener:
             message = f"The agent {agent.name} takes no calls because of its roomNamePattern {pattern!r}: {error}."
             raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from error
 
-    def _new_call(self, agent: Agent, request: CallRequest, call_id: str, room: str, connection: Connection) -> Call:
+    def _new_call(
+        self, agent: Agent, request: CallRequest, call_id: str, room: str, connection: Connection, traceparent: str
+    ) -> Call:
         admission = self._dispatcher.admission(agent.key)
         if admission is not Admission.FREE_SLOT and self._ledger.count_without_slot(agent.key) >= self._max_pending:
             message = f"{self._max_pending} calls already wait for the agent {agent.name}. Call again later."
@@ -149,7 +162,7 @@ class CallOpener:
             identity=identity,
             request_hash=request.digest(),
             call_token_hash=fingerprint(call_token(connection.credentials, call_id)),
-            dispatch_metadata=request.dispatch_metadata(call_id, identity, agent.spec.language),
+            dispatch_metadata=request.dispatch_metadata(call_id, identity, agent.spec.language, traceparent),
             state=CallState.WAITING if admission is Admission.WAIT else CallState.DISPATCHED,
             created_at=now,
             search_started_at=now,

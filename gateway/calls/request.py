@@ -99,7 +99,7 @@ class CallRequest(Model):
         document = json.dumps(self.model_dump(by_alias=True), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()[:32]
 
-    def dispatch_metadata(self, call_id: str, identity: str, default_language: str) -> str:
+    def dispatch_metadata(self, call_id: str, identity: str, default_language: str, traceparent: str = "") -> str:
         """Return the dispatch metadata of the call, as JSON."""
         metadata = DispatchMetadata(
             call_id=call_id,
@@ -107,6 +107,7 @@ class CallRequest(Model):
             user_id=self.user_id or "",
             language=self.language or default_language,
             capabilities=self.capabilities,
+            traceparent=traceparent,
             metadata=self.metadata,
         )
         return render(metadata)

@@ -59,6 +59,7 @@ from worker.call.prepared_speech import PreparedSpeech
 from worker.call.reply_output import ReplyOutput
 from worker.call.room_state import RoomState
 from worker.call.tools import CallControl, make_tools
+from worker.call.tracing import CallTrace
 from worker.call.turn_watch import TurnWatch
 from worker.call.voice import Stages
 from worker.stages import EmptyReply
@@ -100,6 +101,7 @@ class Call:
         index = index_of(config)  # of the agent's own language: the fork server has built it
         self._config = config = config.in_language(metadata.language)
         self._record = CallRecord(config, metadata)
+        self._trace = CallTrace(config, metadata)
         self._caller = Caller(context.room, metadata.caller_identity, on_left=self._on_caller_left)
         control = CallControl(context, self._caller, self._say_goodbye, self._end_by_agent)
         tools = make_tools(config.tools, control, os.environ.__getitem__)
@@ -130,6 +132,7 @@ class Call:
         """Join the room and start the session. The conversation continues in tasks of its own."""
         self._context.add_shutdown_callback(self._on_shutdown)
         await self._context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+        self._trace.start(self._context, requested_at=self._requested_at())
         job_reports.joined(self._context.job.id)
         metrics.STARTED.inc()
         if (offered_at := sdk.offered_at(self._context)) is not None:
@@ -248,9 +251,15 @@ class Call:
 
     def _record_answer(self) -> None:
         """Record how long the caller of a gateway waited for the first sound."""
+        if (requested_at := self._requested_at()) is not None:
+            metrics.ANSWER_DURATION.observe(max(0.0, time.time() - requested_at))
+
+    def _requested_at(self) -> float | None:
+        """When the caller asked a gateway for the call, in Unix seconds; None: no gateway, or a rescue."""
         record = read_room_record(self._room_state.record) if self._is_from_gateway else None
-        if record is not None and (seconds := time.time() - record.created_at) <= OLDEST_REQUEST_SECONDS:
-            metrics.ANSWER_DURATION.observe(max(0.0, seconds))
+        if record is None or time.time() - record.created_at > OLDEST_REQUEST_SECONDS:
+            return None
+        return record.created_at
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
         if event.item.type != "message":
@@ -363,6 +372,7 @@ class Call:
         metrics.ENDED.labels(outcome).inc()
         metrics.CALL_DURATION.observe(seconds)
         logger.info("call ended", extra={"outcome": outcome, "seconds": round(seconds, 1)})
+        await self._trace.finish(outcome)
 
     async def _close_room(self) -> None:
         if not self._closes_room:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import Response
 
-from agentspec.wire import agent_key, read
+from agentspec.wire import agent_key, read, valid_traceparent
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.events import EventStream, stream
@@ -73,6 +73,14 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{16,128}$"},
 }
 
+_TRACEPARENT = {
+    "in": "header",
+    "name": "traceparent",
+    "description": "Trace context (W3C) of the request. The traces of the call become a part of it. An invalid one is "
+    "ignored.",
+    "schema": {"type": "string"},
+}
+
 CallId = Annotated[str, Path(description="Id of the call.")]
 
 router = resource("calls")
@@ -90,7 +98,7 @@ router = resource("calls")
         **problems(_OPEN_PROBLEMS, body=True),
     },
     dependencies=[Depends(audit_refusals)],
-    openapi_extra={"parameters": [_IDEMPOTENCY_KEY], **json_body_of(CallRequest), **API_KEY_OR_ORIGIN},
+    openapi_extra={"parameters": [_IDEMPOTENCY_KEY, _TRACEPARENT], **json_body_of(CallRequest), **API_KEY_OR_ORIGIN},
 )
 async def open_call(request: Request) -> Response:
     """Open a call to an agent.
@@ -105,7 +113,13 @@ async def open_call(request: Request) -> Response:
         return forwarded_answer
     agent, client = await admit(request, wanted.agent)
     try:
-        opened = await gateway.opener.open(agent, wanted, client, idempotency_key(request.headers))
+        opened = await gateway.opener.open(
+            agent,
+            wanted,
+            client,
+            idempotency_key(request.headers),
+            traceparent=valid_traceparent(request.headers.get("traceparent", "")),
+        )
     except RequestError as error:
         if error.status != MISDIRECTED:
             raise

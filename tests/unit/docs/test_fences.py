@@ -9,6 +9,7 @@ import inspect
 import itertools
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from livekit.agents import llm
 
 import avatar_agent
 from agentspec import API_GROUP, API_VERSION, KIND, AvatarAgentSpec
+from agentspec.signing import KEY_HINT, decode_key
 from agentspec.wire import DispatchMetadata, read_dispatch_metadata
 from avatar_agent import CONTRACT_VERSION, CallContext, serve
 from devkit.paths import REPOSITORY
@@ -88,6 +90,7 @@ COVERAGE = {
         ("dockerfile", "ARG WORKER_IMAGE", f"{HERE}::test_documented_dockerfile_is_that_of_the_example"),
         ("yaml", "spec:", f"{HERE}::test_documented_own_code_is_valid"),
     ],
+    "docs/guides/report.md": [("sh", "echo", f"{HERE}::test_documented_command_creates_a_signing_key")],
     "docs/guides/upgrade.md": [("sh", "helm upgrade avatar-agent", UPGRADE)],
     "docs/reference/observe.md": [
         ("sh", "helm template", f"{RULES}::test_documented_command_makes_a_file_of_rules"),
@@ -203,6 +206,20 @@ def test_documented_dockerfile_is_that_of_the_example() -> None:
     instructions = "".join(f"{line}\n" for line in lines if not line.startswith("#"))
     documented = fence("docs/guides/own-code.md", "ARG").text
     assert instructions.replace("registry.example.com/", "") == documented
+
+
+def test_documented_command_creates_a_signing_key() -> None:
+    command = fence("docs/guides/report.md", "echo").text
+    created = [subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True) for _ in range(2)]
+    first, second = (decode_key(run.stdout) for run in created)
+    assert first != second
+    hint = KEY_HINT.partition("create one: ")[2]
+    assert hint == command.strip().replace('"', "")
+    secrets = yaml.safe_load_all((REPOSITORY / "examples/report/support.yaml").read_text())
+    (example,) = [
+        secret["stringData"]["signingKey"] for secret in secrets if "signingKey" in secret.get("stringData", {})
+    ]
+    assert decode_key(example)
 
 
 def test_starter_images_add_to_the_worker_image() -> None:

@@ -51,6 +51,9 @@ def rejection(body: bytes) -> RequestError:
     return error
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 def test_minimal_and_full_requests_are_parsed() -> None:
     assert parse_request(body_with()).agent == "ornina"
     full = parse_request(BODY)
@@ -70,6 +73,13 @@ def test_language_defaults_to_the_agents_language() -> None:
     assert json.loads(parse_request(body_with()).dispatch_metadata("c1", "caller-c1", "ar"))["language"] == "ar"
 
 
+def test_trace_context_is_part_of_the_metadata_if_there_is_one() -> None:
+    request = parse_request(body_with())
+    assert "traceparent" not in json.loads(request.dispatch_metadata("c1", "caller-c1", "ar"))
+    metadata = request.dispatch_metadata("c1", "caller-c1", "ar", TRACEPARENT)
+    assert read_dispatch_metadata(metadata)[0].traceparent == TRACEPARENT
+
+
 def test_largest_request_fits_the_metadata_that_a_worker_reads() -> None:
     largest = body_with(
         userId="\u0001" * 128,
@@ -77,7 +87,7 @@ def test_largest_request_fits_the_metadata_that_a_worker_reads() -> None:
         capabilities=["c" * 64] * 16,
         metadata={f"{n:02}": "ع" * 40 for n in range(16)},
     )
-    metadata = parse_request(largest).dispatch_metadata("c" * 24, "caller-" + "c" * 24, "ar")
+    metadata = parse_request(largest).dispatch_metadata("c" * 24, "caller-" + "c" * 24, "ar", TRACEPARENT)
     assert len(metadata.encode()) <= WORKER_READS_BYTES
 
 

@@ -22,6 +22,7 @@ from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
 from tests.unit.gateway.scenes import BODY, KEYED, call_token_of, post_call
 
 OTHER_ORIGIN = "https://www.example.com"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "reason"}
 WITH_KEY = {"Authorization": f"Bearer {API_KEY}"}
 FOREIGN_KEY = "the-key-of-another-namespace"
@@ -47,6 +48,25 @@ def rejected(response: httpx.Response, status: int, reason: str) -> str:
     assert problem["detail"].endswith(".")
     found: str = problem["detail"]
     return found
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        (TRACEPARENT, TRACEPARENT),
+        (TRACEPARENT.upper(), None),
+        (f"{TRACEPARENT}-future", None),
+        ("00-short-01", None),
+        ("", None),
+    ],
+)
+async def test_trace_context_of_a_request_reaches_the_worker(
+    http: httpx.AsyncClient, world: World, sent: str, passed_on: str | None
+) -> None:
+    response = await http.post("/v1/calls", json=BODY, headers={**WITH_KEY, "traceparent": sent})
+    assert response.status_code == 201, response.text
+    (dispatch,) = world.livekit.rooms_by_name[response.json()["room"]].dispatches
+    assert json.loads(dispatch.metadata).get("traceparent") == passed_on
 
 
 async def test_opened_call_has_a_room_with_one_dispatch_and_a_token(http: httpx.AsyncClient, world: World) -> None:

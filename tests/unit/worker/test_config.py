@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from process.settings import SettingsError
+from tests.receiver import SIGNING_KEY
 from tests.unit.worker.builders import TAVUS
 from worker.__main__ import main
 from worker.config import CONFIG_VARIABLE, PORT_VARIABLE, load_settings, secret_values
@@ -76,6 +77,32 @@ def test_header_of_a_tool_is_required_and_secret(tmp_path: Path, document: dict[
     environment[HEADER_VARIABLE] = "Bearer shop-secret"
     values = set(secret_values(load_settings(environment).config, environment))
     assert {"Bearer shop-secret", "shop-secret", "openai-secret"} <= values
+
+
+REPORT = {
+    "url": "https://crm.example/calls",
+    "secretKeyRef": {"name": "crm", "key": "signingKey"},
+    "include": ["Usage"],
+}
+
+
+@pytest.mark.parametrize("key", ["", "too-short", "whsec_dG9vLXNob3J0"])
+def test_signing_key_of_reports_is_required_and_checked(tmp_path: Path, document: dict[str, object], key: str) -> None:
+    environment = _environment(tmp_path, document | {"report": REPORT}) | {"AVATAR_AGENT_REPORT_KEY": key}
+    with pytest.raises(SettingsError, match=r"AVATAR_AGENT_REPORT_KEY .* set it to whsec_ and 24 to 64 random bytes"):
+        load_settings(environment)
+
+
+def test_secrets_of_reports_and_traces_are_kept_out_of_logs(tmp_path: Path, document: dict[str, object]) -> None:
+    header = {"name": "Authorization", "secretKeyRef": {"name": "traces", "key": "token"}}
+    tracing = {"otlpEndpoint": "http://collector:4318", "headers": [header]}
+    environment = _environment(tmp_path, document | {"report": REPORT, "tracing": tracing})
+    environment["AVATAR_AGENT_REPORT_KEY"] = SIGNING_KEY
+    with pytest.raises(SettingsError, match="AVATAR_AGENT_TRACING_HEADER_0 is not set"):
+        load_settings(environment)
+    environment["AVATAR_AGENT_TRACING_HEADER_0"] = "Bearer trace-token"
+    values = set(secret_values(load_settings(environment).config, environment))
+    assert {SIGNING_KEY, "Bearer trace-token", "trace-token"} <= values
 
 
 def test_configuration_of_a_newer_controller_is_read(tmp_path: Path, document: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -165,7 +166,7 @@ async def test_stopping_worker_waits_for_a_bounded_time(scene: Scene) -> None:
 
 
 async def test_worker_sends_what_calls_leave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(report_spool.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(REPORT_KEY_VARIABLE, SIGNING_KEY)
     async with receiving() as receiver:
         key = {"name": "report", "key": "signingKey"}
