@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 from livekit.agents import JobContext, telemetry
+from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -52,7 +53,7 @@ async def traced_conversation(config: WorkerConfig) -> None:
     async with conversation(config, before_start=lambda _: trace.start(CONTEXT, requested_at=time.time() - 2)) as talk:
         talk.microphone.play(speech(1.2))
         await talk.until(lambda: talk.messages("assistant"), "the agent has replied")
-    with telemetry.tracer.start_as_current_span("after the call", context=tracing.contexts.Context()):
+    with telemetry.tracer.start_as_current_span("after the call", context=Context()):
         pass
     await trace.finish(CallOutcome.CALLER_LEFT)
 
