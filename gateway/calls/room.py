@@ -34,7 +34,7 @@ WAITING_READ_SECONDS: Final = 1.0
 """The same for a waiting call whose caller has not been seen, in the first `ARRIVAL_SECONDS`."""
 ARRIVAL_SECONDS: Final = 10.0
 ROUTINE_READ_SECONDS: Final = 2.0
-"""The same for every other call, as far as `watch.READS_PER_SECOND` allows."""
+"""The same for every other call, as far as `reads.READS_PER_SECOND` allows."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ Lost, late, repeated and reordered events therefore do no harm.
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +19,7 @@ from gateway.agents import Agent, AgentDirectory
 from gateway.calls.call import CallState
 from gateway.calls.hints import RoomHints
 from gateway.calls.ledger import Ledger
+from gateway.calls.reads import MAX_READS, Need, Reads
 from gateway.calls.room import CallRoom
 from gateway.livekit.connections import Connection, Connections, SecretError
 from gateway.livekit.server import LiveKitError, LiveKitRefused, Room, RoomMissing
@@ -30,18 +30,10 @@ IDLE_LIST_SECONDS: Final = 3.0
 """The same for a server without calls: other programs may open rooms there for a declared agent."""
 MIN_LIST_SECONDS: Final = 0.3
 """Shortest interval between two lists, however much happens."""
-READS_PER_SECOND: Final = 3.0
-"""Reads of single rooms a second and server, on average."""
-READ_BURST: Final = 60.0
-"""Reads that may be made at once after a quiet time, for example when many calls begin together."""
 READ_TICK_SECONDS: Final = 0.1
 """How often the watch looks for due reads while an agent is on its way or a room has changed."""
 ROUTINE_TICK_SECONDS: Final = 0.5
 """The same while all calls go well."""
-TURN_SECONDS: Final = 1.0
-"""Longest time without a read of the room that was read longest ago, however many are urgent."""
-MAX_READS: Final = 8
-"""Reads of one server that may run at once. A server that hangs delays no calls on another one."""
 
 ELSEWHERE_SECONDS: Final = 60.0
 """A call of another gateway is not offered for so long, unless the owners change."""
@@ -69,16 +61,7 @@ class _Server:
     answers: bool = True
     """The last list of rooms arrived."""
     listed_at: float = 0.0
-    tokens: float = READ_BURST
-    """Reads that may be made now."""
-    tokens_at: float = 0.0
-    rotation: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
-    """Ids of the calls, the one whose room was read longest ago first."""
-    turn_at: float = 0.0
-    """When the first of these was read last."""
-    active: set[str] = field(default_factory=set)
-    """Ids of the calls whose room may be due before its turn."""
-    reading: set[str] = field(default_factory=set)
+    reads: Reads = field(default_factory=Reads)
     no_calls: dict[str, float] = field(default_factory=dict)
     """LiveKit's ids of rooms that are no calls, each with the time at which to offer it again."""
     offering: bool = False
@@ -116,15 +99,13 @@ class RoomWatch:
         """Watch the room of a call that the ledger has."""
         self._rooms[call_id] = room
         watched = self._cover(server)
-        watched.rotation[call_id] = None
-        watched.active.add(call_id)
+        watched.reads.add(call_id)
 
     def forget(self, call_id: str, server: str) -> None:
         """Stop watching the room of a call that is over."""
         self._rooms.pop(call_id, None)
         if (watched := self._servers.get(server)) is not None:
-            watched.rotation.pop(call_id, None)
-            watched.active.discard(call_id)
+            watched.reads.forget(call_id)
 
     def room(self, call_id: str) -> CallRoom | None:
         """Return what is known of a call's room; None: the call is over."""
@@ -133,7 +114,7 @@ class RoomWatch:
     def changed(self, call_id: str, server: str) -> None:
         """Look into a call's room before its turn."""
         if (watched := self._servers.get(server)) is not None and call_id in self._rooms:
-            watched.active.add(call_id)
+            watched.reads.active.add(call_id)
 
     def answers(self, server: str) -> bool:
         """Return whether a LiveKit server answered the last request for its rooms."""
@@ -153,7 +134,7 @@ class RoomWatch:
             watched.hints.add(room)
         elif (known := self._rooms.get(call_id)) is not None:
             known.event(time.time())
-            watched.active.add(call_id)
+            watched.reads.active.add(call_id)
         watched.wake.set()
 
     def list_soon(self, server: str) -> None:
@@ -214,7 +195,7 @@ class RoomWatch:
         while True:
             now = time.time()
             server.wake.clear()
-            interval = LIST_SECONDS if server.rotation else IDLE_LIST_SECONDS
+            interval = LIST_SECONDS if server.reads.rotation else IDLE_LIST_SECONDS
             since = now - server.listed_at
             if since >= interval or (server.wants_list and since >= MIN_LIST_SECONDS):
                 server.wants_list = False
@@ -228,11 +209,11 @@ class RoomWatch:
 
     async def _pause(self, server: _Server, interval: float) -> None:
         """Wait until a list or a read may be due."""
-        if server.active or server.wants_list:
+        if server.reads.active or server.wants_list:
             await asyncio.sleep(READ_TICK_SECONDS)
             return
         try:
-            async with asyncio.timeout(min(interval, ROUTINE_TICK_SECONDS if server.rotation else interval)):
+            async with asyncio.timeout(min(interval, ROUTINE_TICK_SECONDS if server.reads.rotation else interval)):
                 await server.wake.wait()
         except TimeoutError:
             return
@@ -252,7 +233,7 @@ class RoomWatch:
     async def _list(self, server: _Server) -> None:
         """List the rooms of a server, with the credentials of its first agent whose credentials LiveKit accepts."""
         agents = [agent for agent in self._declared() if agent.spec.livekit.url == server.url]
-        agents += [call.agent for call_id in list(server.rotation)[:1] if (call := self._ledger.get(call_id))]
+        agents += [call.agent for call_id in list(server.reads.rotation)[:1] if (call := self._ledger.get(call_id))]
         began, search = time.time(), server.searches
         for agent in agents:
             try:
@@ -281,7 +262,7 @@ class RoomWatch:
             before = (known.outcome, known.missing_since, known.metadata)
             known.listed(room)
             if known.changed:
-                server.active.add(call_id)
+                server.reads.active.add(call_id)
             if before != (known.outcome, known.missing_since, known.metadata):
                 self.on_change(call_id)
         for call_id in set(live.values()) - listed:
@@ -318,8 +299,7 @@ class RoomWatch:
             for batch in (recorded[at : at + MAX_READS] for at in range(0, len(recorded), MAX_READS)):
                 await asyncio.gather(*(self._offer(server, connection, room) for room in batch))
             for room in unknown:
-                if server.tokens >= 1 and room.sid not in known:
-                    server.tokens -= 1
+                if room.sid not in known and server.reads.take():
                     await self._offer(server, connection, room)
             server.searched = max(server.searched, search)
         finally:
@@ -348,43 +328,16 @@ class RoomWatch:
 
     def _read_due(self, server: _Server, now: float) -> None:
         """Start the reads that are due, as far as the bounds allow."""
-        server.tokens = min(READ_BURST, server.tokens + READS_PER_SECOND * (now - server.tokens_at))
-        server.tokens_at = now
         heard = self.is_heard()
-        urgent, in_turn = self._urgent(server, now, heard), self._in_turn(server, now, heard)
-        first = in_turn[:1]
-        before = first if now - server.turn_at >= TURN_SECONDS else []
-        for call_id in dict.fromkeys([*before, *urgent, *in_turn]):
-            if server.tokens < 1 or len(server.reading) >= MAX_READS:
-                return
-            if call_id in first:
-                server.turn_at = now
-            server.tokens -= 1
-            server.reading.add(call_id)
-            server.rotation.move_to_end(call_id)
+
+        def need_of(call_id: str) -> Need | None:
+            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
+            if call is None or room is None:
+                return None
+            return Need(room.is_routine(call), room.read_due(call, heard=heard))
+
+        for call_id in server.reads.begin_due(now, need_of):
             self._start(server, self._read(server, call_id))
-
-    def _urgent(self, server: _Server, now: float, heard: bool) -> list[str]:
-        """Return the calls whose rooms are due before their turn: those with news, or with somebody on the way."""
-        due: list[tuple[float, str]] = []
-        for call_id in list(server.active):
-            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
-            if call is None or room is None or room.is_routine(call):
-                server.active.discard(call_id)
-            elif call_id not in server.reading and (at := room.read_due(call, heard=heard)) <= now:
-                due.append((at, call_id))
-        return [call_id for _, call_id in sorted(due)]
-
-    def _in_turn(self, server: _Server, now: float, heard: bool) -> list[str]:
-        """Return the calls whose rooms are due and were read longest ago."""
-        due: list[str] = []
-        for call_id in server.rotation:
-            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
-            if len(due) >= MAX_READS or call is None or room is None or room.read_due(call, heard=heard) > now:
-                break
-            if call_id not in server.reading:
-                due.append(call_id)
-        return due
 
     async def _read(self, server: _Server, call_id: str) -> None:
         """Read who is in a call's room."""
@@ -406,4 +359,4 @@ class RoomWatch:
         except (LiveKitError, SecretError) as error:
             logger.warning("reading a room failed", extra={"call_id": call_id, "error": str(error)})
         finally:
-            server.reading.discard(call_id)
+            server.reads.done(call_id)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.calls.call import Call, CallState, Cause
+from gateway.calls.reads import READS_PER_SECOND
 from gateway.calls.step import AGENT_GRACE_SECONDS
-from gateway.calls.watch import READS_PER_SECOND
 from gateway.livekit.server import Participant
 from tests.unit.gateway.fakes import World, create_world
 from tests.unit.gateway.scenes import current, open_call, reaches
