@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from agentspec import AvatarAgentSpec, Reason
+from agentspec.wire import ProviderStage
 from controller.observation import ObservedPod, ObservedWorker
 from controller.policy.availability import REGISTRATION_SECONDS, availability_of
 from controller.policy.scale import why_no_worker_starts
@@ -64,6 +65,12 @@ def workers_registered(snapshot: Snapshot, spec: AvatarAgentSpec, wanted: int, b
         return false(Reason.IMAGE_PULL_FAILED if image else Reason.NOT_REGISTERED, failure)
     if silent:
         return false(Reason.WORKERS_LOST, f"No worker takes calls. {_lost(namespace, silent)}")
+    if any(_cannot_use_settings(worker) for worker in staying):
+        return false(
+            Reason.NOT_REGISTERED,
+            "Worker pods run and do not register, because they cannot use the settings of a stage: see "
+            "ProvidersHealthy.",
+        )
     unregistered = [worker.pod.name for worker in staying if _unregistered(worker)]
     if unregistered:
         return false(
@@ -101,6 +108,15 @@ def _none_wanted(draining: int, no_start: str) -> Verdict:
     if draining:
         return true(Reason.DRAINING, f"No worker is needed now; {drain}.")
     return true(Reason.NO_WORKERS_NEEDED, "No worker is needed now; the first waiting call starts one.")
+
+
+def _cannot_use_settings(worker: ObservedWorker) -> bool:
+    """Whether the worker reports that the settings of a stage are wrong."""
+    reports = worker.status.stages if worker.status is not None else None
+    if reports is None:
+        return False
+    failures = [reports.of(stage).failure for stage in ProviderStage]
+    return any(failure is not None and failure.fault for failure in failures)
 
 
 def _unregistered(worker: ObservedWorker) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agentspec import ConditionStatus, Reason
+from agentspec.wire import StageFailure, StageReport, StageReports
 from controller.observation import Key, ObservedDeployment, ObservedObject, ObservedWorker, StartWait
 from controller.policy.scale import why_no_worker_starts
 from controller.policy.snapshot import Instant, Snapshot
@@ -349,3 +350,11 @@ def test_stuck_pod_is_reported_beside_a_registered_one() -> None:
     assert "pod pod-2: ContainerCreating since 2026-01-04T23:59:00Z." in verdict.message
     assert verdict.message.endswith("kubectl describe pod pod-2 -n shop")
     assert "Lost" not in verdict.message, "one explanation is enough"
+
+
+def test_worker_with_invalid_settings_of_a_stage_points_to_the_condition() -> None:
+    fault = StageFailure(at=1.0, fault="spec.voice.stt.plugin: the worker image has no livekit.plugins.x")
+    stages = StageReports(stt=StageReport(failure=fault, failures=1))
+    verdict = judged([worker(report=status(registered=False, worker_id="", stages=stages))], 1)
+    assert (verdict.status, verdict.reason) == (FALSE, Reason.NOT_REGISTERED)
+    assert "cannot use the settings of a stage: see ProvidersHealthy" in verdict.message
