@@ -371,6 +371,19 @@ def render() -> str:
             Text("Seconds of audio in a minute. Grows with the calls.", no_runbook=reason),
             unit=PER_MINUTE,
         ),
+        graph(
+            "Reports of calls",
+            [
+                Series(per_minute(selected(f"{WORKER}reports_sent_total")), "sent"),
+                Series(per_minute(selected(f"{WORKER}reports_dropped_total"), "reason"), "lost: {{reason}}"),
+                Series(f"sum({selected(f'{WORKER}reports_waiting')})", "waiting now"),
+            ],
+            Text(
+                "Reports of `spec.report`. Normally none is lost, and none waits for long.",
+                no_runbook="the receiver is yours: its answer is in the worker's log, `report of a call not accepted`.",
+            ),
+            unit=PER_MINUTE,
+        ),
     ]
     return build(
         UID,
