@@ -94,6 +94,8 @@ STT_ATTEMPT_SECONDS: Final = 4.0
 """Longest duration of one request for a transcript. It usually takes less than 1 s, and on a loaded server 3 s."""
 STREAM_TEXT_SECONDS: Final = 1.5
 """How long after an utterance a streaming stt may return its text. They usually take less than 0.5 s."""
+STT_FALLBACK_SECONDS: Final = 2.5
+"""Longest duration of a transcription by a provider that has a fallback. A loaded server often needs 2 s."""
 FALLBACK_SECONDS: Final = 1.5
 """Longest time without an answer of a provider that has a fallback. With the fallback's answer, the reply still begins
 at about the time of "one moment"."""

@@ -53,6 +53,7 @@ class Provider:
 @pytest.fixture
 async def providers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Provider, Provider]]:
     monkeypatch.setattr(budget, "FALLBACK_SECONDS", 0.2)
+    monkeypatch.setattr(budget, "STT_FALLBACK_SECONDS", 0.2)
     found = Provider(stalls=True), Provider(stalls=False)
     async with AsyncExitStack() as servers:
         for provider in found:

@@ -35,9 +35,9 @@ class Limits:
     has_fallback: bool = False
     """Another provider takes over, so waiting long for this one helps no caller."""
 
-    def seconds(self, alone: float) -> float:
-        """Return the longest wait, from that of a provider without fallbacks."""
-        return min(alone, budget.FALLBACK_SECONDS) if self.has_fallback else alone
+    def seconds(self, alone: float, with_fallback: float) -> float:
+        """Return the longest wait, of a provider without fallbacks or of one that has some."""
+        return min(alone, with_fallback) if self.has_fallback else alone
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ProviderStages:
 
     def stt(self, entry: StageEntry, language: str, limits: Limits) -> stt.STT[Any]:
         """Return a provider's stt for a language."""
-        seconds = limits.seconds(budget.STT_ATTEMPT_SECONDS)
+        seconds = limits.seconds(budget.STT_ATTEMPT_SECONDS, budget.STT_FALLBACK_SECONDS)
         if entry.provider.provider is not StageProvider.OPENAI:
             inner = self._unknown(entry, {"language": language})
             return LimitedSTT(inner, attempt_seconds=seconds, attempts=limits.attempts)
@@ -103,7 +103,7 @@ class ProviderStages:
 
     def llm(self, entry: StageEntry, limits: Limits) -> llm.LLM[Any]:
         """Return a provider's llm."""
-        seconds = limits.seconds(budget.LLM_ATTEMPT_SECONDS)
+        seconds = limits.seconds(budget.LLM_ATTEMPT_SECONDS, budget.FALLBACK_SECONDS)
         if entry.provider.provider is not StageProvider.OPENAI:
             return LimitedLLM(self._unknown(entry, {}), attempt_seconds=seconds, attempts=limits.attempts)
         reply = thinking.limits(entry.provider.model or "")
@@ -118,7 +118,7 @@ class ProviderStages:
 
     def tts(self, entry: StageEntry, limits: Limits) -> tts.TTS[Any]:
         """Return a provider's tts. OpenAI's sends raw samples, so there is no codec between it and the room."""
-        seconds = limits.seconds(budget.TTS_ATTEMPT_SECONDS)
+        seconds = limits.seconds(budget.TTS_ATTEMPT_SECONDS, budget.FALLBACK_SECONDS)
         provider = entry.provider
         if provider.provider is not StageProvider.OPENAI:
             inner = self._unknown(entry, {"language": primary(self._language)})
