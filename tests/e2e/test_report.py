@@ -1,6 +1,7 @@
 """The example agent with reports and traces: both arrive, with the ids of the call and without text in the traces."""
 
 import copy
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
@@ -54,6 +55,13 @@ async def collecting(host: str) -> AsyncIterator[tuple[list[Span], str]]:
         await runner.cleanup()
 
 
+def own_address(node_ip: str) -> str:
+    """Return the address of this machine in the node's network, at which pods reach servers of this process."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((node_ip, 9))  # sends nothing: the kernel chooses the route
+        return str(probe.getsockname()[0])
+
+
 def pointed(platform: Platform, receiver: str, collector: str) -> list[dict[str, Any]]:
     """Return the example's objects with the addresses and keys of this node."""
     documents, _ = manifests.retarget(manifests.load(EXAMPLE), platform.targets)
@@ -69,7 +77,7 @@ def pointed(platform: Platform, receiver: str, collector: str) -> list[dict[str,
 
 
 async def test_call_is_reported_and_traced(platform: Platform) -> None:
-    host = platform.cluster.node_ip
+    host = own_address(platform.cluster.node_ip)
     async with receiving(host) as receiver, collecting(host) as (spans, collector):
         *secrets, agent = pointed(platform, receiver.url, collector)
         platform.product.apply(secrets)
