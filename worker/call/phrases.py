@@ -42,6 +42,11 @@ async def prepare(config: WorkerConfig, stages: Stages, report: Callable[[StageO
         await asyncio.sleep(pause)
 
 
+async def prepare_first(config: WorkerConfig, stages: Stages, report: Callable[[StageOutcome], None]) -> None:
+    """Store the audio of the most important phrase, without a retry. `report` receives the outcome."""
+    await _prepare(_texts(config)[0], stages, report)
+
+
 def _texts(config: WorkerConfig) -> list[str]:
     """Return the greeting and the prepared sentences, the most important first; other languages follow."""
     spoken = [config, *(config.in_language(language) for language in config.languages)]

@@ -46,13 +46,14 @@ class ToolTrials:
         await registered.wait()
         while True:
             before = self.failure
-            self.failure = await self._failures()
+            self.failure = await self.try_once()
             if self.failure and self.failure != before:
                 logger.warning("tools cannot be used", extra={"error": self.failure})
             pause = FAILING_SECONDS if self.failure else WORKING_SECONDS
             await asyncio.sleep(pause * random.uniform(1 - _SPREAD, 1 + _SPREAD))
 
-    async def _failures(self) -> str:
+    async def try_once(self) -> str:
+        """Try all servers; returns why some cannot be used, or an empty string."""
         found = [await _failure(name, server, headers) for name, server, headers in self._servers]
         return "; ".join(failure for failure in found if failure)[:1024]
 

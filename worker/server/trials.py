@@ -45,6 +45,12 @@ async def run(config: WorkerConfig, stages: Stages, log: ProviderLog, registered
         await asyncio.gather(*(_try(stage, config, stages, log) for stage in untried))
 
 
+async def try_once(config: WorkerConfig, stages: Stages, log: ProviderLog) -> None:
+    """Try every stage once, tts first: stt hears its phrase. `log` receives the outcomes."""
+    await phrases.prepare_first(config, stages, log.record)
+    await asyncio.gather(*(_try(stage, config, stages, log) for stage in _ATTEMPTS))
+
+
 async def _try(stage: ProviderStage, config: WorkerConfig, stages: Stages, log: ProviderLog) -> None:
     def record(outcome: StageOutcome) -> None:
         log.record(outcome)
