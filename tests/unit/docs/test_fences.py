@@ -5,6 +5,7 @@ A block that no test can run or compare with the code does not belong into a pag
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import itertools
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from livekit.agents import llm
 
 import avatar_agent
@@ -23,6 +25,7 @@ from agentspec import API_GROUP, API_VERSION, KIND, AvatarAgentSpec
 from agentspec.signing import KEY_HINT, decode_key
 from agentspec.wire import DispatchMetadata, read_dispatch_metadata
 from avatar_agent import CONTRACT_VERSION, CallContext, serve
+from avatar_agent.local.cli import main
 from devkit.paths import REPOSITORY
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
@@ -31,6 +34,7 @@ from gateway.calls.call import CallState
 from gateway.calls.foreign import DispatchRequest
 from gateway.calls.request import CallRequest, parse_body, parse_request
 from gateway.calls.tokens import TokenRequest
+from gateway.settings import WEB_DIR
 from tests.fences import PAGES, fence, fences, http_request, parse
 from tests.unit.worker.builders import make_config
 from worker import own_code
@@ -78,6 +82,11 @@ COVERAGE = {
             "kubectl -n agents create configmap",
             "tests/cluster/test_knowledge.py::test_documented_command_creates_a_large_config_map",
         )
+    ],
+    "docs/guides/develop.md": [
+        ("sh", "pip install -e", f"{HERE}::test_command_line_is_installed_with_what_it_imports"),
+        ("sh", "export OPENAI_API_KEY", f"{HERE}::test_documented_commands_of_the_laptop_exist"),
+        ("sh", "avatar-agent check", f"{HERE}::test_documented_commands_of_the_laptop_exist"),
     ],
     "docs/guides/migrate.md": [
         ("dockerfile", "FROM avatar-agent-worker:0.1.0", f"{HERE}::test_starter_images_add_to_the_worker_image"),
@@ -245,6 +254,34 @@ def test_starter_program_is_served() -> None:
     assert isinstance(call, ast.Call)
     inspect.signature(serve).bind(*call.args, **{str(word.arg): word.value for word in call.keywords})
     assert added[0] == f"from {avatar_agent.__name__} import {serve.__name__}"
+
+
+def test_command_line_is_installed_with_what_it_imports() -> None:
+    install, client = fence("docs/guides/develop.md", "pip install").text.splitlines()
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    (extras,) = re.findall(r"^pip install -e '\.\[([a-z,]+)\]'$", install)
+    assert set(extras.split(",")) <= project["project"]["optional-dependencies"].keys()
+    assert {"cli", "controller", "gateway", "worker"} == set(extras.split(",")), "the packages that the command runs"
+    module, _, name = project["project"]["scripts"]["avatar-agent"].partition(":")
+    assert getattr(importlib.import_module(module), name) is main
+    packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert packages == set(project["tool"]["importlinter"]["root_packages"]) - {"dashboards", "devkit"}
+    assert client == f"npm ci --prefix {WEB_DIR.relative_to(REPOSITORY)}"
+    assert (WEB_DIR / "package-lock.json").is_file()
+
+
+def test_documented_commands_of_the_laptop_exist() -> None:
+    """Both run on the documented file here, and end with the message about its placeholders."""
+    export, *commands = [
+        *fence("docs/guides/develop.md", "export").text.splitlines(),
+        *fence("docs/guides/develop.md", "avatar-agent check").text.splitlines(),
+    ]
+    assert re.match(r"export OPENAI_API_KEY=", export)
+    missing = {"PATH": "", "OPENAI_API_KEY": "", "LIVEKIT_API_KEY": "", "TAVUS_API_KEY": ""}
+    for command, outcome in zip(commands, ("no LiveKit server", "is still 'replace-with-your-openai"), strict=True):
+        program, name, file = command.split()
+        result = CliRunner(env=missing).invoke(main, [name, str(REPOSITORY / file)], prog_name=program)
+        assert (result.exit_code, outcome in result.output) == (1, True), result.output
 
 
 def recipe(target: str) -> tuple[list[str], str]:
