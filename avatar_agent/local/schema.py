@@ -6,20 +6,32 @@ common-expression-language. It lacks Kubernetes' own functions for quantities, s
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
 import cel
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from agentspec import API_GROUP, API_VERSION, AvatarAgentSpec
 from agentspec.crd import RULES, definition
 from agentspec.fields import DNS_SUBDOMAIN
 
 _FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")
-_WORDS: Final = {"extra_forbidden": "unknown field", "missing": "required value"}
+_WORDS: Final = {
+    "extra_forbidden": "unknown field",
+    "missing": "required value",
+    "greater_than_equal": "should be greater than or equal to {ge}",
+    "less_than_equal": "should be less than or equal to {le}",
+    "string_too_long": "Too long: may not be more than {max_length} characters",
+    "too_long": "Too many: {actual_length}: must have at most {max_length} items",
+    "too_short": "Too few: {actual_length}: must have at least {min_length} items",
+}
+"""The API server's words for errors of the types."""
+_CONSEQUENCE: Final = "default_factory_not_called"
+"""Error of a default that depends on another field, which has an error of its own."""
 _PATTERN: Final = "string_pattern_mismatch"
 """Error of the types that a rule of the CRD reports too, with what to set."""
 _QUANTITY: Final = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+)(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
@@ -62,11 +74,24 @@ def _type_faults(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     try:
         AvatarAgentSpec.model_validate_json(json.dumps(spec), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
+        found = error.errors(include_url=False)
         return [
-            (fault["type"], f"{_path(fault['loc'])}: {_WORDS.get(fault['type'], fault['msg'])}")
-            for fault in error.errors(include_url=False, include_input=False)
+            (fault["type"], f"{_path(fault['loc'])}: {_words(fault)}")
+            for fault in found
+            if fault["type"] != _CONSEQUENCE
         ]
     return []
+
+
+def _words(fault: ErrorDetails) -> str:
+    if fault["type"] == "enum":
+        return _unsupported(fault["input"], re.findall("'([^']*)'", fault["ctx"]["expected"]))
+    words = _WORDS.get(fault["type"])
+    return fault["msg"] if words is None else words.format_map(fault.get("ctx", {}))
+
+
+def _unsupported(value: object, supported: Sequence[object]) -> str:
+    return f"Unsupported value: {json.dumps(value)}: supported values: {', '.join(map(json.dumps, supported))}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -102,7 +127,7 @@ def _rule_faults(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[s
         if not _holds(rule["rule"], value):
             yield f"{path}: {rule['message']}".removeprefix(": ")
     if value not in schema.get("enum", [value]):
-        yield f"{path}: unsupported value {value!r}: set one of {', '.join(map(str, schema['enum']))}"
+        yield f"{path}: {_unsupported(value, schema['enum'])}"
     if isinstance(value, dict):
         fields, inner = schema.get("properties", {}), schema.get("additionalProperties", {})
         for name, each in value.items():

@@ -151,7 +151,7 @@ async def test_dev_reloads_and_check_judges_without_kubernetes(tmp_path: Path) -
 
             path.write_text(manifest(openai, FIRST).replace("callsPerWorker: 1", "callsPerWorker: 0"))
             await running.line("not reloaded, the last valid version runs on")
-            await running.line("spec.worker.callsPerWorker: Input should be greater than or equal to 1")
+            await running.line("spec.worker.callsPerWorker: should be greater than or equal to 1")
             path.write_text(manifest(openai, SECOND))
             code.write_text(CODE + 'raise RuntimeError("no flowers today")\n')
             await running.line("RuntimeError: no flowers today (flowers.py, line 8)")

@@ -24,13 +24,16 @@ def test_rejection_has_the_message_of_the_api_server(change: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scaling": {"freeSlots": -1}}, "spec.scaling.freeSlots: Input should be greater than or equal to 0"),
+        ({"scaling": {"freeSlots": -1}}, "spec.scaling.freeSlots: should be greater than or equal to 0"),
         ({"scaling": {"freeSlots": "2"}}, "spec.scaling.freeSlots: Input should be a valid integer"),
         ({"suspend": "no"}, "spec.suspend: Input should be a valid boolean"),
-        ({"worker": {"maxCallMinutes": 721}}, "spec.worker.maxCallMinutes: Input should be less than or equal to 720"),
-        ({"dispatch": {"mode": "Manual"}}, "spec.dispatch.mode: Input should be 'Explicit' or 'Automatic'"),
-        ({"persona": {"greeting": "x" * 1025}}, "spec.persona.greeting: String should have at most 1024 characters"),
-        ({"knowledge": [{"configMapRef": {"name": "a"}}] * 17}, "spec.knowledge: List should have at most 16 items"),
+        ({"worker": {"maxCallMinutes": 721}}, "spec.worker.maxCallMinutes: should be less than or equal to 720"),
+        (
+            {"dispatch": {"mode": "Manual"}},
+            'spec.dispatch.mode: Unsupported value: "Manual": supported values: "Explicit", "Automatic"',
+        ),
+        ({"persona": {"greeting": "x" * 1025}}, "spec.persona.greeting: Too long: may not be more than 1024"),
+        ({"knowledge": [{"configMapRef": {"name": "a"}}] * 17}, "spec.knowledge: Too many: 17: must have at most 16"),
         ({"livekit": {"url": None}}, "spec.livekit.url: required value"),
         ({"worker": {"serviceAccountName": "root"}}, "spec.worker.serviceAccountName: unknown field"),
         ({"agent_name": "front-desk"}, "spec.agent_name: unknown field"),
