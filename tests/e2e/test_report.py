@@ -93,8 +93,9 @@ async def test_call_is_reported_and_traced(platform: Platform) -> None:
                 await answered(caller, QUESTION, FACT)
             await soon(lambda: receiver.reports)
             await soon(lambda: "call" in {span.name for span in spans})
-            (pod,) = agents.worker_names(platform.product, name)
-            (ended,) = [line for line in agents.log(platform.product, pod) if line["message"] == "call ended"]
+            pods = agents.worker_names(platform.product, name)
+            lines = [line for pod in pods for line in agents.log(platform.product, pod)]
+    (ended,) = [line for line in lines if line["message"] == "call ended"]
     assert receiver.faults == []
     (report,) = [report["data"] for report in receiver.reports]
     check_report(report, ended)
