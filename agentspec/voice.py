@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from agentspec.fields import FreeObject, LocalRef, base_url, provider_word, rules, text
 from agentspec.model import Model
@@ -172,6 +172,41 @@ class TextToSpeechSpec(TextToSpeechProvider):
     )
 
 
+class RealtimeSpec(Model):
+    """A speech-to-speech model: it hears, thinks and speaks."""
+
+    provider: Annotated[
+        Literal[StageProvider.OPENAI], WithJsonSchema({"type": "string", "enum": [StageProvider.OPENAI.value]})
+    ] = Field(
+        default=StageProvider.OPENAI,
+        exclude_if=lambda provider: provider is StageProvider.OPENAI,
+        description="OpenAI: OpenAI's Realtime API, or a compatible one.",
+    )
+    model: _Model = Field(default="gpt-realtime", description="Realtime model.")
+    voice: Annotated[str, provider_word("voice")] = Field(default="marin", description="Voice of the agent.")
+    base_url: _BaseURL | None = Field(
+        default=None,
+        exclude_if=lambda url: url is None,
+        description="Base URL of the API; its path and `/realtime` are the WebSocket's. Unset: that of `voice.openai`.",
+    )
+    credentials_secret_ref: LocalRef | None = Field(
+        default=None,
+        exclude_if=lambda ref: ref is None,
+        description="Secret that contains the key `apiKey`, as `{name: NAME}`. Unset: that of `voice.openai`, unless "
+        "`baseURL` is set.",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """No provider of this kind has further options."""
+        return {}
+
+    @property
+    def plugin(self) -> None:
+        """No provider of this kind is a plugin."""
+        return
+
+
 class Address(NamedTuple):
     """Where the requests of a provider OpenAI go."""
 
@@ -189,11 +224,13 @@ class StageEntry(NamedTuple):
     """stt, llm or tts."""
     position: int
     """0: the first provider; from 1: its fallbacks."""
-    provider: SpeechToTextProvider | LanguageModelProvider | TextToSpeechProvider
+    provider: SpeechToTextProvider | LanguageModelProvider | TextToSpeechProvider | RealtimeSpec
 
     @property
     def field(self) -> str:
         """The field in the manifest."""
+        if isinstance(self.provider, RealtimeSpec):
+            return "spec.voice.realtime"
         return f"spec.voice.{self.stage}" + (f".fallbacks[{self.position - 1}]" if self.position else "")
 
     @property
@@ -219,11 +256,28 @@ def _is_served(stage: str) -> str:
     return f"{own.format(first)} && (!has({first}.fallbacks) || {first}.fallbacks.all(one, {own.format('one')}))"
 
 
+def _is_unset(stage: str, model: str) -> str:
+    """Return the CEL condition that a stage has no settings. Earlier releases stored the default model."""
+    fields = ("plugin", "baseURL", "credentialsSecretRef", "options", "fallbacks")
+    absent = " && ".join(f"!has(self.{stage}.{field})" for field in fields)
+    is_default = f"self.{stage}.provider == 'OpenAI' && (!has(self.{stage}.model) || self.{stage}.model == '{model}')"
+    return f"{is_default} && {absent}"
+
+
 class VoiceSpec(
     Model,
     json_schema_extra=rules(
         (
-            f"has(self.openai) || ({' && '.join(_is_served(stage) for stage in STAGES)})",
+            "!has(self.realtime) || has(self.openai) || has(self.realtime.baseURL) || "
+            "has(self.realtime.credentialsSecretRef)",
+            "voice.realtime needs an API key: set voice.openai, or baseURL or credentialsSecretRef in voice.realtime",
+        ),
+        (
+            f"!has(self.realtime) || ({_is_unset('stt', 'whisper-1')} && {_is_unset('llm', 'gpt-4o-mini')})",
+            "voice.realtime replaces voice.stt and voice.llm: remove the settings of both, or remove voice.realtime",
+        ),
+        (
+            f"has(self.openai) || has(self.realtime) || ({' && '.join(_is_served(stage) for stage in STAGES)})",
             "set voice.openai, or set baseURL or credentialsSecretRef in each stage and fallback with provider OpenAI, "
             "which is the default of voice.stt, voice.llm and voice.tts",
         ),
@@ -240,16 +294,43 @@ class VoiceSpec(
     llm: LanguageModelSpec = Field(default_factory=LanguageModelSpec, description="Language model settings.")
     tts: TextToSpeechSpec = Field(default_factory=TextToSpeechSpec, description="Text-to-speech settings.")
 
+    realtime: RealtimeSpec | None = Field(
+        default=None,
+        exclude_if=lambda realtime: realtime is None,
+        description="Speech-to-speech model in place of `stt` and `llm`. It speaks the prepared sentences too. `tts` "
+        "speaks those that the model does not read word for word, when `voice.openai` or settings of its own serve it.",
+    )
+
     def entries(self) -> Iterator[StageEntry]:
         """Yield the providers of all stages, and after each its fallbacks."""
         for stage in STAGES:
             yield from self.entries_of(stage)
 
     def entries_of(self, stage: str) -> Iterator[StageEntry]:
-        """Yield the providers of a stage, the first one first."""
+        """Yield the providers of a stage, the first one first. A realtime model is the provider of llm."""
+        if stage == "llm" and self.realtime is not None:
+            yield StageEntry(stage, 0, self.realtime)
+        if self.realtime is not None and not (stage == "tts" and self._serves_tts):
+            return
         first: SpeechToTextSpec | LanguageModelSpec | TextToSpeechSpec = getattr(self, stage)
         for index, provider in enumerate((first, *first.fallbacks)):
             yield StageEntry(stage, index, provider)
+
+    @property
+    def needed_stages(self) -> tuple[str, ...]:
+        """The stages that every call uses."""
+        return STAGES if self.realtime is None else ("llm",)
+
+    @property
+    def spoken_voice(self) -> str | None:
+        """The agent's voice, by the provider's name; None when the provider's default speaks."""
+        return self.tts.voice if self.realtime is None else self.realtime.voice
+
+    @property
+    def _serves_tts(self) -> bool:
+        """Whether some address or plugin serves tts beside a realtime model."""
+        own = self.tts.base_url is not None or self.tts.credentials_secret_ref is not None
+        return own or self.openai is not None or self.tts.provider is not StageProvider.OPENAI
 
     def address(self, entry: StageEntry) -> Address:
         """Return where the requests of a provider OpenAI go.

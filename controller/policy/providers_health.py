@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentspec import AvatarAgentSpec, Reason
-from agentspec.voice import StageEntry, StageProvider, TextToSpeechProvider
+from agentspec.voice import RealtimeSpec, StageEntry, StageProvider, TextToSpeechProvider
 from agentspec.wire import ProviderStage, StageFailure, StageReport, StageReports
 from controller.observation import ObservedWorker
 from controller.policy.verdict import Verdict, false, true, unknown
@@ -100,14 +100,15 @@ def providers_healthy(spec: AvatarAgentSpec, reports: StageReports | None, tool_
             "headers and allowedTools, and check that worker pods can reach the server. A worker tries again within a "
             "minute.",
         )
-    untried = [stage for stage in ProviderStage if reports.of(stage).succeeded_at is None]
+    needed = [ProviderStage(stage) for stage in spec.voice.needed_stages]
+    untried = [stage for stage in needed if reports.of(stage).succeeded_at is None]
     if untried:
         return unknown(
             Reason.PROVIDERS_PENDING,
             f"No worker with the current configuration has reported a successful request of {_listed(untried)} yet. "
             "Workers try each stage when they start; worker images of release 0.1.0 report nothing.",
         )
-    return true(Reason.PROVIDERS_SUCCEEDED, f"The last requests of {_listed(list(ProviderStage))} succeeded.")
+    return true(Reason.PROVIDERS_SUCCEEDED, f"The last requests of {_listed(needed)} succeeded.")
 
 
 def providers_warning(verdict: Verdict) -> str:
@@ -123,9 +124,10 @@ def faults_of(spec: AvatarAgentSpec, reports: StageReports) -> dict[ProviderStag
     faults = {}
     for stage in ProviderStage:
         report = reports.of(stage)
-        if report.failure is None or not report.failures:
+        entry = next(spec.voice.entries_of(stage), None)
+        if entry is None or report.failure is None or not report.failures:
             continue
-        fault = _fault(spec, stage, report.failure)
+        fault = _fault(spec, entry, report.failure)
         if fault.reason not in _PASSING or report.failures >= PASSING_FAILURES:
             faults[stage] = fault
     return faults
@@ -139,9 +141,11 @@ def _by_fault(faults: Mapping[ProviderStage, Fault]) -> dict[Fault, list[Provide
     return stages
 
 
-def _fault(spec: AvatarAgentSpec, stage: ProviderStage, failure: StageFailure) -> Fault:
-    """Why a request failed, by status and code as OpenAI's API reference lists them ("Error codes")."""
-    entry = _first(spec, stage)
+def _fault(spec: AvatarAgentSpec, entry: StageEntry, failure: StageFailure) -> Fault:
+    """Why a request failed, by status and code as OpenAI's API reference lists them ("Error codes").
+
+    `entry`: the first provider of the stage. Requests fail when it fails, and all its fallbacks too.
+    """
     key, server = _key(spec, entry), _server(spec, entry)
     reason, cure = Reason.PROVIDER_FAILING, f"Check the provider's status page and {server}."
     match failure:
@@ -195,15 +199,10 @@ def _fields(spec: AvatarAgentSpec, entry: StageEntry, parameter: str) -> str:
     fields = {"model": _model(entry)}
     if entry.stage == ProviderStage.STT:
         fields["language"] = f"spec.language ({spec.language!r})"
-    if isinstance(entry.provider, TextToSpeechProvider):
+    if isinstance(entry.provider, TextToSpeechProvider | RealtimeSpec):
         fields["voice"] = f"{entry.field}.voice ({entry.provider.voice!r})"
     named = fields.get(parameter) or " or ".join(reversed(fields.values()))
     return f"{named} or {entry.field}.options" if entry.provider.options else named
-
-
-def _first(spec: AvatarAgentSpec, stage: ProviderStage) -> StageEntry:
-    """The first provider of a stage. Requests of the stage fail when it fails, and all its fallbacks too."""
-    return next(spec.voice.entries_of(stage))
 
 
 def _key(spec: AvatarAgentSpec, entry: StageEntry) -> str:

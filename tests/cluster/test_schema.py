@@ -170,6 +170,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"voice": {"llm": {"model": " "}}}, "set the provider's name of the model"),
     ({"voice": {"tts": {"voice": ""}}}, "set the provider's name of the voice"),
+    ({"voice": {"openai": None, "realtime": {}}}, "voice.realtime needs an API key: set voice.openai"),
+    ({"voice": {"realtime": {}, "llm": {"model": "gpt-4o"}}}, "remove the settings of both, or remove voice.realtime"),
+    ({"voice": {"realtime": {}, "stt": {"baseURL": "http://a.test"}}}, "voice.realtime replaces voice.stt and voice.l"),
     ({"dispatch": {"publishableKeys": ["ios-2f7c9a1e"]}}, "set access: Public or remove publishableKeys"),
     ({"dispatch": {"access": "Public", "publishableKeys": ["short"]}}, "set 8 to 64 letters, digits"),
     (
@@ -351,6 +354,7 @@ def test_wrong_types_and_bounds_are_rejected_by_name(place: Place, change: dict[
                 "llm": {"fallbacks": [{"provider": "Inference", "model": "openai/gpt-4o"}, {"baseURL": "http://a/"}]}
             }
         },
+        {"voice": {"realtime": {"voice": "cedar"}, "tts": {"voice": "nova"}}},
         {"scaling": {"minWorkers": 0, "maxWorkers": 1, "freeSlots": 0}},
         resources(requests={}, limits={}),
         resources(requests={"cpu": 2, "memory": "1.5Gi"}, limits={"cpu": "2000m", "memory": "2Gi"}),

@@ -274,7 +274,7 @@ class Call:
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = event.error
-        stage = str(error.type).removesuffix("_error")
+        stage = str(error.type).removesuffix("_error").replace("realtime_model", "llm")
         is_retried = getattr(error, "recoverable", True)
         metrics.PROVIDER_ERRORS.labels(stage, "true" if is_retried else "false").inc()
         if is_retried:

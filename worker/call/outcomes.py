@@ -1,6 +1,7 @@
 """Follows the requests that the stages of a session send to their providers, and passes on how each ended."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from livekit import rtc
@@ -9,7 +10,9 @@ from livekit.agents.metrics import LLMMetrics, STTMetrics, TTSMetrics
 from livekit.agents.voice import AgentSession
 
 from agentspec.wire import ProviderStage
+from worker.call.providers.sentences import SentenceTTS
 from worker.provider_reports import StageOutcome, failed, succeeded
+from worker.realtime import TurnModel
 
 _Error = stt.STTError | llm.LLMError | tts.TTSError
 
@@ -18,8 +21,15 @@ def follow_session(session: AgentSession[None], report: Callable[[StageOutcome],
     """Pass every outcome of the session's stages to `report`."""
     stages = {ProviderStage.STT: session.stt, ProviderStage.LLM: session.llm, ProviderStage.TTS: session.tts}
     for name, stage in stages.items():
-        if isinstance(stage, rtc.EventEmitter):
+        if isinstance(stage, TurnModel):
+            stage.on_outcome = partial(_report_reply, report)
+        elif isinstance(stage, rtc.EventEmitter) and not isinstance(stage, SentenceTTS):
             follow(name, stage, report)
+
+
+def _report_reply(report: Callable[[StageOutcome], None], error: Exception | None) -> None:
+    """Report the outcome of a realtime model's response."""
+    report(succeeded(ProviderStage.LLM) if error is None else failed(ProviderStage.LLM, error))
 
 
 def follow(name: ProviderStage, stage: rtc.EventEmitter[Any], report: Callable[[StageOutcome], None]) -> None:

@@ -32,7 +32,7 @@ async def prepare(config: WorkerConfig, stages: Stages, report: Callable[[StageO
     """Store the audio of the greeting and the prepared sentences in files, the most important first.
 
     Retries the phrases that failed a few times, then gives up with a log line for each. `report` receives the outcome
-    of each request.
+    of each request to tts. A realtime model is reported by its trial (`worker.server.trials`).
     """
     missing = _texts(config)
     for pause in (*budget.PREPARE_RETRY_SECONDS, None):
@@ -61,10 +61,12 @@ async def _prepare(text: str, stages: Stages, report: Callable[[StageOutcome], N
     try:
         audio = await _synthesise(text, stages)
     except Exception as error:
-        report(failed(ProviderStage.TTS, error))
+        if not stages.is_realtime:
+            report(failed(ProviderStage.TTS, error))
         logger.warning("preparing a phrase failed", extra=_error_fields(error))
         return False
-    report(succeeded(ProviderStage.TTS))
+    if not stages.is_realtime:
+        report(succeeded(ProviderStage.TTS))
     try:
         await asyncio.to_thread(_write, _path(text, stages), audio)
     except OSError as error:

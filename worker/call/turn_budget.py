@@ -50,6 +50,16 @@ class TurnBudget:
         self._caller_speaks = True
         self._tools_since = None  # what they return is part of a later reply
 
+    @property
+    def owes_reply(self) -> bool:
+        """Whether the caller waits for a reply, or hears one that is not complete yet."""
+        return not self._caller_speaks and (self._last_word is not None or self._answers)
+
+    def turn_began(self, now: float) -> None:
+        """The caller said something that a realtime model answers without a transcript: a reply is owed."""
+        self.transcription_started(now)
+        self.transcription_ended(has_text=True)
+
     def caller_stopped(self, now: float) -> None:
         """The caller stopped to speak. A reply that was owed before is owed from now."""
         self._caller_speaks = False

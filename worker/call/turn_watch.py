@@ -16,12 +16,13 @@ from livekit.agents.voice import (
     UserStateChangedEvent,
 )
 
-from worker import stages
-from worker.call import budget
+from worker import provider_reports, realtime, stages
+from worker.call import budget, metrics
 from worker.call.conversation import BoundedLLM
 from worker.call.reply_output import ReplyOutput
 from worker.call.turn_budget import Action, TurnBudget
 from worker.call.turn_stt import TurnSTT
+from worker.realtime import TurnModel
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class TurnWatch:
         if isinstance(self._session.stt, TurnSTT):
             self._session.stt.on_started = self._on_transcription_started
             self._session.stt.on_finished = self._on_transcription_ended
+        if isinstance(self._session.llm, TurnModel):
+            self._session.llm.on_lost_reply = self._on_lost_reply
 
     def close(self) -> None:
         """Stop watching: nothing more is played."""
@@ -74,11 +77,35 @@ class TurnWatch:
         return apologises
 
     def _on_user_state(self, event: UserStateChangedEvent) -> None:
-        if event.new_state == "speaking":
+        speaks = event.new_state == "speaking"
+        if speaks:
             self._budget.caller_speaks()
         else:
             self._budget.caller_stopped(self._now())
+        if isinstance(self._session.llm, TurnModel):
+            self._session.llm.caller_speaks(speaks)
+            if event.old_state == "speaking" and self._is_heard():
+                self._budget.turn_began(self._now())
         self._arm()
+
+    def _is_heard(self) -> bool:
+        """Whether the session replies to what the caller says: not during a speech that nobody may interrupt."""
+        current = self._session.current_speech
+        return current is None or current.done() or current.allow_interruptions
+
+    def _on_lost_reply(self, error: Exception) -> None:
+        """A realtime model's reply will not come, for example because its connection broke."""
+        if self._is_closed or not self._budget.owes_reply:
+            return
+        self._record_failure(error)
+        _ = self._session.interrupt(force=True)
+        self._on_unexplained()
+
+    def _record_failure(self, error: Exception) -> None:
+        """Count and log the failure of a realtime model, whose session emits no error for a single turn."""
+        metrics.PROVIDER_ERRORS.labels("llm", "false").inc()
+        fields = {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
+        logger.error("provider failed", extra={"stage": "llm", "code": provider_reports.code_of(error), **fields})
 
     def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state == "listening":
@@ -146,6 +173,10 @@ class TurnWatch:
         logger.warning("gave up on a reply", extra={"seconds": budget.GIVE_UP_SECONDS})
         _ = self._session.interrupt(force=True)
         stage = self._busy_stage()
+        if isinstance(self._session.llm, TurnModel):
+            error = realtime.too_late()
+            self._session.llm.on_outcome(error)
+            self._record_failure(error)
         if stage is None:
             self._on_unexplained()
         else:

@@ -27,12 +27,15 @@ from worker.call.providers.clients import connect
 from worker.call.providers.fallback import FallbackLLM, FallbackSTT, FallbackTTS
 from worker.call.providers.limited import LimitedSTT
 from worker.call.providers.make import Keys, Limits, ProviderStages, new_attempts
+from worker.call.providers.sentences import SentenceTTS
 from worker.call.speech_detection import SpeechDetector
 from worker.call.stream_stt import StreamSTT
 from worker.call.tools import Tools
+from worker.call.tools.knowledge import knowledge_tool
 from worker.call.turn_stt import SegmentSTT, TurnSTT
 from worker.config import WorkerSettings
 from worker.provider_availability import ProviderAvailability, unavailable
+from worker.realtime import TurnModel
 from worker.stages import Attempts
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Stages:
     def __init__(self, declared: VoiceSpec, client: AsyncOpenAI, language: str = "", keys: Keys | None = None) -> None:
         """Take the client of the common address, the agent's language, and the keys of all other providers."""
         self._declared = declared
+        self._language = language
         self._providers = ProviderStages(declared, language, client, keys or Keys())
         self.on_availability: Callable[[ProviderAvailability], None] = lambda _: None
         """Called when a provider with a fallback becomes unavailable, or available again."""
@@ -82,12 +86,20 @@ class Stages:
     @property
     def voice_name(self) -> str:
         """The agent's voice, by the provider's name; empty when the provider's default speaks."""
-        return self._declared.tts.voice or ""
+        return self._declared.spoken_voice or ""
+
+    @property
+    def is_realtime(self) -> bool:
+        """Whether a realtime model takes the place of stt and llm."""
+        return self._declared.realtime is not None
 
     @property
     def speech_identity(self) -> str:
         """What decides how a text sounds: two agents with the same identity can share its audio."""
-        tts = self._declared.tts
+        tts, realtime = self._declared.tts, self._declared.realtime
+        if realtime is not None:
+            address = self._declared.address(next(self._declared.entries_of("llm")))
+            return "\0".join(("realtime", address.base_url, realtime.model, realtime.voice))
         if tts.provider is StageProvider.OPENAI and not (tts.options or tts.fallbacks):
             address = self._declared.address(next(self._declared.entries_of("tts")))
             return "\0".join((address.base_url, tts.model or "", tts.voice or ""))
@@ -145,8 +157,18 @@ class Stages:
         adapter.on_availability = partial(self._on_availability, entries)
         return adapter
 
+    def make_realtime(self, language: str, *, reconnects: bool = True) -> TurnModel:
+        """Return the realtime model. One that reconnects lasts for a whole call."""
+        return self._providers.realtime(language, reconnects=reconnects)
+
     def make_tts(self) -> tts.TTS[Any]:
-        """Return the tts stage."""
+        """Return the tts stage. A realtime model reads whole sentences, and falls back on the tts that is served."""
+        if not self.is_realtime:
+            return self._declared_tts()
+        fallback = self._declared_tts() if list(self._declared.entries_of("tts")) else None
+        return SentenceTTS(partial(self.make_realtime, self._language, reconnects=False), fallback)
+
+    def _declared_tts(self) -> tts.TTS[Any]:
         entries, attempts, limits = self._entries("tts")
         providers = [self._providers.tts(entry, limit) for entry, limit in zip(entries, limits, strict=True)]
         if len(providers) == 1:
@@ -179,14 +201,22 @@ def make_session(
     """Return a session with the declared stages.
 
     `index`: that of a knowledge base which is too large for the instructions; None: there is none. Every agent of the
-    call has the `tools`.
+    call has the `tools`. A realtime model has the index as a tool, and leaves the turns to the session: a server that
+    detects them would interrupt the protected greeting.
     """
+    tools = tools or []
+    model: llm.LLM[Any] | TurnModel
+    if declared.is_realtime:
+        model = declared.make_realtime(language)
+        tools = tools if index is None else [*tools, knowledge_tool(index)]
+    else:
+        model = BoundedLLM(declared.make_llm(), index)
     return sdk.CallSession(
         vad=SpeechDetector(),
-        stt=declared.make_stt(language),
-        llm=BoundedLLM(declared.make_llm(), index),
+        stt=None if declared.is_realtime else declared.make_stt(language),
+        llm=model,
         tts=declared.make_tts(),
-        tools=tools or [],
+        tools=tools,
         turn_handling=turn_taking.handling(primary(language)),
         aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks
         session_close_transcript_timeout=0.2,

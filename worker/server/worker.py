@@ -179,7 +179,7 @@ class Worker(sdk.Server):
                 extra=fields
                 | {
                     "avatar": self._config.avatar.provider if has_avatar else AvatarProvider.NONE,
-                    "voice": self._config.voice.tts.voice,
+                    "voice": self._config.voice.spoken_voice,
                 },
             )
         finally:
@@ -292,7 +292,7 @@ async def _main(settings: WorkerSettings, program: Program | None = None) -> int
             "room_name_pattern": config.room_name_pattern,
             "slots": config.calls_per_worker,
             "avatar": config.avatar.provider,
-            "voice": config.voice.tts.voice,
+            "voice": config.voice.spoken_voice,
             "language": config.language,
             "livekit_url": config.livekit_url,
         },

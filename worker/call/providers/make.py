@@ -4,22 +4,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from livekit.agents import inference, llm, stt, tts
 from livekit.plugins import openai
 from openai import AsyncOpenAI
+from openai.types.realtime import AudioTranscription
 
 from agentspec import VoiceSpec
 from agentspec.languages import primary, whisper_code
-from agentspec.voice import Address, StageEntry, StageProvider, TextToSpeechProvider
+from agentspec.voice import Address, RealtimeSpec, StageEntry, StageProvider, TextToSpeechProvider
 from worker import stages
 from worker.call import budget, no_speech, thinking
 from worker.call.providers.arguments import SettingsFault, checked, plugin_class
 from worker.call.providers.clients import connect
 from worker.call.providers.limited import LimitedLLM, LimitedSTT, LimitedTTS
+from worker.realtime import TurnModel
 
 _GATEWAY: Final[Mapping[str, type[Any]]] = {"stt": inference.STT, "llm": inference.LLM, "tts": inference.TTS}
 _OPENAI: Final[Mapping[str, type[Any]]] = {"stt": openai.STT, "llm": openai.LLM, "tts": openai.TTS}
+
+_TRANSCRIPTION_MODEL: Final = "gpt-4o-mini-transcribe"
+"""Transcribes what a realtime model hears, for captions and the conversation's text. OpenAI bills it separately."""
 
 
 def new_attempts() -> stages.Attempts:
@@ -72,6 +78,8 @@ class ProviderStages:
             "llm": partial(self.llm, entry),
             "tts": partial(self.tts, entry),
         }
+        if isinstance(entry.provider, RealtimeSpec):
+            make["llm"] = lambda _: self.realtime(language, reconnects=False)
         try:
             make[entry.stage](Limits())
         except SettingsFault:
@@ -129,6 +137,26 @@ class ProviderStages:
             attempts=limits.attempts,
             client=self._client(entry),
             **options | checked(entry, _OPENAI["tts"], {}, {}),
+        )
+
+    def realtime(self, language: str, *, reconnects: bool) -> TurnModel:
+        """Return the realtime model for a language, which its transcripts have."""
+        entry = next(self._declared.entries_of("llm"))
+        provider = entry.provider
+        assert isinstance(provider, RealtimeSpec)
+        client = self._client(entry)
+        address = urlsplit(self._declared.address(entry).base_url)
+        return TurnModel(
+            reconnects=reconnects,
+            model=provider.model,
+            voice=provider.voice,
+            api_key=client.api_key,
+            # With a complete path: the plugin completes only those that it knows.
+            base_url=address._replace(path=f"{address.path.rstrip('/')}/realtime").geturl(),
+            modalities=["audio"],
+            input_audio_transcription=AudioTranscription(
+                model=_TRANSCRIPTION_MODEL, language=whisper_code(language) or primary(language)
+            ),
         )
 
     def _unknown(self, entry: StageEntry, suggested: Mapping[str, object]) -> Any:  # noqa: ANN401 - a stage of any kind
