@@ -1,9 +1,9 @@
 """Every reach into private parts of livekit-agents 1.8.9 and its plugins, except those of the stages.
 
-No other module of this package but `worker.stages` imports a private module, reads a private attribute or overrides a
-private method of the SDK. Ruff enforces it (pyproject.toml: TID251 bans the imports, SLF001 the attributes). Each
-function and class here states what the SDK lacks. tests/unit/worker/test_sdk.py runs the installed SDK, and fails when
-a new version changes what this module relies on.
+No other module of this package but `worker.stages` and `worker.realtime` imports a private module, reads a private
+attribute or overrides a private method of the SDK. Ruff enforces it (pyproject.toml: TID251 bans the imports, SLF001
+the attributes). Each function and class here states what the SDK lacks. tests/unit/worker/test_sdk.py runs the
+installed SDK, and fails when a new version changes what this module relies on.
 
 `Server` runs in the main process; everything below it runs in call processes.
 """

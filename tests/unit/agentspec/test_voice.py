@@ -40,6 +40,30 @@ def test_fallbacks_follow_their_stage() -> None:
     assert {variable for _, variable in found} <= set(KEY_VARIABLES)
 
 
+def test_realtime_model_takes_the_place_of_two_stages() -> None:
+    voice = declared(openai=COMMON, realtime={"voice": "cedar"})
+    assert [entry.field for entry in voice.entries()] == ["spec.voice.realtime", "spec.voice.tts"]
+    assert (voice.needed_stages, voice.spoken_voice, voice.uses_common) == (("llm",), "cedar", True)
+    (entry,) = voice.entries_of("llm")
+    assert entry.key_variable in KEY_VARIABLES
+    assert voice.address(entry) == Address("https://api.test/v1", "openai", is_common=True)
+
+
+@pytest.mark.parametrize(
+    ("tts", "is_served"),
+    [
+        pytest.param({}, False, id="nothing"),
+        pytest.param({"baseURL": "http://kokoro/v1"}, True, id="an address"),
+        pytest.param({"credentialsSecretRef": {"name": "spare"}}, True, id="a key"),
+        pytest.param({"provider": "Plugin", "plugin": "deepgram"}, True, id="a plugin"),
+    ],
+)
+def test_tts_beside_a_realtime_model_needs_a_server_of_its_own(tts: dict[str, Any], is_served: bool) -> None:
+    voice = declared(realtime={"credentialsSecretRef": {"name": "mine"}}, tts=tts)
+    assert bool(list(voice.entries_of("tts"))) is is_served
+    assert not voice.uses_common
+
+
 @pytest.mark.parametrize(
     ("common", "own", "address"),
     [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentspec import ConditionStatus, Reason
+from agentspec import AvatarAgentSpec, ConditionStatus, Reason
 from agentspec.wire import ProviderStage, StageFailure, StageReport, StageReports
 from controller.policy.providers_health import (
     PASSING_FAILURES,
@@ -68,6 +68,25 @@ def test_untried_stages_are_unknown(known: StageReports | None, named: str) -> N
     assert (found.status, found.reason) == (ConditionStatus.UNKNOWN, Reason.PROVIDERS_PENDING)
     assert named in found.message
     assert providers_warning(found) == "", "a call may work"
+
+
+def test_realtime_model_is_the_only_stage_that_must_have_worked() -> None:
+    spec = _realtime(voice="onix")
+    found = providers_healthy(spec, StageReports(llm=WORKS))
+    assert (found.status, found.message) == (ConditionStatus.TRUE, "The last requests of llm succeeded.")
+    rejected = providers_healthy(spec, StageReports(llm=failing(status=400, code="invalid_value", parameter="voice")))
+    assert "HTTP 400 invalid_value. Correct spec.voice.realtime.voice ('onix')." in rejected.message
+
+
+def test_report_of_a_stage_that_a_realtime_model_replaces_is_ignored() -> None:
+    found = providers_healthy(_realtime(), StageReports(llm=WORKS, stt=failing(status=401)))
+    assert found.status is ConditionStatus.TRUE
+
+
+def _realtime(**fields: str) -> AvatarAgentSpec:
+    document = SPEC.model_dump(mode="json", by_alias=True)
+    openai = document["voice"]["openai"]
+    return AvatarAgentSpec.model_validate(document | {"voice": {"openai": openai, "realtime": fields}})
 
 
 def test_server_of_tools_that_fails_is_named() -> None:

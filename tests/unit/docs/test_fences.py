@@ -94,6 +94,7 @@ COVERAGE = {
         ("dockerfile", "FROM avatar-agent-worker:0.1.0", f"{HERE}::test_starter_images_add_to_the_worker_image"),
         ("yaml", "spec:", f"{HERE}::test_partial_manifest_is_valid"),
     ],
+    "docs/guides/realtime.md": [("yaml", "voice:", f"{HERE}::test_documented_realtime_model_is_that_of_the_example")],
     "docs/guides/own-code.md": [
         ("python", "from avatar_agent import CallContext", f"{HERE}::test_documented_agent_class_is_usable"),
         ("dockerfile", "ARG WORKER_IMAGE", f"{HERE}::test_documented_dockerfile_is_that_of_the_example"),
@@ -190,6 +191,15 @@ def test_documented_own_code_is_valid() -> None:
     (agent,) = [document for document in example if document["kind"] == KIND]
     assert spec.worker.agent == agent["spec"]["worker"]["agent"]
     assert spec.settings == agent["spec"]["settings"]
+
+
+def test_documented_realtime_model_is_that_of_the_example() -> None:
+    documented = yaml.safe_load(fence("docs/guides/realtime.md", "voice:").text)
+    example = yaml.safe_load_all((REPOSITORY / "examples/realtime/agent.yaml").read_text())
+    (agent,) = [document for document in example if document["kind"] == KIND]
+    assert agent["spec"]["voice"] == documented["voice"]
+    realtime = AvatarAgentSpec.model_validate(agent["spec"]).voice.realtime
+    assert realtime is not None and realtime.voice == "cedar"
 
 
 def test_documented_agent_class_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
