@@ -18,7 +18,7 @@ from livekit import rtc
 from livekit.agents import APIConnectionError, APIConnectOptions, APIError, APIStatusError, APITimeoutError, llm
 from livekit.agents.metrics import RealtimeModelMetrics
 from livekit.plugins.openai.realtime import RealtimeModel, RealtimeSession
-from openai.types.realtime import RealtimeErrorEvent, ResponseCreatedEvent
+from openai.types.realtime import RealtimeError, RealtimeErrorEvent, ResponseCreatedEvent
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class TurnModel(RealtimeModel):
         """Called with None when a response has succeeded, and with the error when one or a connection has failed."""
         self.on_lost_reply: Callable[[Exception], None] = lambda _: None
         """Called when a reply that may be due will not come."""
-        self._caller_speaks = False
+        self.on_usage: Callable[[object], None] = lambda _: None
+        """Called with what the SDK measured of a response or a transcription."""
 
     def session(self, *, turn_detection_disabled: bool = False) -> "TurnSession":
         """Override: return a session of the class below."""
@@ -66,7 +67,6 @@ class TurnModel(RealtimeModel):
 
     def caller_speaks(self, speaks: bool) -> None:
         """Begin or stop to send the caller's audio, from the begin of a speech until its turn is committed."""
-        self._caller_speaks = speaks
         for session in self._sessions:
             if isinstance(session, TurnSession):
                 session.on_caller(speaks)
@@ -87,8 +87,8 @@ class TurnSession(RealtimeSession):
         self._padding: deque[rtc.AudioFrame] = deque()
         self._padding_seconds = 0.0
         self._closed = asyncio.Event()
-        self._rejected = ""
-        """Id of the event whose rejection is being handled; empty: none, or one without an id."""
+        self._rejected: RealtimeError | None = None
+        """The error event that is being handled."""
         super().__init__(model, turn_detection_disabled=turn_detection_disabled)
         self.on("metrics_collected", self._on_metrics)
 
@@ -162,33 +162,40 @@ class TurnSession(RealtimeSession):
 
     def _handle_error(self, event: RealtimeErrorEvent) -> None:
         """Override: only the event's id tells what it answers. The SDK names its events by their purpose."""
-        self._rejected = event.error.event_id or ""
+        self._rejected = event.error
         try:
             super()._handle_error(event)
         finally:
-            self._rejected = ""
+            self._rejected = None
 
     def _emit_error(self, error: Exception, recoverable: bool) -> None:
-        """Override: the SDK emits here each failed connection and response, and each rejected event.
-
-        An edit of the conversation that was queued while the connection was lost may be rejected after it. A rejected
-        setting fails, but the reply still comes.
-        """
+        """Override: the SDK emits here each failed connection and response, and each rejected event."""
         is_connection = isinstance(error, APIConnectionError)
         if is_connection:
             self._failures += 1
         super()._emit_error(error, recoverable)
-        if self._rejected.startswith(_EDITS):
+        rejected = self._rejected
+        if rejected is not None and _is_edit(rejected):
             return
         cause = cause_of(error)
         self._model.on_outcome(cause)
-        is_setting = self._rejected and not self._rejected.startswith(_RESPONSES)
+        is_setting = rejected is not None and not (rejected.event_id or _RESPONSES).startswith(_RESPONSES)
         if is_connection or not (is_setting or self.has_active_generation):
             self._model.on_lost_reply(cause)
 
     def _on_metrics(self, measured: object) -> None:
+        self._model.on_usage(measured)
         if isinstance(measured, RealtimeModelMetrics) and measured.ttft >= 0:
             self._model.on_outcome(None)
+
+
+def _is_edit(error: RealtimeError) -> bool:
+    """Return whether an edit of the conversation was rejected. The reply comes nevertheless.
+
+    After a lost connection, the provider does not know the items of an answer that was cut off. The SDK gives an edit
+    of such an item no id.
+    """
+    return error.type == "invalid_request_error" and (error.event_id or _EDITS).startswith(_EDITS)
 
 
 def cause_of(error: Exception) -> Exception:

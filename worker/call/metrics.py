@@ -9,12 +9,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from livekit.agents import llm, stt, tts
-from livekit.agents.metrics import LLMMetrics, STTMetrics, TTSMetrics
+from livekit.agents.metrics import LLMMetrics, RealtimeModelMetrics, STTMetrics, TTSMetrics
 from livekit.agents.voice import AgentSession
 from prometheus_client import Counter, Histogram
 
 from agentspec.wire import CallOutcome
 from process.metrics import CALL_START_BUCKETS, prefix_of
+from worker.realtime import TurnModel
 
 _PREFIX: Final = prefix_of("worker")
 _TURN_BUCKETS: Final = (0.25, 0.4, 0.5, 0.6, 0.75, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0)
@@ -185,6 +186,9 @@ def record_usage(measured: object) -> None:
         case LLMMetrics():
             USAGE.labels(Usage.LLM_INPUT).inc(measured.prompt_tokens)
             USAGE.labels(Usage.LLM_OUTPUT).inc(measured.completion_tokens)
+        case RealtimeModelMetrics():
+            USAGE.labels(Usage.LLM_INPUT).inc(measured.input_tokens)
+            USAGE.labels(Usage.LLM_OUTPUT).inc(measured.output_tokens)
         case TTSMetrics():
             USAGE.labels(Usage.TTS).inc(measured.characters_count)
         case STTMetrics():
@@ -196,3 +200,5 @@ def follow_usage(session: AgentSession[None]) -> None:
     for stage in (session.stt, session.llm, session.tts):
         if isinstance(stage, stt.STT | llm.LLM | tts.TTS):
             stage.on("metrics_collected", record_usage)
+    if isinstance(session.llm, TurnModel):
+        session.llm.on_usage = record_usage

@@ -307,11 +307,11 @@ class Scene:
 
     def say(self) -> None:
         """Let the caller say something, as the session notices it, and the model reply to it."""
-        for old, new in (("listening", "speaking"), ("speaking", "listening")):
-            self.session.emit(
-                "user_state_changed", UserStateChangedEvent(old_state=cast(Any, old), new_state=cast(Any, new))
-            )
-        _ = self.session.generate_reply(user_input=Recogniser.text)
+        speak_up(self.session)
+        (opened,) = self.model._sessions
+        opened.push_audio(tone(1, 0.5))
+        opened.commit_audio()
+        _ = self.session.generate_reply(input_modality="audio")
 
     async def heard(self, value: int) -> list[int]:
         """Return what was heard once the caller has heard the given phrase."""
@@ -324,6 +324,12 @@ class Scene:
         await close(self.session)
         await self.stages.aclose()
         await self.call._agent_audio.close()
+
+
+def speak_up(session: AgentSession[None]) -> None:
+    """Let the session notice that the caller speaks, and stops."""
+    session.emit("user_state_changed", UserStateChangedEvent(old_state="listening", new_state="speaking"))
+    session.emit("user_state_changed", UserStateChangedEvent(old_state="speaking", new_state="listening"))
 
 
 @pytest.fixture
@@ -340,9 +346,15 @@ def failures() -> float:
     return float(metrics.PROVIDER_ERRORS.labels("llm", "false")._value.get())
 
 
-async def test_healthy_turn_is_only_the_reply(scene: Scene) -> None:
+async def test_healthy_turn_is_only_the_reply_and_counts_its_tokens(scene: Scene) -> None:
+    before = tokens()
     scene.say()
     assert await scene.heard(REPLY) == [REPLY]
+    await soon(lambda: tokens() > before)
+
+
+def tokens() -> float:
+    return float(metrics.USAGE.labels(metrics.Usage.LLM_OUTPUT)._value.get())
 
 
 @pytest.mark.parametrize("kind", ["half_close", "half_stall", "empty"])
@@ -390,10 +402,7 @@ async def test_lost_connection_is_bridged_with_the_apology_until_the_model_is_ba
 async def test_speech_that_cannot_be_interrupted_owes_no_reply(scene: Scene) -> None:
     speech = scene.session.say("Hello!", audio=forever(), allow_interruptions=False)
     await soon(lambda: scene.session.current_speech is speech)
-    for old, new in (("listening", "speaking"), ("speaking", "listening")):
-        scene.session.emit(
-            "user_state_changed", UserStateChangedEvent(old_state=cast(Any, old), new_state=cast(Any, new))
-        )
+    speak_up(scene.session)
     assert not scene.call._turns._budget.owes_reply
     _ = speech.interrupt(force=True)
 
