@@ -178,7 +178,7 @@ def _tried(inputs: Inputs, tried: Trials) -> list[Verdict]:
     if spec.worker.agent:
         found.append(_failed_or("code", tried.code_failure, f"{spec.worker.agent} can be used."))
     faults = faults_of(spec, tried.stages)
-    for stage in ProviderStage:
+    for stage in map(ProviderStage, spec.voice.needed_stages):
         report, fault = tried.stages.of(stage), faults.get(stage)
         if fault is not None:
             text = f"{fault.answer}. {fault.cure}".strip()
