@@ -280,6 +280,7 @@ def test_command_line_is_installed_with_what_it_imports() -> None:
     assert (WEB_DIR / "package-lock.json").is_file()
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_documented_commands_of_the_laptop_exist() -> None:
     """Both run on the documented file here, and end with the message about its placeholders."""
     export, *commands = [

@@ -45,6 +45,7 @@ def test_environment_names_configuration_and_code(tmp_path: Path, monkeypatch: p
     assert config.stat().st_mode & 0o077 == 0, "no other user can read it"
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_check_of_a_wrong_manifest_fails_with_every_fault(tmp_path: Path) -> None:
     path = written(tmp_path, {"language": "English", "agentName": "front desk"}, LIVEKIT, OPENAI)
     result = CliRunner().invoke(main, ["check", "--json", str(path)])
@@ -54,6 +55,7 @@ def test_check_of_a_wrong_manifest_fails_with_every_fault(tmp_path: Path) -> Non
     ] * 2
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_dev_of_a_wrong_manifest_ends_with_its_faults(tmp_path: Path) -> None:
     path = written(tmp_path, {"scaling": {"minWorkers": 5, "maxWorkers": 2}}, LIVEKIT, OPENAI)
     result = CliRunner().invoke(main, ["dev", "--no-browser", str(path)])
@@ -61,6 +63,7 @@ def test_dev_of_a_wrong_manifest_ends_with_its_faults(tmp_path: Path) -> None:
     assert "spec.scaling: minWorkers must not exceed maxWorkers: lower minWorkers or raise maxWorkers" in result.stderr
 
 
+@pytest.mark.usefixtures("restored_logging")
 def test_dev_without_any_livekit_server_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     result = CliRunner().invoke(main, ["dev", "--no-browser", str(written(tmp_path, {}, OPENAI))])
