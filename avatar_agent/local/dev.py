@@ -23,6 +23,8 @@ from avatar_agent.local.manifest import Manifest, ManifestError, load
 from controller.policy.specification import room_pattern_fault
 
 _MAX_AGENT_NAME: Final = 128
+_FOLDER_PREFIX: Final = "aa-"
+"""Short, because the path of a worker's socket in this folder has at most 104 characters on macOS."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 Say = Callable[[str], None]
@@ -78,7 +80,7 @@ class _Loop:
         """Start everything, and follow the files until cancelled."""
         manifest = _valid(self._options.path)
         async with AsyncExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avatar-agent-")))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX)))
             await self._choose_livekit(manifest, stack)
             agent = page.LocalAgent(manifest.namespace, manifest.name)
             stack.push_async_callback(self._stop)
@@ -150,7 +152,9 @@ class _Loop:
         """Start a worker, and end the one before it, which cuts its calls."""
         self._end_worker()
         config = worker.write_config(inputs, folder)
-        started = await worker.start(worker.environment(inputs, config, folders), self._say)
+        # What a killed worker leaves is removed at the end. The next worker reuses the phrases in this folder.
+        variables = worker.environment(inputs, config, folders) | {"TMPDIR": str(folder)}
+        started = await worker.start(variables, self._say)
         self._worker = started
         self._opening = asyncio.create_task(self._announce(started, address))
 

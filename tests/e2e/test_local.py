@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,14 +126,25 @@ async def greeting_heard(page: str) -> str:
         return " ".join(caller.captions)
 
 
+@pytest.fixture
+def temporary() -> Iterator[str]:
+    """A folder for temporary files with a short path: sockets are in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
 @pytest.mark.timeout(300)
-async def test_dev_reloads_and_check_judges_without_kubernetes(tmp_path: Path) -> None:
+async def test_dev_reloads_and_check_judges_without_kubernetes(tmp_path: Path, temporary: str) -> None:
     livekit = Path(binaries.ensure(LogProgress(), [LIVEKIT])["livekit-server"])
     path, code = tmp_path / "florist.yaml", tmp_path / "flowers.py"
     code.write_text(CODE)
     async with simulated_openai(tmp_path) as openai:
         path.write_text(manifest(openai, FIRST))
-        variables = {"OPENAI_API_KEY": KEY, "PATH": f"{livekit.parent}{os.pathsep}{os.environ['PATH']}"}
+        variables = {
+            "OPENAI_API_KEY": KEY,
+            "TMPDIR": temporary,
+            "PATH": f"{livekit.parent}{os.pathsep}{os.environ['PATH']}",
+        }
         running = await command("dev", str(path), "--port", "0", "--no-browser", variables=variables)
         try:
             server = (await running.line("LiveKit: ")).split()[1].rstrip(",")
@@ -159,4 +171,5 @@ async def test_dev_reloads_and_check_judges_without_kubernetes(tmp_path: Path) -
             running.process.send_signal(signal.SIGINT)
             await asyncio.wait_for(running.process.communicate(), STOP_SECONDS)
     assert running.process.returncode == 0
+    assert os.listdir(temporary) == [], "nothing is left of workers that were killed"
     assert not probe.answers(server.replace("ws:", "http:")), "the LiveKit server has ended"
