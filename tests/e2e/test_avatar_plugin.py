@@ -99,6 +99,8 @@ def test_avatar_of_a_plugin_is_shown_and_lost_without_the_voice(platform: Platfo
             message = agents.condition(product, NAME, "AvatarAvailable")[2]
             assert "avatarID is no option of livekit.plugins.puppet.AvatarSession, which takes avatar_id" in message
             assert agents.condition(product, NAME, "Ready")[0] == "True", "calls continue by voice"
+            # Until then, a worker with the right option may take the call.
+            await becomes(product, NAME, "Progressing", "False", "RolledOut", seconds=60)
             async with AsyncExitStack() as stack:
                 caller = await greeted(stack, platform, NAME, "Caller")
                 await answered(caller)

@@ -95,7 +95,7 @@ def check_monitoring(url: str) -> None:
         "avatar-agent-worker",
     }
     rules = [rule for group in api(url, "rules")["groups"] for rule in group["rules"]]
-    assert len([rule for rule in rules if rule["type"] == "alerting"]) == 14
+    assert len([rule for rule in rules if rule["type"] == "alerting"]) == 15
     assert not [rule for rule in rules if rule["health"] == "err"]
     with urllib.request.urlopen(f"{url}/classic/targets", timeout=5) as page:
         assert b"avatar-agent-worker" in page.read()
