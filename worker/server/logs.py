@@ -22,7 +22,7 @@ _HARMLESS: Final = {
         "closed unexpectedly|Failed to publish RPC request|ByteStream(Write|Close).*handle not found"
         "|received for unexpected RPC request|failed to send dc_event"
     ),
-    "livekit.agents": re.compile("failed to perform clear buffer rpc"),
+    "livekit.agents": re.compile("failed to perform clear buffer rpc|Realtime API returned .*code='item_not_found'"),
     "asyncio": re.compile(
         r"Task exception was never retrieved.*(StreamError\(|BaseStreamWriter\.aclose\(\) .*AssertionError\(\))",
         re.DOTALL,
@@ -32,7 +32,8 @@ _HARMLESS: Final = {
 
 Every call's room is deleted when it ends, under open channels, streams and requests. A stream that breaks during a call
 is logged by worker/call/watched_output.py. An avatar that answers a request after its time limit is not unexpected: the
-call has gone on without it (worker/call/avatar_watch.py)."""
+call has gone on without it (worker/call/avatar_watch.py). After a lost connection to a realtime model, the SDK edits
+items that the provider no longer has (worker/realtime.py)."""
 _LEVELS: Final = {
     **dict.fromkeys(
         ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "aiohttp.access"), logging.WARNING

@@ -83,6 +83,11 @@ def test_traceback_of_a_call_process_is_shown_once(line: Line) -> None:
         ("livekit", "data channel closed unexpectedly"),
         ("livekit", "livekit_rpc::client - Failed to publish RPC request: RPC Error: Failed to send (1505)"),
         ("livekit.agents", "failed to perform clear buffer rpc"),
+        (
+            "livekit.agents",
+            "OpenAI Realtime API returned an error: RealtimeError(message='Item with item_id not found: item_6287.', "
+            "type='invalid_request_error', code='item_not_found', event_id=None, param=None)",
+        ),
         ("asyncio", "Task exception was never retrieved\nfuture: <Task exception=StreamError('stream closed')>"),
         ("livekit", "livekit_rpc::client:312:livekit_rpc::client - Ack received for unexpected RPC request: 97c4f736"),
         ("livekit", "livekit_rpc::client:333:livekit_rpc::client - Response received for unexpected RPC request: 97c4"),
