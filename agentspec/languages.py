@@ -32,6 +32,11 @@ def whisper_code(language: str) -> str:
     return code if code in _WHISPER else ""
 
 
+def transcription_code(language: str) -> str:
+    """Return the code to send with a transcription: Whisper's, or else the usual one, which another server may know."""
+    return whisper_code(language) or primary(language)
+
+
 def whisper_codes() -> list[str]:
     """Return all codes that OpenAI's transcription knows, in alphabetical order."""
     return sorted(_WHISPER)

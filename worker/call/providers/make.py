@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.realtime import AudioTranscription
 
 from agentspec import VoiceSpec
-from agentspec.languages import primary, whisper_code
+from agentspec.languages import primary, transcription_code
 from agentspec.voice import Address, RealtimeSpec, StageEntry, StageProvider, TextToSpeechProvider
 from worker import stages
 from worker.call import budget, no_speech, thinking
@@ -98,7 +98,7 @@ class ProviderStages:
             inner = self._unknown(entry, {"language": language})
             return LimitedSTT(inner, attempt_seconds=seconds, attempts=limits.attempts)
         options = {
-            "language": whisper_code(language) or primary(language),
+            "language": transcription_code(language),
             "model": entry.provider.model,
             "use_realtime": False,
         }
@@ -155,7 +155,7 @@ class ProviderStages:
             base_url=address._replace(path=f"{address.path.rstrip('/')}/realtime").geturl(),
             modalities=["audio"],
             input_audio_transcription=AudioTranscription(
-                model=_TRANSCRIPTION_MODEL, language=whisper_code(language) or primary(language)
+                model=_TRANSCRIPTION_MODEL, language=transcription_code(language)
             ),
         )
 
