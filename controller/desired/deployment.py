@@ -52,6 +52,10 @@ LIVENESS_PERIOD_SECONDS = 10
 LIVENESS_FAILURES = 8
 """The kubelet replaces a worker that has not answered for 80 s. None of its calls can continue by then: a call process
 ends 70 s after the last ping of its main process (livekit-agents 1.8.9, ipc/proc_client.py)."""
+STOP_DELAY_SECONDS = 1
+"""The kubelet waits this long before SIGTERM. A pod deleted while it is created gets the signal in the instant in which
+its init process starts, where the kernel drops one signal in six (measured). Such a worker would register and take
+calls until the grace period ends, and its calls would be cut."""
 HUNG_GRACE_SECONDS = 5
 """The grace period of a worker that does not answer. It finishes no calls, so it need not have the pod's, which would
 leave it in place for more than an hour."""
@@ -148,6 +152,7 @@ def _container(owner: Owner, spec: AvatarAgentSpec, image: str) -> dict[str, Any
         "startupProbe": _liveness(period=STARTUP_PERIOD_SECONDS, failures=STARTUP_FAILURES),
         "livenessProbe": _liveness(period=LIVENESS_PERIOD_SECONDS, failures=LIVENESS_FAILURES),
         "readinessProbe": _probe("/readyz", period=1, failures=3),
+        "lifecycle": {"preStop": {"sleep": {"seconds": STOP_DELAY_SECONDS}}},
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": str(PurePosixPath(CONFIG_PATH).parent), "readOnly": True},
             {"name": "metrics", "mountPath": _MULTIPROC_DIR},

@@ -67,6 +67,8 @@ class Caller:
     agents: set[str] = field(default_factory=set)
     captions: list[str] = field(default_factory=list)
     """The agent's own transcription of what it says, from the room's text stream."""
+    understood: list[str] = field(default_factory=list)
+    """What the agent's speech recognition heard this caller say, from the same stream."""
     captioned: list[float] = field(default_factory=list)
     """When each caption began, which is when the agent began to say it."""
     sounds: list[tuple[float, float]] = field(default_factory=list)
@@ -179,17 +181,17 @@ class Caller:
 
     def _on_transcription(self, reader: rtc.TextStreamReader, speaker: str) -> None:
         if speaker == self.room.local_participant.identity:
-            reader.close()
+            self._start(self._read_text(reader, self.understood))
         else:
-            self._start(self._read_caption(reader))
+            self.captioned.append(time.monotonic())
+            self._start(self._read_text(reader, self.captions))
 
-    async def _read_caption(self, reader: rtc.TextStreamReader) -> None:
-        position = len(self.captions)
-        self.captions.append("")
-        self.captioned.append(time.monotonic())
+    async def _read_text(self, reader: rtc.TextStreamReader, texts: list[str]) -> None:
+        position = len(texts)
+        texts.append("")
         with contextlib.suppress(rtc.StreamError):  # an agent that is lost in mid-sentence
             async for chunk in reader:
-                self.captions[position] += chunk
+                texts[position] += chunk
 
     async def _listen(self, track: rtc.Track, speaker: str) -> None:
         splitter = UtteranceSplitter(RATE, speaker)

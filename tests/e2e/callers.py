@@ -43,7 +43,8 @@ async def says(caller: Caller, text: str, *, since: int = 0) -> None:
     try:
         await eventually_in_thread(lambda: similarity(captions(), text) >= SAME, f"the agent says {text!r}", 15)
     except AssertionError as error:
-        raise AssertionError(f"{error}; it said {captions()!r}") from error
+        heard = f"it said {captions()!r}, and had heard {caller.understood}"
+        raise AssertionError(f"{error}; {heard}") from error
 
 
 async def becomes(

@@ -173,6 +173,10 @@ def test_worker_that_hangs_is_replaced_within_two_minutes(probe: str) -> None:
         assert unanswered + made["terminationGracePeriodSeconds"] + START_SECONDS < 120
 
 
+def test_sigterm_waits_until_the_init_process_of_a_new_pod_handles_it() -> None:
+    assert container(build())["lifecycle"] == {"preStop": {"sleep": {"seconds": 1}}}
+
+
 def test_image_and_resources_have_defaults() -> None:
     assert container(build())["image"] == "worker:1"
     assert container(build(worker={"image": "mine:2"}))["image"] == "mine:2"

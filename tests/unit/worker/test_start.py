@@ -53,16 +53,6 @@ class Starting:
         return not processes_of(self.session)
 
 
-def init_runs(worker: Starting) -> bool:
-    """Whether the init process handles signals, which is the first thing that it does."""
-    first = worker.first()
-    if not first or Path(f"/proc/{first}/comm").read_text() != "dumb-init\n":
-        return False
-    status = Path(f"/proc/{first}/status").read_text()
-    handled = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(handled >> (signal.SIGTERM - 1) & 1)
-
-
 def python_starts(worker: Starting) -> bool:
     return any(_runs_python(pid) for pid in processes_of(worker.session))
 
@@ -106,9 +96,7 @@ async def starting(livekit: FakeLiveKit, folder: Path) -> AsyncIterator[Starting
         yield worker
 
 
-@pytest.mark.parametrize(
-    "moment", [init_runs, python_starts, imports_libraries, event_loop_runs, call_process_is_ready]
-)
+@pytest.mark.parametrize("moment", [python_starts, imports_libraries, event_loop_runs, call_process_is_ready])
 async def test_starting_worker_ends_at_sigterm(
     livekit: FakeLiveKit, tmp_path: Path, moment: Callable[[Starting], bool]
 ) -> None:
