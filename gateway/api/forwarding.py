@@ -22,8 +22,9 @@ from gateway.cluster.members import FENCE_SECONDS, Members
 from gateway.errors import MISDIRECTED, ErrorReason, RequestError, moved
 from gateway.metrics import ForwardResult, Metrics
 
-FORWARD_SECONDS: Final = 3.0
-"""Longest search for an owner that answers. After that the sender gets 503."""
+FORWARD_SECONDS: Final = 6.0
+"""Longest search for an owner that answers. After that the sender gets 503. On a busy node, gateways lose touch with
+the controller for seconds, and whoever waits is served better than whoever is refused."""
 CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 45.0
 """Longest time without a byte of the answer. A request for a call's state may wait for 30 s."""
