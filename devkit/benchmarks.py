@@ -100,6 +100,26 @@ class HeldCall(_Model):
     """Limits of the two in MiB, by the name of the figure."""
 
 
+class StockAgent(_Model):
+    """Section of `tests/bench/test_previous_release.py`; the peer of each pair is the previous release's worker."""
+
+    run: Run
+    calls: int
+    """Calls to each of the two; the first two figures are medians."""
+    first_word: Pair
+    """From the request until the first audible word."""
+    answer: Pair
+    """From the end of a question until its answer is heard."""
+    held_calls: int
+    """Calls that each worker held at once, for the memory."""
+    idle_mib: Pair
+    """Memory of the idle worker in MiB, from the cgroup of its pod."""
+    call_mib: Pair
+    """How much that memory grows with each call."""
+    limits: dict[str, float]
+    """Limits of the ratios, by the name of the figure."""
+
+
 class GatewayOpening(_Model):
     """First section of `tests/bench/test_gateway.py`: opening calls beside raw CreateRoom."""
 
@@ -240,7 +260,15 @@ class TurnTaking(_Model):
 
 
 Section = (
-    FirstCall | WorkerStart | HeldCall | GatewayOpening | GatewayLatency | GatewayHolding | ThousandAgents | TurnTaking
+    FirstCall
+    | WorkerStart
+    | HeldCall
+    | StockAgent
+    | GatewayOpening
+    | GatewayLatency
+    | GatewayHolding
+    | ThousandAgents
+    | TurnTaking
 )
 
 
@@ -251,6 +279,7 @@ class Benchmarks(_Model):
     worker_start: WorkerStart
     held_call: HeldCall | None = None
     """None: no run has recorded it yet."""
+    stock_agent: StockAgent | None = None
     gateway_opening: GatewayOpening
     gateway_latency: GatewayLatency
     gateway_holding: GatewayHolding
@@ -262,6 +291,7 @@ _NAMES: Mapping[type[Section], str] = {
     FirstCall: "first_call",
     WorkerStart: "worker_start",
     HeldCall: "held_call",
+    StockAgent: "stock_agent",
     GatewayOpening: "gateway_opening",
     GatewayLatency: "gateway_latency",
     GatewayHolding: "gateway_holding",

@@ -5,7 +5,7 @@ A page shows a figure between `<!-- figure:NAME -->` and `<!-- /figure -->`; the
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from devkit import benchmarks
@@ -50,11 +50,14 @@ def _worker_start_table(measured: Benchmarks) -> str:
         ("processor, seconds each", "processor", start.processor, 2),
         ("memory when idle, MiB", "memory_mib", start.memory_mib, 0),
     )
-    rows = []
+    return _table(["", "product", "bare worker", "ratio"], _limited_ratios(shown, start.limits))
+
+
+def _limited_ratios(shown: Iterable[tuple[str, str, Pair, int]], limits: Mapping[str, float]) -> Iterator[list[str]]:
+    """Yield a row for each figure: its text, its name in the limits, both values, and how many digits they have."""
     for what, name, pair, digits in shown:
         values = [f"{value:.{digits}f}" for value in (pair.product, pair.peer)]
-        rows.append([f"{what} (limit: ratio {start.limits[name]:g})", *values, f"{pair.ratio:.2f}"])
-    return _table(["", "product", "bare worker", "ratio"], rows)
+        yield [f"{what} (limit: ratio {limits[name]:g})", *values, f"{pair.ratio:.2f}"]
 
 
 def _held_call_table(measured: Benchmarks) -> str:
@@ -67,6 +70,18 @@ def _held_call_table(measured: Benchmarks) -> str:
     for what, name, mib in (("when idle", "idle_mib", held.idle_mib), ("of each call", "call_mib", held.call_mib)):
         rows.append([f"memory {what}, MiB (limit: {held.memory_limits[name]:g})", f"{mib:.0f}", "", ""])
     return _table(["", "product", "bare worker", "ratio"], rows)
+
+
+def _stock_agent_table(measured: Benchmarks) -> str:
+    if (stock := measured.stock_agent) is None:
+        return f"\n{_NOT_MEASURED}\n"
+    shown = (
+        ("first audible word, seconds after the request", "first_word", stock.first_word, 2),
+        ("answer, seconds after the question", "answer", stock.answer, 2),
+        ("memory when idle, MiB", "idle_mib", stock.idle_mib, 0),
+        ("memory of each call, MiB", "call_mib", stock.call_mib, 0),
+    )
+    return _table(["", "product", "previous release", "ratio"], _limited_ratios(shown, stock.limits))
 
 
 def _gateway_table(measured: Benchmarks) -> str:
@@ -170,7 +185,7 @@ def _machine(run: Run) -> str:
     return f"{run.cores} cores{memory}, {run.date}, commit {run.commit}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
     return "\n" + "\n".join(line.replace("|  |", "| |").replace("|  |", "| |") for line in lines) + "\n"
@@ -184,6 +199,10 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
     "gateway-table": _gateway_table,
     "held-call-machine": lambda measured: _machine(measured.held_call.run) if measured.held_call else _NOT_MEASURED,
     "held-call-table": _held_call_table,
+    "stock-agent-machine": lambda measured: (
+        _machine(measured.stock_agent.run) if measured.stock_agent else _NOT_MEASURED
+    ),
+    "stock-agent-table": _stock_agent_table,
     "worker-start-machine": lambda measured: _machine(measured.worker_start.run),
     "worker-start-table": _worker_start_table,
     "thousand-agents-machine": lambda measured: _machine(measured.thousand_agents.run),

@@ -1,10 +1,6 @@
-"""A rolling upgrade on the real node, and the way back: each release's workers run under the other's controller.
-
-The images of the previous release are built from its commit, so the run needs the project's Git history.
-"""
+"""A rolling upgrade on the real node, and the way back: each release's workers run under the other's controller."""
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -18,35 +14,17 @@ from devkit.demo import manifests
 from devkit.demo.product import AGENTS_NAMESPACE, Product
 from devkit.demo.run import EXAMPLES
 from devkit.demo.targets import local_targets
-from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
+from tests import previous_release
 from tests.e2e import agents
 from tests.e2e.callers import answered, greeted
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_in_thread
 
 NAME = "soak"
-PREVIOUS = "39af3677e195020bdc773946721f2d62bbbc082c"
-"""The commit of release 0.1.0."""
 ROLLOUT_SECONDS = 120.0
 
 pytestmark = pytest.mark.timeout(1800)
-
-
-def checked_out(revision: str, folder: Path) -> Path:
-    """The files of a revision, in a folder of their own."""
-    folder.mkdir()
-    archive = subprocess.run(["git", "-C", str(REPOSITORY), "archive", revision], capture_output=True, check=True)
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
-    return folder
-
-
-def built(component: str, context: Path) -> str:
-    """The image of a component of the previous release."""
-    image = f"localhost/avatar-agent-previous-{component}:{PREVIOUS[:12]}"
-    with LogProgress().step(f"Build the previous {component} image") as step:
-        images.build(context / f"Dockerfile.{component}", context, image, step)
-    return image
 
 
 @pytest.fixture
@@ -57,8 +35,10 @@ def releases(tmp_path: Path) -> Iterator[tuple[Platform, Product]]:
     cluster = clusters.up(NAME, progress=progress)
     try:
         current = cluster.load_images()
-        sources = checked_out(PREVIOUS, tmp_path / "previous")
-        previous = images.Images(built("controller", sources), built("worker", sources))
+        sources = previous_release.checked_out(tmp_path / "previous")
+        previous = images.Images(
+            *(previous_release.image(component, sources) for component in ("controller", "worker"))
+        )
         clusters.load_images(NAME, [previous.controller, previous.worker], progress)
         product = Product(cluster.kubeconfig, cluster.kubectl, cluster.helm, current.controller, current.worker)
         older = replace(
