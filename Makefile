@@ -85,13 +85,13 @@ helm: setup ## Test what the chart renders
 
 cluster: setup ## Test the controller against a real API server
 	@$(PYTHON) -m devkit build --api-only
-	$(PYTEST) tests/cluster
+	$(PYTEST) tests/cluster --durations=15
 
 node: setup ## Build the programs of the real node, and the images
 	@$(PYTHON) -m devkit build
 
 e2e: node ## Test calls on a real node with LiveKit and a browser
-	@$(PYTEST) tests/e2e
+	@$(PYTEST) tests/e2e --durations=15
 
 soak: node ## Upgrade and roll back, stop workers in every state, and observe faults, on the real node
 	@$(PYTEST) tests/soak
