@@ -1,5 +1,6 @@
 """Calls: are callers served?"""
 
+from dashboards import in_calls
 from dashboards.panels import (
     BLUE,
     GREEN,
@@ -15,8 +16,9 @@ from dashboards.panels import (
     figure,
     graph,
     heat,
+    quantiles,
 )
-from dashboards.queries import GATEWAY, WORKER, grown, per_minute, quantile, selected
+from dashboards.queries import GATEWAY, TURN, WORKER, grown, per_minute, quantile, selected
 
 UID = "avatar-agent-calls"
 ANSWER_SECONDS = 3
@@ -29,7 +31,6 @@ _FAILED = selected(_ENDED, 'outcome="failed"')
 _ANSWER = f"{WORKER}answer_duration_seconds"
 _JOIN = selected(f"{GATEWAY}join_duration_seconds_bucket")
 _WAIT = f"{GATEWAY}wait_duration_seconds_bucket"
-_TURN = selected(f"{WORKER}turn_duration_seconds_bucket")
 
 
 def _increase(series: str, window: str) -> str:
@@ -48,13 +49,9 @@ def within(window: str) -> str:
     return f"({in_time} or vector(0)) / ((({answered} or vector(0)) + ({failed} or vector(0))) > 0)"
 
 
-def _quantiles(series: str, *ranks: float) -> list[Series]:
-    return [Series(quantile(rank, series), f"p{rank * 100:g}") for rank in ranks]
-
-
-def render() -> str:
-    """Return the dashboard's JSON."""
-    answers: Panels = [
+def _answers() -> Panels:
+    """Return the figures at the top: are callers served?"""
+    return [
         figure(
             "Answered within $answer_seconds s",
             within("$__range"),
@@ -114,7 +111,7 @@ def render() -> str:
         ),
         figure(
             "Reply time, p95",
-            quantile(0.95, _TURN, window="$__range"),
+            quantile(0.95, TURN, window="$__range"),
             Text(
                 "From the end of the caller's words to the agent's first sound, 95 % of turns in the shown time. "
                 "Normally below 2 s.",
@@ -126,7 +123,11 @@ def render() -> str:
             empty="no turns",
         ),
     ]
-    opening: Panels = [
+
+
+def _opening() -> Panels:
+    """Return the panels from the request to the first word."""
+    return [
         graph(
             "Calls per minute",
             [
@@ -164,7 +165,7 @@ def render() -> str:
         ),
         graph(
             "Request to first sound",
-            _quantiles(selected(f"{_ANSWER}_bucket"), 0.5, 0.95, 0.99),
+            quantiles(selected(f"{_ANSWER}_bucket"), 0.5, 0.95, 0.99),
             Text(
                 "From the request for a call to the agent's first sound. The line at 3 s is the objective; p99 stays "
                 "below it.",
@@ -175,7 +176,7 @@ def render() -> str:
         ),
         graph(
             "Request to agent joined",
-            _quantiles(_JOIN, 0.5, 0.95, 0.99),
+            quantiles(_JOIN, 0.5, 0.95, 0.99),
             Text("Waiting included. Normally p95 is below 1.5 s.", "NoFreeSlot"),
             unit=SECONDS,
             steps=[(ANSWER_SECONDS, RED)],
@@ -214,7 +215,7 @@ def render() -> str:
         ),
         graph(
             "Rescue time",
-            _quantiles(selected(f"{GATEWAY}rescue_duration_seconds_bucket"), 0.5, 0.95),
+            quantiles(selected(f"{GATEWAY}rescue_duration_seconds_bucket"), 0.5, 0.95),
             Text(
                 "From the loss of an agent during a call until another one joined. Normally empty, else below 3 s. "
                 "5 s more mean that the controller did not report the lost worker.",
@@ -253,148 +254,20 @@ def render() -> str:
             bars=True,
         ),
     ]
-    conversation: Panels = [
-        graph(
-            "Reply time",
-            _quantiles(_TURN, 0.5, 0.95, 0.99),
-            Text(
-                "From the end of the caller's words to the agent's first sound. Normally p50 is about 1 s and p95 "
-                "below 2 s.",
-                "SlowReplies",
-            ),
-            unit=SECONDS,
-            steps=[(3, RED)],
-        ),
-        graph(
-            "Reply time by stage, p95",
-            [Series(quantile(0.95, selected(f"{WORKER}turn_stage_duration_seconds_bucket"), "stage"), "{{stage}}")],
-            Text(
-                "The stages follow one another. `stt`: to the transcript; `end_of_turn`: to the decision that the "
-                "caller is done; `llm`: to the first token; `tts`: to the first sound. The longest stage shows what to "
-                "check.",
-                "SlowReplies",
-            ),
-            unit=SECONDS,
-        ),
-        graph(
-            "Provider errors by stage",
-            [
-                Series(
-                    per_minute(selected(f"{WORKER}provider_errors_total"), "stage, retried"),
-                    "{{stage}}, retried: {{retried}}",
-                )
-            ],
-            Text("Normally 0. A retried error delays a reply; another one ends the call.", "ProviderErrors"),
-            unit=PER_MINUTE,
-            bars=True,
-        ),
-        graph(
-            "Call duration",
-            _quantiles(selected(f"{WORKER}call_duration_seconds_bucket"), 0.5, 0.95),
-            Text(
-                "As long as callers talk. A sudden drop means calls that break.",
-                "CallsBreak",
-            ),
-            unit=SECONDS,
-        ),
-        graph(
-            "Calls of workers, by outcome",
-            [
-                Series(per_minute(selected(f"{WORKER}calls_ended_total"), "outcome"), "{{outcome}}"),
-                Series(per_minute(selected(f"{WORKER}calls_started_total")), "started"),
-            ],
-            Text("What the workers count, calls of other back ends included.", "CallsBreak"),
-            unit=PER_MINUTE,
-        ),
-        graph(
-            "Calls lost",
-            [Series(per_minute(selected(f"{WORKER}calls_lost_total"), "pod"), "{{pod}}")],
-            Text("Calls whose process ended unexpectedly. Normally 0.", "CallsBreak"),
-            unit=PER_MINUTE,
-            bars=True,
-        ),
-    ]
-    avatars: Panels = [
-        graph(
-            "Avatars by outcome",
-            [
-                Series(per_minute(selected(f"{WORKER}avatars_started_total")), "started"),
-                Series(per_minute(selected(f"{WORKER}avatars_ended_total"), "outcome"), "{{outcome}}"),
-            ],
-            Text("Each avatar is counted once when it starts and once when it ends.", "CallsBreak"),
-            unit=PER_MINUTE,
-        ),
-        graph(
-            "Avatar join, p95",
-            [Series(quantile(0.95, selected(f"{WORKER}avatar_join_duration_seconds_bucket")), "p95")],
-            Text(
-                "From the request to the provider until the avatar is in the room. Normally below 10 s. The call "
-                "continues meanwhile.",
-                no_runbook="the provider decides this time. A failed avatar shows beside.",
-            ),
-            unit=SECONDS,
-        ),
-        graph(
-            "Calls without a seat",
-            [
-                Series(
-                    per_minute(selected(f"{GATEWAY}calls_without_seat_total"), "agent_namespace, agent"),
-                    "{{agent_namespace}}/{{agent}}",
-                )
-            ],
-            Text(
-                "Calls that got no avatar because all seats of `avatar.maxSessions` were taken. Normally 0.",
-                no_runbook="the provider's plan limits the seats. Raise `avatar.maxSessions` with the plan.",
-            ),
-            unit=PER_MINUTE,
-            bars=True,
-        ),
-    ]
-    usage = f"{WORKER}provider_usage_total"
-    reason = "usage costs money, but it is no fault."
-    used: Panels = [
-        graph(
-            "Language model tokens",
-            [Series(per_minute(selected(usage, 'kind=~"llm_.*"'), "kind"), "{{kind}}")],
-            Text("Grows with the calls. Input tokens grow with the length of each call.", no_runbook=reason),
-            unit=PER_MINUTE,
-        ),
-        graph(
-            "Characters spoken",
-            [Series(per_minute(selected(usage, 'kind="tts_characters"')), "characters")],
-            Text("Grows with the calls.", no_runbook=reason),
-            unit=PER_MINUTE,
-        ),
-        graph(
-            "Audio transcribed",
-            [Series(per_minute(selected(usage, 'kind="stt_audio_seconds"')), "seconds of audio")],
-            Text("Seconds of audio in a minute. Grows with the calls.", no_runbook=reason),
-            unit=PER_MINUTE,
-        ),
-        graph(
-            "Reports of calls",
-            [
-                Series(per_minute(selected(f"{WORKER}reports_sent_total")), "sent"),
-                Series(per_minute(selected(f"{WORKER}reports_dropped_total"), "reason"), "lost: {{reason}}"),
-                Series(f"sum({selected(f'{WORKER}reports_waiting')})", "waiting now"),
-            ],
-            Text(
-                "Reports of `spec.report`. Normally none is lost, and none waits for long.",
-                no_runbook="the receiver is yours: its answer is in the worker's log, `report of a call not accepted`.",
-            ),
-            unit=PER_MINUTE,
-        ),
-    ]
+
+
+def render() -> str:
+    """Return the dashboard's JSON."""
     return build(
         UID,
         "Calls",
         "Are callers served? Calls, answer times and replies of all chosen agents.",
         [
-            ("", answers),
-            ("Opening a call", opening),
-            ("Conversation", conversation),
-            ("Avatar", avatars),
-            ("Usage of providers", used),
+            ("", _answers()),
+            ("Opening a call", _opening()),
+            ("Conversation", in_calls.conversation()),
+            ("Avatar", in_calls.avatars()),
+            ("Usage of providers", in_calls.usage()),
         ],
         [
             ("answer_seconds", "Answered within, in seconds", f"{ANSWER_SECONDS}"),

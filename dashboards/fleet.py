@@ -31,9 +31,9 @@ _MISSING = f"clamp_min({of_agents('workers_desired')} - {of_agents('workers_regi
 _START = selected(f"{CONTROLLER}worker_start_duration_seconds_bucket")
 
 
-def render() -> str:
-    """Return the dashboard's JSON."""
-    answers: Panels = [
+def _answers() -> Panels:
+    """Return the figures at the top: is there capacity?"""
+    return [
         figure(
             "Agents not ready",
             f"count(max by (agent_namespace, agent) ({_NOT_READY})) or 0 * {total('ready')}",
@@ -93,7 +93,11 @@ def render() -> str:
             empty="no agents",
         ),
     ]
-    capacity: Panels = [
+
+
+def _capacity() -> Panels:
+    """Return the panels of workers, slots and waiting calls."""
+    return [
         graph(
             "Calls and slots",
             [
@@ -160,7 +164,11 @@ def render() -> str:
             bars=True,
         ),
     ]
-    scaling: Panels = [
+
+
+def _scaling() -> Panels:
+    """Return the panels of scale decisions, starts and avatar seats."""
+    return [
         graph(
             "Scale decisions by reason",
             [Series(per_minute(selected(f"{CONTROLLER}scale_decisions_total"), "reason"), "{{reason}}")],
@@ -196,7 +204,11 @@ def render() -> str:
             ),
         ),
     ]
-    workers: Panels = [
+
+
+def _workers() -> Panels:
+    """Return the panels with a line for each worker."""
+    return [
         graph(
             "Workers lost, by reason",
             [Series(grown(f"{CONTROLLER}workers_lost_total", "reason"), "{{reason}}")],
@@ -265,9 +277,13 @@ def render() -> str:
             unit=BYTES,
         ),
     ]
+
+
+def render() -> str:
+    """Return the dashboard's JSON."""
     return build(
         UID,
         "Fleet",
         "Is there capacity? Workers, slots and waiting callers of all chosen agents.",
-        [("", answers), ("Capacity", capacity), ("Scaling", scaling), ("Each worker", workers)],
+        [("", _answers()), ("Capacity", _capacity()), ("Scaling", _scaling()), ("Each worker", _workers())],
     )

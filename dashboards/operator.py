@@ -29,9 +29,9 @@ _HTTP = f"{GATEWAY}http_request_duration_seconds"
 _API = f"{CONTROLLER}api_request_duration_seconds"
 
 
-def render() -> str:
-    """Return the dashboard's JSON."""
-    answers: Panels = [
+def _answers() -> Panels:
+    """Return the figures at the top: does the machinery work?"""
+    return [
         figure(
             "Leader",
             f"min(sum by (namespace) ({CONTROLLER}leading)) or vector(0)",
@@ -102,7 +102,11 @@ def render() -> str:
             empty="none found",
         ),
     ]
-    controller: Panels = [
+
+
+def _controller() -> Panels:
+    """Return the panels of the controller."""
+    return [
         graph(
             "Reconciles by outcome",
             [Series(per_minute(_RECONCILES, "outcome"), "{{outcome}}")],
@@ -185,7 +189,11 @@ def render() -> str:
             width=16,
         ),
     ]
-    gateway: Panels = [
+
+
+def _gateway() -> Panels:
+    """Return the panels of the gateway and of LiveKit."""
+    return [
         graph(
             "HTTP requests by route and code",
             [Series(per_minute(f"{_HTTP}_count", "method, route, code"), "{{method}} {{route}} {{code}}")],
@@ -261,11 +269,15 @@ def render() -> str:
             width=12,
         ),
     ]
+
+
+def _processes() -> Panels:
+    """Return the panels of all scraped processes."""
     lag = [
         Series(quantile(0.99, f"{prefix}event_loop_lag_seconds_bucket"), name)
         for prefix, name in ((CONTROLLER, "controller"), (GATEWAY, "gateway"), (WORKER, "worker"))
     ]
-    processes: Panels = [
+    return [
         graph(
             "Event loop lag, p99",
             lag,
@@ -325,9 +337,18 @@ def render() -> str:
             ),
         ),
     ]
+
+
+def render() -> str:
+    """Return the dashboard's JSON."""
     return build(
         UID,
         "Operator",
         "Does the machinery work? Controllers, gateway, LiveKit, the API server and all scraped processes.",
-        [("", answers), ("Controller", controller), ("Gateway and LiveKit", gateway), ("Processes", processes)],
+        [
+            ("", _answers()),
+            ("Controller", _controller()),
+            ("Gateway and LiveKit", _gateway()),
+            ("Processes", _processes()),
+        ],
     )

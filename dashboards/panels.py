@@ -12,6 +12,8 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
+from dashboards.queries import quantile
+
 RUNBOOKS: Final = "docs/runbooks"
 """Default of the variable `runbooks`: the URL of the folder of runbooks. The chart's values set the real one."""
 TAG: Final = "avatar-agent"
@@ -142,6 +144,11 @@ def graph(
     for number, one in enumerate(series):
         panel = panel.with_target(_query(number, one).range())
     return panel
+
+
+def quantiles(series: str, *ranks: float) -> list[Series]:
+    """Return a line for each rank of a histogram."""
+    return [Series(quantile(rank, series), f"p{rank * 100:g}") for rank in ranks]
 
 
 def heat(title: str, expression: str, text: Text, *, unit: str = SECONDS, width: int = 8) -> heatmap.Panel:

@@ -55,3 +55,7 @@ def _by(labels: str) -> str:
 
 def _joined(*matchers: str) -> str:
     return ",".join(matcher for matcher in matchers if matcher)
+
+
+TURN: Final = selected(f"{WORKER}turn_duration_seconds_bucket")
+"""From the end of the caller's words to the agent's first sound."""
