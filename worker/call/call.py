@@ -12,14 +12,13 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Final
 
-from livekit import api, rtc
+from livekit import api
 from livekit.agents import NOT_GIVEN, Agent, AutoSubscribe, JobContext
 from livekit.agents.voice import (
     AgentStateChangedEvent,
     CloseEvent,
     CloseReason,
     ConversationItemAddedEvent,
-    ErrorEvent,
 )
 from livekit.agents.voice.room_io import RoomOptions
 
@@ -39,7 +38,6 @@ from worker.call import (
     conversation,
     metrics,
     outcomes,
-    phrases,
     prompt,
     sentences,
     speech_detection,
@@ -60,9 +58,8 @@ from worker.call.reply_output import ReplyOutput
 from worker.call.room_state import RoomState
 from worker.call.tools import CallControl, make_tools
 from worker.call.tracing import CallTrace
-from worker.call.turn_watch import TurnWatch
+from worker.call.turn_failures import TurnFailures
 from worker.call.voice import Stages
-from worker.stages import EmptyReply
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +85,6 @@ class Call:
         self._started = time.monotonic()
         self._caller_arrived: float | None = None
         self._answered = False
-        self._apologising = False
         self._is_closing = False
         metadata, dropped = read_dispatch_metadata(context.job.metadata)
         context.log_context_fields = {"room": context.job.room.name, "job_id": context.job.id}
@@ -114,8 +110,9 @@ class Call:
         self._opening = Opening(self._session, config)
         self._agent_audio = AgentAudio(context.room)
         self._output = ReplyOutput(self._agent_audio.output)
-        self._turns = TurnWatch(self._session, self._output, on_unexplained=self._fail_turn)
-        self._apology: rtc.AudioFrame | None = None
+        self._turns = TurnFailures(
+            self._session, self._output, stages, config.language, end=self.end, spawn=self._spawn
+        )
         self._avatar = CallAvatar(
             self._session,
             context.room,
@@ -171,7 +168,6 @@ class Call:
 
     def _follow_session(self) -> None:
         """Listen to the session's events, and watch what callers hear."""
-        self._session.on("error", self._on_error)
         self._session.on("close", self._on_close)
         self._session.on_closing = self._on_closing
         self._session.on("agent_state_changed", self._on_agent_state)
@@ -181,14 +177,6 @@ class Call:
         outcomes.follow_session(self._session, provider_reports.report)
         self._session.output.audio = self._output
         self._turns.watch()
-        self._spawn(self._read_sentences(), "read_sentences")
-
-    async def _read_sentences(self) -> None:
-        """Read the prepared sentences of a failing turn before one fails."""
-        texts = sentences.for_language(self._config.language)
-        self._turns.one_moment, self._apology = await asyncio.gather(
-            *(phrases.audio(text, self._stages) for text in (texts.one_moment, texts.apology))
-        )
 
     async def _converse(self) -> None:
         self._opening.prepare(self._stages)
@@ -271,47 +259,6 @@ class Call:
         else:
             metrics.record_reply(event.item.metrics)
             self._room_state.add(Speaker.AGENT, text)
-
-    def _on_error(self, event: ErrorEvent) -> None:
-        error = event.error
-        stage = str(error.type).removesuffix("_error").replace("realtime_model", "llm")
-        is_retried = getattr(error, "recoverable", True)
-        metrics.PROVIDER_ERRORS.labels(stage, "true" if is_retried else "false").inc()
-        if is_retried:
-            return
-        cause = error.error
-        details = {"error": type(cause).__name__, "status": getattr(cause, "status_code", None)}
-        details |= {"code": provider_reports.code_of(cause)}
-        if isinstance(cause, EmptyReply):
-            details |= {"finish_reason": cause.finish_reason, "max_tokens": cause.max_tokens}
-        logger.error("provider failed", extra=self._stages.fields(stage) | details)
-        self._fail_turn()
-
-    def _fail_turn(self) -> None:
-        """Apologise for a turn without a reply; end the call after too many in a row."""
-        if self._apologising or not self._turns.failed():
-            return
-        if self._turns.failed_turns > budget.MAX_FAILED_TURNS:
-            self.end(CallOutcome.PROVIDER_FAILED, f"{self._turns.failed_turns} turns in a row had no reply")
-            return
-        self._apologising = True
-        self._spawn(self._apologise(), "apologise")
-
-    async def _apologise(self) -> None:
-        """Say that an error occurred, so that the caller does not wait in silence."""
-        text = sentences.for_language(self._config.language).apology
-        try:
-            async with asyncio.timeout(budget.SAY_SECONDS):
-                audio = self._apology or await phrases.audio(text, self._stages)
-                if audio is not None:
-                    speech = self._session.say(
-                        text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False
-                    )
-                    await speech.wait_for_playout()
-        except TimeoutError:
-            logger.warning("apology did not play in time", extra={"seconds": budget.SAY_SECONDS})
-        finally:
-            self._apologising = False
 
     def _on_closing(self) -> None:
         """Say nothing more: the job ends, for example because the room was closed."""

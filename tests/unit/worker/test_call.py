@@ -388,6 +388,6 @@ async def test_provider_errors_are_counted_by_whether_they_are_retried(
     counter = metrics.PROVIDER_ERRORS.labels("tts", retried)
     before = counter._value.get()
     error = tts.TTSError(timestamp=0.0, label="", error=TimeoutError(), recoverable=recoverable)
-    scene.call._on_error(ErrorEvent(error=error, source=None))
+    scene.call._turns._on_error(ErrorEvent(error=error, source=None))
     assert counter._value.get() == before + 1
     assert apologies == ([] if recoverable else ["apologise"]), "the caller hears nothing of a retry"

@@ -110,7 +110,7 @@ class Scene:
         self.session = self.call._session
         self.loudspeaker = Loudspeaker()
         output = ReplyOutput(self.loudspeaker)
-        self.call._output = self.call._turns._output = output
+        self.call._output = self.call._turns._turns._output = output
         texts = sentences.for_language("en")
         tones = {texts.one_moment: tone(ONE_MOMENT), texts.apology: tone(APOLOGY)}
 
@@ -122,7 +122,7 @@ class Scene:
     async def start(self) -> None:
         self.call._follow_session()
         await self.session.start(await self.call._make_agent())
-        await soon(lambda: self.call._apology is not None)
+        await soon(lambda: self.call._turns._apology is not None)
 
     async def say(self) -> None:
         """Let the caller say something, as the session notices it, and the agent reply to it."""
@@ -327,7 +327,7 @@ async def test_request_that_is_too_long_is_logged_with_the_providers_code(
 async def test_noise_without_a_transcript_is_not_answered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recogniser, "text", "")
     await scene.say()
-    assert scene.call._turns._budget.next_due() is None
+    assert scene.call._turns._turns._budget.next_due() is None
     assert scene.heard == []
 
 
@@ -344,21 +344,21 @@ async def test_call_ends_when_turn_after_turn_fails(scene: Scene, provider: Prov
     await provider.set_fault(FaultKind.SERVER_ERROR, "llm", ALWAYS)
     for _ in range(budget.MAX_FAILED_TURNS):
         await scene.say()
-        await soon(lambda: scene.call._apologising)
-        await soon(lambda: not scene.call._apologising)
+        await soon(lambda: scene.call._turns._apologising)
+        await soon(lambda: not scene.call._turns._apologising)
         assert scene.call._outcome is None
     await scene.say()
     await soon(lambda: scene.call._outcome is CallOutcome.PROVIDER_FAILED)
 
 
 async def test_turn_without_a_busy_stage_ends_with_the_apology(scene: Scene) -> None:
-    scene.call._turns._on_transcription_started()
-    scene.call._turns._on_transcription_ended(True)
+    scene.call._turns._turns._on_transcription_started()
+    scene.call._turns._turns._on_transcription_ended(True)
     assert await heard_at_last(scene, APOLOGY) == [ONE_MOMENT, APOLOGY]
 
 
 async def test_nothing_is_said_after_the_end_of_the_call(scene: Scene) -> None:
-    scene.call._turns._on_transcription_started()
+    scene.call._turns._turns._on_transcription_started()
     scene.call.end(CallOutcome.CALLER_LEFT, "because")
     await asyncio.sleep(budget.GIVE_UP_SECONDS + 0.1)
     assert scene.heard == []
