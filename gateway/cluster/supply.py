@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ class SupplyExchange:
         self._set_reachable = set_reachable
         self._members = members
         self._supplies: list[ReceivedSupply] = []
+        self._newest = -math.inf
+        """When the last exchange began that was answered. An older answer tells nothing new."""
         self._reachable: bool | None = None
         self._exchange_requested = asyncio.Event()
         if settings.controller_url:
@@ -117,17 +120,29 @@ class SupplyExchange:
         if not self._settings.controller_url:
             logger.warning("no controller configured, dispatching calls without counting free slots")
             return
-        while True:
-            if await self._exchange():
-                on_supply()
-            self._members.check()
-            interval = WAITING_EXCHANGE_SECONDS if self._pending() else EXCHANGE_SECONDS
-            try:
-                async with asyncio.timeout(interval):
-                    await self._exchange_requested.wait()
-            except TimeoutError:
-                pass
-            self._exchange_requested.clear()
+        async with asyncio.TaskGroup() as exchanges:
+            while True:
+                exchange = exchanges.create_task(self._exchange_then(on_supply))
+                # A slow answer does not delay the next exchange. Else a busy controller would end what the last answer
+                # allows, and the gateway would stop acting for its agents.
+                await asyncio.wait({exchange}, timeout=EXCHANGE_SECONDS)
+                self._members.check()
+                if exchange.done():
+                    await self._pause()
+
+    async def _exchange_then(self, on_supply: Callable[[], None]) -> None:
+        if await self._exchange():
+            on_supply()
+
+    async def _pause(self) -> None:
+        """Wait until the next exchange is due, or asked for."""
+        interval = WAITING_EXCHANGE_SECONDS if self._pending() else EXCHANGE_SECONDS
+        try:
+            async with asyncio.timeout(interval):
+                await self._exchange_requested.wait()
+        except TimeoutError:
+            pass
+        self._exchange_requested.clear()
 
     async def exchange_now(self) -> None:
         """Exchange demand and supply once, whatever the answer."""
@@ -146,6 +161,9 @@ class SupplyExchange:
                 timeout=REQUEST_TIMEOUT,
             ) as response:
                 text = await response.text()
+                if began < self._newest:  # a later exchange was answered before
+                    return False
+                self._newest = began
                 self._members.completed(began)
                 if response.status != 200:
                     raise ValueError(f"the controller answered {response.status}")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,14 +42,16 @@ Figures = dict[str, float]
 def declared(platform: Platform, name: str, image: str) -> Iterator[str]:
     """Declare the stock agent with this image, or with the installation's for an empty string; yields its name."""
     worker = {"callsPerWorker": HELD, "maxCallMinutes": 15} | ({"image": image} if image else {})
+    # The previous release does not ask silent callers, and does not know the field.
+    changes: dict[str, Any] = {} if image else {"conversation": {"idlePromptSeconds": 0}}
     agent = agents.manifest(
         platform.targets,
         name,
         worker=worker,
         scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
-        conversation={"idlePromptSeconds": 0},
         language=LANGUAGE,
         persona=PERSONA,
+        **changes,
     )
     with agents.declared(platform.product, agent):
         yield name

@@ -10,7 +10,7 @@ import pytest
 
 from devkit.errors import DevkitError
 from tests.e2e import agents
-from tests.e2e.callers import becomes, refused
+from tests.e2e.callers import becomes
 from tests.e2e.conftest import Platform
 from tests.unit.worker.test_own_code import CASES
 
@@ -19,7 +19,7 @@ EXPLAINED_SECONDS = 180
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two ways of hearing": (
-        {"voice": {"realtime": {}, "stt": {"model": "whisper-1"}}},
+        {"voice": {"realtime": {}, "stt": {"model": "gpt-4o-transcribe"}}},
         "remove the settings of both, or remove voice.realtime",
     ),
     "plugin without a name": ({"voice": {"stt": {"provider": "Plugin"}}}, "provider Plugin needs plugin"),
@@ -41,7 +41,7 @@ EXPLAINED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "StageSettingsInvalid",
         "modle",
     ),
-    "unknown-language": ({"language": "tlh"}, "Ready", "InvalidSpec", "tlh"),
+    "unknown-language": ({"language": "zu"}, "Ready", "InvalidSpec", "does not know 'zu'"),
     "missing-secret": (
         {"worker": {"envFrom": [{"secretRef": {"name": "not-there"}}]}},
         "CredentialsValid",
@@ -77,6 +77,7 @@ def test_wrong_manifest_is_refused(platform: Platform, what: str) -> None:
     assert "refused" not in platform.product.kubectl_run("-n", "agents", "get", "avataragents", "-o", "name")
 
 
+@pytest.mark.allows_errors("stage settings invalid")
 @pytest.mark.parametrize("name", EXPLAINED)
 async def test_wrong_manifest_is_explained(platform: Platform, name: str) -> None:
     changes, kind, reason, message = EXPLAINED[name]
@@ -134,4 +135,3 @@ def test_ten_broken_agents_are_explained_at_once(platform: Platform, image: str)
             assert failure in agents.condition(product, name, "Ready")[2]
             (pod,) = agents.workers(product, name)
             assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, "no crash loop"
-            assert refused(platform, name)[0] == "AgentCodeFailed"

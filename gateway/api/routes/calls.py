@@ -1,15 +1,17 @@
 """Calls: open, read and end."""
 
+import time
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from agentspec.wire import agent_key, read, valid_traceparent
+from gateway.agents import Agent
+from gateway.api import forwarding
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.events import EventStream, stream
-from gateway.api.forwarding import unreachable
 from gateway.api.openapi import API_KEY, API_KEY_OR_ORIGIN, CALL_TOKEN, REFERENCE, json_body_of, problems, resource
 from gateway.api.requests import (
     address_of,
@@ -25,7 +27,9 @@ from gateway.api.views import CallListView, CallView, OpenedCallView, call_view,
 from gateway.calls.call import Call, CallState
 from gateway.calls.failures import RETRY_AFTER_SECONDS
 from gateway.calls.ids import shard_of_call
+from gateway.calls.opening import OpenedCall
 from gateway.calls.request import CallRequest, parse_request
+from gateway.client import Client
 from gateway.errors import MISDIRECTED, ErrorReason, RequestError
 from gateway.livekit.connections import SecretError
 from gateway.livekit.server import LiveKitError
@@ -112,22 +116,39 @@ async def open_call(request: Request) -> Response:
     if (forwarded_answer := await forwarded(request, wanted.agent, body)) is not None:
         return forwarded_answer
     agent, client = await admit(request, wanted.agent)
-    try:
-        opened = await gateway.opener.open(
-            agent,
-            wanted,
-            client,
-            idempotency_key(request.headers),
-            traceparent=valid_traceparent(request.headers.get("traceparent", "")),
-        )
-    except RequestError as error:
-        if error.status != MISDIRECTED:
-            raise
-        if (forwarded_answer := await forwarded(request, wanted.agent, body)) is None:
-            raise unreachable() from error
-        return forwarded_answer  # the agent has got another owner meanwhile
+    opened = await _open_here(request, agent, wanted, body, client)
+    if isinstance(opened, Response):
+        return opened
     view = opened_call_view(_view(gateway, opened.call), opened.call, opened.connection, wanted.name)
     return answer(view, 201 if opened.created else 200)
+
+
+async def _open_here(
+    request: Request, agent: Agent, wanted: CallRequest, body: bytes, client: Client
+) -> OpenedCall | Response:
+    """Open the call of a request, or return the answer of another gateway that owns the agent by now.
+
+    Raises:
+        RequestError: no call can be opened.
+    """
+    deadline = time.monotonic() + forwarding.FORWARD_SECONDS
+    while True:
+        try:
+            return await gateway_of(request).opener.open(
+                agent,
+                wanted,
+                client,
+                idempotency_key(request.headers),
+                traceparent=valid_traceparent(request.headers.get("traceparent", "")),
+            )
+        except RequestError as error:
+            if error.status != MISDIRECTED:
+                raise
+            # The gateway may not act at this moment, so it has asked nothing of LiveKit.
+            if (answer_elsewhere := await forwarded(request, wanted.agent, body)) is not None:
+                return answer_elsewhere
+            if time.monotonic() >= deadline:
+                raise forwarding.unreachable() from error
 
 
 @router.get(

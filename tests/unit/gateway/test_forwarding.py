@@ -19,8 +19,10 @@ from gateway.api import forwarding
 from gateway.api.forwarding import CLIENT_ADDRESS, internal_session
 from gateway.api.keys import ApiKeys
 from gateway.calls.call import CallState
+from gateway.calls.opening import OpenedCall
 from gateway.cluster.members import owner_of
 from gateway.cluster.peers import PATH, asking
+from gateway.errors import moved
 from gateway.livekit.connections import Connection
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import FakeLiveKit
@@ -143,8 +145,9 @@ async def test_forwarded_request_waits_at_its_owner_until_that_may_act(pair: Pai
 
 
 async def test_misdirected_request_is_asked_less_and_less_often_and_not_audited(
-    pair: Pair, caplog: pytest.LogCaptureFixture
+    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(forwarding, "FORWARD_SECONDS", 3.0)
     caplog.set_level("INFO")
     pair.owner.members.received([pair.owner.members.me, pair.other.members.me, FARTHER], time.monotonic())
     response = await pair.http.post("/v1/calls", json=BODY, headers=pair.headers())
@@ -260,6 +263,26 @@ async def test_fenced_owner_opens_no_call(monkeypatch: pytest.MonkeyPatch, keep_
         response = await http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"})
         assert (response.status_code, response.json()["reason"]) == (503, "OwnerUnreachable")
         assert instance.world.livekit.launches == []
+
+
+async def test_owner_that_may_not_act_for_a_moment_opens_the_call_after_it(
+    monkeypatch: pytest.MonkeyPatch, keep_in_touch: None
+) -> None:
+    async with single("127.0.0.1:1") as (instance, http):
+        instance.members.received([instance.members.me], time.monotonic())
+        opener = instance.world.gateway.opener
+        opens, attempts = opener.open, list[Any]()
+
+        async def open_second(*wanted: Any, **options: Any) -> OpenedCall:
+            attempts.append(wanted)
+            if len(attempts) == 1:
+                raise moved()
+            return await opens(*wanted, **options)
+
+        monkeypatch.setattr(opener, "open", open_second)
+        response = await http.post("/v1/calls", json=BODY, headers={"Origin": ORIGIN, "Host": "gateway.example"})
+        assert (response.status_code, len(attempts)) == (201, 2)
+        assert len(instance.world.livekit.launches) == 1
 
 
 async def test_events_of_a_call_come_from_its_owner_until_the_gateway_stops(pair: Pair) -> None:

@@ -75,8 +75,11 @@ class FakeResponse:
         self.status = status
         self._session = session
         self._text = text
+        self._delay = session.delay
 
     async def text(self) -> str:
+        if (delay := self._delay) is not None:
+            await delay.wait()
         return self._text
 
     async def __aenter__(self) -> Self:
@@ -94,6 +97,8 @@ class FakeSession:
     def __init__(self) -> None:
         self.next: tuple[int, str] | Exception = (200, '{"agents": {}}')
         self.requests: list[dict[str, Any]] = []
+        self.delay: asyncio.Event | None = None
+        """The next responses have a body once this is set."""
         self.finished = 0
         """Number of requests whose response was read or failed."""
 
@@ -235,6 +240,22 @@ async def test_exchange_soon_exchanges_at_once(monkeypatch: pytest.MonkeyPatch) 
         exchange.supply.exchange_soon()
         await soon(exchange.received.is_set)
     assert len(exchange.session.requests) == 2
+
+
+async def test_slow_answer_delays_no_other_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supply, "EXCHANGE_SECONDS", 0.05)
+    exchange = Exchange()
+    first = exchange.session.delay = asyncio.Event()
+    exchange.session.next = 200, Supply(agents={KEY: AgentSupply(free_slots=7, slots=8)}).model_dump_json(by_alias=True)
+    async with exchange.running():
+        await soon(lambda: len(exchange.session.requests) == 1)
+        exchange.session.delay = None
+        exchange.session.next = 200, '{"agents": {}}'
+        await soon(exchange.received.is_set)
+        finished = exchange.session.finished
+        first.set()
+        await soon(lambda: exchange.session.finished > finished + 1)
+    assert exchange.supply.free_slots(KEY) == 0, "the old answer changes nothing"
 
 
 async def test_no_exchange_without_a_controller() -> None:

@@ -384,7 +384,7 @@ async def test_provider_errors_are_counted_by_whether_they_are_retried(
         work.close()
         apologies.append(name)
 
-    monkeypatch.setattr(scene.call, "_spawn", spawn)
+    monkeypatch.setattr(scene.call._turns, "_spawn", spawn)
     counter = metrics.PROVIDER_ERRORS.labels("tts", retried)
     before = counter._value.get()
     error = tts.TTSError(timestamp=0.0, label="", error=TimeoutError(), recoverable=recoverable)
