@@ -291,7 +291,7 @@ class Scene:
         assert isinstance(self.session.llm, TurnModel)
         self.model = self.session.llm
         self.loudspeaker = Loudspeaker()
-        self.call._output = self.call._turns._output = ReplyOutput(self.loudspeaker)
+        self.call._output = self.call._turns._turns._output = ReplyOutput(self.loudspeaker)
         texts = sentences.for_language("en")
         tones = {texts.one_moment: tone(ONE_MOMENT), texts.apology: tone(APOLOGY)}
 
@@ -303,7 +303,7 @@ class Scene:
     async def start(self) -> None:
         self.call._follow_session()
         await self.session.start(await self.call._make_agent())
-        await soon(lambda: self.call._apology is not None)
+        await soon(lambda: self.call._turns._apology is not None)
 
     def say(self) -> None:
         """Let the caller say something, as the session notices it, and the model reply to it."""
@@ -365,7 +365,7 @@ async def test_broken_reply_costs_the_turn_and_not_the_call(scene: Scene, provid
     assert (await scene.heard(APOLOGY))[-1] == APOLOGY
     assert failures() == before + 1
     scene.loudspeaker.values.clear()
-    await soon(lambda: not scene.call._apologising)
+    await soon(lambda: not scene.call._turns._apologising)
     scene.say()
     assert (await scene.heard(REPLY))[-1] == REPLY
     assert scene.call._outcome is None
@@ -388,7 +388,7 @@ async def test_lost_connection_is_bridged_with_the_apology_until_the_model_is_ba
         scene.loudspeaker.values.clear()
         scene.say()
         assert (await scene.heard(APOLOGY))[-1] == APOLOGY
-        await soon(lambda: not scene.call._apologising)
+        await soon(lambda: not scene.call._turns._apologising)
     reconnected: list[object] = []
     next(iter(scene.model._sessions)).on("session_reconnected", reconnected.append)
     provider.configure(Settings())
@@ -403,7 +403,7 @@ async def test_speech_that_cannot_be_interrupted_owes_no_reply(scene: Scene) -> 
     speech = scene.session.say("Hello!", audio=forever(), allow_interruptions=False)
     await soon(lambda: scene.session.current_speech is speech)
     speak_up(scene.session)
-    assert not scene.call._turns._budget.owes_reply
+    assert not scene.call._turns._turns._budget.owes_reply
     _ = speech.interrupt(force=True)
 
 
