@@ -5,6 +5,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ SLOTS_PER_WORKER = 2
 WARM_SLOTS = WARM_WORKERS * SLOTS_PER_WORKER
 FIRST_WORD_SECONDS = 115.0
 """The gateway searches an agent for 120 s."""
+SIDE_BY_SIDE_SECONDS = 0.5
+"""How much earlier a dispatch may be complete than one that began before it."""
 SETTINGS = (
     "gateway.publicCallsPerMinute=600",  # all callers have the address of this machine
     # More than the workers have, so that both respond while the workers use all CPU.
@@ -129,12 +132,18 @@ def check_answered_once(answers: Sequence[Answered], accepted: Sequence[dict[str
 
 
 def check_order(answers: Sequence[Answered], dispatched: Sequence[dict[str, Any]]) -> None:
-    """Check that the gateway dispatched the calls in the order of their creation, the waiting ones after the others."""
+    """Check that the gateway dispatched the calls in the order of their creation, the waiting ones after the others.
+
+    Slots that become free together are taken side by side, so one may be complete shortly before an older one.
+    """
     created = {one.room: one.created_at for one in answers}
     expected = sorted(created, key=created.__getitem__)
     # A call with a free slot is dispatched by its creation, and logged when LiveKit has the room.
     at_once = sorted((one.room for one in answers if not one.was_waiting), key=created.__getitem__)
-    assert len(at_once) == WARM_SLOTS
+    assert at_once == expected[:WARM_SLOTS]
     # LiveKit may fail to take a dispatch on a busy machine: the gateway repeats it, and the first counts.
-    rooms = dict.fromkeys(line["room"] for line in dispatched)
-    assert [*at_once, *(room for room in rooms if room not in at_once)] == expected
+    at = {line["room"]: datetime.fromisoformat(line["time"]).timestamp() for line in reversed(dispatched)}
+    latest = 0.0
+    for room in expected[WARM_SLOTS:]:
+        assert at[room] > latest - SIDE_BY_SIDE_SECONDS, f"{room} was dispatched before an older call"
+        latest = max(latest, at[room])
