@@ -16,6 +16,7 @@ from devkit import binaries, cluster, debian, images, kubernetes, livekit, syste
 from devkit.errors import DevkitError
 from devkit.instance import MAX_NODES, Layout, Record, check_name, load, names
 from devkit.logs import follow_log, last_lines
+from devkit.paths import REPOSITORY
 from devkit.processes import is_alive
 from devkit.progress import LineProgress, Progress, TerminalProgress
 from devkit.tools import API_TOOLS, BENCH_TOOLS, CHECK_TOOLS, LIVEKIT
@@ -77,7 +78,7 @@ def down(name: str, every: bool) -> None:
 @click.option("--api-only", is_flag=True, help="Build only the programs for tests against an API server: no node.")
 @click.option("--bench", is_flag=True, help="Also build the programs that only the benchmarks need.")
 def build(name: str, api_only: bool, bench: bool) -> None:
-    """Build and install everything that the tests need, and load the images into a running instance."""
+    """Build and install everything that the tests need, and load the product's images into a running instance."""
     with show_progress() as progress:
         if bench:
             binaries.ensure(progress, BENCH_TOOLS)
@@ -101,6 +102,8 @@ def _build_all(name: str, progress: Progress) -> None:
         made = pool.submit(images.build_all, progress)
         programs.result()
         built = made.result()
+    for dockerfile in sorted(REPOSITORY.glob("examples/*/Dockerfile")):
+        images.build_example(dockerfile.parent, built.worker, progress)
     record = load(check_name(name))
     if record is not None and not record.api_only and cluster.is_complete(record):
         cluster.load_images(name, [built.controller, built.worker], progress)
