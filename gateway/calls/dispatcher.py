@@ -27,6 +27,7 @@ from gateway.calls.step import (
     dispatch_failed,
     finish,
     look_again_seconds,
+    seen,
     step,
     unavailable_reason,
 )
@@ -211,7 +212,7 @@ class Dispatcher:
 
     def _decide(self, call: Call, room: CallRoom) -> None:
         now = time.time()
-        known = self._seen(call, room)
+        known = seen(call, room.caller_seen_at, room.agent_seen_at)
         snapshot = room.snapshot(now) if self._watch.answers(call.server) else None
         if snapshot is not None and self._must_inquire(known, snapshot, now):
             return self._start(known, self._inquire(known, room))
@@ -230,14 +231,6 @@ class Dispatcher:
             self._start(following.call, self._carry_out(following, room))
         elif following.call.is_live:
             self._look_again(call.id, look_again_seconds(following.call, snapshot, now))
-
-    def _seen(self, call: Call, room: CallRoom) -> Call:
-        """Return the call with the times at which caller and agent were last in the room."""
-        return replace(
-            call,
-            caller_seen_at=room.caller_seen_at or call.caller_seen_at,
-            agent_seen_at=room.agent_seen_at or call.agent_seen_at,
-        )
 
     def _must_inquire(self, call: Call, room: RoomSnapshot, now: float) -> bool:
         """Whether LiveKit has to be asked if a worker accepted the dispatch: nothing was heard, and it is overdue."""

@@ -123,6 +123,14 @@ def assign_seat(call: Call, free: int | None, now: float) -> Call:
     )
 
 
+def seen(call: Call, caller_at: float | None, agent_at: float | None) -> Call:
+    """Return the call with the times at which caller and agent were last in the room; None: not seen since."""
+    caller_at, agent_at = caller_at or call.caller_seen_at, agent_at or call.agent_seen_at
+    if (caller_at, agent_at) == (call.caller_seen_at, call.agent_seen_at):
+        return call  # as most looks find it: a copy would be a tenth of their cost
+    return replace(call, caller_seen_at=caller_at, agent_seen_at=agent_at)
+
+
 def step(
     call: Call, room: RoomSnapshot | None, admission: Admission, now: float, unavailable: CallReason = CallReason.NONE
 ) -> Step:
@@ -138,11 +146,7 @@ def step(
         return finish(call, CallState.ENDED, _missing_room_reason(call), now)
     if room.outcome in OUTCOMES:
         return finish(call, *OUTCOMES[room.outcome], now)
-    call = replace(
-        call,
-        caller_seen_at=now if room.caller_present else call.caller_seen_at,
-        agent_seen_at=now if room.agent_present else call.agent_seen_at,
-    )
+    call = seen(call, now if room.caller_present else None, now if room.agent_present else None)
     if reason := _absent_caller_reason(call, now):
         return finish(call, CallState.ENDED, reason, now)
     match call.state:
@@ -188,7 +192,7 @@ def _waiting(call: Call, room: RoomSnapshot, admission: Admission, now: float, u
         return finish(call, CallState.FAILED, CallReason.NO_FREE_SLOT, now)
     if admission is Admission.WAIT:
         # The slots of the workers that declined no longer count, so a later free slot is another worker's.
-        return Step(replace(call, times_declined=0))
+        return Step(replace(call, times_declined=0) if call.times_declined else call)
     if now < call.not_before or not room.caller_present:
         return Step(call)
     return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, admission, now)
