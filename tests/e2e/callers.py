@@ -64,7 +64,10 @@ async def becomes(
         seen = agents.condition(product, name, kind)
         return seen[:2] == (status, reason) and message in ("", seen[2])
 
-    await eventually_in_thread(condition, f"{kind} of {name} is {status} {reason} {message}", seconds)
+    try:
+        await eventually_in_thread(condition, f"{kind} of {name} is {status} {reason} {message}", seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it is {agents.condition(product, name, kind)}") from error
 
 
 def refused(platform: Platform, agent: str) -> tuple[str, str]:

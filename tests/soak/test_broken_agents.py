@@ -99,6 +99,8 @@ TEN = (
     "syntax error",
 )
 """Of the broken codes that the unit tests know."""
+TEN_ON_A_NODE = {"requests": {"cpu": "50m", "memory": "256Mi"}}
+"""By default, two cores hold seven workers."""
 
 
 @pytest.fixture
@@ -128,7 +130,8 @@ def test_ten_broken_agents_are_explained_at_once(platform: Platform, image: str)
     with ExitStack() as stack:
         for number, what in enumerate(TEN):
             code, failures[f"broken-{number}"] = code_and_failure(number, what)
-            agent = wrong(platform, f"broken-{number}", {"worker": {"image": image, "agent": code}})
+            worker = {"image": image, "agent": code, "resources": TEN_ON_A_NODE}
+            agent = wrong(platform, f"broken-{number}", {"worker": worker})
             stack.enter_context(agents.declared(product, agent, ready=False))
         for name, failure in failures.items():
             asyncio.run(becomes(product, name, "Ready", "False", "AgentCodeFailed", seconds=EXPLAINED_SECONDS))
