@@ -336,6 +336,8 @@ class Dispatcher:
         """Store the new state of a call; log and count it when the state changed."""
         if after.state is CallState.JOINED and after.joined_at is None:
             after = replace(after, joined_at=after.state_since)
+        if after is before:
+            return
         self._ledger.put(after)
         if not after.is_live:
             self._forget(after)
