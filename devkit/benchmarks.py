@@ -277,9 +277,8 @@ class Benchmarks(_Model):
 
     first_call: FirstCall
     worker_start: WorkerStart
-    held_call: HeldCall | None = None
-    """None: no run has recorded it yet."""
-    stock_agent: StockAgent | None = None
+    held_call: HeldCall
+    stock_agent: StockAgent
     gateway_opening: GatewayOpening
     gateway_latency: GatewayLatency
     gateway_holding: GatewayHolding

@@ -15,7 +15,6 @@ from devkit.paths import REPOSITORY
 
 _FIGURE = re.compile(r"(<!-- figure:(?P<name>[a-z-]+) -->)(?P<text>.*?)(<!-- /figure -->)", re.DOTALL)
 _MARKER = re.compile(r"<!-- *(figure\b|/ *figure).*?-->")
-_NOT_MEASURED = "not measured yet"
 _SMALLEST_PEER = 0.1
 """A ratio to less than this says nothing: an idle kopf handler uses next to no processor time."""
 
@@ -61,9 +60,7 @@ def _limited_ratios(shown: Iterable[tuple[str, str, Pair, int]], limits: Mapping
 
 
 def _held_call_table(measured: Benchmarks) -> str:
-    if (held := measured.held_call) is None:
-        return f"\n{_NOT_MEASURED}\n"
-    rows = []
+    held, rows = measured.held_call, []
     for what, name, pair in (("in silence", "silence", held.silence), ("while both talk", "talk", held.talk)):
         limit = f"(limit: ratio {held.ratio_limits[name]:g})"
         rows.append([f"cores {what} {limit}", *(f"{v:.3f}" for v in (pair.product, pair.peer)), f"{pair.ratio:.2f}"])
@@ -73,8 +70,7 @@ def _held_call_table(measured: Benchmarks) -> str:
 
 
 def _stock_agent_table(measured: Benchmarks) -> str:
-    if (stock := measured.stock_agent) is None:
-        return f"\n{_NOT_MEASURED}\n"
+    stock = measured.stock_agent
     shown = (
         ("first audible word, seconds after the request", "first_word", stock.first_word, 2),
         ("answer, seconds after the question", "answer", stock.answer, 2),
@@ -197,11 +193,9 @@ FIGURES: Mapping[str, Callable[[Benchmarks], str]] = {
     "first-call-table": _first_call_table,
     "gateway-machine": _gateway_machine,
     "gateway-table": _gateway_table,
-    "held-call-machine": lambda measured: _machine(measured.held_call.run) if measured.held_call else _NOT_MEASURED,
+    "held-call-machine": lambda measured: _machine(measured.held_call.run),
     "held-call-table": _held_call_table,
-    "stock-agent-machine": lambda measured: (
-        _machine(measured.stock_agent.run) if measured.stock_agent else _NOT_MEASURED
-    ),
+    "stock-agent-machine": lambda measured: _machine(measured.stock_agent.run),
     "stock-agent-table": _stock_agent_table,
     "worker-start-machine": lambda measured: _machine(measured.worker_start.run),
     "worker-start-table": _worker_start_table,

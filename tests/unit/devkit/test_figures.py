@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from devkit import benchmarks, figures
-from devkit.benchmarks import Benchmarks, HeldCall, Pair, Run
+from devkit.benchmarks import Benchmarks, HeldCall, Pair, Run, StockAgent
 from devkit.errors import DevkitError
 
 
@@ -170,10 +170,24 @@ def test_gateway_table_shows_rates_limits_and_each_machine(measured: Benchmarks)
     assert "8 cores, 2026-01-02, commit abc1234" in machines
 
 
-def test_section_that_no_run_has_recorded_says_so(measured: Benchmarks) -> None:
-    changed = measured.model_copy(update={"held_call": None})
-    for name in ("held-call-table", "held-call-machine"):
-        assert "not measured yet" in figures.render(shown(name), changed)
+def test_stock_agent_table_compares_with_the_previous_release(measured: Benchmarks) -> None:
+    section = StockAgent(
+        run=Run(date="2026-01-02", commit="abc1234", cores=8),
+        calls=10,
+        first_word=Pair(product=0.5, peer=0.4),
+        answer=Pair(product=1.2, peer=2.4),
+        held_calls=4,
+        idle_mib=Pair(product=400.4, peer=500.0),
+        call_mib=Pair(product=32.0, peer=40.0),
+        limits={"first_word": 1.3, "answer": 1.1, "idle_mib": 1.05, "call_mib": 1.1},
+    )
+    changed = measured.model_copy(update={"stock_agent": section})
+    text = figures.render(shown("stock-agent-table"), changed)
+    assert "| first audible word, seconds after the request (limit: ratio 1.3) | 0.50 | 0.40 | 1.25 |" in text
+    assert "| answer, seconds after the question (limit: ratio 1.1) | 1.20 | 2.40 | 0.50 |" in text
+    assert "| memory when idle, MiB (limit: ratio 1.05) | 400 | 500 | 0.80 |" in text
+    assert "| memory of each call, MiB (limit: ratio 1.1) | 32 | 40 | 0.80 |" in text
+    assert "8 cores, 2026-01-02, commit abc1234" in figures.render(shown("stock-agent-machine"), changed)
 
 
 def test_turn_taking_tables_compare_the_settings(measured: Benchmarks) -> None:
