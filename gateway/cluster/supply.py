@@ -169,6 +169,8 @@ class SupplyExchange:
                     raise ValueError(f"the controller answered {response.status}")
                 supply = read(Supply, text)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
+            if began < self._newest:
+                return False
             if _is_refusal(error):
                 self._members.completed(began)
             self._report(False, str(error) or type(error).__name__)

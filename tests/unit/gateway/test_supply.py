@@ -71,7 +71,7 @@ def test_old_supplies_are_dropped() -> None:
 class FakeResponse:
     """The controller's response, as an asynchronous context manager."""
 
-    def __init__(self, session: "FakeSession", status: int, text: str) -> None:
+    def __init__(self, session: "FakeSession", status: int, text: str | Exception) -> None:
         self.status = status
         self._session = session
         self._text = text
@@ -80,6 +80,8 @@ class FakeResponse:
     async def text(self) -> str:
         if (delay := self._delay) is not None:
             await delay.wait()
+        if isinstance(self._text, Exception):
+            raise self._text
         return self._text
 
     async def __aenter__(self) -> Self:
@@ -95,7 +97,7 @@ class FakeSession:
     """An HTTP session with the controller; `next` is the status and body of its response, or an error."""
 
     def __init__(self) -> None:
-        self.next: tuple[int, str] | Exception = (200, '{"agents": {}}')
+        self.next: tuple[int, str | Exception] | Exception = (200, '{"agents": {}}')
         self.requests: list[dict[str, Any]] = []
         self.delay: asyncio.Event | None = None
         """The next responses have a body once this is set."""
@@ -242,11 +244,17 @@ async def test_exchange_soon_exchanges_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert len(exchange.session.requests) == 2
 
 
-async def test_slow_answer_delays_no_other_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+SEVEN_FREE = Supply(agents={KEY: AgentSupply(free_slots=7, slots=8)}).model_dump_json(by_alias=True)
+
+
+@pytest.mark.parametrize("body", [SEVEN_FREE, TimeoutError()], ids=["answer", "no answer"])
+async def test_slow_answer_delays_no_other_exchange(
+    body: str | Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(supply, "EXCHANGE_SECONDS", 0.05)
     exchange = Exchange()
     first = exchange.session.delay = asyncio.Event()
-    exchange.session.next = 200, Supply(agents={KEY: AgentSupply(free_slots=7, slots=8)}).model_dump_json(by_alias=True)
+    exchange.session.next = 200, body
     async with exchange.running():
         await soon(lambda: len(exchange.session.requests) == 1)
         exchange.session.delay = None
@@ -256,6 +264,7 @@ async def test_slow_answer_delays_no_other_exchange(monkeypatch: pytest.MonkeyPa
         first.set()
         await soon(lambda: exchange.session.finished > finished + 1)
     assert exchange.supply.free_slots(KEY) == 0, "the old answer changes nothing"
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == [], "nor does its failure"
 
 
 async def test_no_exchange_without_a_controller() -> None:
