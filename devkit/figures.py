@@ -60,10 +60,9 @@ def _limited_ratios(shown: Iterable[tuple[str, str, Pair, int]], limits: Mapping
 
 
 def _held_call_table(measured: Benchmarks) -> str:
-    held, rows = measured.held_call, []
-    for what, name, pair in (("in silence", "silence", held.silence), ("while both talk", "talk", held.talk)):
-        limit = f"(limit: ratio {held.ratio_limits[name]:g})"
-        rows.append([f"cores {what} {limit}", *(f"{v:.3f}" for v in (pair.product, pair.peer)), f"{pair.ratio:.2f}"])
+    held = measured.held_call
+    shown = (("cores in silence", "silence", held.silence, 3), ("cores while both talk", "talk", held.talk, 3))
+    rows = list(_limited_ratios(shown, held.ratio_limits))
     for what, name, mib in (("when idle", "idle_mib", held.idle_mib), ("of each call", "call_mib", held.call_mib)):
         rows.append([f"memory {what}, MiB (limit: {held.memory_limits[name]:g})", f"{mib:.0f}", "", ""])
     return _table(["", "product", "bare worker", "ratio"], rows)

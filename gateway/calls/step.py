@@ -127,7 +127,7 @@ def seen(call: Call, caller_at: float | None, agent_at: float | None) -> Call:
     """Return the call with the times at which caller and agent were last in the room; None: not seen since."""
     caller_at, agent_at = caller_at or call.caller_seen_at, agent_at or call.agent_seen_at
     if (caller_at, agent_at) == (call.caller_seen_at, call.agent_seen_at):
-        return call  # as most looks find it: a copy would be a tenth of their cost
+        return call  # as most looks find it, and copies are a large part of a look's cost
     return replace(call, caller_seen_at=caller_at, agent_seen_at=agent_at)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from devkit.demo.product import AGENTS_NAMESPACE
 from devkit.errors import DevkitError
 from tests.e2e import agents
 from tests.e2e.callers import becomes
 from tests.e2e.conftest import Platform
-from tests.unit.worker.test_own_code import CASES
+from tests.unit.worker.test_own_code import CASES, write
 
 EXPLAINED_SECONDS = 180
 """Ten workers start at once on two cores, and code that hangs is given up after a minute."""
@@ -74,7 +75,7 @@ def test_wrong_manifest_is_refused(platform: Platform, what: str) -> None:
     changes, message = REFUSED[what]
     with pytest.raises(DevkitError, match=message):
         platform.product.apply([wrong(platform, "refused", changes)])
-    assert "refused" not in platform.product.kubectl_run("-n", "agents", "get", "avataragents", "-o", "name")
+    assert "refused" not in platform.product.kubectl_run("-n", AGENTS_NAMESPACE, "get", "avataragents", "-o", "name")
 
 
 @pytest.mark.allows_errors("stage settings invalid")
@@ -109,8 +110,7 @@ def image(platform: Platform, tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "broken-agents"
     folder.mkdir()
     for number, what in enumerate(TEN):
-        header = "from avatar_agent import CallContext\nfrom livekit.agents import Agent, function_tool\n"
-        (folder / f"shop{number}.py").write_text(header + CASES[what][1])
+        write(folder / f"shop{number}.py", CASES[what][1])
     (folder / "Dockerfile").write_text("ARG WORKER_IMAGE\nFROM ${WORKER_IMAGE}\nCOPY *.py ./\n")
     yield platform.cluster.load_example(folder, platform.product.worker_image)
 
