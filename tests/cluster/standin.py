@@ -28,6 +28,7 @@ from agentspec.names import AGENT_LABEL, WORKER_PORT
 from agentspec.wire import (
     JOBS_QUERY,
     STAGES_QUERY,
+    STATUS_HEARTBEAT_SECONDS,
     JobReport,
     JobState,
     ProviderStage,
@@ -43,9 +44,8 @@ NODE = "stand-in"
 PERIOD_SECONDS = 0.1
 FORCED = "the pod was deleted by force"
 """Reason of calls that were cut without a grace period."""
-# A worker reports a change after 0.05 s, and repeats its status after 20 s without one.
+# A worker reports a change after 0.05 s.
 _POLL_SECONDS = 0.05
-_POLLS_BETWEEN_HEARTBEATS = 400
 _addresses = itertools.count(int(ipaddress.IPv4Address("127.88.0.1")))
 
 
@@ -134,14 +134,15 @@ class Worker:
         """Send a line at once, one after every change, and a heartbeat."""
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
+        sent: WorkerStatus | None = None
+        sent_at = 0.0
         while True:
             await self.awake.wait()
-            sent = self.status()
-            await response.write(self._document(request).encode() + b"\n")
-            for _ in range(_POLLS_BETWEEN_HEARTBEATS):
-                await asyncio.sleep(_POLL_SECONDS)
-                if self.status() != sent:
-                    break
+            status, now = self.status(), time.monotonic()
+            if status != sent or now - sent_at >= STATUS_HEARTBEAT_SECONDS:
+                await response.write(self._document(request).encode() + b"\n")
+                sent, sent_at = status, now
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def kill(self) -> None:
         """End as SIGKILL ends a process: the kernel closes all its sockets."""

@@ -13,10 +13,12 @@ from agentspec import AvatarAgentSpec, Condition, ConditionStatus, ConditionType
 from agentspec.conditions import REASONS
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern
 from controller.policy.specification import language_fault
+from devkit.cluster import Cluster
 from kube.client import ApiError, Document
 from kube.kinds import AVATAR_AGENT, CONFIG_MAP, Kind
 from tests.cluster import manifests
 from tests.cluster.manifest_strategies import Servers, Spec, certain, specs
+from tests.cluster.openai import OpenAI
 from tests.cluster.process import RunningController
 from tests.cluster.world import World, open_world
 from tests.waiting import eventually
@@ -53,6 +55,12 @@ def drawn(there: Servers) -> list[Spec]:
     return [*first, *found.values()][:HOW_MANY]
 
 
+@pytest.fixture(scope="module")
+def cases(cluster: Cluster, openai: OpenAI) -> list[Spec]:
+    """The specs, drawn before a worker runs: drawing blocks the event loop for seconds, and the worker's answers."""
+    return drawn(Servers(cluster.livekit_url, openai.url))
+
+
 @pytest.fixture
 async def furnished(world: World) -> AsyncIterator[World]:
     """A namespace with ConfigMaps, and a quota without pods, because a manifest may request a thousand."""
@@ -73,12 +81,11 @@ async def furnish(world: World) -> None:
 
 @pytest.mark.timeout(600)
 async def test_every_manifest_is_rejected_or_explained(
-    world: World, furnished: World, controller: RunningController
+    cases: list[Spec], world: World, furnished: World, controller: RunningController
 ) -> None:
     await world.declare("good")
     await world.becomes("good", "True")
     before = await world.deployment("good")
-    cases = drawn(Servers(world.cluster.livekit_url, world.openai.url))
     assert len(cases) == HOW_MANY
 
     refusals = await declare_all(furnished, cases)
@@ -98,7 +105,8 @@ async def test_every_manifest_is_rejected_or_explained(
 
     assert controller.process.poll() is None
     assert controller.answers("/livez") == 200
-    assert (await world.condition("good"))["status"] == "True"
+    ready = await world.condition("good")
+    assert ready["status"] == "True", ready
     after = await world.deployment("good")
     assert before is not None and after is not None
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
