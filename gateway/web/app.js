@@ -1,7 +1,7 @@
 // The call page: shows a call, and lets the caller start it, mute the microphone and hang up, in Arabic and English.
 
-import { Call } from "/assets/call.js";
-import { directions, supported, texts } from "/assets/texts.js";
+import { Call } from "./call.js";
+import { directions, supported, texts } from "./texts.js";
 
 const root = document.documentElement;
 const byId = (id) => document.getElementById(id);

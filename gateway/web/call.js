@@ -2,7 +2,7 @@
 
 import {
   ConnectionState, LogLevel, Room, RoomEvent, Track, createLocalAudioTrack, setLogLevel,
-} from "/assets/livekit-client.esm.mjs";
+} from "./livekit-client.esm.mjs";
 
 setLogLevel(LogLevel.warn);
 

@@ -7,7 +7,7 @@ LiveKit server.
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from gateway.agents import Agent
 from gateway.settings import WEB_DIR
@@ -19,13 +19,12 @@ class Pages:
 
     def __init__(self, livekit_client_dir: Path) -> None:
         self.assets = Assets(livekit_client_dir, _headers("default-src 'none'"))
+        self._page = (WEB_DIR / "index.html").read_text().replace('"/assets/', f'"/assets/{self.assets.version}/')
 
     def page(self, agent: Agent | None) -> Response:
         """Return the call page, with a policy that allows connections to the agent's LiveKit server."""
         servers = livekit_sources(agent.spec.livekit.caller_url) if agent else []
-        return FileResponse(
-            WEB_DIR / "index.html", media_type="text/html", headers=_headers(content_security_policy(servers))
-        )
+        return HTMLResponse(self._page, headers=_headers(content_security_policy(servers)))
 
 
 def livekit_sources(url: str) -> list[str]:

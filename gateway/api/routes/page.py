@@ -21,10 +21,10 @@ async def call_page(request: Request, agent: str = "") -> Response:
     return gateway.pages.page(found if isinstance(found, Agent) and public else None)
 
 
-@router.api_route("/assets/{name}", methods=["GET", "HEAD"])
-async def asset(request: Request, name: str) -> Response:
+@router.api_route("/assets/{version}/{name}", methods=["GET", "HEAD"])
+async def asset(request: Request, version: str, name: str) -> Response:
     """Serve a file of the call page."""
-    return await gateway_of(request).pages.assets.get_response(name, request.scope)
+    return await gateway_of(request).pages.assets.answer(version, name, request.scope)
 
 
 @router.get("/readyz")

@@ -1,7 +1,8 @@
-"""The files of the call page over HTTP: compression, and answers to a browser that has them."""
+"""The files of the call page over HTTP: compression, what a browser may keep, and answers to one that has them."""
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 from gateway.api.app import create_app
 from gateway.settings import WEB_DIR
 from gateway.web import assets
-from gateway.web.assets import LIVEKIT_CLIENT
+from gateway.web.assets import LIVEKIT_CLIENT, Assets
 from tests.unit.gateway.fakes import World
 
 SCRIPT = (WEB_DIR / "call.js").read_bytes()
@@ -32,12 +33,12 @@ async def raw(http: httpx.AsyncClient, path: str, **headers: str) -> tuple[httpx
 
 
 async def test_file_is_compressed_for_clients_that_accept_it(http: httpx.AsyncClient) -> None:
-    response, body = await raw(http, "/assets/call.js", Accept_Encoding="gzip, deflate, br")
+    response, body = await raw(http, "/assets/any/call.js", Accept_Encoding="gzip, deflate, br")
     assert response.headers["Content-Encoding"] == "gzip"
     assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
     assert gzip.decompress(body) == SCRIPT
     assert len(body) == int(response.headers["Content-Length"]) < len(SCRIPT) / 2
-    response, body = await raw(http, "/assets/call.js")
+    response, body = await raw(http, "/assets/any/call.js")
     assert "Content-Encoding" not in response.headers
     assert body == SCRIPT
     assert response.headers["Vary"] == "Accept-Encoding"
@@ -45,19 +46,19 @@ async def test_file_is_compressed_for_clients_that_accept_it(http: httpx.AsyncCl
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 async def test_browser_that_has_the_file_gets_no_body(http: httpx.AsyncClient, encoding: str) -> None:
-    first, _ = await raw(http, "/assets/style.css", Accept_Encoding=encoding)
+    first, _ = await raw(http, "/assets/any/style.css", Accept_Encoding=encoding)
     assert first.headers["Cache-Control"] == "no-cache"
     second, body = await raw(
-        http, "/assets/style.css", Accept_Encoding=encoding, If_None_Match=f'W/{first.headers["ETag"]}, "other"'
+        http, "/assets/any/style.css", Accept_Encoding=encoding, If_None_Match=f'W/{first.headers["ETag"]}, "other"'
     )
     assert (second.status_code, body) == (304, b"")
     assert second.headers["ETag"] == first.headers["ETag"]
-    other, _ = await raw(http, "/assets/style.css", Accept_Encoding=encoding, If_None_Match='"other"')
+    other, _ = await raw(http, "/assets/any/style.css", Accept_Encoding=encoding, If_None_Match='"other"')
     assert other.status_code == 200
 
 
 async def test_file_of_a_new_release_is_sent_at_equal_age_and_size(http: httpx.AsyncClient, tmp_path: Path) -> None:
-    path, asset = f"/assets/{LIVEKIT_CLIENT}", tmp_path / "assets" / LIVEKIT_CLIENT
+    path, asset = f"/assets/any/{LIVEKIT_CLIENT}", tmp_path / "assets" / LIVEKIT_CLIENT
     tags = []
     for text in ("export const a = 1;", "export const a = 2;"):
         asset.write_text(text)
@@ -69,14 +70,31 @@ async def test_file_of_a_new_release_is_sent_at_equal_age_and_size(http: httpx.A
     assert (response.status_code, body) == (200, b"export const a = 2;")
 
 
+async def test_browser_may_keep_files_under_paths_that_change_with_them(
+    http: httpx.AsyncClient, tmp_path: Path, world: World
+) -> None:
+    version = world.gateway.pages.assets.version
+    page = await http.get("/?agent=ornina")
+    assert re.findall(r'"/assets/([^"]+)"', page.text) == [
+        f"{version}/{name}" for name in ("icon.svg", "style.css", "app.js")
+    ]
+    assert "immutable" in (await http.get(f"/assets/{version}/app.js")).headers["Cache-Control"]
+
+    (tmp_path / "assets" / LIVEKIT_CLIENT).write_text("export const changed = 1;")
+    of_next_release = Assets(tmp_path / "assets", {}).version
+    assert of_next_release != version
+    other = await http.get(f"/assets/{of_next_release}/app.js")
+    assert (other.status_code, other.headers["Cache-Control"]) == (200, "no-cache"), "the page of another replica works"
+
+
 async def test_only_listed_files_are_served(http: httpx.AsyncClient) -> None:
     for name in ("package.json", "pages.py", "index.html", "..%2Fassembly.py", "%00", "x" * 300):
-        response = await http.get(f"/assets/{name}")
+        response = await http.get(f"/assets/any/{name}")
         assert response.status_code == 404, name
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
 async def test_head_is_answered_and_other_methods_are_not(http: httpx.AsyncClient) -> None:
-    assert (await http.head("/assets/call.js")).headers["Content-Length"] == str(len(SCRIPT))
-    response = await http.post("/assets/call.js")
+    assert (await http.head("/assets/any/call.js")).headers["Content-Length"] == str(len(SCRIPT))
+    response = await http.post("/assets/any/call.js")
     assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")

@@ -54,7 +54,7 @@ def call(folder: Path, opening: object, following: object = NO_ANSWER, microphon
 
     `opening` is the gateway's answer to the request for the call and `following` its later answers: status and body.
     """
-    script = (WEB_DIR / "call.js").read_text().replace("/assets/livekit-client.esm.mjs", "./client.mjs")
+    script = (WEB_DIR / "call.js").read_text().replace("./livekit-client.esm.mjs", "./client.mjs")
     page = BROWSER.replace("MICROPHONE_AFTER", str(microphone_after))
     page = page.replace("OPENING", json.dumps(opening)).replace("FOLLOWING", json.dumps(following))
     for name, text in {"call.mjs": script, "client.mjs": CLIENT, "page.mjs": page}.items():
