@@ -21,6 +21,7 @@ _PROMPT_ROLES = ("system", "developer")
 _ROLES = frozenset({*_PROMPT_ROLES, "user", "assistant", "tool", "function"})
 _GREETING_TAG = re.compile(r"<greeting>(.*?)</greeting>", re.DOTALL)
 _GREETING_WORD = re.compile(r"greet|welcome|say hello|introduce|تحية|التحية|رحب|رحّب|حيّ|حي ", re.IGNORECASE)
+_RESULT_TAG = re.compile(r"<tool_result>\n(.*)\n</tool_result>", re.DOTALL)
 _QUOTED = re.compile(r"[\"“«]([^\"”»]+)[\"”»]")
 _WORD = re.compile(r"\s*\S+")
 _CHARACTERS_PER_TOKEN = 4
@@ -67,12 +68,13 @@ def has_instructions(messages: Sequence[tuple[str, str]]) -> bool:
 def answer(messages: Sequence[tuple[str, str]]) -> str:
     """Return the model's answer: the knowledge's answer to the last user message, or the requested greeting.
 
-    The answer to a tool's result is the result. Without a question and a greeting it returns a sentence that it does
-    not know.
+    The answer to a tool's result is the result, without the mark that it is data. Without a question and a greeting it
+    returns a sentence that it does not know.
     """
     last_role, last_text = messages[-1]
     if last_role == "tool":
-        return last_text
+        marked = _RESULT_TAG.search(last_text)
+        return marked[1] if marked else last_text
     prompt = "\n".join(text for role, text in messages if role in _PROMPT_ROLES)
     question = next((text for role, text in reversed(messages) if role == "user" and text.strip()), "")
     if question:

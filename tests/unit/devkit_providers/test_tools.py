@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from devkit.providers.openai import chat
+from worker.call import prompt
 
 ORDER = {
     "name": "order_status",
@@ -49,6 +50,12 @@ def test_result_of_the_tool_is_the_answer() -> None:
     wanted = request(ASKED, {"role": "assistant", "content": None}, {"role": "tool", "content": "It is on its way."})
     assert chat.answer(wanted.messages) == "It is on its way."
     assert chat.completion(wanted, "It is on its way.", "c", 1)["choices"][0]["finish_reason"] == "stop"
+
+
+def test_result_that_is_marked_as_data_is_the_answer_without_its_mark() -> None:
+    result = {"role": "tool", "content": prompt.tool_result("It is\non its way.")}
+    wanted = request(ASKED, {"role": "assistant", "content": None}, result)
+    assert chat.answer(wanted.messages) == "It is\non its way."
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import aiohttp
 from livekit.agents import function_tool, llm, utils
 
 from agentspec import HTTPMethod, HTTPTool
-from worker.call.tools.use import MAX_RESULT_BYTES, ToolFailed, use
+from worker.call.tools.use import MAX_RESULT_BYTES, ToolFailed, use_external
 
 _IN_QUERY: Final = (HTTPMethod.GET, HTTPMethod.DELETE)
 _IN_PATH: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}")
@@ -30,7 +30,7 @@ def http_tool(name: str, spec: HTTPTool, headers: Mapping[str, str]) -> llm.RawF
     """Return the tool. `headers` go with every request."""
 
     async def run(raw_arguments: dict[str, object]) -> str:
-        return await use(name, spec.timeout_seconds, _send(spec, headers, raw_arguments))
+        return await use_external(name, spec.timeout_seconds, _send(spec, headers, raw_arguments))
 
     schema = {"name": name, "description": spec.description, "parameters": spec.parameters}
     return function_tool(run, raw_schema=schema)
@@ -72,9 +72,25 @@ async def _send(spec: HTTPTool, headers: Mapping[str, str], arguments: Mapping[s
             headers=headers,
             allow_redirects=False,  # the headers are for the declared server only
         ) as answer:
-            content = await answer.content.read(MAX_RESULT_BYTES + 1)
+            if not answer.ok or answer.status in range(300, 400):
+                raise ToolFailed(f"the server answered HTTP {answer.status}")
+            content = await _content(answer.content)
     except aiohttp.ClientError as error:
         raise ToolFailed(f"the server is unreachable: {type(error).__name__}") from error
-    if not answer.ok or answer.status in range(300, 400):
-        raise ToolFailed(f"the server answered HTTP {answer.status}")
-    return content.decode(answer.get_encoding() if content else "utf-8", errors="replace") or "done, no content"
+    return _decoded(content, answer.charset) or "done, no content"
+
+
+async def _content(stream: aiohttp.StreamReader) -> bytes:
+    """Return the whole body, or so much of it that `use` cuts it. One read returns only what has arrived."""
+    content = b""
+    while len(content) <= MAX_RESULT_BYTES and (part := await stream.read(MAX_RESULT_BYTES + 1 - len(content))):
+        content += part
+    return content
+
+
+def _decoded(content: bytes, charset: str | None) -> str:
+    """Return the text of a body. Without a charset, or with one that Python does not know, it is UTF-8."""
+    try:
+        return content.decode(charset or "utf-8", errors="replace")
+    except (LookupError, ValueError):
+        return content.decode(errors="replace")

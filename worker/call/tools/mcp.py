@@ -1,7 +1,8 @@
 """The tools of an MCP server, from the moment that the server has listed them.
 
 The SDK waits for all servers before a session starts. A caller must not wait for a server that hangs, so here the
-session starts at once, and the tools are there when the server has answered.
+session starts at once, and the tools are there when the server has answered. A language model gets them with its next
+request. A realtime model gets them when `on_listed` sends them.
 
 Source: Model Context Protocol, revision 2025-06-18, "Streamable HTTP" and "Tools".
 """
@@ -9,14 +10,14 @@ Source: Model Context Protocol, revision 2025-06-18, "Streamable HTTP" and "Tool
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from livekit.agents import function_tool, llm
 
 from agentspec import MCPServer
-from worker.call.tools.use import ToolFailed, use
+from worker.call.tools.use import ToolFailed, use_external
 
 if TYPE_CHECKING:
     from livekit.agents.llm.mcp import MCPServerHTTP, MCPToolResultContext
@@ -37,6 +38,8 @@ class MCPTools(llm.Toolset):
         self._headers = headers
         self._server: MCPServerHTTP | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self.on_listed: Callable[[], Awaitable[None]] | None = None
+        """Called once the tools are there."""
 
     async def setup(self) -> "MCPTools":
         """Override: begin to connect. The session calls this before the first agent starts, and at each hand-off."""
@@ -64,12 +67,18 @@ class MCPTools(llm.Toolset):
             fields = {"tool": self.id, "names": sorted(set(found) - {tool.id for tool in self.tools})}
             logger.warning("tools of an MCP server left out: names taken, or too many", extra=fields)
         logger.info("tools of an MCP server ready", extra={"tool": self.id, "count": len(self._tools)})
+        if self._tools and self.on_listed is not None:
+            try:
+                await self.on_listed()
+            except Exception as error:  # the call goes on with the tools that the model has
+                fields = {"tool": self.id, "error": str(error)}
+                logger.warning("tools of an MCP server did not reach the model", extra=fields)
 
     def _bounded(self, tool: llm.RawFunctionTool[..., Any]) -> llm.RawFunctionTool[..., Any]:
         """Return the server's tool with the limits of `use`."""
 
         async def run(raw_arguments: dict[str, object]) -> str:
-            return await use(tool.id, self._spec.timeout_seconds, _called(tool, raw_arguments))
+            return await use_external(tool.id, self._spec.timeout_seconds, _called(tool, raw_arguments))
 
         return function_tool(run, raw_schema=tool.info.raw_schema)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from livekit.agents import ToolError
 
-from worker.call import metrics
+from worker.call import metrics, prompt
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,15 @@ async def use(name: str, seconds: float, request: Awaitable[str]) -> str:
         return result
     _record(name, began, "failed", cause)
     raise ToolError(f"The tool failed: {cause}. Tell the caller in one sentence that this did not work, and go on.")
+
+
+async def use_external(name: str, seconds: float, request: Awaitable[str]) -> str:
+    """Return the result of a tool of another system, marked as data. Every agent sees the mark, whatever its prompt.
+
+    Raises:
+        ToolError: as `use` does. Its message is not marked: the language model must follow it.
+    """
+    return prompt.tool_result(await use(name, seconds, request))
 
 
 def _record(name: str, began: float, outcome: str, cause: str = "") -> None:
