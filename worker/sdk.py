@@ -256,7 +256,7 @@ class RoomAudioOutput(_ParticipantAudioOutput):
 
 
 class CallSession(AgentSession[None]):
-    """A session that calls `on_closing` when it begins to close.
+    """A session that calls `on_closing` when it begins to close, and that can send changed tools to a realtime model.
 
     The SDK's event `close` comes when it has closed. Closing interrupts the speeches that there are, and then waits for
     all: one that begins in between can keep the session and its call process for 60 s (livekit-agents 1.8.9,
@@ -266,6 +266,21 @@ class CallSession(AgentSession[None]):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.on_closing: Callable[[], None] = lambda: None
+
+    async def refresh_tools(self) -> None:
+        """Send the tools of the session and of the current agent to its realtime model, after a toolset has changed.
+
+        The SDK sends them only when an agent starts. It holds the lock during the start, and may then send older ones.
+        Other language models get the tools with each request. For them, the SDK's `update_tools` would remove the calls
+        of the session's tools from the conversation (voice/agent_activity.py).
+
+        Raises:
+            ValueError: an agent and the session have tools of the same name.
+        """
+        async with self._activity_lock:
+            activity = self._activity
+            if activity is not None and activity.realtime_llm_session is not None:
+                await activity.update_tools(activity.agent.tools)
 
     async def _aclose_impl(self, **options: Any) -> None:
         """Override: every way of closing calls this."""

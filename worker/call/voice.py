@@ -32,6 +32,7 @@ from worker.call.speech_detection import SpeechDetector
 from worker.call.stream_stt import StreamSTT
 from worker.call.tools import Tools
 from worker.call.tools.knowledge import knowledge_tool
+from worker.call.tools.mcp import MCPTools
 from worker.call.turn_stt import SegmentSTT, TurnSTT
 from worker.config import WorkerSettings
 from worker.provider_availability import ProviderAvailability, unavailable
@@ -211,7 +212,7 @@ def make_session(
         tools = tools if index is None else [*tools, knowledge_tool(index)]
     else:
         model = BoundedLLM(declared.make_llm(), index)
-    return sdk.CallSession(
+    session = sdk.CallSession(
         vad=SpeechDetector(),
         stt=None if declared.is_realtime else declared.make_stt(language),
         llm=model,
@@ -227,3 +228,7 @@ def make_session(
             max_unrecoverable_errors=budget.MAX_FAILED_TURNS,
         ),
     )
+    for tool in tools:
+        if isinstance(tool, MCPTools):
+            tool.on_listed = session.refresh_tools
+    return session

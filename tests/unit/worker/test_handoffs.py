@@ -21,6 +21,8 @@ from tests.unit.worker.builders import make_config
 from worker import own_code
 from worker.call import conversation, metrics, voice
 from worker.call.retrieval import PassageIndex
+from worker.call.tools import Tools
+from worker.sdk import CallSession
 
 KEY = "openai-key"
 CALL = CallContext(
@@ -42,14 +44,16 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[own_code.AgentFactory]:
 
 
 @asynccontextmanager
-async def session_with(agent: Agent) -> AsyncIterator[tuple[AgentSession[None], list[list[dict[str, Any]]]]]:
+async def session_with(
+    agent: Agent, tools: Tools | None = None
+) -> AsyncIterator[tuple[CallSession, list[list[dict[str, Any]]]]]:
     """Run a call's session with the agent; yields it, and the messages of each request to the language model."""
     app = make_app(KEY, Settings(), recogniser=lambda: cast(Recogniser, SimpleNamespace()))
     async with TestServer(app) as server:
         openai = {"baseURL": str(server.make_url("/v1")), "credentialsSecretRef": {"name": "openai"}}
         config = make_config(language="en", voice={"openai": openai})
         client = voice.make_client(config.voice, KEY)
-        session = voice.make_session(voice.Stages(config.voice, client), "en")
+        session = voice.make_session(voice.Stages(config.voice, client), "en", tools=tools)
         sent: list[list[dict[str, Any]]] = []
         bounded = conversation.bounded
 
@@ -88,6 +92,19 @@ async def test_tools_and_a_hand_off_work_as_in_livekit_agents(example: own_code.
         assert len(sent) >= 5, "requests of both agents are bounded"
         assert "You book tables." in sent[-1][0]["content"][0]
         assert any(item.get("name") == "free_tables" for item in sent[-1])
+
+
+async def test_refreshed_tools_leave_the_conversation_of_a_language_model(example: own_code.AgentFactory) -> None:
+    @function_tool
+    async def delivery_date() -> str:
+        """Return the delivery date."""
+        return "On Friday."
+
+    async with session_with(example(CALL), [delivery_date]) as (session, _):
+        assert await said(session, "What is the delivery date?") == "On Friday."
+        await session.refresh_tools()
+        items = session.current_agent.chat_ctx.items
+        assert [item.name for item in items if item.type == "function_call"] == ["delivery_date"]
 
 
 class Confirmation(AgentTask[str]):

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestServer
 from livekit import rtc
-from livekit.agents import Agent, APIStatusError, JobContext, function_tool
+from livekit.agents import Agent, APIStatusError, JobContext, function_tool, llm
 from livekit.agents.voice import AgentSession, UserStateChangedEvent
 
+from agentspec import MCPServer
 from agentspec.wire import KnowledgeDocument, ProviderStage, WorkerConfig
 from devkit.providers import synthesis
 from devkit.providers.openai.app import make_app
@@ -30,10 +31,12 @@ from worker.call.call import Call
 from worker.call.providers.make import Keys
 from worker.call.reply_output import ReplyOutput
 from worker.call.retrieval import PassageIndex
+from worker.call.tools import Tools, mcp
 from worker.call.tools.knowledge import NAME, knowledge_tool
+from worker.call.tools.mcp import MCPTools
 from worker.call.voice import Stages
 from worker.provider_reports import ProviderLog
-from worker.realtime import TurnModel
+from worker.realtime import TurnModel, TurnSession
 from worker.server import trials
 
 KEY: Final = "sk-simulated"
@@ -133,19 +136,21 @@ class Talk:
 
 
 @asynccontextmanager
-async def talk(config: WorkerConfig, agent: Agent) -> AsyncIterator[Talk]:
+async def talk(config: WorkerConfig, agent: Agent, tools: Tools | None = None) -> AsyncIterator[Talk]:
     stages = stages_of(config)
-    found = Talk(voice.make_session(stages, "en"))
+    found = Talk(voice.make_session(stages, "en", tools=tools))
     model = found.session.llm
     assert isinstance(model, TurnModel)
     found.session.on("user_state_changed", lambda event: model.caller_speaks(event.new_state == "speaking"))
     found.session.input.audio = found.microphone
     found.session.output.audio = found.speaker
     await found.session.start(agent, record=False)
-    yield found
-    await close(found.session)
-    await found.speaker.aclose()
-    await stages.aclose()
+    try:
+        yield found
+    finally:
+        await close(found.session)
+        await found.speaker.aclose()
+        await stages.aclose()
 
 
 async def test_caller_is_heard_and_answered(provider: Provider) -> None:
@@ -178,15 +183,96 @@ async def test_tool_of_own_code_is_called_and_its_result_said(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Recogniser, "text", "What is the delivery date?")
-
-    @function_tool
-    async def delivery_date() -> str:
-        """Return the delivery date."""
-        return "On Friday."
-
     async with talk(config_of(provider), agent([delivery_date])) as found:
         found.microphone.play(speech(1.0))
         await soon(lambda: "On Friday." in found.messages("assistant"))
+
+
+@function_tool
+async def delivery_date() -> str:
+    """Return the delivery date."""
+    return "On Friday."
+
+
+class MCPListing:
+    """An MCP server that lists one tool, `branch_phone`, when the test lets it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_list = asyncio.Event()
+        self.tools = MCPTools("shop", MCPServer.model_validate({"url": "http://shop.test/mcp"}), {}, lambda _: True)
+
+        async def run(raw_arguments: dict[str, object]) -> str:
+            return "Two three four."
+
+        schema = {"name": "branch_phone", "description": "d", "parameters": {"type": "object", "properties": {}}}
+        tool = function_tool(run, raw_schema=schema)
+
+        async def listed(*_: object) -> tuple[Any, dict[str, Any]]:
+            await self.may_list.wait()
+            return SimpleNamespace(aclose=self._close), {"branch_phone": tool}
+
+        monkeypatch.setattr(mcp, "listed", listed)
+
+    async def _close(self) -> None: ...
+
+    async def list(self) -> None:
+        """List the tools, and wait until the call has them."""
+        self.may_list.set()
+        connecting = self.tools._connecting
+        assert connecting is not None
+        await connecting
+
+
+def offered(session: AgentSession[None]) -> set[str]:
+    """Return the names of the tools that the realtime model has; none while an agent starts."""
+    try:
+        return set(session.current_agent.realtime_llm_session.tools.function_tools)
+    except RuntimeError:
+        return set()
+
+
+async def test_tools_of_an_mcp_server_reach_a_running_model(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recogniser, "text", "What is the phone number of the branch?")
+    server = MCPListing(monkeypatch)
+    async with talk(config_of(provider), agent([delivery_date]), [server.tools]) as found:
+        assert offered(found.session) == {"delivery_date"}
+        speech_ = found.session.say("One moment.")
+        await soon(lambda: found.speaker.times("started"))
+        await server.list()
+        assert offered(found.session) == {"delivery_date", "branch_phone"}
+        await speech_.wait_for_playout()
+        assert not speech_.interrupted
+        found.microphone.play(speech(1.0))
+        await soon(lambda: any("Two three four." in said for said in found.messages("assistant")))
+        found.session.update_agent(agent())
+        await soon(lambda: offered(found.session) == {"branch_phone"})
+
+
+async def test_tools_listed_while_an_agent_starts_reach_the_model(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, update = MCPListing(monkeypatch), TurnSession.update_chat_ctx
+
+    async def list_meanwhile(session: TurnSession, chat_ctx: llm.ChatContext) -> None:
+        server.may_list.set()
+        await soon(lambda: server.tools.tools)
+        await update(session, chat_ctx)
+
+    monkeypatch.setattr(TurnSession, "update_chat_ctx", list_meanwhile)
+    async with talk(config_of(provider), agent([delivery_date]), [server.tools]) as found:
+        await server.list()
+        assert offered(found.session) == {"delivery_date", "branch_phone"}
+
+
+async def test_call_ends_while_an_mcp_server_has_not_answered(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MCPListing(monkeypatch)
+    async with talk(config_of(provider), agent(), [server.tools]):
+        assert server.tools._connecting is not None
+    await soon(server.tools._connecting.cancelled)
 
 
 async def test_agent_without_audio_prepared_says_a_sentence(provider: Provider) -> None:
