@@ -25,6 +25,12 @@ def primary(language: str) -> str:
     return _USUAL.get(code, code)
 
 
+def usual(language: str) -> str:
+    """Return a BCP 47 language with its usual primary subtag, and the rest as it is: `no-NO` for `nb-NO`."""
+    _, separator, rest = language.partition("-")
+    return f"{primary(language)}{separator}{rest}"
+
+
 def whisper_code(language: str) -> str:
     """Return the code by which OpenAI's transcription knows a language; empty when it does not know the language."""
     code = primary(language)

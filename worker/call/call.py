@@ -103,7 +103,7 @@ class Call:
         tools = make_tools(config.tools, control, os.environ.__getitem__)
         self._session = voice.make_session(stages, config.language, index, tools)
         spoken = sentences.for_language(config.language)
-        self._speech = speech = PreparedSpeech(self._session, stages)
+        self._speech = speech = PreparedSpeech(self._session, stages, config.language)
         self._idle_caller = IdleCaller(self._session, config.conversation, spoken, speech, self.end)
         self._length = CallLength(self._session, config, spoken, speech, self.end)
         self._room_state = RoomState(context, self._caller, stores_turns=config.conversation.resume_after_rescue)

@@ -47,7 +47,7 @@ class Opening:
     def prepare(self, stages: Stages) -> None:
         """Start to read the audio, before the caller arrives."""
         if self.text:
-            self._audio = asyncio.create_task(phrases.audio(self.text, stages))
+            self._audio = asyncio.create_task(phrases.audio(self.text, self._config.language, stages))
 
     async def say(self) -> None:
         """Say the prepared opening, and return when it has played or was interrupted."""

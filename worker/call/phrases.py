@@ -13,10 +13,11 @@ import tempfile
 import wave
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from livekit import rtc
 
+from agentspec.languages import primary
 from agentspec.wire import ProviderStage, WorkerConfig
 from worker.call import budget, sentences, voice
 from worker.call.voice import Stages
@@ -28,15 +29,20 @@ _FRAME_SECONDS: Final = 0.05
 _SAMPLE_BYTES: Final = 2
 
 
+class _Phrase(NamedTuple):
+    text: str
+    language: str
+
+
 async def prepare(config: WorkerConfig, stages: Stages, report: Callable[[StageOutcome], None]) -> None:
     """Store the audio of the greeting and the prepared sentences in files, the most important first.
 
     Retries the phrases that failed a few times, then gives up with a log line for each. `report` receives the outcome
     of each request to tts. A realtime model is reported by its trial (`worker.server.trials`).
     """
-    missing = _texts(config)
+    missing = _phrases(config)
     for pause in (*budget.PREPARE_RETRY_SECONDS, None):
-        missing = [text for text in missing if not await _prepare(text, stages, report)]
+        missing = [phrase for phrase in missing if not await _prepare(phrase, stages, report)]
         if not missing or pause is None:
             return
         await asyncio.sleep(pause)
@@ -44,22 +50,25 @@ async def prepare(config: WorkerConfig, stages: Stages, report: Callable[[StageO
 
 async def prepare_first(config: WorkerConfig, stages: Stages, report: Callable[[StageOutcome], None]) -> None:
     """Store the audio of the most important phrase, without a retry. `report` receives the outcome."""
-    await _prepare(_texts(config)[0], stages, report)
+    await _prepare(_phrases(config)[0], stages, report)
 
 
-def _texts(config: WorkerConfig) -> list[str]:
+def _phrases(config: WorkerConfig) -> list[_Phrase]:
     """Return the greeting and the prepared sentences, the most important first; other languages follow."""
     spoken = [config, *(config.in_language(language) for language in config.languages)]
-    texts = [
-        text for one in spoken for text in (one.greeting, *sentences.for_language(one.language).by_importance()) if text
+    phrases = [
+        _Phrase(text, primary(one.language))
+        for one in spoken
+        for text in (one.greeting, *sentences.for_language(one.language).by_importance())
+        if text
     ]
-    return list(dict.fromkeys(texts))
+    return list(dict.fromkeys(phrases))
 
 
-async def _prepare(text: str, stages: Stages, report: Callable[[StageOutcome], None]) -> bool:
+async def _prepare(phrase: _Phrase, stages: Stages, report: Callable[[StageOutcome], None]) -> bool:
     """Store the audio of one phrase; returns whether that succeeded."""
     try:
-        audio = await _synthesise(text, stages)
+        audio = await _synthesise(phrase, stages)
     except Exception as error:
         if not stages.is_realtime:
             report(failed(ProviderStage.TTS, error))
@@ -68,7 +77,7 @@ async def _prepare(text: str, stages: Stages, report: Callable[[StageOutcome], N
     if not stages.is_realtime:
         report(succeeded(ProviderStage.TTS))
     try:
-        await asyncio.to_thread(_write, _path(text, stages), audio)
+        await asyncio.to_thread(_write, _path(phrase, stages), audio)
     except OSError as error:
         logger.warning("preparing a phrase failed", extra=_error_fields(error))
         return False
@@ -76,13 +85,17 @@ async def _prepare(text: str, stages: Stages, report: Callable[[StageOutcome], N
     return True
 
 
-async def audio(text: str, stages: Stages) -> rtc.AudioFrame | None:
-    """Return the text's samples from its file or the provider; None, with a log line, when both fail."""
-    stored = await asyncio.to_thread(_read, _path(text, stages))
+async def audio(text: str, language: str, stages: Stages) -> rtc.AudioFrame | None:
+    """Return the samples of a text in a language, from its file or the provider.
+
+    None, with a log line, when both fail.
+    """
+    phrase = _Phrase(text, primary(language))
+    stored = await asyncio.to_thread(_read, _path(phrase, stages))
     if stored is not None:
         return stored
     try:
-        return await _synthesise(text, stages)
+        return await _synthesise(phrase, stages)
     except Exception as error:
         logger.warning("synthesising a phrase failed", extra=_error_fields(error))
         return None
@@ -90,16 +103,16 @@ async def audio(text: str, stages: Stages) -> rtc.AudioFrame | None:
 
 async def prepared(config: WorkerConfig, stages: Stages) -> rtc.AudioFrame | None:
     """Return the samples of the first phrase that has a file; None when none has."""
-    for text in _texts(config):
-        if (stored := await asyncio.to_thread(_read, _path(text, stages))) is not None:
+    for phrase in _phrases(config):
+        if (stored := await asyncio.to_thread(_read, _path(phrase, stages))) is not None:
             return stored
     return None
 
 
-async def _synthesise(text: str, stages: Stages) -> rtc.AudioFrame:
+async def _synthesise(phrase: _Phrase, stages: Stages) -> rtc.AudioFrame:
     async with asyncio.timeout(budget.SYNTHESIS_SECONDS):
-        async with stages.make_tts() as stage:
-            return await stage.synthesize(text, conn_options=voice.TTS_CONNECTION).collect()
+        async with stages.make_tts(phrase.language) as stage:
+            return await stage.synthesize(phrase.text, conn_options=voice.TTS_CONNECTION).collect()
 
 
 def _error_fields(error: Exception) -> dict[str, object]:
@@ -122,8 +135,9 @@ async def frames(whole: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
         await asyncio.sleep(0)
 
 
-def _path(text: str, stages: Stages) -> Path:
-    digest = hashlib.sha256(f"{stages.speech_identity}\0{text}".encode()).hexdigest()[:16]
+def _path(phrase: _Phrase, stages: Stages) -> Path:
+    identity = "\0".join((stages.speech_identity, phrase.language, phrase.text))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"avatar-agent-phrase-{os.getuid()}-{digest}.wav"
 
 

@@ -36,6 +36,7 @@ class TurnFailures:
     ) -> None:
         self._session = session
         self._stages = stages
+        self._language = language
         self._sentences = sentences.for_language(language)
         self._end = end
         self._spawn = spawn
@@ -56,8 +57,11 @@ class TurnFailures:
     async def _read_sentences(self) -> None:
         texts = self._sentences
         self._turns.one_moment, self._apology = await asyncio.gather(
-            *(phrases.audio(text, self._stages) for text in (texts.one_moment, texts.apology))
+            *(self._audio(text) for text in (texts.one_moment, texts.apology))
         )
+
+    async def _audio(self, text: str) -> rtc.AudioFrame | None:
+        return await phrases.audio(text, self._language, self._stages)
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = event.error
@@ -89,7 +93,7 @@ class TurnFailures:
         text = self._sentences.apology
         try:
             async with asyncio.timeout(budget.SAY_SECONDS):
-                audio = self._apology or await phrases.audio(text, self._stages)
+                audio = self._apology or await self._audio(text)
                 if audio is not None:
                     speech = self._session.say(
                         text, audio=phrases.frames(audio), allow_interruptions=False, add_to_chat_ctx=False

@@ -66,17 +66,16 @@ def make_stages(settings: WorkerSettings) -> "Stages":
     """Return the stages that a worker's configuration declares, with its credentials."""
     declared = settings.config.voice
     keys = Keys(settings.stage_keys, (settings.livekit_key, settings.livekit_secret))
-    return Stages(declared, make_client(declared, settings.openai_key), settings.config.language, keys)
+    return Stages(declared, make_client(declared, settings.openai_key), keys)
 
 
 class Stages:
     """Makes the stages stt, llm and tts of one agent. Nothing else in a call knows their providers."""
 
-    def __init__(self, declared: VoiceSpec, client: AsyncOpenAI, language: str = "", keys: Keys | None = None) -> None:
-        """Take the client of the common address, the agent's language, and the keys of all other providers."""
+    def __init__(self, declared: VoiceSpec, client: AsyncOpenAI, keys: Keys | None = None) -> None:
+        """Take the client of the common address, and the keys of all other providers."""
         self._declared = declared
-        self._language = language
-        self._providers = ProviderStages(declared, language, client, keys or Keys())
+        self._providers = ProviderStages(declared, client, keys or Keys())
         self.on_availability: Callable[[ProviderAvailability], None] = lambda _: None
         """Called when a provider with a fallback becomes unavailable, or available again."""
 
@@ -96,7 +95,7 @@ class Stages:
 
     @property
     def speech_identity(self) -> str:
-        """What decides how a text sounds: two agents with the same identity can share its audio."""
+        """What decides how a text of one language sounds: two agents with the same identity can share its audio."""
         tts, realtime = self._declared.tts, self._declared.realtime
         if realtime is not None:
             address = self._declared.address(next(self._declared.entries_of("llm")))
@@ -162,16 +161,19 @@ class Stages:
         """Return the realtime model. One that reconnects lasts for a whole call."""
         return self._providers.realtime(language, reconnects=reconnects)
 
-    def make_tts(self) -> tts.TTS[Any]:
-        """Return the tts stage. A realtime model reads whole sentences, and falls back on the tts that is served."""
-        if not self.is_realtime:
-            return self._declared_tts()
-        fallback = self._declared_tts() if list(self._declared.entries_of("tts")) else None
-        return SentenceTTS(partial(self.make_realtime, self._language, reconnects=False), fallback)
+    def make_tts(self, language: str) -> tts.TTS[Any]:
+        """Return the tts stage for a language.
 
-    def _declared_tts(self) -> tts.TTS[Any]:
+        A realtime model reads whole sentences, and falls back on the tts that is served.
+        """
+        if not self.is_realtime:
+            return self._declared_tts(language)
+        fallback = self._declared_tts(language) if list(self._declared.entries_of("tts")) else None
+        return SentenceTTS(partial(self.make_realtime, language, reconnects=False), fallback)
+
+    def _declared_tts(self, language: str) -> tts.TTS[Any]:
         entries, attempts, limits = self._entries("tts")
-        providers = [self._providers.tts(entry, limit) for entry, limit in zip(entries, limits, strict=True)]
+        providers = [self._providers.tts(entry, language, limit) for entry, limit in zip(entries, limits, strict=True)]
         if len(providers) == 1:
             return providers[0]
         adapter = FallbackTTS(providers, attempts)
@@ -216,7 +218,7 @@ def make_session(
         vad=SpeechDetector(),
         stt=None if declared.is_realtime else declared.make_stt(language),
         llm=model,
-        tts=declared.make_tts(),
+        tts=declared.make_tts(language),
         tools=tools,
         turn_handling=turn_taking.handling(primary(language)),
         aec_warmup_duration=None,  # it would make the agent deaf for the first 3 s that it speaks

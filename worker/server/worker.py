@@ -15,7 +15,7 @@ from typing import Final
 from livekit.agents import AssignmentTimeoutError, JobRequest
 
 from agentspec import AvatarProvider, WorkerStatus
-from agentspec.wire import CallOutcome, StageReports, WorkerConfig, read_dispatch_metadata
+from agentspec.wire import CallOutcome, ProviderStage, StageReports, WorkerConfig, read_dispatch_metadata
 from worker import avatar_limit, reports, sdk
 from worker.avatar_reports import AvatarReport, Avatars, AvatarState
 from worker.call import budget, job, phrases, voice
@@ -340,8 +340,10 @@ async def check_stages(settings: WorkerSettings) -> StageReports:
     if not settings.config.voice.has_settings_to_check:
         return StageReports()
     stages = voice.make_stages(settings)
+    faults: dict[ProviderStage, str] = {}
     async with stages.http_session():
-        faults = stages.check(settings.config.language)
+        for language in (settings.config.language, *settings.config.languages):
+            faults = stages.check(language) | faults
     await stages.aclose()
     log = ProviderLog()
     for stage, fault in faults.items():

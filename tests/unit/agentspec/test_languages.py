@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentspec.languages import closest, primary, whisper_code, whisper_codes
+from agentspec.languages import closest, primary, usual, whisper_code, whisper_codes
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,14 @@ from agentspec.languages import closest, primary, whisper_code, whisper_codes
 )
 def test_code_is_the_usual_one(language: str, code: str) -> None:
     assert primary(language) == code
+
+
+@pytest.mark.parametrize(
+    ("language", "tag"),
+    [("nb", "no"), ("nb-NO", "no-NO"), ("iw-IL", "he-IL"), ("ar-SY", "ar-SY"), ("zh-Hant-TW", "zh-Hant-TW")],
+)
+def test_usual_tag_keeps_the_region(language: str, tag: str) -> None:
+    assert usual(language) == tag
 
 
 @pytest.mark.parametrize(

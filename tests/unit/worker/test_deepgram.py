@@ -67,9 +67,8 @@ async def stages() -> AsyncIterator[tuple[voice.Stages, Deepgram]]:
             "options": {"smart_format": True},
         }
         declared = VoiceSpec.model_validate({"openai": {"credentialsSecretRef": {"name": "openai"}}, "stt": stage})
-        made = voice.Stages(
-            declared, voice.make_client(declared, "k"), "en", Keys({"AVATAR_AGENT_STT_KEY": "deepgram-key"})
-        )
+        keys = Keys({"AVATAR_AGENT_STT_KEY": "deepgram-key"})
+        made = voice.Stages(declared, voice.make_client(declared, "k"), keys)
         async with made.http_session():
             yield made, deepgram
         await made.aclose()

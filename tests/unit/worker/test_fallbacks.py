@@ -98,7 +98,7 @@ REQUESTS: dict[str, tuple[Callable[[Any], Awaitable[str]], str]] = {
 
 
 def make(stages: voice.Stages, stage: str) -> Any:  # noqa: ANN401 - a stage of any kind
-    return stages.make_stt("en") if stage == "stt" else stages.make_llm() if stage == "llm" else stages.make_tts()
+    return stages.make_stt("en") if stage == "stt" else stages.make_llm() if stage == "llm" else stages.make_tts("en")
 
 
 async def send(stages: voice.Stages, stage: str) -> str:

@@ -24,7 +24,8 @@ INTERRUPTED = sentences.for_language("ar").line_interrupted
 
 @pytest.fixture(autouse=True)
 def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def audio(*_: object) -> object:
+    async def audio(_: str, language: str, __: object) -> object:
+        assert language == make_config().language
         return tone(0.3)
 
     monkeypatch.setattr(phrases, "audio", audio)

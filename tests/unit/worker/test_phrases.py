@@ -10,6 +10,7 @@ import pytest
 from livekit import rtc
 
 from agentspec.wire import ProviderStage, WorkerConfig
+from tests.unit.worker.builders import make_config
 from tests.unit.worker.fakes import silence
 from worker.call import budget, phrases, sentences
 from worker.call.voice import Stages
@@ -21,11 +22,14 @@ class FakeProvider:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int = 0, refused: str = "") -> None:
         self.requests: list[str] = []
+        self.languages: list[str] = []
         self._failures = failures
         self._refused = refused
         monkeypatch.setattr(phrases, "_synthesise", self._synthesise)
 
-    async def _synthesise(self, text: str, *_: object) -> rtc.AudioFrame:
+    async def _synthesise(self, phrase: tuple[str, str], *_: object) -> rtc.AudioFrame:
+        text, language = phrase
+        self.languages.append(language)
         self.requests.append(text)
         if len(self.requests) <= self._failures or text == self._refused:
             raise ConnectionError("no")
@@ -60,28 +64,40 @@ async def test_prepared_phrase_needs_no_provider(config: WorkerConfig, monkeypat
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, stages(config), IGNORE)
     assert provider.requests == [config.greeting, *sentences.for_language("ar").by_importance()]
-    audio = await phrases.audio(config.greeting, stages(config))
+    audio = await phrases.audio(config.greeting, "ar", stages(config))
     assert audio is not None and audio.duration == pytest.approx(0.12)
     assert len(provider.requests) == PREPARED
 
 
 async def test_missing_phrase_is_requested(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
-    assert await phrases.audio("hello", stages(config)) is not None
+    assert await phrases.audio("hello", "ar", stages(config)) is not None
     assert provider.requests == ["hello"]
 
 
 async def test_missing_phrase_without_provider_is_none(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeProvider(monkeypatch, failures=1)
-    assert await phrases.audio("hello", stages(config)) is None
+    assert await phrases.audio("hello", "ar", stages(config)) is None
 
 
 async def test_another_voice_needs_another_request(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, stages(config), IGNORE)
     voice = config.voice.model_copy(update={"tts": config.voice.tts.model_copy(update={"voice": "nova"})})
-    await phrases.audio(config.greeting, stages(config.model_copy(update={"voice": voice})))
+    await phrases.audio(config.greeting, "ar", stages(config.model_copy(update={"voice": voice})))
     assert len(provider.requests) == PREPARED + 1
+
+
+async def test_each_language_has_audio_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(language="ar-SY", languages=["en-GB"], greeting="Ornina", greetings={"en-GB": "Ornina"})
+    provider = FakeProvider(monkeypatch)
+    await phrases.prepare(config, stages(config), IGNORE)
+    assert provider.languages == ["ar"] * PREPARED + ["en"] * PREPARED
+    for language in ("ar-SY", "en-GB"):
+        assert await phrases.audio("Ornina", language, stages(config)) is not None
+    assert len(provider.requests) == 2 * PREPARED, "both are read from files"
+    assert await phrases.audio("Ornina", "de", stages(config)) is not None
+    assert provider.languages[-1] == "de"
 
 
 async def test_preparing_retries(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +142,7 @@ async def test_damaged_file_is_not_played(
     provider = FakeProvider(monkeypatch)
     await phrases.prepare(config, stages(config), IGNORE)
     _damage(own_folder)
-    await phrases.audio(config.greeting, stages(config))
+    await phrases.audio(config.greeting, "ar", stages(config))
     assert len(provider.requests) == PREPARED + 1
 
 

@@ -31,12 +31,13 @@ class FakeSession:
 
 class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, config: WorkerConfig, audio: rtc.AudioFrame | None) -> None:
-        async def stored(*_: object) -> rtc.AudioFrame | None:
+        async def stored(_: str, language: str, __: object) -> rtc.AudioFrame | None:
+            assert language == config.language
             return audio
 
         monkeypatch.setattr(phrases, "audio", stored)
         self.session = FakeSession()
-        self.speech = PreparedSpeech(cast(Any, self.session), cast(Any, None))
+        self.speech = PreparedSpeech(cast(Any, self.session), cast(Any, None), config.language)
 
 
 @pytest.mark.parametrize("allow_interruptions", [True, False])

@@ -61,7 +61,7 @@ async def stages() -> AsyncIterator[Make]:
     def make(**changes: Any) -> voice.Stages:
         declared = VoiceSpec.model_validate({"openai": {"credentialsSecretRef": {"name": "openai"}}, **changes})
         keys = Keys({"AVATAR_AGENT_STT_KEY": KEY}, ("lk", "a secret of at least thirty-two bytes"))
-        made.append(voice.Stages(declared, voice.make_client(declared, "common"), "ar-SY", keys))
+        made.append(voice.Stages(declared, voice.make_client(declared, "common"), keys))
         return made[-1]
 
     yield make
@@ -79,6 +79,31 @@ async def test_plugin_gets_fields_key_language_and_options(stages: Make) -> None
     stage = made.make_stt("ar-SY").inner
     assert isinstance(stage, LimitedSTT) and isinstance(stage.inner, FakeSTT)
     assert stage.inner.given == ("nova-3", "ar-SY", True, ["a"], KEY)
+
+
+GATEWAY = {"provider": "Inference", "baseURL": "http://gateway.test/v1"}
+
+
+@pytest.mark.parametrize(("call", "sent"), [("nb", "no"), ("nb-NO", "no-NO"), ("iw-IL", "he-IL"), ("pt-BR", "pt-BR")])
+async def test_stt_of_every_provider_gets_the_usual_code_with_its_region(stages: Make, call: str, sent: str) -> None:
+    plugin: Any = stages(stt=fake()).make_stt(call).inner
+    gateway: Any = stages(stt={**GATEWAY, "model": "deepgram/nova-3"}).make_stt(call)
+    assert plugin.inner.given[1] == sent
+    assert gateway.inner._opts.language == sent
+
+
+@pytest.mark.parametrize(("call", "spoken"), [("en-GB", "en"), ("ar-SY", "ar"), ("nb-NO", "no")])
+async def test_tts_speaks_the_language_of_the_call(stages: Make, call: str, spoken: str) -> None:
+    plugin = {"provider": "Plugin", "plugin": "cartesia", "options": {"api_key": "k"}}
+    gateway = {**GATEWAY, "model": "cartesia/sonic"}
+    made = stages(tts={**plugin, "fallbacks": [gateway]})
+    async with made.http_session():
+        speech: Any = made.make_tts(call)
+        assert [one.inner._opts.language for one in speech._tts_instances] == [spoken, spoken]
+        session: Any = voice.make_session(made, call)
+        assert session.tts._tts_instances[0].inner._opts.language == spoken
+        await speech.aclose()
+        await session.tts.aclose()
 
 
 async def test_options_have_priority_over_fields(stages: Make) -> None:
@@ -168,19 +193,18 @@ async def test_options_of_openai_are_passed_on(stages: Make) -> None:
     made = stages(llm={"options": {"temperature": 0.1, "max_completion_tokens": 50}}, tts={"options": {"speed": 1.2}})
     assert made.check("en") == {}
     model: Any = made.make_llm()
-    speech: Any = made.make_tts()
+    speech: Any = made.make_tts("en")
     assert (model._opts.temperature, model._opts.max_completion_tokens, speech._opts.speed) == (0.1, 50, 1.2)
 
 
 async def test_gateway_of_livekit_needs_its_keys_only(stages: Make) -> None:
-    gateway = {"provider": "Inference", "baseURL": "http://gateway.test/v1"}
     made = stages(
-        stt={**gateway, "model": "deepgram/nova-3"},
-        llm={**gateway, "model": "openai/gpt-4o-mini"},
-        tts={**gateway, "model": "cartesia/sonic", "voice": "v"},
+        stt={**GATEWAY, "model": "deepgram/nova-3"},
+        llm={**GATEWAY, "model": "openai/gpt-4o-mini"},
+        tts={**GATEWAY, "model": "cartesia/sonic", "voice": "v"},
     )
     assert made.check("ar") == {}
-    model, speech = made.make_llm(), made.make_tts()
+    model, speech = made.make_llm(), made.make_tts("ar")
     assert isinstance(model, LimitedLLM) and isinstance(speech, LimitedTTS)
     assert (model.model, speech.model) == ("openai/gpt-4o-mini", "cartesia/sonic")
     await model.aclose()
@@ -237,7 +261,7 @@ async def test_settings_of_every_example_can_be_used(path: Path) -> None:
     """The plugins of the image take the options that the examples set."""
     declared = example(path)
     keys = Keys({entry.key_variable: "key" for entry in declared.entries()}, ("lk", "s" * 32))
-    made = voice.Stages(declared, voice.make_client(declared, ""), "en", keys)
+    made = voice.Stages(declared, voice.make_client(declared, ""), keys)
     async with made.http_session():
         assert made.check("en") == {}
     await made.aclose()

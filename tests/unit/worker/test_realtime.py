@@ -112,7 +112,7 @@ def config_of(provider: Provider, **voice_changes: object) -> WorkerConfig:
 
 
 def stages_of(config: WorkerConfig, key: str = KEY) -> Stages:
-    return Stages(config.voice, voice.make_client(config.voice, key), config.language)
+    return Stages(config.voice, voice.make_client(config.voice, key))
 
 
 async def close(session: AgentSession[None]) -> None:
@@ -285,7 +285,7 @@ async def test_agent_without_audio_prepared_says_a_sentence(provider: Provider) 
 async def test_sentence_is_read_in_the_voice_of_the_model(provider: Provider) -> None:
     config = config_of(provider)
     stages = stages_of(config)
-    audio = await phrases.audio("Hello!", stages)
+    audio = await phrases.audio("Hello!", "en", stages)
     assert audio is not None and audio.duration == pytest.approx(1.0, abs=0.05)
     assert provider.spoken == ["Hello!"]
     await stages.aclose()
@@ -294,7 +294,7 @@ async def test_sentence_is_read_in_the_voice_of_the_model(provider: Provider) ->
 async def test_sentence_with_other_words_is_spoken_by_tts(provider: Provider) -> None:
     provider.set_fault("other_words")
     stages = stages_of(config_of(provider))
-    assert await phrases.audio("Hello!", stages) is not None
+    assert await phrases.audio("Hello!", "en", stages) is not None
     assert provider.spoken == ["Hello!", "Goodbye.", "Hello!", "Goodbye.", "Hello!"]
     await stages.aclose()
 
@@ -305,8 +305,8 @@ async def test_sentence_with_other_words_is_not_said_without_tts(
     provider.set_fault("other_words")
     own = {"baseURL": provider.url, "credentialsSecretRef": {"name": "own"}}
     config = config_of(provider, openai=None, realtime=own)
-    stages = Stages(config.voice, voice.make_client(config.voice, ""), "en", Keys({"AVATAR_AGENT_LLM_KEY": KEY}))
-    assert await phrases.audio("Hello!", stages) is None
+    stages = Stages(config.voice, voice.make_client(config.voice, ""), Keys({"AVATAR_AGENT_LLM_KEY": KEY}))
+    assert await phrases.audio("Hello!", "en", stages) is None
     (record,) = [record for record in caplog.records if record.message == "realtime model did not read a sentence"]
     assert record.__dict__["error"] == "NotReadError"
     await stages.aclose()

@@ -1,10 +1,14 @@
 """A worker that cannot use the settings of a stage: it runs, reports why, and does not register."""
 
 import asyncio
+import sys
 import time
+from types import ModuleType
+from typing import Any
 
 import aiohttp
 import pytest
+from livekit.plugins import openai
 
 from agentspec.wire import STAGES_QUERY, ProviderStage, StageReports, WorkerConfig, WorkerStatus, read
 from tests.ports import free_port
@@ -12,6 +16,7 @@ from tests.unit.worker.builders import make_config, make_settings
 from worker.server import broken_code, worker
 
 WRONG = {"openai": {"credentialsSecretRef": {"name": "openai"}}, "llm": {"options": {"temprature": 0.1}}}
+ENGLISH = {"provider": "Plugin", "plugin": "english"}
 
 
 async def test_invalid_settings_are_reported_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,6 +32,22 @@ async def test_invalid_settings_are_reported_as_a_failure(caplog: pytest.LogCapt
 async def test_valid_settings_have_no_failure(options: dict[str, float]) -> None:
     voice = WRONG | {"llm": {"options": options}}
     assert await worker.check_stages(make_settings(make_config(voice=voice))) == StageReports()
+
+
+class EnglishSTT(openai.STT):
+    def __init__(self, *, language: str = "en") -> None:
+        if language != "en":
+            raise ValueError(f"no model for {language}")
+        super().__init__(api_key="key", use_realtime=False)
+
+
+async def test_settings_are_checked_for_every_language_of_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("livekit.plugins.english")
+    module.STT = EnglishSTT
+    monkeypatch.setitem(sys.modules, "livekit.plugins.english", module)
+    config = make_config(language="en", languages=["de"], voice=WRONG | {"llm": {}, "stt": ENGLISH})
+    failure = (await worker.check_stages(make_settings(config))).stt.failure
+    assert failure is not None and failure.fault == "spec.voice.stt: ValueError: no model for de"
 
 
 async def test_worker_with_invalid_settings_serves_its_status(config: WorkerConfig) -> None:

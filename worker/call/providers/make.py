@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.realtime import AudioTranscription
 
 from agentspec import VoiceSpec
-from agentspec.languages import primary, transcription_code
+from agentspec.languages import primary, transcription_code, usual
 from agentspec.voice import Address, RealtimeSpec, StageEntry, StageProvider, TextToSpeechProvider
 from worker import stages
 from worker.call import budget, no_speech, thinking
@@ -59,9 +59,8 @@ class Keys:
 class ProviderStages:
     """Makes the stages of single providers. Stages with the same address share a client, and with it connections."""
 
-    def __init__(self, declared: VoiceSpec, language: str, common: AsyncOpenAI, keys: Keys) -> None:
+    def __init__(self, declared: VoiceSpec, common: AsyncOpenAI, keys: Keys) -> None:
         self._declared = declared
-        self._language = language
         self._common = common
         self._keys = keys
         self._clients: dict[Address, AsyncOpenAI] = {}
@@ -76,7 +75,7 @@ class ProviderStages:
         make: dict[str, Callable[[Limits], object]] = {
             "stt": partial(self.stt, entry, language),
             "llm": partial(self.llm, entry),
-            "tts": partial(self.tts, entry),
+            "tts": partial(self.tts, entry, language),
         }
         if isinstance(entry.provider, RealtimeSpec):
             make["llm"] = lambda _: self.realtime(language, reconnects=False)
@@ -95,7 +94,7 @@ class ProviderStages:
         """Return a provider's stt for a language."""
         seconds = limits.seconds(budget.STT_ATTEMPT_SECONDS, budget.STT_FALLBACK_SECONDS)
         if entry.provider.provider is not StageProvider.OPENAI:
-            inner = self._unknown(entry, {"language": language})
+            inner = self._unknown(entry, {"language": usual(language)})
             return LimitedSTT(inner, attempt_seconds=seconds, attempts=limits.attempts)
         options = {
             "language": transcription_code(language),
@@ -124,12 +123,15 @@ class ProviderStages:
             **{"model": entry.provider.model} | checked(entry, _OPENAI["llm"], {}, {}),
         )
 
-    def tts(self, entry: StageEntry, limits: Limits) -> tts.TTS[Any]:
-        """Return a provider's tts. OpenAI's sends raw samples, so there is no codec between it and the room."""
+    def tts(self, entry: StageEntry, language: str, limits: Limits) -> tts.TTS[Any]:
+        """Return a provider's tts for a language, which OpenAI's hears from the text.
+
+        OpenAI's sends raw samples, so there is no codec between it and the room.
+        """
         seconds = limits.seconds(budget.TTS_ATTEMPT_SECONDS, budget.FALLBACK_SECONDS)
         provider = entry.provider
         if provider.provider is not StageProvider.OPENAI:
-            inner = self._unknown(entry, {"language": primary(self._language)})
+            inner = self._unknown(entry, {"language": primary(language)})
             return LimitedTTS(inner, gap_seconds=seconds, attempts=limits.attempts)
         options = {"model": provider.model, "voice": _voice(entry), "response_format": "pcm"}
         return stages.TimeLimitedTTS(
