@@ -17,7 +17,7 @@ from controller.policy.credentials import (
 from controller.policy.environment import Environment, ObservedSource, Source, environment_of, environment_sources
 from controller.policy.knowledge import knowledge_loaded, texts, wanted_config_maps
 from controller.policy.snapshot import Inputs
-from controller.policy.specification import language_fault, room_pattern_fault, time_zone_fault
+from controller.policy.specification import spec_faults
 from controller.policy.verdict import Verdict
 from kube.client import ApiError
 
@@ -51,7 +51,7 @@ class InputReader:
         knowledge = knowledge_loaded(key.namespace, spec, found)
         instructions, greeting, documents = texts(spec, found)
         return Inputs(
-            room_pattern_fault(spec) or time_zone_fault(spec) or language_fault(spec),
+            next(iter(spec_faults(spec)), None),
             verdict,
             digest,
             knowledge,

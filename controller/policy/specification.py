@@ -1,6 +1,6 @@
 """Parses a manifest's spec and checks what the CRD schema cannot check."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from agentspec import AvatarAgentSpec, DispatchMode, Reason
 from agentspec.languages import whisper_code, whisper_codes
 from agentspec.resource import MAX_NAME_LENGTH
 from agentspec.roompattern import RoomPatternInvalid, compile_pattern, room_name_error
-from agentspec.voice import StageProvider
+from agentspec.voice import StageProvider, VoiceSpec
 from controller.policy.verdict import Verdict, false
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 
@@ -34,6 +34,12 @@ def read_spec(name: str, raw: Mapping[str, Any]) -> AvatarAgentSpec | Verdict:
         faults = [f"spec.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         listed = quoted("; ".join(faults), LONG_QUOTE_LENGTH)
         return false(Reason.INVALID_SPEC, f"{listed}. Correct the manifest and apply it again.")
+
+
+def spec_faults(spec: AvatarAgentSpec) -> list[Verdict]:
+    """Everything that keeps workers from using a spec that the API server accepts; empty: they can use it."""
+    faults = (room_pattern_fault(spec), time_zone_fault(spec), language_fault(spec))
+    return [fault for fault in faults if fault is not None]
 
 
 def room_pattern_fault(spec: AvatarAgentSpec) -> Verdict | None:
@@ -67,21 +73,30 @@ def time_zone_fault(spec: AvatarAgentSpec) -> Verdict | None:
 
 
 def language_fault(spec: AvatarAgentSpec) -> Verdict | None:
-    """Which language OpenAI's transcription models do not know; None: they know all, or the model is another one.
+    """Which language OpenAI's transcription models do not know; None: they know all, or every model is another one.
 
     They answer a request with an unknown language with HTTP 400, so no caller would be understood.
     """
-    model = spec.voice.stt.model or ""
-    if spec.voice.stt.provider is not StageProvider.OPENAI or not model.startswith(_OPENAI_TRANSCRIPTION):
-        return None
-    for field, language in (("language", spec.language), *(("languages", language) for language in spec.languages)):
-        if not whisper_code(language):
+    declared = [("language", spec.language), *(("languages", language) for language in spec.languages)]
+    unknown = [(field, language) for field, language in declared if not whisper_code(language)]
+    for field, language in unknown:
+        for model, cure in _openai_transcription(spec.voice):
             return false(
                 Reason.INVALID_SPEC,
-                f"spec.{field}: {model} does not know {language!r}. Set one of "
-                f"{', '.join(whisper_codes())}, or set another model in spec.voice.stt.model.",
+                f"spec.{field}: {model} does not know {language!r}. "
+                f"Set one of {', '.join(whisper_codes())}, or {cure}.",
             )
     return None
+
+
+def _openai_transcription(voice: VoiceSpec) -> Iterator[tuple[str, str]]:
+    """Yield OpenAI's transcription models of a voice, fallbacks included, each with how to use another one."""
+    if voice.realtime is not None:
+        yield "the transcription of spec.voice.realtime", "set spec.voice.stt and spec.voice.llm in its place"
+    for entry in voice.entries_of("stt"):
+        model = entry.provider.model or ""
+        if entry.provider.provider is StageProvider.OPENAI and model.startswith(_OPENAI_TRANSCRIPTION):
+            yield model, f"set another model in {entry.field}.model"
 
 
 def room_pattern_warning(spec: AvatarAgentSpec) -> str:

@@ -9,6 +9,7 @@ from controller.policy.specification import (
     read_spec,
     room_pattern_fault,
     room_pattern_warning,
+    spec_faults,
     time_zone_fault,
 )
 from controller.policy.verdict import Verdict
@@ -133,3 +134,28 @@ def test_language_with_another_name_is_no_fault(language: str) -> None:
 def test_models_of_others_hear_what_they_hear() -> None:
     voice = {**SPEC["voice"], "stt": {"model": "our-own-model"}}
     assert language_fault(spec(voice=voice, language="xx")) is None
+
+
+def test_fallback_that_cannot_hear_a_language_is_named() -> None:
+    stt = {"provider": "Plugin", "plugin": "deepgram", "fallbacks": [{"model": "own"}, {"model": "gpt-4o-transcribe"}]}
+    fault = language_fault(spec(voice={**SPEC["voice"], "stt": stt}, languages=["zu"]))
+    assert fault is not None
+    assert fault.message.startswith("spec.languages: gpt-4o-transcribe does not know 'zu'.")
+    assert fault.message.endswith("or set another model in spec.voice.stt.fallbacks[1].model.")
+
+
+def test_realtime_model_transcribes_by_openai() -> None:
+    fault = language_fault(spec(voice={**SPEC["voice"], "realtime": {}}, language="zu"))
+    assert fault is not None
+    assert fault.message.startswith("spec.language: the transcription of spec.voice.realtime does not know 'zu'.")
+    assert fault.message.endswith("or set spec.voice.stt and spec.voice.llm in its place.")
+
+
+def test_every_fault_of_a_spec_is_listed() -> None:
+    assert spec_faults(spec()) == []
+    faults = spec_faults(spec(dispatch={"roomNamePattern": "("}, timeZone="Europe/Berln", languages=["zu"]))
+    assert [fault.message.split(":")[0] for fault in faults] == [
+        "spec.dispatch.roomNamePattern",
+        "spec.timeZone",
+        "spec.languages",
+    ]
