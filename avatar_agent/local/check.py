@@ -25,7 +25,7 @@ from avatar_agent.local.worker import environment, write_config
 from controller.inputs.providers import Providers
 from controller.observation import Key, ProviderAnswer, ProviderVerdict
 from controller.policy.providers_health import faults_of
-from controller.policy.specification import room_pattern_fault, room_pattern_warning
+from controller.policy.specification import room_pattern_warning, spec_faults
 
 PROBE_SECONDS: Final = 10.0
 TRIALS_SECONDS: Final = 180.0
@@ -62,7 +62,7 @@ async def run(path: Path, shell: Mapping[str, str], livekit_url: str) -> list[Ve
     spec = with_livekit(AvatarAgentSpec.model_validate(manifest.agent["spec"]), livekit_url)
     inputs = inputs_of(manifest, spec, shell)
     probes, tried = await asyncio.gather(_probes(manifest, inputs), _trials(manifest, inputs))
-    return [_manifest(spec), *_secrets(inputs), _knowledge(inputs), *probes, *tried]
+    return [*manifest_verdicts(spec), *_secrets(inputs), _knowledge(inputs), *probes, *tried]
 
 
 def with_livekit(spec: AvatarAgentSpec, url: str) -> AvatarAgentSpec:
@@ -72,14 +72,28 @@ def with_livekit(spec: AvatarAgentSpec, url: str) -> AvatarAgentSpec:
     return spec.model_copy(update={"livekit": spec.livekit.model_copy(update={"url": url, "public_url": None})})
 
 
-def _manifest(spec: AvatarAgentSpec) -> Verdict:
+def manifest_verdicts(spec: AvatarAgentSpec) -> list[Verdict]:
+    """Judge a spec that the API server accepts: what workers or the gateway cannot use in it."""
+    failed = [fault.message for fault in spec_faults(spec)]
     if names := placeholders(spec.model_dump(mode="json", by_alias=True), "spec"):
-        return Verdict("manifest", Outcome.FAILED, f"Still the placeholder of an example: set {', '.join(names)}.")
-    if (fault := room_pattern_fault(spec)) is not None:
-        return Verdict("manifest", Outcome.FAILED, fault.message)
-    if warning := room_pattern_warning(spec):
-        return Verdict("manifest", Outcome.WARNING, warning)
-    return Verdict("manifest", Outcome.PASSED, "The API server would accept it.")
+        failed.insert(0, f"Still the placeholder of an example: set {', '.join(names)}.")
+    pattern = "" if failed else room_pattern_warning(spec)
+    found = [Verdict("manifest", Outcome.FAILED, text) for text in failed]
+    found += [Verdict("manifest", Outcome.WARNING, text) for text in (pattern, program_warning(spec)) if text]
+    return found or [Verdict("manifest", Outcome.PASSED, "The API server and the workers would accept it.")]
+
+
+def program_warning(spec: AvatarAgentSpec) -> str:
+    """Return why a whole program is neither run nor checked on this machine; empty: the agent is no such program.
+
+    Only the image tells whether it has a program, and the image is not pulled.
+    """
+    if not spec.worker.image or spec.worker.agent:
+        return ""
+    return (
+        "Warning: spec.worker.image is not run here. If it has a whole program (avatar_agent.serve), this command uses "
+        "the stock agent in its place, and shows nothing of the program."
+    )
 
 
 def placeholders(value: object, path: str) -> list[str]:
@@ -141,7 +155,7 @@ async def _trials(manifest: Manifest, inputs: Inputs) -> list[Verdict]:
         # The worker's settings need them, and the trials send nothing to LiveKit or to the avatar's provider.
         filled = {name: variables.get(name) or "not-set" for name in (*LIVEKIT_VARIABLES, *AVATAR_VARIABLES)}
         tried = await _run(variables | filled)
-    return [Verdict("voice", Outcome.FAILED, tried)] if isinstance(tried, str) else list(_tried(inputs, tried))
+    return [Verdict("voice", Outcome.FAILED, tried)] if isinstance(tried, str) else trial_verdicts(inputs.spec, tried)
 
 
 async def _run(variables: Mapping[str, str]) -> Trials | str:
@@ -171,10 +185,11 @@ async def _run(variables: Mapping[str, str]) -> Trials | str:
         return f"The trials ended with exit status {process.returncode}: {''.join(last)[:500]}"
 
 
-def _tried(inputs: Inputs, tried: Trials) -> list[Verdict]:
+def trial_verdicts(spec: AvatarAgentSpec, tried: Trials) -> list[Verdict]:
+    """Judge code, voice, tools and avatar by the trials of a worker with this spec."""
     if tried.settings_failure:
         return [Verdict("worker", Outcome.FAILED, tried.settings_failure)]
-    spec, found = inputs.spec, []
+    found = []
     if spec.worker.agent:
         found.append(_failed_or("code", tried.code_failure, f"{spec.worker.agent} can be used."))
     faults = faults_of(spec, tried.stages)
@@ -188,11 +203,20 @@ def _tried(inputs: Inputs, tried: Trials) -> list[Verdict]:
             text = "" if report.succeeded_at is not None else "Not tried: see the other stages."
         found.append(_failed_or(f"voice {stage}", text, _WORKS[stage]))
     if spec.tools:
-        message = "MCP servers list their tools, and the language model accepts the schemas."
-        found.append(_failed_or("tools", tried.tool_failure, message))
+        found.append(_tools(spec, tried))
     if spec.avatar.provider is AvatarProvider.PLUGIN:
         found.append(_failed_or("avatar", tried.avatar_failure, "The plugin can be used."))
     return found
+
+
+def _tools(spec: AvatarAgentSpec, tried: Trials) -> Verdict:
+    """Judge the tools. The language model gets the schemas of HTTP tools with its own trial."""
+    has_schemas = any(tool.http is not None for tool in spec.tools)
+    if not tried.tool_failure and has_schemas and tried.stages.llm.succeeded_at is None:
+        text = "MCP servers list their tools. The schemas of HTTP tools are not tried: see voice llm."
+        return Verdict("tools", Outcome.SKIPPED, text)
+    works = "MCP servers list their tools, and the language model accepts the schemas."
+    return _failed_or("tools", tried.tool_failure, works)
 
 
 _WORKS: Final = {

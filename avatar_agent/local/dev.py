@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from agentspec import AvatarAgentSpec, AvatarProvider, ConditionStatus, DispatchAccess, DispatchMode
 from agentspec.avatar import AvatarSpec
 from avatar_agent.local import livekit, page, schema, watching, worker
-from avatar_agent.local.check import with_livekit
+from avatar_agent.local.check import program_warning, with_livekit
 from avatar_agent.local.inputs import AVATAR_VARIABLES, LIVEKIT_VARIABLES, Inputs, inputs_of, variables_of
 from avatar_agent.local.manifest import Manifest, ManifestError, load
-from controller.policy.specification import room_pattern_fault
+from controller.policy.specification import spec_faults
 
 _MAX_AGENT_NAME: Final = 128
 _FOLDER_PREFIX: Final = "aa-"
@@ -138,10 +138,11 @@ class _Loop:
         if (reason := _avatar_fault(spec, manifest, self._shell)) != "":
             self._say(f"no avatar: {reason}")
             spec = spec.model_copy(update={"avatar": AvatarSpec()})
-        if (fault := room_pattern_fault(spec)) is not None:
-            raise DevError(fault.message)
+        if (warning := program_warning(spec)) != "":
+            self._say(warning)
         inputs = inputs_of(manifest, spec, self._shell)
-        faults = [problem.text for problem in inputs.variables.problems]
+        faults = [fault.message for fault in spec_faults(spec)]
+        faults += [problem.text for problem in inputs.variables.problems]
         if inputs.knowledge.status is not ConditionStatus.TRUE:
             faults.append(inputs.knowledge.message)
         if faults:

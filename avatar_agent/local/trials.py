@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Awaitable
 from typing import Final
 
 from pydantic import Field
@@ -57,18 +58,28 @@ async def _requests(settings: WorkerSettings) -> Trials:
     from worker.server import trials, worker
     from worker.server.tool_trials import ToolTrials
 
+    tools = ToolTrials(settings.config)
     if (invalid := await worker.check_stages(settings)) != StageReports():
-        return Trials(stages=invalid)
-    log, tools, stages = ProviderLog(), ToolTrials(settings.config), voice.make_stages(settings)
-    tool_failure = ""
-    try:
-        async with stages.http_session(), asyncio.timeout(TRIAL_SECONDS):
-            _, tool_failure = await asyncio.gather(trials.try_once(settings.config, stages, log), tools.try_once())
-    except TimeoutError:
-        tool_failure = tool_failure or f"not all trials ended within {TRIAL_SECONDS:g} s"
-    finally:
-        await stages.aclose()
+        return Trials(stages=invalid, tool_failure=await _in_time(tools.try_once()))
+    log, stages = ProviderLog(), voice.make_stages(settings)
+
+    async def try_all() -> str:
+        async with stages.http_session():
+            _, failure = await asyncio.gather(trials.try_once(settings.config, stages, log), tools.try_once())
+        return failure
+
+    tool_failure = await _in_time(try_all())
+    await stages.aclose()
     return Trials(stages=log.reports(time.monotonic()), tool_failure=tool_failure)
+
+
+async def _in_time(trial: Awaitable[str]) -> str:
+    """Return the failure that a trial returns, or that it did not end in time."""
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS):
+            return await trial
+    except TimeoutError:
+        return f"not all trials ended within {TRIAL_SECONDS:g} s"
 
 
 if __name__ == "__main__":
