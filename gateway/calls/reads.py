@@ -53,7 +53,7 @@ class Reads:
         self.active.discard(call_id)
 
     def take(self) -> bool:
-        """Take a read for something else from the bound; False: none is left."""
+        """Take a read, also for something else, from the bound; False: none is left."""
         if self._tokens < 1:
             return False
         self._tokens -= 1

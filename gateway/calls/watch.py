@@ -3,6 +3,8 @@
 So the load on LiveKit does not grow with the number of calls. While there are few calls, the reads suffice to look into
 every room each 2 s. With thousands, the workers' reports and the counts in the list say which rooms to look into.
 
+Rooms without a known call have a bound of their own, so that live calls, however many, delay no adoption.
+
 LiveKit's webhooks, where they are set up, say so sooner. An event is a hint only: its room is read, within a bound.
 Lost, late, repeated and reordered events therefore do no harm.
 """
@@ -17,8 +19,8 @@ from typing import Final
 from agentspec.wire import read_room_record
 from gateway.agents import Agent, AgentDirectory
 from gateway.calls.call import CallState
-from gateway.calls.hints import RoomHints
 from gateway.calls.ledger import Ledger
+from gateway.calls.looks import Looks
 from gateway.calls.reads import MAX_READS, Need, Reads
 from gateway.calls.room import CallRoom
 from gateway.livekit.connections import Connection, Connections, SecretError
@@ -56,14 +58,12 @@ class _Server:
     """The rooms should be listed before the interval is over."""
     connection: Connection | None = None
     """The connection of the last list that arrived."""
-    hints: RoomHints = field(default_factory=RoomHints)
-    """Rooms that may be new calls."""
+    looks: Looks = field(default_factory=Looks)
+    """Rooms that may be new calls, and those that were none."""
     answers: bool = True
     """The last list of rooms arrived."""
     listed_at: float = 0.0
     reads: Reads = field(default_factory=Reads)
-    no_calls: dict[str, float] = field(default_factory=dict)
-    """LiveKit's ids of rooms that are no calls, each with the time at which to offer it again."""
     offering: bool = False
     following_hints: bool = False
     searches: int = 0
@@ -131,7 +131,7 @@ class RoomWatch:
         if call_id is None:
             if not may_be_new:
                 return
-            watched.hints.add(room)
+            watched.looks.hint(room)
         elif (known := self._rooms.get(call_id)) is not None:
             known.event(time.time())
             watched.reads.active.add(call_id)
@@ -145,7 +145,7 @@ class RoomWatch:
     def offer_again(self) -> None:
         """List the rooms of all servers at once, and offer those that were no calls of this gateway again."""
         for server in self._servers.values():
-            server.no_calls.clear()
+            server.looks.forget()
             server.searches += 1
             server.list_soon()
 
@@ -202,7 +202,7 @@ class RoomWatch:
                 server.listed_at = now
                 self._start(server, self._list(server))
             self._read_due(server, now)
-            if server.hints and not server.following_hints:
+            if server.looks.has_hints and not server.following_hints:
                 server.following_hints = True
                 self._start(server, self._follow_hints(server))
             await self._pause(server, interval)
@@ -275,12 +275,10 @@ class RoomWatch:
         """Offer the rooms without a known call.
 
         Those with a room record are calls: all of them are offered, for example 2,000 after a restart of the gateway.
-        Of the others, which may be another program's, as many as the bound of requests allows.
+        Of the others, which may be another program's, as many as the bounds of requests allow.
 
         ``search``: the search that the list belongs to.
         """
-        now = time.time()
-        server.no_calls = {sid: at for sid, at in server.no_calls.items() if at > now}
         if self.on_unknown is None:
             return
         if server.offering:
@@ -289,42 +287,53 @@ class RoomWatch:
             return
         server.offering = True
         try:
-            unknown = [
-                room
-                for room in rooms
-                if room.sid not in server.no_calls and not self._ledger.in_room(server.url, room.name)
-            ]
+            no_calls = (room for room in rooms if not self._ledger.in_room(server.url, room.name))
+            unknown = server.looks.due(no_calls, time.time())
             recorded = [room for room in unknown if read_room_record(room.metadata) is not None]
             known = {room.sid for room in recorded}
             for batch in (recorded[at : at + MAX_READS] for at in range(0, len(recorded), MAX_READS)):
                 await asyncio.gather(*(self._offer(server, connection, room) for room in batch))
             for room in unknown:
-                if room.sid not in known and server.reads.take():
-                    await self._offer(server, connection, room)
+                if room.sid not in known and not await self._look(server, connection, room):
+                    break
             server.searched = max(server.searched, search)
         finally:
             server.offering = False
 
+    async def _look(self, server: _Server, connection: Connection, room: Room) -> bool:
+        """Offer a room without a record within the bounds: its own one, and what the reads of calls leave of theirs.
+
+        Return False when both are used up.
+        """
+        has_turn = server.looks.may_begin(room, time.time())
+        if not has_turn and not server.reads.take():
+            return False
+        await self._offer(server, connection, room)
+        if has_turn and not self._ledger.in_room(server.url, room.name):
+            server.looks.count_in_vain(1)
+        return True
+
     async def _offer(self, server: _Server, connection: Connection, room: Room) -> None:
         assert self.on_unknown is not None
         wait = ELSEWHERE_SECONDS if self.is_elsewhere(room) else await self.on_unknown(connection, server.url, room)
-        server.no_calls[room.sid] = time.time() + wait
+        server.looks.record(room, time.time() + wait)
 
     async def _follow_hints(self, server: _Server) -> None:
         """Offer the rooms that hints are about, as far as their bound allows. The list has the others."""
         try:
-            while (name := server.hints.take(time.time())) is not None:
+            while (name := server.looks.take_hint(time.time())) is not None:
                 if server.connection is None or self._ledger.in_room(server.url, name):
                     continue
-                for room in await server.connection.livekit.rooms([name]):
+                found = await server.connection.livekit.rooms([name])
+                for room in found:
                     await self._offer(server, server.connection, room)
                 if not self._ledger.in_room(server.url, name):
-                    server.hints.count_in_vain()
+                    server.looks.count_in_vain(1 + len(found))
         except LiveKitError as error:
             logger.warning("reading a room failed", extra={"url": server.url, "error": str(error)})
         finally:
             server.following_hints = False
-            server.hints.clear()
+            server.looks.clear_hints()
 
     def _read_due(self, server: _Server, now: float) -> None:
         """Start the reads that are due, as far as the bounds allow."""

@@ -9,7 +9,7 @@ from gateway.calls.call import Call, CallState, Cause
 from gateway.calls.reads import READS_PER_SECOND
 from gateway.calls.step import AGENT_GRACE_SECONDS
 from gateway.livekit.server import Participant
-from tests.unit.gateway.fakes import World, create_world
+from tests.unit.gateway.fakes import FakeLiveKit, World, create_world, example_agent
 from tests.unit.gateway.scenes import current, open_call, reaches
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
@@ -17,6 +17,9 @@ pytestmark = pytest.mark.usefixtures("virtual_clock")
 CALLS = 21
 TURN_SECONDS = CALLS / READS_PER_SECOND
 """How long it takes to read the rooms of all calls in their turn."""
+BURST_SECONDS = 120.0
+"""After this time, no more requests may be made at once than the rates allow."""
+MAX_REQUESTS_PER_SECOND = 5.0
 
 
 @pytest.fixture
@@ -64,3 +67,57 @@ async def test_lost_agent_is_noticed_while_many_agents_are_on_their_way(world: W
     replace_agent(world, call)
     await asyncio.sleep(AGENT_GRACE_SECONDS + 3)
     assert Cause.AGENT_LOST in current(world, call).causes
+
+
+async def join_all(world: World) -> None:
+    """Let so many calls run that their reads need more than the bound, and wait until the bursts are used up."""
+    world.livekit.slots = world.supply.free = CALLS
+    for _ in range(CALLS - 1):
+        await reaches(world, await open_call(world), CallState.JOINED)
+    await asyncio.sleep(BURST_SECONDS)
+
+
+async def test_foreign_room_is_adopted_soon_beside_many_calls(world: World) -> None:
+    await join_all(world)
+    await world.livekit.create_room("sip-call", "", "ornina-agent", "")
+    world.livekit.connect_caller("sip-call", "sip_+963")
+    await asyncio.sleep(3)
+    assert "sip-call" in [call.room for call in world.gateway.ledger]
+
+
+async def test_foreign_room_is_adopted_soon_beside_many_rooms_of_other_programs(world: World) -> None:
+    for number in range(200):
+        await world.livekit.create_room(f"their-{number}", "", "another-agent", "")
+    await join_all(world)
+    await world.livekit.create_room("sip-call", "", "ornina-agent", "")
+    world.livekit.connect_caller("sip-call", "sip_+963")
+    await asyncio.sleep(3)
+    assert "sip-call" in [call.room for call in world.gateway.ledger]
+
+
+async def test_unknown_rooms_raise_no_bound_of_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await join_all(world)
+    for number in range(200):
+        await world.livekit.create_room(f"their-{number}", "", "another-agent", "")
+    await asyncio.sleep(BURST_SECONDS)
+    requests = 0
+
+    def count(name: str) -> None:
+        request = getattr(FakeLiveKit, name)
+
+        async def counted(*arguments: object) -> object:
+            nonlocal requests
+            requests += 1
+            return await request(world.livekit, *arguments)
+
+        monkeypatch.setattr(world.livekit, name, counted)
+
+    for name in ("rooms", "participants", "dispatches"):
+        count(name)
+    seconds = 60
+    for second in range(seconds):
+        for number in range(3):
+            hinted = f"their-{3 * second + number}"
+            world.gateway.watch.hint(example_agent().spec.livekit.url, hinted, may_be_new=True)
+        await asyncio.sleep(1)
+    assert seconds * READS_PER_SECOND < requests <= seconds * MAX_REQUESTS_PER_SECOND + 3

@@ -14,7 +14,7 @@ from livekit import api
 
 from gateway.agents import Agent
 from gateway.api.routes.webhooks import MAX_BYTES
-from gateway.calls import hints, watch
+from gateway.calls import looks, watch
 from gateway.calls.call import CallState
 from gateway.calls.reads import READ_BURST
 from gateway.livekit import webhooks
@@ -23,7 +23,7 @@ from gateway.livekit.server import Participant, Room
 from gateway.livekit.tokens import Credentials
 from gateway.livekit.webhooks import InvalidSignature, Webhooks
 from tests.unit.gateway.fakes import CREDENTIALS, Clock, FakeAgents, FakeLiveKit, World, example_agent
-from tests.unit.gateway.scenes import NOW, agent_at, becomes_true, current, open_call, post_call, reaches
+from tests.unit.gateway.scenes import agent_at, becomes_true, current, open_call, post_call, reaches
 from tests.unit.gateway.test_http import rejected
 
 OTHER_KEY = Credentials("otherkey", "another-secret-of-at-least-thirty-two-characters")
@@ -310,10 +310,10 @@ async def test_events_of_other_programs_have_a_bound_of_their_own(
         return await rooms(names)
 
     monkeypatch.setattr(world.livekit, "rooms", counted)
-    for number in range(2 * hints.MAX_HINTS):
+    for number in range(2 * looks.MAX_HINTS):
         world.gateway.watch.hint(SERVER, f"their-{number}", may_be_new=True)
     await asyncio.sleep(TICKS_SECONDS)
-    assert len(asked) == hints.LOOK_BURST
+    assert len(asked) == looks.LOOK_BURST
     assert world.gateway.watch._servers[SERVER].reads._tokens == pytest.approx(READ_BURST, abs=3), "calls keep theirs"
 
 
@@ -325,20 +325,3 @@ async def test_room_is_adopted_at_once_while_all_reads_are_used(world: World) ->
     world.gateway.watch.hint(SERVER, ROOM, may_be_new=True)
     await asyncio.sleep(TICKS_SECONDS)
     assert [call.room for call in world.gateway.ledger] == [ROOM]
-
-
-def test_looks_that_find_a_call_have_no_bound() -> None:
-    found, vain = hints.RoomHints(), hints.RoomHints()
-    for number in range(100):
-        for one in (found, vain):
-            one.add(f"room-{number}")
-            one.add(f"room-{number}")
-    assert [found.take(NOW) for _ in range(101)] == [*(f"room-{number}" for number in range(100)), None]
-    looks = 0
-    while vain.take(NOW) is not None:
-        looks += 1
-        vain.count_in_vain()
-    assert looks == hints.LOOK_BURST
-    assert vain.take(NOW + 1 / hints.LOOKS_PER_SECOND) is not None, "one more a second"
-    vain.clear()
-    assert not vain
