@@ -3,7 +3,8 @@
 A room with a room record is a gateway's call: it comes from a gateway that stopped, or from a caller who joined with a
 token of the token endpoint. A room without one becomes a call when its dispatch names a declared agent: a SIP dispatch
 rule, a token with a room configuration, or another back end made it. Such a foreign call waits for a slot like any
-other, and its agent is dispatched again when it is lost.
+other, and its agent is dispatched again when it is lost. It ends when nobody comes, and its room is then held: whoever
+enters the room later begins another call.
 """
 
 import logging
@@ -114,10 +115,12 @@ class Adopter:
             agent = by_name.get(held_name(dispatch.agent_name) or dispatch.agent_name)
             if agent is None or not self._members.acts_for(agent.key):
                 continue
-            call_id = foreign_call_id(agent.key, server, room.sid)
-            if self._ledger.get(call_id) is None:
-                dispatched = dispatch.agent_name == agent.agent_name
+            dispatched = dispatch.agent_name == agent.agent_name
+            known = self._ledger.get(foreign_call_id(agent.key, server, room.sid))
+            if is_foreign_call(room, known, dispatched=dispatched):
                 call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatched)
+                if known is not None:  # it begins now, and so does its wait
+                    call = replace(call, created_at=now)
                 await self._follow(call, await self._connections.open(agent), dispatches, is_new=_is_new(call))
                 return wait
         return wait
@@ -180,8 +183,22 @@ def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Disp
     )
 
 
+def is_foreign_call(room: Room, known: Call | None, *, dispatched: bool) -> bool:
+    """Return whether a foreign room with a dispatch of an agent is a call of the agent, and not a call that is over.
+
+    ``known`` is the last call in the room; None: there was none, or it is forgotten. A room that is only held, for
+    example because nobody came, is a call as soon as somebody enters it.
+    """
+    if known is not None:
+        return known.may_begin_again and room.participants > 0
+    return dispatched or room.participants > 0
+
+
 def foreign_call(agent: Agent, room: Room, dispatch_metadata: str, now: float, *, dispatched: bool) -> Call:
-    """Return the call of an agent in a room that another program made. It waits unless the agent is dispatched."""
+    """Return the call of an agent in a room that another program made. It waits unless the agent is dispatched.
+
+    Nobody knows yet whether its caller has come: a back end may dispatch the agent first.
+    """
     return Call(
         id=foreign_call_id(agent.key, agent.spec.livekit.url, room.sid),
         agent=agent,
@@ -195,7 +212,6 @@ def foreign_call(agent: Agent, room: Room, dispatch_metadata: str, now: float, *
         created_at=room.created_at or now,
         search_started_at=now,
         state_since=now,
-        caller_seen_at=now,
         causes=(Cause.FIRST,) if dispatched else (),
         avatar=read_dispatch_metadata(dispatch_metadata)[0].avatar,
         foreign=True,

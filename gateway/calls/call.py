@@ -120,7 +120,7 @@ class Call:
     state: CallState
     created_at: float
     search_started_at: float
-    """Start of the current search for an agent: the creation of the call, or the loss of its agent."""
+    """Start of the current search for an agent: the creation or adoption of the call, or the loss of its agent."""
     state_since: float
     """Start of the current state."""
     client: Client = field(default_factory=Client)
@@ -156,6 +156,11 @@ class Call:
     @property
     def is_live(self) -> bool:
         return self.state not in (CallState.FAILED, CallState.ENDED)
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether a caller who enters the room now begins another call: the foreign room stays, and none had come."""
+        return self.foreign and self.reason is CallReason.CALLER_NEVER_CAME
 
     @property
     def message(self) -> str:

@@ -32,12 +32,17 @@ async def hold(livekit: LiveKit, call: Call) -> None:
 
 
 async def close(livekit: LiveKit, call: Call) -> None:
-    """Close the room of a call, so that no late agent stays in an empty room. A foreign room loses its agent only."""
+    """Close the room of a call, so that no late agent stays in an empty room.
+
+    A foreign room loses its agent only. It is held when its caller has not come, so that a later one gets an agent.
+    """
     try:
         if not call.foreign:
             return await livekit.delete_room(call.room)
         if not await livekit.rooms([call.room]):  # LiveKit would take 3 s to say so, and call it a server error
             return
+        if call.may_begin_again:
+            return await hold(livekit, call)
         for one in await livekit.dispatches(call.room):
             if one.agent_name in (call.agent_name, hold_name(call)):
                 await livekit.delete_dispatch(call.room, one.id)

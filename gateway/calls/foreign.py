@@ -23,6 +23,7 @@ from gateway.calls.call import MESSAGES, CallReason
 from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.effects import held_name
 from gateway.calls.failures import RETRY_AFTER_SECONDS, connect, livekit_failures
+from gateway.calls.ids import foreign_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import Client
@@ -118,6 +119,7 @@ class RoomDispatcher:
         reason = ErrorReason.NO_FREE_SLOT
         try:
             async with asyncio.timeout(agent.spec.dispatch.join_timeout_seconds):
+                await self._release(livekit, agent, room)
                 dispatch_id = await _find(livekit, agent, request.room)
                 if not dispatch_id:
                     await self._dispatch(livekit, agent, room, request, client)
@@ -129,6 +131,15 @@ class RoomDispatcher:
             if await self._withdraw(livekit, agent, request.room):
                 reason = ErrorReason.AGENT_DID_NOT_JOIN
         raise RequestError(503, reason, _MESSAGES[reason], retry_after_seconds=RETRY_AFTER_SECONDS)
+
+    async def _release(self, livekit: LiveKit, agent: Agent, room: Room) -> None:
+        """Withdraw the dispatch that holds the room for another caller: the request begins that call itself."""
+        known = self._ledger.get(foreign_call_id(agent.key, agent.spec.livekit.url, room.sid))
+        if known is None or not known.may_begin_again:
+            return
+        for one in await livekit.dispatches(room.name):
+            if held_name(one.agent_name) == agent.agent_name:
+                await livekit.delete_dispatch(room.name, one.id)
 
     async def _dispatch(
         self, livekit: LiveKit, agent: Agent, room: Room, request: DispatchRequest, client: Client

@@ -19,7 +19,7 @@ SEARCH_TIMEOUT_SECONDS = 120.0
 ACCEPT_TIMEOUT_SECONDS = 2.5
 """The gateway withdraws a dispatch that no worker has accepted after this long; workers accept within 0.5 s."""
 CONNECT_TIMEOUT_SECONDS = 60.0
-"""A call ends when its caller has not connected this long after the request."""
+"""A call ends when its caller has not connected this long after the request, or after the adoption of its room."""
 WAITING_CALLER_GRACE_SECONDS = 10.0
 """A waiting call ends when its caller has been disconnected for this long; a page reload is quicker."""
 JOINED_CALLER_GRACE_SECONDS = 30.0
@@ -177,7 +177,9 @@ def _missing_room_reason(call: Call) -> CallReason:
 
 def _absent_caller_reason(call: Call, now: float) -> CallReason:
     if call.caller_seen_at is None:
-        return CallReason.CALLER_NEVER_CAME if now - call.created_at > CONNECT_TIMEOUT_SECONDS else CallReason.NONE
+        # A back end may dispatch the agent long after it made the room, so the age of the room says nothing.
+        is_late = now - call.search_started_at > CONNECT_TIMEOUT_SECONDS
+        return CallReason.CALLER_NEVER_CAME if is_late else CallReason.NONE
     grace = JOINED_CALLER_GRACE_SECONDS if call.state is CallState.JOINED else WAITING_CALLER_GRACE_SECONDS
     return CallReason.CALLER_LEFT if now - call.caller_seen_at > grace else CallReason.NONE
 

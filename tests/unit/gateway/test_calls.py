@@ -75,6 +75,9 @@ def test_every_reason_has_a_message() -> None:
     [
         (WAITING, CALLER, 121, CallReason.NO_FREE_SLOT),
         (WAITING, EMPTY, 61, CallReason.CALLER_NEVER_CAME),
+        (replace(WAITING, created_at=NOW - 300, foreign=True), EMPTY, 59, CallReason.NONE),
+        (replace(WAITING, created_at=NOW - 300, foreign=True), EMPTY, 61, CallReason.CALLER_NEVER_CAME),
+        (replace(JOINED, caller_seen_at=None, foreign=True), AGENT, 59, CallReason.NONE),
         (replace(WAITING, caller_seen_at=NOW), EMPTY, 11, CallReason.CALLER_LEFT),
         (WAITING, NO_ROOM, 1, CallReason.CALLER_NEVER_CAME),
         (replace(WAITING, caller_seen_at=NOW), NO_ROOM, 1, CallReason.CALLER_LEFT),
