@@ -244,8 +244,8 @@ def credentials_valid(spec: AvatarAgentSpec, answers: Mapping[str, ProviderAnswe
         return unknown(Reason.PROVIDER_UNREACHABLE, " ".join(messages[provider] for provider in unreachable))
     warnings = [messages[provider] for provider, answer in answers.items() if answer.detail]
     *others, last = answers
-    accepted = f"All Secrets are complete, and {', '.join(others)} and {last} accept their keys."
-    return true(Reason.CREDENTIALS_ACCEPTED, " ".join([accepted, *warnings]))
+    accept = f"{', '.join(others)} and {last} accept their keys" if others else f"{last} accepts its keys"
+    return true(Reason.CREDENTIALS_ACCEPTED, " ".join([f"All Secrets are complete, and {accept}.", *warnings]))
 
 
 def _message(spec: AvatarAgentSpec, provider: str, answer: ProviderAnswer) -> str:

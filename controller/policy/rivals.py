@@ -109,5 +109,6 @@ def replicas_contested(rival: Rival | None, scaling: ScalingSpec, key: Key, now:
     return true(
         Reason.REPLICAS_CONTESTED,
         f"{who} sets the replicas of Deployment {key.name}-worker to {writer.replicas}{times}. {stays} "
-        f"{number}. Delete an autoscaler that targets the Deployment: kubectl get hpa -n {key.namespace}",
+        f"{number}. Find an autoscaler that targets the Deployment, and delete it: kubectl get hpa -n "
+        f"{key.namespace}",
     )

@@ -344,6 +344,18 @@ def test_credentials_valid(
         assert text in verdict.message
 
 
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        ([Provider.LIVEKIT], "All Secrets are complete, and LiveKit accepts its keys."),
+        ([Provider.OPENAI, Provider.LIVEKIT], "All Secrets are complete, and OpenAI and LiveKit accept their keys."),
+    ],
+    ids=["one", "two"],
+)
+def test_message_lists_the_providers_that_accept(providers: list[Provider], message: str) -> None:
+    assert credentials_valid(spec(), dict.fromkeys(providers, GOOD)).message == message
+
+
 def test_observed_secret_has_no_values() -> None:
     assert observe_secret("openai", {"apiKey": "sk", "blank": "", "two": "a\nb"}) == ObservedSecret(
         "openai", frozenset({"apiKey", "two"}), {"two": "contains a line break"}

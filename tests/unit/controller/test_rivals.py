@@ -134,7 +134,12 @@ def test_agent_in_mode_fixed_keeps_the_other_number_too() -> None:
         pytest.param(
             rival(3, manager="kube-controller-manager"),
             SCALING,
-            ["A HorizontalPodAutoscaler (field manager", "3 times so far", "20 minutes", "kubectl get hpa -n shop"],
+            [
+                "A HorizontalPodAutoscaler (field manager",
+                "3 times so far",
+                "20 minutes",
+                "delete it: kubectl get hpa -n shop",
+            ],
             id="an autoscaler",
         ),
         pytest.param(rival(), FIXED, [". Use kubectl scale ava ava --replicas N -n shop."], id="mode Fixed"),
