@@ -92,6 +92,6 @@ class WorkerEvents:
             return
         self._is_up = is_up
         if is_up:
-            logger.info("hearing workers' reports")
+            logger.info("worker event stream connected")
         else:
-            logger.warning("not hearing workers' reports, reading rooms instead", extra={"error": error})
+            logger.warning("worker event stream lost, reading rooms instead", extra={"error": error})

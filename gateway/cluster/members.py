@@ -153,7 +153,7 @@ class Members:
         """
         if name not in self._refused and any(member.name == name for member in self.others):
             self._refused[name] = self._clock()
-            logger.warning("gateway refused a connection, passing over it", extra={"gateway": name})
+            logger.warning("gateway refused the connection, skipping it", extra={"gateway": name})
             self._has_changed()
 
     def leave(self) -> bool:

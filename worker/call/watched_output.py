@@ -56,7 +56,7 @@ class WatchedOutput(AudioOutput):
             # The room was closed, or the avatar left: playback is never reported. The native library then does not know
             # the stream, which its Python side asserts (livekit 1.1.21, _ffi_client.py `request`).
             self._is_broken = True
-            logger.warning("avatar takes no more audio", extra={"error": str(error) or "unknown stream"})
+            logger.warning("avatar rejected audio", extra={"error": str(error) or "unknown stream"})
 
     def flush(self) -> None:
         """End the segment, which sets when its playback is due."""

@@ -49,8 +49,8 @@ def omits(field: str) -> bool:
     return field in _SPOKEN_FIELDS or field.startswith(_PERSONAL_PREFIX)
 
 
-def is_not_harmless(record: logging.LogRecord) -> bool:
-    """Drop the SDK's errors that mean no fault."""
+def is_relevant(record: logging.LogRecord) -> bool:
+    """Return False for SDK messages that report no fault, so that the log omits them."""
     pattern = _HARMLESS.get(record.name)
     return pattern is None or pattern.search(record.getMessage()) is None
 
@@ -67,4 +67,4 @@ def redact_quoted_text(record: logging.LogRecord) -> bool:
 
 def configure(secrets: Iterable[str]) -> None:
     """Set up logging; call this in the main process, before the SDK starts. No line contains any of `secrets`."""
-    logs.configure(filters=[is_not_harmless, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)
+    logs.configure(filters=[is_relevant, redact_quoted_text], omits=omits, secrets=secrets, levels=_LEVELS)

@@ -178,7 +178,7 @@ async def sending(config: WorkerConfig, *, has_program: bool) -> AsyncIterator[R
     """Send reports within the context, and what is left when it ends. Yields None when calls make no reports."""
     if config.report is None or has_program:
         if config.report is not None:
-            logger.warning("a program of your own answers the calls: they have no reports")
+            logger.warning("spec.report ignored, a whole program answers")
         yield None
         return
     folder = report_spool.folder_of(config.namespace, config.name)

@@ -47,7 +47,7 @@ async def test_broken_stream_is_reported_once_and_stalls(
     for _ in range(3):
         await scene.output.capture_frame(silence(0.05))
     scene.output.flush()
-    assert [record.message for record in caplog.records] == ["avatar takes no more audio"]
+    assert [record.message for record in caplog.records] == ["avatar rejected audio"]
     assert await scene.stalls(2)
     scene.sink.failure = None
     await scene.say(0.05)
