@@ -100,7 +100,7 @@ class Reason(StrEnum):
     KNOWLEDGE_EMPTY = "KnowledgeEmpty"
     """A ConfigMap of knowledge contains no text."""
     KNOWLEDGE_TOO_LARGE = "KnowledgeTooLarge"
-    """The texts together are larger than a worker's configuration may be."""
+    """Knowledge and instructions exceed 256 KiB together, or the greeting exceeds 1024 characters."""
 
     NO_AVATAR_DECLARED = "NoAvatarDeclared"
     """The agent has no avatar: `avatar.provider` is None."""
@@ -109,7 +109,7 @@ class Reason(StrEnum):
     AVATAR_SEATS_TAKEN = "AvatarSeatsTaken"
     """All seats of `avatar.maxSessions` are in use."""
     AVATAR_FAILING = "AvatarFailing"
-    """The last avatars failed. The message contains the provider's answer."""
+    """The last avatar failed. The message contains the provider's answer."""
     AVATAR_PLUGIN_FAILED = "AvatarPluginFailed"
     """Workers cannot use the plugin of `avatar.plugin`. The message says which option is wrong, and what the plugin
     takes."""
@@ -142,7 +142,8 @@ class Reason(StrEnum):
     REGISTERED = "Registered"
     """Workers are registered and take calls."""
     PARTLY_REGISTERED = "PartlyRegistered"
-    """Workers are registered and take calls, but others cannot start or are lost. The message says why."""
+    """Workers are registered and take calls, but others cannot start, are lost, or cannot use the agent's own code. The
+    message says why."""
     NO_WORKERS_NEEDED = "NoWorkersNeeded"
     """No worker needs to run now. In mode Calls the next call starts one."""
     SCALED_TO_ZERO = "ScaledToZero"

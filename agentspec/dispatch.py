@@ -77,8 +77,8 @@ class DispatchSpec(
         default_factory=list,
         max_length=32,
         description="Exact origins (scheme, host, port) whose pages may call a Public agent. The gateway's own page "
-        "may always call. Pages of these origins may also follow a call to an Authenticated agent, with its call "
-        "token.",
+        "may call under the hosts in `gateway.hosts` of the chart, and under loopback hosts. Pages of these origins "
+        "may also follow a call to an Authenticated agent, with its call token.",
     )
     publishable_keys: list[PublishableKey] = Field(
         default_factory=list,

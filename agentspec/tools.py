@@ -22,7 +22,7 @@ _Description = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class SecretHeader(Model):
-    """A header of a tool's requests, whose value is in a Secret."""
+    """An HTTP header whose value is in a Secret."""
 
     name: Annotated[
         str,

@@ -199,7 +199,8 @@ class WorkerSpec(Model):
         default=60,
         ge=1,
         le=720,
-        description="Minutes after which the worker ends a call. A worker drains for at most this time.",
+        description="Minutes after which the worker ends a call. A worker drains for at most this time and seven "
+        "minutes.",
     )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="Compute resources of a worker.")
     pod: PodSettings = Field(default_factory=PodSettings, description="Where worker pods run, and their annotations.")
