@@ -7,7 +7,7 @@ from controller.observation import ObservedDeployment, ObservedPod, ObservedWork
 from controller.policy.wording import LONG_QUOTE_LENGTH, quoted
 
 STUCK_SECONDS = 120.0
-"""How long a pod may pass through the usual states of a start. Then it is said to be stuck, and in which state."""
+"""Seconds that a pod may stay in a usual start state. After that, a message names the state and since when."""
 _NAMED_PODS = 3
 """Maximum number of pods that a message names."""
 

@@ -15,7 +15,7 @@ class Verdict:
 
     @property
     def blocks_rollout(self) -> bool:
-        """Whether the controller starts and changes nothing: something that workers need is missing or unknown.
+        """Whether this verdict blocks rollouts and worker starts: something that workers need is missing or unknown.
 
         An unreachable OpenAI or Tavus does not block: the outage may last for hours, and workers may still reach them.
         """

@@ -86,7 +86,8 @@ def scores(question: str, entries: Sequence[Entry]) -> list[float]:
 
 
 def unknown_answer(question: str, prompt: str) -> str:
-    """Return a sentence that admits it, in the language of the question, or of the prompt without a question."""
+    """Return a sentence that says the answer is unknown, in the language of the question, or of the prompt without a
+    question."""
     return _DONT_KNOW[language_of(question or prompt)]
 
 

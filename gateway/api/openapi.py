@@ -83,7 +83,10 @@ def resource(tag: str) -> APIRouter:
 
 
 def problems(descriptions: Mapping[int, str], *, body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Return the errors that an operation answers, by status. ``body``: it reads one, and rejects an unfit one."""
+    """Return the errors that an operation answers, by status.
+
+    ``body``: the operation reads a body, and rejects an invalid one.
+    """
     listed = {**(_BODY_PROBLEMS if body else {}), **descriptions, **_COMMON_PROBLEMS}
     return {status: _problem(status, text) for status, text in sorted(listed.items())}
 
