@@ -291,6 +291,7 @@ def test_notes_say_what_to_do_next(render: Renderer) -> None:
     notes = render.notes("controller.replicas=1")
     for text in ("serves all namespaces", "get lease test-controller", "Set controller.replicas to 2", "apiKeysSecret"):
         assert text in notes
+    assert notes.index("your keys in examples/ornina-secrets.yaml") < notes.index("Declare an agent:")
     assert "Set gateway.hosts" in notes
     assert "Set gateway.hosts" not in render.notes("gateway.hosts={calls.example.com}")
     assert "serves the namespace agents" in render.notes("watchNamespace=agents")
