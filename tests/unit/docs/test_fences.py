@@ -27,6 +27,7 @@ from agentspec.wire import DispatchMetadata, read_dispatch_metadata
 from avatar_agent import CONTRACT_VERSION, CallContext, serve
 from avatar_agent.local.cli import main
 from devkit.paths import REPOSITORY
+from gateway.api.keys import ApiKeys
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
 from gateway.api.views import OpenedCallView
@@ -67,6 +68,7 @@ COVERAGE = {
         ("text", "GET    /v1/calls/<callId>", CALLS),
         ("json", '{\n  "room_name"', f"{HERE}::test_documented_token_request_has_every_field"),
         ("json", '{"room"', f"{HERE}::test_documented_dispatch_request_has_every_field"),
+        ("sh", "kubectl -n avatar-agent-system create secret", f"{HERE}::test_documented_command_creates_an_api_key"),
         ("yaml", "gateway:", OIDC),
         ("yaml", "webhook:", WEBHOOKS),
     ],
@@ -84,6 +86,7 @@ COVERAGE = {
         )
     ],
     "docs/guides/develop.md": [
+        ("sh", "python3 -m venv", f"{HERE}::test_command_line_is_installed_into_a_virtual_environment"),
         ("sh", "pip install -e", f"{HERE}::test_command_line_is_installed_with_what_it_imports"),
         ("sh", "export OPENAI_API_KEY", f"{HERE}::test_documented_commands_of_the_laptop_exist"),
         ("sh", "avatar-agent check", f"{HERE}::test_documented_commands_of_the_laptop_exist"),
@@ -241,6 +244,20 @@ def test_documented_command_creates_a_signing_key() -> None:
     assert decode_key(example)
 
 
+def test_documented_command_creates_an_api_key(tmp_path: Path) -> None:
+    """The gateway accepts entry and key, and the Secret is the one that the installation names."""
+    page = (REPOSITORY / "docs/guides/calls.md").read_text()
+    command = fence("docs/guides/calls.md", "kubectl -n avatar-agent-system create secret").text
+    script = f'kubectl() {{ printf "%s\\n" "$@"; }}\n{command}'
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert shown[:6] == ["-n", "avatar-agent-system", "create", "secret", "generic", "avatar-agent-api-keys"]
+    entry, _, key = shown[6].removeprefix("--from-literal=").partition("=")
+    (tmp_path / entry).write_text(key)
+    identity = ApiKeys(tmp_path).identify(key)
+    assert identity is not None and identity.key_id == "shop.website"
+    assert "`--set gateway.apiKeysSecret=avatar-agent-api-keys`" in page
+
+
 def test_starter_images_add_to_the_worker_image() -> None:
     """The plugins' version is that of livekit-agents in the image, and the program starts under its init process."""
     images = [block.text for block in fences("docs/guides/migrate.md") if block.language == "dockerfile"]
@@ -264,6 +281,13 @@ def test_starter_program_is_served() -> None:
     assert isinstance(call, ast.Call)
     inspect.signature(serve).bind(*call.args, **{str(word.arg): word.value for word in call.keywords})
     assert added[0] == f"from {avatar_agent.__name__} import {serve.__name__}"
+
+
+def test_command_line_is_installed_into_a_virtual_environment(tmp_path: Path) -> None:
+    create, activate = fence("docs/guides/develop.md", "python3 -m venv").text.splitlines()
+    script = f"{create} --without-pip\n{activate}\ncommand -v python3"
+    done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / ".venv/bin/python3")
 
 
 def test_command_line_is_installed_with_what_it_imports() -> None:
@@ -331,9 +355,11 @@ def test_set_up_commands_exist() -> None:
 def test_image_builds_name_the_dockerfiles() -> None:
     """The devkit builds the same files without docker, and the end-to-end tests run these images."""
     commands = [line.split() for line in fence("docs/start.md", "docker build").text.splitlines()]
+    builds, pushes = commands[:2], commands[2:]
     install = fence("docs/start.md", "helm upgrade --install").text
-    for component, command in zip(("controller", "worker"), commands, strict=True):
+    for component, command, push in zip(("controller", "worker"), builds, pushes, strict=True):
         image = f"${component.upper()}_IMAGE"
+        assert push == ["docker", "push", image]
         assert command == ["docker", "build", "-f", f"Dockerfile.{component}", "-t", image, "."]
         assert (REPOSITORY / f"Dockerfile.{component}").is_file()
         assert f"--set images.{component}={image}" in install
