@@ -11,6 +11,7 @@ installed SDK, and fails when a new version changes what this module relies on.
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -255,17 +256,37 @@ class RoomAudioOutput(_ParticipantAudioOutput):
         await asyncio.shield(self.subscribed)  # a cancelled wait must not cancel the SDK's future
 
 
+_is_in_call: Final = ContextVar("is_in_call", default=False)
+"""True in the job's entrypoint and in all tasks that begin there, so also in own code.
+
+The SDK ends jobs in a task of its own (ipc/job_proc_lazy_main.py `_shutdown_job`).
+"""
+
+
 class CallSession(AgentSession[None]):
-    """A session that calls `on_closing` when it begins to close, and that can send changed tools to a realtime model.
+    """A session that calls `on_closing` when it begins to close, and knows whether the job's end closes it.
+
+    It can also send changed tools to a realtime model.
 
     The SDK's event `close` comes when it has closed. Closing interrupts the speeches that there are, and then waits for
     all: one that begins in between can keep the session and its call process for 60 s (livekit-agents 1.8.9,
     voice/agent_session.py `_teardown_activity`).
+
+    The event has the same reason whether own code closes the session or the SDK does, because the job ends.
     """
 
     def __init__(self, **options: Any) -> None:
+        """Create the session, in a task of the call."""
         super().__init__(**options)
         self.on_closing: Callable[[], None] = lambda: None
+        self.is_closed_by_job = False
+        """The SDK closes the session, because the job ends: the worker stops it, or its room is gone."""
+        _is_in_call.set(True)
+
+    async def aclose(self) -> None:
+        """Override: own code may call this, and the SDK does when the job ends."""
+        self.is_closed_by_job |= not _is_in_call.get()
+        await super().aclose()
 
     async def refresh_tools(self) -> None:
         """Send the tools of the session and of the current agent to its realtime model, after a toolset has changed.

@@ -75,6 +75,8 @@ class Call:
 
     def __init__(self, context: JobContext, config: WorkerConfig, stages: Stages) -> None:
         self._context = context
+        self._shut_down = context.shutdown
+        object.__setattr__(context, "shutdown", self._on_shutdown_request)
         self._stages = stages
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
@@ -261,7 +263,7 @@ class Call:
             self._room_state.add(Speaker.AGENT, text)
 
     def _on_closing(self) -> None:
-        """Say nothing more: the job ends, for example because the room was closed."""
+        """Say nothing more: own code ends the call, or the job ends, for example because the room was closed."""
         self._is_closing = True
         self._turns.close()
         self._cancel_tasks()
@@ -269,6 +271,12 @@ class Call:
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason is CloseReason.ERROR:
             self.end(CallOutcome.PROVIDER_FAILED, "stt, llm or tts failed repeatedly")
+        elif not self._session.is_closed_by_job and self._context.room.isconnected():
+            self._end_by_agent()
+
+    def _on_shutdown_request(self, reason: str = "") -> None:
+        """Replace the context's `shutdown`, by which own code ends the call."""
+        self._end_by_agent()
 
     async def _say_goodbye(self) -> None:
         goodbye = sentences.for_language(self._config.language).goodbye
@@ -297,7 +305,7 @@ class Call:
                 self._outcome_recorded = True
             except Exception as error:  # the call must end whatever fails here
                 logger.warning("could not record the outcome in the room", extra={"error": type(error).__name__})
-        self._context.shutdown(outcome)
+        self._shut_down(outcome)
 
     async def _record_outcome(self, outcome: CallOutcome) -> None:
         metadata = with_outcome(self._room_state.record, outcome)

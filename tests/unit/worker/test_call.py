@@ -1,9 +1,10 @@
 """How a call ends: what happens to its room, and the outcome that the gateway reads there."""
 
 import asyncio
+import contextvars
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -46,6 +47,7 @@ RECORD = json.loads(
         )
     )
 )
+MAKE_SESSION = voice.make_session
 GATEWAY_METADATA = render(DispatchMetadata(call_id="c1", caller_identity="salma"))
 
 
@@ -102,6 +104,19 @@ class Scene:
         await asyncio.wait_for(self.left.wait(), 1)
         await self.call._on_shutdown(outcome)
         return self.events
+
+
+@pytest.fixture
+async def talking(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A call of a gateway whose session runs."""
+    stages = voice.Stages(config.voice, voice.make_client(config.voice, "key"))
+    session = MAKE_SESSION(stages, config.language)
+    monkeypatch.setattr(voice, "make_session", lambda *_: session)
+    scene = Scene(config)
+    scene.call._follow_session()
+    await session.start(Agent(instructions="You are a guide."), record=False)
+    yield scene
+    await session.aclose()
 
 
 class FakeAvatar:
@@ -298,6 +313,54 @@ async def test_nothing_is_said_once_the_session_closes(config: WorkerConfig) -> 
     await asyncio.wait({greeting}, timeout=1)
     assert greeting.cancelled()
     assert scene.call._outcome is None
+
+
+@pytest.mark.parametrize("how", ["session.shutdown", "session.aclose", "context.shutdown"])
+async def test_own_code_ends_the_call(talking: Scene, how: str) -> None:
+    call = talking.call
+    match how:
+        case "session.shutdown":
+            call._session.shutdown()
+        case "session.aclose":
+            await call._session.aclose()
+        case _:
+            call._context.shutdown("done")
+    await asyncio.wait_for(talking.left.wait(), 5)
+    await call._on_shutdown("done")
+    assert talking.events == ["recorded", "left", "deleted"]
+    assert talking.recorded == RECORD | {"outcome": "agent_ended"}
+
+
+async def _close_as_the_sdk(call: Call) -> None:
+    """Close the session as the SDK does when the job ends: outside the tasks of the call."""
+    await asyncio.create_task(call._session.aclose(), context=contextvars.Context())
+
+
+async def test_worker_that_stops_a_call_leaves_the_room_to_the_gateway(talking: Scene) -> None:
+    stopped = metrics.ENDED.labels(CallOutcome.STOPPED)._value.get()
+    await _close_as_the_sdk(talking.call)
+    await talking.call._on_shutdown("parent process shutdown")
+    assert (talking.events, talking.recorded) == ([], {})
+    assert metrics.ENDED.labels(CallOutcome.STOPPED)._value.get() == stopped + 1
+
+
+async def test_session_that_closes_after_the_caller_left_changes_no_outcome(
+    talking: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "REJOIN_SECONDS", 0.01)
+    talking.room.leave("salma")
+    await asyncio.wait_for(talking.left.wait(), 5)
+    talking.call._context.shutdown("done")
+    talking.call._session.shutdown()
+    await _close_as_the_sdk(talking.call)
+    assert talking.call._outcome is CallOutcome.CALLER_LEFT
+    assert (talking.events, talking.recorded) == (["left"], {})
+
+
+async def test_session_that_closes_in_a_lost_room_ends_no_call(talking: Scene) -> None:
+    talking.room.connected = False
+    await talking.call._session.aclose()
+    assert (talking.call._outcome, talking.events) == (None, [])
 
 
 def total(metric: Histogram) -> float:

@@ -533,3 +533,31 @@ async def test_session_reports_that_it_begins_to_close(how: str) -> None:
         session.shutdown()
         await soon(lambda: "closed" in events)
     assert events == ["closing", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("how", "by_job"),
+    [("session.shutdown", False), ("session.aclose", False), ("context.shutdown", True), ("room", True)],
+)
+async def test_session_knows_whether_the_job_closes_it(livekit: FakeLiveKit, how: str, by_job: bool) -> None:
+    closed: list[bool] = []
+
+    async def entrypoint(context: JobContext) -> None:
+        session, has_closed = sdk.CallSession(), asyncio.Event()
+        session.on("close", lambda _: closed.append(session.is_closed_by_job))
+        session.on("close", lambda _: has_closed.set())
+        await session.start(Agent(instructions=""), record=False)
+        if how == "session.shutdown":
+            session.shutdown()
+            await has_closed.wait()
+        elif how == "session.aclose":
+            await session.aclose()
+        elif how == "room":
+            context.room.emit("disconnected", rtc.DisconnectReason.ROOM_DELETED)
+        context.shutdown("done")
+
+    async with running(livekit, entrypoint) as server:
+        await soon(lambda: server.registered)
+        await livekit.offer("AJ_1", "ornina-1")
+        await soon(lambda: server.closed)
+    assert closed == [by_job]
