@@ -14,7 +14,9 @@ from agentspec.model import Model
 DNS_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 """A DNS subdomain as Kubernetes validates it (RFC 1123): names of objects, and prefixes of label keys."""
 _PORT = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
-_HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])" + _PORT
+_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_]{0,61}[A-Za-z0-9])?"
+"""One label of a host name: resolvers raise an error for an empty one, and for more than 63 characters."""
+_HOST = rf"({_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])" + _PORT
 _PATH = r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?"
 _PATH_WITH_ARGUMENTS = r"(/[A-Za-z0-9._~%!$&'()*+,;=:@/{}-]*)?"
 _QUERY = r"(\?[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?"

@@ -202,6 +202,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (tool(transfer={"to": "030 123456"}), "set a telephone number such as tel:+4930123456 or a SIP address"),
     ({"tools": [{"name": "end", "endCall": {}}, {"name": "end", "sendDTMF": {}}]}, "Duplicate value"),
+    ({"livekit": {"url": "wss://livekit..example"}}, "set a WebSocket URL such as"),
+    (report(url=f"https://{'a' * 64}.example/calls"), "set an address such as https://shop.example/orders/{order_id}"),
     (report(url="crm.example"), "set an address such as https://shop.example/orders/{order_id}"),
     (report(include=["Usage", "Usage"]), "Duplicate value"),
     (report(include=["Audio"]), "Unsupported value"),
@@ -339,6 +341,7 @@ def test_wrong_types_and_bounds_are_rejected_by_name(place: Place, change: dict[
     [
         {"livekit": {"url": "ws://10.0.0.1:7880"}},
         {"livekit": {"url": "wss://[2001:db8::1]:443/rtc"}},
+        {"livekit": {"url": f"wss://my_host.{'a' * 63}.example:443"}},
         {"avatar": {"tavus": TAVUS}},
         {"scaling": {"mode": "Fixed", "workers": 0}},
         {"scaling": {"mode": "Fixed", "workers": 2, "minWorkers": 25}},

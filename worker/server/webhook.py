@@ -48,7 +48,7 @@ async def post(client: aiohttp.ClientSession, url: str, key: bytes, message_id: 
             return Delivery(
                 f"HTTP {answer.status}", answer.status in _FINAL_STATUSES, float(asked) if _is_number(asked) else 0.0
             )
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: no name of a host
         return Delivery(type(error).__name__)
 
 

@@ -129,6 +129,35 @@ def test_invalid_value_is_rejected_with_its_field(change: dict[str, Any], field:
         AvatarAgentSpec.model_validate(MINIMAL | change)
 
 
+LONGEST_LABEL = "a" * 63
+
+
+@pytest.mark.parametrize(
+    ("host", "is_valid"),
+    [
+        ("livekit", True),
+        ("my_host.example.com:7880", True),
+        ("10.0.0.1", True),
+        ("[2001:db8::1]:443", True),
+        (f"{LONGEST_LABEL}.{LONGEST_LABEL}.example", True),
+        ("hooks..example.com", False),
+        ("example.com.", False),
+        (".example.com", False),
+        ("a-.example.com", False),
+        ("a.-b.example.com", False),
+        (f"a{LONGEST_LABEL}.example.com", False),
+        (f"example.a{LONGEST_LABEL}", False),
+    ],
+)
+def test_host_has_labels_that_a_resolver_accepts(host: str, is_valid: bool) -> None:
+    spec = MINIMAL | {"livekit": {"url": f"wss://{host}/rtc", "credentialsSecretRef": {"name": "a"}}}
+    if is_valid:
+        AvatarAgentSpec.model_validate(spec)
+    else:
+        with pytest.raises(ValidationError, match="url"):
+            AvatarAgentSpec.model_validate(spec)
+
+
 @pytest.mark.parametrize(
     ("attribute", "name"),
     [("url", "url"), ("base_url", "baseURL"), ("face_id", "faceID"), ("config_map_ref", "configMapRef")],

@@ -61,6 +61,11 @@ async def test_unreachable_receiver_is_tried_again() -> None:
     assert await posted("http://127.0.0.1:1/calls") == Delivery("ClientConnectorError")
 
 
+@pytest.mark.parametrize("host", ["hooks..example.com", f"{'a' * 64}.example.com"], ids=["empty label", "long label"])
+async def test_address_that_cannot_be_resolved_fails_the_delivery(host: str) -> None:
+    assert await posted(f"https://{host}/calls") == Delivery("UnicodeError")
+
+
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_c2hvcnQ=", "not base64!", "A" * 400])
 def test_unusable_signing_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not Base64|has \d+ bytes"):
