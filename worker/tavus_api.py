@@ -33,7 +33,7 @@ class TavusAPI:
 
         Raises:
             APIStatusError: Tavus refused.
-            APIConnectionError: The request was not sent (`retryable`), or its answer was lost.
+            APIConnectionError: The request was not sent (`retryable`), or its answer was lost or malformed.
         """
         body = {"conversation_name": name, "pal_id": pal_id, "face_id": face_id, "properties": properties}
         timeout = aiohttp.ClientTimeout(total=seconds)
@@ -42,37 +42,38 @@ class TavusAPI:
                 if not response.ok:
                     status, text = response.status, await response.text()
                     raise APIStatusError("Tavus refused the conversation", status_code=status, body=text)
-                return str((await response.json())["conversation_id"])
+                return _id_of(await response.json())
         except aiohttp.ClientConnectorError as error:
             raise APIConnectionError("cannot connect to Tavus", retryable=True) from error
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise APIConnectionError("the answer of Tavus was lost", retryable=False) from error
+        except ValueError as error:
+            raise APIConnectionError("the answer of Tavus is malformed", retryable=False) from error
 
     async def active(self) -> list[OpenAvatar]:
         """Return the active conversations of this product's agents. Raises APIConnectionError or APIStatusError."""
         found: list[OpenAvatar] = []
         for page in range(1, _MAX_PAGES + 1):
-            documents = await self._page(page)
-            for document in documents:
-                name = AvatarName.parse(str(document.get("conversation_name", "")))
-                if name is not None and document.get("status") == "active":
-                    created = str(document.get("created_at", ""))
-                    found.append(OpenAvatar(str(document["conversation_id"]), name, created))
-            if len(documents) < _PAGE_SIZE:
+            count, avatars = await self._page(page)
+            found += avatars
+            if count < _PAGE_SIZE:
                 break
         return found
 
-    async def _page(self, page: int) -> list[dict[str, Any]]:
+    async def _page(self, page: int) -> tuple[int, list[OpenAvatar]]:
+        """Return the number of conversations on a page, and those of this product's agents."""
         query = {"status": "active", "limit": str(_PAGE_SIZE), "page": str(page)}
         timeout = aiohttp.ClientTimeout(total=LIST_SECONDS)
         try:
             async with self._session().get(self._url, params=query, headers=self._headers, timeout=timeout) as response:
                 if not response.ok:
                     raise APIStatusError("Tavus refused the list", status_code=response.status, body=None)
-                documents: list[dict[str, Any]] = (await response.json())["data"]
-                return documents
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+                documents = _conversations(await response.json())
+                return len(documents), [avatar for document in documents if (avatar := _open_avatar(document))]
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise APIConnectionError("the list of conversations was lost") from error
+        except ValueError as error:
+            raise APIConnectionError("the list of conversations is malformed") from error
 
     async def end(self, avatar_id: str, *, attempts: int, seconds: float) -> str:
         """End a conversation; returns an empty text, or why that failed. `seconds` bounds all attempts together."""
@@ -89,6 +90,32 @@ class TavusAPI:
             except (aiohttp.ClientError, TimeoutError) as failure:
                 error = type(failure).__name__
         return error
+
+
+def _conversations(page: object) -> list[object]:
+    """Return the conversations of a page. Raises ValueError."""
+    documents = page.get("data") if isinstance(page, dict) else None
+    if not isinstance(documents, list):
+        raise ValueError("the page has no list `data`")
+    return documents
+
+
+def _open_avatar(document: object) -> OpenAvatar | None:
+    """Return an active conversation of this product's agents; None: another one. Raises ValueError."""
+    if not isinstance(document, dict):
+        raise ValueError("a conversation is no object")
+    name = AvatarName.parse(str(document.get("conversation_name", "")))
+    if name is None or document.get("status") != "active":
+        return None
+    return OpenAvatar(_id_of(document), name, str(document.get("created_at", "")))
+
+
+def _id_of(document: object) -> str:
+    """Return the id of a conversation. Raises ValueError."""
+    found = document.get("conversation_id") if isinstance(document, dict) else None
+    if not isinstance(found, str) or not found:
+        raise ValueError("the conversation has no id")
+    return found
 
 
 class ConversationRequest:

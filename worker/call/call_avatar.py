@@ -78,29 +78,37 @@ class CallAvatar:
             logger.info("no avatar: the caller has no video")
             self._give_up()
             return
-        if self._avatar is None or not await self._avatar.has_seat():
-            self._give_up()
-            self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, NO_SEAT)
+        if (avatar := self._avatar) is None:
+            self._continue_without_seat()
             return
-        started = time.monotonic()
-        self._counts_end = True
-        metrics.AVATARS_STARTED.inc()
         try:
-            await self._avatar.start()
-            self._has_joined = True
-            metrics.AVATAR_JOIN_DURATION.observe(time.monotonic() - started)
-            await self._avatar.attach()
+            if await avatar.has_seat():
+                await self._join(avatar)
+            else:
+                self._continue_without_seat()
         except AvatarError as error:
-            await self._on_start_failed(self._avatar, error.outcome, str(error), error.call_outcome)
-            return
+            await self._on_start_failed(avatar, error.outcome, str(error), error.call_outcome)
         except Exception as error:  # the voice must survive any error of the avatar
             logger.exception("avatar failed unexpectedly")
             reason = f"internal error: {type(error).__name__}"
-            await self._on_start_failed(self._avatar, AvatarOutcome.REFUSED, reason)
-            return
+            await self._on_start_failed(avatar, AvatarOutcome.REFUSED, reason)
+
+    async def _join(self, avatar: RoomAvatar) -> None:
+        """Start the avatar, and route the agent's audio through it. Raises what the avatar raises."""
+        started = time.monotonic()
+        self._counts_end = True
+        metrics.AVATARS_STARTED.inc()
+        await avatar.start()
+        self._has_joined = True
+        metrics.AVATAR_JOIN_DURATION.observe(time.monotonic() - started)
+        await avatar.attach()
         self._decided.set()
         self._report(AvatarState.JOINED, "")
         logger.info("avatar joined", extra={"seconds": round(time.monotonic() - started, 3)})
+
+    def _continue_without_seat(self) -> None:
+        self._give_up()
+        self._fail("no_seat", CallOutcome.NO_AVATAR_SEAT, NO_SEAT)
 
     def _give_up(self) -> None:
         """Continue without an avatar, before one was requested."""

@@ -28,6 +28,7 @@ class FakeAvatar:
     def __init__(self, on_lost: Callable[[AvatarOutcome, str], None]) -> None:
         self.on_lost = on_lost
         self.has_free_seat = True
+        self.seat_error: Exception | None = None
         self.may_join = asyncio.Event()
         self.error: AvatarError | None = None
         self.attached = False
@@ -35,6 +36,8 @@ class FakeAvatar:
         self.is_closed = True
 
     async def has_seat(self) -> bool:
+        if self.seat_error is not None:
+            raise self.seat_error
         return self.has_free_seat
 
     async def start(self) -> None:
@@ -324,6 +327,15 @@ async def test_voice_survives_an_unexpected_avatar_error(scene: Scene) -> None:
     await scene.call_avatar.run()
     assert scene.avatar.closed == 1
     assert scene.ends == []
+
+
+async def test_voice_survives_an_unexpected_error_of_the_seats(scene: Scene) -> None:
+    scene.avatar.seat_error = KeyError("surprise")
+    before = counted()
+    await asyncio.wait_for(asyncio.gather(scene.call_avatar.run(), scene.call_avatar.wait_until_decided()), 1)
+    assert scene.reports[0] == (AvatarState.FAILED, "internal error: KeyError")
+    assert (scene.avatar.closed, scene.ends) == (1, [])
+    assert since(before) == {}, "no avatar was requested"
 
 
 @pytest.mark.parametrize(

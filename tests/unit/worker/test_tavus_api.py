@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from livekit.agents import APIConnectionError, APIStatusError
 
@@ -56,6 +57,48 @@ async def test_failed_list_is_an_error() -> None:
     async with tavus(key="wrong") as api:
         with pytest.raises(APIStatusError):
             await api.active()
+
+
+@asynccontextmanager
+async def answering(text: str) -> AsyncIterator[TavusAPI]:
+    """A server that answers every request with this JSON."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/v2/conversations", answer)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        yield TavusAPI(lambda: session, str(server.make_url("/v2/")), KEY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"data": null}',
+        '{"data": {"0": {}}}',
+        '{"data": [null]}',
+        f'{{"data": [{{"conversation_name": "{NAME}", "status": "active"}}]}}',
+        f'{{"data": [{{"conversation_name": "{NAME}", "status": "active", "conversation_id": null}}]}}',
+    ],
+    ids=["null", "list", "no data", "data null", "data no list", "entry null", "entry without id", "id null"],
+)
+async def test_malformed_list_is_an_error_that_says_so(text: str) -> None:
+    async with answering(text) as api:
+        with pytest.raises(APIConnectionError, match="the list of conversations is malformed"):
+            await api.active()
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"conversation_id": null}'])
+async def test_malformed_answer_may_have_created_a_conversation(text: str) -> None:
+    async with answering(text) as api:
+        asked = request(api)
+        with pytest.raises(APIConnectionError, match="the answer of Tavus is malformed"):
+            await asked.create_conversation(pal_id="p", face_id="f", properties=PROPERTIES)
+        assert asked.may_be_open
 
 
 async def test_answered_request_leaves_nothing_open() -> None:
