@@ -57,17 +57,17 @@ def load(path: Path) -> Manifest:
     documents = _documents(path)
     agents = [document for document in documents if document.get("kind") == KIND]
     if len(agents) != 1:
-        found = ", ".join(str((agent.get("metadata") or {}).get("name")) for agent in agents) or "none"
+        found = ", ".join(str(_mapping(agent, "metadata").get("name")) for agent in agents) or "none"
         raise ManifestError(f"{path} must contain one {KIND}; it contains {found}")
     (agent,) = agents
-    if not isinstance(agent.get("metadata"), dict) or not isinstance(agent["metadata"].get("name"), str):
+    if not isinstance(_mapping(agent, "metadata").get("name"), str):
         raise ManifestError(f"{path}: metadata.name is required")
     secrets: dict[str, Mapping[str, str]] = {}
     config_maps: dict[str, ObservedConfigMap] = {}
     files = [path, *_beside(path)]
     for file in files:
         for document in documents if file == path else _readable(file):
-            name = (document.get("metadata") or {}).get("name")
+            name = _mapping(document, "metadata").get("name")
             if _namespace(document) != _namespace(agent) or document.get("apiVersion") != "v1":
                 continue
             if document.get("kind") == "Secret":
@@ -124,15 +124,20 @@ def _beside(path: Path) -> Iterator[Path]:
     yield from (folder / name for name in names if folder / name != path)
 
 
+def _mapping(document: Document, field_name: str) -> Document:
+    """Return a field that holds a mapping; an empty one when it is absent, or of another type."""
+    value = document.get(field_name)
+    return value if isinstance(value, dict) else {}
+
+
 def _namespace(document: Document) -> str:
-    metadata = document.get("metadata")
-    return str((metadata if isinstance(metadata, dict) else {}).get("namespace") or DEFAULT_NAMESPACE)
+    return str(_mapping(document, "metadata").get("namespace") or DEFAULT_NAMESPACE)
 
 
 def _secret_values(document: Document) -> dict[str, str]:
     """Return the values by key, as the API server stores them: `stringData` has priority."""
-    values = {str(key): _decoded(value) for key, value in (document.get("data") or {}).items()}
-    return values | {str(key): str(value).strip() for key, value in (document.get("stringData") or {}).items()}
+    values = {str(key): _decoded(value) for key, value in _mapping(document, "data").items()}
+    return values | {str(key): str(value).strip() for key, value in _mapping(document, "stringData").items()}
 
 
 def _decoded(encoded: object) -> str:
@@ -143,9 +148,9 @@ def _decoded(encoded: object) -> str:
 
 
 def _config_map(name: str, document: Document) -> ObservedConfigMap:
-    texts = {str(key): textfile.normalised(str(value or "")) for key, value in (document.get("data") or {}).items()}
+    texts = {str(key): textfile.normalised(str(value or "")) for key, value in _mapping(document, "data").items()}
     faults = {}
-    for key, encoded in (document.get("binaryData") or {}).items():
+    for key, encoded in _mapping(document, "binaryData").items():
         try:
             texts[str(key)] = textfile.decoded(base64.b64decode(str(encoded or "")))
         except (textfile.NotText, binascii.Error) as fault:

@@ -109,6 +109,22 @@ def test_objects_of_other_files_in_the_folder_are_found(tmp_path: Path) -> None:
     assert variables_of(manifest, spec_of(manifest), {}).problems == ()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metadata: any",
+        "metadata: [any]",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: openai}\ndata: any\nstringData: [any]",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: texts}\ndata: any\nbinaryData: [any]",
+    ],
+    ids=["metadata is a text", "metadata is a list", "Secret", "ConfigMap"],
+)
+def test_malformed_object_beside_the_manifest_is_no_error(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, {}, LIVEKIT)
+    (tmp_path / "other.yaml").write_text(text)
+    assert load(path).secrets["livekit"] == {"apiKey": "key", "apiSecret": "secret"}
+
+
 def test_objects_of_other_namespaces_are_not_used(tmp_path: Path) -> None:
     other = {**OPENAI, "metadata": {"name": "openai", "namespace": "elsewhere"}}
     assert made(written(tmp_path, {}, LIVEKIT, other)).variables.lacks(("OPENAI_API_KEY",))
@@ -120,10 +136,11 @@ def test_objects_of_other_namespaces_are_not_used(tmp_path: Path) -> None:
         ("kind: Secret", "must contain one AvatarAgent; it contains none"),
         ("kind: AvatarAgent", "metadata.name is required"),
         ("kind: AvatarAgent\n---\nkind: AvatarAgent", "must contain one AvatarAgent; it contains None, None"),
+        ("kind: AvatarAgent\nmetadata: any\n---\nkind: AvatarAgent", "must contain one AvatarAgent; it contains None"),
         ("kind: [", "is no valid YAML"),
         ("kind: AvatarAgent\nkind: AvatarAgent", "the key 'kind' occurs twice"),
     ],
-    ids=["no agent", "no name", "two agents", "no YAML", "duplicate key"],
+    ids=["no agent", "no name", "two agents", "metadata is a text", "no YAML", "duplicate key"],
 )
 def test_file_without_one_agent_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "agent.yaml"
