@@ -86,7 +86,7 @@ async def serve(settings: GatewaySettings) -> None:
         metrics = Metrics()
         connections = SecretConnections(ClusterSecrets(client), livekit_session, metrics.record_livekit_request)
         gateway, supply = assemble(settings, agents, connections, controller_session, gateway_session, metrics)
-        events = WorkerEvents(settings, controller_session, gateway.reports)
+        events = WorkerEvents(settings, controller_session, gateway.reports, gateway.members.me.name)
         gateway.watch.is_heard = events.is_heard
         server = _Server(
             uvicorn.Config(

@@ -12,6 +12,8 @@ JOBS_QUERY: Final = "jobs"
 """Query parameter of ``/status`` by which a reader asks for `WorkerStatus.jobs`. Release 0.1.0 rejects the field."""
 ENDED_JOB_SECONDS: Final = 5.0
 """How long a worker still reports a job that has ended."""
+GATEWAY_QUERY: Final = "gateway"
+"""Query parameter of ``GET /v1/events``: the gateway's name. A second stream of one gateway ends its first."""
 EVENTS_HEARTBEAT_SECONDS: Final = 1.0
 """``GET /v1/events`` sends an empty line this often."""
 

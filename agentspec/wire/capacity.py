@@ -19,6 +19,9 @@ ADDRESS_QUERY = "address"
 `Supply.gateways`. It is no field of the demand, because release 0.1.0 rejects unknown fields."""
 LEAVING_QUERY = "leaving"
 """Query parameter of ``POST /v1/demand``: the gateway stops, and is no longer one of the gateways."""
+NOT_SYNCED = "NotSynced"
+"""``reason`` of the answer 503 to ``POST /v1/demand`` of a new leader that has not heard from all workers. It has recorded
+the demand, and counts the gateway as alive. A leader that answers with any other reason has not."""
 MEMBER_SECONDS = 1.6
 """A gateway that the controller has not heard for this long is gone."""
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from aiohttp import web
 
-from agentspec.wire import EVENTS_HEARTBEAT_SECONDS, WorkerCalls, render
+from agentspec.wire import EVENTS_HEARTBEAT_SECONDS, GATEWAY_QUERY, WorkerCalls, render
 from controller.fleet.jobs import WorkerJobs
 
-MAX_STREAMS: Final = 16
-"""One more stream ends the oldest: a lost connection must not keep a gateway out."""
+MAX_STREAMS: Final = 256
+"""One more stream ends the oldest. Each gateway has one: its second ends its first, whose connection may be lost."""
 MAX_QUEUED_LINES: Final = 4096
 """A reader that is further behind is cut off. It reconnects and gets the present state."""
 WRITE_SECONDS: Final = 5.0
@@ -29,18 +29,15 @@ class EventStreams:
         self._jobs = jobs
         self._is_leader = is_leader
         self._clock = clock
-        self._streams: list[asyncio.Queue[bytes]] = []
-        """The lines to send, by stream. A stream that is not in the list ends."""
+        self._streams: dict[asyncio.Queue[bytes], str] = {}
+        """The lines to send, and the gateway, of each stream, oldest first. A stream that is not here ends."""
         jobs.listeners.add(self._publish)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Stream the present state and all changes until the reader, `close` or the loss of the Lease ends it."""
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         await response.prepare(request)
-        if len(self._streams) >= MAX_STREAMS:
-            self._end(self._streams[0])
-        lines: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_LINES)
-        self._streams.append(lines)
+        lines = self._add(request.query.get(GATEWAY_QUERY, ""))
         try:
             await self._stream(response, lines)
         except (TimeoutError, ConnectionError):
@@ -54,6 +51,17 @@ class EventStreams:
         """End all streams."""
         for lines in tuple(self._streams):
             self._end(lines)
+
+    def _add(self, gateway: str) -> asyncio.Queue[bytes]:
+        """Add a stream of a gateway; empty: one that gives no name, which may have several."""
+        for other, name in tuple(self._streams.items()):
+            if gateway and name == gateway:
+                self._end(other)
+        if len(self._streams) >= MAX_STREAMS:
+            self._end(next(iter(self._streams)))
+        lines: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED_LINES)
+        self._streams[lines] = gateway
+        return lines
 
     async def _stream(self, response: web.StreamResponse, lines: asyncio.Queue[bytes]) -> None:
         data = b"".join(_line(calls) for calls in self._jobs.current(self._clock())) + b"\n"
@@ -73,7 +81,7 @@ class EventStreams:
 
     def _end(self, lines: asyncio.Queue[bytes]) -> None:
         """Remove a stream, and wake it."""
-        self._streams = [other for other in self._streams if other is not lines]
+        self._streams.pop(lines, None)
         if lines.empty():
             lines.put_nowait(b"")
 

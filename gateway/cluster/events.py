@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from agentspec.wire import EVENTS_HEARTBEAT_SECONDS, WorkerCalls, read
+from agentspec.wire import EVENTS_HEARTBEAT_SECONDS, GATEWAY_QUERY, WorkerCalls, read
 from gateway.cluster.supply import authorization
 from gateway.settings import GatewaySettings
 
@@ -36,7 +36,11 @@ class Receiver(Protocol):
 class WorkerEvents:
     """The stream of the workers' reports, opened again whenever it ends."""
 
-    def __init__(self, settings: GatewaySettings, session: aiohttp.ClientSession, receiver: Receiver) -> None:
+    def __init__(
+        self, settings: GatewaySettings, session: aiohttp.ClientSession, receiver: Receiver, gateway: str
+    ) -> None:
+        """``gateway`` is this gateway's name."""
+        self._gateway = gateway
         self._settings = settings
         self._session = session
         self._receiver = receiver
@@ -66,8 +70,10 @@ class WorkerEvents:
     async def _stream(self) -> AsyncIterator[aiohttp.StreamReader]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         url = f"{self._settings.controller_url}/v1/events"
-        headers = await authorization(self._settings)
-        async with self._session.get(url, headers=headers, timeout=timeout, read_bufsize=_MAX_LINE_BYTES) as response:
+        headers, params = await authorization(self._settings), {GATEWAY_QUERY: self._gateway}
+        async with self._session.get(
+            url, params=params, headers=headers, timeout=timeout, read_bufsize=_MAX_LINE_BYTES
+        ) as response:
             if response.status != 200:
                 raise ValueError(f"the controller answered {response.status}")
             yield response.content

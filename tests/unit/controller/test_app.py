@@ -270,7 +270,7 @@ async def kopf_run(
     monkeypatch.setattr(app, "KOPF_STOP_SECONDS", 0.01)
     ours = asyncio.create_task(asyncio.Event().wait())
     controller = Scene().controller
-    controller._server.events._streams = list(streams)
+    controller._server.events._streams = dict.fromkeys(streams, "")
     watching = asyncio.create_task(controller._watch([cast("asyncio.Task[None]", ours)]))
     await asyncio.sleep(0)
     connection = asyncio.create_task(asyncio.Event().wait())  # newer than kopf, which would wait for its end

@@ -41,16 +41,16 @@ class Scene:
     def report(self, *jobs: JobReport, worker: str = "pod-1") -> None:
         self.jobs.record(KEY, worker, status(jobs=list(jobs)), time.monotonic())
 
-    async def open(self) -> ClientResponse:
-        """Open a stream and read its beginning."""
-        response = await self.session.get(self.url)
+    async def open(self, gateway: str = "") -> ClientResponse:
+        """Open a stream, of a gateway that gives its name or none."""
+        response = await self.session.get(self.url, params={"gateway": gateway} if gateway else {})
         self.opened_streams.append(response)
         assert (response.status, response.content_type) == (200, "application/x-ndjson")
         return response
 
-    async def opened(self, beginning: int = 0) -> ClientResponse:
+    async def opened(self, beginning: int = 0, gateway: str = "") -> ClientResponse:
         """Open a stream and skip its beginning of this many workers."""
-        response = await self.open()
+        response = await self.open(gateway)
         assert len([await line_of(response) for _ in range(beginning + 1)]) == beginning + 1
         return response
 
@@ -123,7 +123,7 @@ async def test_reader_that_left_is_noticed(scene: Scene, monkeypatch: pytest.Mon
     response = await scene.opened()
     assert len(scene.streams._streams) == 1
     response.close()
-    await soon(lambda: scene.streams._streams == [])
+    await soon(lambda: not scene.streams._streams)
 
 
 async def ends(response: ClientResponse) -> None:
@@ -145,6 +145,21 @@ async def test_all_streams_end_at_shutdown_and_with_the_lease(scene: Scene, how:
             assert (await reader.content.read()).strip() == b""
 
 
+async def test_gateway_that_opens_a_second_stream_loses_its_first(scene: Scene) -> None:
+    first, other = await scene.opened(gateway="g1"), await scene.opened(gateway="g2")
+    second = await scene.opened(gateway="g1")
+    await ends(first)
+    scene.report(job(1))
+    assert [await calls_of(reader) for reader in (other, second)] == [calls(job(1))] * 2
+
+
+@pytest.mark.parametrize("name", ["g{}", ""], ids=["named", "of an older release"])
+async def test_many_gateways_each_keep_their_stream(scene: Scene, name: str) -> None:
+    readers = [await scene.opened(gateway=name.format(number)) for number in range(40)]
+    scene.report(job(1))
+    assert [await calls_of(reader) for reader in readers] == [calls(job(1))] * 40
+
+
 async def test_one_stream_too_many_ends_the_oldest(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_STREAMS", 2)
     first, second, third = [await scene.opened() for _ in range(3)]
@@ -158,7 +173,7 @@ async def test_reader_that_falls_behind_is_cut_off(scene: Scene, monkeypatch: py
     response = await scene.opened()
     for number in range(5):  # faster than the stream can send
         scene.report(job(number))
-    assert scene.streams._streams == []
+    assert not scene.streams._streams
     await ends(response)
     again = await scene.open()
     assert await calls_of(again) == calls(job(4)), "it gets the present state"
@@ -178,7 +193,7 @@ async def test_reader_that_receives_nothing_is_cut_off(scene: Scene, monkeypatch
         many = [JobReport(job_id=f"{number}-{index}", room=room) for index in range(100)]
         scene.report(*many)
         await asyncio.sleep(0)
-    assert scene.streams._streams == []
+    assert not scene.streams._streams
     writer.close()
 
 

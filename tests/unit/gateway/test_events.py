@@ -40,10 +40,12 @@ class Controller:
 
     lines: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
     tokens: list[str] = field(default_factory=list)
+    gateways: list[str] = field(default_factory=list)
     status: int = 200
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("Authorization", ""))
+        self.gateways.append(request.query["gateway"])
         if self.status != 200:
             return web.Response(status=self.status)
         response = web.StreamResponse()
@@ -74,7 +76,7 @@ async def stream(
     application.router.add_get("/v1/events", controller.answer)
     async with TestServer(application) as server, aiohttp.ClientSession() as session:
         settings = GatewaySettings(controller_url=str(server.make_url("")), controller_token_file=tmp_path / "token")
-        created = WorkerEvents(settings, session, received)
+        created = WorkerEvents(settings, session, received, "gateway-0.a1b2c3")
         running = asyncio.create_task(created.run())
         yield created
         running.cancel()
@@ -82,7 +84,7 @@ async def stream(
         controller.lines.put_nowait(None)
 
 
-async def test_lines_are_received_with_the_gateways_token(
+async def test_lines_are_received_with_the_gateways_token_and_name(
     stream: WorkerEvents, controller: Controller, received: Received
 ) -> None:
     assert not stream.is_heard()
@@ -90,6 +92,7 @@ async def test_lines_are_received_with_the_gateways_token(
     await eventually_in_thread(lambda: received.lines == [LINE], "the line is received")
     assert stream.is_heard()
     assert controller.tokens == ["Bearer a-token"]
+    assert controller.gateways == ["gateway-0.a1b2c3"]
 
 
 async def test_stream_that_ends_is_opened_again_from_the_beginning(
