@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, Demand, Supply, read, render
+from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, NOT_SYNCED, Demand, Supply, read, render
 from controller.fleet.fleet import Fleet
 from controller.fleet.gateways import Gateways
 from controller.fleet.jobs import WorkerJobs
@@ -71,9 +71,10 @@ class ControllerServer:
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Return the answer to a request that is not a gateway's or reaches a standby; None: serve it."""
         if not self._is_leader():
-            return _rejection(
-                503, "NotLeader", "Another controller is the leader. The controller's Service selects it."
-            )
+            message = "Another controller is the leader. The controller's Service selects it."
+            answer = _rejection(503, "NotLeader", message)
+            answer.force_close()  # a gateway that kept the connection would never reach the leader
+            return answer
         try:
             is_gateway = await self._authentication.is_gateway(request.headers.get("Authorization", ""))
         except ApiError as error:
@@ -88,7 +89,7 @@ class ControllerServer:
             return refusal
         if not self._has_synced():
             message = "This controller became the leader and has not heard from all workers yet. Retry."
-            return _rejection(503, "NotSynced", message)
+            return _rejection(503, NOT_SYNCED, message)
         return await self.events.answer(request)
 
     async def _demand(self, request: web.Request) -> web.Response:
@@ -113,7 +114,7 @@ class ControllerServer:
             message = (
                 "This controller became the leader and has not heard from all workers yet. The demand is recorded."
             )
-            return _rejection(503, "NotSynced", message)
+            return _rejection(503, NOT_SYNCED, message)
         gateways = self._gateways.members(now) if address else None
         supply = Supply(agents=self._fleet.supply(now), gateways=gateways)
         return web.Response(text=render(supply), content_type="application/json")

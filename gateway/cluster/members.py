@@ -5,7 +5,8 @@ gateway with the highest hash of both (rendezvous hashing): when a gateway comes
 
 Two gateways must never act for one agent. Three times make sure of it, all counted from the same events:
 
-- A gateway acts only for `FENCE_SECONDS` from the begin of its last exchange that the controller completed.
+- A gateway acts only for `FENCE_SECONDS` from the begin of its last exchange that a leader completed. The answer of a
+  standby renews nothing: the leader may have dropped this gateway.
 - The controller drops a gateway that it has not heard for `agentspec.wire.MEMBER_SECONDS`, which is longer.
 - A gateway that comes, or comes back, waits for `FENCE_SECONDS` before it acts: the others then know of it, or are
   fenced.
@@ -103,7 +104,7 @@ class Members:
         return tuple(sorted(self._refused.keys() - self._lives))
 
     def completed(self, began: float) -> None:
-        """Take in that the controller completed an exchange that began then: an answer of any kind, or a refusal."""
+        """Take in that a leader recorded the demand of an exchange that began then, or that no controller listens."""
         if self._confirmed is None or began - self._confirmed >= FENCE_SECONDS:
             self._active_from = self._clock() + FENCE_SECONDS
         self._contact = began

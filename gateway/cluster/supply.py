@@ -1,6 +1,7 @@
 """The exchange with the controller: the gateway sends its waiting calls and receives the free slots and seats."""
 
 import asyncio
+import json
 import logging
 import math
 import time
@@ -11,7 +12,7 @@ from typing import Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, AgentSupply, Demand, Supply, read, render
+from agentspec.wire import ADDRESS_QUERY, LEAVING_QUERY, NOT_SYNCED, AgentSupply, Demand, Supply, read, render
 from gateway.cluster.members import Members
 from gateway.settings import GatewaySettings
 
@@ -164,9 +165,10 @@ class SupplyExchange:
                 if began < self._newest:  # a later exchange was answered before
                     return False
                 self._newest = began
-                self._members.completed(began)
+                if _is_recorded(response.status, text):
+                    self._members.completed(began)
                 if response.status != 200:
-                    raise ValueError(f"the controller answered {response.status}")
+                    raise ValueError(f"the controller answered {response.status} {_reason(text)}".rstrip())
                 supply = read(Supply, text)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ValidationError) as error:
             if began < self._newest:
@@ -198,6 +200,20 @@ class SupplyExchange:
                 "controller is unreachable, dispatching calls without counting free slots",
                 extra={"url": self._settings.controller_url, "error": error},
             )
+
+
+def _is_recorded(status: int, text: str) -> bool:
+    """Whether a leader has recorded the demand, and so counts this gateway as alive. A standby knows no gateways."""
+    return status == 200 or _reason(text) == NOT_SYNCED
+
+
+def _reason(text: str) -> str:
+    """Return the reason of a rejection; empty: the text has none."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return ""
+    return str(document.get("reason", "")) if isinstance(document, dict) else ""
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -75,6 +75,14 @@ class Scene:
         finally:
             closing.cancel()
 
+    async def connections(self) -> list[object]:
+        """The open connections of the client after a request of both endpoints."""
+        assert self._session is not None
+        assert self._session.connector is not None
+        await self.demand({"gateway": "g"})
+        await self.get("/v1/events", GATEWAY)
+        return [one for found in self._session.connector._conns.values() for one in found]
+
     async def _close_events(self) -> None:
         while True:
             self.server.events.close()
@@ -154,6 +162,15 @@ async def test_standby_accepts_no_demand(scene: Scene) -> None:
     code, answer = await scene.demand({"gateway": "g", "pending": {"shop/ava": 1}})
     assert (code, answer["reason"]) == (503, "NotLeader")
     assert scene.fleet.pending(KEY) == 0
+
+
+async def test_standby_closes_the_connection_of_a_gateway(scene: Scene) -> None:
+    """The next attempt opens another one, through the Service, which selects the leader."""
+    scene.is_leader = False
+    assert (await scene.connections(), await scene.connections()) == ([], []), "a standby keeps none"
+    scene.is_leader, scene.has_synced = True, False
+    await scene.demand({"gateway": "g"})
+    assert len(await scene.connections()) == 1, "the leader keeps it"
 
 
 async def test_new_leader_records_demand_before_it_synced(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """The exchange of demand and supply with the controller."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -289,6 +290,11 @@ async def test_exchange_sends_the_address_and_learns_of_the_gateways() -> None:
     assert exchange.session.requests[-1]["params"] == {"address": "10.0.0.1:8082", "leaving": "true"}
 
 
+def rejection(reason: str, status: int = 503) -> tuple[int, str]:
+    """An answer by which a controller rejects a demand."""
+    return status, json.dumps({"reason": reason, "message": "Retry."})
+
+
 REFUSED = aiohttp.ClientConnectorError(cast(Any, None), ConnectionRefusedError(111, "refused"))
 
 
@@ -296,14 +302,30 @@ REFUSED = aiohttp.ClientConnectorError(cast(Any, None), ConnectionRefusedError(1
     ("answer", "in_touch"),
     [
         ((200, "{}"), True),
-        ((503, "NotSynced"), True),
+        (rejection("NotSynced"), True),
+        (rejection("NotLeader"), False),
+        (rejection("TokenCheckFailed"), False),
+        (rejection("Unauthenticated", 401), False),
+        ((503, "no healthy upstream"), False),
+        ((503, "[]"), False),
         (REFUSED, True),
         (TimeoutError(), False),
         (aiohttp.ClientConnectorError(cast(Any, None), OSError(113, "no route to host")), False),
     ],
-    ids=["supply", "no supply yet", "no controller listens", "no answer", "cut off"],
+    ids=[
+        "supply",
+        "no supply yet",
+        "standby",
+        "token not checked",
+        "token rejected",
+        "answer of a proxy",
+        "no object",
+        "no controller listens",
+        "no answer",
+        "cut off",
+    ],
 )
-async def test_only_a_completed_exchange_lets_a_gateway_act(
+async def test_only_an_exchange_that_a_leader_completed_lets_a_gateway_act(
     answer: tuple[int, str] | Exception, in_touch: bool
 ) -> None:
     exchange = Exchange()
