@@ -151,9 +151,10 @@ class Dispatcher:
 
     def wake_waiting_calls(self) -> None:
         """Look at the waiting calls that may be dispatched; call this when free slots have changed."""
+        now = time.time()
         for agent_key in self._ledger.with_waiting_calls():
             free = self._supply.free_slots(agent_key)
-            for call in self._ledger.waiting(agent_key, free):
+            for call in self._ledger.next_in_line(agent_key, free, now):
                 self.look(call.id)
 
     def look(self, call_id: str) -> None:

@@ -5,6 +5,7 @@ that it is about. The place of a waiting call in its line is found by bisection.
 """
 
 import asyncio
+import math
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,15 @@ FINISHED_RETENTION_SECONDS = 600.0
 SUPPLY_LAG_SECONDS = 2.0
 """Longest time after a join until the controller's counts of free slots and seats include the call."""
 
+CALLER_EXPECTED_SECONDS = 5.0
+"""A call whose caller has not come keeps later calls waiting for so long. A caller connects within about 2 s, and the
+gateway sees it within a second more. One who comes later still goes before later calls."""
+
 RoomKey = tuple[str, str]
 """URL of the LiveKit server, and name of the room."""
 _Place = tuple[float, str]
 """Creation and id of a waiting call: its place in the line."""
+_END: _Place = (math.inf, "")
 
 
 @dataclass(slots=True)
@@ -31,6 +37,10 @@ class _AgentCalls:
 
     line: list[_Place] = field(default_factory=list)
     """Places of the waiting calls, in the order of their dispatch."""
+    with_caller: list[_Place] = field(default_factory=list)
+    """Those of them whose caller has come."""
+    without_caller: list[_Place] = field(default_factory=list)
+    """The others."""
     dispatched: dict[str, Call] = field(default_factory=dict)
     joined: dict[str, Call] = field(default_factory=dict)
     just_joined: dict[str, Call] = field(default_factory=dict)
@@ -44,6 +54,7 @@ class _AgentCalls:
         match call.state:
             case CallState.WAITING:
                 insort(self.line, _place(call))
+                insort(self._line_of(call), _place(call))
             case CallState.DISPATCHED:
                 self.dispatched[call.id] = call
             case CallState.JOINED:
@@ -54,8 +65,26 @@ class _AgentCalls:
     def remove(self, call: Call) -> None:
         if call.state is CallState.WAITING:
             del self.line[bisect_left(self.line, _place(call))]
+            line = self._line_of(call)
+            del line[bisect_left(line, _place(call))]
         for calls in (self.dispatched, self.joined, self.just_joined):
             calls.pop(call.id, None)
+
+    def next_in_line(self, most: int | None, now: float) -> list[_Place]:
+        """Return the first places, at most so many, without the calls whose caller is no longer expected."""
+        expected = self.without_caller[self._first_expected(now) :]
+        return sorted([*self.with_caller[:most], *expected[:most]])[:most]
+
+    def count_ahead(self, place: _Place, now: float) -> int:
+        """Count the waiting calls before a place, without those whose caller is no longer expected."""
+        expected = bisect_left(self.without_caller, place) - self._first_expected(now)
+        return bisect_left(self.with_caller, place) + max(0, expected)
+
+    def _first_expected(self, now: float) -> int:
+        return bisect_left(self.without_caller, (now - CALLER_EXPECTED_SECONDS, ""))
+
+    def _line_of(self, call: Call) -> list[_Place]:
+        return self.without_caller if call.caller_seen_at is None else self.with_caller
 
     def in_flight(self, now: float) -> list[Call]:
         """Return the calls with a dispatch that the controller's counts may not include yet."""
@@ -120,10 +149,15 @@ class Ledger:
         except TimeoutError:
             return
 
-    def waiting(self, agent_key: str, most: int | None = None) -> list[Call]:
-        """Return an agent's waiting calls in the order of their dispatch; ``most``: only so many."""
+    def waiting(self, agent_key: str) -> list[Call]:
+        """Return an agent's waiting calls in the order of their dispatch."""
         line = self._agents[agent_key].line if agent_key in self._agents else []
-        return [self._live[call_id] for _, call_id in line[:most]]
+        return [self._live[call_id] for _, call_id in line]
+
+    def next_in_line(self, agent_key: str, most: int | None, now: float) -> list[Call]:
+        """Return the first ``most`` waiting calls of an agent that may get a slot; None: all of them."""
+        places = self._agents[agent_key].next_in_line(most, now) if agent_key in self._agents else []
+        return [self._live[call_id] for _, call_id in places]
 
     def with_waiting_calls(self) -> list[str]:
         """Return the keys of the agents for which calls wait."""
@@ -174,14 +208,15 @@ class Ledger:
     def admission(self, agent_key: str, free_slots: int | None, now: float, call: Call | None = None) -> Admission:
         """Return whether a call may be dispatched now; without ``call``, whether a new call may be.
 
-        A new call comes after all waiting calls. ``free_slots`` is the controller's count; None: unknown.
+        A new call comes after all waiting calls. A call whose caller has not come within `CALLER_EXPECTED_SECONDS`
+        delays no other: it could not use the slot. ``free_slots`` is the controller's count; None: unknown.
         """
         if free_slots is None:
             return Admission.SLOTS_UNKNOWN
         calls = self._agents.get(agent_key)
-        ahead = 0 if calls is None else len(calls.line)
-        if call is not None and (position := self.position(call)) is not None:
-            ahead = position - 1
+        is_waiting = call is not None and self.position(call) is not None
+        place = _place(call) if call is not None and is_waiting else _END
+        ahead = 0 if calls is None else calls.count_ahead(place, now)
         return Admission.FREE_SLOT if ahead < free_slots - self.in_flight(agent_key, now) else Admission.WAIT
 
     def free_seats(self, call: Call, reported: int | None, now: float) -> int | None:
@@ -240,7 +275,10 @@ def _place(call: Call) -> _Place:
 
 
 def _same_index(before: Call, after: Call) -> bool:
-    """Whether a change leaves a call where it is: same state, and same begin of the state, agent, room and place."""
+    """Whether a change leaves a call where it is: same state, and same begin of the state, agent, room and place.
+
+    The first sight of the caller changes the line.
+    """
     return (before.state, before.state_since, before.created_at, before.agent.key, before.room, before.server) == (
         after.state,
         after.state_since,
@@ -248,4 +286,4 @@ def _same_index(before: Call, after: Call) -> bool:
         after.agent.key,
         after.room,
         after.server,
-    )
+    ) and (before.caller_seen_at is None) == (after.caller_seen_at is None)

@@ -11,6 +11,7 @@ from agentspec.wire import CallOutcome, DispatchMetadata, read_dispatch_metadata
 from gateway.agents import Agent, InvalidAgent
 from gateway.calls import dispatcher, effects
 from gateway.calls.call import Call, CallReason, CallState, Cause
+from gateway.calls.ledger import CALLER_EXPECTED_SECONDS
 from gateway.calls.room import ROUTINE_READ_SECONDS
 from gateway.calls.step import (
     ACCEPT_TIMEOUT_SECONDS,
@@ -174,6 +175,17 @@ async def test_no_agent_is_dispatched_before_the_caller_connects(world: World) -
     assert (current(world, call).state, agent_dispatches(world)) == (CallState.WAITING, 0)
     world.livekit.connect_caller(call.room, call.identity)
     await reaches(world, call, CallState.JOINED)
+
+
+async def test_absent_caller_keeps_no_free_slot_from_the_next(world: World) -> None:
+    world.supply.free = 0
+    first, second = await open_call(world, caller=False), await open_call(world)
+    await asyncio.sleep(CALLER_EXPECTED_SECONDS + 0.1)
+    world.supply.free = 1
+    world.gateway.dispatcher.wake_waiting_calls()
+    assert current(world, second).state is CallState.DISPATCHED, "at once"
+    assert current(world, first).state is CallState.WAITING
+    await reaches(world, second, CallState.JOINED)
 
 
 async def test_waiting_call_ends_when_its_caller_leaves(world: World) -> None:

@@ -4,10 +4,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.agents import Agent
 from gateway.calls.call import Call, CallReason, CallState
-from gateway.calls.ledger import Ledger
+from gateway.calls.ledger import CALLER_EXPECTED_SECONDS, Ledger
 from gateway.calls.seats import Seat
 from gateway.calls.step import Admission
 from tests.unit.gateway.fakes import example_agent
@@ -18,8 +20,13 @@ ENDED = replace(WAITING, state=CallState.ENDED, reason=CallReason.HUNG_UP)
 
 
 def waiting(number: int, agent: Agent = WAITING.agent) -> Call:
-    """The waiting call of this number, in the order of creation."""
-    return replace(WAITING, id=f"c{number}", created_at=NOW + number, agent=agent)
+    """The waiting call of this number, in the order of creation. Its caller has come."""
+    return replace(WAITING, id=f"c{number}", created_at=NOW + number, agent=agent, caller_seen_at=NOW)
+
+
+def absent(number: int) -> Call:
+    """The same call before its caller has come."""
+    return replace(waiting(number), caller_seen_at=None)
 
 
 def ledger_of(*calls: Call) -> Ledger:
@@ -52,6 +59,32 @@ def test_admission_counts_free_slots_minus_dispatches_in_flight() -> None:
     assert calls.admission(KEY, 4, NOW) is Admission.WAIT, "a new call comes after all waiting calls"
     assert calls.admission(KEY, 5, NOW) is Admission.FREE_SLOT
     assert calls.admission("agents/other", 0, NOW) is Admission.WAIT
+
+
+@given(present=st.lists(st.booleans(), max_size=12), free=st.integers(0, 12), now=st.floats(NOW, NOW + 20))
+def test_free_slots_are_for_the_first_callers_that_come(present: list[bool], free: int, now: float) -> None:
+    line = [waiting(number) if come else absent(number) for number, come in enumerate(present)]
+    calls = ledger_of(*line)
+    counted = [one for one in line if one.caller_seen_at or one.created_at >= now - CALLER_EXPECTED_SECONDS]
+    admitted = [call for call in counted if calls.admission(KEY, free, now, call) is Admission.FREE_SLOT]
+    assert admitted == counted[:free]
+    assert calls.next_in_line(KEY, free, now) == counted[:free]
+    assert calls.next_in_line(KEY, None, now) == counted
+    is_free = len(counted) < free
+    assert calls.admission(KEY, free, now) is (Admission.FREE_SLOT if is_free else Admission.WAIT)
+    assert [calls.position(call) for call in line] == list(range(1, len(line) + 1)), "all keep their place"
+    assert calls.pending() == ({KEY: len(line)} if line else {}), "and workers start for all of them"
+
+
+def test_caller_who_comes_late_goes_before_later_calls() -> None:
+    calls, now = ledger_of(absent(1), waiting(2)), NOW + 1 + CALLER_EXPECTED_SECONDS
+    assert calls.admission(KEY, 1, now, waiting(2)) is Admission.WAIT, "the first caller is still expected"
+    assert calls.admission(KEY, 1, now + 0.1, waiting(2)) is Admission.FREE_SLOT
+    calls.put(waiting(1))
+    assert calls.admission(KEY, 1, now + 0.1, waiting(2)) is Admission.WAIT
+    assert calls.admission(KEY, 1, now + 0.1, waiting(1)) is Admission.FREE_SLOT
+    calls.remove("c1")
+    assert calls.next_in_line(KEY, None, now) == [waiting(2)]
 
 
 def test_free_seats_exclude_assignments_not_reported_yet() -> None:
