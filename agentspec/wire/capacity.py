@@ -20,8 +20,8 @@ ADDRESS_QUERY = "address"
 LEAVING_QUERY = "leaving"
 """Query parameter of ``POST /v1/demand``: the gateway stops, and is no longer one of the gateways."""
 NOT_SYNCED = "NotSynced"
-"""``reason`` of the answer 503 to ``POST /v1/demand`` of a new leader that has not heard from all workers. It has recorded
-the demand, and counts the gateway as alive. A leader that answers with any other reason has not."""
+"""``reason`` of the answer 503 to ``POST /v1/demand`` of a new leader that has not heard from all workers. It has
+recorded the demand, and counts the gateway as alive. With any other reason, no leader has."""
 MEMBER_SECONDS = 1.6
 """A gateway that the controller has not heard for this long is gone."""
 

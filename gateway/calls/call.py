@@ -165,3 +165,16 @@ class Call:
     @property
     def message(self) -> str:
         return MESSAGES.get(self.reason, "")
+
+    def log_fields(self) -> dict[str, object]:
+        """Return the log fields of the call; ``seconds`` is the time from its creation to its present state."""
+        return {
+            "call_id": self.id,
+            "room": self.room,
+            "agent": self.agent.key,
+            "agent_name": self.agent_name,
+            "reason": self.reason.value,
+            "causes": [cause.value for cause in self.causes],
+            "seconds": round(self.state_since - self.created_at, 3),
+            **self.client.log_fields(),
+        }

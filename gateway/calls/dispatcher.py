@@ -16,6 +16,7 @@ from gateway.calls import audit, effects
 from gateway.calls.call import Call, CallReason, CallState
 from gateway.calls.ledger import Ledger
 from gateway.calls.metrics import CallMetrics
+from gateway.calls.retries import Retries
 from gateway.calls.room import CallRoom
 from gateway.calls.step import (
     Admission,
@@ -85,6 +86,9 @@ class Dispatcher:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._inquired: dict[str, float] = {}
         """Begin of the state in which LiveKit was asked whether a worker accepted, by call id."""
+        self._retries = Retries()
+        self._hanging_up: set[str] = set()
+        """Ids of calls that are about to be hung up. Nothing else begins for them."""
         watch.on_change = self.look
 
     def admission(self, agent_key: str, call: Call | None = None) -> Admission:
@@ -127,14 +131,14 @@ class Dispatcher:
         if not call.avatar:
             if had_avatar:  # else an earlier dispatch of the call counted it
                 self._metrics.record_without_seat(call)
-            logger.warning("dispatching without avatar, no seat is free", extra=log_fields(call))
+            logger.warning("dispatching without avatar, no seat is free", extra=call.log_fields())
         return call
 
     def follow_new(self, call: Call, room: CallRoom | None = None) -> None:
         """Count and log a new call, and follow it."""
         self._metrics.record_opened(call)
         audit.record_opened(call)
-        logger.info(_STATE_MESSAGES[call.state], extra=log_fields(call))
+        logger.info(_STATE_MESSAGES[call.state], extra=call.log_fields())
         self.follow(call, room)
 
     def follow(self, call: Call, room: CallRoom | None = None) -> None:
@@ -160,14 +164,14 @@ class Dispatcher:
     def look(self, call_id: str) -> None:
         """Decide about a call now, unless something is being carried out for it: that is followed by a look."""
         call, room = self._ledger.get(call_id), self._watch.room(call_id)
-        if call is None or room is None or not call.is_live or call_id in self._work:
+        if call is None or room is None or not call.is_live or call_id in self._work or call_id in self._hanging_up:
             return
         if not self._members.acts_for(call.agent.key):
             return self._look_again(call_id, FENCED_LOOK_SECONDS)
         try:
             self._decide(call, room)
         except Exception:
-            logger.exception("call step failed", extra=log_fields(call))
+            logger.exception("call step failed", extra=call.log_fields())
             self._look_again(call_id, RETRY_SECONDS)
 
     async def hang_up(self, call: Call) -> None:
@@ -176,8 +180,16 @@ class Dispatcher:
         Raises:
             LiveKitError, SecretError: the room could not be closed, and the call continues.
         """
-        while (work := self._work.get(call.id)) is not None:
-            await asyncio.wait({work})
+        try:
+            while (work := self._work.get(call.id)) is not None:
+                self._hanging_up.add(call.id)
+                await asyncio.wait({work})
+            await self._end(call)
+        finally:
+            self._hanging_up.discard(call.id)
+            self.look(call.id)
+
+    async def _end(self, call: Call) -> None:
         current = self._ledger.get(call.id)
         if current is not None and current.is_live:
             work = self._begin(call.id, self._hang_up(current))
@@ -199,7 +211,7 @@ class Dispatcher:
             work.cancel()
         self._forget(call)
         self._ledger.remove(call.id)
-        logger.info("call released", extra=log_fields(call))
+        logger.info("call released", extra=call.log_fields())
 
     async def stop(self) -> None:
         """Stop following all calls. Their rooms stay, and the next gateway adopts the calls."""
@@ -215,12 +227,8 @@ class Dispatcher:
         now = time.time()
         known = seen(call, room.caller_seen_at, room.agent_seen_at)
         snapshot = room.snapshot(now) if self._watch.answers(call.server) else None
-        if snapshot is not None and self._must_inquire(known, snapshot, now):
-            return self._start(known, self._inquire(known, room))
-        if snapshot is not None and snapshot.surplus_agents:
-            return self._start(known, self._remove_surplus(known, room, snapshot.surplus_agents))
-        if snapshot is not None and not (room.has_record or call.foreign or room.missing_since):
-            return self._start(known, self._restore(known, room))
+        if (request := self._first_request(known, room, snapshot, now)) is not None:
+            return self._start(known, request)
         admission = self.admission(call.agent.key, known)
         following = step(known, snapshot, admission, now, self._unavailable_reason(call.agent))
         if following.effect is Effect.DISPATCH:
@@ -232,6 +240,20 @@ class Dispatcher:
             self._start(following.call, self._carry_out(following, room))
         elif following.call.is_live:
             self._look_again(call.id, look_again_seconds(following.call, snapshot, now))
+
+    def _first_request(
+        self, call: Call, room: CallRoom, snapshot: RoomSnapshot | None, now: float
+    ) -> Coroutine[None, None, None] | None:
+        """Return what LiveKit is asked before anything is decided; None: nothing."""
+        if snapshot is None or not self._retries.goes_first(call.id, now):
+            return None
+        if self._must_inquire(call, snapshot, now):
+            return self._inquire(call, room)
+        if snapshot.surplus_agents:
+            return self._remove_surplus(call, room, snapshot.surplus_agents)
+        if not (room.has_record or call.foreign or room.missing_since):
+            return self._restore(call, room)
+        return None
 
     def _must_inquire(self, call: Call, room: RoomSnapshot, now: float) -> bool:
         """Whether LiveKit has to be asked if a worker accepted the dispatch: nothing was heard, and it is overdue."""
@@ -257,13 +279,13 @@ class Dispatcher:
     async def _remove_surplus(self, call: Call, room: CallRoom, identities: tuple[str, ...]) -> None:
         livekit = await self._livekit(call)
         for identity in identities:
-            logger.warning("removing surplus agent", extra={**log_fields(call), "identity": identity})
+            logger.warning("removing surplus agent", extra={**call.log_fields(), "identity": identity})
         await effects.remove_agents(livekit, call, identities)
         room.participants(await livekit.participants(call.room), time.time())
 
     async def _restore(self, call: Call, room: CallRoom) -> None:
         """Restore what a restart of LiveKit has lost. The calls of a room without its record die with the gateway."""
-        logger.warning("room record lost, restoring it", extra=log_fields(call))
+        logger.warning("room record lost, restoring it", extra=call.log_fields())
         await effects.restore(await self._livekit(call), call)
         room.has_record = True
 
@@ -285,12 +307,14 @@ class Dispatcher:
     async def _logged(self, call: Call, work: Coroutine[None, None, None]) -> None:
         try:
             await work
+            return self._retries.succeeded(call.id)
         except (LiveKitError, SecretError) as error:
-            logger.warning("LiveKit request failed", extra={**log_fields(call), "error": str(error)})
-            await asyncio.sleep(RETRY_SECONDS)
+            logger.warning("LiveKit request failed", extra={**call.log_fields(), "error": str(error)})
         except Exception:
-            logger.exception("call step failed", extra=log_fields(call))
-            await asyncio.sleep(RETRY_SECONDS)
+            logger.exception("call step failed", extra=call.log_fields())
+        if self._watch.room(call.id) is not None:  # else the call is over
+            self._retries.failed(call.id, time.time())
+        await asyncio.sleep(RETRY_SECONDS)
 
     async def _carry_out(self, following: Step, room: CallRoom) -> None:
         call = following.call
@@ -320,7 +344,7 @@ class Dispatcher:
             try:
                 return await effects.close(await self._livekit(call), call)
             except (LiveKitError, SecretError) as error:
-                logger.warning("LiveKit request failed", extra={**log_fields(call), "error": str(error)})
+                logger.warning("LiveKit request failed", extra={**call.log_fields(), "error": str(error)})
                 await asyncio.sleep(attempt)
 
     async def _hang_up(self, call: Call) -> None:
@@ -354,11 +378,12 @@ class Dispatcher:
             audit.record_ended(after)
         if CallState.WAITING in (before.state, after.state):
             self._supply.exchange_soon()
-        logger.info(_STATE_MESSAGES[after.state], extra=log_fields(after))
+        logger.info(_STATE_MESSAGES[after.state], extra=after.log_fields())
 
     def _forget(self, call: Call) -> None:
         self._watch.forget(call.id, call.server)
         self._inquired.pop(call.id, None)
+        self._retries.succeeded(call.id)
         if (timer := self._timers.pop(call.id, None)) is not None:
             timer.cancel()
 
@@ -366,17 +391,3 @@ class Dispatcher:
         """Return why the agent, as it is declared now, takes no new calls."""
         current = self._agents.get(agent.namespace, agent.name)
         return CallReason.NONE if isinstance(current, InvalidAgent) else unavailable_reason(current)
-
-
-def log_fields(call: Call) -> dict[str, object]:
-    """Return the log fields of a call; ``seconds`` is the time from its creation to its present state."""
-    return {
-        "call_id": call.id,
-        "room": call.room,
-        "agent": call.agent.key,
-        "agent_name": call.agent_name,
-        "reason": call.reason.value,
-        "causes": [cause.value for cause in call.causes],
-        "seconds": round(call.state_since - call.created_at, 3),
-        **call.client.log_fields(),
-    }

@@ -12,6 +12,7 @@ from gateway.agents import Agent, InvalidAgent
 from gateway.calls import dispatcher, effects
 from gateway.calls.call import Call, CallReason, CallState, Cause
 from gateway.calls.ledger import CALLER_EXPECTED_SECONDS
+from gateway.calls.retries import FIRST_SECONDS
 from gateway.calls.room import ROUTINE_READ_SECONDS
 from gateway.calls.step import (
     ACCEPT_TIMEOUT_SECONDS,
@@ -24,8 +25,8 @@ from gateway.calls.step import (
 from gateway.calls.step import (
     step as decide,
 )
-from gateway.livekit.connections import SecretError
-from gateway.livekit.server import WAITING_AGENT_NAME, Dispatch, LiveKitUnreachable
+from gateway.livekit.connections import Connection, SecretError
+from gateway.livekit.server import WAITING_AGENT_NAME, Dispatch, LiveKitRefused, LiveKitUnreachable
 from tests.unit.gateway.fakes import World, example_agent
 from tests.unit.gateway.scenes import becomes_true, current, open_call, reaches, report_outcome
 
@@ -399,6 +400,91 @@ async def test_closed_room_ends_its_call_though_livekit_answers_no_question_abou
     del world.livekit.rooms_by_name[call.room]
     await reaches(world, call, CallState.ENDED)
     assert world.gateway.ledger.in_flight(call.agent.key, 0) == 0
+
+
+def refuse(world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the credentials of one agent fail. Another agent's list the rooms of the server."""
+    world.agents.listed = [agent, example_agent("other")]
+    open_for = world.connections.open
+
+    async def connect(asking: Agent) -> Connection:
+        if asking.key == agent.key:
+            raise SecretError("deleted")
+        return await open_for(asking)
+
+    monkeypatch.setattr(world.connections, "open", connect)
+
+
+async def test_call_without_credentials_leaves_its_slot_and_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.livekit.slots = 0
+    call = await open_call(world)
+    await becomes_true(lambda: current(world, call).caller_seen_at)
+    refuse(world, call.agent, monkeypatch)
+    await becomes_true(lambda: current(world, call).state is CallState.WAITING)
+    seconds = asyncio.get_running_loop().time()
+    assert seconds < ACCEPT_TIMEOUT_SECONDS + FIRST_SECONDS + 2
+    assert world.gateway.ledger.in_flight(call.agent.key, 0) == 0
+    assert (await reaches(world, call, CallState.FAILED)).reason is CallReason.NO_FREE_SLOT
+
+
+async def test_call_is_hung_up_though_livekit_answers_no_question_about_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.livekit.slots = 0
+    asked: list[str] = []
+
+    async def dispatches(room: str) -> list[Dispatch]:
+        asked.append(room)
+        raise LiveKitUnreachable("503 unavailable")
+
+    call = await open_call(world)
+    monkeypatch.setattr(world.livekit, "dispatches", dispatches)
+    await becomes_true(lambda: asked)
+    async with asyncio.timeout(2 * dispatcher.RETRY_SECONDS):
+        await asyncio.gather(*(world.gateway.dispatcher.hang_up(call) for _ in range(2)))
+    assert current(world, call).reason is CallReason.HUNG_UP
+    assert len(asked) == 1, "hanging up goes first"
+
+
+async def test_call_continues_when_it_could_not_be_hung_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+
+    async def delete_room(room: str) -> None:
+        raise LiveKitUnreachable("503 unavailable")
+
+    close = world.livekit.delete_room
+    monkeypatch.setattr(world.livekit, "delete_room", delete_room)
+    with pytest.raises(LiveKitUnreachable):
+        await world.gateway.dispatcher.hang_up(call)
+    monkeypatch.setattr(world.livekit, "delete_room", close)
+    world.livekit.disconnect(call.room, call.identity)
+    assert (await reaches(world, call, CallState.ENDED)).reason is CallReason.CALLER_LEFT
+
+
+@pytest.mark.parametrize("repair", ["remove_participant", "set_metadata"])
+async def test_room_that_cannot_be_repaired_keeps_no_call_from_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, repair: str
+) -> None:
+    call = await open_call(world)
+    await reaches(world, call, CallState.JOINED)
+    attempts: list[float] = []
+
+    async def fail(room: str, _: str) -> None:
+        attempts.append(asyncio.get_running_loop().time())
+        raise LiveKitRefused("403")
+
+    monkeypatch.setattr(world.livekit, repair, fail)
+    if repair == "remove_participant":
+        world.livekit.join(call.room)
+    else:
+        world.livekit.rooms_by_name[call.room].metadata = ""
+    await becomes_true(lambda: attempts)
+    world.livekit.disconnect(call.room, call.identity)
+    assert (await reaches(world, call, CallState.ENDED)).reason is CallReason.CALLER_LEFT
+    assert attempts[-1] - attempts[0] > FIRST_SECONDS, "it is tried again"
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["dispatch", "hold"])
