@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -73,8 +73,8 @@ async def serving(agent: LocalAgent, port: int) -> AsyncIterator[str]:
             aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=livekit_connector()) as livekit_session,
             aiohttp.ClientSession() as session,
             internal_session() as gateway_session,
+            aclosing(SecretConnections(agent, livekit_session)) as connections,
         ):
-            connections = SecretConnections(agent, livekit_session)
             gateway, _ = assemble(settings, agent, connections, session, gateway_session, Metrics())
             config = uvicorn.Config(
                 create_app(gateway), access_log=False, log_config=None, timeout_graceful_shutdown=STOP_SECONDS

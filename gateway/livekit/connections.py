@@ -1,5 +1,6 @@
 """Connections to LiveKit servers, with the credentials from each agent's Secret."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from gateway.livekit.server import LiveKit, LiveKitServer, RequestObserver
 from gateway.livekit.tokens import Credentials
 
 SECRET_CACHE_SECONDS = 15.0
-"""Age at which cached credentials are stale, so that the gateway uses a rotated key within 30 s."""
+"""Age at which cached credentials are stale: they are used at once, and the Secret is read in the background."""
+DOUBT_SECONDS = 30.0
+"""Age at which a request waits for the read, so that the gateway uses a rotated key within this time. Only rarely used
+credentials become so old."""
+MAX_WAIT_SECONDS = 1.0
+"""Longest time that a request waits for a read while it has cached credentials: a caller may be waiting."""
 REFUSED_CACHE_SECONDS = 1.0
 """The same age after LiveKit rejected the credentials. It limits the reads of a Secret whose key is wrong."""
 
@@ -33,7 +39,7 @@ class SecretStore(Protocol):
     """A source of Secrets."""
 
     async def read(self, namespace: str, name: str, keys: Sequence[str]) -> dict[str, str]:
-        """Return the decoded values of those keys that the Secret has.
+        """Return the decoded values of those keys that the Secret has, within a bounded time.
 
         Raises:
             SecretError: the Secret does not exist or cannot be read.
@@ -71,12 +77,25 @@ def _cache_key(agent: Agent) -> _CacheKey:
 class _CacheEntry:
     connection: Connection
     read_at: float
-    """Monotonic seconds of the last read of the Secret, successful or not."""
+    """Monotonic seconds at which the last read of the Secret began if it succeeded, or ended if it failed."""
     refused: bool = False
     """LiveKit rejected the credentials; the key may have been rotated."""
 
     def is_fresh(self, now: float) -> bool:
         return now - self.read_at < (REFUSED_CACHE_SECONDS if self.refused else SECRET_CACHE_SECONDS)
+
+    def is_in_doubt(self, now: float) -> bool:
+        return self.refused or now - self.read_at >= DOUBT_SECONDS
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A read of a Secret, which all requests share."""
+
+    task: asyncio.Task[Connection | SecretError]
+    """It returns the error, so that nobody has to wait for it."""
+    began: float
+    """Monotonic seconds."""
 
 
 class SecretConnections:
@@ -93,26 +112,59 @@ class SecretConnections:
         self._session = session
         self._observe = observe
         self._cache: dict[_CacheKey, _CacheEntry] = {}
+        self._reads: dict[_CacheKey, _Read] = {}
 
     async def open(self, agent: Agent) -> Connection:
         key, now = _cache_key(agent), time.monotonic()
         entry = self._cache.get(key)
         if entry is not None and entry.is_fresh(now):
             return entry.connection
-        try:
-            connection = await self._read(agent, key)
-        except SecretsUnavailable:
-            if entry is None:
-                raise
-            entry.read_at = now
+        read = self._reads.get(key) or self._begin_read(agent, key, now)
+        if entry is None:
+            outcome = await asyncio.shield(read.task)
+        elif entry.is_in_doubt(read.began):
+            await asyncio.wait([read.task], timeout=max(0.0, read.began + MAX_WAIT_SECONDS - now))
+            outcome = read.task.result() if read.task.done() else entry.connection
+        else:
+            outcome = entry.connection
+        if entry is not None and isinstance(outcome, SecretsUnavailable):
             return entry.connection
-        self._cache[key] = _CacheEntry(connection, now)
-        return connection
+        if isinstance(outcome, SecretError):
+            raise outcome
+        return outcome
 
     def drop_unused(self, agents: Iterable[Agent]) -> None:
         """Remove the cached credentials that none of these agents uses."""
         used = {_cache_key(agent) for agent in agents}
         self._cache = {key: entry for key, entry in self._cache.items() if key in used}
+
+    async def aclose(self) -> None:
+        """End the reads in progress."""
+        tasks = [read.task for read in self._reads.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin_read(self, agent: Agent, key: _CacheKey, now: float) -> _Read:
+        task = asyncio.create_task(self._refresh(agent, key, now), name=f"Secret of {agent.key}")
+        self._reads[key] = read = _Read(task, now)
+        return read
+
+    async def _refresh(self, agent: Agent, key: _CacheKey, began: float) -> Connection | SecretError:
+        """Read the Secret and update the cache. A Secret that does not exist or is incomplete is removed from it."""
+        try:
+            connection = await self._read(agent, key)
+        except SecretsUnavailable as error:
+            if (entry := self._cache.get(key)) is not None:
+                entry.read_at = time.monotonic()
+            return error
+        except SecretError as error:
+            self._cache.pop(key, None)
+            return error
+        finally:
+            del self._reads[key]
+        self._cache[key] = _CacheEntry(connection, began)
+        return connection
 
     async def _read(self, agent: Agent, cache_key: _CacheKey) -> Connection:
         namespace, name, url = cache_key

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -16,8 +16,10 @@ from kube.client import ApiError, Document
 from kube.informer import INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS
 from kube.kinds import AVATAR_AGENT, SECRET, Kind
 from tests.unit.fakes.apiserver import TOO_OLD, UNREACHABLE, FakeApiServer
-from tests.unit.fakes.virtualtime import use_loop_clock
+from tests.unit.fakes.virtualtime import now, use_loop_clock
+from tests.unit.gateway.fakes import example_agent
 from tests.unit.gateway.test_agents import resource
+from tests.unit.gateway.test_connections import NEW, OLD
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -211,18 +213,48 @@ async def test_base64_that_cannot_be_decoded_is_explained() -> None:
 
 
 class HangingApiServer(FakeApiServer):
-    """An API server that accepts requests for objects and never answers them."""
+    """An API server that accepts requests for objects, and does not answer them while it hangs."""
+
+    hangs = True
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
-        await asyncio.Event().wait()
-        raise AssertionError("never answers")
+        if self.hangs:
+            self.requests["get", kind.kind] += 1
+            await asyncio.Event().wait()
+        return await super().get(kind, namespace, name)
 
 
 async def test_secret_read_ends_at_its_time_limit() -> None:
-    started = asyncio.get_running_loop().time()
+    started = now()
     with pytest.raises(SecretsUnavailable, match="did not answer within 10 s"):
         await ClusterSecrets(HangingApiServer()).read("agents", "livekit", ["apiKey"])
-    assert asyncio.get_running_loop().time() - started == pytest.approx(SECRET_SECONDS)
+    assert now() - started == pytest.approx(SECRET_SECONDS)
+
+
+async def test_no_call_waits_for_an_api_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_loop_clock(monkeypatch, connections)
+    server, agent = HangingApiServer(), example_agent()
+    server.put(SECRET, secret(apiKey="key", apiSecret=OLD))
+    server.hangs = False
+    async with (
+        aiohttp.ClientSession() as session,
+        aclosing(SecretConnections(ClusterSecrets(server), session)) as opener,
+    ):
+        opened = await opener.open(agent)
+        server.hangs = True
+        began = now()
+        for _ in range(900):
+            await asyncio.sleep(1)
+            assert await opener.open(agent) is opened
+        assert now() - began == pytest.approx(900)
+        reads = server.requests["get", "Secret"]
+        assert 900 / (SECRET_CACHE_SECONDS + SECRET_SECONDS) - 1 <= reads <= 900 / SECRET_CACHE_SECONDS
+        server.put(SECRET, secret(apiKey="key", apiSecret=NEW))
+        server.hangs = False
+        for _ in range(round(SECRET_SECONDS + SECRET_CACHE_SECONDS) + 1):
+            await asyncio.sleep(1)
+            opened = await opener.open(agent)
+        assert opened.credentials.api_secret == NEW, "the read that hung ends, and the next one succeeds"
 
 
 @pytest.mark.parametrize(
