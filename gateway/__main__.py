@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -13,7 +14,6 @@ import uvicorn
 import uvloop
 from aiohttp import web
 
-from gateway.agents import AgentDirectory
 from gateway.api.app import create_app
 from gateway.api.context import Gateway
 from gateway.api.forwarding import internal_session
@@ -49,13 +49,9 @@ async def hand_over(gateway: Gateway, supply: SupplyExchange) -> None:
         await asyncio.sleep(HANDOVER_SECONDS)
 
 
-def cluster_app(agents: AgentDirectory, metrics: Metrics) -> web.Application:
+def cluster_app(gateway: Gateway) -> web.Application:
     """Create the application for health and metrics. It has its own port, which callers do not reach."""
-    return health_app(
-        live=lambda: "",
-        ready=lambda: "" if agents.synced else "the AvatarAgents are not listed yet",
-        metrics=exposition_of(metrics.registry),
-    )
+    return health_app(live=lambda: "", ready=gateway.not_ready, metrics=exposition_of(gateway.metrics.registry))
 
 
 class _Server(uvicorn.Server):
@@ -76,15 +72,17 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: GatewaySettings) -> None:
     """Run the gateway until a signal stops the server, or a background task fails."""
+    metrics = Metrics()
     async with (
         connect(FIELD_MANAGER) as client,
         aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=livekit_connector()) as livekit_session,
         aiohttp.ClientSession() as controller_session,
         internal_session() as gateway_session,
+        aclosing(
+            SecretConnections(ClusterSecrets(client), livekit_session, metrics.record_livekit_request)
+        ) as connections,
     ):
         agents = ClusterAgents(client, settings.watch_namespace)
-        metrics = Metrics()
-        connections = SecretConnections(ClusterSecrets(client), livekit_session, metrics.record_livekit_request)
         gateway, supply = assemble(settings, agents, connections, controller_session, gateway_session, metrics)
         events = WorkerEvents(settings, controller_session, gateway.reports, gateway.members.me.name)
         gateway.watch.is_heard = events.is_heard
@@ -107,7 +105,7 @@ async def serve(settings: GatewaySettings) -> None:
             Peers(gateway.members, asking(gateway_session, gateway.members.me.name)).run(),
             housekeeping.run(agents, connections, gateway.ledger, gateway.watch),
         )
-        async with serving(cluster_app(agents, metrics), settings.probe_port), metrics.process.sampling():
+        async with serving(cluster_app(gateway), settings.probe_port), metrics.process.sampling():
             await _serve_with(server, listen(settings), background)
         await gateway.dispatcher.stop()
 

@@ -43,3 +43,11 @@ class Gateway:
     pages: Pages
     closing: asyncio.Event
     """Set when the process stops: streams of events end."""
+
+    def not_ready(self) -> str:
+        """Return why this gateway takes no calls yet; empty: it does, and from then on always."""
+        if not self.agents.synced:
+            return "the AvatarAgents are not listed yet"
+        if not self.members.is_introduced:
+            return "the controller has not listed the gateways yet"
+        return ""

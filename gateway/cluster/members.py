@@ -32,6 +32,9 @@ FENCE_SECONDS: Final = 1.3
 """Longest time that a gateway acts without an answer from the controller."""
 PASS_OVER_SECONDS: Final = 2.0
 """A gateway that refused a connection owns nothing. One that the controller still lists after this time lives."""
+UNLISTED_SECONDS: Final = 10.0
+"""A controller that answers for this long without a list of the gateways will not give one soon: it is of release
+0.1.0, or it hears a gateway of that release. A new leader lists them after `agentspec.wire.MEMBER_SECONDS`."""
 TOUCH_SECONDS: Final = 0.7
 """A gateway without an answer for this long is out of touch with the controller."""
 NEWS_SECONDS: Final = 0.1
@@ -68,6 +71,11 @@ class Members:
         self._clock = clock
         self._members: tuple[GatewayMember, ...] | None = None
         """In the order of their names; None: not known yet."""
+        self.is_introduced = not address
+        """The controller has listed the gateways, or answers without a list: this gateway is ready. It stays so without
+        a controller, because a gateway that works goes on."""
+        self._unlisted_since: float | None = None
+        """Since when the controller has answered without a list and without a gap; None: it does not."""
         self._contact: float | None = None
         """Begin of the last exchange that the controller completed."""
         self._confirmed: float | None = None
@@ -107,6 +115,7 @@ class Members:
         """Take in that a leader recorded the demand of an exchange that began then, or that no controller listens."""
         if self._confirmed is None or began - self._confirmed >= FENCE_SECONDS:
             self._active_from = self._clock() + FENCE_SECONDS
+            self._unlisted_since = None
         self._contact = began
         self.confirmed(began)
 
@@ -114,7 +123,11 @@ class Members:
         """Take in the controller's answer to an exchange that began then. None: the controller says nothing."""
         self.completed(began)
         if members is None:
+            self._unlisted_since = began if self._unlisted_since is None else self._unlisted_since
+            # The upgrade from 0.1.0 would stop here: its gateway stops only after another one is ready.
+            self.is_introduced |= began - self._unlisted_since >= UNLISTED_SECONDS
             return
+        self.is_introduced = True
         found = tuple(sorted(members, key=lambda member: member.name))
         names = {member.name for member in found}
         self._refused = {name: at for name, at in self._refused.items() if name in names}

@@ -5,7 +5,8 @@ from fastapi.responses import JSONResponse, Response
 
 from agentspec import DispatchAccess
 from gateway.agents import Agent
-from gateway.api.requests import gateway_of, require_synced
+from gateway.api.requests import gateway_of
+from gateway.errors import ErrorReason, RequestError
 
 router = APIRouter(include_in_schema=False)
 
@@ -33,5 +34,8 @@ async def readyz(request: Request) -> Response:
 
     Kubernetes asks the probe port instead (`process.health`).
     """
-    require_synced(gateway_of(request))
+    if reason := gateway_of(request).not_ready():
+        raise RequestError(
+            503, ErrorReason.NOT_READY, f"The gateway is starting: {reason}. Try again.", retry_after_seconds=1
+        )
     return JSONResponse({"ready": True})

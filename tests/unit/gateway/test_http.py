@@ -240,6 +240,13 @@ async def test_gateway_is_not_ready_before_agents_are_synced(http: httpx.AsyncCl
     assert (await http.get("/readyz")).status_code == 200
 
 
+async def test_gateway_is_not_ready_before_the_controller_has_listed_it(http: httpx.AsyncClient, world: World) -> None:
+    world.gateway.members.is_introduced = False
+    rejected(await http.get("/readyz"), 503, "NotReady")
+    world.gateway.members.is_introduced = True
+    assert (await http.get("/readyz")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status", "reason"),
     [

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -30,7 +31,7 @@ from tests.waiting import soon
 
 @pytest.fixture
 async def cluster(world: World) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    async with TestClient(TestServer(cluster_app(world.agents, world.gateway.metrics))) as client:
+    async with TestClient(TestServer(cluster_app(world.gateway))) as client:
         yield client
 
 
@@ -40,6 +41,24 @@ async def test_ready_once_agents_are_listed(cluster: TestClient[web.Request, web
     assert await (await cluster.get("/readyz")).text() == "the AvatarAgents are not listed yet\n"
     world.agents.is_synced = True
     assert (await cluster.get("/readyz")).status == 200
+
+
+async def test_gateway_with_others_is_ready_once_the_controller_has_listed_them() -> None:
+    members = Members("a", "10.0.0.1:8082")
+    world = create_world(members=members)
+    async with TestClient(TestServer(cluster_app(world.gateway))) as cluster:
+        for answered in ("nothing", "a refusal", "a new leader's supply"):
+            match answered:
+                case "a refusal":
+                    members.completed(time.monotonic())
+                case "a new leader's supply":
+                    members.received(None, time.monotonic())
+            answer = await cluster.get("/readyz")
+            expected = (503, "the controller has not listed the gateways yet\n")
+            assert (answer.status, await answer.text()) == expected, answered
+        members.received([members.me], time.monotonic())
+        assert (await cluster.get("/readyz")).status == 200
+    await world.gateway.dispatcher.stop()
 
 
 async def test_metrics_count_a_joined_call(cluster: TestClient[web.Request, web.Application], world: World) -> None:

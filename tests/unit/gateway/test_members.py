@@ -10,6 +10,7 @@ from gateway.cluster.members import (
     FENCE_SECONDS,
     PASS_OVER_SECONDS,
     SHARD_DIGITS,
+    UNLISTED_SECONDS,
     Members,
     owner_of,
     shard_of,
@@ -92,6 +93,50 @@ def test_gateway_that_does_not_know_the_others_does_not_act(clock: Clock) -> Non
         clock.seconds += 0.5
         started.received(None, clock())
         assert not started.may_act()
+
+
+def test_gateway_is_introduced_by_the_first_list_and_stays_so(clock: Clock) -> None:
+    started = Members("a", A.address, clock=clock)
+    started.received(None, clock())
+    clock.seconds += MEMBER_SECONDS + 0.5
+    started.received(None, clock())
+    assert not started.is_introduced, "a new leader does not know the gateways yet"
+    started.received([A, B], clock())
+    assert started.is_introduced
+    clock.seconds += 3600
+    started.check()
+    started.received(None, clock())
+    assert started.is_introduced, "without a controller too"
+
+
+def test_gateway_without_a_controller_is_not_introduced(clock: Clock) -> None:
+    started = Members("a", A.address, clock=clock)
+    for _ in range(100):
+        clock.seconds += 1
+        started.completed(clock())
+    assert not started.is_introduced
+
+
+def test_gateway_is_introduced_beside_one_of_a_release_without_lists(clock: Clock) -> None:
+    """The controller lists nobody while it hears a gateway of 0.1.0, which stops only after another one is ready."""
+    started = Members("a", A.address, clock=clock)
+    began = clock()
+    while not started.is_introduced:
+        clock.seconds += 0.4
+        started.received(None, clock())
+    assert clock() - began == pytest.approx(UNLISTED_SECONDS, abs=1)
+
+
+def test_new_leader_after_a_gap_is_no_release_without_lists(clock: Clock) -> None:
+    started = Members("a", A.address, clock=clock)
+    started.received(None, clock())
+    clock.seconds += UNLISTED_SECONDS
+    started.received(None, clock())
+    assert not started.is_introduced
+
+
+def test_gateway_without_others_needs_no_introduction(clock: Clock) -> None:
+    assert Members("a", "", clock=clock).is_introduced
 
 
 def test_gateways_that_all_lose_the_controller_go_on(members: Members, clock: Clock) -> None:

@@ -332,3 +332,15 @@ async def test_only_an_exchange_that_a_leader_completed_lets_a_gateway_act(
     exchange.session.next = answer
     await exchange.once()
     assert exchange.members.is_in_touch() is in_touch
+
+
+async def test_gateway_is_ready_after_the_exchange_that_lists_it_and_stays_so() -> None:
+    exchange = Exchange()
+    listed = 200, Supply(gateways=[exchange.members.me]).model_dump_json(by_alias=True)
+    seen = []
+    answers: list[tuple[int, str] | Exception] = [TimeoutError(), REFUSED, (503, "NotSynced"), (200, "{}"), listed]
+    for answer in [*answers, *answers]:
+        exchange.session.next = answer
+        await exchange.once()
+        seen.append(exchange.members.is_introduced)
+    assert seen == [False] * 4 + [True] * 6
