@@ -21,6 +21,7 @@ from gateway.calls.ids import foreign_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.reports import WorkerReports
 from gateway.calls.room import CallRoom
+from gateway.calls.step import CONNECT_TIMEOUT_SECONDS
 from gateway.cluster.members import Members
 from gateway.livekit.connections import Connection, Connections, SecretError
 from gateway.livekit.server import Dispatch, LiveKitError, Room, RoomMissing
@@ -117,7 +118,9 @@ class Adopter:
                 continue
             dispatched = dispatch.agent_name == agent.agent_name
             known = self._ledger.get(foreign_call_id(agent.key, server, room.sid))
-            if is_foreign_call(room, known, dispatched=dispatched):
+            if known is not None:
+                wait = OFFER_SECONDS  # the other program may soon dispatch the agent again
+            if is_foreign_call(room, known, dispatch, dispatched=dispatched):
                 call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatched)
                 if known is not None:  # it begins now, and so does its wait
                     call = replace(call, created_at=now)
@@ -141,7 +144,8 @@ class Adopter:
         room = CallRoom(call.identity, call.agent_name)
         room.participants(await connection.livekit.participants(call.room), now)
         room.accepted = any(one.accepted for one in dispatches if one.agent_name == call.agent_name)
-        self._reports.apply_to(room, call.agent.key, call.room)
+        is_repeat = self._ledger.get(call.id) is not None
+        self._reports.apply_to(room, call.agent.key, call.room, is_repeat=is_repeat)
         if room.agents:
             call = replace(call, state=CallState.JOINED, state_since=call.created_at, agent_seen_at=now)
         if (known := self._known(call.id, call.created_at)) is not None:
@@ -164,6 +168,8 @@ def _is_new(call: Call) -> bool:
 
 def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Dispatch], now: float) -> Call:
     dispatched = any(one.agent_name == record.agent_name for one in dispatches)
+    # Whoever joins with a token makes the room. Another caller may still be on the way.
+    may_come = not record.from_token and now - record.created_at < CONNECT_TIMEOUT_SECONDS
     return Call(
         id=record.call_id,
         agent=agent,
@@ -178,18 +184,19 @@ def _adopted(agent: Agent, room: Room, record: RoomRecord, dispatches: list[Disp
         created_at=(room.created_at or now) if record.from_token else record.created_at,
         search_started_at=now,
         state_since=now,
-        caller_seen_at=now,
+        caller_seen_at=None if may_come else now,
         causes=(Cause.FIRST,) if dispatched else (),
     )
 
 
-def is_foreign_call(room: Room, known: Call | None, *, dispatched: bool) -> bool:
+def is_foreign_call(room: Room, known: Call | None, dispatch: Dispatch, *, dispatched: bool) -> bool:
     """Return whether a foreign room with a dispatch of an agent is a call of the agent, and not a call that is over.
 
     ``known`` is the last call in the room; None: there was none, or it is forgotten. A room that is only held, for
-    example because nobody came, is a call as soon as somebody enters it.
+    example because nobody came, is a call as soon as somebody enters it. A dispatch that is newer than the end of the
+    last call begins another one.
     """
-    if known is not None:
+    if known is not None and (known.is_live or known.may_begin_again or dispatch.created_at <= known.state_since):
         return known.may_begin_again and room.participants > 0
     return dispatched or room.participants > 0
 

@@ -27,9 +27,9 @@ class WorkerReports:
         self._watch = watch
         self._on_change = on_change
         self._rooms: dict[_Worker, frozenset[_Room]] = {}
-        """The rooms of each worker's running jobs."""
+        """The rooms of each worker's jobs."""
         self._jobs: dict[_Room, dict[_Worker, list[JobReport]]] = {}
-        """The running jobs in each room. An adopted call then costs the same with any number of jobs in other rooms."""
+        """The jobs in each room. An adopted call then costs the same with any number of jobs in other rooms."""
 
     def begin(self) -> None:
         """Forget all workers: a new stream begins with those that have jobs."""
@@ -38,16 +38,22 @@ class WorkerReports:
 
     def receive(self, calls: WorkerCalls) -> None:
         """Take in all jobs of one worker, as it reported them last."""
-        running = [] if calls.lost else [job for job in calls.jobs if job.state is not JobState.ENDED]
-        self._keep((calls.agent, calls.worker), running)
+        self._keep((calls.agent, calls.worker), [] if calls.lost else calls.jobs)
         for job in calls.jobs:
             self._apply(calls.agent, job, lost=calls.lost)
 
-    def apply_to(self, room: CallRoom, agent_key: str, name: str) -> None:
-        """Apply what is known of the jobs in a room to a call that is new to this gateway."""
+    def apply_to(self, room: CallRoom, agent_key: str, name: str, *, is_repeat: bool) -> None:
+        """Apply what is known of the jobs in a room to a call that is new to this gateway.
+
+        ``is_repeat``: another call in the room is over. Its jobs say nothing about this one, and workers repeat them
+        for some seconds after their end.
+        """
         for jobs in self._jobs.get((agent_key, name), {}).values():
             for job in jobs:
-                room.reported(job, time.time())
+                if is_repeat and job.state is JobState.ENDED:
+                    room.ignore(job)
+                else:
+                    room.reported(job, time.time())
 
     def _keep(self, worker: _Worker, jobs: list[JobReport]) -> None:
         """Keep the jobs that a worker has now, instead of those that it reported before."""

@@ -131,6 +131,10 @@ class CallRoom:
             self._set_agents({identity: 0} | self.agents, now)
         return True
 
+    def ignore(self, job: JobReport) -> None:
+        """Take in nothing of a job, now and later: it belongs to an earlier call in the room."""
+        self._earlier_jobs.add(job.job_id)
+
     def worker_lost(self, job: JobReport, now: float) -> bool:
         """Take in that the worker of a job in this room is gone; return whether it is news."""
         known = self._jobs.pop(job.job_id, None)

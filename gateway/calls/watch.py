@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from agentspec.wire import read_room_record
@@ -167,7 +168,7 @@ class RoomWatch:
         servers = list(self._servers.values())
         for server in servers:
             server.listed_at = time.time()
-        await asyncio.gather(*(self._guarded(server, self._list(server)) for server in servers))
+        await asyncio.gather(*(self._guarded(server, self._list) for server in servers))
 
     async def stop(self) -> None:
         """Stop watching all servers."""
@@ -200,11 +201,11 @@ class RoomWatch:
             if since >= interval or (server.wants_list and since >= MIN_LIST_SECONDS):
                 server.wants_list = False
                 server.listed_at = now
-                self._start(server, self._list(server))
+                self._start(server, self._list)
             self._read_due(server, now)
             if server.looks.has_hints and not server.following_hints:
                 server.following_hints = True
-                self._start(server, self._follow_hints(server))
+                self._start(server, self._follow_hints)
             await self._pause(server, interval)
 
     async def _pause(self, server: _Server, interval: float) -> None:
@@ -219,14 +220,14 @@ class RoomWatch:
             return
         await asyncio.sleep(READ_TICK_SECONDS)
 
-    def _start(self, server: _Server, work: Awaitable[None]) -> None:
+    def _start(self, server: _Server, work: Callable[[_Server], Awaitable[None]]) -> None:
         task = asyncio.ensure_future(self._guarded(server, work))
         server.tasks.add(task)
         task.add_done_callback(server.tasks.discard)
 
-    async def _guarded(self, server: _Server, work: Awaitable[None]) -> None:
+    async def _guarded(self, server: _Server, work: Callable[[_Server], Awaitable[None]]) -> None:
         try:
-            await work
+            await work(server)
         except Exception:  # one unexpected error must not stop the watch
             logger.exception("watching rooms failed", extra={"url": server.url})
 
@@ -346,7 +347,7 @@ class RoomWatch:
             return Need(room.is_routine(call), room.read_due(call, heard=heard))
 
         for call_id in server.reads.begin_due(now, need_of):
-            self._start(server, self._read(server, call_id))
+            self._start(server, partial(self._read, call_id=call_id))
 
     async def _read(self, server: _Server, call_id: str) -> None:
         """Read who is in a call's room."""

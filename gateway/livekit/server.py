@@ -125,6 +125,8 @@ class Dispatch:
     metadata: str
     accepted: bool
     """A worker accepted the dispatch; the worker may have stopped since."""
+    created_at: float = 0.0
+    """Unix seconds of LiveKit's clock."""
 
 
 class LiveKit(Protocol):
@@ -279,6 +281,7 @@ def _dispatch(found: api.AgentDispatch) -> Dispatch:
         agent_name=found.agent_name,
         metadata=found.metadata,
         accepted=any(job.state.participant_identity for job in found.state.jobs),
+        created_at=found.state.created_at / 1e9,  # nanoseconds: livekit-server pkg/rtc/room.go
     )
 
 

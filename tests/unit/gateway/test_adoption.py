@@ -8,8 +8,8 @@ import pytest
 
 from agentspec.wire import GatewayMember
 from gateway.agents import Agent
-from gateway.calls.call import CallState
-from gateway.calls.step import Admission
+from gateway.calls.call import CallReason, CallState
+from gateway.calls.step import CONNECT_TIMEOUT_SECONDS, Admission
 from gateway.cluster.members import FENCE_SECONDS, Members
 from gateway.livekit.connections import Connection, SecretError
 from gateway.livekit.server import LiveKitUnreachable, Room
@@ -49,6 +49,18 @@ async def test_joined_and_waiting_calls_are_adopted_unchanged(world: World, succ
     launches = list(successor.livekit.launches)
     await adopt(successor)
     assert successor.livekit.launches == launches, "adopting calls again changes nothing"
+
+
+@pytest.mark.usefixtures("virtual_clock")
+async def test_caller_who_has_not_come_yet_has_as_long_as_without_a_restart(world: World, successor: World) -> None:
+    world.supply.free = successor.supply.free = 0
+    call = await open_call(world, caller=False)
+    await world.gateway.dispatcher.stop()
+    await adopt(successor)
+    await asyncio.sleep(CONNECT_TIMEOUT_SECONDS - 10)
+    assert current(successor, call).state is CallState.WAITING
+    ended = await reaches(successor, call, CallState.ENDED)
+    assert ended.reason is CallReason.CALLER_NEVER_CAME
 
 
 async def test_joined_call_survives_a_new_agent_name_and_a_restart(world: World, successor: World) -> None:

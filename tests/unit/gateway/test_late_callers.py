@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
+from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls
+from gateway.calls.adoption import OFFER_SECONDS
 from gateway.calls.call import Call, CallReason, CallState
 from gateway.calls.effects import held_name
 from gateway.calls.foreign import DispatchRequest
@@ -135,3 +138,32 @@ async def test_request_for_an_agent_in_an_abandoned_room_is_answered_at_once(wor
     set_slots(world, 1)
     await world.gateway.rooms.dispatch(example_agent(join_timeout_seconds=2), DispatchRequest(room=ROOM), Client())
     assert [one.agent_name for one in world.livekit.rooms_by_name[ROOM].dispatches] == ["ornina-agent"]
+
+
+async def test_dispatch_after_the_end_of_a_call_begins_another_one(world: World) -> None:
+    call = await adopted(world, slots=1)
+    world.livekit.connect_caller(ROOM, CALLER)
+    await becomes_true(lambda: current(world, call).caller_seen_at)
+    (agent,) = world.livekit.agents_in(ROOM)
+    job = JobReport(
+        job_id=agent.removeprefix("agent-"), room=ROOM, state=JobState.ENDED, outcome=CallOutcome.AGENT_ENDED
+    )
+    reported = WorkerCalls(agent=str(call.agent.key), worker="worker-1", jobs=[job])
+    world.livekit.disconnect(ROOM, agent)
+    world.gateway.reports.receive(reported)
+    ended = await reaches(world, call, CallState.ENDED)
+    await asyncio.sleep(NOTICED_SECONDS)
+    assert world.livekit.rooms_by_name[ROOM].dispatches == []
+    await asyncio.sleep(300)
+    assert list(world.gateway.ledger) == [], "the caller who stays in the room has no call"
+
+    set_slots(world, 0)
+    await world.livekit.create_dispatch(ROOM, "ornina-agent", METADATA)
+    dispatches = world.livekit.rooms_by_name[ROOM].dispatches
+    dispatches[:] = [replace(one, created_at=ended.state_since + 300) for one in dispatches]
+    await asyncio.sleep(OFFER_SECONDS + NOTICED_SECONDS)
+    assert current(world, call).state is CallState.WAITING, "it is held until a slot is free"
+    world.gateway.reports.receive(reported)
+    assert current(world, call).is_live, "the job of the first call says nothing about the second"
+    set_slots(world, 1)
+    await reaches(world, call, CallState.JOINED)

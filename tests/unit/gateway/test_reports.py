@@ -59,7 +59,7 @@ async def test_adopted_call_costs_no_look_at_the_jobs_of_other_rooms(
             world.gateway.reports.receive(WorkerCalls(agent=AGENT, worker=f"pod-{number}", jobs=jobs))
         monkeypatch.setattr(ReadReport, "reads", 0)
         room = CallRoom("caller", "ornina-agent")
-        world.gateway.reports.apply_to(room, AGENT, "room-0-1")
+        world.gateway.reports.apply_to(room, AGENT, "room-0-1", is_repeat=False)
         assert list(room.agents) == [agent_identity("0-1")]
         return ReadReport.reads
 
@@ -69,7 +69,7 @@ async def test_adopted_call_costs_no_look_at_the_jobs_of_other_rooms(
 async def test_adopted_call_has_the_jobs_that_run_now(world: World) -> None:
     def agents_in(room_name: str, agent_key: str = AGENT) -> list[str]:
         room = CallRoom("caller", "ornina-agent")
-        world.gateway.reports.apply_to(room, agent_key, room_name)
+        world.gateway.reports.apply_to(room, agent_key, room_name, is_repeat=False)
         return list(room.agents)
 
     report(world, "first", JobState.JOINED)
