@@ -91,7 +91,7 @@ def create_gateway(
         access=Access(agents, keys, tokens, limits, settings.gateway_hosts, settings.trusted_proxy_hops),
         ledger=ledger,
         dispatcher=dispatcher,
-        tokens=TokenIssuer(connections),
+        tokens=TokenIssuer(connections, dispatcher),
         rooms=RoomDispatcher(connections, ledger, dispatcher, members),
         opener=CallOpener(connections, ledger, dispatcher, adopter, members, settings.max_pending_per_agent),
         members=members,

@@ -17,10 +17,11 @@ from agentspec.roompattern import MAX_ROOM_NAME_BYTES, RoomPatternInvalid, compi
 from agentspec.wire import DispatchMetadata, RoomRecord, read_dispatch_metadata, read_room_record, render
 from gateway.agents import Agent
 from gateway.calls.call import MESSAGES
+from gateway.calls.dispatcher import Dispatcher
 from gateway.calls.failures import connect, livekit_failures
 from gateway.calls.ids import new_call_id
 from gateway.calls.request import printable
-from gateway.calls.step import unavailable_reason
+from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import PUBLIC_SCOPE, Client
 from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import Connection, Connections
@@ -112,8 +113,9 @@ class TokenRequest(_Body):
 class TokenIssuer:
     """Issues tokens. It needs LiveKit only to see whether a room that a key's holder names belongs to another agent."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, dispatcher: Dispatcher) -> None:
         self._connections = connections
+        self._dispatcher = dispatcher
 
     async def issue(self, agent: Agent, request: TokenRequest, client: Client) -> str:
         """Return a token with which a caller joins a room and so opens a call to the agent.
@@ -138,7 +140,7 @@ class TokenIssuer:
             name=request.participant_name or "",
             metadata=request.participant_metadata or "",
             attributes=request.participant_attributes or {},
-            configuration=_configuration(agent, connection, request, call_id, identity),
+            configuration=_configuration(agent, connection, request, call_id, identity, waits=self._must_wait(agent)),
         )
         if len(token) > MAX_TOKEN_LENGTH:
             message = (
@@ -149,6 +151,16 @@ class TokenIssuer:
         fields = {"agent": agent.key, "call_id": call_id, "room": room}
         logger.info("token issued", extra=fields | client.log_fields())
         return token
+
+    def _must_wait(self, agent: Agent) -> bool:
+        """Return whether the call waits for the gateway before its agent is dispatched.
+
+        Only the gateway can give the call an avatar seat, or find that workers of another agent use the name. And only
+        the gateway knows the line, which a dispatch by the token would overtake. It can only know the line of now: the
+        token may be used minutes later.
+        """
+        has_line = self._dispatcher.admission(agent.key) is Admission.WAIT
+        return has_line or agent.spec.avatar.max_sessions is not None or not agent.name_checked
 
 
 def _room(agent: Agent, request: TokenRequest, call_id: str, *, trusted: bool) -> str:
@@ -181,9 +193,12 @@ async def _check_room(agent: Agent, connection: Connection, room: str, client: C
 
 
 def _configuration(
-    agent: Agent, connection: Connection, request: TokenRequest, call_id: str, identity: str
+    agent: Agent, connection: Connection, request: TokenRequest, call_id: str, identity: str, *, waits: bool
 ) -> api.RoomConfiguration:
-    """Return the room that LiveKit makes when the caller joins: the same as for a call that the gateway opens."""
+    """Return the room that LiveKit makes when the caller joins: the same as for a call that the gateway opens.
+
+    ``waits``: the gateway dispatches the agent, and not LiveKit.
+    """
     record = RoomRecord(
         call_id=call_id,
         agent=agent.key,
@@ -203,7 +218,7 @@ def _configuration(
         capabilities=facts.capabilities,
         metadata=facts.metadata,
     )
-    agent_name = WAITING_AGENT_NAME if _must_wait(agent) else agent.agent_name
+    agent_name = WAITING_AGENT_NAME if waits else agent.agent_name
     return api.RoomConfiguration(
         empty_timeout=EMPTY_ROOM_SECONDS,
         departure_timeout=DEPARTURE_SECONDS,
@@ -211,11 +226,3 @@ def _configuration(
         metadata=render(record),
         agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=render(metadata))],
     )
-
-
-def _must_wait(agent: Agent) -> bool:
-    """Return whether the call waits for the gateway before its agent is dispatched.
-
-    Only the gateway can give the call an avatar seat, or find that workers of another agent use the name.
-    """
-    return agent.spec.avatar.max_sessions is not None or not agent.name_checked

@@ -20,7 +20,7 @@ from gateway.livekit.server import (
 )
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import CREDENTIALS, World, example_agent
-from tests.unit.gateway.scenes import adopt, becomes_true
+from tests.unit.gateway.scenes import adopt, becomes_true, open_call
 from tests.unit.gateway.test_http import rejected
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
@@ -125,14 +125,29 @@ async def test_call_begins_when_the_caller_joins(http: httpx.AsyncClient, world:
 
 
 async def test_call_of_a_token_waits_while_all_slots_are_taken(http: httpx.AsyncClient, world: World) -> None:
+    claims = await issue(http)
     world.supply.free, world.livekit.slots = 0, 0
-    room = await join(world, await issue(http))
+    room = await join(world, claims)
     await adopt(world)
     await becomes_true(lambda: [call.state for call in world.gateway.ledger] == [CallState.WAITING])
     assert world.gateway.ledger.pending() == {"agents/ornina": 1}
     world.supply.free, world.livekit.slots = 1, 1
     await becomes_true(lambda: [call.state for call in world.gateway.ledger] == [CallState.JOINED])
     assert len(world.livekit.agents_in(room)) == 1
+
+
+async def test_token_that_is_issued_while_calls_wait_joins_their_line(http: httpx.AsyncClient, world: World) -> None:
+    world.supply.free = world.livekit.slots = 0
+    waiting = await open_call(world)
+    claims = await issue(http)
+    assert claims["roomConfig"]["agents"][0]["agentName"] == WAITING_AGENT_NAME
+    await join(world, claims)
+    await adopt(world)
+    line = world.gateway.ledger.waiting("agents/ornina")
+    assert (line[0].id, [call.room for call in line[1:]]) == (waiting.id, [claims["video"]["room"]])
+    world.supply.free = None
+    claims = await issue(http)
+    assert claims["roomConfig"]["agents"][0]["agentName"] == "ornina-agent", "nobody knows the free slots"
 
 
 async def test_agent_with_a_limit_of_avatars_waits_for_a_seat_from_the_gateway(
