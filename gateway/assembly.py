@@ -92,7 +92,7 @@ def create_gateway(
         ledger=ledger,
         dispatcher=dispatcher,
         tokens=TokenIssuer(connections, dispatcher),
-        rooms=RoomDispatcher(connections, ledger, dispatcher, members),
+        rooms=RoomDispatcher(connections, ledger, dispatcher, adopter, members),
         opener=CallOpener(connections, ledger, dispatcher, adopter, members, settings.max_pending_per_agent),
         members=members,
         forwarder=forwarder,

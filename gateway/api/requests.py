@@ -1,7 +1,10 @@
 """What the routes do with every request: read its body, find its agent, and check who sent it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -10,6 +13,7 @@ from agentspec import DispatchMode
 from agentspec.model import Model
 from agentspec.wire import agent_key
 from gateway.agents import Agent
+from gateway.api import forwarding
 from gateway.api.access import no_right
 from gateway.api.context import Gateway
 from gateway.api.forwarding import CLIENT_ADDRESS, is_internal
@@ -18,6 +22,8 @@ from gateway.calls.request import MAX_BODY_BYTES, AgentRef
 from gateway.client import Client
 from gateway.cluster.members import shard_of
 from gateway.errors import MISDIRECTED, ErrorReason, RequestError
+
+_Result = TypeVar("_Result")
 
 BODY_SECONDS = 10.0
 """Longest time in which a request body must arrive."""
@@ -179,6 +185,30 @@ async def forwarded(request: Request, wanted: str | AgentRef, body: bytes) -> Re
     gateway = gateway_of(request)
     shard = shard_of(agent_key(*_reference(gateway, wanted)))
     return await gateway.forwarder.forward(request, shard, address_of(request), body)
+
+
+async def at_owner(
+    request: Request, wanted: str | AgentRef, body: bytes, attempt: Callable[[], Awaitable[_Result]]
+) -> _Result | Response:
+    """Return what an attempt returns, or the answer of another gateway that owns the agent of a request by now.
+
+    An attempt that fails with 421 is repeated: its gateway did not act for the agent at that moment.
+
+    Raises:
+        RequestError: of the attempt; or 503, no gateway answers for the agent now.
+    """
+    deadline = math.inf
+    while True:
+        try:
+            return await attempt()
+        except RequestError as error:
+            if error.status != MISDIRECTED:
+                raise
+            deadline = min(deadline, time.monotonic() + forwarding.FORWARD_SECONDS)
+            if (answered := await forwarded(request, wanted, body)) is not None:
+                return answered
+            if time.monotonic() >= deadline:
+                raise forwarding.unreachable() from error
 
 
 def agent_reference(wanted: str) -> str | AgentRef:

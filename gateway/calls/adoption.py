@@ -116,17 +116,33 @@ class Adopter:
             agent = by_name.get(held_name(dispatch.agent_name) or dispatch.agent_name)
             if agent is None or not self._members.acts_for(agent.key):
                 continue
-            dispatched = dispatch.agent_name == agent.agent_name
             known = self._ledger.get(foreign_call_id(agent.key, server, room.sid))
             if known is not None:
                 wait = OFFER_SECONDS  # the other program may soon dispatch the agent again
-            if is_foreign_call(room, known, dispatch, dispatched=dispatched):
-                call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatched)
-                if known is not None:  # it begins now, and so does its wait
-                    call = replace(call, created_at=now)
-                await self._follow(call, await self._connections.open(agent), dispatches, is_new=_is_new(call))
+            if is_foreign_call(room, known, dispatch, dispatched=dispatch.agent_name == agent.agent_name):
+                await self.adopt_foreign(agent, await self._connections.open(agent), room, dispatch, dispatches)
                 return wait
         return wait
+
+    async def adopt_foreign(
+        self, agent: Agent, connection: Connection, room: Room, dispatch: Dispatch, dispatches: list[Dispatch]
+    ) -> Call:
+        """Adopt the call that a dispatch in another program's room is for. ``dispatches``: all of the room.
+
+        Raises:
+            LiveKitError: the room could not be read.
+        """
+        now = time.time()
+        call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatch.agent_name == agent.agent_name)
+        if self._ledger.get(call.id) is not None:  # the last call in the room is over, and this one begins now
+            call = replace(call, created_at=now)
+        return await self._follow(call, connection, dispatches, is_new=_is_new(call))
+
+    def room_of(self, call: Call) -> CallRoom:
+        """Return what is known of the room of a call that begins now. Jobs of earlier calls say nothing about it."""
+        room = CallRoom(call.identity, call.agent_name)
+        self._reports.apply_to(room, call.agent.key, call.room, is_repeat=True)
+        return room
 
     def _explicit_agents(self, server: str) -> list[Agent]:
         return [

@@ -22,7 +22,7 @@ def record_ended(call: Call) -> None:
 
 
 def record_refused(agent: str, client: Client, status: int, reason: ErrorReason) -> None:
-    """Record a request that opened no call. ``agent`` is the one that it named, which need not exist."""
+    """Record a refused request. ``agent`` is the one that it named, which need not exist."""
     fields = {"agent": agent, "status": status, "reason": reason.value}
     logger.info("call refused", extra=fields | client.log_fields())
 

@@ -90,6 +90,15 @@ MESSAGES = {
 }
 """What happened and what to do about it, for every reason."""
 
+STATE_MESSAGES = {
+    CallState.WAITING: "call is waiting for a free slot",
+    CallState.DISPATCHED: "call dispatched",
+    CallState.JOINED: "agent joined call",
+    CallState.FAILED: "call failed",
+    CallState.ENDED: "call ended",
+}
+"""The log message of a call that has just reached a state."""
+
 OUTCOMES: Final[Mapping[str, tuple[CallState, CallReason]]] = {
     CallOutcome.AGENT_ENDED: (CallState.ENDED, CallReason.FINISHED),
     CallOutcome.CALLER_IDLE: (CallState.ENDED, CallReason.CALLER_IDLE),
@@ -146,6 +155,8 @@ class Call:
     """The avatar seat assigned to the call; None when the agent has no limit."""
     foreign: bool = False
     """Another program opened the room and dispatched the agent. The room has no room record, and stays at the end."""
+    needs_caller: bool = True
+    """The call is dispatched only while its caller is in the room; False: a request asked for the agent before."""
     reason: CallReason = CallReason.NONE
 
     @property

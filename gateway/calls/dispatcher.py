@@ -8,12 +8,13 @@ one at a time for each call.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from gateway.agents import Agent, AgentDirectory, InvalidAgent
 from gateway.calls import audit, effects
-from gateway.calls.call import Call, CallReason, CallState
+from gateway.calls.call import STATE_MESSAGES, Call, CallReason, CallState
 from gateway.calls.ledger import Ledger
 from gateway.calls.metrics import CallMetrics
 from gateway.calls.retries import Retries
@@ -23,11 +24,11 @@ from gateway.calls.step import (
     Effect,
     RoomSnapshot,
     Step,
-    accept_timeout_seconds,
     assign_seat,
     dispatch_failed,
     finish,
     look_again_seconds,
+    must_inquire,
     seen,
     step,
     unavailable_reason,
@@ -42,20 +43,14 @@ from gateway.livekit.server import LiveKit, LiveKitError, RoomMissing
 
 CLOSE_ATTEMPTS = 5
 """The gateway tries this often to close a room; after that LiveKit's own timeouts close it."""
+END_SECONDS = 2.0
+"""Longest wait for LiveKit when a call has to end. Further attempts follow without anyone waiting."""
 SEARCH_SECONDS = 4.0
 """Longest wait of a new owner for the calls of its agents, before it dispatches any."""
 FENCED_LOOK_SECONDS = 0.25
 """Until the next look at a call while this gateway may not act."""
 RETRY_SECONDS = 1.0
 """Until the next look at a call after an unexpected error, or after LiveKit did not answer a question about it."""
-
-_STATE_MESSAGES = {
-    CallState.WAITING: "call is waiting for a free slot",
-    CallState.DISPATCHED: "call dispatched",
-    CallState.JOINED: "agent joined call",
-    CallState.FAILED: "call failed",
-    CallState.ENDED: "call ended",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +82,8 @@ class Dispatcher:
         self._inquired: dict[str, float] = {}
         """Begin of the state in which LiveKit was asked whether a worker accepted, by call id."""
         self._retries = Retries()
-        self._hanging_up: set[str] = set()
-        """Ids of calls that are about to be hung up. Nothing else begins for them."""
+        self._ending: set[str] = set()
+        """Ids of calls that are about to end on request. Nothing else begins for them."""
         watch.on_change = self.look
 
     def admission(self, agent_key: str, call: Call | None = None) -> Admission:
@@ -138,7 +133,7 @@ class Dispatcher:
         """Count and log a new call, and follow it."""
         self._metrics.record_opened(call)
         audit.record_opened(call)
-        logger.info(_STATE_MESSAGES[call.state], extra=call.log_fields())
+        logger.info(STATE_MESSAGES[call.state], extra=call.log_fields())
         self.follow(call, room)
 
     def follow(self, call: Call, room: CallRoom | None = None) -> None:
@@ -164,7 +159,7 @@ class Dispatcher:
     def look(self, call_id: str) -> None:
         """Decide about a call now, unless something is being carried out for it: that is followed by a look."""
         call, room = self._ledger.get(call_id), self._watch.room(call_id)
-        if call is None or room is None or not call.is_live or call_id in self._work or call_id in self._hanging_up:
+        if call is None or room is None or not call.is_live or call_id in self._work or call_id in self._ending:
             return
         if not self._members.acts_for(call.agent.key):
             return self._look_again(call_id, FENCED_LOOK_SECONDS)
@@ -180,24 +175,47 @@ class Dispatcher:
         Raises:
             LiveKitError, SecretError: the room could not be closed, and the call continues.
         """
-        try:
-            while (work := self._work.get(call.id)) is not None:
-                self._hanging_up.add(call.id)
-                await asyncio.wait({work})
-            await self._end(call)
-        finally:
-            self._hanging_up.discard(call.id)
-            self.look(call.id)
-
-    async def _end(self, call: Call) -> None:
-        current = self._ledger.get(call.id)
-        if current is not None and current.is_live:
+        async with self._alone(call.id):
+            current = self._ledger.get(call.id)
+            if current is None or not current.is_live:
+                return
             work = self._begin(call.id, self._hang_up(current))
             # The call ends also when the client that asked for it does not wait for the answer.
             await asyncio.wait({work})
             if work.cancelled():
                 raise Fenced("another gateway owns the call now")
             work.result()
+
+    async def end(self, call: Call, state: CallState, reason: CallReason) -> None:
+        """End a call, also when LiveKit does not answer. Do nothing when it has ended.
+
+        This waits for LiveKit for at most `END_SECONDS`.
+        """
+        async with self._alone(call.id):
+            current = self._ledger.get(call.id)
+            if current is not None and current.is_live:
+                over = finish(current, state, reason, time.time()).call
+                self._record(current, over)
+                await asyncio.wait({self._begin(call.id, self._close(over))}, timeout=END_SECONDS)
+
+    @asynccontextmanager
+    async def _alone(self, call_id: str) -> AsyncIterator[None]:
+        """Wait until nothing is being carried out for a call. Nothing else begins for it meanwhile."""
+        try:
+            while (work := self._work.get(call_id)) is not None:
+                self._ending.add(call_id)
+                await asyncio.wait({work})
+            yield
+        finally:
+            self._ending.discard(call_id)
+            self.look(call_id)
+
+    async def settle(self, call_id: str) -> None:
+        """Wait until the room of a call that is over is closed."""
+        while (work := self._work.get(call_id)) is not None:
+            if (call := self._ledger.get(call_id)) is not None and call.is_live:
+                return
+            await asyncio.wait({work})
 
     def release_moved(self) -> None:
         """Stop following the calls of agents that another gateway owns now. They go on, and their owner adopts them."""
@@ -247,22 +265,13 @@ class Dispatcher:
         """Return what LiveKit is asked before anything is decided; None: nothing."""
         if snapshot is None or not self._retries.goes_first(call.id, now):
             return None
-        if self._must_inquire(call, snapshot, now):
+        if must_inquire(call, snapshot, now) and self._inquired.get(call.id) != call.state_since:
             return self._inquire(call, room)
         if snapshot.surplus_agents:
             return self._remove_surplus(call, room, snapshot.surplus_agents)
         if not (room.has_record or call.foreign or room.missing_since):
             return self._restore(call, room)
         return None
-
-    def _must_inquire(self, call: Call, room: RoomSnapshot, now: float) -> bool:
-        """Whether LiveKit has to be asked if a worker accepted the dispatch: nothing was heard, and it is overdue."""
-        if call.state is not CallState.DISPATCHED or room.accepted or room.agent_present or room.agent_lost:
-            return False
-        if not room.exists:  # LiveKit 1.13 answers such a question about a closed room with 503, however often
-            return False
-        overdue = now - call.state_since >= accept_timeout_seconds(call)
-        return overdue and self._inquired.get(call.id) != call.state_since
 
     async def _inquire(self, call: Call, room: CallRoom) -> None:
         livekit = await self._livekit(call)
@@ -378,7 +387,7 @@ class Dispatcher:
             audit.record_ended(after)
         if CallState.WAITING in (before.state, after.state):
             self._supply.exchange_soon()
-        logger.info(_STATE_MESSAGES[after.state], extra=after.log_fields())
+        logger.info(STATE_MESSAGES[after.state], extra=after.log_fields())
 
     def _forget(self, call: Call) -> None:
         self._watch.forget(call.id, call.server)

@@ -1,7 +1,8 @@
 """Dispatches an agent to a room that another program made, and confirms that the agent has joined.
 
-The dispatch is a call from its begin: it has a slot and an avatar seat like any other, and is followed to its end. The
-room stays the other program's: the gateway neither closes it nor changes its metadata.
+Each request is a call from its begin: it waits in the agent's line, has a slot and an avatar seat like any other call,
+and is followed to its end. The request only waits for the call's state. The room stays the other program's: the gateway
+neither closes it nor changes its metadata.
 """
 
 import asyncio
@@ -18,23 +19,23 @@ from agentspec.model import Model
 from agentspec.roompattern import MAX_ROOM_NAME_BYTES, RoomPatternInvalid, compile_pattern
 from agentspec.wire import read_dispatch_metadata, read_room_record
 from gateway.agents import Agent
-from gateway.calls.adoption import foreign_call
-from gateway.calls.call import MESSAGES, CallReason
+from gateway.calls.adoption import Adopter, foreign_call, is_foreign_call
+from gateway.calls.call import MESSAGES, Call, CallReason, CallState
 from gateway.calls.dispatcher import Dispatcher
-from gateway.calls.effects import held_name
+from gateway.calls.effects import held_name, hold_name
 from gateway.calls.failures import RETRY_AFTER_SECONDS, connect, livekit_failures
 from gateway.calls.ids import foreign_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.step import Admission, unavailable_reason
 from gateway.client import Client
 from gateway.cluster.members import Members
-from gateway.errors import ErrorReason, RequestError
-from gateway.livekit.connections import Connections
+from gateway.errors import ErrorReason, RequestError, moved
+from gateway.livekit.connections import Connection, Connections
 from gateway.livekit.fenced import FencedLiveKit
 from gateway.livekit.server import Dispatch, LiveKit, Room, RoomMissing
 
-POLL_SECONDS = 0.2
-"""Interval between two looks for a free slot, or for the agent in the room."""
+LOOK_SECONDS = 1.0
+"""Interval between two looks for an agent that no change of a call announces."""
 
 _MESSAGES = {
     ErrorReason.NO_FREE_SLOT: MESSAGES[CallReason.NO_FREE_SLOT],
@@ -82,11 +83,14 @@ def _text(metadata: dict[str, Any] | str) -> str:
 class RoomDispatcher:
     """Dispatches agents to rooms of other programs, one request for a room at a time."""
 
-    def __init__(self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, members: Members) -> None:
+    def __init__(
+        self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, adopter: Adopter, members: Members
+    ) -> None:
         self._members = members
         self._connections = connections
         self._ledger = ledger
         self._dispatcher = dispatcher
+        self._adopter = adopter
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def dispatch(self, agent: Agent, request: DispatchRequest, client: Client) -> str:
@@ -95,87 +99,179 @@ class RoomDispatcher:
         An agent that is there, or on its way, is not dispatched again.
 
         Raises:
-            RequestError: the agent may not join the room, or did not join within `dispatch.joinTimeoutSeconds`.
+            RequestError: the agent may not join the room, or did not join within `dispatch.joinTimeoutSeconds`; 421,
+                another gateway owns the agent by now.
         """
         if reason := unavailable_reason(agent):
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
         _check_name(agent, request.room)
-        reached = (await connect(self._connections, agent)).livekit
-        livekit = FencedLiveKit(reached, lambda: self._members.acts_for(agent.key))
+        connection = await connect(self._connections, agent)
         fields = {"agent": agent.key, "room": request.room, **client.log_fields()}
         lock = self._locks.setdefault(f"{agent.key} {request.room}", asyncio.Lock())
         with livekit_failures(agent, room=request.room, **client.log_fields()):
             try:
                 async with lock:
-                    dispatch_id = await self._join(livekit, agent, request, client)
+                    dispatch_id = await self._join(connection, agent, request, client)
             except RoomMissing as error:
                 message = f"The room {request.room!r} does not exist. Create the room first."
                 raise RequestError(404, ErrorReason.ROOM_NOT_FOUND, message, field="room") from error
         logger.info("agent joined room of another program", extra=fields)
         return dispatch_id
 
-    async def _join(self, livekit: LiveKit, agent: Agent, request: DispatchRequest, client: Client) -> str:
+    async def _join(self, connection: Connection, agent: Agent, request: DispatchRequest, client: Client) -> str:
+        livekit = FencedLiveKit(connection.livekit, lambda: self._members.acts_for(agent.key))
         room = await _check_room(livekit, request.room)
-        reason = ErrorReason.NO_FREE_SLOT
-        try:
-            async with asyncio.timeout(agent.spec.dispatch.join_timeout_seconds):
-                await self._release(livekit, agent, room)
-                dispatch_id = await _find(livekit, agent, request.room)
-                if not dispatch_id:
-                    await self._dispatch(livekit, agent, room, request, client)
-                    dispatch_id = await _find(livekit, agent, request.room)
-                reason = ErrorReason.NOT_ANSWERED
-                await _wait_for_agent(livekit, agent, request.room)
-                return await _find(livekit, agent, request.room) or dispatch_id
-        except TimeoutError:
-            if await self._withdraw(livekit, agent, request.room):
-                reason = ErrorReason.AGENT_DID_NOT_JOIN
-        raise RequestError(503, reason, _MESSAGES[reason], retry_after_seconds=RETRY_AFTER_SECONDS)
+        await self._end_replaced(livekit, agent, room)
+        call = await self._find_call(livekit, connection, agent, room)
+        if call is None:
+            call = await self._open(livekit, agent, room, request, client)
+        if call.agent.key != agent.key:
+            return await self._join_beside(livekit, agent, room, request)
+        if call.state is CallState.WAITING and call.needs_caller:
+            self._ledger.put(replace(call, needs_caller=False))
+            self._dispatcher.look(call.id)
+        await self._wait_until_joined(livekit, agent, call)
+        found = _find(await livekit.dispatches(room.name), call.agent_name)
+        return found.id if found else ""
 
-    async def _release(self, livekit: LiveKit, agent: Agent, room: Room) -> None:
-        """Withdraw the dispatch that holds the room for another caller: the request begins that call itself."""
-        known = self._ledger.get(foreign_call_id(agent.key, agent.spec.livekit.url, room.sid))
-        if known is None or not known.may_begin_again:
-            return
-        for one in await livekit.dispatches(room.name):
-            if held_name(one.agent_name) == agent.agent_name:
-                await livekit.delete_dispatch(room.name, one.id)
+    def _in_room(self, agent: Agent, room: Room) -> Call | None:
+        """Return the live call in a room on the agent's server."""
+        return self._ledger.get(self._ledger.in_room(agent.spec.livekit.url, room.name) or "")
 
-    async def _dispatch(
-        self, livekit: LiveKit, agent: Agent, room: Room, request: DispatchRequest, client: Client
-    ) -> None:
-        """Wait for a slot, and dispatch the agent as a call of this gateway."""
-        while (admission := self._dispatcher.admission(agent.key)) is Admission.WAIT:  # noqa: ASYNC110 - several counts
-            await asyncio.sleep(POLL_SECONDS)
-        if self._ledger.in_room(agent.spec.livekit.url, room.name):  # a room has one call, and this one is another's
-            return await livekit.create_dispatch(room.name, agent.agent_name, request.dispatch_metadata)
-        now = time.time()
+    async def _end_replaced(self, livekit: LiveKit, agent: Agent, room: Room) -> None:
+        """End the agent's call in an earlier room of the same name, and wait for what a call in this one left to do.
+
+        LiveKit gives a room another id also when it restarts. The agent of such a call is still in the room.
+        """
+        call, call_id = self._in_room(agent, room), foreign_call_id(agent.key, agent.spec.livekit.url, room.sid)
+        is_other = call is not None and call.foreign and call.agent.key == agent.key and call.id != call_id
+        if call is not None and is_other and not await _is_present(livekit, room.name, call.agent_name):
+            await self._dispatcher.end(call, CallState.ENDED, CallReason.FINISHED)
+        await self._dispatcher.settle(call_id)
+
+    async def _find_call(self, livekit: LiveKit, connection: Connection, agent: Agent, room: Room) -> Call | None:
+        """Return the call that a room has, or adopt the one that a dispatch in it is for; None: there is none."""
+        dispatches = await livekit.dispatches(room.name)
+        dispatch = _find(dispatches, agent.agent_name)
+        if dispatch is not None and self._in_room(agent, room) is None:
+            known = self._ledger.get(foreign_call_id(agent.key, agent.spec.livekit.url, room.sid))
+            if dispatch.agent_name == agent.agent_name or is_foreign_call(room, known, dispatch, dispatched=False):
+                return await self._adopter.adopt_foreign(agent, connection, room, dispatch, dispatches)
+            # It holds the room for a caller to come, and the request begins that call itself.
+            await livekit.delete_dispatch(room.name, dispatch.id)
+        return self._in_room(agent, room)
+
+    async def _open(self, livekit: LiveKit, agent: Agent, room: Room, request: DispatchRequest, client: Client) -> Call:
+        """Open the call of a request: dispatch the agent when a slot is free, else put the call in the line."""
+        if not self._members.acts_for(agent.key):
+            raise moved()
+        now, admission = time.time(), self._dispatcher.admission(agent.key)
+        waits = admission is Admission.WAIT
         call = replace(
-            foreign_call(agent, room, request.dispatch_metadata, now, dispatched=True),
+            foreign_call(agent, room, request.dispatch_metadata, now, dispatched=not waits),
             created_at=now,
             client=client,
             free_slot_known=admission is Admission.FREE_SLOT,
+            needs_caller=False,
         )
-        call = self._dispatcher.assign_seat(call)
+        if not waits:
+            call = self._dispatcher.assign_seat(call)
         self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot or seat
         try:
-            await livekit.create_dispatch(room.name, agent.agent_name, call.dispatch_metadata)
+            name = hold_name(call) if waits else call.agent_name
+            await livekit.create_dispatch(room.name, name, call.dispatch_metadata)
         except BaseException:
             self._ledger.remove(call.id)
             raise
-        if self._ledger.get(call.id) is not None:  # else the agent has moved, and its new owner adopts the call
-            self._dispatcher.follow_new(call)
+        if self._ledger.get(call.id) is None:  # the agent has moved, and its new owner adopts the call
+            raise moved()
+        self._dispatcher.follow_new(call, self._adopter.room_of(call))
+        return call
 
-    async def _withdraw(self, livekit: LiveKit, agent: Agent, room: str) -> bool:
-        """Withdraw the dispatch, so that no agent joins after the answer. Return whether a worker had accepted it."""
-        found = [one for one in await livekit.dispatches(room) if _is_for(one, agent)]
-        call = self._ledger.get(self._ledger.in_room(agent.spec.livekit.url, room) or "")
-        if call is not None and call.agent.key == agent.key:
-            await self._dispatcher.hang_up(call)
-        else:
-            for one in found:
-                await livekit.delete_dispatch(room, one.id)
-        return any(one.accepted for one in found)
+    async def _wait_until_joined(self, livekit: LiveKit, agent: Agent, call: Call) -> None:
+        """Wait until the agent has joined its call.
+
+        Raises:
+            RequestError: the call is over. After the time limit, this ends it, so that no agent joins after the answer.
+        """
+        try:
+            async with asyncio.timeout(agent.spec.dispatch.join_timeout_seconds):
+                if await self._has_joined(livekit, call):
+                    return
+        except TimeoutError:
+            await self._give_up(livekit, call)
+        over = self._ledger.get(call.id)
+        if over is None:
+            raise moved()
+        await _check_room(livekit, call.room)
+        raise _refusal(over)
+
+    async def _has_joined(self, livekit: LiveKit, call: Call) -> bool:
+        """Wait until the agent of a call has joined, or the call is over; return whether the agent has joined.
+
+        Of a call that had an agent before this request, a look into the room confirms that the agent is still there.
+        """
+        seen_without = False
+        while (known := self._ledger.get(call.id)) is not None and known.is_live:
+            if known.state is not CallState.JOINED:
+                seen_without = True
+            elif seen_without or await _is_present(livekit, known.room, known.agent_name):
+                return True
+            await self._ledger.wait_for_change(call.id, known.state, LOOK_SECONDS)
+        return False
+
+    async def _give_up(self, livekit: LiveKit, call: Call) -> None:
+        """Fail a call whose agent has not joined in time, and withdraw its dispatch."""
+        known = self._ledger.get(call.id) or call
+        reason = CallReason.NOT_ANSWERED if known.causes else CallReason.NO_FREE_SLOT
+        try:
+            if any(one.accepted for one in await livekit.dispatches(call.room) if _is_for(one, call.agent_name)):
+                reason = CallReason.AGENT_DID_NOT_JOIN
+        finally:
+            await self._dispatcher.end(call, CallState.FAILED, reason)
+
+    async def _join_beside(self, livekit: LiveKit, agent: Agent, room: Room, request: DispatchRequest) -> str:
+        """Dispatch the agent beside that of another call, which the room has, and return the id of the dispatch.
+
+        A room has one call, so the second agent has none, and only looks into the room say when it has joined.
+        """
+        reason = CallReason.NO_FREE_SLOT
+        try:
+            async with asyncio.timeout(agent.spec.dispatch.join_timeout_seconds):
+                if _find(await livekit.dispatches(room.name), agent.agent_name) is None:
+                    while self._dispatcher.admission(agent.key) is Admission.WAIT:  # noqa: ASYNC110 - several counts
+                        await asyncio.sleep(LOOK_SECONDS)
+                    await livekit.create_dispatch(room.name, agent.agent_name, request.dispatch_metadata)
+                reason = CallReason.NOT_ANSWERED
+                # ruff takes the request in the condition for a variable.
+                while not await _is_present(livekit, room.name, agent.agent_name):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_SECONDS)
+                found = _find(await livekit.dispatches(room.name), agent.agent_name)
+                return found.id if found else ""
+        except TimeoutError:
+            for one in await livekit.dispatches(room.name):
+                if _is_for(one, agent.agent_name):
+                    reason = CallReason.AGENT_DID_NOT_JOIN if one.accepted else reason
+                    await livekit.delete_dispatch(room.name, one.id)
+        raise _not_joined(reason)
+
+
+def _refusal(call: Call) -> RequestError:
+    """Return the answer about a call that is over without its agent."""
+    match call.reason:
+        case CallReason.SUSPENDED | CallReason.NAME_TAKEN:
+            return RequestError(409, ErrorReason(call.reason.value), call.message)
+        case CallReason.AGENT_NOT_FOUND:
+            return RequestError(404, ErrorReason.AGENT_NOT_FOUND, call.message)
+        case CallReason.NO_FREE_SLOT | CallReason.NOT_ANSWERED:
+            return _not_joined(call.reason)
+        case _:
+            return _not_joined(CallReason.AGENT_DID_NOT_JOIN if call.causes else CallReason.NO_FREE_SLOT)
+
+
+def _not_joined(reason: CallReason) -> RequestError:
+    known = ErrorReason(reason.value)
+    return RequestError(503, known, _MESSAGES[known], retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
 def _check_name(agent: Agent, room: str) -> None:
@@ -201,17 +297,15 @@ async def _check_room(livekit: LiveKit, room: str) -> Room:
     return rooms[0]
 
 
-async def _find(livekit: LiveKit, agent: Agent, room: str) -> str:
-    """Return the id of the agent's dispatch in a room; empty without one."""
-    return next((one.id for one in await livekit.dispatches(room) if _is_for(one, agent)), "")
+def _find(dispatches: list[Dispatch], agent_name: str) -> Dispatch | None:
+    """Return the dispatch to an agent, or else the one that holds its waiting call."""
+    found = [one for one in dispatches if _is_for(one, agent_name)]
+    return min(found, key=lambda one: one.agent_name != agent_name, default=None)
 
 
-async def _wait_for_agent(livekit: LiveKit, agent: Agent, room: str) -> None:
-    # ruff takes the request in the condition for a variable.
-    while not any(one.agent_name == agent.agent_name for one in await livekit.participants(room)):  # noqa: ASYNC110
-        await asyncio.sleep(POLL_SECONDS)
+def _is_for(dispatch: Dispatch, agent_name: str) -> bool:
+    return agent_name in (dispatch.agent_name, held_name(dispatch.agent_name))
 
 
-def _is_for(dispatch: Dispatch, agent: Agent) -> bool:
-    """Whether a dispatch is for the agent, or holds the agent's waiting call in the room."""
-    return agent.agent_name in (dispatch.agent_name, held_name(dispatch.agent_name))
+async def _is_present(livekit: LiveKit, room: str, agent_name: str) -> bool:
+    return any(one.agent_name == agent_name for one in await livekit.participants(room))

@@ -38,7 +38,7 @@ class _AgentCalls:
     line: list[_Place] = field(default_factory=list)
     """Places of the waiting calls, in the order of their dispatch."""
     with_caller: list[_Place] = field(default_factory=list)
-    """Those of them whose caller has come."""
+    """Those of them whose caller has come, or that need none."""
     without_caller: list[_Place] = field(default_factory=list)
     """The others."""
     dispatched: dict[str, Call] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _AgentCalls:
         return bisect_left(self.without_caller, (now - CALLER_EXPECTED_SECONDS, ""))
 
     def _line_of(self, call: Call) -> list[_Place]:
-        return self.without_caller if call.caller_seen_at is None else self.with_caller
+        return self.without_caller if _lacks_caller(call) else self.with_caller
 
     def in_flight(self, now: float) -> list[Call]:
         """Return the calls with a dispatch that the controller's counts may not include yet."""
@@ -286,4 +286,8 @@ def _same_index(before: Call, after: Call) -> bool:
         after.agent.key,
         after.room,
         after.server,
-    ) and (before.caller_seen_at is None) == (after.caller_seen_at is None)
+    ) and _lacks_caller(before) == _lacks_caller(after)
+
+
+def _lacks_caller(call: Call) -> bool:
+    return call.needs_caller and call.caller_seen_at is None

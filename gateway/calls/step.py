@@ -195,7 +195,7 @@ def _waiting(call: Call, room: RoomSnapshot, admission: Admission, now: float, u
     if admission is Admission.WAIT:
         # The slots of the workers that declined no longer count, so a later free slot is another worker's.
         return Step(replace(call, times_declined=0) if call.times_declined else call)
-    if now < call.not_before or not room.caller_present:
+    if now < call.not_before or (call.needs_caller and not room.caller_present):
         return Step(call)
     return _dispatch(call, Cause.NOT_TAKEN if call.causes else Cause.FIRST, admission, now)
 
@@ -237,6 +237,14 @@ def look_again_seconds(call: Call, room: RoomSnapshot | None, now: float) -> flo
             return JOINED_LOOK_SECONDS
         case _:
             return WAITING_LOOK_SECONDS
+
+
+def must_inquire(call: Call, room: RoomSnapshot, now: float) -> bool:
+    """Return whether LiveKit has to be asked if a worker accepted: nothing was heard, and it is overdue."""
+    if call.state is not CallState.DISPATCHED or room.accepted or room.agent_present or room.agent_lost:
+        return False
+    # LiveKit 1.13 answers such a question about a closed room with 503, however often.
+    return room.exists and now - call.state_since >= accept_timeout_seconds(call)
 
 
 def accept_timeout_seconds(call: Call) -> float:

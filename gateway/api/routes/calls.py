@@ -1,14 +1,11 @@
 """Calls: open, read and end."""
 
-import time
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from agentspec.wire import agent_key, read, valid_traceparent
-from gateway.agents import Agent
-from gateway.api import forwarding
 from gateway.api.access import bearer_token, idempotency_key
 from gateway.api.context import Gateway
 from gateway.api.events import EventStream, stream
@@ -17,6 +14,7 @@ from gateway.api.requests import (
     address_of,
     admit,
     answer,
+    at_owner,
     audit_refusals,
     forwarded,
     gateway_of,
@@ -29,8 +27,7 @@ from gateway.calls.failures import RETRY_AFTER_SECONDS
 from gateway.calls.ids import shard_of_call
 from gateway.calls.opening import OpenedCall
 from gateway.calls.request import CallRequest, parse_request
-from gateway.client import Client
-from gateway.errors import MISDIRECTED, ErrorReason, RequestError
+from gateway.errors import ErrorReason, RequestError
 from gateway.livekit.connections import SecretError
 from gateway.livekit.server import LiveKitError
 from gateway.livekit.tokens import has_fingerprint, is_call_token
@@ -116,39 +113,21 @@ async def open_call(request: Request) -> Response:
     if (forwarded_answer := await forwarded(request, wanted.agent, body)) is not None:
         return forwarded_answer
     agent, client = await admit(request, wanted.agent)
-    opened = await _open_here(request, agent, wanted, body, client)
+
+    async def attempt() -> OpenedCall:
+        return await gateway.opener.open(
+            agent,
+            wanted,
+            client,
+            idempotency_key(request.headers),
+            traceparent=valid_traceparent(request.headers.get("traceparent", "")),
+        )
+
+    opened = await at_owner(request, wanted.agent, body, attempt)
     if isinstance(opened, Response):
         return opened
     view = opened_call_view(_view(gateway, opened.call), opened.call, opened.connection, wanted.name)
     return answer(view, 201 if opened.created else 200)
-
-
-async def _open_here(
-    request: Request, agent: Agent, wanted: CallRequest, body: bytes, client: Client
-) -> OpenedCall | Response:
-    """Open the call of a request, or return the answer of another gateway that owns the agent by now.
-
-    Raises:
-        RequestError: no call can be opened.
-    """
-    deadline = time.monotonic() + forwarding.FORWARD_SECONDS
-    while True:
-        try:
-            return await gateway_of(request).opener.open(
-                agent,
-                wanted,
-                client,
-                idempotency_key(request.headers),
-                traceparent=valid_traceparent(request.headers.get("traceparent", "")),
-            )
-        except RequestError as error:
-            if error.status != MISDIRECTED:
-                raise
-            # The gateway may not act at this moment, so it has asked nothing of LiveKit.
-            if (answer_elsewhere := await forwarded(request, wanted.agent, body)) is not None:
-                return answer_elsewhere
-            if time.monotonic() >= deadline:
-                raise forwarding.unreachable() from error
 
 
 @router.get(

@@ -10,6 +10,7 @@ from gateway.api.requests import (
     admit_chosen,
     agent_reference,
     answer,
+    at_owner,
     audit_refusals,
     forwarded,
     gateway_of,
@@ -62,8 +63,11 @@ async def dispatch_agent(
         if named and (answered := await forwarded(request, agent_reference(named), body)) is not None:
             return answered
         found, client = await admit_chosen(request, named, "")
-        dispatch_id = await gateway_of(request).rooms.dispatch(found, wanted, client)
+        rooms = gateway_of(request).rooms
+        joined = await at_owner(
+            request, agent_reference(found.key), body, lambda: rooms.dispatch(found, wanted, client)
+        )
     except RequestError as error:
         error.extension = {"success": False, "message": error.message}
         raise
-    return answer(DispatchView(dispatch_id=dispatch_id))
+    return joined if isinstance(joined, Response) else answer(DispatchView(dispatch_id=joined))

@@ -11,11 +11,11 @@ import pytest
 
 from gateway.api.app import create_app
 from gateway.api.forwarding import internal_session
-from gateway.calls import adoption, dispatcher, opening, reports, watch
+from gateway.calls import adoption, dispatcher, foreign, opening, reports, watch
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.fakes import FakeLiveKit, World, create_world
 from tests.unit.gateway.pairs import SHARD, Instance, Pair, introduce
-from tests.unit.gateway.scenes import NOW
+from tests.unit.gateway.scenes import NOW, ROOM
 
 BASE = "http://gateway.example"
 API_KEY = "a-long-enough-api-key"
@@ -43,10 +43,18 @@ async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
+async def room(world: World) -> str:
+    """A room that a back end made. Its dispatch to no agent is the one that LiveKit adds itself."""
+    await world.livekit.create_room(ROOM, "the back end's own metadata", "", "")
+    world.livekit.connect_caller(ROOM, "layla")
+    return ROOM
+
+
+@pytest.fixture
 async def virtual_clock(virtual_time: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls use the virtual event loop's time, so that a test waits for any timeout at no cost."""
     clock = SimpleNamespace(time=lambda: NOW + asyncio.get_running_loop().time())
-    for module in (adoption, dispatcher, opening, reports, watch):
+    for module in (adoption, dispatcher, foreign, opening, reports, watch):
         monkeypatch.setattr(module, "time", clock)
 
 

@@ -36,6 +36,8 @@ WAITING = Call(
 DISPATCHED = replace(WAITING, state=CallState.DISPATCHED, causes=(Cause.FIRST,), free_slot_known=True)
 JOINED = replace(DISPATCHED, state=CallState.JOINED, caller_seen_at=NOW, agent_seen_at=NOW)
 
+ROOM = "ornina-of-the-back-end"
+"""A room that another program made."""
 CLIENT = Client("public", "publishable/ios-2f7c9a1e", "203.0.113.7")
 BODY = {"agent": "ornina", "name": "Layla"}
 IDEMPOTENCY_KEY = "one-and-the-same"

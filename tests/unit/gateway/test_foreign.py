@@ -18,20 +18,12 @@ from gateway.livekit.connections import SecretError
 from gateway.livekit.server import WAITING_AGENT_NAME, LiveKitUnreachable
 from tests.unit.gateway.conftest import API_KEY
 from tests.unit.gateway.fakes import World, example_agent
-from tests.unit.gateway.scenes import adopt, current, open_call, reaches
+from tests.unit.gateway.scenes import ROOM, adopt, current, open_call, reaches
 from tests.unit.gateway.test_http import rejected
 
-ROOM = "ornina-of-the-back-end"
 METADATA = {"user_id": "u-17", "language": "en", "capabilities": ["video"], "plan": "gold"}
+HELD = f"{WAITING_AGENT_NAME}:ornina-agent"
 KEY = {"Authorization": f"Bearer {API_KEY}"}
-
-
-@pytest.fixture
-async def room(world: World) -> str:
-    """A room that a back end made. Its dispatch to no agent is the one that LiveKit adds itself."""
-    await world.livekit.create_room(ROOM, "the back end's own metadata", "", "")
-    world.livekit.connect_caller(ROOM, "layla")
-    return ROOM
 
 
 async def dispatch(http: httpx.AsyncClient, status: int = 200, reason: str = "", **changes: Any) -> dict[str, Any]:
@@ -85,13 +77,14 @@ async def test_dispatch_of_another_program_is_awaited_and_not_repeated(
 
 
 async def test_call_that_waits_in_the_room_is_awaited_and_not_dispatched_again(
-    virtual_time: object, world: World, room: str
+    virtual_time: object, virtual_clock: None, world: World, room: str
 ) -> None:
-    held = f"{WAITING_AGENT_NAME}:ornina-agent"
-    await world.livekit.create_dispatch(room, held, "the gateway's, which adopted the room")
+    await world.livekit.create_dispatch(room, HELD, "of the call")
+    world.supply.free = 0
     asyncio.get_running_loop().call_later(1, world.livekit.join, room)
     await world.gateway.rooms.dispatch(example_agent(), DispatchRequest(room=ROOM), Client())
     assert (room, "ornina-agent") not in world.livekit.launches
+    assert [one.dispatch_metadata for one in world.gateway.ledger] == ["of the call"]
 
 
 async def test_missing_room_is_not_made(http: httpx.AsyncClient, world: World) -> None:
@@ -232,28 +225,35 @@ async def test_livekit_failures_have_their_reason(http: httpx.AsyncClient, world
     await dispatch(http, 503, "CredentialsMissing")
 
 
-async def test_busy_agents_are_reported_and_no_agent_comes_later(virtual_time: object, world: World, room: str) -> None:
+async def test_busy_agents_are_reported_and_no_agent_comes_later(
+    virtual_time: object, virtual_clock: None, world: World, room: str
+) -> None:
     world.supply.free = 0
     error = await fails(world.gateway)
     assert (error.status, error.reason) == (503, "NoFreeSlot")
     assert (room, "ornina-agent") not in world.livekit.launches
+    assert [one.agent_name for one in world.livekit.rooms_by_name[room].dispatches] == [""]
+    assert world.gateway.ledger.pending() == {}
     world.supply.free = 1
     await asyncio.sleep(5)
     assert world.livekit.agents_in(room) == []
 
 
-async def test_slot_that_becomes_free_in_time_is_used(virtual_time: object, world: World, room: str) -> None:
+async def test_slot_that_becomes_free_in_time_is_used(
+    virtual_time: object, virtual_clock: None, world: World, room: str
+) -> None:
     world.supply.free = 0
     asyncio.get_running_loop().call_later(1, setattr, world.supply, "free", 1)
-    await world.gateway.rooms.dispatch(example_agent(), DispatchRequest(room=ROOM), Client())
+    dispatch_id = await world.gateway.rooms.dispatch(example_agent(), DispatchRequest(room=ROOM), Client())
     assert len(world.livekit.agents_in(room)) == 1
+    assert [one.id for one in world.livekit.rooms_by_name[room].dispatches if one.agent_name] == [dispatch_id]
 
 
 @pytest.mark.parametrize(
     ("slots", "reason"), [(0, "NotAnswered"), (1, "AgentDidNotJoin")], ids=["nobody accepts", "worker fails"]
 )
 async def test_agent_that_does_not_join_is_reported_and_withdrawn(
-    virtual_time: object, world: World, room: str, slots: int, reason: str
+    virtual_time: object, virtual_clock: None, world: World, room: str, slots: int, reason: str
 ) -> None:
     world.livekit.slots, world.livekit.joins = slots, False
     started = asyncio.get_running_loop().time()
@@ -273,7 +273,7 @@ async def test_call_that_the_gateway_made_of_the_room_ends_with_the_request(
     assert (call.room, call.foreign) == (room, True)
     await fails(world.gateway, seconds=10)
     assert list(world.gateway.ledger) == []
-    assert current(world, call).reason is CallReason.HUNG_UP
+    assert current(world, call).reason is CallReason.NOT_ANSWERED
     assert [one.agent_name for one in world.livekit.rooms_by_name[room].dispatches] == [""]
     world.livekit.slots = 1
     await asyncio.sleep(30)

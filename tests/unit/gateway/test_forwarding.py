@@ -285,6 +285,26 @@ async def test_owner_that_may_not_act_for_a_moment_opens_the_call_after_it(
         assert len(instance.world.livekit.launches) == 1
 
 
+async def test_dispatch_whose_agent_moves_meanwhile_is_made_by_its_new_owner(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.owner.world.livekit.create_room("ornina-theirs", "", "none", "")
+
+    async def moves(*wanted: Any) -> str:
+        pair.other.members.received([pair.owner.members.me], time.monotonic())
+        pair.owner.members.received([pair.owner.members.me], time.monotonic())
+        raise moved()
+
+    pair.owner.members.received([pair.other.members.me], time.monotonic())
+    pair.other.members.received([pair.other.members.me], time.monotonic())
+    pair.other.members._active_from = pair.owner.members._active_from = 0.0
+    monkeypatch.setattr(pair.other.world.gateway.rooms, "dispatch", moves)
+    body = {"room": "ornina-theirs", "agent": "ornina"}
+    response = await pair.http.post("/api/dispatch-agent", json=body, headers=pair.headers())
+    assert (response.status_code, response.json()["success"]) == (200, True)
+    assert [call.room for call in pair.owner.world.gateway.ledger] == ["ornina-theirs"]
+
+
 async def test_events_of_a_call_come_from_its_owner_until_the_gateway_stops(pair: Pair) -> None:
     call = await pair.open_call()
     path, headers = f"/v1/calls/{call['callId']}/events", pair.headers() | call_token_of(call)
