@@ -329,9 +329,20 @@ async def test_only_an_exchange_that_a_leader_completed_lets_a_gateway_act(
     answer: tuple[int, str] | Exception, in_touch: bool
 ) -> None:
     exchange = Exchange()
+    exchange.members.received([exchange.members.me, GatewayMember(name="g2", address="10.0.0.2:8082")], -100.0)
     exchange.session.next = answer
     await exchange.once()
     assert exchange.members.is_in_touch() is in_touch
+
+
+async def test_lone_gateway_goes_on_while_only_standbys_answer() -> None:
+    exchange = Exchange()
+    both = [exchange.members.me, GatewayMember(name="g2", address="10.0.0.2:8082")]
+    for members in (both, both[:1]):
+        exchange.members.received(members, -100.0)
+    exchange.session.next = rejection("NotLeader")
+    await exchange.once()
+    assert exchange.members.is_in_touch()
 
 
 async def test_gateway_is_ready_after_the_exchange_that_lists_it_and_stays_so() -> None:
