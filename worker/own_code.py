@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from livekit.agents import Agent
+from livekit.agents import Agent, llm
 
 from process import logs
 from worker import isolated
@@ -71,26 +71,44 @@ def _takes_call(path: str, found: Callable[..., object]) -> bool:
 _OPTIONAL: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def check(code: str, call: CallContext, *, secrets: Sequence[str] = (), seconds: float = CHECK_SECONDS) -> str:
+def check(
+    code: str,
+    call: CallContext,
+    *,
+    declared: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+    seconds: float = CHECK_SECONDS,
+) -> str:
     """Import the code and create one agent in another process; returns why that failed, or an empty string.
 
-    The result contains none of `secrets`; the log has the whole traceback. Call this while the process has no thread
-    and no event loop, because it forks.
+    `declared`: names of the manifest's tools, which the agent's own tools must not have. The result contains none of
+    `secrets`; the log has the whole traceback. Call this while the process has no thread and no event loop, because it
+    forks.
     """
-    failure = isolated.failure_of(lambda: _failure(code, call, secrets), seconds)
+    failure = isolated.failure_of(lambda: _failure(code, call, declared, secrets), seconds)
     if failure:
         logger.error("own code failed, not registering", extra={"agent_code": code, "error": failure})
     return failure
 
 
-def _failure(code: str, call: CallContext, secrets: Sequence[str]) -> str:
+def _failure(code: str, call: CallContext, declared: Sequence[str], secrets: Sequence[str]) -> str:
     """Import the code and create one agent; returns why that failed, or an empty string."""
     try:
-        load(code)(call)
+        _check_tools(load(code)(call), declared)
     except BaseException as error:
         logger.exception("own code raised", extra={"agent_code": code})
         return describe(error, code, secrets)
     return ""
+
+
+def _check_tools(agent: Agent, declared: Sequence[str]) -> None:
+    """Raise CodeError when livekit-agents would reject the agent's tools beside the manifest's."""
+    try:
+        own = llm.ToolContext(agent.tools).function_tools
+    except ValueError as error:
+        raise CodeError(f"livekit-agents rejects the agent's tools: {error}") from error
+    if both := [name for name in declared if name in own]:
+        raise CodeError(f"the agent and spec.tools both have a tool named {both[0]}: rename one of them")
 
 
 def describe(error: BaseException, code: str, secrets: Sequence[str] = ()) -> str:

@@ -1,9 +1,9 @@
 """Every reach into private parts of livekit-agents 1.8.9 and its plugins, except those of the stages.
 
-No other module of this package but `worker.stages` and `worker.realtime` imports a private module, reads a private
-attribute or overrides a private method of the SDK. Ruff enforces it (pyproject.toml: TID251 bans the imports, SLF001
-the attributes). Each function and class here states what the SDK lacks. tests/unit/worker/test_sdk.py runs the
-installed SDK, and fails when a new version changes what this module relies on.
+No other module of this package but `worker.stages`, `worker.realtime` and `worker.own_tools` imports a private module,
+reads a private attribute or overrides a private method of the SDK. Ruff enforces it (pyproject.toml: TID251 bans the
+imports, SLF001 the attributes). Each function and class here states what the SDK lacks. tests/unit/worker/test_sdk.py
+runs the installed SDK, and fails when a new version changes what this module relies on.
 
 `Server` runs in the main process; everything below it runs in call processes.
 """
@@ -32,6 +32,7 @@ from numpy.fft import rfft
 from numpy.typing import NDArray
 
 from worker import forkserver
+from worker.own_tools import YieldingSession
 
 __all__ = [
     "CALL_PROCESS_MODULES",
@@ -263,7 +264,7 @@ The SDK ends jobs in a task of its own (ipc/job_proc_lazy_main.py `_shutdown_job
 """
 
 
-class CallSession(AgentSession[None]):
+class CallSession(YieldingSession):
     """A session that calls `on_closing` when it begins to close, and knows whether the job's end closes it.
 
     It can also send changed tools to a realtime model.
@@ -294,9 +295,6 @@ class CallSession(AgentSession[None]):
         The SDK sends them only when an agent starts. It holds the lock during the start, and may then send older ones.
         Other language models get the tools with each request. For them, the SDK's `update_tools` would remove the calls
         of the session's tools from the conversation (voice/agent_activity.py).
-
-        Raises:
-            ValueError: an agent and the session have tools of the same name.
         """
         async with self._activity_lock:
             activity = self._activity

@@ -73,4 +73,5 @@ def _fill_caches() -> None:
 def check_code(config: WorkerConfig) -> str:
     """Check own code in a process of its own; returns why it cannot be used, or an empty string."""
     sample = call_agent.call_context(config, DispatchMetadata(), room="check", job_id="check")
-    return own_code.check(config.agent_code, sample, secrets=list(secret_values(config)))
+    declared = [tool.name for tool in config.tools if tool.mcp is None]  # a server's name is that of no tool
+    return own_code.check(config.agent_code, sample, declared=declared, secrets=list(secret_values(config)))

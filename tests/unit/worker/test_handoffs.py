@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp.test_utils import TestServer
-from livekit.agents import Agent, AgentTask, ChatContext, RunContext, function_tool
+from livekit.agents import Agent, AgentTask, ChatContext, RunContext, function_tool, llm
 from livekit.agents.voice import AgentSession
 
 from avatar_agent import CallContext
@@ -105,6 +105,68 @@ async def test_refreshed_tools_leave_the_conversation_of_a_language_model(exampl
         await session.refresh_tools()
         items = session.current_agent.chat_ctx.items
         assert [item.name for item in items if item.type == "function_call"] == ["delivery_date"]
+
+
+def answering(name: str, answer: str) -> llm.RawFunctionTool[..., Any]:
+    """Return a tool without arguments."""
+
+    async def run(raw_arguments: dict[str, object]) -> str:
+        return answer
+
+    schema = {"name": name, "description": "d", "parameters": {"type": "object", "properties": {}}}
+    return function_tool(run, raw_schema=schema)
+
+
+class Listing(llm.Toolset):
+    """A toolset as of an MCP server: it lists its tools during the call."""
+
+    def list(self, *tools: llm.Tool) -> None:
+        self._tools = tools
+
+
+def clerk(*tools: llm.Tool) -> Agent:
+    return Agent(instructions="You are a clerk.", tools=list(tools))
+
+
+DELIVERY, PHONE = "What is the delivery date?", "What is the phone number of the branch?"
+
+
+async def test_tool_of_an_agent_takes_the_place_of_one_of_the_session(caplog: pytest.LogCaptureFixture) -> None:
+    shared: Tools = [answering("delivery_date", "On Friday."), answering("branch_phone", "Two three four.")]
+    async with session_with(clerk(answering("delivery_date", "On Monday.")), shared) as (session, _):
+        assert await said(session, DELIVERY) == "On Monday."
+        assert await said(session, PHONE) == "Two three four."
+        assert await said(session, DELIVERY) == "On Monday."
+    assert [record.__dict__["names"] for record in caplog.records if "tools left out" in record.message] == [
+        ["delivery_date"]
+    ]
+
+
+async def test_listed_tool_does_not_break_the_agent_that_has_its_name() -> None:
+    shop = Listing(id="shop")
+    async with session_with(clerk(answering("delivery_date", "On Monday.")), [shop]) as (session, _):
+        assert await said(session, DELIVERY) == "On Monday."
+        shop.list(answering("delivery_date", "On Friday."), answering("branch_phone", "Two three four."))
+        assert await said(session, DELIVERY) == "On Monday."
+        assert await said(session, PHONE) == "Two three four."
+
+
+async def hand_over(session: CallSession, agent: Agent) -> None:
+    """Let another agent have the call, and wait until it has."""
+    session.update_agent(agent)
+    assert session._update_activity_atask is not None
+    await session._update_activity_atask
+
+
+async def test_hand_offs_change_which_tool_has_a_name() -> None:
+    shop = Listing(id="shop")
+    shop.list(answering("delivery_date", "On Friday."))
+    async with session_with(clerk(), [shop]) as (session, _):
+        assert await said(session, DELIVERY) == "On Friday."
+        await hand_over(session, clerk(answering("delivery_date", "On Monday.")))
+        assert await said(session, DELIVERY) == "On Monday."
+        await hand_over(session, clerk())
+        assert await said(session, DELIVERY) == "On Friday."
 
 
 class Confirmation(AgentTask[str]):

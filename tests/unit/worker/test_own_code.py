@@ -104,6 +104,19 @@ CASES = {
         "class Assistant(Agent):\n    def __init__(self):\n        {}['menu']",
         "KeyError: 'menu' (shop.py, line 5)",
     ),
+    "two tools of one name": (
+        "shop:Assistant",
+        "@function_tool\nasync def menu() -> str: ...\n\n"
+        "class Assistant(Agent):\n    def __init__(self):\n        super().__init__(instructions='x', tools=[menu])\n\n"
+        "    @function_tool\n    async def menu(self) -> str: ...",
+        "livekit-agents rejects the agent's tools: duplicate function name: menu",
+    ),
+    "tool of the manifest's name": (
+        "shop:Assistant",
+        "class Assistant(Agent):\n    def __init__(self):\n        super().__init__(instructions='x')\n\n"
+        "    @function_tool\n    async def end_call(self) -> str: ...",
+        "the agent and spec.tools both have a tool named end_call: rename one of them",
+    ),
     "syntax error": (
         "shop:Assistant",
         "class Assistant(Agent)\n    pass",
@@ -122,7 +135,7 @@ logging.basicConfig()
 verdicts = {}
 for name, (folder, code, seconds) in json.load(sys.stdin).items():
     sys.path.insert(0, folder)
-    verdicts[name] = [own_code.check(code, CALL, seconds=seconds), "shop" in sys.modules]
+    verdicts[name] = [own_code.check(code, CALL, declared=["end_call"], seconds=seconds), "shop" in sys.modules]
     sys.path.remove(folder)
 print(json.dumps(verdicts))
 """

@@ -135,6 +135,21 @@ async def test_new_check_sees_what_has_changed(tmp_path: Path, monkeypatch: pyte
     assert await broken_code.check_again() == ""
 
 
+async def test_tools_of_manifest_and_code_need_different_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = [{"name": "end_call", "endCall": {}}, {"name": "shop", "mcp": {"url": "http://shop.test/mcp"}}]
+    environment = worker_environment(tmp_path, "ws://livekit.test", agentCode="shop:make", tools=tools)
+    for name, value in (environment | {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "shop.py").write_text(
+        "from livekit.agents import Agent, function_tool\n"
+        "@function_tool\nasync def shop() -> None: ...\n"
+        "@function_tool\nasync def end_call() -> None: ...\n"
+        "def make(): return Agent(instructions='x', tools=[shop, end_call])\n"
+    )
+    failure = await broken_code.check_again()
+    assert failure == "the agent and spec.tools both have a tool named end_call: rename one of them"
+
+
 def test_restart_runs_the_same_command() -> None:
     script = (
         "import os, sys\nfrom worker.server import broken_code\n"
