@@ -8,6 +8,10 @@ from pydantic import Field, WithJsonSchema
 from agentspec.fields import SecretKeyRef, rules, text, tool_url
 from agentspec.model import Model
 
+KNOWLEDGE_SEARCH: Final = "search_knowledge"
+"""Name of the tool with which a realtime model searches a large knowledge base. No other tool may have it."""
+MAX_SERVER_TOOLS: Final = 32
+"""Most tools of one MCP server that an agent has."""
 _TOOL_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 
 _ToolName = Annotated[
@@ -86,8 +90,8 @@ class MCPServer(Model):
     headers: _Headers = Field(default_factory=list, description="Headers of all requests, whose values are in Secrets.")
     allowed_tools: list[_ToolName] = Field(
         default_factory=list,
-        max_length=32,
-        description="Names of the server's tools that the agent may use. Empty: all, at most 32.",
+        max_length=MAX_SERVER_TOOLS,
+        description=f"Names of the server's tools that the agent may use. Empty: all, at most {MAX_SERVER_TOOLS}.",
     )
     start_timeout_seconds: int = Field(
         default=5,
@@ -142,6 +146,10 @@ class ToolSpec(
         (
             f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].exists_one(found, found)",
             f"a tool is one of {', '.join(_KINDS)}: set exactly one of them",
+        ),
+        (
+            f"self.name != '{KNOWLEDGE_SEARCH}'",
+            f"{KNOWLEDGE_SEARCH} is the search of a large knowledge base: set another name",
         ),
     ),
 ):

@@ -190,6 +190,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (tool(), "a tool is one of http, mcp, endCall, transfer, sendDTMF: set exactly one"),
     (tool(endCall={}, sendDTMF={}), "a tool is one of http, mcp, endCall, transfer, sendDTMF: set exactly one"),
     (tool(name="order status", endCall={}), "set a name of letters, digits, '_' and '-', such as order_status"),
+    (
+        tool(name="search_knowledge", endCall={}),
+        "search_knowledge is the search of a large knowledge base: set another name",
+    ),
     (tool(http=HTTP_TOOL | {"url": "shop.example"}), "set an address such as https://shop.example/orders/{order_id}"),
     (tool(http=HTTP_TOOL | {"parameters": {"type": "string"}}), "Unsupported value"),
     (

@@ -15,6 +15,7 @@ from livekit.agents import Agent, APIStatusError, JobContext, function_tool, llm
 from livekit.agents.voice import AgentSession, UserStateChangedEvent
 
 from agentspec import MCPServer
+from agentspec.tools import KNOWLEDGE_SEARCH
 from agentspec.wire import KnowledgeDocument, ProviderStage, WorkerConfig
 from devkit.providers import synthesis
 from devkit.providers.openai.app import make_app
@@ -32,7 +33,7 @@ from worker.call.providers.make import Keys
 from worker.call.reply_output import ReplyOutput
 from worker.call.retrieval import PassageIndex
 from worker.call.tools import Tools, mcp
-from worker.call.tools.knowledge import NAME, knowledge_tool
+from worker.call.tools.knowledge import knowledge_tool
 from worker.call.tools.mcp import MCPTools
 from worker.call.voice import Stages
 from worker.provider_reports import ProviderLog
@@ -250,6 +251,25 @@ async def test_tools_of_an_mcp_server_reach_a_running_model(
         await soon(lambda: offered(found.session) == {"branch_phone"})
 
 
+async def test_listed_tool_leaves_an_agents_own_to_the_model(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run(raw_arguments: dict[str, object]) -> str:
+        return "Nine nine nine."
+
+    own = function_tool(run, raw_schema={"name": "branch_phone", "description": "d", "parameters": {"type": "object"}})
+    server = MCPListing(monkeypatch)
+    async with talk(config_of(provider), agent([own]), [server.tools]) as found:
+        await server.list()
+        tools = found.session.current_agent.realtime_llm_session.tools
+        assert tools.get_function_tool("branch_phone") is own
+        assert not [record for record in caplog.records if "did not reach the model" in record.message]
+        found.session.update_agent(agent())
+        await soon(lambda: offered(found.session) == {"branch_phone"})
+        tools = found.session.current_agent.realtime_llm_session.tools
+        assert tools.get_function_tool("branch_phone") is not own
+
+
 async def test_tools_listed_while_an_agent_starts_reach_the_model(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +379,7 @@ async def test_large_knowledge_base_is_a_tool(provider: Provider) -> None:
     assert "From nine to five." in found
     stages = stages_of(config_of(provider))
     session = voice.make_session(stages, "en", index)
-    assert [cast(Any, tool).info.name for tool in session.tools] == [NAME]
+    assert [cast(Any, tool).info.name for tool in session.tools] == [KNOWLEDGE_SEARCH]
     await stages.aclose()
 
 

@@ -21,7 +21,7 @@ from tests.ports import free_port
 from tests.waiting import soon
 from worker.call import prompt
 from worker.call.caller import Caller
-from worker.call.tools import make_tools
+from worker.call.tools import make_tools, mcp
 from worker.call.tools.call_control import CallControl
 from worker.call.tools.http import Request, planned
 from worker.call.tools.mcp import MCPTools
@@ -340,6 +340,46 @@ async def test_name_of_a_declared_tool_is_not_taken_by_a_server(address: str) ->
     await soon(lambda: tools.tools)
     assert [tool.id for tool in cast("list[llm.Tool]", tools.tools)] == ["branch_phone"]
     await tools.aclose()
+
+
+def listing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let every MCP server list tools with these names."""
+
+    async def run(raw_arguments: dict[str, object]) -> str:
+        return "x"
+
+    async def listed(*_: object) -> tuple[Any, dict[str, Any]]:
+        schemas = {name: {"name": name, "description": "d", "parameters": CITY} for name in names}
+        found = {name: llm.function_tool(run, raw_schema=schema) for name, schema in schemas.items()}
+        return SimpleNamespace(aclose=aclose), found
+
+    async def aclose() -> None: ...
+
+    monkeypatch.setattr(mcp, "listed", listed)
+
+
+async def test_server_gives_no_tool_with_a_reserved_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listing(monkeypatch, "search_knowledge", "goodbye", "branch_phone")
+    shop, _ = world.tools({"name": "shop", "mcp": {"url": "http://shop.test/mcp"}}, {"name": "goodbye", "endCall": {}})
+    await shop.setup()
+    await shop._connecting
+    assert [tool.id for tool in shop.tools] == ["branch_phone"]
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.__dict__["names"] == ["goodbye", "search_knowledge"]
+
+
+async def test_server_gives_at_most_32_tools(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listing(monkeypatch, "shop", *(f"tool_{number:02}" for number in range(34)))
+    (tools,) = world.tools({"name": "shop", "mcp": {"url": "http://shop.test/mcp"}})
+    await tools.setup()
+    await tools._connecting
+    assert [tool.id for tool in tools.tools] == [f"tool_{number:02}" for number in range(32)]
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.__dict__["names"] == ["shop", "tool_32", "tool_33"]
 
 
 class Speech:

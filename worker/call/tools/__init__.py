@@ -12,6 +12,7 @@ from livekit.agents import llm
 
 from agentspec import ToolSpec
 from agentspec.names import tool_header_variable
+from agentspec.tools import KNOWLEDGE_SEARCH
 from worker.call.tools.call_control import CallControl, end_call, send_dtmf, transfer
 from worker.call.tools.http import http_tool
 from worker.call.tools.mcp import MCPTools
@@ -38,7 +39,7 @@ def headers_of(number: int, tool: ToolSpec, environment: Callable[[str], str]) -
 def make_tools(declared: Sequence[ToolSpec], control: CallControl, environment: Callable[[str], str]) -> Tools:
     """Return the declared tools of one call."""
     tools: Tools = []
-    taken = {tool.name for tool in declared}
+    taken = {KNOWLEDGE_SEARCH, *(tool.name for tool in declared)}
     for number, tool in enumerate(declared):
         headers = headers_of(number, tool, environment)
         match tool:

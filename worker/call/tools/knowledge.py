@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.agents import llm
 
+from agentspec.tools import KNOWLEDGE_SEARCH
 from worker.call import prompt
 from worker.call.tools.use import bounded
 
 if TYPE_CHECKING:
     from worker.call.retrieval import PassageIndex
 
-NAME: Final = "search_knowledge"
 _SCHEMA: Final[dict[str, Any]] = {
-    "name": NAME,
+    "name": KNOWLEDGE_SEARCH,
     "description": "Find the passages of the knowledge that answer a question. Call it before you answer any question "
     "about facts, and answer only from what it returns.",
     "parameters": {

@@ -12,11 +12,13 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from livekit.agents import function_tool, llm
 
 from agentspec import MCPServer
+from agentspec.tools import MAX_SERVER_TOOLS
 from worker.call.tools.use import ToolFailed, use_external
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ class MCPTools(llm.Toolset):
         except ToolFailed as error:
             logger.warning("tools of an MCP server are missing", extra={"tool": self.id, "error": str(error)})
             return
-        self._tools = [self._bounded(tool) for name, tool in found.items() if self._claim(name)]
+        names = islice(filter(self._claim, found), MAX_SERVER_TOOLS)
+        self._tools = [self._bounded(found[name]) for name in names]
         if len(self._tools) < len(found):
             fields = {"tool": self.id, "names": sorted(set(found) - {tool.id for tool in self.tools})}
             logger.warning("tools of an MCP server left out: names taken, or too many", extra=fields)
