@@ -21,7 +21,7 @@ from gateway.calls.ids import foreign_call_id
 from gateway.calls.ledger import Ledger
 from gateway.calls.reports import WorkerReports
 from gateway.calls.room import CallRoom
-from gateway.calls.step import CONNECT_TIMEOUT_SECONDS
+from gateway.calls.step import CONNECT_TIMEOUT_SECONDS, SEARCH_TIMEOUT_SECONDS
 from gateway.cluster.members import Members
 from gateway.livekit.connections import Connection, Connections, SecretError
 from gateway.livekit.server import Dispatch, LiveKitError, Room, RoomMissing
@@ -132,9 +132,11 @@ class Adopter:
         Raises:
             LiveKitError: the room could not be read.
         """
-        now = time.time()
-        call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatch.agent_name == agent.agent_name)
-        if self._ledger.get(call.id) is not None:  # the last call in the room is over, and this one begins now
+        now, dispatched = time.time(), dispatch.agent_name == agent.agent_name
+        call = foreign_call(agent, room, dispatch.metadata, now, dispatched=dispatched)
+        # A room that is held for longer than any call waits is held for a caller who comes only now.
+        is_late = not dispatched and 0 < dispatch.created_at < now - SEARCH_TIMEOUT_SECONDS
+        if is_late or self._ledger.get(call.id) is not None:  # the last call in the room is over, this one begins now
             call = replace(call, created_at=now)
         return await self._follow(call, connection, dispatches, is_new=_is_new(call))
 
@@ -160,7 +162,8 @@ class Adopter:
         room = CallRoom(call.identity, call.agent_name)
         room.participants(await connection.livekit.participants(call.room), now)
         room.accepted = any(one.accepted for one in dispatches if one.agent_name == call.agent_name)
-        is_repeat = self._ledger.get(call.id) is not None
+        # An earlier room may have had the same name, and another id.
+        is_repeat = is_new or self._ledger.get(call.id) is not None
         self._reports.apply_to(room, call.agent.key, call.room, is_repeat=is_repeat)
         if room.agents:
             call = replace(call, state=CallState.JOINED, state_since=call.created_at, agent_seen_at=now)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from agentspec.wire import RoomRecord, render
 from gateway.calls.call import Call, CallState
+from gateway.calls.ids import foreign_call_id
 from gateway.livekit.server import WAITING_AGENT_NAME, LiveKit, RoomMissing
 
 
@@ -39,8 +40,11 @@ async def close(livekit: LiveKit, call: Call) -> None:
     try:
         if not call.foreign:
             return await livekit.delete_room(call.room)
-        if not await livekit.rooms([call.room]):  # LiveKit would take 3 s to say so, and call it a server error
+        rooms = await livekit.rooms([call.room])
+        if not rooms:  # LiveKit would take 3 s to say so, and call it a server error
             return
+        if foreign_call_id(call.agent.key, call.server, rooms[0].sid) != call.id:
+            return  # another room of the same name, and of another call
         if call.may_begin_again:
             return await hold(livekit, call)
         for one in await livekit.dispatches(call.room):

@@ -127,6 +127,9 @@ class RoomDispatcher:
             call = await self._open(livekit, agent, room, request, client)
         if call.agent.key != agent.key:
             return await self._join_beside(livekit, agent, room, request)
+        if (current := self._ledger.get(call.id)) is None:
+            raise moved()
+        call = current  # an adopted call may be further by now
         if call.state is CallState.WAITING and call.needs_caller:
             self._ledger.put(replace(call, needs_caller=False))
             self._dispatcher.look(call.id)

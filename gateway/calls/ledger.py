@@ -20,9 +20,9 @@ FINISHED_RETENTION_SECONDS = 600.0
 SUPPLY_LAG_SECONDS = 2.0
 """Longest time after a join until the controller's counts of free slots and seats include the call."""
 
-CALLER_EXPECTED_SECONDS = 5.0
-"""A call whose caller has not come keeps later calls waiting for so long. A caller connects within about 2 s, and the
-gateway sees it within a second more. One who comes later still goes before later calls."""
+CALLER_EXPECTED_SECONDS = 10.0
+"""A call whose caller has not come keeps later calls waiting for so long. A caller connects within about 2 s. In a
+crowd, only the list of rooms tells, and it follows within 6 s. One who comes later still goes before later calls."""
 
 RoomKey = tuple[str, str]
 """URL of the LiveKit server, and name of the room."""

@@ -81,8 +81,14 @@ class CallRoom:
         self.accepted = self.lost = self.finished = False
         self.read_at, self.changed = now, False  # the agent needs some time
 
-    def listed(self, room: Room) -> None:
-        """Take in what the list of rooms says."""
+    def listed(self, room: Room, now: float) -> None:
+        """Take in what the list of rooms says. ``now``: when the list was requested.
+
+        It counts the participants, and a call's room is made for its caller. In a crowd, the bounded reads would tell
+        only after many seconds that the caller has come.
+        """
+        if room.participants and self.caller_seen_at is None:
+            self.caller_present, self.caller_seen_at = True, now
         counts = (room.participants, room.publishers, room.sid)
         self.changed |= counts != self._counts or self.missing_since is not None
         self._counts, self.missing_since = counts, None

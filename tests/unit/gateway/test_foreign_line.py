@@ -8,13 +8,12 @@ import pytest
 from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls
 from gateway.calls.call import CallReason, CallState
 from gateway.calls.foreign import DispatchRequest
-from gateway.calls.ledger import CALLER_EXPECTED_SECONDS
 from gateway.calls.reads import READ_BURST, READS_PER_SECOND
 from gateway.client import Client
 from gateway.errors import RequestError
 from gateway.livekit.server import LiveKitUnreachable, Participant
 from tests.unit.gateway.fakes import World, example_agent
-from tests.unit.gateway.scenes import ROOM, adopt, becomes_true, current, open_call, reaches
+from tests.unit.gateway.scenes import NOW, ROOM, adopt, becomes_true, current, open_call, reaches
 from tests.unit.gateway.test_foreign import HELD, METADATA, fails
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "virtual_clock")
@@ -75,9 +74,10 @@ async def test_request_keeps_its_place_although_no_caller_has_come(world: World,
     world.livekit.disconnect(room, "layla")
     world.supply.free = 0
     waiting = await waits(world)
-    await asyncio.sleep(CALLER_EXPECTED_SECONDS)
+    await asyncio.sleep(9)  # the request waits for 10 s
     later = await open_call(world)
     world.supply.free = 1
+    world.gateway.dispatcher.wake_waiting_calls()
     await waiting
     assert current(world, later).state is CallState.WAITING
 
@@ -200,3 +200,35 @@ async def test_refused_request_may_be_repeated(world: World, room: str) -> None:
     world.supply.free = 1
     assert await request(world)
     assert len(world.livekit.agents_in(room)) == 1
+
+
+async def test_request_for_a_held_room_dispatches_once(world: World, room: str) -> None:
+    room_of = world.livekit.rooms_by_name[room]
+    await world.livekit.create_dispatch(room, HELD, json.dumps(METADATA))
+    assert HELD in [one.agent_name for one in room_of.dispatches]
+    before = len(world.livekit.launches)
+    await request(world)
+    assert [name for _, name in world.livekit.launches[before:]] == ["ornina-agent"]
+    (call,) = world.gateway.ledger
+    assert call.state is CallState.JOINED
+
+
+async def test_job_of_an_earlier_room_of_the_same_name_says_nothing_about_a_call(world: World, room: str) -> None:
+    await request(world)
+    (call,) = world.gateway.ledger
+    (agent,) = world.livekit.agents_in(room)
+    job = JobReport(
+        job_id=agent.removeprefix("agent-"), room=room, state=JobState.ENDED, outcome=CallOutcome.AGENT_ENDED
+    )
+    await world.livekit.delete_room(room)
+    world.gateway.reports.receive(WorkerCalls(agent="agents/ornina", worker="worker-1", jobs=[job]))
+    await reaches(world, call, CallState.ENDED)
+    world.supply.free = 0
+    await world.livekit.create_room(room, "", "ornina-agent", json.dumps(METADATA))
+    world.livekit.rooms_by_name[room].created_at = NOW + asyncio.get_running_loop().time()
+    world.livekit.connect_caller(room, "layla")
+    await becomes_true(lambda: list(world.gateway.ledger))
+    (second,) = world.gateway.ledger
+    assert second.id != call.id
+    await asyncio.sleep(1)
+    assert current(world, second).is_live

@@ -11,11 +11,11 @@ from gateway.calls.adoption import OFFER_SECONDS
 from gateway.calls.call import Call, CallReason, CallState
 from gateway.calls.effects import held_name
 from gateway.calls.foreign import DispatchRequest
-from gateway.calls.step import CONNECT_TIMEOUT_SECONDS, WAITING_CALLER_GRACE_SECONDS
+from gateway.calls.step import CONNECT_TIMEOUT_SECONDS, SEARCH_TIMEOUT_SECONDS, WAITING_CALLER_GRACE_SECONDS
 from gateway.client import Client
 from gateway.livekit.server import WAITING_AGENT_NAME
 from tests.unit.gateway.fakes import World, create_world, example_agent
-from tests.unit.gateway.scenes import adopt, becomes_true, current, reaches
+from tests.unit.gateway.scenes import NOW, adopt, becomes_true, current, reaches
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 
@@ -131,6 +131,19 @@ async def test_held_room_without_a_caller_becomes_no_call_of_another_gateway(wor
     await asyncio.sleep(NOTICED_SECONDS)
     assert [call.room for call in successor.gateway.ledger] == [ROOM]
     await successor.gateway.dispatcher.stop()
+
+
+async def test_caller_of_a_room_that_was_held_for_long_is_last_in_the_line(world: World) -> None:
+    set_slots(world, 0)
+    await world.livekit.create_room(ROOM, "", f"{WAITING_AGENT_NAME}:ornina-agent", METADATA)
+    room = world.livekit.rooms_by_name[ROOM]
+    room.created_at = NOW
+    room.dispatches[:] = [replace(one, created_at=NOW) for one in room.dispatches]
+    await asyncio.sleep(SEARCH_TIMEOUT_SECONDS + 1)
+    world.livekit.connect_caller(ROOM, CALLER)
+    await adopt(world)
+    (call,) = world.gateway.ledger
+    assert call.created_at > NOW + SEARCH_TIMEOUT_SECONDS
 
 
 async def test_request_for_an_agent_in_an_abandoned_room_is_answered_at_once(world: World) -> None:

@@ -131,7 +131,7 @@ def test_room_that_is_listed_again_was_never_gone() -> None:
     room = with_agent()
     room.participants([CALLER, agent("1")], NOW + 1)
     room.not_listed(NOW + 2)
-    room.listed(replace(LISTED, sid="RM_2"))
+    room.listed(replace(LISTED, sid="RM_2"), NOW)
     assert room.snapshot(NOW + 60).exists
     assert room.changed, "who has reconnected must be read"
 
@@ -139,19 +139,29 @@ def test_room_that_is_listed_again_was_never_gone() -> None:
 @pytest.mark.parametrize("changes", [{"participants": 0}, {"publishers": 2}, {"sid": "RM_2"}])
 def test_room_is_read_when_its_counts_change(changes: dict[str, object]) -> None:
     room = with_agent()
-    room.listed(LISTED)
+    room.listed(LISTED, NOW)
     room.participants([CALLER], NOW + 1)
-    room.listed(LISTED)
+    room.listed(LISTED, NOW)
     assert not room.changed
-    room.listed(replace(LISTED, **changes))  # type: ignore[arg-type]
+    room.listed(replace(LISTED, **changes), NOW)  # type: ignore[arg-type]
     assert room.changed
     assert room.read_due(JOINED, heard=True) <= NOW + 1
+
+
+def test_list_tells_that_the_caller_has_come() -> None:
+    room = CallRoom(WAITING.identity, WAITING.agent_name)
+    room.listed(replace(LISTED, participants=0), NOW)
+    assert room.caller_seen_at is None
+    room.listed(LISTED, NOW + 1)
+    assert room.snapshot(NOW + 1).caller_present
+    room.participants([], NOW + 2)
+    assert not room.snapshot(NOW + 2).caller_present, "a read knows better"
 
 
 def test_outcome_in_the_record_counts_once_the_agent_has_left() -> None:
     room = with_agent()
     record = record_of(JOINED).model_copy(update={"outcome": CallOutcome.MAX_LENGTH})
-    room.listed(replace(LISTED, metadata=render(record)))
+    room.listed(replace(LISTED, metadata=render(record)), NOW)
     assert room.snapshot(NOW).outcome == ""
     room.participants([CALLER], NOW + 1)
     assert room.snapshot(NOW + 1).outcome is CallOutcome.MAX_LENGTH

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.calls.call import Call, CallState, Cause
+from gateway.calls.ledger import CALLER_EXPECTED_SECONDS
 from gateway.calls.reads import READS_PER_SECOND
 from gateway.calls.step import AGENT_GRACE_SECONDS
 from gateway.livekit.server import Participant
@@ -67,6 +68,17 @@ async def test_lost_agent_is_noticed_while_many_agents_are_on_their_way(world: W
     replace_agent(world, call)
     await asyncio.sleep(AGENT_GRACE_SECONDS + 3)
     assert Cause.AGENT_LOST in current(world, call).causes
+
+
+async def test_callers_of_a_crowd_are_seen_while_their_place_counts(world: World) -> None:
+    world.supply.free = 0
+    calls = [await open_call(world, caller=False) for _ in range(2 * CALLS)]
+    await asyncio.sleep(3)  # the reads of the first burst are used up
+    for call in calls:
+        world.livekit.connect_caller(call.room, call.identity)
+    await asyncio.sleep(3)
+    assert CALLER_EXPECTED_SECONDS > 6
+    assert [current(world, call).id for call in calls if current(world, call).caller_seen_at is None] == []
 
 
 async def join_all(world: World) -> None:
