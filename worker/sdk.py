@@ -260,7 +260,8 @@ class RoomAudioOutput(_ParticipantAudioOutput):
 _is_in_call: Final = ContextVar("is_in_call", default=False)
 """True in the job's entrypoint and in all tasks that begin there, so also in own code.
 
-The SDK ends jobs in a task of its own (ipc/job_proc_lazy_main.py `_shutdown_job`).
+The SDK ends jobs in a task of its own (ipc/job_proc_lazy_main.py `_shutdown_job`). What a closing session starts there
+is own code too: an agent's `on_exit`.
 """
 
 
@@ -281,12 +282,22 @@ class CallSession(YieldingSession):
         super().__init__(**options)
         self.on_closing: Callable[[], None] = lambda: None
         self.is_closed_by_job = False
-        """The SDK closes the session, because the job ends: the worker stops it, or its room is gone."""
+        """The SDK closes the session, because the job ends: the worker stops it, or its room is gone.
+
+        False when own code had begun to close it before.
+        """
         _is_in_call.set(True)
 
     async def aclose(self) -> None:
-        """Override: own code may call this, and the SDK does when the job ends."""
-        self.is_closed_by_job |= not _is_in_call.get()
+        """Override: own code may call this, and the SDK does when the job ends.
+
+        Own code does not wait for the end: closing waits for all speeches and their tools, so also for a tool, an
+        `on_enter` or an `on_exit` that awaits this.
+        """
+        if _is_in_call.get():
+            self.shutdown(drain=False)
+            return
+        self.is_closed_by_job |= not self._is_closing()
         await super().aclose()
 
     async def refresh_tools(self) -> None:
@@ -304,7 +315,11 @@ class CallSession(YieldingSession):
     async def _aclose_impl(self, **options: Any) -> None:
         """Override: every way of closing calls this."""
         self.on_closing()
-        await super()._aclose_impl(**options)
+        token = _is_in_call.set(True)
+        try:
+            await super()._aclose_impl(**options)
+        finally:
+            _is_in_call.reset(token)
 
 
 class AvatarOutputCapture:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from openai import AsyncOpenAI
 
 from agentspec.wire import WorkerConfig
+from tests.unit.worker.fakes import close_as_the_job
 from tests.waiting import soon
 from worker.call import voice
 from worker.call.voice import Stages
@@ -259,6 +260,6 @@ async def conversation(
     try:
         yield talk
     finally:
-        await talk.session.aclose()
+        await close_as_the_job(talk.session)
         await talk.speaker.aclose()
         await talk.providers.client.close()

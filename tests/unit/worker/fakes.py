@@ -1,11 +1,13 @@
-"""Fakes of LiveKit's room and of audio outputs."""
+"""Fakes of LiveKit's room, of audio outputs, and of the job that closes a session."""
 
 import asyncio
+import contextvars
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
 from livekit import rtc
+from livekit.agents.voice import AgentSession
 from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities
 
 ACTIVE = rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE
@@ -151,3 +153,8 @@ def silence(seconds: float, sample_rate: int = 24000) -> rtc.AudioFrame:
     """Return a silent frame."""
     samples = int(seconds * sample_rate)
     return rtc.AudioFrame(data=bytes(2 * samples), sample_rate=sample_rate, num_channels=1, samples_per_channel=samples)
+
+
+async def close_as_the_job(session: AgentSession[None]) -> None:
+    """Close a session as the SDK does when the job ends: outside the tasks of the call. Waits until it has closed."""
+    await asyncio.create_task(session.aclose(), context=contextvars.Context())

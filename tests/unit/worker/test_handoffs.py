@@ -1,5 +1,6 @@
 """Own agents in a call's session: tools, a hand-off and a task, with a simulated language model that calls tools."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from devkit.providers.openai.app import make_app
 from devkit.providers.recognition import Recogniser
 from devkit.providers.simulator import Settings
 from tests.unit.worker.builders import make_config
+from tests.unit.worker.fakes import close_as_the_job
+from tests.waiting import soon
 from worker import own_code
 from worker.call import conversation, metrics, voice
 from worker.call.retrieval import PassageIndex
@@ -69,7 +72,7 @@ async def session_with(
             try:
                 yield session, sent
             finally:
-                await session.aclose()
+                await close_as_the_job(session)
                 await client.close()
 
 
@@ -211,3 +214,49 @@ async def test_usage_of_every_agent_is_counted(example: own_code.AgentFactory) -
         await said(session, "Can I book a table?")
         await said(session, "Which tables are free?")
         assert before < once < metrics.USAGE.labels(metrics.Usage.LLM_INPUT)._value.get()
+
+
+class Closer(Agent):
+    """Closes the session in one of its methods."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(instructions="You say goodbye.")
+        self._where = where
+        self.went_on = False
+        """Whether the method continued after it had closed the session."""
+
+    async def _close(self, where: str) -> None:
+        if where == self._where:
+            await self.session.aclose()
+            self.went_on = True
+
+    async def on_enter(self) -> None:
+        await self._close("on_enter")
+
+    async def on_exit(self) -> None:
+        await self._close("on_exit")
+
+    @function_tool
+    async def hang_up(self, context: RunContext[None]) -> None:
+        """Hang up."""
+        await self._close("tool")
+
+
+@pytest.mark.parametrize("where", ["on_enter", "tool"])
+async def test_agent_closes_its_session(where: str) -> None:
+    agent, closed = Closer(where), list[bool]()
+    async with session_with(clerk()) as (session, _):
+        session.on("close", lambda _: closed.append(session.is_closed_by_job))
+        await hand_over(session, agent)
+        if where == "tool":
+            _ = session.generate_reply(user_input="Please hang up")
+        await soon(lambda: closed)
+    assert (closed, agent.went_on) == ([False], True)
+
+
+async def test_agent_that_closes_its_session_at_the_end_of_the_job_holds_nothing_up() -> None:
+    agent, closed = Closer("on_exit"), list[bool]()
+    async with session_with(agent) as (session, _):
+        session.on("close", lambda _: closed.append(session.is_closed_by_job))
+        await asyncio.wait_for(close_as_the_job(session), 10)
+    assert (closed, agent.went_on) == ([True], True)

@@ -23,7 +23,7 @@ from devkit.providers.recognition import Transcript
 from devkit.providers.simulator import Settings
 from tests.unit.worker.builders import make_config
 from tests.unit.worker.conversation import Microphone, Speaker, speech
-from tests.unit.worker.fakes import FakeRoom
+from tests.unit.worker.fakes import FakeRoom, close_as_the_job
 from tests.unit.worker.test_turns import APOLOGY, ONE_MOMENT, REPLY, SCALE, Loudspeaker, tone
 from tests.waiting import soon
 from worker import realtime
@@ -119,7 +119,7 @@ def stages_of(config: WorkerConfig, key: str = KEY) -> Stages:
 async def close(session: AgentSession[None]) -> None:
     """Close a session and what its model has opened outside of a call process."""
     assert isinstance(session.llm, TurnModel)
-    await session.aclose()
+    await close_as_the_job(session)
     await session.llm.aclose()
 
 

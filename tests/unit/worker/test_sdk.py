@@ -531,7 +531,7 @@ async def test_session_reports_that_it_begins_to_close(how: str) -> None:
         await session.aclose()
     else:
         session.shutdown()
-        await soon(lambda: "closed" in events)
+    await soon(lambda: "closed" in events)
     assert events == ["closing", "closed"]
 
 
@@ -552,6 +552,7 @@ async def test_session_knows_whether_the_job_closes_it(livekit: FakeLiveKit, how
             await has_closed.wait()
         elif how == "session.aclose":
             await session.aclose()
+            await has_closed.wait()
         elif how == "room":
             context.room.emit("disconnected", rtc.DisconnectReason.ROOM_DELETED)
         context.shutdown("done")
