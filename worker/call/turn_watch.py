@@ -71,10 +71,10 @@ class TurnWatch:
         return self._budget.failed_turns
 
     def failed(self) -> bool:
-        """Record that a stage failed. Returns whether to apologise."""
+        """Record that a stage failed. Returns whether to apologise; not once the watch is closed."""
         apologises = self._budget.failed()
         self._arm()
-        return apologises
+        return apologises and not self._is_closed
 
     def _on_user_state(self, event: UserStateChangedEvent) -> None:
         speaks = event.new_state == "speaking"

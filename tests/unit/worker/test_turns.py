@@ -25,7 +25,7 @@ from devkit.providers.openai.app import make_app
 from devkit.providers.recognition import Transcript
 from devkit.providers.simulator import Fault, FaultKind, Settings
 from tests.unit.worker.builders import make_config
-from tests.unit.worker.fakes import FakeRoom, silence
+from tests.unit.worker.fakes import FakeRoom, close_as_the_job, silence
 from tests.waiting import soon
 from worker import stages
 from worker.call import budget, metrics, phrases, sentences, voice
@@ -141,7 +141,7 @@ class Scene:
     async def close(self) -> None:
         self.call._turns.close()
         self.call._cancel_tasks()
-        await self.session.aclose()
+        await close_as_the_job(self.session)
         await self.stages.aclose()
         await self.call._agent_audio.close()
 
@@ -362,6 +362,16 @@ async def test_nothing_is_said_after_the_end_of_the_call(scene: Scene) -> None:
     scene.call.end(CallOutcome.CALLER_LEFT, "because")
     await asyncio.sleep(budget.GIVE_UP_SECONDS + 0.1)
     assert scene.heard == []
+
+
+async def test_failure_while_own_code_closes_the_session_changes_no_outcome(scene: Scene, provider: Provider) -> None:
+    await provider.set_fault(FaultKind.SERVER_ERROR, "llm", ALWAYS)
+    before = failures("llm")
+    _ = scene.session.generate_reply(user_input="Goodbye.")
+    scene.session.shutdown()
+    await soon(lambda: scene.call._outcome)
+    assert failures("llm") == before + 1, "the failure came while the session closed"
+    assert (scene.call._outcome, scene.heard) == (CallOutcome.AGENT_ENDED, [])
 
 
 @pytest.fixture
