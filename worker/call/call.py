@@ -80,6 +80,8 @@ class Call:
         self._stages = stages
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome: CallOutcome | None = None
+        self._own_reason = ""
+        """The reason with which own code ended the job; empty: none."""
         self._closes_room = False
         """This call deletes the room: it ended here, and only the caller was in the room."""
         self._outcome_recorded = False
@@ -275,7 +277,9 @@ class Call:
             self._end_by_agent()
 
     def _on_shutdown_request(self, reason: str = "") -> None:
-        """Replace the context's `shutdown`, by which own code ends the call."""
+        """Replace the context's `shutdown`, by which own code ends the call. Its shutdown callbacks get the reason."""
+        if self._outcome is None:
+            self._own_reason = reason
         self._end_by_agent()
 
     async def _say_goodbye(self) -> None:
@@ -305,7 +309,7 @@ class Call:
                 self._outcome_recorded = True
             except Exception as error:  # the call must end whatever fails here
                 logger.warning("could not record the outcome in the room", extra={"error": type(error).__name__})
-        self._shut_down(outcome)
+        self._shut_down(self._own_reason or outcome)
 
     async def _record_outcome(self, outcome: CallOutcome) -> None:
         metadata = with_outcome(self._room_state.record, outcome)

@@ -1,7 +1,6 @@
 """How a call ends: what happens to its room, and the outcome that the gateway reads there."""
 
 import asyncio
-import contextvars
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -11,7 +10,7 @@ from typing import Any, cast
 import pytest
 from livekit import api
 from livekit.agents import Agent, JobContext, llm, tts
-from livekit.agents.voice import AgentStateChangedEvent, ConversationItemAddedEvent, ErrorEvent
+from livekit.agents.voice import AgentStateChangedEvent, CloseEvent, ConversationItemAddedEvent, ErrorEvent
 from prometheus_client import Histogram
 
 from agentspec.wire import (
@@ -27,7 +26,7 @@ from agentspec.wire import (
     render,
 )
 from tests.unit.worker.builders import make_config
-from tests.unit.worker.fakes import SIP, FakeParticipant, FakeRoom
+from tests.unit.worker.fakes import SIP, FakeParticipant, FakeRoom, close_as_the_job
 from tests.waiting import soon
 from worker import job_reports, sdk
 from worker.call import budget, metrics, voice
@@ -61,6 +60,8 @@ class Scene:
         self.room.join(FakeParticipant("salma"))
         self.failure: Exception | None = None
         self.left = asyncio.Event()
+        self.shutdown_reason = ""
+        """What shutdown callbacks get."""
         self.recorded: dict[str, Any] = {}
         self.stored: list[Turn] = []
         """The last turns in LiveKit."""
@@ -96,6 +97,7 @@ class Scene:
 
     def _shutdown(self, reason: str) -> None:
         self.events.append("left")
+        self.shutdown_reason = reason
         self.left.set()
 
     async def end(self, outcome: CallOutcome) -> list[str]:
@@ -116,7 +118,7 @@ async def talking(config: WorkerConfig, monkeypatch: pytest.MonkeyPatch) -> Asyn
     scene.call._follow_session()
     await session.start(Agent(instructions="You are a guide."), record=False)
     yield scene
-    await session.aclose()
+    await close_as_the_job(session)
 
 
 class FakeAvatar:
@@ -315,8 +317,11 @@ async def test_nothing_is_said_once_the_session_closes(config: WorkerConfig) -> 
     assert scene.call._outcome is None
 
 
-@pytest.mark.parametrize("how", ["session.shutdown", "session.aclose", "context.shutdown"])
-async def test_own_code_ends_the_call(talking: Scene, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("session.shutdown", "agent_ended"), ("session.aclose", "agent_ended"), ("context.shutdown", "done")],
+)
+async def test_own_code_ends_the_call(talking: Scene, how: str, reason: str) -> None:
     call = talking.call
     match how:
         case "session.shutdown":
@@ -329,16 +334,25 @@ async def test_own_code_ends_the_call(talking: Scene, how: str) -> None:
     await call._on_shutdown("done")
     assert talking.events == ["recorded", "left", "deleted"]
     assert talking.recorded == RECORD | {"outcome": "agent_ended"}
+    assert talking.shutdown_reason == reason
 
 
-async def _close_as_the_sdk(call: Call) -> None:
-    """Close the session as the SDK does when the job ends: outside the tasks of the call."""
-    await asyncio.create_task(call._session.aclose(), context=contextvars.Context())
+async def test_own_code_that_ends_an_ended_call_changes_no_reason(talking: Scene) -> None:
+    talking.call.end(CallOutcome.CALLER_LEFT, "because")
+    talking.call._context.shutdown("done")
+    await asyncio.wait_for(talking.left.wait(), 5)
+    assert talking.shutdown_reason == "caller_left"
+
+
+async def test_own_code_ends_the_call_although_the_job_ends_meanwhile(talking: Scene) -> None:
+    talking.call._session.shutdown()
+    await close_as_the_job(talking.call._session)
+    assert talking.call._outcome is CallOutcome.AGENT_ENDED
 
 
 async def test_worker_that_stops_a_call_leaves_the_room_to_the_gateway(talking: Scene) -> None:
     stopped = metrics.ENDED.labels(CallOutcome.STOPPED)._value.get()
-    await _close_as_the_sdk(talking.call)
+    await close_as_the_job(talking.call._session)
     await talking.call._on_shutdown("parent process shutdown")
     assert (talking.events, talking.recorded) == ([], {})
     assert metrics.ENDED.labels(CallOutcome.STOPPED)._value.get() == stopped + 1
@@ -352,14 +366,17 @@ async def test_session_that_closes_after_the_caller_left_changes_no_outcome(
     await asyncio.wait_for(talking.left.wait(), 5)
     talking.call._context.shutdown("done")
     talking.call._session.shutdown()
-    await _close_as_the_sdk(talking.call)
+    await close_as_the_job(talking.call._session)
     assert talking.call._outcome is CallOutcome.CALLER_LEFT
     assert (talking.events, talking.recorded) == (["left"], {})
 
 
 async def test_session_that_closes_in_a_lost_room_ends_no_call(talking: Scene) -> None:
     talking.room.connected = False
+    closed: list[CloseEvent] = []
+    talking.call._session.on("close", closed.append)
     await talking.call._session.aclose()
+    await soon(lambda: closed)
     assert (talking.call._outcome, talking.events) == (None, [])
 
 
