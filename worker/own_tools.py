@@ -47,8 +47,9 @@ def beside(shared: Sequence[llm.Tool | llm.Toolset], own: Sequence[llm.Tool | ll
     kept: _Tools = []
     left_out: set[str] = set()
     for tool in shared:
-        names = {each.id for each in llm.ToolContext([tool]).flatten()} & taken
-        kept += [each for each in llm.ToolContext([tool]).flatten() if each.id not in names] if names else [tool]
+        flat = llm.ToolContext([tool]).flatten()
+        names = {each.id for each in flat} & taken
+        kept += [each for each in flat if each.id not in names] if names else [tool]
         left_out |= names
     return kept, left_out
 
