@@ -10,7 +10,7 @@ import httpx
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from agentspec.wire import CallOutcome, read_room_record, render
+from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls, read_room_record, render
 from gateway.agents import Agent
 from gateway.calls.call import Call, CallState, Cause
 from gateway.calls.request import parse_request
@@ -83,6 +83,13 @@ def report_outcome(world: World, call: Call, outcome: CallOutcome) -> None:
     record = read_room_record(room.metadata)
     assert record is not None
     room.metadata = render(record.model_copy(update={"outcome": outcome}))
+
+
+def report_of_ended(agent: str, room: str) -> WorkerCalls:
+    """Return a worker's report that its job in a room has ended the call; ``agent`` is the agent's identity."""
+    job_id, outcome = agent.removeprefix("agent-"), CallOutcome.AGENT_ENDED
+    job = JobReport(job_id=job_id, room=room, state=JobState.ENDED, outcome=outcome)
+    return WorkerCalls(agent="agents/ornina", worker="worker-1", jobs=[job])
 
 
 async def adopt(world: World) -> None:

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls
 from gateway.calls.call import CallReason, CallState
 from gateway.calls.foreign import DispatchRequest
 from gateway.calls.reads import READ_BURST, READS_PER_SECOND
@@ -13,7 +12,7 @@ from gateway.client import Client
 from gateway.errors import RequestError
 from gateway.livekit.server import LiveKitUnreachable, Participant
 from tests.unit.gateway.fakes import World, example_agent
-from tests.unit.gateway.scenes import NOW, ROOM, adopt, becomes_true, current, open_call, reaches
+from tests.unit.gateway.scenes import NOW, ROOM, adopt, becomes_true, current, open_call, reaches, report_of_ended
 from tests.unit.gateway.test_foreign import HELD, METADATA, fails
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "virtual_clock")
@@ -86,10 +85,7 @@ async def test_job_of_an_earlier_call_says_nothing_about_the_next_request(world:
     await request(world)
     (call,) = world.gateway.ledger
     (agent,) = world.livekit.agents_in(room)
-    job = JobReport(
-        job_id=agent.removeprefix("agent-"), room=room, state=JobState.ENDED, outcome=CallOutcome.AGENT_ENDED
-    )
-    reported = WorkerCalls(agent="agents/ornina", worker="worker-1", jobs=[job])
+    reported = report_of_ended(agent, room)
     world.livekit.disconnect(room, agent)
     world.gateway.reports.receive(reported)
     await reaches(world, call, CallState.ENDED)
@@ -217,11 +213,9 @@ async def test_job_of_an_earlier_room_of_the_same_name_says_nothing_about_a_call
     await request(world)
     (call,) = world.gateway.ledger
     (agent,) = world.livekit.agents_in(room)
-    job = JobReport(
-        job_id=agent.removeprefix("agent-"), room=room, state=JobState.ENDED, outcome=CallOutcome.AGENT_ENDED
-    )
+    reported = report_of_ended(agent, room)
     await world.livekit.delete_room(room)
-    world.gateway.reports.receive(WorkerCalls(agent="agents/ornina", worker="worker-1", jobs=[job]))
+    world.gateway.reports.receive(reported)
     await reaches(world, call, CallState.ENDED)
     world.supply.free = 0
     await world.livekit.create_room(room, "", "ornina-agent", json.dumps(METADATA))

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from agentspec.wire import CallOutcome, JobReport, JobState, WorkerCalls
 from gateway.calls.adoption import OFFER_SECONDS
 from gateway.calls.call import Call, CallReason, CallState
 from gateway.calls.effects import held_name
@@ -15,7 +14,7 @@ from gateway.calls.step import CONNECT_TIMEOUT_SECONDS, SEARCH_TIMEOUT_SECONDS, 
 from gateway.client import Client
 from gateway.livekit.server import WAITING_AGENT_NAME
 from tests.unit.gateway.fakes import World, create_world, example_agent
-from tests.unit.gateway.scenes import NOW, adopt, becomes_true, current, reaches
+from tests.unit.gateway.scenes import NOW, adopt, becomes_true, current, reaches, report_of_ended
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 
@@ -158,10 +157,7 @@ async def test_dispatch_after_the_end_of_a_call_begins_another_one(world: World)
     world.livekit.connect_caller(ROOM, CALLER)
     await becomes_true(lambda: current(world, call).caller_seen_at)
     (agent,) = world.livekit.agents_in(ROOM)
-    job = JobReport(
-        job_id=agent.removeprefix("agent-"), room=ROOM, state=JobState.ENDED, outcome=CallOutcome.AGENT_ENDED
-    )
-    reported = WorkerCalls(agent=str(call.agent.key), worker="worker-1", jobs=[job])
+    reported = report_of_ended(agent, ROOM)
     world.livekit.disconnect(ROOM, agent)
     world.gateway.reports.receive(reported)
     ended = await reaches(world, call, CallState.ENDED)
