@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from gateway.calls.bucket import TokenBucket
 from gateway.livekit.server import Room
 
 LOOKS_PER_SECOND: Final = 1.0
@@ -38,10 +39,7 @@ class Looks:
         """Names, the oldest hint first."""
         self._last: dict[str, _Look] = {}
         """By LiveKit's id of the room."""
-        self._tokens = LOOK_BURST
-        """Requests that may be in vain now."""
-        self._tokens_at = 0.0
-        """Unix seconds."""
+        self._in_vain = TokenBucket(LOOKS_PER_SECOND, LOOK_BURST)
 
     @property
     def has_hints(self) -> bool:
@@ -54,8 +52,8 @@ class Looks:
 
     def take_hint(self, now: float) -> str | None:
         """Remove and return the next room with an event; None: there is none, or too many looks were in vain."""
-        self._refill(now)
-        return self._hints.popitem(last=False)[0] if self._hints and self._tokens >= 1 else None
+        self._in_vain.fill(now)
+        return self._hints.popitem(last=False)[0] if self._hints and self._in_vain.has(1) else None
 
     def clear_hints(self) -> None:
         """Remove all rooms with an event."""
@@ -73,8 +71,8 @@ class Looks:
 
     def may_begin(self, room: Room, now: float) -> bool:
         """Return whether a look at a listed room may be in vain."""
-        self._refill(now)
-        return self._tokens >= (1 if self._has_news(room) else 1 + RESERVE)
+        self._in_vain.fill(now)
+        return self._in_vain.has(1 if self._has_news(room) else 1 + RESERVE)
 
     def record(self, room: Room, again_at: float) -> None:
         """Record a look at a room. It is repeated at this time if the room is still no call, and after news."""
@@ -82,7 +80,7 @@ class Looks:
 
     def count_in_vain(self, requests: int) -> None:
         """Count the requests for a look that found no call."""
-        self._tokens -= requests
+        self._in_vain.take(requests)
 
     def forget(self) -> None:
         """Look into all rooms again, because the owners of agents have changed."""
@@ -92,7 +90,3 @@ class Looks:
         """Whether nobody has looked into the room yet, or somebody has entered it since."""
         last = self._last.get(room.sid)
         return last is None or (last.found_empty and room.participants > 0)
-
-    def _refill(self, now: float) -> None:
-        self._tokens = min(LOOK_BURST, self._tokens + LOOKS_PER_SECOND * (now - self._tokens_at))
-        self._tokens_at = now

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from gateway.calls.bucket import TokenBucket
+
 READS_PER_SECOND: Final = 3.0
 """Reads of single rooms a second and server, on average."""
 READ_BURST: Final = 60.0
@@ -36,9 +38,7 @@ class Reads:
         self.active: set[str] = set()
         """Calls whose room may be due before its turn."""
         self._reading: set[str] = set()
-        self._tokens = READ_BURST
-        """Reads that may be made now."""
-        self._tokens_at = 0.0
+        self._bucket = TokenBucket(READS_PER_SECOND, READ_BURST)
         self._turn_at = 0.0
         """When the first of the rotation was read last."""
 
@@ -54,9 +54,9 @@ class Reads:
 
     def take(self) -> bool:
         """Take a read, also for something else, from the bound; False: none is left."""
-        if self._tokens < 1:
+        if not self._bucket.has(1):
             return False
-        self._tokens -= 1
+        self._bucket.take(1)
         return True
 
     def done(self, call_id: str) -> None:
@@ -65,8 +65,7 @@ class Reads:
 
     def begin_due(self, now: float, need_of: NeedOf) -> list[str]:
         """Return the calls whose rooms to read now, as far as the bounds allow; their reads have begun."""
-        self._tokens = min(READ_BURST, self._tokens + READS_PER_SECOND * (now - self._tokens_at))
-        self._tokens_at = now
+        self._bucket.fill(now)
         urgent, in_turn = self._urgent(now, need_of), self._in_turn(now, need_of)
         first = in_turn[:1]
         before = first if now - self._turn_at >= TURN_SECONDS else []

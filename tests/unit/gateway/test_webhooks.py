@@ -314,13 +314,15 @@ async def test_events_of_other_programs_have_a_bound_of_their_own(
         world.gateway.watch.hint(SERVER, f"their-{number}", may_be_new=True)
     await asyncio.sleep(TICKS_SECONDS)
     assert len(asked) == looks.LOOK_BURST
-    assert world.gateway.watch._servers[SERVER].reads._tokens == pytest.approx(READ_BURST, abs=3), "calls keep theirs"
+    assert world.gateway.watch._servers[SERVER].reads._bucket._tokens == pytest.approx(READ_BURST, abs=3), (
+        "calls keep theirs"
+    )
 
 
 @pytest.mark.usefixtures("virtual_clock")
 async def test_room_is_adopted_at_once_while_all_reads_are_used(world: World) -> None:
     await idle_watch(world)
-    world.gateway.watch._servers[SERVER].reads._tokens = -100.0
+    world.gateway.watch._servers[SERVER].reads._bucket._tokens = -100.0
     await world.livekit.create_room(ROOM, "", "ornina-agent", "")
     world.gateway.watch.hint(SERVER, ROOM, may_be_new=True)
     await asyncio.sleep(TICKS_SECONDS)
