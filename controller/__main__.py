@@ -28,7 +28,7 @@ def _identity() -> str:
 
 
 async def run(settings: ControllerSettings) -> bool:
-    """Connect and run until a signal; returns false if the Lease was lost."""
+    """Connect and run until a signal or the CRD's removal; returns false if the Lease was lost."""
     pod, metrics = None, Metrics()
     if settings.pod_name is not None and settings.pod_namespace is not None:
         pod = OwnPod(settings.pod_namespace, settings.pod_name)
@@ -46,7 +46,7 @@ def _session() -> aiohttp.ClientSession:
 
 
 def main() -> int:
-    """Return 0 after a signal, 1 when the Lease was lost or a part failed, 2 when the settings are invalid."""
+    """Return 0 after a signal or the CRD's removal, 1 if the Lease was lost or a part failed, 2 for bad settings."""
     logs.configure()
     try:
         settings = load(ControllerSettings, os.environ)

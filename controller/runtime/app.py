@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import aiohttp
 import kopf
+from kopf._cogs.clients.errors import APINotFoundError  # kopf exports no errors
 
 from agentspec import KIND
 from controller.apply import Applier
@@ -116,7 +117,10 @@ class Controller:
         )
 
     async def run(self) -> bool:
-        """Run until SIGTERM (True) or until the Lease is lost (False). Raises the error of a part that failed."""
+        """Run until SIGTERM or the CRD's removal (True), or until the Lease is lost (False).
+
+        Raises the error of a part that failed.
+        """
         async with self._server.serving(self._settings.port) as port, self._metrics.process.sampling():
             logger.info("controller started", extra={"port": port, "namespace": self._settings.watch_namespace})
             leading = asyncio.create_task(self._leadership.lead(self._work))
@@ -141,7 +145,7 @@ class Controller:
             await self._watch(tasks)
 
     async def _watch(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Run kopf until a signal stops it, and the tasks with it. Raises if kopf ends by itself."""
+        """Run kopf, and the tasks with it, until a signal or the CRD's removal stops it. Raises if kopf fails."""
         loop, stop_flag, others = asyncio.get_running_loop(), asyncio.Event(), asyncio.all_tasks()
         aborted = False
 
@@ -176,8 +180,10 @@ class Controller:
         except asyncio.CancelledError:
             if not aborted:
                 raise
+        except APINotFoundError:
+            pass  # _explain_end finds it in the parts
         if not stop_flag.is_set():
-            raise RuntimeError("kopf ended by itself")
+            _explain_end(parts)
 
     async def _housekeep(self) -> None:
         """Do what is due by time: drop stale reports, verify workers that fell silent, delete unused shared objects."""
@@ -285,3 +291,15 @@ class Controller:
         """The kinds whose objects have not been listed once."""
         agents = [KIND] if self._resync.last_success is None else []
         return agents + [informer.kind.kind for informer in self._children.informers if informer.last_contact is None]
+
+
+def _explain_end(parts: Iterable[asyncio.Task[None]]) -> None:
+    """Log that the CRD is gone, or raise why kopf ended by itself.
+
+    kopf's watch cannot wait for a CRD. Resync.list_all can, so the next start continues when the CRD is back.
+    """
+    errors = [error for part in parts if part.done() and not part.cancelled() and (error := part.exception())]
+    if any(isinstance(error, APINotFoundError) for error in errors):
+        logger.warning("AvatarAgents are no longer served, ending: the next start waits for their CRD")
+        return
+    raise RuntimeError("kopf ended by itself") from next(iter(errors), None)

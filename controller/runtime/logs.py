@@ -1,6 +1,8 @@
-"""The controller's log: without kopf's fields and its cut watches, and with its retries as warnings."""
+"""The controller's log: without kopf's fields, its cut watches and its missing CRD, and with retries as warnings."""
 
 import logging
+
+from kopf._cogs.clients.errors import APINotFoundError  # kopf exports no errors
 
 from process import logs
 
@@ -23,10 +25,18 @@ def is_not_about_cut_watch(record: logging.LogRecord) -> bool:
     return not (record.name == "asyncio" and "async_generator object infinite_watch" in record.getMessage())
 
 
+def is_not_about_missing_crd(record: logging.LogRecord) -> bool:
+    """Drop kopf's errors about a resource that is not served: each part of kopf reports it, with a traceback.
+
+    kopf requests only AvatarAgents here, and the controller logs once that their CRD is gone.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], APINotFoundError)
+
+
 def configure() -> None:
     """Set up logging for this process."""
     logs.configure(
-        filters=[retries_are_warnings, is_not_about_cut_watch],
+        filters=[retries_are_warnings, is_not_about_cut_watch, is_not_about_missing_crd],
         omits=_KOPF_FIELDS.__contains__,
         levels={"kopf.objects": logging.WARNING},  # it reports every event handled
     )

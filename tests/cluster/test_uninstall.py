@@ -67,9 +67,16 @@ async def _controller_first(stage: Stage, cluster: Cluster, kubeconfig: Path) ->
 
 
 async def _definition_first(stage: Stage, cluster: Cluster, kubeconfig: Path) -> None:
-    """Remove the CRD and with it every agent while the controller runs, then install it again."""
+    """Remove the CRD and with it every agent while the controller runs, then install it again.
+
+    The controller ends when it notices, and waits for the CRD after the restart.
+    """
     await _namespace_can_be_made_again(cluster)
     kubeconfig = await asyncio.to_thread(controller_kubeconfig, cluster, kubeconfig.parent)
+
+    async def controller_restarted() -> bool:
+        return len(controller.starts) == 2
+
     async with (
         open_world(cluster, stage.openai, "third") as world,
         restarted(kubeconfig, _folder(stage, "third"), "") as controller,
@@ -77,10 +84,12 @@ async def _definition_first(stage: Stage, cluster: Cluster, kubeconfig: Path) ->
         await world.running("ava")
         await asyncio.to_thread(kubectl, cluster, "delete", "-f", str(REPOSITORY / "crds"), "--wait=true")
         await eventually(lambda: world.nothing_of("ava"), "the agent's children are gone", GONE_SECONDS)
+        await eventually(controller_restarted, "the controller waits for the CRD", GONE_SECONDS)
         await asyncio.to_thread(kubectl, cluster, "apply", "-f", str(REPOSITORY / "crds"))
         await _established(world)
         await world.declare("eva")
         await world.becomes("eva", "True", seconds=GONE_SECONDS)
+        assert [start.process.poll() for start in controller.starts] == [0, None]
         assert controller.unexpected() == []
 
 

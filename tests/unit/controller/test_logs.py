@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+from kopf._cogs.clients.errors import APIForbiddenError, APINotFoundError
 
 from controller.runtime.logs import configure
 
@@ -49,3 +50,14 @@ def test_only_the_error_about_kopfs_cut_watch_is_dropped(capsys: pytest.CaptureF
         logging.getLogger("asyncio").error(closing.format(name))
     (line,) = capsys.readouterr().err.splitlines()
     assert "object another" in json.loads(line)["message"]
+
+
+def test_only_kopfs_errors_about_the_missing_crd_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    for error in (
+        APINotFoundError("404 page not found", status=404, headers={}),
+        APIForbiddenError("no", status=403, headers={}),
+    ):
+        logging.getLogger("kopf._core.reactor.running").error("a part has failed", exc_info=error)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "APIForbiddenError" in json.loads(line)["exception"]
