@@ -30,8 +30,9 @@ DISPATCHED_READ_SECONDS: Final = 0.2
 """Interval between two reads of the participants of a dispatched call's room."""
 HEARD_READ_SECONDS: Final = 1.5
 """The same while workers' reports arrive: they say sooner that the agent has joined."""
-WAITING_READ_SECONDS: Final = 1.0
-"""The same for a waiting call whose caller has not been seen, in the first `ARRIVAL_SECONDS`."""
+ABSENT_READ_SECONDS: Final = 1.0
+"""The same while the caller or the agent of a call is absent. A caller who never came is expected for
+`ARRIVAL_SECONDS`."""
 ARRIVAL_SECONDS: Final = 10.0
 ROUTINE_READ_SECONDS: Final = 2.0
 """The same for every other call, as far as `reads.READS_PER_SECOND` allows."""
@@ -65,10 +66,12 @@ class CallRoom:
     missing_since: float | None = None
     read_at: float = 0.0
     """When the participants were read last; 0: never."""
+    checked_at: float | None = None
+    """When LiveKit was last asked who is in the room, by a read or by a list that counts nobody; None: never."""
     changed: bool = True
-    """Something has changed since then."""
-    event_at: float = 0.0
-    """When LiveKit reported an event in the room last; 0: never."""
+    """Something has changed since the last read began."""
+    news_at: float = 0.0
+    """When the last news arrived; 0: never."""
     _jobs: dict[str, JobState] = field(default_factory=dict)
     """Jobs of the current dispatch, each with its state."""
     _earlier_jobs: set[str] = field(default_factory=set)
@@ -81,16 +84,19 @@ class CallRoom:
         self.accepted = self.lost = self.finished = False
         self.read_at, self.changed = now, False  # the agent needs some time
 
-    def listed(self, room: Room, now: float) -> None:
-        """Take in what the list of rooms says. ``now``: when the list was requested.
+    def listed(self, room: Room, began: float, now: float) -> None:
+        """Take in what the list of rooms says. ``began``: when it was requested. ``now``: when it arrived.
 
         It counts the participants, and a call's room is made for its caller. In a crowd, the bounded reads would tell
         only after many seconds that the caller has come.
         """
         if room.participants and self.caller_seen_at is None:
-            self.caller_present, self.caller_seen_at = True, now
+            self.caller_present, self.caller_seen_at = True, began
+        if not (room.participants or self.caller_present):
+            self.checked_at = began
         counts = (room.participants, room.publishers, room.sid)
-        self.changed |= counts != self._counts or self.missing_since is not None
+        if counts != self._counts or self.missing_since is not None:
+            self._has_news(now)
         self._counts, self.missing_since = counts, None
         if room.metadata != self.metadata:
             self.metadata = room.metadata
@@ -105,19 +111,27 @@ class CallRoom:
 
     def event(self, now: float) -> None:
         """Take in that LiveKit reported an event in the room, which may be late or repeated. Only a read says more."""
-        self.event_at, self.changed = now, True
+        self._has_news(now)
 
-    def participants(self, found: Iterable[Participant], now: float) -> None:
-        """Take in who is in the room. ``now``: when the read began. A later event makes the room due again."""
+    def participants(self, found: Iterable[Participant], began: float) -> None:
+        """Take in who is in the room. ``began``: when the read began. News since then make the room due again.
+
+        A read may be slower than a list or a report that began later. It then says nothing of a caller or an agent
+        whom these have seen.
+        """
         present = list(found)
-        self.read_at, self.changed = now, self.event_at > now
-        was_here = self.caller_present
-        self.caller_present = any(self._is_caller(one) for one in present)
-        if self.caller_present or was_here:
-            self.caller_seen_at = now
+        self.read_at, self.changed = began, self.news_at > began
+        self.checked_at = began
+        is_here = any(self._is_caller(one) for one in present)
+        if is_here or began >= (self.caller_seen_at or 0.0):
+            if is_here or self.caller_present:
+                self.caller_seen_at = began
+            self.caller_present = is_here
         self.ghosts &= {one.identity for one in present}
         agents = {one.identity: one.joined_at for one in present if one.agent_name == self.agent_name}
-        self._set_agents({identity: at for identity, at in agents.items() if identity not in self.ghosts}, now)
+        if began < (self.agent_seen_at or 0.0):
+            agents = self.agents | agents
+        self._set_agents({identity: at for identity, at in agents.items() if identity not in self.ghosts}, began)
 
     def reported(self, job: JobReport, now: float) -> bool:
         """Take in what a worker says about its job in this room; return whether it is news.
@@ -132,6 +146,7 @@ class CallRoom:
             self._ended(job, now)
             return True
         self.accepted = True
+        self.news_at = now
         self.ghosts.discard(identity)
         if job.state is JobState.JOINED:
             self._set_agents({identity: 0} | self.agents, now)
@@ -167,6 +182,7 @@ class CallRoom:
             outcome=outcome,
             surplus_agents=self._surplus_agents(),
             agent_lost=self.lost,
+            checked_at=self.checked_at,
         )
 
     def read_due(self, call: Call, *, heard: bool) -> float:
@@ -175,24 +191,31 @@ class CallRoom:
             return self.read_at
         if call.state is CallState.DISPATCHED:
             return self.read_at + (HEARD_READ_SECONDS if heard else DISPATCHED_READ_SECONDS)
-        return self.read_at + (WAITING_READ_SECONDS if self._expects_caller(call) else ROUTINE_READ_SECONDS)
+        return self.read_at + (ABSENT_READ_SECONDS if self._is_somebody_absent(call) else ROUTINE_READ_SECONDS)
 
     def is_routine(self, call: Call) -> bool:
-        """Return whether nothing has changed, and nobody is on the way: a read may wait for its turn."""
+        """Return whether nothing has changed, and nobody is absent: a read may wait for its turn."""
         if self.changed or not self.read_at:
             return False
-        return call.state is not CallState.DISPATCHED and not self._expects_caller(call)
+        return call.state is not CallState.DISPATCHED and not self._is_somebody_absent(call)
 
-    def _expects_caller(self, call: Call) -> bool:
-        is_new = self.caller_seen_at is None and self.read_at - call.created_at < ARRIVAL_SECONDS
-        return is_new and call.state is CallState.WAITING
+    def _is_somebody_absent(self, call: Call) -> bool:
+        """Whether the caller or the agent should be in the room and is not. Only further reads say if they return."""
+        if call.state is CallState.JOINED and not self.agents:
+            return True
+        if self.caller_seen_at is None:
+            return call.state is CallState.WAITING and self.read_at - call.created_at < ARRIVAL_SECONDS
+        return not self.caller_present
+
+    def _has_news(self, now: float) -> None:
+        self.news_at, self.changed = now, True
 
     def _is_caller(self, participant: Participant) -> bool:
         return participant.identity == self.identity if self.identity else not participant.is_agent
 
     def _set_agents(self, agents: dict[str, int], now: float) -> None:
         if agents or self.agents:
-            self.agent_seen_at = now
+            self.agent_seen_at = max(now, self.agent_seen_at or 0.0)
         self.agents = agents
         if agents:
             self.lost = self.finished = False
@@ -200,7 +223,7 @@ class CallRoom:
     def _ended(self, job: JobReport, now: float) -> None:
         self._without(agent_identity(job.job_id), now)
         self.outcome = job.outcome or self.outcome
-        self.changed = True
+        self._has_news(now)
         if all(state is JobState.ENDED for state in self._jobs.values()) and not self.agents:
             self.lost = job.outcome in _LOST
             if self.lost:  # LiveKit may not know yet that it has left

@@ -60,6 +60,8 @@ class RoomSnapshot:
     """Identities of agents other than the first."""
     agent_lost: bool = False
     """The agent is lost for certain, so nobody needs to wait for its return."""
+    checked_at: float | None = None
+    """When LiveKit was last asked who is in the room; None: now. Reads are bounded, so it may be long ago."""
 
 
 class Admission(StrEnum):
@@ -147,7 +149,7 @@ def step(
     if room.outcome in OUTCOMES:
         return finish(call, *OUTCOMES[room.outcome], now)
     call = seen(call, now if room.caller_present else None, now if room.agent_present else None)
-    if reason := _absent_caller_reason(call, now):
+    if reason := _absent_caller_reason(call, room, now):
         return finish(call, CallState.ENDED, reason, now)
     match call.state:
         case CallState.WAITING:
@@ -175,13 +177,18 @@ def _missing_room_reason(call: Call) -> CallReason:
     return CallReason.FINISHED if call.state is CallState.JOINED else CallReason.CALLER_LEFT
 
 
-def _absent_caller_reason(call: Call, now: float) -> CallReason:
+def _checked_at(room: RoomSnapshot, now: float) -> float:
+    """Return until when an absence is proven: whoever was absent once may have come back since."""
+    return now if room.checked_at is None else room.checked_at
+
+
+def _absent_caller_reason(call: Call, room: RoomSnapshot, now: float) -> CallReason:
     if call.caller_seen_at is None:
         # A back end may dispatch the agent long after it made the room, so the age of the room says nothing.
         is_late = now - call.search_started_at > CONNECT_TIMEOUT_SECONDS
         return CallReason.CALLER_NEVER_CAME if is_late else CallReason.NONE
     grace = JOINED_CALLER_GRACE_SECONDS if call.state is CallState.JOINED else WAITING_CALLER_GRACE_SECONDS
-    return CallReason.CALLER_LEFT if now - call.caller_seen_at > grace else CallReason.NONE
+    return CallReason.CALLER_LEFT if _checked_at(room, now) - call.caller_seen_at > grace else CallReason.NONE
 
 
 def _waiting(call: Call, room: RoomSnapshot, admission: Admission, now: float, unavailable: CallReason) -> Step:
@@ -269,7 +276,7 @@ def _joined(call: Call, room: RoomSnapshot, admission: Admission, now: float) ->
     if _is_too_long(call, now):
         return finish(call, CallState.ENDED, CallReason.TOO_LONG, now)
     agent_seen_at = call.state_since if call.agent_seen_at is None else call.agent_seen_at
-    may_return = not room.agent_lost and now - agent_seen_at <= AGENT_GRACE_SECONDS
+    may_return = not room.agent_lost and _checked_at(room, now) - agent_seen_at <= AGENT_GRACE_SECONDS
     if room.agent_present or may_return or not room.caller_present:
         return Step(call)
     if Cause.AGENT_LOST in call.causes:

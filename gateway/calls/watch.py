@@ -253,7 +253,7 @@ class RoomWatch:
 
     def _compare(self, server: _Server, rooms: list[Room], began: float) -> None:
         """Compare a list with the rooms of the live calls. ``began``: when it was requested, in Unix seconds."""
-        live = self._ledger.rooms(server.url)
+        live, now = self._ledger.rooms(server.url), time.time()
         listed: set[str] = set()
         for room in rooms:
             call_id = live.get(room.name)
@@ -261,7 +261,7 @@ class RoomWatch:
                 continue
             listed.add(call_id)
             before = (known.outcome, known.missing_since, known.metadata, known.caller_present)
-            known.listed(room, began)
+            known.listed(room, began, now)
             if known.changed:
                 server.reads.active.add(call_id)
             if before != (known.outcome, known.missing_since, known.metadata, known.caller_present):

@@ -102,6 +102,22 @@ def test_ended_call_has_its_reason(call: Call, room: RoomSnapshot | None, after:
     assert step(call, room, WAIT, NOW + after).call.reason is reason
 
 
+@pytest.mark.parametrize(
+    ("call", "room", "grace", "reason"),
+    [
+        (replace(WAITING, caller_seen_at=NOW), EMPTY, 10, CallReason.CALLER_LEFT),
+        (JOINED, AGENT, 30, CallReason.CALLER_LEFT),
+        (replace(JOINED, causes=(Cause.FIRST, Cause.AGENT_LOST)), CALLER, 5, CallReason.AGENT_LOST),
+    ],
+    ids=["waiting caller", "joined caller", "agent"],
+)
+def test_absence_counts_until_the_last_check(call: Call, room: RoomSnapshot, grace: float, reason: CallReason) -> None:
+    """In a crowd, reads of a room may be many seconds apart, and whoever was absent once may be back."""
+    early = replace(room, checked_at=NOW + grace)
+    assert step(call, early, WAIT, NOW + grace + 60).call.is_live
+    assert step(call, replace(room, checked_at=NOW + grace + 1), WAIT, NOW + grace + 60).call.reason is reason
+
+
 def test_declined_call_is_dispatched_again_after_a_pause() -> None:
     back = step(DISPATCHED, CALLER, FREE, NOW + 2.6).call
     assert step(back, CALLER, FREE, NOW + 3.5).call.state is CallState.WAITING

@@ -8,11 +8,11 @@ from agentspec.wire import CallOutcome, JobReport, JobState, agent_identity, ren
 from gateway.calls.call import Call
 from gateway.calls.effects import record_of
 from gateway.calls.room import (
+    ABSENT_READ_SECONDS,
     DISPATCHED_READ_SECONDS,
     HEARD_READ_SECONDS,
     MISSING_ROOM_SECONDS,
     ROUTINE_READ_SECONDS,
-    WAITING_READ_SECONDS,
     CallRoom,
 )
 from gateway.livekit.server import Participant, Room
@@ -131,7 +131,7 @@ def test_room_that_is_listed_again_was_never_gone() -> None:
     room = with_agent()
     room.participants([CALLER, agent("1")], NOW + 1)
     room.not_listed(NOW + 2)
-    room.listed(replace(LISTED, sid="RM_2"), NOW)
+    room.listed(replace(LISTED, sid="RM_2"), NOW, NOW)
     assert room.snapshot(NOW + 60).exists
     assert room.changed, "who has reconnected must be read"
 
@@ -139,20 +139,20 @@ def test_room_that_is_listed_again_was_never_gone() -> None:
 @pytest.mark.parametrize("changes", [{"participants": 0}, {"publishers": 2}, {"sid": "RM_2"}])
 def test_room_is_read_when_its_counts_change(changes: dict[str, object]) -> None:
     room = with_agent()
-    room.listed(LISTED, NOW)
+    room.listed(LISTED, NOW, NOW)
     room.participants([CALLER], NOW + 1)
-    room.listed(LISTED, NOW)
+    room.listed(LISTED, NOW, NOW)
     assert not room.changed
-    room.listed(replace(LISTED, **changes), NOW)  # type: ignore[arg-type]
+    room.listed(replace(LISTED, **changes), NOW, NOW)  # type: ignore[arg-type]
     assert room.changed
     assert room.read_due(JOINED, heard=True) <= NOW + 1
 
 
 def test_list_tells_that_the_caller_has_come() -> None:
     room = CallRoom(WAITING.identity, WAITING.agent_name)
-    room.listed(replace(LISTED, participants=0), NOW)
+    room.listed(replace(LISTED, participants=0), NOW, NOW)
     assert room.caller_seen_at is None
-    room.listed(LISTED, NOW + 1)
+    room.listed(LISTED, NOW + 1, NOW + 1)
     assert room.snapshot(NOW + 1).caller_present
     room.participants([], NOW + 2)
     assert not room.snapshot(NOW + 2).caller_present, "a read knows better"
@@ -161,7 +161,7 @@ def test_list_tells_that_the_caller_has_come() -> None:
 def test_outcome_in_the_record_counts_once_the_agent_has_left() -> None:
     room = with_agent()
     record = record_of(JOINED).model_copy(update={"outcome": CallOutcome.MAX_LENGTH})
-    room.listed(replace(LISTED, metadata=render(record)), NOW)
+    room.listed(replace(LISTED, metadata=render(record)), NOW, NOW)
     assert room.snapshot(NOW).outcome == ""
     room.participants([CALLER], NOW + 1)
     assert room.snapshot(NOW + 1).outcome is CallOutcome.MAX_LENGTH
@@ -189,17 +189,63 @@ def test_last_time_of_a_caller_who_left_is_the_read_that_missed_them() -> None:
     assert (room.caller_present, room.caller_seen_at) == (False, NOW + 9)
 
 
+def test_late_read_does_not_hide_a_caller_whom_a_newer_list_counts() -> None:
+    room = CallRoom(WAITING.identity, WAITING.agent_name)
+    room.listed(LISTED, NOW + 1, NOW + 2)
+    room.participants([], NOW)
+    assert room.snapshot(NOW + 3).caller_present
+    assert not room.is_routine(WAITING), "who is there must be read"
+    room.participants([], NOW + 3)
+    assert not room.snapshot(NOW + 3).caller_present
+
+
+def test_late_read_does_not_lose_an_agent_that_has_joined_meanwhile() -> None:
+    room = room_of()
+    room.reported(job("1", JobState.JOINED), NOW + 2)
+    room.participants([CALLER], NOW + 1)
+    assert room.snapshot(NOW + 3).agent_present
+    assert not room.is_routine(JOINED), "who is there must be read"
+    room.participants([CALLER], NOW + 3)
+    assert not room.snapshot(NOW + 3).agent_present
+
+
+def test_list_that_counts_nobody_proves_an_absence_and_any_other_does_not() -> None:
+    room = CallRoom(WAITING.identity, WAITING.agent_name)
+    room.participants([CALLER], NOW)
+    room.participants([], NOW + 1)
+    room.listed(LISTED, NOW + 20, NOW + 20)
+    assert room.snapshot(NOW + 21).checked_at == NOW + 1
+    room.listed(replace(LISTED, participants=0), NOW + 21, NOW + 21)
+    assert room.snapshot(NOW + 22).checked_at == NOW + 21
+
+
 @pytest.mark.parametrize(
     ("call", "heard", "seconds"),
     [
         (DISPATCHED, False, DISPATCHED_READ_SECONDS),
         (DISPATCHED, True, HEARD_READ_SECONDS),
-        (WAITING, True, WAITING_READ_SECONDS),
+        (WAITING, True, ROUTINE_READ_SECONDS),
         (JOINED, True, ROUTINE_READ_SECONDS),
     ],
     ids=["dispatched", "dispatched, reports arrive", "waiting", "joined"],
 )
 def test_participants_are_read_as_often_as_the_state_asks(call: Call, heard: bool, seconds: float) -> None:
     room = room_of()
-    room.participants([], NOW + 1)
+    room.participants([CALLER, agent("1")], NOW + 1)
     assert room.read_due(call, heard=heard) == NOW + 1 + seconds
+
+
+@pytest.mark.parametrize(
+    ("call", "before", "found"),
+    [(WAITING, [], []), (WAITING, [CALLER], []), (JOINED, [], [agent("1")]), (JOINED, [CALLER], [CALLER])],
+    ids=["caller expected", "caller gone", "joined before the caller", "agent gone"],
+)
+def test_room_is_read_before_its_turn_while_somebody_is_absent(
+    call: Call, before: list[Participant], found: list[Participant]
+) -> None:
+    room = CallRoom(call.identity, call.agent_name)
+    for present, at in ((before, NOW), (found, NOW + 1)):
+        room.participants(present, at)
+    expected = call is WAITING or bool(before)
+    assert room.is_routine(call) is not expected
+    assert room.read_due(call, heard=True) == NOW + 1 + (ABSENT_READ_SECONDS if expected else ROUTINE_READ_SECONDS)

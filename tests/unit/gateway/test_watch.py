@@ -66,7 +66,7 @@ async def test_lost_agent_is_noticed_while_many_agents_are_on_their_way(world: W
         room.accepted = True  # as the workers report
     await asyncio.sleep(1)  # the reads of the first burst are used up
     replace_agent(world, call)
-    await asyncio.sleep(AGENT_GRACE_SECONDS + 3)
+    await asyncio.sleep(AGENT_GRACE_SECONDS + 8)
     assert Cause.AGENT_LOST in current(world, call).causes
 
 
