@@ -16,6 +16,7 @@ from devkit.providers import synthesis
 from devkit.providers.openai import audio, chat, errors, models
 from devkit.providers.openai.encoding import ENCODERS
 from devkit.providers.openai.realtime import connection
+from devkit.providers.openai.transcripts import Transcripts
 from devkit.providers.recognition import Recogniser, RecognitionError
 from devkit.providers.simulator import (
     ANSWER_FAULTS,
@@ -101,6 +102,7 @@ class _Endpoints:
         # must not wait behind it.
         self._listening = ThreadPoolExecutor(max_workers=1, thread_name_prefix="listen")
         self._speaking = ThreadPoolExecutor(max_workers=2, thread_name_prefix="speak")
+        self._transcripts = Transcripts(self._listening)
         self._recogniser: Recogniser | None = None
 
     async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
@@ -123,11 +125,8 @@ class _Endpoints:
         assert self._recogniser is not None
         fields, content = await _form(request)
         wanted = audio.parse_transcription(fields, content, self._recogniser.languages)
-        loop = asyncio.get_running_loop()
         try:
-            said = await loop.run_in_executor(
-                self._listening, self._recogniser.transcribe_file, wanted.content, wanted.language, wanted.prompt
-            )
+            said = await self._transcripts.of(self._recogniser, wanted)
         except RecognitionError:
             errors.reject("The audio file could not be decoded or its format is not supported.", param="file")
         fault = self._provider.take_fault("transcriptions", ANSWER_FAULTS)
