@@ -77,12 +77,17 @@ async def converse(
 
 
 async def ask(caller: Caller, question: str) -> tuple[float, Utterance, str]:
-    """Ask a question and hear the whole answer. Returns the end of the question, the answer, and its caption."""
+    """Ask a question and hear the whole answer. Returns the end of the question, the answer, and its caption.
+
+    A prepared "one moment" has no caption. When it ends long before the answer begins, it is not the answer.
+    """
     said_before = len(caller.captions)
     await caller.say(await asyncio.to_thread(speak, question, VOICE))
     asked = time.monotonic()
-    utterance = await caller.hear(ANSWER_SECONDS, after=asked)
-    return asked, utterance, " ".join(caller.captions[said_before:])
+    while True:
+        utterance = await caller.hear(ANSWER_SECONDS, after=asked)
+        if any(began < utterance.end for began in caller.captioned[said_before:]):
+            return asked, utterance, " ".join(caller.captions[said_before:])
 
 
 async def _transcript(utterance: Utterance, recogniser: Recogniser) -> Transcript:

@@ -63,6 +63,32 @@ def test_badly_recognised_fact_passes() -> None:
     conversation.check_answer(answer, FACTS[0], FACTS)
 
 
+class Listening:
+    """Replaces a caller, who hears the utterances with their captions; empty: it has none."""
+
+    def __init__(self, *heard: tuple[Utterance, str]) -> None:
+        self.captions, self.captioned = ["Hello."], [0.0]
+        self._heard = list(heard)
+
+    async def say(self, _: object) -> None: ...
+
+    async def hear(self, _: float, after: float) -> Utterance:
+        utterance, caption = self._heard.pop(0)
+        if caption:
+            self.captions.append(caption)
+            self.captioned.append(utterance.start)
+        return utterance
+
+
+async def test_one_moment_alone_is_not_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "speak", lambda *_: np.zeros(1, dtype=np.int16))
+    one_moment, answer = said("", "").utterance, Utterance("agent", 4.0, 6.0, np.zeros(1, dtype=np.int16), RATE)
+    caller = Listening((one_moment, ""), (answer, "In Damascus."))
+    _, utterance, caption = await conversation.ask(caller, "Where is it?")  # type: ignore[arg-type]
+    assert utterance is answer
+    assert caption == "In Damascus."
+
+
 def test_still_or_blank_video_fails() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     conversation.check_video([noise, noise[::-1].copy()])

@@ -158,7 +158,7 @@ def test_check_fails_with_every_error_that_is_not_allowed(folder: Path, logs: Po
     pod_logs.check(logs.read, ())
 
 
-def test_only_known_harmless_errors_of_the_sdk_are_allowed(folder: Path, logs: PodLogs) -> None:
+def test_only_known_harmless_errors_are_allowed(folder: Path, logs: PodLogs) -> None:
     callback = "error running user callback for local_track_published: room_handle: 5"
     log(
         folder,
@@ -166,10 +166,14 @@ def test_only_known_harmless_errors_of_the_sdk_are_allowed(folder: Path, logs: P
         line("error", callback, exception=f"{TRACEBACK}\nKeyError: 'TR_AMTL'"),
         line("error", callback, exception=f"{TRACEBACK}\nValueError: no"),
         line("error", "call process failed, its call is lost"),
+        line("error", "provider failed", stage="stt", error="APITimeoutError"),
+        line("error", "provider failed", stage="stt", error="APIStatusError"),
+        line("error", "provider failed", stage="tts", error="APITimeoutError"),
     )
     found = pod_logs.unexpected(logs.read(), ())
-    assert [error.message.rsplit(" ", 1)[1] for error in found] == ["-10", "5", "lost"]
+    assert [error.message.rsplit(" ", 1)[1] for error in found] == ["-10", "5", "lost", "failed", "failed"]
     assert "ValueError" in found[1].text
+    assert "APIStatusError" in found[3].text and "tts" in found[4].text
 
 
 SESSION = """
