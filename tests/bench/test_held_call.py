@@ -28,7 +28,6 @@ from tests.e2e import agents
 from tests.e2e.bare import bare_call, bare_worker
 from tests.e2e.callers import answered
 from tests.e2e.conftest import NAME, Platform
-from tests.e2e.test_knowledge import PERSONA
 from tests.unit.worker.worker_process import processes_of
 
 LANGUAGE = "en"
@@ -137,13 +136,12 @@ def measure(platform: Platform, folder: Path) -> tuple[dict[str, Pair], dict[str
         scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
         conversation={"idlePromptSeconds": 0},
         language=LANGUAGE,
-        persona=PERSONA,
     )
     with agents.declared(product, agent) as name:
         (pod,) = agents.workers(product, name)
         mine, memory = asyncio.run(product_calls(platform, name, PodCost(NAME, pod["metadata"]["uid"]), entries))
     instructions = f'You are a voice assistant.\n<knowledge name="en">\n{knowledge}\n</knowledge>'
-    jobs, greeting = folder / "jobs", PERSONA["greeting"]
+    jobs, greeting = folder / "jobs", agents.PERSONA["greeting"]
     with bare_worker(platform, PEER, jobs, greeting, language=LANGUAGE, instructions=instructions) as session:
         other = asyncio.run(peer_calls(platform, session, entries))
     pairs = {state: Pair(product=getattr(mine, state), peer=getattr(other, state)).rounded(3) for state in RATIO_LIMITS}

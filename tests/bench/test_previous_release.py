@@ -29,7 +29,6 @@ from tests.bench.test_held_call import LANGUAGE, SETTLED_SECONDS, greeted_caller
 from tests.e2e import agents
 from tests.e2e.callers import says
 from tests.e2e.conftest import NAME, Platform
-from tests.e2e.test_knowledge import PERSONA
 
 CALLS = 10
 LIMITS = {"first_word": 1.1, "answer": 1.1, "idle_mib": 1.05, "call_mib": 1.1}
@@ -50,7 +49,6 @@ def declared(platform: Platform, name: str, image: str) -> Iterator[str]:
         worker=worker,
         scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
         language=LANGUAGE,
-        persona=PERSONA,
         **changes,
     )
     with agents.declared(platform.product, agent):

@@ -13,8 +13,10 @@ from tests.e2e import agents
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking, eventually_in_thread
 
-QUESTION = "أَيْنَ يَقَعُ مَكْتَبُكُمْ؟"
-FACT = "يَقَعُ مَكْتَبُنَا فِي مَدِينَةِ دِمَشْقَ، فِي شَارِعِ بَغْدَادَ."
+QUESTION = "Where is your office?"
+FACT = "Our office is in the city of Damascus, in Baghdad Street."
+ARABIC = ("أَيْنَ يَقَعُ مَكْتَبُكُمْ؟", "يَقَعُ مَكْتَبُنَا فِي مَدِينَةِ دِمَشْقَ، فِي شَارِعِ بَغْدَادَ.")
+"""The same question and fact in Arabic."""
 AVATAR = "tavus-avatar-agent"
 """Identity of the avatar in the room of a call."""
 

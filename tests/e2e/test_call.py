@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def test_caller_hears_greeting_and_fact_and_sees_the_avatar(platform: Platform, recogniser: Recogniser) -> None:
-    agent = agents.manifest(platform.targets, "demo", avatar=True)
+    agent = agents.manifest(platform.targets, "demo", avatar=True, arabic=True)
     knowledge = platform.product.get("configmap", "ornina-knowledge")["data"]["ar.md"]
     facts = conversation.entries(knowledge)
     with agents.declared(platform.product, agent) as name:

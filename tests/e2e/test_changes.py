@@ -17,7 +17,7 @@ from tests.waiting import eventually_blocking, eventually_in_thread
 
 pytestmark = pytest.mark.timeout(400)
 
-NEW_GREETING = "مَرْحَبًا. نَحْنُ فِي إِجَازَةٍ حَتَّى يَوْمِ الأَحَدِ."
+NEW_GREETING = "Welcome to our office. We are on holiday until Sunday."
 
 
 def uids(platform: Platform, kind: str, agent: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from devkit import nodejs
 from devkit.demo.caller import Caller, Moments
 from devkit.providers.speech import Recogniser
 from tests.e2e import agents
-from tests.e2e.callers import answered, says
+from tests.e2e.callers import ARABIC, answered, says
 from tests.e2e.conftest import Platform
 from tests.e2e.simulators import last_chat
 
@@ -54,7 +54,7 @@ def caller(platform: Platform) -> Caller:
 def test_agent_dispatched_by_the_npm_sdk_answers_and_knows_the_metadata(
     platform: Platform, recogniser: Recogniser
 ) -> None:
-    agent = agents.manifest(platform.targets, "backend", agentName=AGENT_NAME)
+    agent = agents.manifest(platform.targets, "backend", arabic=True, agentName=AGENT_NAME)
 
     async def one_call() -> None:
         made = await asyncio.to_thread(dispatch, platform)
@@ -65,7 +65,7 @@ def test_agent_dispatched_by_the_npm_sdk_answers_and_knows_the_metadata(
             await says(talking, agent["spec"]["persona"]["greeting"])
             heard = await asyncio.to_thread(recogniser.transcribe, greeting.samples, greeting.rate, "ar")
             assert any("\u0600" <= character <= "\u06ff" for character in heard.text), heard.text
-            await answered(talking)
+            await answered(talking, *ARABIC)
             assert len(talking.agents) == 1
 
     with agents.declared(platform.product, agent) as name:

@@ -8,16 +8,12 @@ import pytest
 from agentspec import ConditionType
 from agentspec.wire import WHOLE_KNOWLEDGE_BYTES
 from tests.e2e import agents
-from tests.e2e.callers import answered, greeted
+from tests.e2e.callers import FACT, answered, greeted
 from tests.e2e.conftest import Platform
 from tests.e2e.simulators import last_chat
 from worker.call.retrieval import PASSAGES_BYTES
 
 HANDBOOK = Path(__file__).parents[1] / "unit/worker/knowledge"
-QUESTION = "Where is your office?"
-FACT = "Our office is in the city of Damascus, in Baghdad Street."
-"""English: of synthetic Arabic, Whisper *base* garbles one question in five so that no word to search by is left."""
-PERSONA = {"greeting": "Hello, how can I help you?"}
 INSTRUCTIONS_BYTES = 4096
 """More than the instructions of the example and a conversation of one question need."""
 
@@ -34,12 +30,12 @@ async def test_caller_hears_a_fact_of_a_large_knowledge_base(platform: Platform)
     handbook = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "handbook"}, "data": texts}
     knowledge = [{"configMapRef": {"name": name}} for name in ("handbook", "ornina-knowledge")]
     platform.product.apply([handbook])
-    manifest = agents.manifest(platform.targets, "large", knowledge=knowledge, language="en", persona=PERSONA)
+    manifest = agents.manifest(platform.targets, "large", knowledge=knowledge)
     with agents.declared(platform.product, manifest) as name:
         _, _, message = agents.condition(platform.product, name, ConditionType.KNOWLEDGE_LOADED)
         assert "only the passages that a question needs" in message
         async with AsyncExitStack() as stack:
-            await answered(await greeted(stack, platform, name, "Layla"), QUESTION, FACT)
+            await answered(await greeted(stack, platform, name, "Layla"))
         text = requested(platform)
     assert FACT in text and "<knowledge" in text
     assert len(text.encode()) < PASSAGES_BYTES + INSTRUCTIONS_BYTES < WHOLE_KNOWLEDGE_BYTES

@@ -13,7 +13,6 @@ from tests.e2e.conftest import Platform
 from tests.e2e.simulators import last_chat
 
 EXAMPLES = REPOSITORY / "examples/capabilities"
-QUESTION, FACT = "Where is your office?", "Our office is in the city of Damascus, in Baghdad Street."
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,7 +30,7 @@ async def test_caller_is_greeted_and_understood_in_the_language_of_the_call(plat
             await caller.first_word(90)
             await caller.hear(30)
             await says(caller, persona["greetings"]["en"])
-            await answered(caller, QUESTION, FACT)
+            await answered(caller)
             facts = "\n".join(message["content"] for message in last_chat(platform.targets.openai_url))
             assert '"timeZone": "Asia/Damascus"' in facts
         async with AsyncExitStack() as stack:

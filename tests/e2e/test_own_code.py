@@ -17,7 +17,6 @@ from tests.e2e.simulators import last_chat
 from tests.waiting import eventually_in_thread
 
 EXAMPLES = REPOSITORY / "examples"
-PERSONA = {"greeting": "Hello, how can I help you?"}
 ASSISTANT = """
 from livekit.agents import Agent
 
@@ -110,7 +109,7 @@ def image(platform: Platform, tmp_path: Path) -> Iterator[str]:
 async def test_broken_code_is_explained_and_workers_before_it_serve(platform: Platform, image: str) -> None:
     product = platform.product
     worker = {"image": image, "agent": "raises:Assistant", "callsPerWorker": 4, "maxCallMinutes": 5}
-    manifest = agents.manifest(platform.targets, "broken", worker=worker, language="en", persona=PERSONA)
+    manifest = agents.manifest(platform.targets, "broken", worker=worker)
     with agents.declared(product, manifest, ready=False) as name:
         await becomes(product, name, "WorkersRegistered", "False", "AgentCodeFailed", seconds=120)
         _, reason, message = agents.condition(product, name, "Ready")

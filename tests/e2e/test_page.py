@@ -60,7 +60,7 @@ def test_caller_hears_agent_and_sees_its_avatar(
     platform: Platform, tmp_path: Path, language: str, direction: str, start: str, hang_up: str
 ) -> None:
     # A greeting that lasts long enough for both measurements, also on a busy machine.
-    agent = agents.manifest(platform.targets, f"page-{language}", avatar=True)
+    agent = agents.manifest(platform.targets, f"page-{language}", avatar=True, arabic=True)
     agent["spec"]["persona"]["greeting"] *= 3
     with agents.declared(platform.product, agent) as name, page_on_localhost(platform) as address:
         with browser_page(tmp_path / "profile") as page:

@@ -66,10 +66,10 @@ def test_silent_caller_is_asked_and_long_call_is_announced(platform: Platform) -
 
     with (
         agents.declared(
-            platform.product, agents.manifest(platform.targets, "silent", worker=worker, conversation=idle)
+            platform.product, agents.manifest(platform.targets, "silent", arabic=True, worker=worker, conversation=idle)
         ) as silent,
         agents.declared(
-            platform.product, agents.manifest(platform.targets, "long", worker=worker, conversation=long)
+            platform.product, agents.manifest(platform.targets, "long", arabic=True, worker=worker, conversation=long)
         ) as announced,
     ):
         asyncio.run(both(silent, announced))

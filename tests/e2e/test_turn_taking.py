@@ -26,13 +26,13 @@ SILENT_SECONDS = 0.7
 
 @pytest.fixture(scope="module")
 def agent(platform: Platform) -> Iterator[str]:
-    with agents.declared(platform.product, agents.manifest(platform.targets, "turns")) as name:
+    with agents.declared(platform.product, agents.manifest(platform.targets, "turns", arabic=True)) as name:
         yield name
 
 
 @pytest.fixture(scope="module")
 def greeting(platform: Platform) -> str:
-    return str(agents.manifest(platform.targets, "turns")["spec"]["persona"]["greeting"])
+    return str(agents.manifest(platform.targets, "turns", arabic=True)["spec"]["persona"]["greeting"])
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from gateway.calls.step import ACCEPT_TIMEOUT_SECONDS, MAX_DECLINES, RETRY_PAUSE
 from tests.e2e import agents
 from tests.e2e.callers import answered
 from tests.e2e.conftest import Platform
-from tests.e2e.test_knowledge import FACT, PERSONA, QUESTION
 from tests.soak.test_frozen_worker import GREETING_SECONDS, START_FACTOR
 from tests.waiting import eventually_blocking, eventually_in_thread
 
@@ -55,7 +54,7 @@ async def caller_at_the_cut(platform: Platform, lost: str) -> Waited:
         await caller.first_word(90)
         heard = time.monotonic() - began
         await caller.hear(30)
-        await answered(caller, QUESTION, FACT)
+        await answered(caller)
         assert lost not in agents.serving(product, NAME), "the worker that is cut off is not ready"
         return Waited(await watching, heard)
 
@@ -68,8 +67,6 @@ def test_caller_at_the_cut_is_answered_by_another_worker(platform: Platform, res
         NAME,
         worker={"callsPerWorker": 4, "maxCallMinutes": 5},
         scaling={"minWorkers": 1, "maxWorkers": 3, "freeSlots": 0},
-        language="en",
-        persona=PERSONA,
     )
     began = time.monotonic()
     with agents.declared(product, agent):

@@ -15,7 +15,6 @@ from devkit.errors import DevkitError
 from tests.e2e import agents
 from tests.e2e.callers import answered, greeted
 from tests.e2e.conftest import Platform
-from tests.e2e.test_knowledge import FACT, PERSONA, QUESTION
 from tests.waiting import eventually_in_thread
 
 PROTECTION = {
@@ -35,8 +34,6 @@ def two_workers(platform: Platform, name: str) -> dict[str, Any]:
         name,
         worker={"callsPerWorker": 1, "maxCallMinutes": 5},
         scaling={"minWorkers": 2, "maxWorkers": 4, "freeSlots": 0},
-        language="en",
-        persona=PERSONA,
     )
 
 
@@ -93,13 +90,13 @@ def test_idle_worker_is_evicted_and_the_one_with_a_call_is_spared(platform: Plat
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, agent, "Caller")
             busy, idle = await worker_of_the_call(platform, agent, caller.room.name)
-            await answered(caller, QUESTION, FACT)
+            await answered(caller)
             await asyncio.to_thread(evict, product, idle)
             with pytest.raises(DevkitError, match="disruption budget"):
                 await asyncio.to_thread(evict, product, busy)
             seconds = await until(lambda: idle not in agents.worker_names(product, agent), "the idle worker is gone")
             print(f"\nthe idle worker was gone {seconds:.1f} s after its eviction")
-            await answered(caller, QUESTION, FACT)
+            await answered(caller)
             assert protected(product, agent) == [busy]
             assert "deletionTimestamp" not in product.get("pod", busy)["metadata"]
         seconds = await until(lambda: is_unmarked(product, busy), "both annotations are removed")
@@ -116,10 +113,10 @@ def test_evicted_worker_finishes_its_call(platform: Platform) -> None:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, agent, "Caller")
             busy, _ = await worker_of_the_call(platform, agent, caller.room.name)
-            await answered(caller, QUESTION, FACT)
+            await answered(caller)
             await asyncio.to_thread(evict, product, busy)
             await until(lambda: len(agents.serving(product, agent)) == 2, "another worker takes its place")
-            await answered(caller, QUESTION, FACT)
+            await answered(caller)
             assert "deletionTimestamp" in product.get("pod", busy)["metadata"]
             assert busy in protected(product, agent)
             assert len(caller.agents) == 1, "no other agent took the call over"

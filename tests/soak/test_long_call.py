@@ -16,7 +16,6 @@ from devkit.demo.caller import Caller
 from tests.e2e import agents
 from tests.e2e.callers import greeted
 from tests.e2e.conftest import NAME, Platform
-from tests.e2e.test_knowledge import PERSONA
 from tests.e2e.test_turn_taking import STOP_SECONDS, ask
 from tests.soak.footprint import footprint
 from tests.soak.turns import Question, Said, Turn, spoken, stalled, take_turn
@@ -102,8 +101,6 @@ def test_no_silence_and_flat_memory_in_ten_minutes_of_one_call(platform: Platfor
         "long",
         worker={"callsPerWorker": 4, "maxCallMinutes": 15},
         scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
-        language="en",
-        persona=PERSONA,
     )
     with agents.declared(product, agent) as name:
         (pod,) = agents.workers(product, name)

@@ -19,7 +19,6 @@ from tests.e2e.callers import answered, greeted, says
 from tests.e2e.conftest import NAME, Platform
 from tests.e2e.killing import kill_worker
 from tests.e2e.test_dispatch import livekit_api
-from tests.e2e.test_knowledge import FACT, PERSONA, QUESTION
 from tests.waiting import eventually, eventually_in_thread
 from worker.call import sentences
 
@@ -86,7 +85,7 @@ async def rescued(platform: Platform, agent: str, number: int) -> float:
     product = platform.product
     async with AsyncExitStack() as stack:
         caller = await greeted(stack, platform, agent, f"Caller {number}")
-        await answered(caller, QUESTION, FACT)
+        await answered(caller)
         await eventually_in_thread(lambda: turns(caller) >= 3, "greeting, question and answer are stored", 10)
         pod = await asyncio.to_thread(holder, product, agent, caller.room.name)
         await eventually_in_thread(lambda: not caller.is_hearing, "the agent has finished", 20)
@@ -101,7 +100,6 @@ async def rescued(platform: Platform, agent: str, number: int) -> float:
 
 def test_caller_hears_a_new_agent_soon_after_each_kill(platform: Platform) -> None:
     manifest = agents.one_slot(platform.targets, "rescues", minWorkers=2, maxWorkers=4, freeSlots=1)
-    manifest["spec"] |= {"language": "en", "persona": PERSONA}
 
     async def kills(name: str) -> list[float]:
         seconds = []
@@ -125,8 +123,6 @@ def test_no_call_ends_when_livekit_restarts(platform: Platform) -> None:
         worker={"callsPerWorker": 4, "maxCallMinutes": 15},
         scaling={"minWorkers": 1, "maxWorkers": 2, "freeSlots": 0},
         conversation={"idlePromptSeconds": 0},
-        language="en",
-        persona=PERSONA,
     )
 
     async def restarts(name: str) -> None:
@@ -138,7 +134,7 @@ def test_no_call_ends_when_livekit_restarts(platform: Platform) -> None:
                 await eventually(partial(both_active, platform, caller.room.name), "both are back", 60)
                 print(f"restart {number}: both are back {time.monotonic() - began:.1f} s after its begin")
                 await asyncio.sleep(SUBSCRIBED_SECONDS)
-                await answered(caller, QUESTION, FACT)
+                await answered(caller)
                 calls = platform.product.get("avataragent", name)["status"]["calls"]
                 assert calls["active"] == 1
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.e2e import agents
-from tests.e2e.callers import FACT, QUESTION, greeted
+from tests.e2e.callers import ARABIC, greeted
 from tests.e2e.conftest import Platform
 from tests.soak.turns import ALLOWANCE_SECONDS, STAGES, Question, Said, Turn, take_turn
 
 KINDS = ("500", "stall", "half_close", "empty", "half_stall")
-ASKED = Question(QUESTION, FACT, "ar")
+ASKED = Question(*ARABIC, "ar")
 AVATAR_ALLOWANCE_SECONDS = 1.0
 """An avatar receives the audio before it plays it."""
 
@@ -62,7 +62,9 @@ async def table(platform: Platform, agent: str, *, avatar: bool) -> list[Case]:
 )
 @pytest.mark.parametrize("avatar", [False, True], ids=["voice", "avatar"])
 def test_no_caller_waits_in_silence(platform: Platform, avatar: bool) -> None:
-    agent = agents.manifest(platform.targets, "silence", avatar=avatar, conversation={"idlePromptSeconds": 0})
+    agent = agents.manifest(
+        platform.targets, "silence", avatar=avatar, arabic=True, conversation={"idlePromptSeconds": 0}
+    )
     with agents.declared(platform.product, agent) as name:
         cases = asyncio.run(table(platform, name, avatar=avatar))
     allowance = ALLOWANCE_SECONDS + (AVATAR_ALLOWANCE_SECONDS if avatar else 0.0)
