@@ -14,6 +14,8 @@ from devkit.demo.run import EXAMPLES
 from tests.waiting import eventually_blocking
 
 READY_SECONDS = 90
+ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
+"""Scaling of an agent for few calls: another worker that starts beside a call takes the processor time of its turns."""
 PERSONA = {"greeting": "Hello, how can I help you?"}
 """English: of synthetic Arabic, Whisper *base* garbles one question in five. And short, because callers hear it out."""
 

@@ -61,6 +61,7 @@ def example(platform: Platform) -> dict[str, Any]:
     platform.product.apply(secrets)
     spec, speaker = agent["spec"], agents.manifest(targets, NAME)["spec"]
     spec |= {field: speaker[field] for field in ("agentName", "dispatch", "language", "persona", "knowledge")}
+    spec["scaling"] = agents.ONE_WORKER
     spec["avatar"]["plugin"]["options"]["api_url"] = targets.tavus_url
     spec["worker"]["image"] = platform.cluster.load_example(FOLDER, platform.product.worker_image)
     checked: dict[str, Any] = agent

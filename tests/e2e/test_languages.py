@@ -21,7 +21,7 @@ async def test_caller_is_greeted_and_understood_in_the_language_of_the_call(plat
     documents, _ = manifests.retarget(manifests.load(EXAMPLES, "two-languages.yaml"), platform.targets)
     platform.product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
     (agent,) = [document for document in documents if document["kind"] == "AvatarAgent"]
-    agent["spec"]["dispatch"] = {"access": "Public"}
+    agent["spec"] |= {"dispatch": {"access": "Public"}, "scaling": agents.ONE_WORKER}
     agent["spec"]["knowledge"] = [{"configMapRef": {"name": "ornina-knowledge"}}]
     persona = agent["spec"]["persona"]
     with agents.declared(platform.product, agent) as name:

@@ -65,7 +65,6 @@ def test_misspelt_voice_is_named_before_the_first_call(platform: Platform) -> No
 @pytest.mark.allows_errors("provider failed", "Error in _llm_inference_task")
 def test_exhausted_quota_is_reported_until_the_first_success(platform: Platform) -> None:
     product = platform.product
-    scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
 
     async def one_call(name: str) -> None:
         await becomes_within_a_minute(platform, name, "trial", *WORKING)
@@ -81,7 +80,7 @@ def test_exhausted_quota_is_reported_until_the_first_success(platform: Platform)
             await answered(caller)
             await becomes_within_a_minute(platform, name, "answer heard", *WORKING)
 
-    with agents.declared(product, agents.manifest(platform.targets, "unpaid", scaling=scaling)) as name:
+    with agents.declared(product, agents.manifest(platform.targets, "unpaid", scaling=agents.ONE_WORKER)) as name:
         asyncio.run(one_call(name))
         wait_for_event(platform, name, "Warning", "QuotaExhausted")
         wait_for_event(platform, name, "Normal", "ProvidersSucceeded")

@@ -31,7 +31,8 @@ def example(platform: Platform) -> dict[str, Any]:
     documents, _ = manifests.retarget(manifests.load(EXAMPLE), platform.targets)
     *others, agent = documents
     platform.product.apply(others)
-    agent["spec"]["dispatch"] = {"access": "Public"}
+    # The trial of another worker, which may start during the call, would take the fault of the test.
+    agent["spec"] |= {"dispatch": {"access": "Public"}, "scaling": agents.ONE_WORKER}
     return agent
 
 

@@ -70,7 +70,7 @@ def pointed(platform: Platform, receiver: str, collector: str) -> list[dict[str,
         if document["metadata"]["name"] == "support-report":
             document["stringData"] = {"signingKey": SIGNING_KEY, "collectorToken": COLLECTOR_TOKEN}
     spec = documents[-1]["spec"]
-    spec["dispatch"] = {"access": "Public"}
+    spec |= {"dispatch": {"access": "Public"}, "scaling": agents.ONE_WORKER}
     spec["report"]["url"] = receiver
     spec["tracing"]["otlpEndpoint"] = collector
     return documents

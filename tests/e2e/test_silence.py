@@ -57,19 +57,25 @@ async def announced_call(platform: Platform, agent: str) -> None:
 
 
 def test_silent_caller_is_asked_and_long_call_is_announced(platform: Platform) -> None:
-    idle = {"idlePromptSeconds": 5, "idleHangUpSeconds": 4}
-    long = {"idlePromptSeconds": 0}
-    worker = {"callsPerWorker": 1, "maxCallMinutes": 2}
+    product = platform.product
+
+    def agent(name: str, **conversation: int) -> dict[str, Any]:
+        worker = {"callsPerWorker": 1, "maxCallMinutes": 2}
+        return agents.manifest(
+            platform.targets,
+            name,
+            arabic=True,
+            worker=worker,
+            scaling=agents.ONE_WORKER,
+            conversation=conversation,
+        )
 
     async def both(silent: str, announced: str) -> None:
         await asyncio.gather(silent_call(platform, silent), announced_call(platform, announced))
 
     with (
-        agents.declared(
-            platform.product, agents.manifest(platform.targets, "silent", arabic=True, worker=worker, conversation=idle)
-        ) as silent,
-        agents.declared(
-            platform.product, agents.manifest(platform.targets, "long", arabic=True, worker=worker, conversation=long)
-        ) as announced,
+        agents.declared(product, agent("silent", idlePromptSeconds=5, idleHangUpSeconds=4), ready=False) as silent,
+        agents.declared(product, agent("long", idlePromptSeconds=0)) as announced,
     ):
+        product.wait_ready(silent, agents.READY_SECONDS)
         asyncio.run(both(silent, announced))

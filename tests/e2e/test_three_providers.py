@@ -58,8 +58,7 @@ def example(platform: Platform) -> dict[str, Any]:
         voice[stage]["baseURL"] = address(platform, stage) + (f"?{query}" if query else "")
         for fallback in voice[stage]["fallbacks"]:
             fallback["baseURL"] = targets.openai_url
-    scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
-    return agents.manifest(targets, NAME, voice=voice, scaling=scaling)
+    return agents.manifest(targets, NAME, voice=voice, scaling=agents.ONE_WORKER)
 
 
 def messages(platform: Platform, pod: str, text: str) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ async def test_caller_hears_the_results_of_tools(platform: Platform) -> None:
     product, documents = platform.product, pointed(platform)
     product.apply([document for document in documents if document["kind"] != "AvatarAgent"])
     (agent,) = [document for document in documents if document["kind"] == "AvatarAgent"]
-    agent["spec"]["dispatch"] = {"access": "Public"}
+    agent["spec"] |= {"dispatch": {"access": "Public"}, "scaling": agents.ONE_WORKER}
 
     def logged(*messages: str) -> list[dict[str, Any]]:
         pods = agents.worker_names(product, "shop")
