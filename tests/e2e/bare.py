@@ -16,6 +16,9 @@ from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking
 
 _SCRIPT = Path(__file__).with_name("bare_worker.py")
+_START_SECONDS = 180
+"""It loads two models for 15 s, and longer beside another worker that starts."""
+_STOP_SECONDS = 60
 
 
 @contextmanager
@@ -27,12 +30,14 @@ def bare_worker(
     *,
     language: str = "ar",
     instructions: str = "You are a voice assistant.",
+    registered: bool = True,
 ) -> Iterator[int]:
     """Run a worker with this agent name on the product's LiveKit server; `jobs` gets the room of every offered job.
 
-    Yields the session of the worker's processes, as ps(1) shows it.
+    Yields the session of the worker's processes, as ps(1) shows it, once the worker is registered. With `registered`
+    False, `wait_registered` waits for that.
     """
-    log = jobs.with_suffix(".log")
+    log = _log(jobs)
     targets = platform.targets
     environment = os.environ | {
         "LIVEKIT_URL": targets.livekit_url,
@@ -52,15 +57,27 @@ def bare_worker(
             [sys.executable, str(_SCRIPT)], env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        eventually_blocking(lambda: "registered worker" in log.read_text(), "the bare worker registered", 60)
+        if registered:
+            wait_registered(jobs)
         yield process.pid
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+
+
+def wait_registered(jobs: Path) -> None:
+    """Wait until the worker with this file of jobs is registered."""
+    eventually_blocking(
+        lambda: "registered worker" in _log(jobs).read_text(), "a bare worker registered", _START_SECONDS
+    )
+
+
+def _log(jobs: Path) -> Path:
+    return jobs.with_suffix(".log")
 
 
 async def bare_call(platform: Platform, agent_name: str) -> Caller:

@@ -1,6 +1,8 @@
 """Only the declared agent answers, only in its rooms, and once for repeated requests."""
 
 import asyncio
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +12,33 @@ from livekit import api
 
 from devkit.demo.caller import Caller, call, request_call
 from tests.e2e import agents
-from tests.e2e.bare import bare_worker
+from tests.e2e.bare import bare_worker, wait_registered
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_workers_with_other_or_no_name_get_no_call(platform: Platform, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def agent(platform: Platform) -> Iterator[str]:
+    with agents.declared(
+        platform.product, agents.manifest(platform.targets, "only", scaling=agents.ONE_WORKER)
+    ) as name:
+        yield name
+
+
+def test_workers_with_other_or_no_name_get_no_call(platform: Platform, agent: str, tmp_path: Path) -> None:
     unnamed, other = tmp_path / "unnamed", tmp_path / "other"
 
-    async def one_call(agent: str) -> set[str]:
+    async def one_call() -> set[str]:
         async with await call(platform.gateway, agent, "Caller") as caller:
             await caller.first_word(30)
             await caller.hear(30)
             return caller.agents
 
-    with (
-        bare_worker(platform, "", unnamed),
-        bare_worker(platform, "other-agent", other),
-        agents.declared(platform.product, agents.manifest(platform.targets, "only")) as agent,
-    ):
-        assert len(asyncio.run(one_call(agent))) == 1
+    with bare_worker(platform, "", unnamed, registered=False), bare_worker(platform, "other-agent", other):
+        wait_registered(unnamed)
+        assert len(asyncio.run(one_call())) == 1
         assert unnamed.read_text() == ""
         assert other.read_text() == ""
         # Both workers are registered: an ordinary room gets the unnamed one, and its agent name the other.
@@ -40,11 +47,20 @@ def test_workers_with_other_or_no_name_get_no_call(platform: Platform, tmp_path:
         assert other.read_text() == ""
         asyncio.run(open_room(platform, "other-room", api.RoomAgentDispatch(agent_name="other-agent")))
         eventually_blocking(lambda: "other-room" in other.read_text(), "the worker of another name is alive", 20)
+        # A worker stops once its jobs have ended, and they end with their rooms.
+        for room in ("ordinary-room", "other-room"):
+            eventually_blocking(partial(has_agent, platform, room), f"the agent of {room} has joined")
+            asyncio.run(delete_room(platform, room))
 
 
 async def open_room(platform: Platform, room: str, *dispatches: api.RoomAgentDispatch) -> None:
     async with livekit_api(platform) as livekit:
         await livekit.room.create_room(api.CreateRoomRequest(name=room, agents=dispatches, empty_timeout=30))
+
+
+async def delete_room(platform: Platform, room: str) -> None:
+    async with livekit_api(platform) as livekit:
+        await livekit.room.delete_room(api.DeleteRoomRequest(room=room))
 
 
 async def confirmed(platform: Platform, opened: dict[str, Any]) -> str:
@@ -60,18 +76,21 @@ def livekit_api(platform: Platform) -> api.LiveKitAPI:
     return api.LiveKitAPI(targets.livekit_url, targets.livekit_key, targets.livekit_secret)
 
 
-def test_room_outside_the_pattern_is_declined_and_logged(platform: Platform) -> None:
-    with agents.declared(platform.product, agents.manifest(platform.targets, "picky")) as agent:
-        dispatch = api.RoomAgentDispatch(agent_name="picky-agent")
-        asyncio.run(open_room(platform, "another-room", dispatch))
-        (pod,) = agents.worker_names(platform.product, agent)
+def test_room_outside_the_pattern_is_declined_and_logged(platform: Platform, agent: str) -> None:
+    asyncio.run(open_room(platform, "another-room", api.RoomAgentDispatch(agent_name="only-agent")))
+    (pod,) = agents.worker_names(platform.product, agent)
 
-        def declined() -> bool:
-            log = agents.log(platform.product, pod)
-            return any(line["message"] == "job declined" and line["room"] == "another-room" for line in log)
+    def declined() -> bool:
+        log = agents.log(platform.product, pod)
+        return any(line["message"] == "job declined" and line["room"] == "another-room" for line in log)
 
-        eventually_blocking(declined, "the worker logged that it declined the room", 20)
-        assert asyncio.run(participants(platform, "another-room")) == []
+    eventually_blocking(declined, "the worker logged that it declined the room", 20)
+    assert asyncio.run(participants(platform, "another-room")) == []
+    asyncio.run(delete_room(platform, "another-room"))
+
+
+def has_agent(platform: Platform, room: str) -> bool:
+    return bool(asyncio.run(participants(platform, room)))
 
 
 async def participants(platform: Platform, room: str) -> list[str]:
@@ -80,8 +99,8 @@ async def participants(platform: Platform, room: str) -> list[str]:
         return [participant.identity for participant in found.participants]
 
 
-def test_repeated_request_opens_one_call_with_one_agent(platform: Platform) -> None:
-    async def same_call_twice(agent: str) -> None:
+def test_repeated_request_opens_one_call_with_one_agent(platform: Platform, agent: str) -> None:
+    async def same_call_twice() -> None:
         headers = {"Idempotency-Key": "one-and-the-same"}
         requests = [request_call(platform.gateway, agent, "Caller", headers=headers) for _ in range(2)]
         (first, moments), (second, _) = await asyncio.gather(*requests)
@@ -97,5 +116,4 @@ def test_repeated_request_opens_one_call_with_one_agent(platform: Platform) -> N
             dispatches = await livekit.agent_dispatch.list_dispatch(first["room"])
             assert len(dispatches) == 1
 
-    with agents.declared(platform.product, agents.manifest(platform.targets, "once")) as agent:
-        asyncio.run(same_call_twice(agent))
+    asyncio.run(same_call_twice())
