@@ -15,6 +15,8 @@ CHROMIUM: Final = "/usr/bin/chromium"
 WIDTH: Final = 1680
 COLOURS: Final = 64
 """Enough for the page, and a third of the file's size."""
+_START_MILLISECONDS: Final = 120_000.0
+"""Chromium's first start on a busy machine takes some 20 s."""
 _WEB: Final = Path(__file__).with_name("web")
 
 
@@ -23,7 +25,9 @@ def draw(pictures: Mapping[Path, Document]) -> None:
     folder = nodejs.install(_WEB)
     plot = folder / "node_modules" / "uplot" / "dist"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"], timeout=_START_MILLISECONDS
+        )
         try:
             for path, picture in pictures.items():
                 page = browser.new_page(viewport={"width": WIDTH, "height": 900})

@@ -11,6 +11,8 @@ from tests.e2e.conftest import Platform
 from tests.ports import free_port
 
 CHROMIUM = "/usr/bin/chromium"
+START_MILLISECONDS = 120_000
+expect.set_options(timeout=30_000)  # of every expectation without its own: a busy machine takes longer than 5 s
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -40,7 +42,12 @@ def browser_page(profile: Path) -> Iterator[Page]:
     """Open a browser with an empty page."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            str(profile), executable_path=CHROMIUM, headless=True, args=FLAGS, permissions=["microphone"]
+            str(profile),
+            executable_path=CHROMIUM,
+            headless=True,
+            args=FLAGS,
+            permissions=["microphone"],
+            timeout=START_MILLISECONDS,
         )
         try:
             page = context.pages[0]

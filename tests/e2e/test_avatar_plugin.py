@@ -37,7 +37,7 @@ def has_avatar(caller: Caller) -> bool:
 def active(platform: Platform) -> list[str]:
     """Return the ids of the conversations of this plugin's avatars that are in a room."""
     address = f"{platform.targets.tavus_url.removesuffix('/v2')}/_simulator"
-    with urllib.request.urlopen(address, timeout=5) as answer:
+    with urllib.request.urlopen(address, timeout=30) as answer:
         known = json.load(answer)["conversations"]
     return [one["conversation_id"] for one in known if one["identity"] == AVATAR and one["status"] == "active"]
 
@@ -46,7 +46,7 @@ def end(platform: Platform, conversation: str) -> None:
     """Let the provider end an avatar, as when it fails."""
     address = f"{platform.targets.tavus_url}/conversations/{conversation}/end"
     headers = {"x-api-key": platform.targets.tavus_key}
-    with urllib.request.urlopen(urllib.request.Request(address, method="POST", headers=headers), timeout=15) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, method="POST", headers=headers), timeout=30) as answer:
         assert answer.status == 200
 
 

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from devkit.dashboards import browser
+
+pytestmark = pytest.mark.timeout(300)
 
 GREEN, RED, LINE = (58, 157, 69), (211, 52, 74), (57, 115, 208)
 """Colours of the page: two figures, and the third line of a graph."""

@@ -23,10 +23,11 @@ from devkit.demo.caller import call
 from devkit.paths import REPOSITORY
 from devkit.progress import LogProgress
 from devkit.tools import LIVEKIT
+from tests.waiting import eventually
 
 KEY = "simulated-key-of-this-test"
 START_SECONDS = 100.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 60.0
 FIRST, SECOND = "Good morning, this is the flower shop.", "Good evening, the flower shop is closed."
 CHECKS = [
     *("manifest", "secrets", "knowledge", "credentials LiveKit", "credentials OpenAI", "code"),
@@ -117,13 +118,16 @@ async def simulated_openai(folder: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def greeting_heard(page: str) -> str:
-    """Call the agent as its page does; return the caption of the first words."""
+async def check_greeting(page: str, greeting: str) -> None:
+    """Call the agent as its page does, and check the caption of the first words."""
     address, _, agent = page.partition("/?agent=")
     async with await call(address, agent, "A caller", language="en") as caller:
         await caller.first_word(30)
-        await caller.hear(30)
-        return " ".join(caller.captions)
+
+        async def is_said() -> bool:
+            return " ".join(caller.captions) == greeting
+
+        await eventually(is_said, f"the agent says {greeting!r}")
 
 
 @pytest.fixture
@@ -149,7 +153,7 @@ async def test_dev_reloads_and_check_judges_without_kubernetes(tmp_path: Path, t
         try:
             server = (await running.line("LiveKit: ")).split()[1].rstrip(",")
             page = (await running.line("ready: ")).split()[1]
-            assert await greeting_heard(page) == FIRST
+            await check_greeting(page, FIRST)
 
             assert await verdicts(path, server, KEY) == (0, dict.fromkeys(CHECKS, "passed"))
             status, found = await verdicts(path, server, "another-key")
@@ -159,7 +163,7 @@ async def test_dev_reloads_and_check_judges_without_kubernetes(tmp_path: Path, t
 
             path.write_text(manifest(openai, SECOND))
             assert (await running.line("ready: ")).split()[1] == page
-            assert await greeting_heard(page) == SECOND
+            await check_greeting(page, SECOND)
 
             path.write_text(manifest(openai, FIRST).replace("callsPerWorker: 1", "callsPerWorker: 0"))
             await running.line("not reloaded, the last valid version runs on")

@@ -29,7 +29,7 @@ def test_injected_error_and_traceback_fail_the_check(platform: Platform, pod_log
             found.extend(pod_logs.read())
             return len(found) >= 2
 
-        eventually_blocking(both, "both are in the worker's log", 10)
+        eventually_blocking(both, "both are in the worker's log")
     pod = f"{AGENTS_NAMESPACE}/{worker}"
     assert [(error.pod, error.message) for error in found] == [(pod, "injected by a test"), (pod, TRACEBACK)]
     with pytest.raises(AssertionError, match="injected by a test"):

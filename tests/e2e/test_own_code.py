@@ -1,5 +1,6 @@
 """Agents with own code: the examples as callers hear them, and code that a worker cannot use."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -79,7 +80,7 @@ async def test_program_of_ones_own_answers_and_drains(platform: Platform) -> Non
             calls = "avatar_agent_worker_calls 1.0"
             await eventually_in_thread(lambda: calls in _metrics(platform, pod), "the worker counts the call", 20)
             agent["spec"]["suspend"] = True
-            platform.product.apply([agent])
+            await asyncio.to_thread(platform.product.apply, [agent])
             drains = lambda: "draining, declining new jobs" in str(agents.log(platform.product, pod))  # noqa: E731
             await eventually_in_thread(drains, "the worker drains", 60)
             await answered(caller, "When are you open?", "We are open every day from nine in the morning.")

@@ -22,7 +22,7 @@ from tests.e2e import agents
 from tests.e2e.callers import answered
 from tests.e2e.conftest import Platform
 from tests.receiver import SIGNING_KEY, receiving
-from tests.waiting import soon
+from tests.waiting import eventually_in_thread
 
 EXAMPLE = REPOSITORY / "examples/report"
 COLLECTOR_TOKEN = "Bearer collector"
@@ -91,8 +91,9 @@ async def test_call_is_reported_and_traced(platform: Platform) -> None:
                 await caller.first_word(90)
                 await caller.hear(30)
                 await answered(caller, QUESTION, FACT)
-            await soon(lambda: receiver.reports)
-            await soon(lambda: "call" in {span.name for span in spans})
+            # A caller who has left may return for 10 s.
+            await eventually_in_thread(lambda: receiver.reports, "the report has arrived", 60)
+            await eventually_in_thread(lambda: "call" in {span.name for span in spans}, "the trace has arrived", 60)
             pods = agents.worker_names(platform.product, name)
             lines = [line for pod in pods for line in agents.log(platform.product, pod)]
     (ended,) = [line for line in lines if line["message"] == "call ended"]
@@ -107,8 +108,8 @@ def check_report(report: dict[str, Any], ended: dict[str, Any]) -> None:
     for field, key in (("callID", "call_id"), ("jobID", "job_id"), ("room", "room"), ("outcome", "outcome")):
         assert report[field] == ended[key]
     assert (report["agent"], report["outcome"]) == (f"{AGENTS_NAMESPACE}/support", "caller_left")
-    greeting, question, reply = report["turns"]
-    assert [turn["speaker"] for turn in report["turns"]] == ["agent", "caller", "agent"]
+    greeting, *_, question, reply = report["turns"]  # more than three when the caller was misheard, and asked again
+    assert [turn["speaker"] for turn in (greeting, question, reply)] == ["agent", "caller", "agent"]
     assert greeting["text"] == "Hello, this is the furniture shop. How can I help you?"
     assert similarity(question["text"], QUESTION) >= SAME
     assert similarity(reply["text"], FACT) >= SAME
@@ -117,7 +118,7 @@ def check_report(report: dict[str, Any], ended: dict[str, Any]) -> None:
     assert used["llm"]["inputTokens"] > used["llm"]["outputTokens"] > 0
     assert used["tts"]["characters"] >= len(FACT)
     assert used["stt"]["audioSeconds"] > 0
-    (latency,) = report["latencies"]
+    latency = report["latencies"][-1]
     stages = [latency[f"{stage}Seconds"] for stage in ("stt", "endOfTurn", "llm", "tts")]
     assert all(seconds is not None for seconds in stages) and latency["totalSeconds"] > 0
     cost = report["cost"]

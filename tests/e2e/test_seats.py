@@ -21,7 +21,13 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def one_seat(platform: Platform, on_failure: str) -> dict[str, Any]:
-    agent = agents.manifest(platform.targets, "seats", avatar=True, worker={"callsPerWorker": 2, "maxCallMinutes": 5})
+    agent = agents.manifest(
+        platform.targets,
+        "seats",
+        avatar=True,
+        worker={"callsPerWorker": 2, "maxCallMinutes": 5},
+        conversation={"idlePromptSeconds": 0},
+    )
     agent["spec"]["avatar"] |= {"maxSessions": 1, "onFailure": on_failure}
     agent["spec"]["scaling"] = {"minWorkers": 1, "maxWorkers": 2, "freeSlots": 0}
     return agent
@@ -34,7 +40,7 @@ def has_avatar(caller: Caller) -> bool:
 def conversations(platform: Platform) -> dict[str, str]:
     """Return the status of every conversation at Tavus by id; an active one is billed and holds a seat."""
     address = f"{platform.targets.tavus_url.removesuffix('/v2')}/_simulator"
-    with urllib.request.urlopen(address, timeout=5) as answer:
+    with urllib.request.urlopen(address, timeout=30) as answer:
         known = json.load(answer)["conversations"]
     return {conversation["conversation_id"]: conversation["status"] for conversation in known}
 

@@ -45,7 +45,7 @@ async def telephone_call(platform: Platform, agent: str) -> None:
         # A SIP dispatch rule makes the room so, without the gateway.
         await open_room(platform, ROOM, api.RoomAgentDispatch(agent_name="phone-agent"))
         async with Caller("Telephone", platform.targets.livekit_url, sip_token(platform), Moments()) as caller:
-            await eventually_in_thread(lambda: pending(platform, agent) == 1, "the telephone waits for a slot", 20)
+            await eventually_in_thread(lambda: pending(platform, agent) == 1, "the telephone waits for a slot", 40)
             assert caller.agents == set()
             await hang_up(platform.gateway, other)
             await answer_and_hang_up(platform, caller)
@@ -57,7 +57,7 @@ async def answer_and_hang_up(platform: Platform, caller: Caller) -> None:
     with pytest.raises(CallError, match="nothing was heard"):
         await caller.first_word(RINGING_SECONDS)
     await set_status(platform, "active")
-    await caller.first_word(5)
+    await caller.first_word(20)
     await asyncio.sleep(CALL_SECONDS)
     assert len(caller.agents) == 1
     assert AVATAR not in caller.room.remote_participants

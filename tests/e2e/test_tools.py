@@ -52,6 +52,9 @@ async def test_caller_hears_the_results_of_tools(platform: Platform) -> None:
         pods = agents.worker_names(product, "shop")
         return [line for pod in pods for line in agents.log(product, pod) if line["message"] in messages]
 
+    def ended_by_agent() -> bool:
+        return [line["outcome"] for line in logged("call ended")] == ["agent_ended"]
+
     with agents.declared(product, agent) as name:
         async with AsyncExitStack() as stack:
             caller = await greeted(stack, platform, name, "Layla")
@@ -64,12 +67,13 @@ async def test_caller_hears_the_results_of_tools(platform: Platform) -> None:
             # There is no SIP service, and this caller has no telephone: the failure is explained.
             await answered(caller, "Please give me a person.", FAILED)
             await eventually_in_thread(lambda: not caller.is_hearing, "the agent has finished", 20)
-            await caller.say(await asyncio.to_thread(speak, "Goodbye.", VOICE))
-            await eventually_in_thread(
-                lambda: [line["outcome"] for line in logged("call ended")] == ["agent_ended"],
-                "the agent has ended the call",
-                40,
-            )
+            goodbye = await asyncio.to_thread(speak, "Goodbye.", VOICE)
+            await caller.say(goodbye)
+            try:
+                await eventually_in_thread(ended_by_agent, "the agent has ended the call", 30)
+            except AssertionError:  # Whisper has misheard it
+                await caller.say(goodbye)
+                await eventually_in_thread(ended_by_agent, "the agent has ended the call", 40)
         used = [(line["tool"], line["outcome"]) for line in logged("tool used", "tool failed")]
     assert used == [
         ("delivery_date", "succeeded"),

@@ -16,7 +16,7 @@ from devkit.demo.caller import Caller
 from tests.e2e import agents
 from tests.e2e.callers import greeted
 from tests.e2e.conftest import NAME, Platform
-from tests.e2e.test_turn_taking import STOP_SECONDS, ask
+from tests.e2e.test_turn_taking import ask
 from tests.soak.footprint import footprint
 from tests.soak.turns import Question, Said, Turn, spoken, stalled, take_turn
 
@@ -26,6 +26,8 @@ TURN_SECONDS = 20.5
 FAULTS = {10: "stt", 20: "llm", 30: "tts"}
 """The stage that stalls, by turn."""
 INTERRUPTIONS = range(3, TURNS, 5)
+STOP_SECONDS = 1.5
+"""From the first sound of an interruption until the agent is silent."""
 SETTLED_TURNS = 5
 """After these, the worker has allocated and loaded what a call keeps."""
 GROWN_MEGABYTES = 20.0
