@@ -13,7 +13,7 @@ from devkit.paths import REPOSITORY
 
 OPENAI_PORT = 9100
 TAVUS_PORT = 9200
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _LIVEKIT = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 _KEYS = ("OPENAI_API_KEY", "TAVUS_API_KEY")
 # Prefix of the values in the examples that users replace.
