@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from contextlib import AsyncExitStack
 
-from devkit.demo.caller import PAGE_HEADERS, Caller, call
+from devkit.demo.caller import PAGE_HEADERS, Caller, hang_up, request_call
 from devkit.demo.conversation import SAME, ask
 from devkit.demo.product import Product
 from devkit.providers.speech import similarity
@@ -21,9 +21,25 @@ AVATAR = "tavus-avatar-agent"
 """Identity of the avatar in the room of a call."""
 
 
-async def greeted(stack: AsyncExitStack, platform: Platform, agent: str, name: str) -> Caller:
-    """Return a caller who has heard the greeting, and stays until the stack closes."""
-    caller = await stack.enter_async_context(await call(platform.gateway, agent, name))
+async def requested(
+    stack: AsyncExitStack, platform: Platform, agent: str, name: str, *, hangs_up: bool = False
+) -> Caller:
+    """Return a caller who stays in the room of a new call until the stack closes.
+
+    Then the caller leaves, may return, and the call ends 10 s later. With `hangs_up` it ends at once.
+    """
+    opened, moments = await request_call(platform.gateway, agent, name)
+    caller = await stack.enter_async_context(Caller(name, opened["url"], opened["token"], moments))
+    if hangs_up:
+        stack.push_async_callback(hang_up, platform.gateway, opened)
+    return caller
+
+
+async def greeted(
+    stack: AsyncExitStack, platform: Platform, agent: str, name: str, *, hangs_up: bool = False
+) -> Caller:
+    """Return a caller who has heard the greeting, and stays as `requested` says."""
+    caller = await requested(stack, platform, agent, name, hangs_up=hangs_up)
     await caller.first_word(90)
     await caller.hear(30)
     return caller

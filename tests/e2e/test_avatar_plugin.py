@@ -85,7 +85,7 @@ def test_avatar_of_a_plugin_is_shown_and_lost_without_the_voice(platform: Platfo
 
     async def one_call() -> None:
         async with AsyncExitStack() as stack:
-            caller = await greeted(stack, platform, NAME, "Caller")
+            caller = await greeted(stack, platform, NAME, "Caller", hangs_up=True)
             await eventually_in_thread(lambda: has_avatar(caller), "the avatar is in the room", 30)
             check_video(await caller.see(6, 30))
             await answered(caller)

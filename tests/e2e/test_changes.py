@@ -39,7 +39,7 @@ def test_new_greeting_reaches_new_calls_and_cuts_no_call(platform: Platform) -> 
 
     async def edit_under_a_call(name: str) -> None:
         async with AsyncExitStack() as staying, AsyncExitStack() as later:
-            first = await greeted(staying, platform, name, "First")
+            first = await greeted(staying, platform, name, "First", hangs_up=True)
             await says(first, old_greeting)
             (old,) = agents.worker_names(product, name)
             agent["spec"]["persona"]["greeting"] = NEW_GREETING
@@ -74,7 +74,7 @@ def test_suspended_agent_finishes_its_call_and_takes_no_other(platform: Platform
 
     async def suspend_under_a_call(name: str) -> None:
         async with AsyncExitStack() as stack:
-            caller = await greeted(stack, platform, name, "Caller")
+            caller = await greeted(stack, platform, name, "Caller", hangs_up=True)
             await asyncio.to_thread(product.apply, [suspended(agent, True)])
             draining = ("True", "Draining", "spec.suspend is true: 1 worker is draining.")
             await becomes(product, name, "Progressing", *draining)

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from devkit.demo.caller import Caller, CallError, call
+from devkit.demo.caller import Caller, CallError
 from devkit.demo.product import SYSTEM_NAMESPACE, Product
 from tests.e2e import agents
-from tests.e2e.callers import answered, greeted
+from tests.e2e.callers import answered, greeted, requested
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_blocking
 
@@ -48,7 +48,7 @@ async def accepted(stack: AsyncExitStack, platform: Platform, agent: str, name: 
     """Call until a gateway accepts, as a client does that repeats a request that failed."""
     while True:
         try:
-            return await stack.enter_async_context(await call(platform.gateway, agent, name))
+            return await requested(stack, platform, agent, name, hangs_up=True)
         except CallError:
             await asyncio.sleep(0.2)
 
@@ -59,7 +59,7 @@ def test_deleted_gateway_costs_no_call_and_no_place_in_line(platform: Platform) 
     async def scene(agent: str) -> None:
         async with AsyncExitStack() as everyone:
             async with AsyncExitStack() as first:
-                talking = await greeted(first, platform, agent, "Talking")
+                talking = await greeted(first, platform, agent, "Talking", hangs_up=True)
                 second, third = AsyncExitStack(), AsyncExitStack()
                 await everyone.enter_async_context(third)
                 await everyone.enter_async_context(second)

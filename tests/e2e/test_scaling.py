@@ -17,7 +17,8 @@ pytestmark = pytest.mark.timeout(400)
 def test_three_callers_with_one_free_slot_are_all_answered(platform: Platform) -> None:
     async def three_calls(agent: str) -> None:
         async with AsyncExitStack() as stack:
-            callers = await asyncio.gather(*(greeted(stack, platform, agent, f"Caller {n}") for n in range(3)))
+            names = [f"Caller {number}" for number in range(3)]
+            callers = await asyncio.gather(*(greeted(stack, platform, agent, name, hangs_up=True) for name in names))
             assert [len(caller.agents) for caller in callers] == [1, 1, 1]
             assert len(agents.serving(platform.product, agent)) == 3
 

@@ -61,7 +61,8 @@ def test_second_call_without_a_seat_continues_by_voice_or_ends(platform: Platfor
     async def calls_for_one_seat(name: str) -> None:
         async with AsyncExitStack() as seated, AsyncExitStack() as unseated:
             pair = await asyncio.gather(
-                greeted(seated, platform, name, "First"), greeted(unseated, platform, name, "Second")
+                greeted(seated, platform, name, "First", hangs_up=True),
+                greeted(unseated, platform, name, "Second", hangs_up=True),
             )
             await eventually_in_thread(lambda: any(has_avatar(caller) for caller in pair), "one call has an avatar", 30)
             first, second = sorted(pair, key=has_avatar, reverse=True)
