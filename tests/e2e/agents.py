@@ -59,16 +59,31 @@ def declared(product: Product, agent: dict[str, Any], *, ready: bool = True) -> 
             product.wait_ready(name, READY_SECONDS)
         yield name
     finally:
-        # First, because a worker drains as long as a call may last: a caller who has just left may return for 10 s. A
-        # kubelet that has begun to wait for that does not wait less when it is told so later.
-        pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
-        product.kubectl_run("-n", AGENTS_NAMESPACE, *pods, "--wait=false")
-        product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
-        # The garbage collector learns of a new kind of owner within half a minute.
-        eventually_blocking(
-            lambda: not product.items("deployments", f"{AGENT_LABEL}={name}"), "its Deployment is gone", 90
-        )
-        product.kubectl_run("-n", AGENTS_NAMESPACE, *pods)
+        with _nothing_scheduled(product):
+            _delete(product, name)
+
+
+@contextmanager
+def _nothing_scheduled(product: Product) -> Iterator[None]:
+    """Start no pod until the block ends: a Deployment replaces deleted pods until it is deleted itself."""
+    nodes = ("-l", "kubernetes.io/hostname")
+    product.kubectl_run("cordon", *nodes)
+    try:
+        yield
+    finally:
+        product.kubectl_run("uncordon", *nodes)
+
+
+def _delete(product: Product, name: str) -> None:
+    """Delete an agent and its workers, and wait until they are gone."""
+    # Pods first, because a worker drains as long as a call may last: a caller who has just left may return for 10 s. A
+    # kubelet that has begun to wait for that does not wait less when it is told so later.
+    pods = ["delete", "pod", "-l", f"{AGENT_LABEL}={name}", "--grace-period=1", "--ignore-not-found"]
+    product.kubectl_run("-n", AGENTS_NAMESPACE, *pods, "--wait=false")
+    product.kubectl_run("-n", AGENTS_NAMESPACE, "delete", "avataragent", name, "--ignore-not-found")
+    # The garbage collector learns of a new kind of owner within half a minute.
+    eventually_blocking(lambda: not product.items("deployments", f"{AGENT_LABEL}={name}"), "its Deployment is gone", 90)
+    product.kubectl_run("-n", AGENTS_NAMESPACE, *pods)
 
 
 def workers(product: Product, name: str) -> list[dict[str, Any]]:
