@@ -59,9 +59,9 @@ async def converse(
 ) -> Conversation:
     """Hold the conversation. Raises `CallError` that names the failed step."""
     async with await call(gateway, agent, "Demo caller") as caller:
-        await caller.agent_joined(15)
+        await caller.agent_joined(30)
         note("the agent has joined the room")
-        await caller.first_word(20)
+        await caller.first_word(ANSWER_SECONDS)
         first = await caller.hear(ANSWER_SECONDS)
         greeting = Said(first, await _transcript(first, recogniser), " ".join(caller.captions))
         note(f"greeting heard: {greeting.heard.text}")

@@ -97,7 +97,7 @@ def refused(platform: Platform, agent: str) -> tuple[str, str]:
         found[:] = _request(platform, agent)
         return bool(found)
 
-    eventually_blocking(is_refused, f"the gateway refuses calls to {agent}", 20)
+    eventually_blocking(is_refused, f"the gateway refuses calls to {agent}")
     return found[0]
 
 
@@ -107,7 +107,7 @@ def _request(platform: Platform, agent: str) -> list[tuple[str, str]]:
     body = json.dumps({"agent": agent, "name": "Layla"}).encode()
     request = urllib.request.Request(f"{platform.gateway}/v1/calls", data=body, headers=headers, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=10):
+        with urllib.request.urlopen(request, timeout=30):
             return []
     except urllib.error.HTTPError as answer:
         with answer:

@@ -22,7 +22,7 @@ from tests.e2e.callers import answered, becomes, greeted
 from tests.e2e.conftest import Platform
 from tests.waiting import eventually_in_thread
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)  # it is the first test, so it waits for the node as well
 
 FOLDER = REPOSITORY / "examples" / "avatar-plugin"
 AVATAR = "puppet-avatar"
