@@ -6,7 +6,7 @@ address, on which a small server answers `/status` and `/status?watch` as a work
 A deleted pod drains until its calls end. The stand-in cuts the calls where a kubelet would kill the worker first: when
 the grace period is shorter than the calls may still last, and when a pod is deleted by force. Time is
 compressed: it cuts as soon as it sees the deletion, instead of when the grace period ends. A frozen worker is killed
-when its grace period ends.
+when its grace period ends, and the worker of a pod that was deleted by force `KILL_SECONDS` later.
 """
 
 import asyncio
@@ -44,6 +44,8 @@ NODE = "stand-in"
 PERIOD_SECONDS = 0.1
 FORCED = "the pod was deleted by force"
 """Reason of calls that were cut without a grace period."""
+KILL_SECONDS = 2.0
+"""From a deletion by force until the worker is killed. A kubelet takes as long: watches report the pod's end first."""
 # A worker reports a change after 0.05 s.
 _POLL_SECONDS = 0.05
 _addresses = itertools.count(int(ipaddress.IPv4Address("127.88.0.1")))
@@ -189,6 +191,8 @@ class StandIn:
         self.cut_calls: list[CutCalls] = []
         """Calls that were cut. `open_world` fails its test when any are left in here."""
         self._passes = 0
+        self._forced: dict[str, float] = {}
+        """When each deletion by force of a running worker's pod was first seen (monotonic seconds), by pod name."""
 
     def of(self, agent: str) -> list[Worker]:
         """Return an agent's workers that do not drain."""
@@ -230,16 +234,24 @@ class StandIn:
 
     async def _pass(self) -> None:
         pods = {pod["metadata"]["name"]: pod for pod in await self._client.list(POD, self._namespace)}
-        for name in set(self.workers) - set(pods):
-            worker = self.workers.pop(name)
-            self._cut(worker, FORCED)
-            await worker.end()
+        await self._kill_forced(pods)
         for name, pod in pods.items():
             with contextlib.suppress(ApiError):
                 if pod["metadata"].get("deletionTimestamp"):
                     await self._drain(name, pod["metadata"])
                 elif name not in self.workers:
                     await self._start(name, pod)
+
+    async def _kill_forced(self, pods: dict[str, dict[str, Any]]) -> None:
+        """Kill the workers whose pods were deleted by force. Until then they still report their calls."""
+        now = time.monotonic()
+        for name in [name for name in self.workers if _is_forced(pods.get(name))]:
+            if name not in self._forced:
+                self._forced[name] = now
+                self._record_cut(self.workers[name], FORCED)
+            elif now - self._forced[name] >= KILL_SECONDS:
+                del self._forced[name]
+                await self.workers.pop(name).end()
 
     async def _start(self, name: str, pod: dict[str, Any]) -> None:
         agent = pod["metadata"]["labels"].get(AGENT_LABEL, "")
@@ -259,21 +271,20 @@ class StandIn:
         self.workers[name] = worker
         return None
 
-    def _cut(self, worker: Worker, reason: str) -> None:
+    def _record_cut(self, worker: Worker, reason: str) -> None:
         if worker.calls:
             self.cut_calls.append(CutCalls(worker.pod, worker.calls, reason))
-            worker.calls = 0
 
     async def _drain(self, name: str, metadata: dict[str, Any]) -> None:
         worker, grace_seconds = self.workers.get(name), metadata["deletionGracePeriodSeconds"]
         killed = datetime.fromisoformat(metadata["deletionTimestamp"]) <= datetime.now(UTC)
         if worker is not None:
-            worker.draining = True
             if grace_seconds == 0:
-                # The API server marks a pod before it removes it, so a deletion by force may be seen half-way.
-                self._cut(worker, FORCED)
-            elif grace_seconds < worker.call_seconds:
-                self._cut(worker, f"the grace period of {grace_seconds} s is shorter than a call may last")
+                return  # deleted by force
+            worker.draining = True
+            if grace_seconds < worker.call_seconds:
+                self._record_cut(worker, f"the grace period of {grace_seconds} s is shorter than a call may last")
+                worker.calls = 0
             if worker.calls or not (worker.awake.is_set() or killed):
                 return
             await self.workers.pop(name).end()
@@ -291,6 +302,11 @@ async def bind(client: KubeClient, namespace: str, pod: str, node: str) -> None:
     target = {"apiVersion": "v1", "kind": "Node", "name": node}
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": target}
     await client._request("POST", POD.path(namespace, pod, "binding"), None, binding)
+
+
+def _is_forced(pod: dict[str, Any] | None) -> bool:
+    """Whether the pod of a running worker was deleted by force. The API server marks a pod before it removes it."""
+    return pod is None or pod["metadata"].get("deletionGracePeriodSeconds") == 0
 
 
 def _running(address: str) -> dict[str, Any]:
