@@ -45,9 +45,15 @@ class World:
         await self.client.apply(AVATAR_AGENT, self.manifest(name, **spec))
 
     async def running(self, name: str, **spec: Any) -> list[Worker]:
-        """Declare an agent and wait until it is Ready; return its workers."""
+        """Declare an agent, and wait until it is Ready and all its workers serve; return these."""
         await self.declare(name, **spec)
         await self.becomes(name, "True")
+
+        async def is_complete() -> bool:
+            deployment = await self.deployment(name)
+            return deployment is not None and len(self.standin.of(name)) == deployment["spec"]["replicas"]
+
+        await eventually(is_complete, f"all workers of {name} serve")  # an agent with one of them is Ready
         return self.standin.of(name)
 
     def manifest(self, name: str, **spec: Any) -> dict[str, Any]:
