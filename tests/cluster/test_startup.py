@@ -9,6 +9,7 @@ from agentspec import ConditionType
 from kube.kinds import EVENT
 from tests.cluster.process import RunningController
 from tests.cluster.world import World
+from tests.waiting import eventually
 
 TWO = {"minWorkers": 2, "maxWorkers": 2, "freeSlots": 0}
 
@@ -73,8 +74,12 @@ async def test_one_pod_of_two_that_does_not_start_has_an_event(world: World, con
     await world.declare("ava", scaling=TWO)
     seen = await world.becomes("ava", "True", "PartlyRegistered", ConditionType.WORKERS_REGISTERED)
     assert "ContainerCreating since" in seen["message"]
-    events = [event for event in await world.client.list(EVENT, world.namespace) if event["reason"] == seen["reason"]]
-    assert [(event["type"], event["message"]) for event in events] == [("Warning", seen["message"])]
+
+    async def posted() -> list[tuple[str, str]]:
+        events = await world.client.list(EVENT, world.namespace)
+        return [(event["type"], event["message"]) for event in events if event["reason"] == seen["reason"]]
+
+    assert await eventually(posted, "the event that follows the condition") == [("Warning", seen["message"])]
 
 
 async def test_start_of_normal_length_needs_no_explanation(world: World, controller: RunningController) -> None:
