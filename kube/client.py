@@ -92,6 +92,18 @@ class KubeClient:
                 return None
             raise
 
+    async def is_discoverable(self, kind: Kind) -> bool:
+        """Whether API discovery lists a kind that has a group.
+
+        It lists a new CustomResourceDefinition's kind moments after the API server has begun to serve it.
+        """
+        groups: Document = await self._request("GET", "/apis")
+        versions = {version["groupVersion"] for group in groups["groups"] for version in group["versions"]}
+        if kind.api_version not in versions:
+            return False
+        found: Document = await self._request("GET", f"/apis/{kind.api_version}")
+        return kind.plural in {resource["name"] for resource in found["resources"]}
+
     async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Document]:
         """All objects of a namespace (None: of all namespaces) that match the label selector."""
         items, _ = await self.list_with_version(kind, namespace, selector)

@@ -55,22 +55,25 @@ class Resync:
             await asyncio.sleep(PERIOD_SECONDS if succeeded else RETRY_SECONDS)
 
     async def list_all(self) -> None:
-        """Cache every AvatarAgent, as soon as the API server serves the resource.
+        """Cache every AvatarAgent, as soon as the API server serves the resource and lists it in API discovery.
 
-        kopf looks for the resource only when it starts. It also delivers agents one by one, so a younger agent could
-        claim a name before the older one that holds it arrives.
+        kopf looks for the resource in API discovery, and only when it starts. It also delivers agents one by one, so a
+        younger agent could claim a name before the older one that holds it arrives.
         """
         while True:
             try:
                 documents = await self._client.list(AVATAR_AGENT, self._namespace)
+                if await self._client.is_discoverable(AVATAR_AGENT):
+                    break
+                logger.warning(
+                    "API discovery does not list AvatarAgents yet, retrying", extra={"retry_seconds": RETRY_SECONDS}
+                )
             except ApiError as error:
                 self._log_list_failure(error)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            for document in documents:
-                self._updated(document)
-            self.last_success = time.monotonic()
-            return
+            await asyncio.sleep(RETRY_SECONDS)
+        for document in documents:
+            self._updated(document)
+        self.last_success = time.monotonic()
 
     def watch_progressed(self) -> None:
         """Record that kopf's watch delivered an event."""

@@ -217,3 +217,14 @@ async def test_list_all_waits_until_the_resource_is_served(scene: Scene) -> None
     scene.server.failures.clear()
     await asyncio.wait_for(waiting, RETRY_SECONDS + 1)
     assert scene.found == [ONE]
+
+
+async def test_list_all_waits_until_discovery_lists_the_resource(scene: Scene) -> None:
+    scene.server.undiscoverable.add(AVATAR_AGENT)
+    waiting = asyncio.create_task(scene.resync.list_all())
+    await asyncio.sleep(600)
+    assert not waiting.done()
+    scene.put(ONE, watched=False)
+    scene.server.undiscoverable.clear()
+    await asyncio.wait_for(waiting, RETRY_SECONDS + 1)
+    assert scene.found == [ONE]

@@ -40,6 +40,8 @@ class FakeApiServer(KubeClient):
         """Number of requests by verb and kind."""
         self.failures: dict[tuple[str, str], ApiError] = {}
         """The error that requests of a verb and kind fail with."""
+        self.undiscoverable: set[Kind] = set()
+        """The kinds that API discovery does not list."""
         self.watch_versions: list[str] = []
         """The resource version that each watch started from."""
         self.version = 100
@@ -97,6 +99,10 @@ class FakeApiServer(KubeClient):
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         await self._respond("get", kind)
         return self.find(kind, namespace, name)
+
+    async def is_discoverable(self, kind: Kind) -> bool:
+        await self._respond("discover", kind)
+        return kind not in self.undiscoverable
 
     async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Document]:
         items, _ = await self.list_with_version(kind, namespace, selector)

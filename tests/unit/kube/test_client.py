@@ -8,9 +8,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentspec import API_GROUP, API_VERSION
 from kube import retries
 from kube.client import LIST_PAGE_SIZE, ApiError, KubeClient, as_yaml
-from kube.kinds import POD
+from kube.kinds import AVATAR_AGENT, POD
 from tests.unit.kube.serving import serving
 
 
@@ -66,6 +67,37 @@ async def test_list_of_something_else_is_an_error(body: str) -> None:
     async with serving(answer) as client:
         with pytest.raises(ApiError, match="InvalidResponse: GET /api/v1/pods"):
             await client.list_versions(POD, None)
+
+
+GROUPS: dict[str, Any] = {
+    "groups": [
+        {"name": "apps", "versions": [{"groupVersion": "apps/v1", "version": "v1"}]},
+        {"name": API_GROUP, "versions": [{"groupVersion": AVATAR_AGENT.api_version, "version": API_VERSION}]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("groups", "resources", "is_listed"),
+    [
+        ({"groups": GROUPS["groups"][:1]}, [], False),
+        (GROUPS, [], False),
+        (GROUPS, [f"{AVATAR_AGENT.plural}/status"], False),
+        (GROUPS, [AVATAR_AGENT.plural, f"{AVATAR_AGENT.plural}/status"], True),
+    ],
+    ids=["no group", "no resource", "a subresource", "listed"],
+)
+async def test_kind_is_discoverable_once_discovery_lists_it(
+    groups: dict[str, Any], resources: list[str], is_listed: bool
+) -> None:
+    version = {"resources": [{"name": resource} for resource in resources]}
+    answers = {"/apis": groups, f"/apis/{AVATAR_AGENT.api_version}": version}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(answers[request.path])
+
+    async with serving(answer) as client:
+        assert await client.is_discoverable(AVATAR_AGENT) is is_listed
 
 
 async def test_missing_object_is_none() -> None:
