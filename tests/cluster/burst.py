@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from controller.policy.rollout import MAX_WAIT_SECONDS, QUIET_SECONDS
 
 BETWEEN_SECONDS = 0.5
-_SEEN_SECONDS = 0.5
-"""Longest delay until the controller sees a change."""
+_SEEN_SECONDS = 1.0
+"""Longest delay until the controller sees a change, on a busy machine."""
 
 
 async def burst(changes: int, change: Callable[[int], Awaitable[None]]) -> int:

@@ -12,7 +12,7 @@ from tests.cluster.process import STOP_SECONDS, RunningController, launch
 from tests.waiting import eventually
 
 BACKOFF_SECONDS = 0.5
-READY_SECONDS = 40.0
+READY_SECONDS = 60.0
 """Includes the time until the Lease of a killed controller expires."""
 
 

@@ -11,7 +11,7 @@ from tests.waiting import eventually
 
 SCALING = {"minWorkers": 1, "maxWorkers": 5, "freeSlots": 2, "scaleDownDelaySeconds": 2}
 ROOMY = {"callsPerWorker": 4}
-DETECTION_SECONDS = 45.0
+DETECTION_SECONDS = 60.0
 """Enough for the last status to expire, on a busy machine."""
 
 

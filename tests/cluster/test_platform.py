@@ -50,7 +50,7 @@ def test_two_instances_run_in_parallel_and_separately(instance: Cluster) -> None
 
 
 def test_restarted_api_server_keeps_objects_after_compaction(instance: Cluster) -> None:
-    kubectl = [str(instance.kubectl), f"--kubeconfig={instance.kubeconfig}", "--request-timeout=5s"]
+    kubectl = [str(instance.kubectl), f"--kubeconfig={instance.kubeconfig}", "--request-timeout=30s"]
     version = run([*kubectl, "get", "namespace", "default", "--output=jsonpath={.metadata.resourceVersion}"])
     run([*kubectl, "create", "namespace", "before"])
     with instance.api_server_stopped():

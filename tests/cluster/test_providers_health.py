@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("controller")
 PROVIDERS = ConditionType.PROVIDERS_HEALTHY
 QUOTA: dict[str, Any] = {"status": 429, "code": "insufficient_quota"}
 VOICE: dict[str, Any] = {"status": 400, "parameter": "voice"}
-REPORT_SECONDS = 10.0
+REPORT_SECONDS = 30.0
 """Limit from a failure to the condition, on a busy machine; the promise is a minute."""
 
 
