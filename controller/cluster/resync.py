@@ -61,15 +61,8 @@ class Resync:
         younger agent could claim a name before the older one that holds it arrives.
         """
         while True:
-            try:
-                documents = await self._client.list(AVATAR_AGENT, self._namespace)
-                if await self._client.is_discoverable(AVATAR_AGENT):
-                    break
-                logger.warning(
-                    "API discovery does not list AvatarAgents yet, retrying", extra={"retry_seconds": RETRY_SECONDS}
-                )
-            except ApiError as error:
-                self._log_list_failure(error)
+            if (documents := await self._served()) is not None:
+                break
             await asyncio.sleep(RETRY_SECONDS)
         for document in documents:
             self._updated(document)
@@ -106,6 +99,20 @@ class Resync:
             if agent is not None and agent.version == cached[key]:
                 self._removed(key, agent.uid)
         return True
+
+    async def _served(self) -> list[Document] | None:
+        """Return every AvatarAgent; None: the API server failed, or API discovery does not list the resource."""
+        try:
+            documents = await self._client.list(AVATAR_AGENT, self._namespace)
+            if await self._client.is_discoverable(AVATAR_AGENT):
+                return documents
+        except ApiError as error:
+            self._log_list_failure(error)
+        else:
+            logger.warning(
+                "API discovery does not list AvatarAgents yet, retrying", extra={"retry_seconds": RETRY_SECONDS}
+            )
+        return None
 
     async def _cache(self, key: Key, version: int) -> None:
         document = await self._client.get(AVATAR_AGENT, key.namespace, key.name)
