@@ -3,6 +3,7 @@
 HMAC is computed here as RFC 2104 defines it.
 """
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -39,6 +40,9 @@ class Receiver:
         """Of every answer."""
         self.faults: list[str] = []
         """Why requests were not valid."""
+        self.answers = asyncio.Event()
+        """While it is cleared, requests wait for their answer."""
+        self.answers.set()
 
     async def receive(self, request: web.Request) -> web.Response:
         """Verify a request and answer it."""
@@ -51,6 +55,7 @@ class Receiver:
         status = self.statuses.pop(0) if self.statuses else 204
         if status == 204:
             self.reports.append(json.loads(body))
+        await self.answers.wait()
         return web.Response(status=status, headers=self.headers)
 
 

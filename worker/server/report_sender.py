@@ -5,6 +5,7 @@ that a worker that stops waits for them. A report that is lost is counted and lo
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -80,14 +81,15 @@ class ReportSender:
         self._done: deque[str] = deque(maxlen=_KNOWN_JOBS)
         """The newest jobs whose report was sent or dropped."""
 
-    async def run(self) -> None:
-        """Send what waits, until cancelled."""
-        while True:
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Send what waits, until the worker stops. A request that has begun is finished: else it would be repeated."""
+        while not stopping.is_set():
             try:
                 await self.send_due()
             except OSError as error:
                 logger.error("could not read the reports of calls", extra={"error": type(error).__name__})
-            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
 
     def check(self, job_id: str) -> None:
         """Count the report of a job whose process has ended as lost, if there is none."""
@@ -185,10 +187,13 @@ async def sending(config: WorkerConfig, *, has_program: bool) -> AsyncIterator[R
     key = decode_key(os.environ[REPORT_KEY_VARIABLE])
     async with aiohttp.ClientSession() as client:
         sender = ReportSender(client, config.report.url, key, folder)
-        running = asyncio.create_task(sender.run(), name="send_reports")
+        stopping = asyncio.Event()
+        running = asyncio.create_task(sender.run(stopping), name="send_reports")
         try:
             yield sender
         finally:
+            stopping.set()
+            began = time.monotonic()
+            await asyncio.wait({running}, timeout=FLUSH_SECONDS)
             running.cancel()
-            await asyncio.wait({running})
-            await sender.flush(FLUSH_SECONDS)
+            await sender.flush(FLUSH_SECONDS - (time.monotonic() - began))

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -165,18 +166,34 @@ async def test_stopping_worker_waits_for_a_bounded_time(scene: Scene) -> None:
     assert (scene.waiting(), dropped(Dropped.STOPPED)) == ([], before + 2)
 
 
-async def test_worker_sends_what_calls_leave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@asynccontextmanager
+async def sending(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, receiver: Receiver) -> AsyncIterator[Path]:
+    """Run what a worker runs until it stops. Yields the folder of the reports."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(REPORT_KEY_VARIABLE, SIGNING_KEY)
+    key = {"name": "report", "key": "signingKey"}
+    config = make_config(report={"url": receiver.url, "secretKeyRef": key, "include": ["Usage"]})
+    async with report_sender.sending(config, has_program=False):
+        yield report_spool.folder_of(config.namespace, config.name)
+
+
+async def test_worker_sends_what_calls_leave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with receiving() as receiver:
-        key = {"name": "report", "key": "signingKey"}
-        config = make_config(report={"url": receiver.url, "secretKeyRef": key, "include": ["Usage"]})
-        folder = report_spool.folder_of(config.namespace, config.name)
-        async with report_sender.sending(config, has_program=False):
+        async with sending(monkeypatch, tmp_path, receiver) as folder:
             report_spool.add(folder, "AJ_1", '{"job": 1}')
             await soon(lambda: receiver.reports)
             report_spool.add(folder, "AJ_2", '{"job": 2}')
         assert receiver.reports == [{"job": 1}, {"job": 2}]
+
+
+async def test_worker_that_stops_during_a_request_sends_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with receiving() as receiver:
+        receiver.answers.clear()
+        async with sending(monkeypatch, tmp_path, receiver) as folder:
+            report_spool.add(folder, "AJ_1", '{"job": 1}')
+            await soon(lambda: receiver.ids)
+            asyncio.get_running_loop().call_later(0.1, receiver.answers.set)
+        assert receiver.ids == ["AJ_1"]
 
 
 @pytest.mark.parametrize("has_program", [True, False], ids=["program", "no report declared"])
