@@ -11,6 +11,7 @@ from devkit.demo import manifests
 from devkit.demo.manifests import Targets
 from devkit.demo.product import AGENTS_NAMESPACE, Product
 from devkit.demo.run import EXAMPLES
+from devkit.errors import DevkitError
 from tests.waiting import eventually_blocking
 
 READY_SECONDS = 90
@@ -97,8 +98,13 @@ def worker_names(product: Product, name: str) -> list[str]:
 
 
 def log(product: Product, pod: str) -> list[dict[str, Any]]:
-    """Return the JSON lines of a pod's log; native libraries write other lines."""
-    lines = product.kubectl_run("-n", AGENTS_NAMESPACE, "logs", pod).splitlines()
+    """Return the JSON lines of a pod's log, none if the pod is gone; native libraries write other lines."""
+    try:
+        lines = product.kubectl_run("-n", AGENTS_NAMESPACE, "logs", pod).splitlines()
+    except DevkitError as error:
+        if "(NotFound)" in str(error):
+            return []
+        raise
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
