@@ -24,7 +24,7 @@ from gateway.cluster.peers import Peers, asking
 from gateway.cluster.resources import FIELD_MANAGER, ClusterAgents, ClusterSecrets
 from gateway.cluster.supply import SupplyExchange
 from gateway.livekit.connections import SecretConnections
-from gateway.livekit.server import REQUEST_TIMEOUT, livekit_connector
+from gateway.livekit.server import livekit_connector
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from kube.client import connect
@@ -75,7 +75,7 @@ async def serve(settings: GatewaySettings) -> None:
     metrics = Metrics()
     async with (
         connect(FIELD_MANAGER) as client,
-        aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=livekit_connector()) as livekit_session,
+        aiohttp.ClientSession(connector=livekit_connector()) as livekit_session,
         aiohttp.ClientSession() as controller_session,
         internal_session() as gateway_session,
         aclosing(

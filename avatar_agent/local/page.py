@@ -20,7 +20,7 @@ from gateway.api.forwarding import internal_session
 from gateway.assembly import assemble
 from gateway.calls import housekeeping
 from gateway.livekit.connections import SecretConnections
-from gateway.livekit.server import REQUEST_TIMEOUT, livekit_connector
+from gateway.livekit.server import livekit_connector
 from gateway.metrics import Metrics
 from gateway.settings import WEB_DIR, GatewaySettings
 from gateway.web.assets import LIVEKIT_CLIENT
@@ -70,7 +70,7 @@ async def serving(agent: LocalAgent, port: int) -> AsyncIterator[str]:
     settings = GatewaySettings(livekit_client_dir=client_folder(), default_namespace=agent.namespace)
     with _listening(port) as listener:
         async with (
-            aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=livekit_connector()) as livekit_session,
+            aiohttp.ClientSession(connector=livekit_connector()) as livekit_session,
             aiohttp.ClientSession() as session,
             internal_session() as gateway_session,
             aclosing(SecretConnections(agent, livekit_session)) as connections,

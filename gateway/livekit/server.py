@@ -12,8 +12,8 @@ This module relies on the following behaviour of livekit-server 1.13.5 (pkg/serv
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,8 +26,9 @@ from gateway.livekit.tokens import ROOMS_TOKEN_LIFETIME, Credentials, rooms_toke
 
 WAITING_AGENT_NAME = "avatar-agent:waiting"
 """Agent name of the dispatch that holds a waiting call's metadata. The CRD allows no colon in an agent name."""
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=6)
-"""Longer than the 3 s after which LiveKit itself gives up on a room's node."""
+REQUEST_SECONDS: Final = 6.0
+"""Longest request: longer than the 3 s after which LiveKit itself gives up on a room's node. The session's timeout is
+not enough. LiveKit's client passes None for it, and aiohttp 3.14 then waits for ever."""
 EMPTY_ROOM_SECONDS = 90
 """LiveKit closes a room that no participant has entered after this long, even when no gateway runs."""
 DEPARTURE_SECONDS = 30
@@ -180,11 +181,11 @@ class LiveKitServer:
             max_participants=MAX_PARTICIPANTS,
             agents=[api.RoomAgentDispatch(agent_name=agent_name, metadata=dispatch_metadata)],
         )
-        with self._request("CreateRoom"):
+        async with self._request("CreateRoom"):
             await self._all_rooms().create_room(request)
 
     async def rooms(self, names: Sequence[str] = ()) -> list[Room]:
-        with self._request("ListRooms"):
+        async with self._request("ListRooms"):
             answer = await self._all_rooms().list_rooms(api.ListRoomsRequest(names=names))
         return [
             Room(
@@ -199,34 +200,34 @@ class LiveKitServer:
         ]
 
     async def participants(self, room: str) -> list[Participant]:
-        with self._request("ListParticipants"):
+        async with self._request("ListParticipants"):
             answer = await self._api.room.list_participants(api.ListParticipantsRequest(room=room))
         return [_participant(info) for info in answer.participants if info.state == api.ParticipantInfo.State.ACTIVE]
 
     async def dispatches(self, room: str) -> list[Dispatch]:
-        with self._request("ListDispatch"):
+        async with self._request("ListDispatch"):
             answer = await self._api.agent_dispatch.list_dispatch(room)
         return [_dispatch(found) for found in answer]
 
     async def create_dispatch(self, room: str, agent_name: str, metadata: str) -> None:
         request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
-        with self._request("CreateDispatch"):
+        async with self._request("CreateDispatch"):
             await self._api.agent_dispatch.create_dispatch(request)
 
     async def delete_dispatch(self, room: str, dispatch_id: str) -> None:
-        with self._request("DeleteDispatch"):
+        async with self._request("DeleteDispatch"):
             await self._api.agent_dispatch.delete_dispatch(dispatch_id, room)
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        with self._request("RemoveParticipant"):
+        async with self._request("RemoveParticipant"):
             await self._api.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=identity))
 
     async def set_metadata(self, room: str, metadata: str) -> None:
-        with self._request("UpdateRoomMetadata"):
+        async with self._request("UpdateRoomMetadata"):
             await self._api.room.update_room_metadata(api.UpdateRoomMetadataRequest(room=room, metadata=metadata))
 
     async def delete_room(self, room: str) -> None:
-        with self._request("DeleteRoom"):
+        async with self._request("DeleteRoom"):
             await self._api.room.delete_room(api.DeleteRoomRequest(room=room))
 
     def _all_rooms(self) -> RoomService:
@@ -241,12 +242,13 @@ class LiveKitServer:
             self._rooms_api, self._rooms_api_at = api.LiveKitAPI(self._url, token=token, session=self._session), now
         return self._rooms_api.room
 
-    @contextmanager
-    def _request(self, method: str) -> Iterator[None]:
-        """Map errors of the client library to `LiveKitError`, report rejections, and observe the request."""
+    @asynccontextmanager
+    async def _request(self, method: str) -> AsyncIterator[None]:
+        """Bound a request, map errors of the client library to `LiveKitError`, report rejections, and observe it."""
         started, code = time.monotonic(), OK
         try:
-            yield
+            async with asyncio.timeout(REQUEST_SECONDS):
+                yield
         except api.TwirpError as error:
             code = error.code if error.code in _ERROR_CODES else api.TwirpErrorCode.UNKNOWN
             translation = _translation(error)

@@ -19,7 +19,7 @@ from gateway.assembly import create_gateway
 from gateway.calls.ledger import Ledger
 from gateway.cluster.members import Members
 from gateway.livekit.connections import SecretConnections
-from gateway.livekit.server import REQUEST_TIMEOUT, livekit_connector
+from gateway.livekit.server import livekit_connector
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from process import logs
@@ -52,7 +52,7 @@ async def serve(url: str, key: str, secret: str, port: int) -> None:
         agent_calls_per_minute=LIMIT,
     )
     connector = livekit_connector()
-    async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, connector=connector) as session:
+    async with aiohttp.ClientSession(connector=connector) as session:
         connections = SecretConnections(ConstantSecrets(key, secret), session)
         supply = FakeSupply(free=0)
         metrics, members = Metrics(), Members("gateway", "")

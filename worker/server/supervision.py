@@ -54,16 +54,16 @@ async def open_avatars(
 
 @asynccontextmanager
 async def _livekit(settings: WorkerSettings) -> AsyncIterator[api.LiveKitAPI]:
-    timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
     url, key, secret = settings.config.livekit_url, settings.livekit_key, settings.livekit_secret
-    async with api.LiveKitAPI(url, key, secret, timeout=timeout) as livekit:
+    async with api.LiveKitAPI(url, key, secret) as livekit:
         yield livekit
 
 
 async def may_be_in_room(livekit: api.LiveKitAPI, room: str, job_id: str) -> bool:
     """Return whether the agent of a job is in a room; True when LiveKit does not answer."""
     try:
-        await livekit.room.get_participant(api.RoomParticipantIdentity(room=room, identity=agent_identity(job_id)))
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            await livekit.room.get_participant(api.RoomParticipantIdentity(room=room, identity=agent_identity(job_id)))
     except api.TwirpError as error:
         return error.code != api.TwirpErrorCode.NOT_FOUND
     except (aiohttp.ClientError, TimeoutError):

@@ -1,10 +1,13 @@
 """The LiveKit client: participants, and error responses."""
 
+import asyncio
+
 import aiohttp
 import pytest
 from aiohttp import web
 from livekit import api
 
+from gateway.livekit import server
 from gateway.livekit.server import (
     LiveKitError,
     LiveKitRefused,
@@ -24,6 +27,24 @@ async def test_server_that_is_not_livekit_is_reported_as_unreachable() -> None:
     async with livekit_server(page) as url, aiohttp.ClientSession() as session:
         with pytest.raises(LiveKitUnreachable, match="not LiveKit"):
             await LiveKitServer(url, CREDENTIALS, session, lambda: None).rooms()
+
+
+async def test_server_that_hangs_is_unreachable_after_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.1)
+    observed: list[tuple[str, str]] = []
+
+    async def hang(_: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async with livekit_server(hang) as url, aiohttp.ClientSession() as session:
+        livekit = LiveKitServer(
+            url, CREDENTIALS, session, lambda: None, lambda method, code, _: observed.append((method, code))
+        )
+        for request, method in ((livekit.rooms(), "ListRooms"), (livekit.participants("room"), "ListParticipants")):
+            with pytest.raises(LiveKitUnreachable, match="TimeoutError"):
+                await asyncio.wait_for(request, 10)
+            assert observed.pop() == (method, server.UNREACHABLE)
 
 
 @pytest.mark.parametrize(

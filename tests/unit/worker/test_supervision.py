@@ -1,5 +1,6 @@
 """Whether an agent may be in a room, by LiveKit's answer; and what the main process starts."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -34,6 +35,16 @@ async def test_only_a_clear_answer_says_that_the_agent_is_absent(answer: Excepti
     livekit = SimpleNamespace(room=SimpleNamespace(get_participant=get_participant))
     assert await supervision.may_be_in_room(cast(Any, livekit), "ornina-c1", "AJ_1") is may_be
     assert asked == [("ornina-c1", "agent-AJ_1")]
+
+
+async def test_livekit_that_hangs_gives_no_clear_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_REQUEST_SECONDS", 0.01)
+
+    async def get_participant(_: api.RoomParticipantIdentity) -> None:
+        await asyncio.Event().wait()
+
+    livekit = SimpleNamespace(room=SimpleNamespace(get_participant=get_participant))
+    assert await asyncio.wait_for(supervision.may_be_in_room(cast(Any, livekit), "ornina-c1", "AJ_1"), 10)
 
 
 @pytest.mark.parametrize(("avatar", "closes"), [(TAVUS, True), ({"provider": "None"}, False)], ids=["avatar", "none"])
