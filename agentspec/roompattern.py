@@ -93,6 +93,7 @@ def room_name_error(pattern: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=4096)
 def literal_prefix(pattern: str) -> str:
     """Return the printable text that every match of an anchored pattern begins with.
 

@@ -91,6 +91,8 @@ class RoomRecord(Model):
 
 def read_room_record(metadata: str) -> RoomRecord | None:
     """Return the record in a room's metadata; None when the room is not a gateway's."""
+    if not metadata:  # of most rooms that are not, at every list of rooms
+        return None
     try:
         return read(RoomRecord, metadata)
     except ValidationError:

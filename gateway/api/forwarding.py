@@ -89,13 +89,13 @@ class Forwarder:
                 raise moved()
             return None
         deadline, pause = time.monotonic() + FORWARD_SECONDS, RETRY_SECONDS
-        headers = _forwarded_headers(request, address)
         while True:
             owner = members.owner(shard)
             if members.is_mine(shard):
                 if members.may_act():
                     return None
             elif owner is not None:
+                headers = _forwarded_headers(request, address)
                 response = await self._ask(owner, request, shard, headers, body)
                 if response is not None:
                     return response

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -126,7 +126,7 @@ class CallOpener:
             raise RequestError(409, ErrorReason(reason.value), MESSAGES[reason])
         if not self._members.acts_for(agent.key):
             raise moved()
-        call = replace(self._new_call(agent, request, call_id, room, connection, traceparent), client=client)
+        call = self._new_call(agent, request, client, call_id, room, connection, traceparent)
         self._ledger.put(call)  # before the request to LiveKit, so that no other call gets the same slot
         try:
             await self._create_room(connection, call)
@@ -146,7 +146,14 @@ class CallOpener:
             raise RequestError(409, ErrorReason.ROOM_NAME_MISMATCH, message) from error
 
     def _new_call(
-        self, agent: Agent, request: CallRequest, call_id: str, room: str, connection: Connection, traceparent: str
+        self,
+        agent: Agent,
+        request: CallRequest,
+        client: Client,
+        call_id: str,
+        room: str,
+        connection: Connection,
+        traceparent: str,
     ) -> Call:
         admission = self._dispatcher.admission(agent.key)
         if admission is not Admission.FREE_SLOT and self._ledger.count_without_slot(agent.key) >= self._max_pending:
@@ -167,6 +174,7 @@ class CallOpener:
             created_at=now,
             search_started_at=now,
             state_since=now,
+            client=client,
             free_slot_known=admission is Admission.FREE_SLOT,
             causes=() if admission is Admission.WAIT else (Cause.FIRST,),
         )

@@ -66,6 +66,8 @@ class Reads:
     def begin_due(self, now: float, need_of: NeedOf) -> list[str]:
         """Return the calls whose rooms to read now, as far as the bounds allow; their reads have begun."""
         self._bucket.fill(now)
+        if len(self._reading) >= MAX_READS or not self._bucket.has(1):
+            return []
         urgent, in_turn = self._urgent(now, need_of), self._in_turn(now, need_of)
         first = in_turn[:1]
         before = first if now - self._turn_at >= TURN_SECONDS else []

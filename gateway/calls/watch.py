@@ -260,11 +260,11 @@ class RoomWatch:
             if call_id is None or (known := self._rooms.get(call_id)) is None:
                 continue
             listed.add(call_id)
-            before = (known.outcome, known.missing_since, known.metadata, known.caller_present)
+            before = (known.outcome, known.missing_since, known.has_record, known.caller_present)
             known.listed(room, began, now)
             if known.changed:
                 server.reads.active.add(call_id)
-            if before != (known.outcome, known.missing_since, known.metadata, known.caller_present):
+            if before != (known.outcome, known.missing_since, known.has_record, known.caller_present):
                 self.on_change(call_id)
         for call_id in set(live.values()) - listed:
             call, missing = self._ledger.get(call_id), self._rooms.get(call_id)
