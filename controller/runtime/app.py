@@ -183,6 +183,7 @@ class Controller:
         except APINotFoundError:
             pass  # _explain_end finds it in the parts
         if not stop_flag.is_set():
+            stop()  # kopf may have failed before it ran its cleanup
             _explain_end(parts)
 
     async def _housekeep(self) -> None:

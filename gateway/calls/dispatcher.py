@@ -290,7 +290,8 @@ class Dispatcher:
         for identity in identities:
             logger.warning("removing surplus agent", extra={**call.log_fields(), "identity": identity})
         await effects.remove_agents(livekit, call, identities)
-        room.participants(await livekit.participants(call.room), time.time())
+        began = time.time()
+        room.participants(await livekit.participants(call.room), began)
 
     async def _restore(self, call: Call, room: CallRoom) -> None:
         """Restore what a restart of LiveKit has lost. The calls of a room without its record die with the gateway."""

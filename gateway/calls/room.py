@@ -34,6 +34,8 @@ ABSENT_READ_SECONDS: Final = 1.0
 """The same while the caller or the agent of a call is absent. A caller who never came is expected for
 `ARRIVAL_SECONDS`."""
 ARRIVAL_SECONDS: Final = 10.0
+LIST_LAG_SECONDS: Final = 5.0
+"""How long the list of rooms may count nobody after a participant has come (pkg/rtc/room.go)."""
 ROUTINE_READ_SECONDS: Final = 2.0
 """The same for every other call, as far as `reads.READS_PER_SECOND` allows."""
 
@@ -67,7 +69,9 @@ class CallRoom:
     read_at: float = 0.0
     """When the participants were read last; 0: never."""
     checked_at: float | None = None
-    """When LiveKit was last asked who is in the room, by a read or by a list that counts nobody; None: never."""
+    """Until when an absence is proven: the begin of the last read, or a list that counts nobody; None: never."""
+    retry_at: float = 0.0
+    """Earliest time of the next read, after one that failed."""
     changed: bool = True
     """Something has changed since the last read began."""
     news_at: float = 0.0
@@ -93,7 +97,7 @@ class CallRoom:
         if room.participants and self.caller_seen_at is None:
             self.caller_present, self.caller_seen_at = True, began
         if not (room.participants or self.caller_present):
-            self.checked_at = began
+            self.checked_at = max(self.checked_at or 0.0, began - LIST_LAG_SECONDS)
         counts = (room.participants, room.publishers, room.sid)
         if counts != self._counts or self.missing_since is not None:
             self._has_news(now)
@@ -187,6 +191,9 @@ class CallRoom:
 
     def read_due(self, call: Call, *, heard: bool) -> float:
         """Return when the participants should be read next. ``heard``: the workers' reports arrive."""
+        return max(self.retry_at, self._read_wanted(call, heard=heard))
+
+    def _read_wanted(self, call: Call, *, heard: bool) -> float:
         if self.changed or not self.read_at:
             return self.read_at
         if call.state is CallState.DISPATCHED:

@@ -26,6 +26,8 @@ JOINED_CALLER_GRACE_SECONDS = 30.0
 """The same limit for a joined call."""
 AGENT_GRACE_SECONDS = 5.0
 """An agent is lost when it has been absent for this long while its caller is present; a reconnection is quicker."""
+UNCONFIRMED_SECONDS = 60.0
+"""An absence that was read once counts this much later when no further read confirms it."""
 OVERTIME_SECONDS = 60.0
 """The worker ends a call at maxCallMinutes and says goodbye. The gateway closes the room this long afterwards."""
 RETRY_PAUSE_SECONDS = 1.0
@@ -61,7 +63,7 @@ class RoomSnapshot:
     agent_lost: bool = False
     """The agent is lost for certain, so nobody needs to wait for its return."""
     checked_at: float | None = None
-    """When LiveKit was last asked who is in the room; None: now. Reads are bounded, so it may be long ago."""
+    """Until when it is proven who is absent; None: now. The reads that prove it are bounded, so it may be long ago."""
 
 
 class Admission(StrEnum):
@@ -178,8 +180,11 @@ def _missing_room_reason(call: Call) -> CallReason:
 
 
 def _checked_at(room: RoomSnapshot, now: float) -> float:
-    """Return until when an absence is proven: whoever was absent once may have come back since."""
-    return now if room.checked_at is None else room.checked_at
+    """Return until when an absence counts: whoever was absent once may have come back since.
+
+    An absence that no read can confirm, for example because a Secret was deleted, counts from UNCONFIRMED_SECONDS on.
+    """
+    return now if room.checked_at is None else max(room.checked_at, now - UNCONFIRMED_SECONDS)
 
 
 def _absent_caller_reason(call: Call, room: RoomSnapshot, now: float) -> CallReason:

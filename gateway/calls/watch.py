@@ -38,6 +38,9 @@ READ_TICK_SECONDS: Final = 0.1
 ROUTINE_TICK_SECONDS: Final = 0.5
 """The same while all calls go well."""
 
+READ_RETRY_SECONDS: Final = 1.0
+"""Pause after a failed read of a room, so that it takes no reads from others."""
+
 ELSEWHERE_SECONDS: Final = 60.0
 """A call of another gateway is not offered for so long, unless the owners change."""
 
@@ -351,8 +354,8 @@ class RoomWatch:
 
     async def _read(self, server: _Server, call_id: str) -> None:
         """Read who is in a call's room."""
+        call, room = self._ledger.get(call_id), self._rooms.get(call_id)
         try:
-            call, room = self._ledger.get(call_id), self._rooms.get(call_id)
             if call is None or room is None:
                 return
             began = time.time()
@@ -361,6 +364,7 @@ class RoomWatch:
             if room.read_at > began:
                 return  # a dispatch began meanwhile, and the answer may be older
             room.participants(found, began)
+            server.reads.active.add(call_id)  # somebody may be absent
             if not found and call.state is CallState.JOINED:
                 self.list_soon(server.url)
             self.on_change(call_id)
@@ -368,5 +372,7 @@ class RoomWatch:
             self.list_soon(server.url)
         except (LiveKitError, SecretError) as error:
             logger.warning("reading a room failed", extra={"call_id": call_id, "error": str(error)})
+            if room is not None:
+                room.retry_at = time.time() + READ_RETRY_SECONDS
         finally:
             server.reads.done(call_id)

@@ -278,7 +278,7 @@ async def kopf_run(
         await asyncio.wait_for(watching, 5)
     finally:
         connection.cancel()
-        ours.cancel()
+        assert ours.cancelled() or ours.cancelling(), "the controller's own tasks end with kopf"
 
 
 async def test_failure_of_kopf_ends_the_work_with_an_error(

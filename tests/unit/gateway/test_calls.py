@@ -116,6 +116,7 @@ def test_absence_counts_until_the_last_check(call: Call, room: RoomSnapshot, gra
     early = replace(room, checked_at=NOW + grace)
     assert step(call, early, WAIT, NOW + grace + 60).call.is_live
     assert step(call, replace(room, checked_at=NOW + grace + 1), WAIT, NOW + grace + 60).call.reason is reason
+    assert step(call, early, WAIT, NOW + grace + 61).call.reason is reason, "no read confirms it"
 
 
 def test_declined_call_is_dispatched_again_after_a_pause() -> None:

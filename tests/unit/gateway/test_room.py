@@ -11,6 +11,7 @@ from gateway.calls.room import (
     ABSENT_READ_SECONDS,
     DISPATCHED_READ_SECONDS,
     HEARD_READ_SECONDS,
+    LIST_LAG_SECONDS,
     MISSING_ROOM_SECONDS,
     ROUTINE_READ_SECONDS,
     CallRoom,
@@ -216,7 +217,10 @@ def test_list_that_counts_nobody_proves_an_absence_and_any_other_does_not() -> N
     room.listed(LISTED, NOW + 20, NOW + 20)
     assert room.snapshot(NOW + 21).checked_at == NOW + 1
     room.listed(replace(LISTED, participants=0), NOW + 21, NOW + 21)
-    assert room.snapshot(NOW + 22).checked_at == NOW + 21
+    assert room.snapshot(NOW + 22).checked_at == NOW + 21 - LIST_LAG_SECONDS
+    room.participants([], NOW + 19)
+    room.listed(replace(LISTED, participants=0), NOW + 22, NOW + 22)
+    assert room.snapshot(NOW + 22).checked_at == NOW + 19, "the read is newer than what the list counts"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Which rooms are read, and when, with LiveKit in memory and in virtual time."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,8 @@ from gateway.calls.call import Call, CallState, Cause
 from gateway.calls.ledger import CALLER_EXPECTED_SECONDS
 from gateway.calls.reads import READS_PER_SECOND
 from gateway.calls.step import AGENT_GRACE_SECONDS
-from gateway.livekit.server import Participant
+from gateway.calls.watch import READ_RETRY_SECONDS
+from gateway.livekit.server import LiveKitUnreachable, Participant
 from tests.unit.gateway.fakes import FakeLiveKit, World, create_world, example_agent
 from tests.unit.gateway.scenes import current, open_call, reaches
 
@@ -66,8 +68,25 @@ async def test_lost_agent_is_noticed_while_many_agents_are_on_their_way(world: W
         room.accepted = True  # as the workers report
     await asyncio.sleep(1)  # the reads of the first burst are used up
     replace_agent(world, call)
-    await asyncio.sleep(AGENT_GRACE_SECONDS + 8)
+    await asyncio.sleep(TURN_SECONDS + AGENT_GRACE_SECONDS + 2)
     assert Cause.AGENT_LOST in current(world, call).causes
+
+
+async def test_room_whose_reads_fail_takes_no_reads_from_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, reads = await joined_call(world), 0
+
+    async def fail(_: str) -> list[Participant]:
+        nonlocal reads
+        reads += 1
+        raise LiveKitUnreachable("no answer")
+
+    monkeypatch.setattr(world.livekit, "participants", fail)
+    room = world.gateway.watch.room(call.id)
+    assert room is not None
+    room.event(time.time())
+    world.gateway.watch.changed(call.id, call.server)
+    await asyncio.sleep(10 * READ_RETRY_SECONDS)
+    assert 9 <= reads <= 11
 
 
 async def test_callers_of_a_crowd_are_seen_while_their_place_counts(world: World) -> None:
