@@ -98,14 +98,21 @@ def worker_names(product: Product, name: str) -> list[str]:
 
 
 def log(product: Product, pod: str) -> list[dict[str, Any]]:
-    """Return the JSON lines of a pod's log, none if the pod is gone; native libraries write other lines."""
-    try:
-        lines = product.kubectl_run("-n", AGENTS_NAMESPACE, "logs", pod).splitlines()
-    except DevkitError as error:
-        if "(NotFound)" in str(error):
-            return []
-        raise
+    """Return the JSON lines of a pod's log; native libraries write other lines."""
+    lines = product.kubectl_run("-n", AGENTS_NAMESPACE, "logs", pod).splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def logs(product: Product, name: str) -> list[dict[str, Any]]:
+    """Return the JSON lines of the logs of all worker pods that are left."""
+    found: list[dict[str, Any]] = []
+    for pod in worker_names(product, name):
+        try:
+            found += log(product, pod)
+        except DevkitError as error:
+            if "(NotFound)" not in str(error):  # else it has gone since it was listed
+                raise
+    return found
 
 
 def serving(product: Product, name: str) -> list[str]:

@@ -94,8 +94,7 @@ async def test_call_is_reported_and_traced(platform: Platform) -> None:
             # A caller who has left may return for 10 s.
             await eventually_in_thread(lambda: receiver.reports, "the report has arrived", 60)
             await eventually_in_thread(lambda: "call" in {span.name for span in spans}, "the trace has arrived", 60)
-            pods = agents.worker_names(platform.product, name)
-            lines = [line for pod in pods for line in agents.log(platform.product, pod)]
+            lines = agents.logs(platform.product, name)
     (ended,) = [line for line in lines if line["message"] == "call ended"]
     assert receiver.faults == []
     (report,) = [report["data"] for report in receiver.reports]

@@ -60,7 +60,7 @@ async def asks_and_hears_the_beginning(caller: Caller) -> None:
 
 def check_log(platform: Platform, agent: str, known: int) -> None:
     """Check that the new agents logged how much they know: all of one call, and greeting and question of the other."""
-    lines = [line for pod in agents.worker_names(platform.product, agent) for line in agents.log(platform.product, pod)]
+    lines = agents.logs(platform.product, agent)
     resumed = [line for line in lines if line["message"] == "conversation resumed"]
     assert sorted(line["turns"] for line in resumed) == [2, known]
     assert len({line["call_id"] for line in resumed}) == 2

@@ -49,8 +49,7 @@ async def test_caller_hears_the_results_of_tools(platform: Platform) -> None:
     agent["spec"] |= {"dispatch": {"access": "Public"}, "scaling": agents.ONE_WORKER}
 
     def logged(*messages: str) -> list[dict[str, Any]]:
-        pods = agents.worker_names(product, "shop")
-        return [line for pod in pods for line in agents.log(product, pod) if line["message"] in messages]
+        return [line for line in agents.logs(product, "shop") if line["message"] in messages]
 
     def ended_by_agent() -> bool:
         return [line["outcome"] for line in logged("call ended")] == ["agent_ended"]

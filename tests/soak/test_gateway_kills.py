@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -100,10 +99,7 @@ async def matrix(platform: Platform, stream: Stream, names: list[str]) -> list[F
 
 def accepted_rooms(platform: Platform, names: list[str]) -> Counter[str]:
     """Return how often workers accepted a job in each room."""
-    lines: list[dict[str, Any]] = []
-    for name in names:
-        for pod in agents.worker_names(platform.product, name):
-            lines += agents.log(platform.product, pod)
+    lines = [line for name in names for line in agents.logs(platform.product, name)]
     return Counter(line["room"] for line in lines if line["message"] == "room accepted")
 
 

@@ -65,7 +65,7 @@ def holder(product: Product, agent: str, room: str) -> dict[str, Any]:
 
 def knows(product: Product, agent: str, room: str) -> bool:
     """Return whether a new agent in the room knows greeting, question and answer."""
-    lines = [line for pod in agents.worker_names(product, agent) for line in agents.log(product, pod)]
+    lines = agents.logs(product, agent)
     resumed = [line for line in lines if line["message"] == "conversation resumed" and line["room"] == room]
     return any(line["turns"] >= 3 for line in resumed)
 
