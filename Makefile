@@ -77,7 +77,7 @@ chart: setup ## Lint the chart with Helm
 	    --set monitoring.dashboards.enabled=true --set monitoring.dashboards.grafanaOperator.enabled=true
 
 unit: setup ## Run unit tests, without network
-	@$(PYTEST) tests/unit
+	@$(PYTEST) tests/unit --numprocesses=2 --dist=loadfile
 
 helm: setup ## Test what the chart renders
 	@$(PYTHON) -m devkit build --api-only
