@@ -95,6 +95,7 @@ e2e: node ## Test calls on a real node with LiveKit and a browser
 
 soak: node ## Upgrade and roll back, stop workers in every state, and observe faults, on the real node
 	@$(PYTEST) tests/soak
+	$(PYTEST) tests/e2e tests/cluster -m soak
 
 bench: setup ## Measure against named peers, and update the figures in README and docs
 	@$(PYTHON) -m devkit build --bench

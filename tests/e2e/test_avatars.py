@@ -63,6 +63,7 @@ async def with_avatar(caller: Caller) -> None:
     await caller.see(1, 30)
 
 
+@pytest.mark.soak
 @pytest.mark.allows_errors(
     "could not end avatar conversation, the worker retries", "failed to perform clear buffer rpc"
 )

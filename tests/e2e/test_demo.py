@@ -63,7 +63,13 @@ def demo(platform: Platform, own: bool = False) -> Iterator[subprocess.Completed
         eventually_blocking(lambda: not agents.serving(platform.product, AGENT), "the workers exit", 60)
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["on this machine", "on a cluster of the user's"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param(False, id="on this machine"),
+        pytest.param(True, id="on a cluster of the user's", marks=pytest.mark.soak),
+    ],
+)
 def test_demo_ends_with_an_answered_call_and_a_url(platform: Platform, own: bool) -> None:
     with demo(platform, own) as done:
         assert done.returncode == 0, done.stdout + done.stderr

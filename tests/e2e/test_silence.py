@@ -14,7 +14,7 @@ from tests.e2e.conftest import Platform
 from tests.waiting import eventually
 from worker.call import sentences
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.soak]
 
 WORDS = sentences.for_language("ar")
 ANNOUNCED_AFTER = 60

@@ -5,6 +5,7 @@ Each provider is a simulated OpenAI with a key of its own. The one that other te
 
 import asyncio
 import copy
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
@@ -77,34 +78,47 @@ def waits_for_first_provider(platform: Platform, pod: str, stage: str) -> int:
     return len([line for line in agents.log(platform.product, pod) if switching in line["message"]])
 
 
-@pytest.mark.allows_errors("stage settings invalid", "switching to next", "recovery", "unexpected error")
-def test_stalled_first_providers_are_replaced_in_every_call(platform: Platform) -> None:
-    product, agent = platform.product, example(platform)
+@pytest.fixture(scope="module")
+def agent(platform: Platform) -> Iterator[dict[str, Any]]:
+    """The example's agent, whose worker has tried all its providers."""
+    declared = example(platform)
+    with agents.declared(platform.product, declared):
+        asyncio.run(becomes(platform.product, NAME, "ProvidersHealthy", "True", "ProvidersSucceeded", seconds=60))
+        yield declared
 
-    async def one_call() -> None:
-        async with AsyncExitStack() as stack:
-            caller = await greeted(stack, platform, NAME, "Caller")
-            await answered(caller)
 
-    with agents.declared(product, agent):
-        asyncio.run(becomes(product, NAME, "ProvidersHealthy", "True", "ProvidersSucceeded", seconds=60))
-        (pod,) = agents.worker_names(product, NAME)
-        asyncio.run(one_call())
-        for stage in PORTS:
-            with simulated(address(platform, stage), STALLED):
-                asyncio.run(one_call())
-                found = messages(platform, pod, "provider unavailable, using a fallback")
-                assert stage in [line["stage"] for line in found]
-                waits = waits_for_first_provider(platform, pod, stage)
-                asyncio.run(one_call())
-                assert waits_for_first_provider(platform, pod, stage) == waits > 0, "the next call does not wait for it"
-        assert messages(platform, pod, "provider failed") == []
+async def one_call(platform: Platform) -> None:
+    async with AsyncExitStack() as stack:
+        caller = await greeted(stack, platform, NAME, "Caller", hangs_up=True)
+        await answered(caller)
 
-        wrong = copy.deepcopy(agent)
-        wrong["spec"]["voice"]["tts"]["options"] = {"speeed": 1.1}
-        product.apply([wrong])
-        asyncio.run(becomes(product, NAME, "ProvidersHealthy", "False", "StageSettingsInvalid", seconds=60))
-        message = agents.condition(product, NAME, "ProvidersHealthy")[2]
-        assert "spec.voice.tts.options: speeed is no option of livekit.plugins.openai.TTS, which takes" in message
-        eventually_blocking(lambda: pod in agents.serving(product, NAME), "the earlier worker still takes calls", 10)
-        asyncio.run(one_call())
+
+@pytest.mark.allows_errors("switching to next", "recovery", "unexpected error")
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    "stage", ["tts", pytest.param("stt", marks=pytest.mark.soak), pytest.param("llm", marks=pytest.mark.soak)]
+)
+def test_stalled_first_provider_is_replaced_in_every_call(platform: Platform, stage: str) -> None:
+    (pod,) = agents.worker_names(platform.product, NAME)
+    with simulated(address(platform, stage), STALLED):
+        asyncio.run(one_call(platform))
+        found = messages(platform, pod, "provider unavailable, using a fallback")
+        assert stage in [line["stage"] for line in found]
+        waits = waits_for_first_provider(platform, pod, stage)
+        asyncio.run(one_call(platform))
+        assert waits_for_first_provider(platform, pod, stage) == waits > 0, "the next call does not wait for it"
+    assert messages(platform, pod, "provider failed") == []
+
+
+@pytest.mark.allows_errors("stage settings invalid")
+def test_unknown_option_is_named_and_the_earlier_worker_serves(platform: Platform, agent: dict[str, Any]) -> None:
+    product = platform.product
+    (pod,) = agents.worker_names(product, NAME)
+    wrong = copy.deepcopy(agent)
+    wrong["spec"]["voice"]["tts"]["options"] = {"speeed": 1.1}
+    product.apply([wrong])
+    asyncio.run(becomes(product, NAME, "ProvidersHealthy", "False", "StageSettingsInvalid", seconds=60))
+    message = agents.condition(product, NAME, "ProvidersHealthy")[2]
+    assert "spec.voice.tts.options: speeed is no option of livekit.plugins.openai.TTS, which takes" in message
+    eventually_blocking(lambda: pod in agents.serving(product, NAME), "the earlier worker still takes calls", 10)
+    asyncio.run(one_call(platform))
