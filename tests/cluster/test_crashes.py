@@ -24,7 +24,6 @@ from tests.cluster.staged import staged
 from tests.cluster.world import World, settled
 from tests.waiting import eventually
 
-CRASHES = 20
 WRITES = 8
 """Approximate number of writes to create an agent; a crash happens at one of them, between them or after them."""
 OPERATION_SECONDS = (0.5, 4.0)
@@ -72,20 +71,21 @@ class Scene:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("crashes", [8, pytest.param(40, marks=pytest.mark.soak)])
 async def test_crashes_at_any_point_do_not_change_the_result(
-    cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path
+    cluster: Cluster, openai: OpenAI, controller_kubeconfig: Path, tmp_path: Path, crashes: int
 ) -> None:
     seed = int(os.environ.get("CRASH_SEED") or secrets.randbits(32))
     print(f"CRASH_SEED={seed}")
     namespace = f"test-{secrets.token_hex(3)}"
     async with staged(cluster, openai, controller_kubeconfig, tmp_path, namespace) as (world, proxy, controller):
         scene = Scene(world, random.Random(seed))
-        for crash in range(CRASHES):
+        for crash in range(crashes):
             # Twice as many are created as deleted.
             step = ("create", "update", "create", "delete")[crash % 4]
             await _crash(scene, step, proxy, controller)
         after_crashes = await _outcome(scene)
-        assert len(controller.starts) == CRASHES + 1
+        assert len(controller.starts) == crashes + 1
         for name in scene.wanted:
             # There are fewer when two changes happened without a controller.
             assert await world.rollouts(name) <= 1 + scene.changes[name], f"{name}: one rollout for each change"
