@@ -1,8 +1,12 @@
 """A whole worker with `spec.report`: the report of a call gets from its call process to the receiver."""
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agentspec.names import REPORT_KEY_VARIABLE
 from tests.receiver import SIGNING_KEY, receiving
@@ -14,18 +18,24 @@ SECONDS = 90.0
 """Generous, for a busy machine."""
 
 
-async def test_calls_of_a_whole_worker_are_reported_or_counted(tmp_path: Path) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[str]:
+    """A folder for the fork server's socket: pytest's own may be too long for the address of a socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
+async def test_calls_of_a_whole_worker_are_reported_or_counted(tmp_path: Path, short_folder: str) -> None:
     """The calls cannot join their rooms, because this LiveKit has none: they end at once.
 
     The id of the second job cannot name a file, so its report is lost.
     """
-    folder, log = tmp_path / "tmp", tmp_path / "log"
-    folder.mkdir()
+    log = tmp_path / "log"
     async with receiving() as receiver, fake_livekit() as livekit:
         key = {"name": "crm", "key": "signingKey"}
         report = {"url": receiver.url, "secretKeyRef": key, "include": ["Transcript", "Usage"]}
         environment = worker_environment(tmp_path, livekit.url, report=report)
-        environment |= {REPORT_KEY_VARIABLE: SIGNING_KEY, "TMPDIR": str(folder)}
+        environment |= {REPORT_KEY_VARIABLE: SIGNING_KEY, "TMPDIR": short_folder}
 
         def logged(message: str) -> list[dict[str, Any]]:
             lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
