@@ -43,7 +43,7 @@ async def in_turn(platform: Platform, agent: str) -> dict[str, list[tuple[float,
 @pytest.mark.timeout(600)
 def test_first_word_is_not_later_than_from_a_bare_worker(platform: Platform, tmp_path: Path) -> None:
     worker = {"callsPerWorker": 4, "maxCallMinutes": 5}
-    scaling = {"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0}
+    scaling = agents.ONE_WORKER
     declaration = agents.manifest(platform.targets, "bench", worker=worker, scaling=scaling)
     greeting = declaration["spec"]["persona"]["greeting"]
     with (

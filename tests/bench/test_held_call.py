@@ -133,7 +133,7 @@ def measure(platform: Platform, folder: Path) -> tuple[dict[str, Pair], dict[str
         platform.targets,
         "held",
         worker={"callsPerWorker": CALLS, "maxCallMinutes": 15},
-        scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
+        scaling=agents.ONE_WORKER,
         conversation={"idlePromptSeconds": 0},
         language=LANGUAGE,
     )

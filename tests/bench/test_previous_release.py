@@ -47,7 +47,7 @@ def declared(platform: Platform, name: str, image: str) -> Iterator[str]:
         platform.targets,
         name,
         worker=worker,
-        scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
+        scaling=agents.ONE_WORKER,
         language=LANGUAGE,
         **changes,
     )

@@ -102,7 +102,7 @@ def test_no_silence_and_flat_memory_in_ten_minutes_of_one_call(platform: Platfor
         platform.targets,
         "long",
         worker={"callsPerWorker": 4, "maxCallMinutes": 15},
-        scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
+        scaling=agents.ONE_WORKER,
     )
     with agents.declared(product, agent) as name:
         (pod,) = agents.workers(product, name)

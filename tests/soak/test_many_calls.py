@@ -43,7 +43,7 @@ def test_200_calls_leave_nothing_over_in_their_worker(platform: Platform) -> Non
         "many",
         avatar=True,
         worker={"callsPerWorker": 4, "maxCallMinutes": 5},
-        scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
+        scaling=agents.ONE_WORKER,
     )
 
     def begun() -> dict[str, str]:

@@ -82,7 +82,7 @@ def test_worker_deleted_at_any_moment_of_its_start_is_gone(platform: Platform) -
         platform.targets,
         "leaving",
         worker={"callsPerWorker": 2, "maxCallMinutes": 60},
-        scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
+        scaling=agents.ONE_WORKER,
     )
     with agents.declared(product, declaration, ready=False) as agent:
         seen = {moment: delete_at(product, agent, moment) for moment in MOMENTS}
@@ -98,7 +98,7 @@ def test_worker_that_hangs_is_replaced_within_two_minutes(platform: Platform) ->
         platform.targets,
         "hanging",
         worker={"callsPerWorker": 2, "maxCallMinutes": 60},
-        scaling={"minWorkers": 1, "maxWorkers": 1, "freeSlots": 0},
+        scaling=agents.ONE_WORKER,
     )
     with agents.declared(product, declaration) as agent:
         (name,) = eventually_blocking(lambda: agents.serving(product, agent), "its pod is ready")
