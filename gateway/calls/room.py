@@ -100,7 +100,7 @@ class CallRoom:
             self.checked_at = max(self.checked_at or 0.0, began - LIST_LAG_SECONDS)
         counts = (room.participants, room.publishers, room.sid)
         if counts != self._counts or self.missing_since is not None:
-            self._has_news(now)
+            self._record_news(now)
         self._counts, self.missing_since = counts, None
         if room.metadata != self.metadata:
             self.metadata = room.metadata
@@ -115,7 +115,7 @@ class CallRoom:
 
     def event(self, now: float) -> None:
         """Take in that LiveKit reported an event in the room, which may be late or repeated. Only a read says more."""
-        self._has_news(now)
+        self._record_news(now)
 
     def participants(self, found: Iterable[Participant], began: float) -> None:
         """Take in who is in the room. ``began``: when the read began. News since then make the room due again.
@@ -214,7 +214,7 @@ class CallRoom:
             return call.state is CallState.WAITING and self.read_at - call.created_at < ARRIVAL_SECONDS
         return not self.caller_present
 
-    def _has_news(self, now: float) -> None:
+    def _record_news(self, now: float) -> None:
         self.news_at, self.changed = now, True
 
     def _is_caller(self, participant: Participant) -> bool:
@@ -230,7 +230,7 @@ class CallRoom:
     def _ended(self, job: JobReport, now: float) -> None:
         self._without(agent_identity(job.job_id), now)
         self.outcome = job.outcome or self.outcome
-        self._has_news(now)
+        self._record_news(now)
         if all(state is JobState.ENDED for state in self._jobs.values()) and not self.agents:
             self.lost = job.outcome in _LOST
             if self.lost:  # LiveKit may not know yet that it has left
