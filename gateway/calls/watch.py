@@ -364,7 +364,8 @@ class RoomWatch:
             if room.read_at > began:
                 return  # a dispatch began meanwhile, and the answer may be older
             room.participants(found, began)
-            server.reads.active.add(call_id)  # somebody may be absent
+            if not room.is_routine(call):
+                server.reads.active.add(call_id)
             if not found and call.state is CallState.JOINED:
                 self.list_soon(server.url)
             self.on_change(call_id)
