@@ -91,7 +91,7 @@ class RoomRecord(Model):
 
 def read_room_record(metadata: str) -> RoomRecord | None:
     """Return the record in a room's metadata; None when the room is not a gateway's."""
-    if not metadata:  # of most rooms that are not, at every list of rooms
+    if not metadata:  # as in most rooms of other programs, which every list of rooms contains
         return None
     try:
         return read(RoomRecord, metadata)

@@ -69,7 +69,7 @@ class CallRoom:
     read_at: float = 0.0
     """When the participants were read last; 0: never."""
     checked_at: float | None = None
-    """Until when an absence is proven: the begin of the last read, or a list that counts nobody; None: never."""
+    """When LiveKit last showed who is absent, by a read or by a list that counts nobody; None: never."""
     retry_at: float = 0.0
     """Earliest time of the next read, after one that failed."""
     changed: bool = True

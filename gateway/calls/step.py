@@ -27,7 +27,7 @@ JOINED_CALLER_GRACE_SECONDS = 30.0
 AGENT_GRACE_SECONDS = 5.0
 """An agent is lost when it has been absent for this long while its caller is present; a reconnection is quicker."""
 UNCONFIRMED_SECONDS = 60.0
-"""An absence that was read once counts this much later when no further read confirms it."""
+"""If no further read confirms an absence, it counts after this time."""
 OVERTIME_SECONDS = 60.0
 """The worker ends a call at maxCallMinutes and says goodbye. The gateway closes the room this long afterwards."""
 RETRY_PAUSE_SECONDS = 1.0
@@ -63,7 +63,7 @@ class RoomSnapshot:
     agent_lost: bool = False
     """The agent is lost for certain, so nobody needs to wait for its return."""
     checked_at: float | None = None
-    """Until when it is proven who is absent; None: now. The reads that prove it are bounded, so it may be long ago."""
+    """When LiveKit last showed who is absent; None: now. Reads are bounded, so it may be long ago."""
 
 
 class Admission(StrEnum):
@@ -180,9 +180,10 @@ def _missing_room_reason(call: Call) -> CallReason:
 
 
 def _checked_at(room: RoomSnapshot, now: float) -> float:
-    """Return until when an absence counts: whoever was absent once may have come back since.
+    """Return until when an absence counts. The caller or the agent may have come back after the last read.
 
-    An absence that no read can confirm, for example because a Secret was deleted, counts from UNCONFIRMED_SECONDS on.
+    No read can confirm an absence when, for example, the agent's Secret was deleted. It then counts after
+    UNCONFIRMED_SECONDS.
     """
     return now if room.checked_at is None else max(room.checked_at, now - UNCONFIRMED_SECONDS)
 

@@ -110,7 +110,7 @@ def logs(product: Product, name: str) -> list[dict[str, Any]]:
         try:
             found += log(product, pod)
         except DevkitError as error:
-            if "(NotFound)" not in str(error):  # else it has gone since it was listed
+            if "(NotFound)" not in str(error):  # a pod may end after it was listed
                 raise
     return found
 
